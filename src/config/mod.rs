@@ -1,0 +1,1 @@
+//! Files that people write, checked into a plan that the proxy can trust.

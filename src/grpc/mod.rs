@@ -1,0 +1,1 @@
+//! What sconce understands of gRPC and of Spark Connect, and no more.

@@ -1,0 +1,24 @@
+//! sconce: the front door for Apache Spark Connect.
+//!
+//! ```text
+//!   main                       builds every layer from the bottom up, waits for a signal, decides nothing
+//!   cli      admin             what people type; health, metrics
+//!   proxy                      sockets, tasks and time: where bytes move
+//!   route                      the live snapshot: which call goes where, right now
+//!   config                     files that people write -> a plan the proxy can trust
+//!   grpc                       what sconce understands of gRPC and of Spark Connect, and no more
+//!   wire   telemetry   filters three foundations; none knows of another
+//! ```
+//!
+//! **The one law:** a layer may import any layer drawn below it; never one above, never one beside.
+//! `filters` is a crate of its own (`sconce-filters`), so Cargo keeps every filter away from
+//! sockets, routes and clusters; `tests/tidy.rs` keeps the other arrows.
+
+pub mod admin;
+pub mod cli;
+pub mod config;
+pub mod grpc;
+pub mod proxy;
+pub mod route;
+pub mod telemetry;
+pub mod wire;

@@ -1,0 +1,1 @@
+//! Sockets, tasks and time: where bytes move.

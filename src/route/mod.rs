@@ -1,0 +1,1 @@
+//! The live snapshot: which call goes where, right now.
