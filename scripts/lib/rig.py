@@ -1,0 +1,253 @@
+"""Starts real processes on loopback and ends them: Spark Connect servers, and sconce before them.
+
+Shared by the demo and by the tests, so that both show the same thing. Only the standard library: this runs before
+any environment exists. Must never leave a process behind, nor a fixed port: every process has its own
+process group, which dies as a whole, and ports are read from the logs of whoever bound them.
+"""
+
+import atexit
+import contextlib
+import json
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
+import steps  # noqa: E402
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+SPARK_START_SECONDS = 180.0  # a loaded CI machine; 8 s on an idle one
+SCONCE_START_SECONDS = 20.0
+STOP_SECONDS = 10.0
+
+
+STARTED: list["Process"] = []
+
+
+@atexit.register
+def stop_all() -> None:
+    """Ends whatever was started and still runs, last one first; also run when the script ends by itself."""
+    while STARTED:
+        STARTED.pop().stop()
+
+
+class Process:
+    """One child with a process group and a log of its own."""
+
+    def __init__(self, name: str, command: list, log: pathlib.Path, **popen):
+        self.name = name
+        self.log = log
+        if not pathlib.Path(command[0]).exists():
+            raise steps.Failed(f"{name} cannot start: there is no {command[0]}")
+        with open(log, "ab") as output:
+            self.child = subprocess.Popen(
+                [str(word) for word in command],
+                stdout=output,
+                stderr=output,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+                **popen,
+            )
+        STARTED.append(self)
+
+    @property
+    def pid(self) -> int:
+        return self.child.pid
+
+    def alive(self) -> bool:
+        return self.child.poll() is None
+
+    def wait_for(self, pattern: str, seconds: float, ticker: steps.Ticker | None = None) -> re.Match:
+        """The first match of `pattern` in the log; `Failed` if the process ends or takes too long."""
+        until = time.monotonic() + seconds
+        while True:
+            found = re.search(pattern, self.log.read_text(errors="replace"))
+            if found:
+                return found
+            if not self.alive():
+                raise self.failed(f"ended with {self.child.returncode} while it started")
+            if time.monotonic() > until:
+                raise self.failed(f"is not ready after {seconds:.0f} s")
+            if ticker:
+                ticker.tick()
+            time.sleep(0.05)
+
+    def failed(self, what: str) -> steps.Failed:
+        return steps.Failed(f"{self.name} {what}\n{steps.tail(self.log)}\nthe whole log: {self.log}")
+
+    def signal(self, number: int) -> None:
+        """To the whole group: a Spark server has Python workers of its own."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.child.pid, number)
+
+    def kill(self) -> None:
+        self.signal(signal.SIGKILL)
+        self.child.wait()
+
+    def stop(self) -> int:
+        """Asks, waits, and in the end insists; returns the exit code."""
+        if self.alive():
+            self.child.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.child.wait(STOP_SECONDS)
+        self.signal(signal.SIGKILL)
+        return self.child.wait()
+
+
+class Spark(Process):
+    """A real Spark Connect server of one PySpark version. Bound to loopback, on a free port unless one is given."""
+
+    def __init__(self, version: str, name: str, place: pathlib.Path, memory: str = "600m", port: int = 0, conf=()):
+        self.version = version
+        self.place = place / name
+        self.place.mkdir(parents=True, exist_ok=True)
+        env = environment(version)
+        pyspark = next(env.glob("lib/python3*/site-packages/pyspark"))
+        settings = {
+            "spark.app.name": name,
+            "spark.connect.grpc.binding.address": "127.0.0.1",
+            "spark.connect.grpc.binding.port": port,
+            "spark.driver.bindAddress": "127.0.0.1",
+            "spark.driver.host": "127.0.0.1",
+            "spark.driver.extraJavaOptions": "-XX:+UseSerialGC -XX:TieredStopAtLevel=1",  # short-lived: start fast
+            "spark.ui.enabled": "false",
+            "spark.local.dir": self.place / "local",
+            "spark.sql.warehouse.dir": self.place / "warehouse",
+            "spark.sql.shuffle.partitions": "2",
+            **dict(conf),
+        }
+        command = [pyspark / "bin" / "spark-submit", "--master", "local[2]", "--driver-memory", memory]
+        command += ["--name", name]
+        command += ["--class", "org.apache.spark.sql.connect.service.SparkConnectServer"]
+        for key, value in settings.items():
+            command += ["--conf", f"{key}={value}"]
+        super().__init__(
+            name,
+            [*command, "spark-internal"],
+            self.place / "server.log",
+            cwd=self.place,
+            env=server_variables(env, pyspark),
+        )
+
+    def ready(self, ticker: steps.Ticker | None = None) -> "Spark":
+        """Waits until it takes calls."""
+        found = self.wait_for(r"Spark Connect server started at: \S+:(\d+)\n", SPARK_START_SECONDS, ticker)
+        self.port = int(found.group(1))
+        self.address = f"127.0.0.1:{self.port}"
+        return self
+
+    def stop(self) -> int:
+        """At once: nothing in it is to be kept, and its own shutdown takes seconds."""
+        self.kill()
+        return self.child.returncode
+
+
+def server_variables(env: pathlib.Path, pyspark: pathlib.Path) -> dict:
+    """The environment variables of a server: nobody else's Spark may leak into it."""
+    clean = {key: value for key, value in os.environ.items() if not key.startswith(("SPARK_", "PYSPARK_", "PYTHON"))}
+    python = str(env / "bin" / "python")
+    return {**clean, "SPARK_HOME": str(pyspark), "PYSPARK_PYTHON": python, "PYSPARK_DRIVER_PYTHON": python}
+
+
+def environment(version: str) -> pathlib.Path:
+    """The environment of a PySpark version, made first if need be."""
+    made = subprocess.run(
+        [sys.executable, ROOT / "scripts" / "lib" / "spark-env", version], stdout=subprocess.PIPE, text=True
+    )
+    if made.returncode != 0:
+        raise steps.Failed(f"there is no environment for PySpark {version}, see above")
+    return pathlib.Path(made.stdout.strip())
+
+
+class Sconce(Process):
+    """sconce with a configuration made for the occasion, in a directory that can be edited while it runs."""
+
+    def __init__(self, place: pathlib.Path, teams: dict, default_team: str | None = None, settings: str = ""):
+        place.mkdir(parents=True, exist_ok=True)
+        self.place = place
+        self.config = place / "sconce.yaml"
+        (place / "teams").mkdir(exist_ok=True)
+        default = f"  default_team: {default_team}\n  default_environment: prod\n" if default_team else ""
+        self.config.write_text(
+            'listen:\n  address: "127.0.0.1:0"\n'
+            'admin:\n  address: "127.0.0.1:0"\n'
+            "log: { format: json, level: info }\n"
+            f"chain: [team]\nteams:\n  directory: teams\n{default}{settings}"
+        )
+        for team, driver in teams.items():
+            self.write_team(team, driver)
+        super().__init__("sconce", [binary(), "serve", "--config", self.config], place / "sconce.log")
+        self.wait_for(r"listening", SCONCE_START_SECONDS)
+        ready = next(line for line in self.log.read_text().splitlines() if "listening" in line)
+        self.address = self.field(ready, "address")
+        self.admin = self.field(ready, "admin")
+
+    @staticmethod
+    def field(line: str, name: str) -> str:
+        """A field of a log line, JSON or pretty."""
+        with contextlib.suppress(ValueError):
+            told = json.loads(line)
+            return str(told.get(name) or told.get("fields", {})[name])
+        return re.search(rf'\b{name}="?([^\s",]+)', line).group(1)
+
+    def write_team(self, team: str, driver: str | None) -> None:
+        """Writes a team's file, or removes it; whole at once, as an editor does."""
+        path = self.place / "teams" / f"{team}.yaml"
+        if driver is None:
+            path.unlink()
+            return
+        draft = path.with_suffix(".draft")
+        draft.write_text(f'team: {team}\nenvironments:\n  prod:\n    driver: "{driver}"\n')
+        draft.replace(path)
+
+    def url(self, team: str | None = None, **parameters: str) -> str:
+        """The URL that a client dials for a team."""
+        said = {**({"x-sconce-team": team, "x-sconce-env": "prod"} if team else {}), **parameters}
+        return f"sc://{self.address}/;" + ";".join(f"{key}={value}" for key, value in said.items())
+
+    def get(self, path: str) -> tuple[int, str]:
+        """Status and body of a page of the admin port."""
+        try:
+            with urllib.request.urlopen(f"http://{self.admin}{path}", timeout=5) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as refused:
+            return refused.code, refused.read().decode()
+
+    def metrics(self, name: str, **labels: str) -> list[str]:
+        """The lines of a metric that carry all these labels."""
+        page = self.get("/metrics")[1].splitlines()
+        wanted = [f'{key}="{value}"' for key, value in labels.items()]
+        return [line for line in page if line.startswith(name) and all(label in line for label in wanted)]
+
+
+def binary() -> pathlib.Path:
+    """The sconce to run: SCONCE_BIN, or what `build` makes."""
+    given = os.environ.get("SCONCE_BIN")
+    return pathlib.Path(given) if given else target() / "release" / "sconce"
+
+
+def target() -> pathlib.Path:
+    return pathlib.Path(os.environ.get("CARGO_TARGET_DIR") or ROOT / "target")
+
+
+def build(log: pathlib.Path) -> None:
+    """Builds sconce for release, unless SCONCE_BIN names one that is there."""
+    if os.environ.get("SCONCE_BIN"):
+        if not binary().exists():
+            raise steps.Failed(f"SCONCE_BIN says {binary()}, and there is nothing")
+        return
+    try:
+        steps.run(
+            "sconce, release build (about two minutes the first time)",
+            ["cargo", "build", "--release", "--locked", "--bin", "sconce"],
+            log,
+            cwd=ROOT,
+        )
+    except FileNotFoundError:
+        raise steps.Failed("no cargo here: install Rust (rustup reads rust-toolchain.toml)") from None
