@@ -1,0 +1,286 @@
+//! Every metric and every label sconce has, in one table.
+//!
+//! No other file spells a metric's name: an operator who greps for one finds this page and what it
+//! means. Names follow Prometheus' conventions: base units (seconds, bytes), the unit in the name,
+//! `_total` on counters.
+//!
+//! Every label is bounded: methods and codes by the enums below, teams and environments by the
+//! configuration and [`TENANTS_MAX`], reasons by the code that states them and [`LABELS_MAX`].
+//! What a peer sends is never a label.
+
+use prometheus_client::metrics::MetricType;
+
+/// How many (team, environment) pairs a process counts apart, over its whole life; pairs that come
+/// later are counted together under [`OTHER`].
+pub const TENANTS_MAX: usize = 1024;
+
+/// How many values one label of reasons (refusals, guards, ends of legs) may have; see [`OTHER`].
+pub const LABELS_MAX: usize = 128;
+
+/// Stands where a team or environment was not known when the call ended. No team can be called so.
+pub const NOBODY: &str = "-";
+
+/// Collects what found no place under its own name. No team can be called so.
+pub const OTHER: &str = "_other";
+
+/// One metric family: the name in full, what it says, and how it behaves.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Family {
+    pub(super) name: &'static str,
+    pub(super) help: &'static str,
+    pub(super) kind: MetricType,
+}
+
+const fn counter(name: &'static str, help: &'static str) -> Family {
+    Family { name, help, kind: MetricType::Counter }
+}
+
+const fn gauge(name: &'static str, help: &'static str) -> Family {
+    Family { name, help, kind: MetricType::Gauge }
+}
+
+pub(super) const CALLS: Family = counter(
+    "sconce_calls_total",
+    "Calls that ended, by method, team, environment and the gRPC code the client saw",
+);
+pub(super) const CALL_DURATION: Family = Family {
+    name: "sconce_call_duration_seconds",
+    help: "Life of a call, from its headers to the end of its stream",
+    kind: MetricType::Histogram,
+};
+pub(super) const CALL_BYTES: Family = counter(
+    "sconce_call_bytes_total",
+    "Octets of gRPC messages relayed in calls that ended; up: to the driver, down: to the client",
+);
+pub(super) const STREAMS_OPEN: Family =
+    gauge("sconce_streams_open", "Calls that are open now, by method");
+pub(super) const CONNECTIONS_OPEN: Family =
+    gauge("sconce_connections_open", "Client connections that are open now");
+pub(super) const CONNECTIONS: Family =
+    counter("sconce_connections_total", "Client connections accepted");
+pub(super) const LEGS_OPEN: Family =
+    gauge("sconce_legs_open", "Connections to drivers that are open now");
+pub(super) const LEGS: Family = counter("sconce_legs_total", "Connections to drivers established");
+pub(super) const LEG_CLOSED: Family =
+    counter("sconce_leg_closed_total", "Connections to drivers that ended, by reason");
+pub(super) const DIAL_FAILURES: Family =
+    counter("sconce_dial_failures_total", "Drivers that could not be reached, by reason");
+pub(super) const REFUSALS: Family = counter(
+    "sconce_refusals_total",
+    "Calls that sconce answered itself with an error, by the label of the refusal",
+);
+pub(super) const GUARDS: Family = counter(
+    "sconce_guard_total",
+    "Budgets that a peer overran, by the guard that fired and the side of the peer",
+);
+pub(super) const CONFIG_RELOADS: Family =
+    counter("sconce_config_reloads_total", "Times the configuration was read, by outcome");
+pub(super) const CONFIG_GENERATION: Family =
+    gauge("sconce_config_generation", "Number of the plan that is live, counted from 1");
+pub(super) const CONFIG_LAST_GOOD: Family = gauge(
+    "sconce_config_last_good_timestamp_seconds",
+    "Unix time at which the plan that is live was read",
+);
+pub(super) const CONFIG_COMPLAINTS: Family = gauge(
+    "sconce_config_complaints",
+    "Complaints about the configuration as it was last read; 0 while it is good",
+);
+pub(super) const READY: Family =
+    gauge("sconce_ready", "1 while /readyz says that calls are welcome");
+pub(super) const DRAINING: Family = gauge("sconce_draining", "1 since the drain began");
+pub(super) const LOG_DROPPED: Family = counter(
+    "sconce_log_lines_dropped_total",
+    "Log lines given up because stderr was not read fast enough",
+);
+pub(super) const BUILD_INFO: Family = gauge("sconce_build_info", "1; the labels tell the build");
+pub(super) const PROCESS_CPU: Family =
+    counter("process_cpu_seconds_total", "CPU time of this process, user and system");
+pub(super) const PROCESS_RESIDENT: Family =
+    gauge("process_resident_memory_bytes", "Resident memory of this process");
+pub(super) const PROCESS_FDS: Family =
+    gauge("process_open_fds", "File descriptors this process has open");
+pub(super) const PROCESS_FDS_MAX: Family =
+    gauge("process_max_fds", "File descriptors this process may have open (soft limit)");
+pub(super) const PROCESS_START: Family =
+    gauge("process_start_time_seconds", "Unix time at which this process started");
+
+/// Keys of labels.
+pub(super) mod key {
+    pub(crate) const METHOD: &str = "method";
+    pub(crate) const TEAM: &str = "team";
+    pub(crate) const ENVIRONMENT: &str = "environment";
+    pub(crate) const CODE: &str = "code";
+    pub(crate) const DIRECTION: &str = "direction";
+    pub(crate) const REASON: &str = "reason";
+    pub(crate) const LABEL: &str = "label";
+    pub(crate) const GUARD: &str = "guard";
+    pub(crate) const SIDE: &str = "side";
+    pub(crate) const OUTCOME: &str = "outcome";
+    pub(crate) const VERSION: &str = "version";
+}
+
+/// Upper bounds of the buckets of [`CALL_DURATION`], in milliseconds. From a small unary call to
+/// the two minutes after which a Spark server ends a stream by itself, and beyond.
+pub(super) const DURATION_BOUNDS_MS: [u64; 14] =
+    [1, 2, 5, 10, 25, 100, 500, 1_000, 5_000, 15_000, 60_000, 150_000, 600_000, 3_600_000];
+
+/// The method of a call as metrics tell it: the methods of Spark Connect up to Spark 4.2 by name, the
+/// standard health service, and one word for everything that is none of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MethodLabel {
+    /// `ExecutePlan`.
+    ExecutePlan,
+    /// `AnalyzePlan`.
+    AnalyzePlan,
+    /// `Config`.
+    Config,
+    /// `AddArtifacts`.
+    AddArtifacts,
+    /// `ArtifactStatus`.
+    ArtifactStatus,
+    /// `Interrupt`.
+    Interrupt,
+    /// `ReattachExecute`.
+    ReattachExecute,
+    /// `ReleaseExecute`.
+    ReleaseExecute,
+    /// `ReleaseSession`.
+    ReleaseSession,
+    /// `FetchErrorDetails`.
+    FetchErrorDetails,
+    /// `CloneSession`, Spark 4.1 and later.
+    CloneSession,
+    /// `GetStatus`, Spark 4.2 and later.
+    GetStatus,
+    /// Any method of `grpc.health.v1.Health`.
+    Health,
+    /// Everything else, future methods of Spark Connect included.
+    Other,
+}
+
+impl MethodLabel {
+    /// All of them, in the order in which counters keep them.
+    pub const ALL: [Self; 14] = [
+        Self::ExecutePlan,
+        Self::AnalyzePlan,
+        Self::Config,
+        Self::AddArtifacts,
+        Self::ArtifactStatus,
+        Self::Interrupt,
+        Self::ReattachExecute,
+        Self::ReleaseExecute,
+        Self::ReleaseSession,
+        Self::FetchErrorDetails,
+        Self::CloneSession,
+        Self::GetStatus,
+        Self::Health,
+        Self::Other,
+    ];
+
+    /// The label of a whole `:path`, octet for octet: nothing is normalised, so a path that only
+    /// looks like a method of Spark is [`MethodLabel::Other`].
+    #[must_use]
+    pub fn of_path(path: &[u8]) -> Self {
+        if let Some(method) = path.strip_prefix(b"/spark.connect.SparkConnectService/") {
+            Self::ALL
+                .into_iter()
+                .take_while(|label| *label != Self::Health)
+                .find(|label| label.as_str().as_bytes() == method)
+                .unwrap_or(Self::Other)
+        } else if path.starts_with(b"/grpc.health.v1.Health/") {
+            Self::Health
+        } else {
+            Self::Other
+        }
+    }
+
+    /// The label's value.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::ExecutePlan => "ExecutePlan",
+            Self::AnalyzePlan => "AnalyzePlan",
+            Self::Config => "Config",
+            Self::AddArtifacts => "AddArtifacts",
+            Self::ArtifactStatus => "ArtifactStatus",
+            Self::Interrupt => "Interrupt",
+            Self::ReattachExecute => "ReattachExecute",
+            Self::ReleaseExecute => "ReleaseExecute",
+            Self::ReleaseSession => "ReleaseSession",
+            Self::FetchErrorDetails => "FetchErrorDetails",
+            Self::CloneSession => "CloneSession",
+            Self::GetStatus => "GetStatus",
+            Self::Health => "grpc.health",
+            Self::Other => "other",
+        }
+    }
+}
+
+/// Which peer a guard was watching.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Guarded {
+    /// A client of sconce.
+    Client,
+    /// A Spark driver.
+    Driver,
+}
+
+impl Guarded {
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Driver => "driver",
+        }
+    }
+}
+
+/// gRPC's codes by number. A number that gRPC does not define counts as `UNKNOWN`, as clients see it.
+pub(super) const CODES: [&str; 17] = [
+    "OK",
+    "CANCELLED",
+    "UNKNOWN",
+    "INVALID_ARGUMENT",
+    "DEADLINE_EXCEEDED",
+    "NOT_FOUND",
+    "ALREADY_EXISTS",
+    "PERMISSION_DENIED",
+    "RESOURCE_EXHAUSTED",
+    "FAILED_PRECONDITION",
+    "ABORTED",
+    "OUT_OF_RANGE",
+    "UNIMPLEMENTED",
+    "INTERNAL",
+    "UNAVAILABLE",
+    "DATA_LOSS",
+    "UNAUTHENTICATED",
+];
+
+/// Where [`CODES`] counts a code it does not know.
+pub(super) const CODE_UNKNOWN: usize = 2;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_a_method_only_octet_for_octet() {
+        let label = |path: &str| MethodLabel::of_path(path.as_bytes());
+        for method in MethodLabel::ALL {
+            let path = format!("/spark.connect.SparkConnectService/{}", method.as_str());
+            let of_spark = !matches!(method, MethodLabel::Health | MethodLabel::Other);
+            assert_eq!(label(&path), if of_spark { method } else { MethodLabel::Other });
+        }
+        assert_eq!(label("/grpc.health.v1.Health/Check"), MethodLabel::Health);
+        assert_eq!(label("//spark.connect.SparkConnectService/Config"), MethodLabel::Other);
+        assert_eq!(label("/spark.connect.SparkConnectService/config"), MethodLabel::Other);
+        assert_eq!(label("/spark.connect.SparkConnectService/Config/"), MethodLabel::Other);
+        assert_eq!(label(""), MethodLabel::Other);
+    }
+
+    #[test]
+    fn counters_keep_methods_in_the_order_of_the_enum() {
+        for (at, method) in MethodLabel::ALL.into_iter().enumerate() {
+            assert_eq!(at, method as usize);
+        }
+    }
+}

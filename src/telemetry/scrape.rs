@@ -1,0 +1,241 @@
+//! How the counters of all workers become one page: the sums, and the lines.
+//!
+//! Runs when somebody asks for `/metrics`, on the control plane's thread. Reads counters while workers
+//! go on counting: each figure is right by itself, two of them may be a call apart.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeCounterValue, MetricEncoder};
+use prometheus_client::metrics::exemplar::Exemplar;
+
+use super::metrics::Ledger;
+use super::names::{self, CODES, DURATION_BOUNDS_MS, Family, Guarded, MethodLabel, OTHER, key};
+use super::process::Process;
+use super::shard::{Lives, Reasons, Shard, Tenant, read};
+
+type Labels<'a> = Vec<(&'static str, &'a str)>;
+type Calls<'a> = BTreeMap<(&'a str, &'a str, MethodIndex, usize), u64>;
+type MethodIndex = usize;
+
+/// One reading of everything.
+#[derive(Debug)]
+pub(super) struct Scrape(pub(super) Arc<Ledger>);
+
+impl Collector for Scrape {
+    fn encode(&self, encoder: DescriptorEncoder) -> fmt::Result {
+        let shards = self.0.shards();
+        let mut page = Page(encoder);
+        page.calls(&shards)?;
+        page.lives(&shards)?;
+        page.sockets(&shards)?;
+        page.reasons(&shards)?;
+        page.control(&self.0)?;
+        page.process(&Process::read())
+    }
+}
+
+struct Page<'a>(DescriptorEncoder<'a>);
+
+impl Page<'_> {
+    fn calls(&mut self, shards: &[Arc<Shard>]) -> fmt::Result {
+        let mut calls = Calls::new();
+        let mut bytes = BTreeMap::<(&str, &str), [u64; 2]>::new();
+        for (team, environment, tenant) in shards.iter().flat_map(|shard| tenants(shard)) {
+            for (method, of) in tenant.calls.iter().enumerate() {
+                for (code, count) in of.iter().map(read).enumerate().filter(|(_, n)| *n > 0) {
+                    *calls.entry((team, environment, method, code)).or_default() += count;
+                }
+            }
+            let [up, down] = bytes.entry((team, environment)).or_default();
+            *up += read(&tenant.up);
+            *down += read(&tenant.down);
+        }
+        let mut family = self.family(&names::CALLS)?;
+        for ((team, environment, method, code), count) in calls {
+            let method = MethodLabel::ALL.get(method).map_or(OTHER, |method| method.as_str());
+            let code = CODES.get(code).copied().unwrap_or(OTHER);
+            let labels = vec![(key::METHOD, method), (key::TEAM, team)];
+            count_line(
+                &mut family,
+                [labels, vec![(key::ENVIRONMENT, environment), (key::CODE, code)]].concat(),
+                &count,
+            )?;
+        }
+        let mut family = self.family(&names::CALL_BYTES)?;
+        for ((team, environment), [up, down]) in bytes {
+            for (direction, octets) in [("up", up), ("down", down)] {
+                let labels = vec![
+                    (key::DIRECTION, direction),
+                    (key::TEAM, team),
+                    (key::ENVIRONMENT, environment),
+                ];
+                count_line(&mut family, labels, &octets)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn lives(&mut self, shards: &[Arc<Shard>]) -> fmt::Result {
+        let mut open = Vec::new();
+        let mut family = self.family(&names::CALL_DURATION)?;
+        for (at, method) in MethodLabel::ALL.into_iter().enumerate() {
+            let lives = shards.iter().filter_map(|shard| shard.lives.get(at));
+            let (buckets, sum) = sum_of(lives);
+            let ended: u64 = buckets.iter().map(|(_, count)| count).sum();
+            let opened = shards.iter().filter_map(|shard| shard.opened.get(at)).map(read).sum();
+            open.push((method.as_str(), u64::saturating_sub(opened, ended)));
+            if ended > 0 {
+                let labels: Labels<'_> = vec![(key::METHOD, method.as_str())];
+                let mut line = family.encode_family(&labels)?;
+                line.encode_histogram::<Labels<'_>>(sum, ended, &buckets, None)?;
+            }
+        }
+        let mut family = self.family(&names::STREAMS_OPEN)?;
+        for (method, count) in open {
+            let labels: Labels<'_> = vec![(key::METHOD, method)];
+            family.encode_family(&labels)?.encode_gauge(&count)?;
+        }
+        Ok(())
+    }
+
+    fn sockets(&mut self, shards: &[Arc<Shard>]) -> fmt::Result {
+        let total = |figure: fn(&Shard) -> u64| shards.iter().map(|shard| figure(shard)).sum();
+        let closed: u64 = total(|shard| read(&shard.connections_closed));
+        let opened: u64 = total(|shard| read(&shard.connections_opened));
+        self.gauge(&names::CONNECTIONS_OPEN, opened.saturating_sub(closed))?;
+        self.counter(&names::CONNECTIONS, &opened)?;
+        let closed: u64 = total(|shard| shard.legs_closed.counts().map(|(_, count)| count).sum());
+        let opened: u64 = total(|shard| read(&shard.legs_opened));
+        self.gauge(&names::LEGS_OPEN, opened.saturating_sub(closed))?;
+        self.counter(&names::LEGS, &opened)
+    }
+
+    fn reasons(&mut self, shards: &[Arc<Shard>]) -> fmt::Result {
+        let reason = |reason| vec![(key::REASON, reason)];
+        let closed = by_reason(shards, |shard| &shard.legs_closed);
+        self.reasoned(&names::LEG_CLOSED, closed, reason)?;
+        let failures = by_reason(shards, |shard| &shard.dial_failures);
+        self.reasoned(&names::DIAL_FAILURES, failures, reason)?;
+        let refusals = by_reason(shards, |shard| &shard.refusals);
+        self.reasoned(&names::REFUSALS, refusals, |label| vec![(key::LABEL, label)])?;
+        let mut family = self.family(&names::GUARDS)?;
+        let clients = by_reason(shards, |shard| &shard.client_guards);
+        let drivers = by_reason(shards, |shard| &shard.driver_guards);
+        for (side, counts) in [(Guarded::Client, clients), (Guarded::Driver, drivers)] {
+            for (guard, count) in counts {
+                let labels = vec![(key::GUARD, guard), (key::SIDE, side.as_str())];
+                count_line(&mut family, labels, &count)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn control(&mut self, ledger: &Ledger) -> fmt::Result {
+        let control = &ledger.control;
+        let outcomes = [("bad", &control.reloads_bad), ("good", &control.reloads_good)];
+        let outcomes = outcomes.map(|(outcome, count)| (outcome, read(count)));
+        self.reasoned(&names::CONFIG_RELOADS, outcomes, |label| vec![(key::OUTCOME, label)])?;
+        self.gauge(&names::CONFIG_GENERATION, read(&control.generation))?;
+        self.gauge(&names::CONFIG_LAST_GOOD, read(&control.last_good_s))?;
+        self.gauge(&names::CONFIG_COMPLAINTS, read(&control.complaints))?;
+        self.gauge(&names::READY, u64::from(control.ready.load(Ordering::Relaxed)))?;
+        self.gauge(&names::DRAINING, u64::from(control.draining.load(Ordering::Relaxed)))?;
+        self.counter(&names::LOG_DROPPED, &read(&control.log_lines_dropped))?;
+        let version: Labels<'_> = vec![(key::VERSION, ledger.version)];
+        self.family(&names::BUILD_INFO)?.encode_family(&version)?.encode_gauge(&1_u64)
+    }
+
+    fn process(&mut self, process: &Process) -> fmt::Result {
+        if let Some(seconds) = process.cpu {
+            self.counter(&names::PROCESS_CPU, &seconds)?;
+        }
+        let gauges = [
+            (&names::PROCESS_RESIDENT, process.resident),
+            (&names::PROCESS_FDS, process.descriptors),
+            (&names::PROCESS_FDS_MAX, process.descriptors_max),
+        ];
+        for (family, figure) in gauges {
+            if let Some(figure) = figure {
+                self.gauge(family, figure)?;
+            }
+        }
+        match process.start {
+            Some(at) => self.family(&names::PROCESS_START)?.encode_gauge(&at),
+            None => Ok(()),
+        }
+    }
+
+    fn reasoned<'b>(
+        &mut self,
+        family: &'static Family,
+        counts: impl IntoIterator<Item = (&'b str, u64)>,
+        labels: fn(&'b str) -> Labels<'b>,
+    ) -> fmt::Result {
+        let mut family = self.family(family)?;
+        counts.into_iter().try_for_each(|(of, count)| count_line(&mut family, labels(of), &count))
+    }
+
+    fn counter(
+        &mut self,
+        family: &'static Family,
+        figure: &impl EncodeCounterValue,
+    ) -> fmt::Result {
+        count_line(&mut self.family(family)?, Labels::new(), figure)
+    }
+
+    fn gauge(&mut self, family: &'static Family, figure: u64) -> fmt::Result {
+        self.family(family)?.encode_gauge(&figure)
+    }
+
+    /// Begins a family. The encoder itself puts `_total` behind a counter's name.
+    fn family(&mut self, family: &'static Family) -> Result<MetricEncoder<'_>, fmt::Error> {
+        let name = family.name.strip_suffix("_total").unwrap_or(family.name);
+        self.0.encode_descriptor(name, family.help, None, family.kind)
+    }
+}
+
+fn count_line(
+    family: &mut MetricEncoder<'_>,
+    labels: Labels<'_>,
+    figure: &impl EncodeCounterValue,
+) -> fmt::Result {
+    let no_exemplar: Option<&Exemplar<Labels<'_>, f64>> = None;
+    family.encode_family(&labels)?.encode_counter(figure, no_exemplar)
+}
+
+/// The teams a shard knows, and the crowd of those that found no place.
+fn tenants(shard: &Shard) -> impl Iterator<Item = (&str, &str, &Tenant)> {
+    let known = shard.tenants.rows().map(|((team, at), tenant)| (&**team, &**at, tenant));
+    let crowded = shard.crowd.calls.iter().flatten().any(|count| read(count) > 0);
+    known.chain(crowded.then_some((OTHER, OTHER, &shard.crowd)))
+}
+
+/// The buckets with their upper bounds in seconds, and the sum in seconds.
+fn sum_of<'a>(lives: impl Iterator<Item = &'a Lives>) -> (Vec<(f64, u64)>, f64) {
+    let seconds = DURATION_BOUNDS_MS.map(|ms| std::time::Duration::from_millis(ms).as_secs_f64());
+    let bounds = seconds.into_iter().chain([f64::INFINITY]);
+    let mut buckets: Vec<(f64, u64)> = bounds.map(|bound| (bound, 0)).collect();
+    let mut sum_us = 0_u64;
+    for method in lives {
+        for ((_, sum), bucket) in buckets.iter_mut().zip(&method.buckets) {
+            *sum += read(bucket);
+        }
+        sum_us = sum_us.saturating_add(read(&method.sum_us));
+    }
+    (buckets, std::time::Duration::from_micros(sum_us).as_secs_f64())
+}
+
+fn by_reason(
+    shards: &[Arc<Shard>],
+    reasons: fn(&Shard) -> &Reasons,
+) -> BTreeMap<&'static str, u64> {
+    let mut sums = BTreeMap::new();
+    for (reason, count) in shards.iter().flat_map(|shard| reasons(shard).counts()) {
+        *sums.entry(reason).or_default() += count;
+    }
+    sums
+}

@@ -1,0 +1,123 @@
+//! A map that only grows, up to a bound, and that is read and written without a lock.
+//!
+//! Rows are found by open addressing over slots that are set once. A reader pays one acquire load
+//! and a comparison for each slot it passes, which is what a worker pays to find the counters of a
+//! team. Nothing is ever removed: a counter that vanished would look like a restart to who reads it.
+
+use std::hash::{Hash, Hasher};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use rustc_hash::FxHasher;
+
+/// The map. Memory: two slots of two words for each row that may come, and the rows that came.
+#[derive(Debug)]
+pub(super) struct Table<K, V> {
+    slots: Box<[Slot<K, V>]>,
+    rows: AtomicUsize,
+    rows_max: usize,
+}
+
+type Slot<K, V> = OnceLock<Box<Row<K, V>>>;
+
+#[derive(Debug)]
+struct Row<K, V> {
+    key: K,
+    value: V,
+}
+
+impl<K, V: Default> Table<K, V> {
+    /// An empty table for at most `rows_max` rows.
+    pub(super) fn new(rows_max: usize) -> Self {
+        let slots = (0..rows_max.saturating_mul(2)).map(|_| OnceLock::new()).collect();
+        Self { slots, rows: AtomicUsize::new(0), rows_max }
+    }
+
+    /// The value under the key that `is` recognises, made by `key` if it is new. `None` when
+    /// the table is full. `hashed` is what the key is hashed by.
+    pub(super) fn row(
+        &self,
+        hashed: impl Hash,
+        is: impl Fn(&K) -> bool,
+        key: impl Fn() -> K,
+    ) -> Option<&V> {
+        let (before, after) = self.slots.split_at(self.first_slot(hashed));
+        for slot in after.iter().chain(before) {
+            let row = match slot.get() {
+                Some(row) => row,
+                None if self.claim() => {
+                    slot.get_or_init(|| Box::new(Row { key: key(), value: V::default() }))
+                }
+                None => return None,
+            };
+            if is(&row.key) {
+                return Some(&row.value);
+            }
+        }
+        None
+    }
+
+    /// All rows that came so far.
+    pub(super) fn rows(&self) -> impl Iterator<Item = (&K, &V)> {
+        self.slots.iter().filter_map(OnceLock::get).map(|row| (&row.key, &row.value))
+    }
+
+    fn first_slot(&self, hashed: impl Hash) -> usize {
+        let mut hasher = FxHasher::default();
+        hashed.hash(&mut hasher);
+        let slots = u64::try_from(self.slots.len()).unwrap_or(u64::MAX);
+        usize::try_from(hasher.finish().checked_rem(slots).unwrap_or(0)).unwrap_or(0)
+    }
+
+    /// Takes the right to one more row. Two threads that race for one slot may take two: the table
+    /// then holds fewer rows than it might, never more.
+    fn claim(&self) -> bool {
+        self.rows.fetch_add(1, Ordering::Relaxed) < self.rows_max || {
+            self.rows.fetch_sub(1, Ordering::Relaxed);
+            false
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicU64;
+
+    use super::*;
+
+    fn count(table: &Table<u64, AtomicU64>, key: u64) -> bool {
+        let row = table.row(key, |known| *known == key, || key);
+        row.map(|value| value.fetch_add(1, Ordering::Relaxed)).is_some()
+    }
+
+    #[test]
+    fn a_key_finds_its_own_row_again() {
+        let table = Table::new(64);
+        assert!((0..3).all(|_| (0..64).all(|key| count(&table, key))));
+        assert_eq!(table.rows().count(), 64);
+        assert!(table.rows().all(|(_, value)| value.load(Ordering::Relaxed) == 3));
+    }
+
+    #[test]
+    fn a_full_table_takes_no_new_key_and_keeps_the_old_ones() {
+        let table = Table::new(8);
+        assert!((0..8).all(|key| count(&table, key)));
+        assert!((8..10_000).all(|key| !count(&table, key)));
+        assert!((0..8).all(|key| count(&table, key)));
+        assert_eq!(table.rows().count(), 8);
+    }
+
+    #[test]
+    fn threads_that_race_lose_no_count() {
+        let table = Table::new(32);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    (0..1000).for_each(|_| assert!((0..8).all(|key| count(&table, key))))
+                });
+            }
+        });
+        assert!(table.rows().all(|(_, value)| value.load(Ordering::Relaxed) == 4000));
+        assert_eq!(table.rows().count(), 8);
+    }
+}
