@@ -1,1 +1,113 @@
-//! The filter chain of sconce: what may be asked of a call before it reaches a driver.
+//! The filter chain of sconce: what is asked of a call before it reaches a driver.
+//!
+//! One folder is one room, that is one [`Filter`]: `team` is the first. A room may admit a call,
+//! refuse it, or wait; once the call has ended, each room that admitted it hears the [`Outcome`].
+//! The order of the rooms is data: see [`Chain`].
+//!
+//! Must never happen here: a socket, a route, a clock, a Spark cluster. This is a crate of its own,
+//! so Cargo keeps them out. A room never imports another room: what two rooms share is a slot of
+//! the [`Call`]. To add a room: its folder, and one line in `registry.rs`.
+
+pub mod call;
+pub mod chain;
+pub mod method;
+pub mod name;
+pub mod outcome;
+pub mod refusal;
+pub mod registry;
+pub mod team;
+
+pub use call::{Call, Metadata, Slot, Slots};
+pub use chain::{Account, Chain, Step};
+pub use method::Method;
+pub use name::{EnvironmentName, TeamName};
+pub use outcome::{Ending, Outcome};
+pub use refusal::{Code, Refusal};
+
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+/// One room of the chain.
+///
+/// A filter is shared by all workers; a call belongs to one of them.
+pub trait Filter: Send + Sync {
+    /// The word for this room in config, metrics and messages.
+    fn name(&self) -> &'static str;
+
+    /// The slots of a call that must have been filled before this room; checked when the chain is
+    /// built.
+    fn needs(&self) -> &'static [Slot] {
+        &[]
+    }
+
+    /// The slots that are full in every call which this room admits; checked when the chain is
+    /// built, and again at each admission.
+    fn fills(&self) -> &'static [Slot] {
+        &[]
+    }
+
+    /// Decides about one call. A room that has its answer at hand allocates nothing.
+    fn admit(&self, call: &mut Call) -> Admission;
+
+    /// Hears how a call ended that this room admitted: once, rooms that came later first.
+    fn settle(&self, _call: &Call, _outcome: &Outcome) {}
+
+    /// One sentence for a person: what this room makes of the call, and by which rule.
+    fn explain(&self, _call: &Call) -> Option<String> {
+        None
+    }
+}
+
+/// What a room says to a call.
+#[derive(Debug)]
+pub enum Admission {
+    /// The call may go on to the next room.
+    Admitted,
+    /// The call ends here.
+    Refused(Refusal),
+    /// The room does not know yet.
+    Wait(Wait),
+}
+
+impl From<Result<(), Refusal>> for Admission {
+    fn from(verdict: Result<(), Refusal>) -> Self {
+        match verdict {
+            Ok(()) => Self::Admitted,
+            Err(refusal) => Self::Refused(refusal),
+        }
+    }
+}
+
+/// A room's answer that is still to come: the slots it fills, or a refusal.
+///
+/// It owns all that it needs and borrows neither the call nor the room, so the call stays with the
+/// proxy, which can still settle it when the client goes away first. Dropping it gives up the wait.
+pub struct Wait(Pin<Box<dyn Future<Output = Answer>>>);
+
+/// What a wait ends with.
+pub type Answer = Result<Slots, Refusal>;
+
+impl Wait {
+    /// Wraps the future of a room. It need not be `Send`: a call lives on one worker.
+    pub fn new(answer: impl Future<Output = Answer> + 'static) -> Self {
+        Self(Box::pin(answer))
+    }
+}
+
+impl Future for Wait {
+    type Output = Answer;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Answer> {
+        self.0.as_mut().poll(context)
+    }
+}
+
+impl fmt::Debug for Wait {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Wait")
+    }
+}

@@ -1,0 +1,243 @@
+//! One RPC as the rooms of the chain see it.
+//!
+//! What came with the call (method, metadata, peer, deadline) is fixed. What the rooms find out goes
+//! into slots, which are empty at first. Slots are the only thing that two rooms share.
+//!
+//! Must never happen here: decoding a header value that no room asked for.
+
+use crate::{EnvironmentName, Method, Refusal, TeamName, refusal::Code};
+use std::{borrow::Cow, fmt, net::SocketAddr, rc::Rc, time::Instant};
+
+/// The request headers of a call, looked up by need.
+///
+/// Names are given in lower case, as they stand in HTTP/2. Values are octets, decoded by each look-up.
+pub trait Metadata {
+    /// The `:authority` of the call, as the client wrote it; empty when it sent none.
+    fn authority(&self) -> Cow<'_, str>;
+
+    /// The first value of a header.
+    fn first(&self, name: &str) -> Option<Cow<'_, [u8]>>;
+
+    /// Hands over every value of a header, in the order in which they came.
+    fn all(&self, name: &str, each: &mut dyn FnMut(&[u8]));
+}
+
+/// One RPC on its way through the chain. It belongs to one worker.
+pub struct Call {
+    method: Method,
+    metadata: Rc<dyn Metadata>,
+    peer: SocketAddr,
+    opened_at: Instant,
+    deadline: Option<Instant>,
+    slots: Slots,
+    /// How many rooms have admitted this call and not yet heard its outcome; kept by the chain.
+    pub(crate) admitted: usize,
+}
+
+/// What a room may find out about a call and a later room may need.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Slot {
+    /// The team that the call belongs to.
+    Team,
+    /// The environment of that team.
+    Environment,
+}
+
+impl Slot {
+    /// The slot's name in messages.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Team => "team",
+            Self::Environment => "environment",
+        }
+    }
+}
+
+/// The values of the slots, each empty until a room fills it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Slots {
+    /// See [`Slot::Team`].
+    pub team: Option<TeamName>,
+    /// See [`Slot::Environment`].
+    pub environment: Option<EnvironmentName>,
+}
+
+impl Slots {
+    /// Whether a slot holds a value.
+    pub fn is_full(&self, slot: Slot) -> bool {
+        match slot {
+            Slot::Team => self.team.is_some(),
+            Slot::Environment => self.environment.is_some(),
+        }
+    }
+}
+
+impl Call {
+    /// A call as it was opened: every slot empty, no deadline. `opened_at` is when its header block
+    /// was complete.
+    pub fn new(
+        method: Method,
+        metadata: Rc<dyn Metadata>,
+        peer: SocketAddr,
+        opened_at: Instant,
+    ) -> Self {
+        let slots = Slots::default();
+        Self { method, metadata, peer, opened_at, deadline: None, slots, admitted: 0 }
+    }
+
+    /// The same call with the deadline that its `grpc-timeout` set.
+    #[must_use]
+    pub fn with_deadline(self, deadline: Option<Instant>) -> Self {
+        Self { deadline, ..self }
+    }
+
+    /// The RPC that is called.
+    pub fn method(&self) -> &Method {
+        &self.method
+    }
+
+    /// The `:authority` that the client dialled, as it wrote it.
+    pub fn authority(&self) -> Cow<'_, str> {
+        self.metadata.authority()
+    }
+
+    /// The request headers.
+    pub fn metadata(&self) -> &dyn Metadata {
+        &*self.metadata
+    }
+
+    /// The client's address, as the socket or a trusted proxy says.
+    pub fn peer(&self) -> SocketAddr {
+        self.peer
+    }
+
+    /// When the call's header block was complete.
+    pub fn opened_at(&self) -> Instant {
+        self.opened_at
+    }
+
+    /// When the client stops waiting.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.deadline
+    }
+
+    /// The team of this call.
+    ///
+    /// # Errors
+    /// An `INTERNAL` refusal while no room has filled the slot; the contract checked when a chain is
+    /// built keeps rooms from ever seeing it.
+    pub fn team(&self) -> Result<&TeamName, Refusal> {
+        self.slots.team.as_ref().ok_or_else(|| empty(Slot::Team))
+    }
+
+    /// The environment of this call.
+    ///
+    /// # Errors
+    /// As for [`Call::team`].
+    pub fn environment(&self) -> Result<&EnvironmentName, Refusal> {
+        self.slots.environment.as_ref().ok_or_else(|| empty(Slot::Environment))
+    }
+
+    /// What the rooms have found out so far.
+    pub fn slots(&self) -> &Slots {
+        &self.slots
+    }
+
+    /// Fills the slots that hold a value in `found`, and leaves the others alone.
+    pub fn fill(&mut self, found: Slots) {
+        let Slots { team, environment } = found;
+        self.slots.team = team.or(self.slots.team.take());
+        self.slots.environment = environment.or(self.slots.environment.take());
+    }
+}
+
+fn empty(slot: Slot) -> Refusal {
+    Refusal::new(Code::Internal, "chain.empty", format!("no room has filled {}", slot.name()))
+}
+
+impl fmt::Debug for Call {
+    /// Without metadata: it may hold credentials.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Call")
+            .field("method", &self.method)
+            .field("peer", &self.peer)
+            .field("slots", &self.slots)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Headers kept as a plain list: for tests, and for `sconce explain`.
+#[derive(Clone, Debug, Default)]
+pub struct Listed {
+    authority: String,
+    headers: Vec<(String, Vec<u8>)>,
+}
+
+impl Listed {
+    /// No headers at all but an `:authority`.
+    pub fn new(authority: impl Into<String>) -> Self {
+        Self { authority: authority.into(), headers: Vec::new() }
+    }
+
+    /// One header more; its name is put in lower case.
+    #[must_use]
+    pub fn with(mut self, name: &str, value: impl Into<Vec<u8>>) -> Self {
+        self.headers.push((name.to_ascii_lowercase(), value.into()));
+        self
+    }
+}
+
+impl Metadata for Listed {
+    fn authority(&self) -> Cow<'_, str> {
+        Cow::Borrowed(&self.authority)
+    }
+
+    fn first(&self, name: &str) -> Option<Cow<'_, [u8]>> {
+        let (_, value) = self.headers.iter().find(|(key, _)| key == name)?;
+        Some(Cow::Borrowed(value))
+    }
+
+    fn all(&self, name: &str, each: &mut dyn FnMut(&[u8])) {
+        self.headers.iter().filter(|(key, _)| key == name).for_each(|(_, value)| each(value));
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "a call made by hand needs some moment")]
+mod tests {
+    use super::*;
+
+    fn call() -> Call {
+        let metadata = Rc::new(Listed::new("a:1").with("X-Key", "secret").with("x-key", "two"));
+        Call::new(Method::Config, metadata, ([127, 0, 0, 1], 1).into(), Instant::now())
+    }
+
+    #[test]
+    fn an_empty_slot_is_an_internal_refusal() {
+        let refusal = call().team().unwrap_err();
+        assert_eq!((refusal.code, refusal.label), (Code::Internal, "chain.empty"));
+    }
+
+    #[test]
+    fn filling_one_slot_leaves_the_other_alone() {
+        let mut call = call();
+        call.fill(Slots { team: TeamName::parse("ads").ok(), environment: None });
+        call.fill(Slots { team: None, environment: EnvironmentName::parse("prod").ok() });
+        assert_eq!(call.team().unwrap().as_str(), "ads");
+        assert_eq!(call.environment().unwrap().as_str(), "prod");
+    }
+
+    #[test]
+    fn metadata_is_found_by_lower_case_name_in_order() {
+        let call = call();
+        let mut seen = Vec::new();
+        call.metadata().all("x-key", &mut |value| seen.push(value.to_vec()));
+        assert_eq!(seen, [&b"secret"[..], b"two"]);
+        assert_eq!(call.metadata().first("x-key").as_deref(), Some(&b"secret"[..]));
+    }
+
+    #[test]
+    fn the_debug_form_of_a_call_shows_no_metadata() {
+        assert!(!format!("{:?}", call()).contains("secret"));
+    }
+}

@@ -1,0 +1,165 @@
+//! Names of teams and environments: checked once, then cheap to hand around.
+//!
+//! A name is a DNS-1035 label, so that it can stand in a URL, a metric and a Kubernetes object alike.
+
+use std::{borrow::Borrow, fmt, sync::Arc};
+
+/// The most octets that a name may have (RFC 1035, 2.3.4).
+pub const NAME_MAX: usize = 63;
+
+/// The name of a team.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TeamName(Arc<str>);
+
+/// The name of one of a team's environments.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct EnvironmentName(Arc<str>);
+
+/// Why a text is no name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NameFault {
+    /// Nothing at all.
+    Empty,
+    /// More octets than [`NAME_MAX`].
+    TooLong,
+    /// It begins with something else than a letter a to z.
+    Start,
+    /// It ends in a hyphen.
+    End,
+    /// It holds something else than a to z, 0 to 9 and the hyphen.
+    Octet,
+}
+
+impl NameFault {
+    fn of(text: &str) -> Result<(), Self> {
+        let octets = text.as_bytes();
+        let (Some(first), Some(last)) = (octets.first(), octets.last()) else {
+            return Err(Self::Empty);
+        };
+        if octets.len() > NAME_MAX {
+            return Err(Self::TooLong);
+        }
+        if !octets.iter().all(|o| matches!(o, b'a'..=b'z' | b'0'..=b'9' | b'-')) {
+            return Err(Self::Octet);
+        }
+        if !first.is_ascii_lowercase() {
+            return Err(Self::Start);
+        }
+        if *last == b'-' { Err(Self::End) } else { Ok(()) }
+    }
+}
+
+impl fmt::Display for NameFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Empty => "a name has at least one letter",
+            Self::TooLong => "a name has at most 63 characters",
+            Self::Start => "a name begins with a letter a to z",
+            Self::End => "a name does not end in '-'",
+            Self::Octet => "a name has only a to z, 0 to 9 and '-'",
+        })
+    }
+}
+
+impl std::error::Error for NameFault {}
+
+impl TeamName {
+    /// The only way to a name of a team: if you hold one, it is sound.
+    ///
+    /// # Errors
+    /// Says what is wrong with the text.
+    pub fn parse(text: &str) -> Result<Self, NameFault> {
+        NameFault::of(text).map(|()| Self(text.into()))
+    }
+
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl EnvironmentName {
+    /// The only way to a name of an environment: if you hold one, it is sound.
+    ///
+    /// # Errors
+    /// Says what is wrong with the text.
+    pub fn parse(text: &str) -> Result<Self, NameFault> {
+        NameFault::of(text).map(|()| Self(text.into()))
+    }
+
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Borrow<str> for TeamName {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Borrow<str> for EnvironmentName {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for TeamName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Display for EnvironmentName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for TeamName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "TeamName({})", self.0)
+    }
+}
+
+impl fmt::Debug for EnvironmentName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "EnvironmentName({})", self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dns_label_is_a_name() {
+        for text in ["a", "ads", "ads-2", "a1", &"a".repeat(NAME_MAX)] {
+            assert_eq!(TeamName::parse(text).unwrap().as_str(), text);
+            assert_eq!(EnvironmentName::parse(text).unwrap().as_str(), text);
+        }
+    }
+
+    #[test]
+    fn anything_else_is_refused_for_its_own_reason() {
+        let long = "a".repeat(NAME_MAX + 1);
+        let cases = [
+            ("", NameFault::Empty),
+            (&*long, NameFault::TooLong),
+            ("1a", NameFault::Start),
+            ("-a", NameFault::Start),
+            ("a-", NameFault::End),
+            ("Ads", NameFault::Octet),
+            ("a.b", NameFault::Octet),
+            ("a b", NameFault::Octet),
+            ("a/b", NameFault::Octet),
+            ("ä", NameFault::Octet),
+            ("a\n", NameFault::Octet),
+        ];
+        for (text, fault) in cases {
+            assert_eq!(TeamName::parse(text), Err(fault), "{text:?}");
+            assert_eq!(EnvironmentName::parse(text), Err(fault), "{text:?}");
+        }
+    }
+}

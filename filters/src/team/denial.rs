@@ -1,0 +1,143 @@
+//! What the room says to a call that it turns away: always what to put in the URL.
+
+use super::said::{Contradiction, Shown};
+use crate::{Code, EnvironmentName, Refusal, TeamName, name::NameFault};
+use std::fmt;
+
+/// The header by which a call names its team.
+pub const TEAM: &str = "x-sconce-team";
+/// The header by which a call names its environment.
+pub const ENVIRONMENT: &str = "x-sconce-env";
+
+/// How many names a refusal lists at most.
+const LISTED_MAX: usize = 20;
+
+/// Why a call has no team or no environment.
+#[derive(Debug)]
+pub(super) enum Denial {
+    /// Nothing says which team.
+    TeamMissing { teams: Vec<TeamName> },
+    /// There is no such team.
+    TeamUnknown { asked: Shown, by: Source, teams: Vec<TeamName> },
+    /// Nothing says which environment of the team.
+    EnvironmentMissing { team: TeamName, environments: Vec<EnvironmentName> },
+    /// The team has no such environment.
+    EnvironmentUnknown {
+        team: TeamName,
+        asked: Shown,
+        by: Source,
+        environments: Vec<EnvironmentName>,
+    },
+    /// The value of a header is no name.
+    Malformed { header: &'static str, asked: Shown, fault: NameFault },
+    /// A header came more than once and says two things.
+    Contradiction { header: &'static str, one: Shown, other: Shown },
+}
+
+/// What said a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Source {
+    /// The call's metadata.
+    Metadata,
+    /// The host that the client dialled.
+    Authority,
+    /// The default in sconce's own config.
+    Default,
+}
+
+impl Source {
+    /// The rule in a person's words.
+    pub(super) fn rule(self, header: &str) -> String {
+        match self {
+            Self::Metadata => format!("metadata {header}"),
+            Self::Authority => "the host that was dialled (:authority)".to_owned(),
+            Self::Default => "the default".to_owned(),
+        }
+    }
+
+    fn advice(self, header: &str, what: &str) -> String {
+        match self {
+            Self::Metadata => format!(": correct ;{header}={what} in the sc:// URL"),
+            Self::Authority => {
+                format!(", which the host stands for: add ;{header}={what} to the sc:// URL")
+            }
+            Self::Default => {
+                format!(", which is the default: add ;{header}={what} to the sc:// URL")
+            }
+        }
+    }
+}
+
+impl Denial {
+    pub(super) fn contradiction(header: &'static str, found: Contradiction) -> Self {
+        let Contradiction { one, other } = found;
+        Self::Contradiction { header, one, other }
+    }
+}
+
+impl fmt::Display for Denial {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TeamMissing { teams } => {
+                write!(f, "this address serves several teams and the call names none: ")?;
+                write!(f, "add ;{TEAM}=<team> to the sc:// URL, for example ")?;
+                write!(f, "sc://host:port/;{TEAM}=ads;{ENVIRONMENT}=prod")?;
+                list(f, "teams here", teams)
+            }
+            Self::TeamUnknown { asked, by, teams } => {
+                write!(f, "there is no team {asked} here{}", by.advice(TEAM, "<team>"))?;
+                list(f, "teams here", teams)
+            }
+            Self::EnvironmentMissing { team, environments } => {
+                let example = environments.first().map_or("prod", EnvironmentName::as_str);
+                write!(f, "the call names no environment of team '{team}': ")?;
+                write!(f, "add ;{ENVIRONMENT}=<environment> to the sc:// URL, for example ")?;
+                write!(f, "sc://host:port/;{TEAM}={team};{ENVIRONMENT}={example}")?;
+                list(f, "its environments", environments)
+            }
+            Self::EnvironmentUnknown { team, asked, by, environments } => {
+                let advice = by.advice(ENVIRONMENT, "<environment>");
+                write!(f, "team '{team}' has no environment {asked}{advice}")?;
+                list(f, "its environments", environments)
+            }
+            Self::Malformed { header, asked, fault } => {
+                write!(f, "{header} is {asked}, which cannot be a name, since {fault}: ")?;
+                write!(f, "correct ;{header}=... in the sc:// URL")
+            }
+            Self::Contradiction { header, one, other } => {
+                write!(f, "{header} is given more than once, as {one} and as {other}: ")?;
+                write!(f, "keep one ;{header}=... in the sc:// URL")
+            }
+        }
+    }
+}
+
+fn list(f: &mut fmt::Formatter<'_>, what: &str, names: &[impl fmt::Display]) -> fmt::Result {
+    let Some((first, rest)) = names.split_first() else {
+        return Ok(());
+    };
+    write!(f, "; {what}: {first}")?;
+    for name in rest.iter().take(LISTED_MAX.saturating_sub(1)) {
+        write!(f, ", {name}")?;
+    }
+    match names.len().saturating_sub(LISTED_MAX) {
+        0 => Ok(()),
+        more => write!(f, " and {more} more"),
+    }
+}
+
+impl From<Denial> for Refusal {
+    fn from(denial: Denial) -> Self {
+        let (code, label) = match &denial {
+            Denial::TeamMissing { .. } => (Code::InvalidArgument, "team.missing"),
+            Denial::TeamUnknown { .. } => (Code::NotFound, "team.unknown"),
+            Denial::EnvironmentMissing { .. } => {
+                (Code::InvalidArgument, "team.environment_missing")
+            }
+            Denial::EnvironmentUnknown { .. } => (Code::NotFound, "team.environment_unknown"),
+            Denial::Malformed { .. } => (Code::InvalidArgument, "team.malformed"),
+            Denial::Contradiction { .. } => (Code::InvalidArgument, "team.contradiction"),
+        };
+        Self::new(code, label, denial)
+    }
+}

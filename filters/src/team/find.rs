@@ -1,0 +1,137 @@
+//! The decision: what a call says, what its host says, what the defaults say, in this order.
+
+use super::{
+    Authority, Reveal, Settings,
+    denial::{Denial, ENVIRONMENT, Source, TEAM},
+    host_of,
+    said::Said,
+};
+use crate::{Call, EnvironmentName, Metadata, Slots, TeamName, name::NameFault};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    fmt,
+};
+
+/// Finds the team and the environment of a call.
+#[derive(Debug)]
+pub struct Team {
+    teams: HashMap<TeamName, BTreeSet<EnvironmentName>>,
+    authorities: HashMap<Authority, (TeamName, EnvironmentName)>,
+    default_team: Option<TeamName>,
+    default_environment: Option<EnvironmentName>,
+    reveal: Reveal,
+}
+
+/// A team and an environment that exist, and what said so.
+pub(super) struct Found {
+    team: TeamName,
+    team_by: Source,
+    environment: EnvironmentName,
+    environment_by: Source,
+}
+
+impl Team {
+    /// The room for these teams.
+    pub fn new(settings: Settings) -> Self {
+        let Settings { teams, authorities, default_team, default_environment, reveal } = settings;
+        let teams = BTreeMap::into_iter(teams).collect();
+        let authorities = BTreeMap::into_iter(authorities).collect();
+        Self { teams, authorities, default_team, default_environment, reveal }
+    }
+
+    pub(super) fn find(&self, call: &Call) -> Result<Found, Denial> {
+        let authority = call.authority();
+        let host = self.authorities.get(&*host_of(&authority));
+        let (team, theirs, team_by) = self.team(call.metadata(), host.map(|(team, _)| team))?;
+        let host = host.filter(|(owner, _)| owner == team).map(|(_, environment)| environment);
+        let (environment, environment_by) =
+            self.environment(call.metadata(), host, (team, theirs))?;
+        let (team, environment) = (team.clone(), environment.clone());
+        Ok(Found { team, team_by, environment, environment_by })
+    }
+
+    fn team(
+        &self,
+        metadata: &dyn Metadata,
+        host: Option<&TeamName>,
+    ) -> Result<(&TeamName, &BTreeSet<EnvironmentName>, Source), Denial> {
+        let (asked, by) = match (said(metadata, TEAM)?, host, &self.default_team) {
+            (Some(asked), _, _) => (asked, Source::Metadata),
+            (None, Some(team), _) => (Said::of(team.as_str().as_bytes()), Source::Authority),
+            (None, None, Some(team)) => (Said::of(team.as_str().as_bytes()), Source::Default),
+            (None, None, None) => return Err(Denial::TeamMissing { teams: self.shown() }),
+        };
+        match asked.text().and_then(|asked| self.teams.get_key_value(asked)) {
+            Some((team, theirs)) => Ok((team, theirs, by)),
+            None => {
+                check(TEAM, &asked, |text| TeamName::parse(text).err())?;
+                Err(Denial::TeamUnknown { asked: asked.shown(), by, teams: self.shown() })
+            }
+        }
+    }
+
+    fn environment<'s>(
+        &'s self,
+        metadata: &dyn Metadata,
+        host: Option<&EnvironmentName>,
+        (team, theirs): (&TeamName, &'s BTreeSet<EnvironmentName>),
+    ) -> Result<(&'s EnvironmentName, Source), Denial> {
+        let environments = || theirs.iter().cloned().collect();
+        let (asked, by) = match (said(metadata, ENVIRONMENT)?, host, &self.default_environment) {
+            (Some(asked), _, _) => (asked, Source::Metadata),
+            (None, Some(name), _) => (Said::of(name.as_str().as_bytes()), Source::Authority),
+            (None, None, Some(name)) => (Said::of(name.as_str().as_bytes()), Source::Default),
+            (None, None, None) => {
+                let (team, environments) = (team.clone(), environments());
+                return Err(Denial::EnvironmentMissing { team, environments });
+            }
+        };
+        match asked.text().and_then(|asked| theirs.get(asked)) {
+            Some(environment) => Ok((environment, by)),
+            None => {
+                check(ENVIRONMENT, &asked, |text| EnvironmentName::parse(text).err())?;
+                let (team, asked, environments) = (team.clone(), asked.shown(), environments());
+                Err(Denial::EnvironmentUnknown { team, asked, by, environments })
+            }
+        }
+    }
+
+    fn shown(&self) -> Vec<TeamName> {
+        match self.reveal {
+            Reveal::Nothing => Vec::new(),
+            Reveal::Teams => {
+                let mut all: Vec<_> = self.teams.keys().cloned().collect();
+                all.sort();
+                all
+            }
+        }
+    }
+}
+
+fn said(metadata: &dyn Metadata, header: &'static str) -> Result<Option<Said>, Denial> {
+    Said::by(metadata, header).map_err(|found| Denial::contradiction(header, found))
+}
+
+/// Whether something that was looked up in vain could have been a name at all.
+fn check(
+    header: &'static str,
+    asked: &Said,
+    fault: impl Fn(&str) -> Option<NameFault>,
+) -> Result<(), Denial> {
+    let fault = asked.text().map_or(Some(NameFault::Octet), fault);
+    fault.map_or(Ok(()), |fault| Err(Denial::Malformed { header, asked: asked.shown(), fault }))
+}
+
+impl From<Found> for Slots {
+    fn from(found: Found) -> Self {
+        Self { team: Some(found.team), environment: Some(found.environment) }
+    }
+}
+
+impl fmt::Display for Found {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (by, environment_by) = (self.team_by.rule(TEAM), self.environment_by.rule(ENVIRONMENT));
+        write!(f, "team '{}' by {by}, ", self.team)?;
+        write!(f, "environment '{}' by {environment_by}", self.environment)
+    }
+}

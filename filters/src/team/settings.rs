@@ -1,0 +1,32 @@
+//! What the room is built from: which teams there are, and what a call may leave unsaid.
+
+use crate::{EnvironmentName, TeamName, team::Authority};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Every team, and how a call that does not name one finds its own.
+///
+/// Whoever fills this in has checked that authorities and defaults name environments that exist: the
+/// room asks again, and refuses calls that are led nowhere.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Settings {
+    /// Each team with its environments.
+    pub teams: BTreeMap<TeamName, BTreeSet<EnvironmentName>>,
+    /// The environment that a host stands for.
+    pub authorities: BTreeMap<Authority, (TeamName, EnvironmentName)>,
+    /// The team of a call that names none, by metadata or by host.
+    pub default_team: Option<TeamName>,
+    /// The environment of a call that names none, by metadata or by host.
+    pub default_environment: Option<EnvironmentName>,
+    /// Whether a refusal lists the teams there are.
+    pub reveal: Reveal,
+}
+
+/// Whether callers may learn which teams there are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Reveal {
+    /// Refusals name no team but the one that the caller asked for.
+    #[default]
+    Nothing,
+    /// Refusals list all teams.
+    Teams,
+}

@@ -1,0 +1,194 @@
+//! The room tried from outside: which call goes where, and what the others are told.
+
+#![expect(clippy::disallowed_methods, reason = "a call made by hand needs some moment")]
+
+use super::*;
+use crate::{Code, EnvironmentName, Method, TeamName, call::Listed};
+use std::{rc::Rc, time::Instant};
+
+fn settings() -> Settings {
+    let team = |name| TeamName::parse(name).unwrap();
+    let environment = |name| EnvironmentName::parse(name).unwrap();
+    let host = |name| Authority::parse(name).unwrap();
+    Settings {
+        teams: [
+            (team("ads"), ["prod", "dev"].map(environment).into()),
+            (team("ml"), ["lab"].map(environment).into()),
+        ]
+        .into(),
+        authorities: [(host("ads.example.com"), (team("ads"), environment("prod")))].into(),
+        ..Settings::default()
+    }
+}
+
+fn with_defaults() -> Settings {
+    Settings {
+        default_team: TeamName::parse("ads").ok(),
+        default_environment: EnvironmentName::parse("prod").ok(),
+        ..settings()
+    }
+}
+
+fn ask(settings: Settings, metadata: Listed) -> Result<String, Refusal> {
+    let peer = ([127, 0, 0, 1], 1).into();
+    let mut call = Call::new(Method::Config, Rc::new(metadata), peer, Instant::now());
+    match Team::new(settings).admit(&mut call) {
+        Admission::Admitted => Ok(format!("{}/{}", call.team()?, call.environment()?)),
+        Admission::Refused(refusal) => Err(refusal),
+        Admission::Wait(_) => panic!("this room has its answer at hand"),
+    }
+}
+
+fn anyone() -> Listed {
+    Listed::new("10.0.0.1:15009")
+}
+
+#[test]
+fn metadata_names_team_and_environment() {
+    let metadata = anyone().with(TEAM, "ads").with(ENVIRONMENT, "dev");
+    assert_eq!(ask(settings(), metadata).unwrap(), "ads/dev");
+}
+
+#[test]
+fn a_listed_host_stands_for_both_whatever_its_case_and_port() {
+    for host in ["ads.example.com", "ADS.example.com:443"] {
+        assert_eq!(ask(settings(), Listed::new(host)).unwrap(), "ads/prod");
+    }
+}
+
+#[test]
+fn metadata_wins_over_the_host_and_the_host_over_defaults() {
+    let defaults = Settings { default_team: TeamName::parse("ml").ok(), ..settings() };
+    let host = Listed::new("ads.example.com");
+    assert_eq!(ask(defaults.clone(), host.clone()).unwrap(), "ads/prod");
+    let metadata = host.with(TEAM, "ml").with(ENVIRONMENT, "lab");
+    assert_eq!(ask(defaults, metadata).unwrap(), "ml/lab");
+}
+
+#[test]
+fn the_team_may_come_from_the_host_and_the_environment_from_metadata() {
+    let metadata = Listed::new("ads.example.com").with(ENVIRONMENT, "dev");
+    assert_eq!(ask(settings(), metadata).unwrap(), "ads/dev");
+}
+
+#[test]
+fn the_environment_of_a_host_does_not_serve_another_team() {
+    let refusal = ask(settings(), Listed::new("ads.example.com").with(TEAM, "ml")).unwrap_err();
+    assert_eq!(refusal.label, "team.environment_missing");
+}
+
+#[test]
+fn defaults_take_the_calls_that_say_nothing() {
+    assert_eq!(ask(with_defaults(), anyone()).unwrap(), "ads/prod");
+}
+
+#[test]
+fn an_unknown_team_never_falls_back_on_the_default() {
+    let refusal = ask(with_defaults(), anyone().with(TEAM, "sales")).unwrap_err();
+    assert_eq!((refusal.code, refusal.label), (Code::NotFound, "team.unknown"));
+    assert_eq!(
+        refusal.message,
+        "there is no team 'sales' here: correct ;x-sconce-team=<team> in the sc:// URL"
+    );
+}
+
+#[test]
+fn a_call_that_names_no_team_is_told_what_to_put_in_the_url() {
+    let refusal = ask(settings(), anyone()).unwrap_err();
+    assert_eq!((refusal.code, refusal.label), (Code::InvalidArgument, "team.missing"));
+    assert_eq!(
+        refusal.message,
+        "this address serves several teams and the call names none: add ;x-sconce-team=<team> to \
+         the sc:// URL, for example sc://host:port/;x-sconce-team=ads;x-sconce-env=prod"
+    );
+}
+
+#[test]
+fn teams_are_listed_only_when_config_reveals_them() {
+    let open = Settings { reveal: Reveal::Teams, ..settings() };
+    for metadata in [anyone(), anyone().with(TEAM, "sales")] {
+        assert!(!ask(settings(), metadata.clone()).unwrap_err().message.contains("ml"));
+        let message = ask(open.clone(), metadata).unwrap_err().message;
+        assert!(message.ends_with("; teams here: ads, ml"), "{message}");
+    }
+}
+
+#[test]
+fn a_team_without_an_environment_is_told_its_own() {
+    let refusal = ask(settings(), anyone().with(TEAM, "ads")).unwrap_err();
+    assert_eq!((refusal.code, refusal.label), (Code::InvalidArgument, "team.environment_missing"));
+    assert_eq!(
+        refusal.message,
+        "the call names no environment of team 'ads': add ;x-sconce-env=<environment> to the \
+         sc:// URL, for example sc://host:port/;x-sconce-team=ads;x-sconce-env=dev; its \
+         environments: dev, prod"
+    );
+}
+
+#[test]
+fn an_unknown_environment_names_those_there_are() {
+    let metadata = anyone().with(TEAM, "ads").with(ENVIRONMENT, "test");
+    let refusal = ask(settings(), metadata).unwrap_err();
+    assert_eq!((refusal.code, refusal.label), (Code::NotFound, "team.environment_unknown"));
+    assert_eq!(
+        refusal.message,
+        "team 'ads' has no environment 'test': correct ;x-sconce-env=<environment> in the sc:// \
+         URL; its environments: dev, prod"
+    );
+}
+
+#[test]
+fn a_default_environment_that_this_team_lacks_is_said_to_be_the_default() {
+    let refusal = ask(with_defaults(), anyone().with(TEAM, "ml")).unwrap_err();
+    assert_eq!(
+        refusal.message,
+        "team 'ml' has no environment 'prod', which is the default: add \
+         ;x-sconce-env=<environment> to the sc:// URL; its environments: lab"
+    );
+}
+
+#[test]
+fn what_cannot_be_a_name_is_shown_harmlessly_with_the_reason() {
+    let cases: [(&[u8], &str); 5] = [
+        (b"", "'', which cannot be a name, since a name has at least one letter"),
+        (b"Ads", "'Ads', which cannot be a name, since a name has only a to z, 0 to 9 and '-'"),
+        (b"ads,ads", "'ads,ads', which"),
+        (b"\x1b[31m\xff", "'?[31m?', which"),
+        (&[b'a'; 4000], "a...', which cannot be a name, since a name has at most 63 characters"),
+    ];
+    for (value, expected) in cases {
+        for header in [TEAM, ENVIRONMENT] {
+            let metadata = Listed::new("ads.example.com").with(header, value);
+            let refusal = ask(settings(), metadata).unwrap_err();
+            assert_eq!((refusal.code, refusal.label), (Code::InvalidArgument, "team.malformed"));
+            assert!(refusal.message.contains(expected), "{}", refusal.message);
+            assert!(refusal.message.contains(header), "{}", refusal.message);
+            assert!(refusal.message.len() < 300);
+        }
+    }
+}
+
+#[test]
+fn a_header_given_twice_must_say_the_same() {
+    let twice = |other| anyone().with(ENVIRONMENT, "dev").with(TEAM, "ads").with(TEAM, other);
+    assert_eq!(ask(settings(), twice("ads")).unwrap(), "ads/dev");
+    let refusal = ask(settings(), twice("ml")).unwrap_err();
+    assert_eq!((refusal.code, refusal.label), (Code::InvalidArgument, "team.contradiction"));
+    assert_eq!(
+        refusal.message,
+        "x-sconce-team is given more than once, as 'ads' and as 'ml': keep one \
+         ;x-sconce-team=... in the sc:// URL"
+    );
+}
+
+#[test]
+fn it_explains_by_which_rule_it_found_each() {
+    let metadata = Listed::new("ads.example.com").with(ENVIRONMENT, "dev");
+    let peer = ([127, 0, 0, 1], 1).into();
+    let call = Call::new(Method::Config, Rc::new(metadata), peer, Instant::now());
+    assert_eq!(
+        Team::new(settings()).explain(&call).unwrap(),
+        "team 'ads' by the host that was dialled (:authority), environment 'dev' by metadata \
+         x-sconce-env"
+    );
+}
