@@ -130,9 +130,9 @@ impl ControlMetrics {
         self.0.control.draining.store(true, Ordering::Relaxed);
     }
 
-    /// How many log lines were given up since the start.
-    pub fn log_lines_dropped(&self, lines: u64) {
-        self.0.control.log_lines_dropped.store(lines, Ordering::Relaxed);
+    /// So many more log lines were given up.
+    pub(super) fn log_lines_dropped(&self, lines: u64) {
+        self.0.control.log_lines_dropped.fetch_add(lines, Ordering::Relaxed);
     }
 }
 
@@ -187,6 +187,7 @@ mod tests {
         assert_line(&metrics, &format!("sconce_calls_total{calls}"));
         assert_line(&metrics, r#"sconce_streams_open{method="Config"} 2"#);
         assert_line(&metrics, "sconce_connections_open 2");
+        assert_line(&metrics, "sconce_connections_total 2");
         assert_line(&metrics, "sconce_legs_open 0");
         assert_line(&metrics, r#"sconce_leg_closed_total{reason="idle"} 2"#);
         assert_line(&metrics, r#"sconce_build_info{version="1.2.3"} 1"#);

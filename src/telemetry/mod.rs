@@ -6,11 +6,13 @@
 //! on the way of a call. A worker counts in memory of its own, and who scrapes pays for the sum.
 
 mod classic;
+pub mod log;
 mod metrics;
 pub mod names;
 mod process;
 mod scrape;
 mod shard;
+mod spool;
 mod table;
 
 pub use metrics::{ControlMetrics, Format, Metrics};

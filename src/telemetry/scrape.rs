@@ -20,6 +20,7 @@ use super::shard::{Lives, Reasons, Shard, Tenant, read};
 type Labels<'a> = Vec<(&'static str, &'a str)>;
 type Calls<'a> = BTreeMap<(&'a str, &'a str, MethodIndex, usize), u64>;
 type MethodIndex = usize;
+const NO_EXEMPLAR: Option<&Exemplar<Labels<'static>, f64>> = None;
 
 /// One reading of everything.
 #[derive(Debug)]
@@ -184,7 +185,7 @@ impl Page<'_> {
         family: &'static Family,
         figure: &impl EncodeCounterValue,
     ) -> fmt::Result {
-        count_line(&mut self.family(family)?, Labels::new(), figure)
+        self.family(family)?.encode_counter(figure, NO_EXEMPLAR)
     }
 
     fn gauge(&mut self, family: &'static Family, figure: u64) -> fmt::Result {
@@ -203,8 +204,7 @@ fn count_line(
     labels: Labels<'_>,
     figure: &impl EncodeCounterValue,
 ) -> fmt::Result {
-    let no_exemplar: Option<&Exemplar<Labels<'_>, f64>> = None;
-    family.encode_family(&labels)?.encode_counter(figure, no_exemplar)
+    family.encode_family(&labels)?.encode_counter(figure, NO_EXEMPLAR)
 }
 
 /// The teams a shard knows, and the crowd of those that found no place.
