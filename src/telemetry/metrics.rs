@@ -120,6 +120,12 @@ impl ControlMetrics {
         self.0.control.complaints.store(complaints, Ordering::Relaxed);
     }
 
+    /// How many complaints stand against the configuration as it was last read; 0 while it is good.
+    #[must_use]
+    pub fn complaints(&self) -> u64 {
+        self.0.control.complaints.load(Ordering::Relaxed)
+    }
+
     /// Whether calls are welcome.
     pub fn ready(&self, is: bool) {
         self.0.control.ready.store(is, Ordering::Relaxed);

@@ -1,0 +1,88 @@
+//! The pages: what is answered to which path.
+
+use http::header::{ACCEPT, ALLOW, CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use http_body_util::Full;
+use hyper::body::Bytes;
+
+use super::state::{Readiness, State};
+use crate::telemetry::Format;
+
+pub(super) type Page = Response<Full<Bytes>>;
+
+const TEXT: &str = "text/plain; charset=utf-8";
+
+const INDEX: &str = "\
+sconce, the front door for Apache Spark Connect
+
+/healthz  200 while the process lives
+/readyz   200 while calls are welcome, else 503 and the reason
+/metrics  Prometheus metrics
+";
+
+/// Answers one request. The body is never looked at: a request that brings one is refused.
+pub(super) fn answer<B>(request: &Request<B>, state: &State) -> Page {
+    match request.uri().path() {
+        "/" | "/healthz" | "/readyz" | "/metrics" if !is_read(request.method()) => {
+            let mut page = text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n");
+            page.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+            page
+        }
+        _ if brings_body(request.headers()) => {
+            text(StatusCode::PAYLOAD_TOO_LARGE, "no body is taken here\n")
+        }
+        "/" => text(StatusCode::OK, INDEX),
+        "/healthz" => text(StatusCode::OK, "ok\n"),
+        "/readyz" => readiness(state.readiness()),
+        "/metrics" => metrics(request.headers(), state),
+        _ => text(StatusCode::NOT_FOUND, "no such page; / lists them\n"),
+    }
+}
+
+fn is_read(method: &Method) -> bool {
+    method == Method::GET || method == Method::HEAD
+}
+
+fn brings_body(headers: &HeaderMap) -> bool {
+    let empty = |length: &HeaderValue| length.as_bytes() == b"0";
+    headers.contains_key(TRANSFER_ENCODING) || !headers.get(CONTENT_LENGTH).is_none_or(empty)
+}
+
+fn readiness(readiness: Readiness) -> Page {
+    match readiness {
+        Readiness::Starting => {
+            text(StatusCode::SERVICE_UNAVAILABLE, "starting: no plan is live yet\n")
+        }
+        Readiness::Ready { complaints: 0 } => text(StatusCode::OK, "ready\n"),
+        Readiness::Ready { complaints } => {
+            let edit = format!("config: last edit refused, complaints: {complaints}");
+            let stays = "the last good plan is live; sconce check tells more";
+            text(StatusCode::OK, format!("ready\n{edit}; {stays}\n"))
+        }
+        Readiness::Draining => {
+            text(StatusCode::SERVICE_UNAVAILABLE, "draining: open calls may finish\n")
+        }
+    }
+}
+
+fn metrics(headers: &HeaderMap, state: &State) -> Page {
+    let format = if takes_open_metrics(headers) { Format::OpenMetrics } else { Format::Classic };
+    page(StatusCode::OK, format.content_type(), state.metrics().encode(format))
+}
+
+/// Whether the caller names OpenMetrics at all: who does can read it, whatever it likes best.
+fn takes_open_metrics(headers: &HeaderMap) -> bool {
+    let named = |accept: &str| accept.contains("application/openmetrics-text");
+    headers.get_all(ACCEPT).iter().filter_map(|accept| accept.to_str().ok()).any(named)
+}
+
+fn text(status: StatusCode, body: impl Into<Bytes>) -> Page {
+    page(status, TEXT, body)
+}
+
+fn page(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Page {
+    let mut page = Response::new(Full::new(body.into()));
+    *page.status_mut() = status;
+    page.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    page
+}

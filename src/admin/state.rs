@@ -1,0 +1,89 @@
+//! What the pages tell: one state, said in one place.
+//!
+//! Readiness moves one way only: starting, ready, draining. A bad edit of the configuration does not
+//! touch it, since the last good plan goes on; it only shows in the text.
+
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use crate::telemetry::{ControlMetrics, Metrics};
+
+const STARTING: u8 = 0;
+const READY: u8 = 1;
+const DRAINING: u8 = 2;
+
+/// Whether calls are welcome, and the metrics.
+#[derive(Debug)]
+pub struct State {
+    stage: AtomicU8,
+    metrics: Metrics,
+    control: ControlMetrics,
+}
+
+/// What `/readyz` answers by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Readiness {
+    /// No plan is live yet.
+    Starting,
+    /// Calls are welcome; so many complaints stand against the configuration as last edited.
+    Ready { complaints: u64 },
+    /// The drain has begun.
+    Draining,
+}
+
+impl State {
+    /// Starting, over these metrics.
+    #[must_use]
+    pub fn new(metrics: Metrics) -> Self {
+        Self { stage: AtomicU8::new(STARTING), control: metrics.control(), metrics }
+    }
+
+    /// A plan is live and the listeners are open. Too late once the drain has begun.
+    pub fn set_ready(&self) {
+        let moved =
+            self.stage.compare_exchange(STARTING, READY, Ordering::AcqRel, Ordering::Acquire);
+        self.control.ready(moved.is_ok() || moved == Err(READY));
+    }
+
+    /// The drain begins: `/readyz` answers 503 from now on.
+    pub fn set_draining(&self) {
+        self.stage.store(DRAINING, Ordering::Release);
+        self.control.ready(false);
+        self.control.draining();
+    }
+
+    pub(super) fn readiness(&self) -> Readiness {
+        match self.stage.load(Ordering::Acquire) {
+            STARTING => Readiness::Starting,
+            READY => Readiness::Ready { complaints: self.control.complaints() },
+            _ => Readiness::Draining,
+        }
+    }
+
+    pub(super) fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_drain_is_not_undone_by_a_late_start() {
+        let state = State::new(Metrics::new("1"));
+        assert_eq!(state.readiness(), Readiness::Starting);
+        state.set_draining();
+        state.set_ready();
+        assert_eq!(state.readiness(), Readiness::Draining);
+    }
+
+    #[test]
+    fn a_bad_edit_leaves_it_ready_and_shows() {
+        let metrics = Metrics::new("1");
+        let state = State::new(metrics.clone());
+        state.set_ready();
+        assert_eq!(state.readiness(), Readiness::Ready { complaints: 0 });
+        metrics.control().reload_bad(2);
+        assert_eq!(state.readiness(), Readiness::Ready { complaints: 2 });
+    }
+}
