@@ -1,0 +1,204 @@
+//! Huffman strings (RFC 7541 5.2): checking one without decoding it, and decoding one.
+//!
+//! The check runs on every value that arrives, the decoding only on what somebody reads. Never
+//! decode what was not checked: the decoder trusts the length that the check found.
+
+use crate::wire::hpack::Broken;
+use crate::wire::hpack::codes::{
+    BLANK_LAST, COUNT, DIRTY, EOS_SEEN, LONG, PADDED_MAX, SHORT, STEPS,
+};
+
+/// What the check learned of a string.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Checked {
+    /// Octets of the text.
+    pub(super) decoded: usize,
+    /// No NUL, CR, LF in it, no SP or HTAB at either end.
+    pub(super) clean: bool,
+}
+
+/// Checks a Huffman string.
+pub(super) fn check(octets: &[u8]) -> Result<Checked, Broken> {
+    let mut run = Run::default();
+    run.over(octets);
+    if run.seen & EOS_SEEN != 0 {
+        return Err(Broken::HuffmanEos);
+    }
+    if run.state >> 8 > PADDED_MAX {
+        return Err(Broken::HuffmanPadding);
+    }
+    let blank = run.last & BLANK_LAST != 0 || begins_blank(octets);
+    Ok(Checked { decoded: run.count, clean: run.seen & DIRTY == 0 && !blank })
+}
+
+/// The machine of [`STEPS`], and what it has seen.
+#[derive(Clone, Copy, Default)]
+struct Run {
+    /// In the high octet; what the last step brought is below.
+    state: u16,
+    /// All events so far.
+    seen: u16,
+    /// The step in which the last symbol ended.
+    last: u16,
+    count: usize,
+}
+
+impl Run {
+    fn over(&mut self, octets: &[u8]) {
+        for &octet in octets {
+            self.step(octet);
+        }
+    }
+
+    #[inline]
+    fn step(&mut self, octet: u8) {
+        let at = (self.state & 0xff00) | u16::from(octet);
+        // The table has an entry for every `u16`, so there is no branch here.
+        let step = STEPS.get(usize::from(at)).copied().unwrap_or(EOS_SEEN);
+        self.state = step;
+        self.seen |= step;
+        self.last = if step & COUNT == 0 { self.last } else { step };
+        self.count = self.count.wrapping_add(usize::from(step & COUNT));
+    }
+}
+
+/// Whether the first symbol is SP (six bits, 010100) or HTAB (24 bits, ff ff ea).
+fn begins_blank(octets: &[u8]) -> bool {
+    octets.first().is_some_and(|first| first >> 2 == 0b01_0100)
+        || octets.starts_with(&[0xff, 0xff, 0xea])
+}
+
+/// The text of a string that has been checked and holds `left` octets of text.
+pub(super) struct Symbols<'a> {
+    rest: &'a [u8],
+    left: usize,
+    /// The bits that come next, from the top; zeros below.
+    window: u64,
+    /// How many bits of it are filled.
+    filled: u32,
+}
+
+impl<'a> Symbols<'a> {
+    pub(super) fn new(octets: &'a [u8], decoded: usize) -> Self {
+        Self { rest: octets, left: decoded, window: 0, filled: 0 }
+    }
+
+    fn refill(&mut self) {
+        while self.filled <= 56 {
+            let Some((&octet, tail)) = self.rest.split_first() else { return };
+            self.window |= u64::from(octet) << 56_u32.saturating_sub(self.filled);
+            self.filled = self.filled.saturating_add(8);
+            self.rest = tail;
+        }
+    }
+
+    #[inline]
+    fn consume(&mut self, bits: u8) {
+        self.window <<= bits & 63;
+        self.filled = self.filled.saturating_sub(bits.into());
+    }
+}
+
+impl Iterator for Symbols<'_> {
+    type Item = u8;
+
+    #[inline]
+    fn next(&mut self) -> Option<u8> {
+        self.left = self.left.checked_sub(1)?;
+        if self.filled < 32 {
+            self.refill();
+        }
+        let [top, ..] = self.window.to_be_bytes();
+        let (symbol, bits) = SHORT.get(usize::from(top)).copied()?;
+        if bits != 0 {
+            self.consume(bits);
+            return Some(symbol);
+        }
+        let [a, b, c, d, ..] = self.window.to_be_bytes();
+        let ahead = u32::from_be_bytes([a, b, c, d]);
+        let at = LONG.partition_point(|&(_, highest, _)| highest < ahead);
+        let &(symbol, _, bits) = LONG.get(at)?;
+        self.consume(bits);
+        Some(symbol)
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (self.left, Some(self.left))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::hpack::codes::tests::huffman;
+    use proptest::prelude::*;
+
+    fn text(octets: &[u8]) -> Vec<u8> {
+        let decoded = check(octets).unwrap().decoded;
+        Symbols::new(octets, decoded).collect()
+    }
+
+    fn clean(text: &[u8]) -> bool {
+        let blank = |octet: Option<&u8>| matches!(octet, Some(b' ' | b'\t'));
+        let dirty = text.iter().any(|octet| matches!(octet, 0 | b'\r' | b'\n'));
+        !(dirty || blank(text.first()) || blank(text.last()))
+    }
+
+    #[test]
+    fn the_example_of_rfc_7541_c_4_1() {
+        let octets = [0xf1, 0xe3, 0xc2, 0xe5, 0xf2, 0x3a, 0x6b, 0xa0, 0xab, 0x90, 0xf4, 0xff];
+        assert_eq!(text(&octets), b"www.example.com");
+        assert_eq!(huffman(b"www.example.com"), octets);
+    }
+
+    #[test]
+    fn every_pair_of_octets_comes_back() {
+        for pair in 0..=u16::MAX {
+            let pair = pair.to_be_bytes();
+            let coded = huffman(&pair);
+            assert_eq!(check(&coded), Ok(Checked { decoded: 2, clean: clean(&pair) }), "{pair:?}");
+            assert_eq!(text(&coded), pair);
+        }
+    }
+
+    #[test]
+    fn eos_is_refused_wherever_it_stands() {
+        assert_eq!(check(&[0xff; 4]), Err(Broken::HuffmanEos));
+        let mut coded = vec![0b0001_1000];
+        coded.extend([0xff; 200]);
+        assert_eq!(check(&coded), Err(Broken::HuffmanEos));
+        coded.extend(huffman(&[b'a'; 200]));
+        assert_eq!(check(&coded), Err(Broken::HuffmanEos));
+    }
+
+    #[test]
+    fn padding_is_at_most_seven_ones() {
+        assert_eq!(check(&[]), Ok(Checked { decoded: 0, clean: true }));
+        assert_eq!(check(&[0b0001_1111]).map(|checked| checked.decoded), Ok(1));
+        assert_eq!(check(&[0b0001_1110]), Err(Broken::HuffmanPadding));
+        assert_eq!(check(&[0b0001_1000]), Err(Broken::HuffmanPadding));
+        assert_eq!(check(&[0xff]), Err(Broken::HuffmanPadding));
+        assert_eq!(check(&[0b0001_1111, 0xff]), Err(Broken::HuffmanPadding));
+        // Seven bits: the code of '*' (eight bits) before and one bit into the next octet.
+        assert_eq!(check(&[0b0000_0000, 0b0011_1111]).map(|checked| checked.decoded), Ok(2));
+    }
+
+    proptest! {
+        #[test]
+        fn text_comes_back(plain in prop::collection::vec(any::<u8>(), 0..600)) {
+            let coded = huffman(&plain);
+            let checked = Checked { decoded: plain.len(), clean: clean(&plain) };
+            prop_assert_eq!(check(&coded), Ok(checked));
+            prop_assert_eq!(text(&coded), plain);
+        }
+
+        #[test]
+        fn what_the_check_admits_codes_back_to_itself(
+            octets in prop::collection::vec(any::<u8>(), 0..24),
+        ) {
+            if check(&octets).is_ok() {
+                prop_assert_eq!(huffman(&text(&octets)), octets);
+            }
+        }
+    }
+}
