@@ -1,0 +1,25 @@
+# Every habit of this house by its short name. CI does the same through .ci/run.
+
+# What there is.
+default:
+    @just --list
+
+# Format, lints, docs, licences.
+check:
+    scripts/check
+
+# Every test, real PySpark included; or some: `just test rust`.
+test *runners:
+    scripts/test {{runners}}
+
+# A short run of each fuzz target.
+fuzz:
+    fuzz/run
+
+# sconce beside its rivals, on one core.
+bench *arguments:
+    benches/run {{arguments}}
+
+# A real PySpark query for each of two teams, from nothing; `just demo --once` ends after it.
+demo *arguments:
+    scripts/demo {{arguments}}
