@@ -54,10 +54,10 @@ impl Encoder {
     pub fn encode<'f>(&mut self, fields: impl IntoIterator<Item = Field<'f>>, out: &mut Vec<u8>) {
         self.announce(out);
         for field in fields {
-            match plan(&field, self.table.size_max()) {
+            match plan(&field) {
                 Plan::Table => self.tabled(&field, out),
-                Plan::Without => self.literal(&field, 0x00, out),
-                Plan::Never => self.literal(&field, 0x10, out),
+                Plan::Without => self.literal(&field, WITHOUT, out),
+                Plan::Never => self.literal(&field, NEVER, out),
             }
         }
     }
@@ -75,31 +75,43 @@ impl Encoder {
     fn tabled(&mut self, field: &Field<'_>, out: &mut Vec<u8>) {
         let name = match self.table.find(field.name, Some(&field.value)) {
             Found::Field(index) => return integer::write(out, 0x80, 7, index),
-            Found::Name(index) => {
-                integer::write(out, 0x40, 6, index);
-                Name::At(index)
-            }
-            Found::Nothing => {
-                out.push(0x40);
-                string(out, &Text::raw(field.name));
-                Name::Given(Text::raw(field.name))
-            }
+            Found::Name(index) => Some(index),
+            Found::Nothing => None,
         };
-        string(out, &field.value);
+        // Above three quarters of the table, an entry drives nearly everything out.
+        let size = size_of(field.name.len(), field.value.decoded_len());
+        let size_max = self.table.size_max();
+        if size > size_max.saturating_sub(size_max >> 2) {
+            return literal(field, name, WITHOUT, out);
+        }
+        literal(field, name, INCREMENTAL, out);
+        let name = name.map_or(Name::Given(Text::raw(field.name)), Name::At);
         let inserted = self.table.insert(name, field.value);
         debug_assert!(inserted.is_ok(), "the name was found a moment ago");
     }
 
-    fn literal(&self, field: &Field<'_>, flags: u8, out: &mut Vec<u8>) {
-        match self.table.find(field.name, None) {
-            Found::Field(index) | Found::Name(index) => integer::write(out, flags, 4, index),
-            Found::Nothing => {
-                out.push(flags);
-                string(out, &Text::raw(field.name));
-            }
-        }
-        string(out, &field.value);
+    fn literal(&self, field: &Field<'_>, form: Form, out: &mut Vec<u8>) {
+        let name = match self.table.find(field.name, None) {
+            Found::Field(index) | Found::Name(index) => Some(index),
+            Found::Nothing => None,
+        };
+        literal(field, name, form, out);
     }
+}
+
+/// First octet of a literal, and the bits that it leaves to the name's index (RFC 7541 6.2).
+type Form = (u8, u32);
+const INCREMENTAL: Form = (0x40, 6);
+const WITHOUT: Form = (0x00, 4);
+const NEVER: Form = (0x10, 4);
+
+/// A literal whose name stands at an index, or nowhere.
+fn literal(field: &Field<'_>, name: Option<usize>, (flags, bits): Form, out: &mut Vec<u8>) {
+    integer::write(out, flags, bits, name.unwrap_or(0));
+    if name.is_none() {
+        string(out, &Text::raw(field.name));
+    }
+    string(out, &field.value);
 }
 
 /// How a field goes out.
@@ -111,21 +123,16 @@ enum Plan {
     Never,
 }
 
-fn plan(field: &Field<'_>, size_max: usize) -> Plan {
-    match field.indexing {
-        Indexing::Never => return Plan::Never,
-        Indexing::Without => {
-            return if is_credential(field.name) { Plan::Never } else { Plan::Without };
-        }
-        Indexing::Indexed | Indexing::Incremental => {}
-    }
+fn plan(field: &Field<'_>) -> Plan {
     if is_credential(field.name) {
         return Plan::Never;
     }
-    // Above three quarters of the table, an entry drives nearly everything out.
-    let size = size_of(field.name.len(), field.value.decoded_len());
-    let large = size > size_max.saturating_sub(size_max >> 2);
-    if large || varies(field.name) { Plan::Without } else { Plan::Table }
+    match field.indexing {
+        Indexing::Never => Plan::Never,
+        Indexing::Without => Plan::Without,
+        Indexing::Indexed | Indexing::Incremental if varies(field.name) => Plan::Without,
+        Indexing::Indexed | Indexing::Incremental => Plan::Table,
+    }
 }
 
 fn is_credential(name: &[u8]) -> bool {
@@ -150,4 +157,114 @@ fn string(out: &mut Vec<u8>, text: &Text<'_>) {
     let flags = if text.is_huffman() { 0x80 } else { 0x00 };
     integer::write(out, flags, 7, text.encoded().len());
     out.extend_from_slice(text.encoded());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::hpack::codes::tests::huffman;
+    use crate::wire::hpack::{Decoder, Fields, Limits};
+
+    fn field<'f>(name: &'f [u8], value: &'f [u8], indexing: Indexing) -> Field<'f> {
+        Field { name, value: Text::raw(value), indexing }
+    }
+
+    fn encode(encoder: &mut Encoder, field: Field<'_>) -> Vec<u8> {
+        let mut out = Vec::new();
+        encoder.encode([field], &mut out);
+        out
+    }
+
+    #[test]
+    fn what_is_in_a_table_goes_out_as_its_index() {
+        let mut encoder = Encoder::new();
+        let method = field(b":method", b"POST", Indexing::Incremental);
+        assert_eq!(encode(&mut encoder, method), [0x83]);
+        let coded = huffman(b"POST");
+        let coded = Text::huffman(&coded).unwrap();
+        assert_eq!(encode(&mut encoder, Field { value: coded, ..method }), [0x83]);
+        let own = field(b"x", b"y", Indexing::Indexed);
+        assert_eq!(encode(&mut encoder, own), [0x40, 1, b'x', 1, b'y']);
+        assert_eq!(encode(&mut encoder, own), [0xbe]);
+        assert_eq!(encode(&mut encoder, field(b"x", b"z", Indexing::Indexed)), [0x7e, 1, b'z']);
+        assert_eq!(encode(&mut encoder, own), [0xbf]);
+    }
+
+    #[test]
+    fn what_must_not_be_indexed_is_not() {
+        let mut encoder = Encoder::new();
+        let before = encoder.generation();
+        let first = |encoder: &mut Encoder, name: &[u8], indexing| {
+            encode(encoder, field(name, b"v", indexing))[0] & 0xf0
+        };
+        use Indexing::{Incremental, Indexed, Never, Without};
+        assert_eq!(first(&mut encoder, b"x", Never), 0x10);
+        assert_eq!(first(&mut encoder, b"x", Without), 0x00);
+        for name in [&b"grpc-timeout"[..], b"x-request-id", b"traceparent", b"grpc-message"] {
+            assert_eq!(first(&mut encoder, name, Incremental), 0x00);
+        }
+        for indexing in [Indexed, Incremental, Without, Never] {
+            assert_eq!(first(&mut encoder, b"authorization", indexing), 0x10);
+        }
+        assert_eq!(encoder.generation(), before);
+        assert_eq!(first(&mut encoder, b":path", Incremental), 0x40);
+        assert_ne!(encoder.generation(), before);
+    }
+
+    #[test]
+    fn a_value_above_three_quarters_of_the_table_stays_outside() {
+        let mut encoder = Encoder::new();
+        let fits = vec![b'v'; 3_072 - 32 - 1];
+        let large = vec![b'v'; 3_072 - 32];
+        assert_eq!(encode(&mut encoder, field(b"x", &large, Indexing::Incremental))[0], 0x00);
+        assert_eq!(encode(&mut encoder, field(b"x", &fits, Indexing::Incremental))[0], 0x40);
+    }
+
+    #[test]
+    fn the_smallest_and_the_last_size_are_announced_once() {
+        let mut encoder = Encoder::new();
+        let method = field(b":method", b"POST", Indexing::Incremental);
+        encoder.limit_table(4_096);
+        assert_eq!(encode(&mut encoder, method), [0x83], "no change");
+        encoder.limit_table(1 << 20);
+        assert_eq!(encode(&mut encoder, method), [0x83], "no more than 4,096 is ever used");
+        for size in [100, 0, 10, 256] {
+            encoder.limit_table(size);
+        }
+        let generation = encoder.generation();
+        assert_eq!(encode(&mut encoder, method), [0x20, 0x3f, 0xe1, 0x01, 0x83]);
+        assert_ne!(encoder.generation(), generation, "the block is no model for the next");
+        assert_eq!(encode(&mut encoder, method), [0x83]);
+        encoder.limit_table(0);
+        assert_eq!(encode(&mut encoder, method), [0x20, 0x83]);
+        encoder.limit_table(4_096);
+        encoder.limit_table(0);
+        assert_eq!(encode(&mut encoder, method), [0x20, 0x83]);
+    }
+
+    #[test]
+    fn without_a_table_nothing_is_inserted() {
+        let mut encoder = Encoder::new();
+        encoder.limit_table(0);
+        encoder.encode([], &mut Vec::new());
+        let own = field(b"x", b"y", Indexing::Incremental);
+        assert_eq!(encode(&mut encoder, own), [0x00, 1, b'x', 1, b'y']);
+        assert_eq!(encode(&mut encoder, own), [0x00, 1, b'x', 1, b'y']);
+    }
+
+    #[test]
+    fn a_value_longer_in_huffman_code_comes_back_too() {
+        let (mut encoder, mut decoder) = (Encoder::new(), Decoder::new(4_096));
+        let coded = huffman(&[0xff; 300]);
+        let value = Text::huffman(&coded).unwrap();
+        let field = Field { name: b"x", value, indexing: Indexing::Incremental };
+        let (mut fields, mut seen) = (Fields::default(), 0);
+        for _ in 0..40 {
+            let block = encode(&mut encoder, field);
+            let limits = Limits { octets: 4_096, count: 8 };
+            decoder.decode(&block, limits, &mut fields).unwrap();
+            seen += fields.iter().filter(|field| field.value.equals(&[0xff; 300])).count();
+        }
+        assert_eq!(seen, 40);
+    }
 }

@@ -9,12 +9,16 @@
 
 #![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::arithmetic_side_effects))]
 
+#[cfg(test)]
+mod appendix_c;
 mod codes;
 mod decode;
 mod encode;
 mod fields;
 mod huffman;
 mod integer;
+#[cfg(test)]
+mod properties;
 mod statics;
 mod table;
 mod text;
