@@ -1,0 +1,59 @@
+//! The load generator: one workload against one address, every answer checked.
+
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser;
+use sconce_benches::gate::Gate;
+use sconce_benches::run::Run;
+use sconce_benches::workload::{Scale, Workload};
+
+/// Runs one workload and prints its counts as one line of JSON.
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// Where to send the calls.
+    #[arg(long)]
+    target: SocketAddr,
+    /// Which workload.
+    #[arg(long)]
+    workload: Workload,
+    /// Seconds to warm up, not measured.
+    #[arg(long, default_value_t = 1.0)]
+    warm: f64,
+    /// Seconds of the measured part.
+    #[arg(long, default_value_t = 3.0)]
+    measure: f64,
+    /// Connections of W4.
+    #[arg(long, default_value_t = 1000)]
+    idle: usize,
+    /// Print `begin` and `end` around the measured part and wait for a line after each.
+    #[arg(long)]
+    gated: bool,
+}
+
+fn main() -> ExitCode {
+    match run(&Arguments::parse()) {
+        Ok(outcome) => {
+            println!("{outcome}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("load: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> Result<String, Box<dyn std::error::Error>> {
+    let measure = Duration::try_from_secs_f64(arguments.measure)?;
+    let run = Run {
+        target: arguments.target,
+        workload: arguments.workload,
+        scale: Scale { idle: arguments.idle, measure },
+        warm: Duration::try_from_secs_f64(arguments.warm)?,
+        gate: if arguments.gated { Gate::Kept } else { Gate::Open },
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    Ok(serde_json::to_string(&runtime.block_on(run.go())?)?)
+}

@@ -1,0 +1,208 @@
+//! A stub driver: takes any gRPC call and answers as the call's metadata asks.
+//!
+//! `x-answer-messages` (1 unless said), `x-answer-size` (octets of each payload, 32 unless said)
+//! and `x-answer-delay-ms` shape the answer; the request body is read to its end first, and its
+//! octets are told in the trailer `x-received`. With `x-check-size`, each message of the request
+//! must be the rig's pattern of that size. It must be cheap, or it would be what is measured.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::Bytes;
+use clap::Parser;
+use h2::server::{Builder, Connection, SendResponse};
+use h2::{Reason, RecvStream};
+use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use http::{Method, Request, Response};
+use sconce_benches::call::{
+    ANSWER_DELAY, ANSWER_MESSAGES, ANSWER_SIZE, CHECK_SIZE, RECEIVED, send,
+};
+use sconce_benches::fault::Fault;
+use sconce_benches::line::FRAME_BUDGET;
+use sconce_benches::message::{Check, Messages};
+use sconce_benches::socket::Socket;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+
+/// grpc-java grants a stream, and a connection, so many octets.
+const DRIVER_WINDOW: u32 = 1 << 20;
+/// grpc-java takes header lists of so many octets at most.
+const HEADER_LIST_MAX: u32 = 8192;
+/// Sizes of messages that are kept ready, at most.
+const SIZES_MAX: usize = 16;
+const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+
+/// A gRPC server without TLS that answers every method.
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// Where to listen; port 0 takes a free one. The address is printed.
+    #[arg(long, default_value = "127.0.0.1:0")]
+    listen: SocketAddr,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    match runtime.and_then(|runtime| runtime.block_on(serve(arguments.listen))) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("stub_driver: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn serve(address: SocketAddr) -> std::io::Result<()> {
+    let listener = TcpListener::bind(address).await?;
+    println!("listening {}", listener.local_addr()?);
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => {
+                connections.spawn(attend(accepted?.0));
+            }
+            Some(_) = connections.join_next() => {}
+        }
+    }
+}
+
+/// A connection that fails is its client's to complain about.
+async fn attend(stream: TcpStream) {
+    let Ok(socket) = Socket::new(stream) else { return };
+    let connection = Builder::new()
+        .initial_window_size(DRIVER_WINDOW)
+        .initial_connection_window_size(DRIVER_WINDOW)
+        .max_header_list_size(HEADER_LIST_MAX)
+        .data_frame_budget(FRAME_BUDGET)
+        .handshake(socket.clone());
+    let Ok(mut connection) = connection.await else { return };
+    let mut calls = JoinSet::new();
+    while let Some(Ok((request, respond))) = next(&mut connection, &socket).await {
+        calls.spawn(answer(request, respond));
+        while calls.try_join_next().is_some() {}
+    }
+}
+
+type Incoming = Option<Result<(Request<RecvStream>, SendResponse<Bytes>), h2::Error>>;
+
+async fn next(connection: &mut Connection<Socket, Bytes>, socket: &Socket) -> Incoming {
+    poll_fn(|cx| {
+        let incoming = connection.poll_accept(cx);
+        if incoming.is_pending()
+            && let Poll::Ready(Err(_)) = socket.flush(cx)
+        {
+            return Poll::Ready(None);
+        }
+        incoming
+    })
+    .await
+}
+
+/// What a call's metadata asks for.
+#[derive(Debug)]
+struct Wish {
+    messages: u64,
+    size: usize,
+    delay: Duration,
+    check: Option<usize>,
+}
+
+impl Wish {
+    fn of(headers: &HeaderMap) -> Self {
+        let number = |name| headers.get(name)?.to_str().ok()?.parse::<u64>().ok();
+        let size = |name| number(name).and_then(|size| usize::try_from(size).ok());
+        Self {
+            messages: number(ANSWER_MESSAGES).unwrap_or(1),
+            size: size(ANSWER_SIZE).unwrap_or(32),
+            delay: Duration::from_millis(number(ANSWER_DELAY).unwrap_or(0)),
+            check: size(CHECK_SIZE),
+        }
+    }
+}
+
+/// A call that cannot be answered is reset: the load counts that as a fault.
+async fn answer(request: Request<RecvStream>, mut respond: SendResponse<Bytes>) {
+    if request.method() != Method::POST {
+        respond.send_reset(Reason::PROTOCOL_ERROR);
+        return;
+    }
+    let wish = Wish::of(request.headers());
+    let read = read(request.into_body(), wish.check).await;
+    if !wish.delay.is_zero() {
+        tokio::time::sleep(wish.delay).await;
+    }
+    let told = match read {
+        Ok(received) => tell(&mut respond, &wish, received).await,
+        Err(fault) => refuse(&mut respond, &fault),
+    };
+    if told.is_err() {
+        respond.send_reset(Reason::INTERNAL_ERROR);
+    }
+}
+
+async fn read(mut body: RecvStream, check: Option<usize>) -> Result<u64, Fault> {
+    let mut check = check.map(|size| Check::new(messages(size)));
+    let mut received = 0;
+    while let Some(piece) = body.data().await {
+        let piece = piece.map_err(|e| Fault::Http2("request body", e))?;
+        received += piece.len() as u64;
+        if let Some(check) = &mut check {
+            check.take(&piece)?;
+        }
+        let credit = body.flow_control().release_capacity(piece.len());
+        credit.map_err(|e| Fault::Http2("credit", e))?;
+    }
+    if let Some(check) = check {
+        check.end()?;
+    }
+    Ok(received)
+}
+
+async fn tell(
+    respond: &mut SendResponse<Bytes>,
+    wish: &Wish,
+    received: u64,
+) -> Result<(), h2::Error> {
+    let mut body = respond.send_response(head(), false)?;
+    let ready = messages(wish.size);
+    for index in 0..wish.messages {
+        send(&mut body, ready.number(index), false).await?;
+    }
+    let mut trailers = HeaderMap::with_capacity(2);
+    trailers.insert(GRPC_STATUS, HeaderValue::from_static("0"));
+    trailers.insert(RECEIVED, received.into());
+    body.send_trailers(trailers)
+}
+
+fn refuse(respond: &mut SendResponse<Bytes>, fault: &Fault) -> Result<(), h2::Error> {
+    let mut head = head();
+    head.headers_mut().insert(GRPC_STATUS, HeaderValue::from_static("3"));
+    if let Ok(message) = HeaderValue::from_str(&fault.to_string()) {
+        head.headers_mut().insert("grpc-message", message);
+    }
+    respond.send_response(head, true).map(drop)
+}
+
+fn head() -> Response<()> {
+    let mut head = Response::new(());
+    head.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    head
+}
+
+/// The messages of a size, made at its first use.
+fn messages(size: usize) -> Messages {
+    thread_local! {
+        static READY: RefCell<HashMap<usize, Messages>> = RefCell::default();
+    }
+    READY.with_borrow_mut(|ready| {
+        if ready.len() >= SIZES_MAX && !ready.contains_key(&size) {
+            return Messages::of(size);
+        }
+        ready.entry(size).or_insert_with(|| Messages::of(size)).clone()
+    })
+}

@@ -1,0 +1,235 @@
+//! One gRPC call, from its request to its trailers, with every octet of the answer checked.
+
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use h2::client::{ResponseFuture, SendRequest};
+use h2::{RecvStream, SendStream};
+use http::header::{
+    AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, TE, USER_AGENT,
+};
+use http::{Request, Response, StatusCode, Uri, Version};
+
+use crate::fault::Fault;
+use crate::message::{Check, Messages};
+
+/// Metadata that tells the stub driver how many messages to answer with.
+pub const ANSWER_MESSAGES: HeaderName = HeaderName::from_static("x-answer-messages");
+/// Metadata that tells the stub driver how large each payload is, in octets.
+pub const ANSWER_SIZE: HeaderName = HeaderName::from_static("x-answer-size");
+/// Metadata that tells the stub driver how long to wait before it answers.
+pub const ANSWER_DELAY: HeaderName = HeaderName::from_static("x-answer-delay-ms");
+/// Metadata by which a caller has its messages checked: the payload size of each.
+pub const CHECK_SIZE: HeaderName = HeaderName::from_static("x-check-size");
+/// Trailer by which the stub driver tells how many octets of body it got.
+pub const RECEIVED: HeaderName = HeaderName::from_static("x-received");
+/// A token of RS256 with a few claims is about so long.
+const TOKEN_OCTETS: usize = 600;
+
+/// How fast the caller reads.
+#[derive(Clone, Copy, Debug)]
+pub enum Reading {
+    /// As fast as octets come.
+    Eager,
+    /// `step` octets of credit, then a pause, and so on.
+    Slow {
+        /// Octets taken between two pauses.
+        step: usize,
+        /// How long each pause is.
+        pause: Duration,
+    },
+}
+
+/// What a call sends and what must come back.
+#[derive(Clone, Debug)]
+pub struct Ask {
+    /// The method's path.
+    pub path: &'static str,
+    /// The messages of the request.
+    pub upload: Messages,
+    /// How many of them are sent.
+    pub upload_count: u64,
+    /// The messages of the answer.
+    pub answer: Messages,
+    /// Octets of payload of each of them.
+    pub answer_size: usize,
+    /// How many of them must come.
+    pub answer_count: u64,
+    /// How the answer is read.
+    pub reading: Reading,
+}
+
+/// A request head, ready to be sent any number of times, and what is sent and checked with it.
+#[derive(Clone, Debug)]
+pub struct Call {
+    ask: Ask,
+    uri: Uri,
+    headers: HeaderMap,
+}
+
+impl Call {
+    /// Prepares calls to `target` for a team and its environment.
+    ///
+    /// # Errors
+    /// When they cannot stand in a request.
+    pub fn new(target: SocketAddr, team: &str, environment: &str, ask: Ask) -> Result<Self, Fault> {
+        let wrong = |e: http::Error| Fault::Request(e.to_string());
+        let value = |s: &str| HeaderValue::from_str(s).map_err(|e| wrong(e.into()));
+        let uri = Uri::builder()
+            .scheme("http")
+            .authority(target.to_string())
+            .path_and_query(ask.path)
+            .build()
+            .map_err(wrong)?;
+        let check_size = ask.upload.octets() - crate::message::PREFIX;
+        let headers = [
+            (TE, HeaderValue::from_static("trailers")),
+            (CONTENT_TYPE, HeaderValue::from_static("application/grpc")),
+            (USER_AGENT, HeaderValue::from_static("sconce-bench grpc-c/0.0")),
+            (HeaderName::from_static("grpc-accept-encoding"), value("identity, deflate, gzip")?),
+            (HeaderName::from_static("x-sconce-team"), value(team)?),
+            (HeaderName::from_static("x-sconce-env"), value(environment)?),
+            (ANSWER_MESSAGES, ask.answer_count.into()),
+            (ANSWER_SIZE, ask.answer_size.into()),
+            (CHECK_SIZE, check_size.into()),
+            (AUTHORIZATION, value(&token())?),
+        ];
+        Ok(Self { ask, uri, headers: headers.into_iter().collect() })
+    }
+
+    /// Makes the call and checks the answer; tells how many octets of messages went either way.
+    ///
+    /// # Errors
+    /// Whatever was not as it must be.
+    pub async fn make(&self, sender: SendRequest<Bytes>) -> Result<u64, Fault> {
+        let (answer, body) = self.open(sender).await?;
+        let sent = match self.ask.upload_count {
+            1 => send_one(body, self.ask.upload.number(0).clone()),
+            count => send_many(body, &self.ask.upload, count).await,
+        };
+        let answer = answer.await.map_err(|e| Fault::Http2("response", e))?;
+        check_head(&answer)?;
+        let mut body = answer.into_body();
+        let octets = self.read(&mut body).await?;
+        let trailers = body.trailers().await.map_err(|e| Fault::Http2("trailers", e))?;
+        let sent = sent.map_err(|e| Fault::Http2("request body", e))?;
+        check_trailers(&trailers.unwrap_or_default(), sent)?;
+        Ok(octets + sent)
+    }
+
+    async fn open(
+        &self,
+        sender: SendRequest<Bytes>,
+    ) -> Result<(ResponseFuture, SendStream<Bytes>), Fault> {
+        let mut sender = sender.ready().await.map_err(|e| Fault::Http2("connection", e))?;
+        let mut request = Request::new(());
+        *request.method_mut() = http::Method::POST;
+        *request.version_mut() = Version::HTTP_2;
+        *request.uri_mut() = self.uri.clone();
+        *request.headers_mut() = self.headers.clone();
+        sender.send_request(request, false).map_err(|e| Fault::Http2("request", e))
+    }
+
+    async fn read(&self, body: &mut RecvStream) -> Result<u64, Fault> {
+        let mut check = Check::new(self.ask.answer.clone());
+        let (mut octets, mut unpaid) = (0, 0);
+        while let Some(piece) = body.data().await {
+            let piece = piece.map_err(|e| Fault::Http2("answer body", e))?;
+            check.take(&piece)?;
+            octets += piece.len() as u64;
+            unpaid += piece.len();
+            if let Reading::Slow { step, pause } = self.ask.reading {
+                if unpaid < step {
+                    continue;
+                }
+                tokio::time::sleep(pause).await;
+            }
+            let credit = body.flow_control().release_capacity(std::mem::take(&mut unpaid));
+            credit.map_err(|e| Fault::Http2("credit", e))?;
+        }
+        let (wanted, got) = (self.ask.answer_count, check.end()?);
+        if wanted != got {
+            return Err(Fault::Count { what: "messages of the answer", wanted, got });
+        }
+        Ok(octets)
+    }
+}
+
+/// Stands for a signed token: as long as one and, like one, of base64 that Huffman coding
+/// cannot make much shorter.
+fn token() -> String {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let letters = (0..TOKEN_OCTETS).map(|_| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        let at = usize::try_from(state >> 58).unwrap_or_default();
+        ALPHABET.get(at).copied().map_or('A', char::from)
+    });
+    format!("Bearer {}", letters.collect::<String>())
+}
+
+fn send_one(mut body: SendStream<Bytes>, message: Bytes) -> Result<u64, h2::Error> {
+    let octets = message.len() as u64;
+    body.send_data(message, true)?;
+    Ok(octets)
+}
+
+async fn send_many(
+    mut body: SendStream<Bytes>,
+    messages: &Messages,
+    count: u64,
+) -> Result<u64, h2::Error> {
+    let mut sent = 0;
+    for index in 0..count {
+        send(&mut body, messages.number(index), index + 1 == count).await?;
+        sent += messages.octets() as u64;
+    }
+    Ok(sent)
+}
+
+/// Sends one message when the peer's window has opened; its frames then follow the window.
+///
+/// # Errors
+/// When the peer has ended the stream or the connection is gone.
+pub async fn send(
+    body: &mut SendStream<Bytes>,
+    message: &Bytes,
+    last: bool,
+) -> Result<(), h2::Error> {
+    body.reserve_capacity(message.len());
+    match poll_fn(|cx| body.poll_capacity(cx)).await {
+        Some(Ok(_)) => body.send_data(message.clone(), last),
+        Some(Err(error)) => Err(error),
+        None => Err(h2::Reason::STREAM_CLOSED.into()),
+    }
+}
+
+fn check_head(answer: &Response<RecvStream>) -> Result<(), Fault> {
+    let text =
+        |name: &str| answer.headers().get(name).map(|v| String::from_utf8_lossy(v.as_bytes()));
+    if answer.status() != StatusCode::OK {
+        return Err(Fault::Head(format!("HTTP status {}", answer.status())));
+    }
+    if let Some(status) = text("grpc-status") {
+        let message = text("grpc-message").unwrap_or_default();
+        return Err(Fault::Refused(format!("grpc-status {status}, {message}")));
+    }
+    match text("content-type") {
+        Some(kind) if kind == "application/grpc" => Ok(()),
+        other => Err(Fault::Head(format!("content-type {other:?}"))),
+    }
+}
+
+fn check_trailers(trailers: &HeaderMap, sent: u64) -> Result<(), Fault> {
+    let text = |name: &str| trailers.get(name).and_then(|value| value.to_str().ok());
+    if text("grpc-status") != Some("0") {
+        return Err(Fault::Refused(format!("trailers {trailers:?}")));
+    }
+    let got = text(RECEIVED.as_str()).and_then(|count| count.parse().ok()).unwrap_or(0);
+    if got == sent {
+        return Ok(());
+    }
+    Err(Fault::Count { what: "octets at the driver", wanted: sent, got })
+}

@@ -1,0 +1,86 @@
+//! One client connection, with the windows that gRPC C-core clients grow to.
+
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::Bytes;
+use h2::client::{Builder, Connection, SendRequest};
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+
+use crate::fault::Fault;
+use crate::socket::Socket;
+
+/// Octets that a client takes on a stream, and on a connection, before it must give credit.
+pub const CLIENT_WINDOW: u32 = 4 << 20;
+/// `h2` counts overhead of small DATA frames; how a proxy cuts its frames is no fault here.
+pub const FRAME_BUDGET: usize = 64 << 20;
+/// A connection that takes longer to open or close means that something is wrong.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// An open connection; dropping it cuts it off, [`Line::close`] says goodbye.
+#[derive(Debug)]
+pub struct Line {
+    sender: SendRequest<Bytes>,
+    driver: JoinSet<Result<(), Fault>>,
+}
+
+impl Line {
+    /// Dials `target` and sends the preface.
+    ///
+    /// # Errors
+    /// When nobody listens there, or whoever does speaks no HTTP/2.
+    pub async fn open(target: SocketAddr) -> Result<Self, Fault> {
+        let stream = TcpStream::connect(target).await.map_err(|e| Fault::Io("connect", e))?;
+        let socket = Socket::new(stream).map_err(|e| Fault::Io("socket", e))?;
+        let (sender, connection) = Builder::new()
+            .initial_window_size(CLIENT_WINDOW)
+            .initial_connection_window_size(CLIENT_WINDOW)
+            .data_frame_budget(FRAME_BUDGET)
+            .enable_push(false)
+            .handshake(socket.clone())
+            .await
+            .map_err(|e| Fault::Http2("handshake", e))?;
+        let mut driver = JoinSet::new();
+        driver.spawn(drive(connection, socket));
+        Ok(Self { sender, driver })
+    }
+
+    /// Something to make calls with; clones share the connection.
+    #[must_use]
+    pub fn sender(&self) -> SendRequest<Bytes> {
+        self.sender.clone()
+    }
+
+    /// Sends GOAWAY, and waits until the socket is closed.
+    ///
+    /// # Errors
+    /// When the connection failed meanwhile, or does not end.
+    pub async fn close(mut self) -> Result<(), Fault> {
+        drop(self.sender);
+        let ended = tokio::time::timeout(PATIENCE, self.driver.join_next());
+        match ended.await {
+            Err(_) => Err(Fault::Io("close", std::io::ErrorKind::TimedOut.into())),
+            Ok(None) => Ok(()),
+            Ok(Some(Err(death))) => Err(Fault::Task(death)),
+            Ok(Some(Ok(ended))) => ended,
+        }
+    }
+}
+
+async fn drive(connection: Connection<Socket>, socket: Socket) -> Result<(), Fault> {
+    let mut connection = pin!(connection);
+    poll_fn(|cx| {
+        let ended = connection.as_mut().poll(cx);
+        if ended.is_pending()
+            && let Poll::Ready(Err(error)) = socket.flush(cx)
+        {
+            return Poll::Ready(Err(Fault::Io("connection", error)));
+        }
+        ended.map_err(|e| Fault::Http2("connection", e))
+    })
+    .await
+}

@@ -1,0 +1,169 @@
+//! gRPC messages whose every octet is known beforehand, and the check that they came unharmed.
+//!
+//! A message is the five-octet prefix and a payload of a pattern with an odd period, so that a
+//! frame left out, doubled or swapped with its neighbour shows. Nothing here allocates for each
+//! message: a rig that is slow measures itself.
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use crate::fault::Fault;
+
+/// Octets before each gRPC message: one flag, four of length.
+pub const PREFIX: usize = 5;
+/// The largest payload that a stub driver will make: 64 MiB.
+pub const PAYLOAD_MAX: usize = 64 << 20;
+/// A prime, so that no frame size is a multiple of it.
+const PERIOD: usize = 251;
+/// So many messages in a row differ from one another.
+const VARIANTS: usize = 3;
+
+/// The messages of one payload size, made once and shared.
+#[derive(Clone, Debug)]
+pub struct Messages {
+    variants: [Bytes; VARIANTS],
+}
+
+impl Messages {
+    /// Messages with payloads of `size` octets, [`PAYLOAD_MAX`] at most.
+    #[must_use]
+    pub fn of(size: usize) -> Self {
+        let size = size.min(PAYLOAD_MAX);
+        Self { variants: std::array::from_fn(|variant| make(size, variant)) }
+    }
+
+    /// Message number `index` of a body, prefix included.
+    #[must_use]
+    pub fn number(&self, index: u64) -> &Bytes {
+        let [first, second, third] = &self.variants;
+        match index % 3 {
+            0 => first,
+            1 => second,
+            _ => third,
+        }
+    }
+
+    /// Octets of each message, prefix included.
+    #[must_use]
+    pub fn octets(&self) -> usize {
+        self.number(0).len()
+    }
+}
+
+fn make(size: usize, variant: usize) -> Bytes {
+    let mut message = BytesMut::with_capacity(PREFIX + size);
+    message.put_u8(0);
+    message.put_u32(u32::try_from(size).unwrap_or(u32::MAX));
+    let first = variant * 83;
+    let octet = |at: usize| u8::try_from((first + at) % PERIOD).unwrap_or_default();
+    message.extend((0..size).map(octet));
+    message.freeze()
+}
+
+/// Compares a body, in whatever pieces it comes, with the messages it should consist of.
+#[derive(Debug)]
+pub struct Check {
+    messages: Messages,
+    complete: u64,
+    at: usize,
+}
+
+impl Check {
+    /// Expects a body of `messages`, from number 0 on.
+    #[must_use]
+    pub fn new(messages: Messages) -> Self {
+        Self { messages, complete: 0, at: 0 }
+    }
+
+    /// Takes the next piece of the body.
+    ///
+    /// # Errors
+    /// [`Fault::Content`] at the first octet that is not the one expected.
+    pub fn take(&mut self, mut piece: &[u8]) -> Result<(), Fault> {
+        while !piece.is_empty() {
+            let rest = self.messages.number(self.complete).get(self.at..).unwrap_or_default();
+            let (now, later) = piece.split_at(rest.len().min(piece.len()));
+            if rest.get(..now.len()) != Some(now) {
+                let same = rest.iter().zip(now).take_while(|(a, b)| a == b).count();
+                return Err(Fault::Content { message: self.complete, offset: self.at + same });
+            }
+            self.at += now.len();
+            if self.at == self.messages.octets() {
+                self.at = 0;
+                self.complete += 1;
+            }
+            piece = later;
+        }
+        Ok(())
+    }
+
+    /// How many whole messages came, once the body has ended.
+    ///
+    /// # Errors
+    /// [`Fault::Count`] if the body ended within a message.
+    pub fn end(&self) -> Result<u64, Fault> {
+        if self.at == 0 {
+            return Ok(self.complete);
+        }
+        let (wanted, got) = (self.messages.octets() as u64, self.at as u64);
+        Err(Fault::Count { what: "octets of the last message", wanted, got })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn body(messages: &Messages, count: u64) -> Vec<u8> {
+        (0..count).flat_map(|index| messages.number(index).to_vec()).collect()
+    }
+
+    #[test]
+    fn a_body_is_accepted_however_it_is_cut() {
+        let messages = Messages::of(700);
+        let whole = body(&messages, 5);
+        for cut in [1, 4, 5, 6, 704, 705, 706, 3525] {
+            let mut check = Check::new(messages.clone());
+            for piece in whole.chunks(cut) {
+                check.take(piece).unwrap();
+            }
+            assert_eq!(check.end().unwrap(), 5, "pieces of {cut}");
+        }
+    }
+
+    #[test]
+    fn the_prefix_tells_the_length_of_the_payload() {
+        assert_eq!(&Messages::of(0x0102).number(0)[..PREFIX], &[0, 0, 0, 1, 2]);
+    }
+
+    #[test]
+    fn one_wrong_octet_is_named_by_its_place() {
+        let messages = Messages::of(300);
+        let mut wrong = body(&messages, 2);
+        wrong[305 + 7] ^= 1;
+        let fault = Check::new(messages).take(&wrong).unwrap_err();
+        assert!(matches!(fault, Fault::Content { message: 1, offset: 7 }), "{fault}");
+    }
+
+    #[test]
+    fn frames_in_the_wrong_order_are_found() {
+        let messages = Messages::of(1 << 16);
+        let whole = messages.number(0);
+        let mut check = Check::new(messages.clone());
+        check.take(&whole[..16384]).unwrap();
+        assert!(check.take(&whole[32768..49152]).is_err());
+    }
+
+    #[test]
+    fn messages_in_the_wrong_order_are_found() {
+        let messages = Messages::of(64);
+        assert!(Check::new(messages.clone()).take(messages.number(1)).is_err());
+    }
+
+    #[test]
+    fn a_body_that_ends_early_is_found() {
+        let messages = Messages::of(64);
+        let mut check = Check::new(messages.clone());
+        check.take(&messages.number(0)[..40]).unwrap();
+        assert!(matches!(check.end(), Err(Fault::Count { wanted: 69, got: 40, .. })));
+    }
+}

@@ -1,0 +1,179 @@
+//! The workloads by name: what each does, and how it stresses a proxy.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use clap::ValueEnum;
+
+use crate::call::{Ask, Call, Reading};
+use crate::fault::Fault;
+use crate::message::Messages;
+
+/// Team and environment that the calls name.
+const TEAM: (&str, &str) = ("ads", "prod");
+const UNARY: &str = "/spark.connect.SparkConnectService/Config";
+const DOWNLOAD: &str = "/spark.connect.SparkConnectService/ExecutePlan";
+const UPLOAD: &str = "/spark.connect.SparkConnectService/AddArtifacts";
+const KIB: usize = 1 << 10;
+const MIB: usize = 1 << 20;
+/// A download of W2 and an upload of W3 have so many octets.
+const BULK: usize = 64 * MIB;
+/// What a slow reader of W8 asks for.
+const SLOW: usize = 16 * MIB;
+/// It takes so long at least, or it would not be slow.
+const SLOW_TIME: Duration = Duration::from_secs(5);
+/// A slow reader gives credit in such steps.
+const SLOW_STEP: usize = 128 * KIB;
+
+/// A workload by its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Workload {
+    /// Unary calls, 50 connections with 10 streams each, closed loop.
+    #[value(name = "W1")]
+    Unary,
+    /// Unary calls, 1 connection with 100 streams, closed loop.
+    #[value(name = "W1b")]
+    UnaryOne,
+    /// Downloads of 64 messages of 1 MiB, one after another on one connection.
+    #[value(name = "W2")]
+    Download,
+    /// The same on 4 connections at a time.
+    #[value(name = "W2x4")]
+    DownloadFour,
+    /// Downloads of 1024 messages of 64 KiB on one connection.
+    #[value(name = "W2b")]
+    DownloadSmall,
+    /// Uploads of 2048 messages of 32 KiB on one connection.
+    #[value(name = "W3")]
+    Upload,
+    /// Connections that have made one call each and stay.
+    #[value(name = "W4")]
+    Idle,
+    /// Connect, one unary call, close; 4 at a time.
+    #[value(name = "W5")]
+    Churn,
+    /// 500 unary calls a second on 10 connections, whether or not earlier ones have ended.
+    #[value(name = "W6")]
+    Open,
+    /// 32 connections that each read 16 MiB slowly.
+    #[value(name = "W8")]
+    Slow,
+}
+
+/// How the calls of a workload follow one another.
+#[derive(Clone, Copy, Debug)]
+pub enum Shape {
+    /// Each stream makes its next call when the last has ended.
+    Closed {
+        /// Connections open at the same time.
+        connections: usize,
+        /// Calls open at the same time on each.
+        streams: usize,
+    },
+    /// Connections that stay open after one call.
+    Idle {
+        /// How many.
+        connections: usize,
+    },
+    /// A connection for each call.
+    Churn {
+        /// Connections open at the same time.
+        lanes: usize,
+    },
+    /// A call whenever one is due.
+    Open {
+        /// Connections that take turns.
+        connections: usize,
+        /// Time between two calls.
+        every: Duration,
+    },
+    /// One call on each connection, read slowly.
+    Slow {
+        /// How many.
+        readers: usize,
+    },
+}
+
+/// What the command line may change.
+#[derive(Clone, Copy, Debug)]
+pub struct Scale {
+    /// Connections of W4.
+    pub idle: usize,
+    /// How long the measured part is.
+    pub measure: Duration,
+}
+
+impl Workload {
+    /// The name in tables.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Unary => "W1",
+            Self::UnaryOne => "W1b",
+            Self::Download => "W2",
+            Self::DownloadFour => "W2x4",
+            Self::DownloadSmall => "W2b",
+            Self::Upload => "W3",
+            Self::Idle => "W4",
+            Self::Churn => "W5",
+            Self::Open => "W6",
+            Self::Slow => "W8",
+        }
+    }
+
+    /// How its calls follow one another.
+    #[must_use]
+    pub fn shape(self, scale: Scale) -> Shape {
+        match self {
+            Self::Unary => Shape::Closed { connections: 50, streams: 10 },
+            Self::UnaryOne => Shape::Closed { connections: 1, streams: 100 },
+            Self::Download | Self::DownloadSmall | Self::Upload => {
+                Shape::Closed { connections: 1, streams: 1 }
+            }
+            Self::DownloadFour => Shape::Closed { connections: 4, streams: 1 },
+            Self::Idle => Shape::Idle { connections: scale.idle },
+            Self::Churn => Shape::Churn { lanes: 4 },
+            Self::Open => Shape::Open { connections: 10, every: Duration::from_millis(2) },
+            Self::Slow => Shape::Slow { readers: 32 },
+        }
+    }
+
+    /// The call it makes, over and over.
+    ///
+    /// # Errors
+    /// When the target cannot stand in a request.
+    pub fn call(self, target: SocketAddr, scale: Scale) -> Result<Call, Fault> {
+        let (team, environment) = TEAM;
+        Call::new(target, team, environment, self.ask(scale))
+    }
+
+    fn ask(self, scale: Scale) -> Ask {
+        match self {
+            Self::Unary | Self::UnaryOne | Self::Idle | Self::Churn | Self::Open => {
+                ask(UNARY, (128, 1), (128, 1))
+            }
+            Self::Download | Self::DownloadFour => ask(DOWNLOAD, (128, 1), (MIB, BULK / MIB)),
+            Self::DownloadSmall => ask(DOWNLOAD, (128, 1), (64 * KIB, BULK / (64 * KIB))),
+            Self::Upload => ask(UPLOAD, (32 * KIB, BULK / (32 * KIB)), (128, 1)),
+            Self::Slow => {
+                let steps = u32::try_from(SLOW / SLOW_STEP).unwrap_or(u32::MAX);
+                let reading =
+                    Reading::Slow { step: SLOW_STEP, pause: SLOW_TIME.max(scale.measure) / steps };
+                Ask { reading, ..ask(DOWNLOAD, (128, 1), (MIB, SLOW / MIB)) }
+            }
+        }
+    }
+}
+
+/// A call with messages up and down, each given as payload size and count.
+fn ask(path: &'static str, up: (usize, usize), down: (usize, usize)) -> Ask {
+    Ask {
+        path,
+        upload: Messages::of(up.0),
+        upload_count: up.1 as u64,
+        answer: Messages::of(down.0),
+        answer_size: down.0,
+        answer_count: down.1 as u64,
+        reading: Reading::Eager,
+    }
+}
