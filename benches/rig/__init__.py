@@ -1,0 +1,1 @@
+"""The side-by-side rig: starts proxies, loads them, reads their clocks, writes the tables."""

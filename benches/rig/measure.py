@@ -1,0 +1,109 @@
+"""One run: one workload through one target, between two readings of the proxy's clocks."""
+
+import json
+import os
+import signal
+import subprocess
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from rig import process, targets
+from rig.process import Process, Trouble
+
+LOADS = ["W1", "W1b", "W2", "W2x4", "W2b", "W3", "W4", "W5", "W6", "W8"]
+
+
+@dataclass
+class Settings:
+    """What is the same for every run."""
+
+    binaries: Path
+    scratch: Path
+    out: Path
+    proxy_core: int
+    load_core: int
+    warm: float
+    measure: float
+    idle: int
+    perf: bool
+    wrap: list[str]
+
+
+def run(settings: Settings, target: str, workload: str, label: str) -> dict:
+    """Measures once. Raises Trouble if anything was not as it must be."""
+    with ExitStack() as stack:
+        stub, port, proxy = _start(settings, target, label, stack)
+        load = _load(settings, port, workload, label)
+        stack.callback(load.end)
+        watched = proxy or stub
+        if load.line() != "begin":
+            raise Trouble("the load does not say that it begins")
+        pids = watched.tree()
+        process.reset_peak(pids)
+        idle_kib = process.memory_kib(pids, "VmRSS")
+        perf = _perf(settings, watched, target, workload) if settings.perf else None
+        before = process.cpu_ns(pids)
+        load.answer()
+        word = load.line()
+        after = process.cpu_ns(pids)
+        if word != "end":
+            raise Trouble("the load does not say that it has ended")
+        memory = {
+            "rss_before_kib": idle_kib,
+            "rss_after_kib": process.memory_kib(pids, "VmRSS"),
+            "peak_kib": process.memory_kib(pids, "VmHWM"),
+        }
+        if perf:
+            perf.send_signal(signal.SIGINT)
+            perf.wait(process.PATIENCE)
+        load.answer()
+        counts = json.loads(load.line())
+        if proxy and proxy.popen.poll() is not None:
+            raise Trouble(f"the proxy died: {proxy.tail()}")
+        cpu = {"cpu_ns": after - before if proxy else None, "load_average": os.getloadavg()[0]}
+        return {"target": target, **counts, **cpu, **memory}
+
+
+def _start(
+    settings: Settings, target: str, label: str, stack: ExitStack
+) -> tuple[Process, int, Process | None]:
+    directory = settings.scratch / label
+    stub_log = settings.scratch / f"{label}.stub"
+    command = [str(settings.binaries / "stub_driver")]
+    stub = Process("stub_driver", command, settings.load_core, stub_log)
+    stack.callback(stub.end)
+    port = stub.listening()
+    if target == "direct":
+        return stub, port, None
+    core = settings.proxy_core
+    place = targets.Place(settings.binaries, directory, core, port, settings.wrap)
+    proxy, port = targets.start(target, place)
+    stack.callback(proxy.end)
+    return stub, port, proxy
+
+
+def _load(settings: Settings, port: int, workload: str, label: str) -> Process:
+    arguments = {
+        "--target": f"127.0.0.1:{port}",
+        "--workload": workload,
+        "--warm": settings.warm,
+        "--measure": settings.measure,
+        "--idle": settings.idle,
+    }
+    command = [str(settings.binaries / "load"), "--gated"]
+    command += [str(word) for pair in arguments.items() for word in pair]
+    return Process("load", command, settings.load_core, settings.scratch / f"{label}.load")
+
+
+def _perf(settings: Settings, proxy: Process, target: str, workload: str) -> subprocess.Popen:
+    data = settings.out / f"perf-{target}-{workload}.data"
+    pids = ",".join(str(pid) for pid in proxy.tree())
+    command = ["taskset", "-c", str(settings.load_core), "perf", "record", "-q", "-g"]
+    command += ["-F", "1999", "-p", pids, "-o", str(data)]
+    perf = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    try:
+        perf.wait(0.5)
+    except subprocess.TimeoutExpired:
+        return perf
+    raise Trouble(f"perf ended at once with {perf.returncode}")

@@ -1,0 +1,158 @@
+"""Tables in Markdown from the raw results."""
+
+from statistics import median
+
+from rig.targets import MEANING, NAMES
+
+YARDSTICK = "relay"
+UNARY = {"W1": "unary 50x10, us/call", "W1b": "unary 1x100, us/call", "W5": "connect + 1 call, us"}
+BULK = {
+    "W2": "down 1 MiB messages, s/GB",
+    "W2x4": "the same, 4 connections, s/GB",
+    "W2b": "down 64 KiB messages, s/GB",
+    "W3": "up 32 KiB messages, s/GB",
+}
+
+
+class Results:
+    """The results of all rounds, by target and workload."""
+
+    def __init__(self, rows: list[dict]):
+        self.rows = [row for row in rows if "failed" not in row]
+        self.failed = {(row["target"], row["workload"]) for row in rows if "failed" in row}
+        present = {row["target"] for row in rows}
+        self.targets = [name for name in NAMES if name in present]
+
+    def values(self, target: str, workload: str, figure) -> dict[int, float]:
+        """One figure by round."""
+        return {
+            row["round"]: figure(row)
+            for row in self.rows
+            if (row["target"], row["workload"]) == (target, workload)
+        }
+
+    def ratio(self, target: str, workload: str, figure, base: str = YARDSTICK) -> float | None:
+        """The median over the rounds of the figure divided by the yardstick's of that round."""
+        ours, theirs = (self.values(name, workload, figure) for name in (target, base))
+        ratios = [ours[n] / theirs[n] for n in ours.keys() & theirs.keys() if theirs[n]]
+        return median(ratios) if ratios else None
+
+    def cell(self, target: str, workload: str, figure, base: str = YARDSTICK) -> str:
+        """`median (min..max) ratio`."""
+        if (target, workload) in self.failed:
+            return "FAILED"
+        values = list(self.values(target, workload, figure).values())
+        if not values:
+            return ""
+        spread = f" ({_short(min(values))}..{_short(max(values))})" if len(values) > 1 else ""
+        ratio = self.ratio(target, workload, figure, base)
+        tail = f" **{ratio:.2f}x**" if ratio is not None else ""
+        return f"{_short(median(values))}{spread}{tail}"
+
+    def ran(self, workload: str) -> bool:
+        """Whether anybody ran it."""
+        return any(row["workload"] == workload for row in self.rows)
+
+
+def tables(rows: list[dict]) -> str:
+    """All tables for which there are results."""
+    results = Results(rows)
+    parts = [_cpu(results), _memory(results), _latency(results), _throughput(results)]
+    meaning = [f"- `{name}`: {MEANING[name]}" for name in results.targets]
+    return "\n\n".join([*(part for part in parts if part), "\n".join(meaning)]) + "\n"
+
+
+def _cpu(results: Results) -> str:
+    figures = {name: _us_per_call for name in UNARY} | {name: _s_per_gb for name in BULK}
+    titles = {name: f"{name} {title}" for name, title in (UNARY | BULK).items()}
+    figures = {name: figure for name, figure in figures.items() if results.ran(name)}
+    lead = "CPU of the proxy: median (min..max) and ratio to the TCP relay of the same rounds"
+    targets = [name for name in results.targets if name != "direct"]
+    return _table(lead, results, targets, figures, titles)
+
+
+def _memory(results: Results) -> str:
+    figures = {"W4": _kib_per_connection, "W8": _peak_mib}
+    titles = {"W4": "W4 idle connection, KiB", "W8": "W8 peak with 32 slow readers, MiB"}
+    figures = {name: figure for name, figure in figures.items() if results.ran(name)}
+    lead = "Resident memory of the proxy (kernel buffers of sockets not counted)"
+    targets = [name for name in results.targets if name != "direct"]
+    return _table(lead, results, targets, figures, titles)
+
+
+def _latency(results: Results) -> str:
+    if not results.ran("W6"):
+        return ""
+    head = ["target", "p50, us", "p50 added to direct, us", "p99, us", "p99.9, us", "CPU, us/call"]
+    lines = []
+    for target in results.targets:
+        p50 = results.values(target, "W6", lambda row: row["latency"]["p50"])
+        direct = results.values("direct", "W6", lambda row: row["latency"]["p50"])
+        added = [p50[n] - direct[n] for n in p50.keys() & direct.keys()]
+        cells = [_spread(p50.values()), f"{median(added):+.0f}" if added else ""]
+        for name in ("p99", "p99_9"):
+            tail = results.values(target, "W6", lambda row: row["latency"][name])
+            cells.append(_spread(tail.values()))
+        cpu = "" if target == "direct" else results.cell(target, "W6", _us_per_call)
+        lines.append([target, *cells, cpu])
+    return _markdown("W6: latency at 500 calls a second, open loop", head, lines)
+
+
+def _throughput(results: Results) -> str:
+    def calls(row: dict) -> float:
+        return row["calls"] / row["seconds"]
+
+    def megabytes(row: dict) -> float:
+        return row["octets"] / row["seconds"] / 1e6
+
+    figures = {name: calls for name in UNARY} | {name: megabytes for name in BULK}
+    titles = {name: f"{name} calls/s" for name in UNARY} | {name: f"{name} MB/s" for name in BULK}
+    figures = {name: figure for name, figure in figures.items() if results.ran(name)}
+    lead = "Throughput and ratio to direct (load and stub driver share one core and bound it)"
+    return _table(lead, results, results.targets, figures, titles, base="direct")
+
+
+def _us_per_call(row: dict) -> float:
+    return row["cpu_ns"] / 1e3 / row["calls"]
+
+
+def _s_per_gb(row: dict) -> float:
+    return row["cpu_ns"] / row["octets"]
+
+
+def _kib_per_connection(row: dict) -> float:
+    return (row["rss_after_kib"] - row["rss_before_kib"]) / row["connections"]
+
+
+def _peak_mib(row: dict) -> float:
+    return row["peak_kib"] / 1024
+
+
+def _table(lead, results, targets, figures, titles, base=YARDSTICK) -> str:
+    if not figures:
+        return ""
+    head = ["target", *(titles[name] for name in figures)]
+    lines = [
+        [target, *(results.cell(target, name, figure, base) for name, figure in figures.items())]
+        for target in targets
+    ]
+    return _markdown(lead, head, lines)
+
+
+def _markdown(lead: str, head: list[str], lines: list[list[str]]) -> str:
+    rows = [head, ["---"] * len(head), *lines]
+    return f"{lead}:\n\n" + "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def _spread(values) -> str:
+    values = list(values)
+    if not values:
+        return ""
+    spread = f" ({_short(min(values))}..{_short(max(values))})" if len(values) > 1 else ""
+    return _short(median(values)) + spread
+
+
+def _short(value: float) -> str:
+    if abs(value) >= 100:
+        return f"{value:.0f}"
+    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
