@@ -4,7 +4,7 @@ use crate::{Filter, team};
 use std::sync::Arc;
 
 /// What the rooms are built from: one field a room, checked already.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Settings {
     /// For [`team`].
     pub team: team::Settings,
