@@ -1,1 +1,39 @@
 //! Files that people write, checked into a plan that the proxy can trust.
+//!
+//! One way leads through here: text to a tree that knows its lines (`draft`), the tree to checked
+//! values (`section`, `words`, `bounds`), and those, with the team files, to a [`Plan`]. Whatever
+//! is wrong is a [`Complaint`], and all of them are told at once.
+//!
+//! Must never happen here: a plan that is half right, or a reading that ends at the first mistake.
+
+mod address;
+pub mod bounds;
+mod check;
+mod complaint;
+mod draft;
+mod folder;
+mod parts;
+mod plan;
+mod section;
+mod teams;
+#[cfg(test)]
+mod tests;
+mod words;
+
+pub use address::{DriverAddress, Host};
+pub use check::{Reading, read};
+pub use complaint::Complaint;
+pub use folder::{FILE_MAX, TEAM_FILES_MAX};
+pub use plan::{
+    Drain, Environment, Format, Level, Limits, Listen, Log, Plan, Rooms, Team, Timeouts, Workers,
+};
+
+use std::path::Path;
+
+/// Reads `sconce.yaml` and the team files that it leads to.
+///
+/// # Errors
+/// All that is wrong in all files, by file and line.
+pub fn load(file: &Path) -> Result<Plan, Vec<Complaint>> {
+    read(file).plan
+}

@@ -1,0 +1,203 @@
+//! `sconce.yaml` made into a plan, together with the team files that it leads to.
+
+use crate::config::{
+    Plan, Rooms, Team,
+    complaint::{Complaint, Desk, Fault, shown},
+    draft, folder, parts,
+    section::{Section, Word},
+    teams::{self, Gathered},
+    words,
+};
+use sconce_filters::{
+    Chain, EnvironmentName, Slot, TeamName, registry,
+    team::{NAME as TEAM, Reveal, Settings as TeamSettings},
+};
+use std::path::{Path, PathBuf};
+
+/// What one reading of the files gave.
+#[derive(Debug)]
+pub struct Reading {
+    /// The plan, or all that is wrong, by file and line.
+    pub plan: Result<Plan, Vec<Complaint>>,
+    /// The directory of the team files, if `sconce.yaml` told that much.
+    pub teams_directory: Option<PathBuf>,
+}
+
+/// Reads `sconce.yaml` and the team files that it leads to.
+pub fn read(file: &Path) -> Reading {
+    let desk = Desk::new(file);
+    let mut elsewhere = Vec::new();
+    let node = folder::read(file).and_then(|text| {
+        draft::read(&text)
+            .map_err(|garbled| (garbled.line, Fault::new(garbled.what, garbled.remedy)))
+    });
+    let (plan, teams_directory) = match node {
+        Ok(node) => plan(&desk, Section::of(&desk, "", node), &mut elsewhere),
+        Err((line, fault)) => {
+            desk.complain(line, "", fault);
+            (None, None)
+        }
+    };
+    let mut complaints = desk.clear();
+    complaints.append(&mut elsewhere);
+    complaints.sort();
+    let plan = plan.filter(|_| complaints.is_empty()).ok_or(complaints);
+    Reading { plan, teams_directory }
+}
+
+/// Which team files there are and what they say, as far as `sconce.yaml` told.
+struct Teams {
+    directory: PathBuf,
+    gathered: Gathered,
+    defaults: Defaults,
+    reveal: Reveal,
+}
+
+/// What a call gets that says nothing, and the lines that say so.
+struct Defaults {
+    team: Option<(TeamName, u64)>,
+    environment: Option<(EnvironmentName, u64)>,
+}
+
+fn plan(
+    desk: &Desk,
+    mut top: Section<'_>,
+    elsewhere: &mut Vec<Complaint>,
+) -> (Option<Plan>, Option<PathBuf>) {
+    let listen = parts::listen(top.section("listen"));
+    let admin = parts::admin(top.section("admin"), desk, &listen);
+    let workers = parts::workers(&mut top);
+    let log = parts::log(top.section("log"));
+    let names = top.words("chain");
+    let timeouts = parts::timeouts(top.section("timeouts"));
+    let drain = parts::drain(top.section("drain"));
+    let limits = parts::limits(top.section("limits"));
+    let (teams, directory) = read_teams(desk, &mut top, elsewhere);
+    let line = top.line();
+    top.close();
+    let Some(teams) = teams else { return (None, directory) };
+    elsewhere.extend(teams.gathered.loops(listen.address));
+    let Some(rooms) = rooms(desk, (names, line), &teams) else { return (None, directory) };
+    let Teams { directory, gathered: Gathered { teams, .. }, .. } = teams;
+    let teams_directory = directory.clone();
+    let plan = Plan {
+        listen,
+        admin,
+        workers,
+        log,
+        rooms,
+        teams,
+        teams_directory,
+        timeouts,
+        drain,
+        limits,
+    };
+    (Some(plan), Some(directory))
+}
+
+fn read_teams(
+    desk: &Desk,
+    top: &mut Section<'_>,
+    elsewhere: &mut Vec<Complaint>,
+) -> (Option<Teams>, Option<PathBuf>) {
+    let mut section = top.section("teams");
+    let known = section.has("directory");
+    let directory = section.word_at("directory", |text| Ok(text.to_owned()));
+    if !known {
+        section.miss("directory", "name the directory of the team files, as directory: teams");
+    }
+    let defaults = Defaults {
+        team: section.word_at("default_team", words::team),
+        environment: section.word_at("default_environment", words::environment),
+    };
+    let reveal = section.word("reveal", words::reveal).unwrap_or_default();
+    section.close();
+    let Some((directory, line)) = directory else { return (None, None) };
+    // An empty parent is the working directory, which `join` does not spoil.
+    let directory = desk.file().parent().unwrap_or(Path::new("")).join(directory);
+    match teams::gather(&directory) {
+        Err(Fault { what, remedy }) => {
+            let fault = Fault::new(format!("{} {what}", directory.display()), remedy);
+            desk.complain(line, "teams.directory", fault);
+            (None, Some(directory))
+        }
+        Ok((gathered, complaints)) => {
+            // A team that could not be read is not an unknown one.
+            if complaints.is_empty() {
+                defaults.check(desk, &gathered);
+            }
+            elsewhere.extend(complaints);
+            let found = directory.clone();
+            (Some(Teams { directory, gathered, defaults, reveal }), Some(found))
+        }
+    }
+}
+
+impl Defaults {
+    /// The defaults must lead somewhere.
+    fn check(&self, desk: &Desk, gathered: &Gathered) {
+        let mut owner = None;
+        if let Some((team, line)) = &self.team {
+            owner = gathered.teams.get(team).map(|found| (team, found));
+            if owner.is_none() {
+                let what = format!("no file is about the team '{team}'");
+                let fault = Fault::new(what, "name a team that has a file, or remove the key");
+                desk.complain(*line, "teams.default_team", fault);
+            }
+        }
+        let Some((environment, line)) = &self.environment else { return };
+        let lacks = |team: &Team| !team.environments.contains_key(environment);
+        let what = match owner {
+            Some((team, found)) if lacks(found) => {
+                format!("the default team '{team}' has no environment '{environment}'")
+            }
+            None if gathered.teams.values().all(lacks) => {
+                format!("no team has an environment '{environment}'")
+            }
+            Some(_) | None => return,
+        };
+        let fault = Fault::new(what, "name one that exists, or add it to a team's file");
+        desk.complain(*line, "teams.default_environment", fault);
+    }
+}
+
+/// Builds the chain, so that its contract is checked before anybody trusts it.
+fn rooms(desk: &Desk, (names, line): (Option<Vec<Word>>, u64), teams: &Teams) -> Option<Rooms> {
+    let line = names.as_ref().and_then(|names| names.first()).map_or(line, |word| word.line);
+    let settings = registry::Settings {
+        team: TeamSettings {
+            teams: teams.gathered.environments(),
+            authorities: teams.gathered.authorities.clone(),
+            default_team: teams.defaults.team.clone().map(|(team, _)| team),
+            default_environment: teams.defaults.environment.clone().map(|(name, _)| name),
+            reveal: teams.reveal,
+        },
+    };
+    let usual = || vec![Word { line, text: TEAM.to_owned() }];
+    let mut rooms = Vec::new();
+    for word in names.unwrap_or_else(usual) {
+        match registry::build(&word.text, &settings) {
+            Some(room) => rooms.push(room),
+            None => {
+                let all: Vec<_> = registry::names().collect();
+                let what = format!("there is no filter {}", shown(&word.text));
+                let fault = Fault::new(what, format!("the filters are {}", all.join(", ")));
+                desk.complain(word.line, "chain", fault);
+                return None;
+            }
+        }
+    }
+    let chain = match Chain::new(rooms) {
+        Ok(chain) => chain,
+        Err(breach) => {
+            desk.complain(line, "chain", Fault::new(breach.to_string(), "correct the order"));
+            return None;
+        }
+    };
+    if let Some(slot) = chain.lacks(&[Slot::Team, Slot::Environment]) {
+        let what = format!("no filter finds the {} of a call", slot.name());
+        desk.complain(line, "chain", Fault::new(what, format!("add {TEAM}")));
+        return None;
+    }
+    Some(Rooms { chain, settings })
+}

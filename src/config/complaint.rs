@@ -1,0 +1,126 @@
+//! What is wrong with a file, said so that a person can mend it.
+//!
+//! Complaints are gathered, never thrown: one reading tells everything that is wrong in every file.
+
+use std::{
+    cell::RefCell,
+    fmt,
+    path::{Path, PathBuf},
+};
+
+/// The most octets of a value that a complaint repeats.
+const SHOWN_MAX: usize = 80;
+/// The most characters of a key that a complaint repeats.
+const KEY_MAX: usize = 200;
+
+/// One thing that is wrong, where it stands, and what to do about it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Complaint {
+    /// The file, as it was opened.
+    pub file: PathBuf,
+    /// The line in it, from 1; 0 when it concerns the whole file.
+    pub line: u64,
+    /// The key, with those that it stands under: `listen.address`. Empty for the whole file.
+    pub key: String,
+    /// What is wrong.
+    pub what: String,
+    /// What to do.
+    pub remedy: String,
+}
+
+impl fmt::Display for Complaint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.file.display())?;
+        if self.line > 0 {
+            write!(f, ":{}", self.line)?;
+        }
+        if !self.key.is_empty() {
+            write!(f, ": {}", self.key)?;
+        }
+        write!(f, ": {}; {}", self.what, self.remedy)
+    }
+}
+
+impl std::error::Error for Complaint {}
+
+/// What is wrong with a value, before it is known where the value stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Fault {
+    pub(super) what: String,
+    pub(super) remedy: String,
+}
+
+impl Fault {
+    pub(super) fn new(what: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { what: what.into(), remedy: remedy.into() }
+    }
+}
+
+/// Where the complaints about one file are gathered.
+#[derive(Debug)]
+pub(super) struct Desk {
+    file: PathBuf,
+    complaints: RefCell<Vec<Complaint>>,
+}
+
+impl Desk {
+    pub(super) fn new(file: &Path) -> Self {
+        Self { file: file.to_owned(), complaints: RefCell::default() }
+    }
+
+    pub(super) fn file(&self) -> &Path {
+        &self.file
+    }
+
+    pub(super) fn complain(&self, line: u64, key: &str, fault: Fault) {
+        let Fault { what, remedy } = fault;
+        let key = key.chars().take(KEY_MAX).flat_map(char::escape_debug).collect();
+        let file = self.file.clone();
+        self.complaints.borrow_mut().push(Complaint { file, line, key, what, remedy });
+    }
+
+    pub(super) fn clear(self) -> Vec<Complaint> {
+        self.complaints.into_inner()
+    }
+}
+
+/// A value in quotes, fit for a message: no control characters, not too long.
+pub(super) fn shown(text: &str) -> String {
+    let mut shown = String::from("'");
+    for letter in text.chars() {
+        if shown.len() > SHOWN_MAX {
+            shown.push_str("...");
+            break;
+        }
+        match letter {
+            '\'' => shown.push(letter),
+            _ => shown.extend(letter.escape_debug()),
+        }
+    }
+    shown.push('\'');
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_complaint_reads_file_line_key_what_remedy() {
+        let desk = Desk::new(Path::new("sconce.yaml"));
+        desk.complain(3, "listen.address", Fault::new("no port", "add one"));
+        desk.complain(0, "", Fault::new("not readable", "give it a mode"));
+        let said: Vec<_> = desk.clear().iter().map(Complaint::to_string).collect();
+        let expected = [
+            "sconce.yaml:3: listen.address: no port; add one",
+            "sconce.yaml: not readable; give it a mode",
+        ];
+        assert_eq!(said, expected);
+    }
+
+    #[test]
+    fn a_value_is_shown_short_and_without_control_characters() {
+        assert_eq!(shown("a\u{1b}b\n"), r"'a\u{1b}b\n'");
+        assert!(shown(&"x".repeat(5000)).len() < 100);
+    }
+}

@@ -1,0 +1,103 @@
+//! The parts of `sconce.yaml` that stand for themselves.
+
+use crate::config::{
+    Drain, Format, Level, Limits, Listen, Log, Timeouts, Workers,
+    bounds::{self, Count, Span},
+    complaint::{Desk, Fault},
+    section::Section,
+    words,
+};
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    num::NonZeroUsize,
+    time::Duration,
+};
+
+/// Where clients come in when nobody says.
+const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED), 15009);
+/// Where operators look in when nobody says.
+const ADMIN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 15090);
+
+pub(super) fn listen(mut section: Section<'_>) -> Listen {
+    let listen = Listen {
+        address: section.word("address", words::listen).unwrap_or(LISTEN),
+        connections: count(&mut section, "connections", bounds::CONNECTIONS),
+        streams_per_connection: count(&mut section, "streams_per_connection", bounds::STREAMS),
+    };
+    section.close();
+    listen
+}
+
+pub(super) fn admin(mut section: Section<'_>, desk: &Desk, listen: &Listen) -> SocketAddr {
+    let address = section.word_at("address", words::listen);
+    let line = address.map_or(section.line(), |(_, line)| line);
+    let address = address.map_or(ADMIN, |(address, _)| address);
+    if address.port() != 0 && address == listen.address {
+        let fault = Fault::new("is the address that clients dial", "choose another port");
+        desk.complain(line, "admin.address", fault);
+    }
+    section.close();
+    address
+}
+
+pub(super) fn workers(top: &mut Section<'_>) -> Workers {
+    let workers = usize::try_from(count(top, "workers", bounds::WORKERS));
+    let workers = workers.ok().and_then(NonZeroUsize::new);
+    workers.map_or(Workers::OnePerCore, Workers::Fixed)
+}
+
+pub(super) fn log(mut section: Section<'_>) -> Log {
+    let formats = [("json", Format::Json), ("pretty", Format::Pretty)];
+    let levels = [Level::Error, Level::Warn, Level::Info, Level::Debug, Level::Trace];
+    let levels = levels.map(|level| (level.as_str(), level));
+    let format = section.word("format", |text| words::choice(text, &formats));
+    let level = section.word("level", |text| words::choice(text, &levels));
+    section.close();
+    Log { format: format.unwrap_or(Format::Json), level: level.unwrap_or(Level::Info) }
+}
+
+pub(super) fn timeouts(mut section: Section<'_>) -> Timeouts {
+    let timeouts = Timeouts {
+        handshake: span(&mut section, "handshake", bounds::HANDSHAKE),
+        settings_ack: span(&mut section, "settings_ack", bounds::SETTINGS_ACK),
+        body_progress: span(&mut section, "body_progress", bounds::BODY_PROGRESS),
+        window_closed: span(&mut section, "window_closed", bounds::WINDOW_CLOSED),
+        idle: span(&mut section, "idle", bounds::IDLE),
+        keepalive: span(&mut section, "keepalive", bounds::KEEPALIVE),
+        keepalive_ack: span(&mut section, "keepalive_ack", bounds::KEEPALIVE_ACK),
+        connect: span(&mut section, "connect", bounds::CONNECT),
+        driver_silence: span(&mut section, "driver_silence", bounds::DRIVER_SILENCE),
+        driver_ack: span(&mut section, "driver_ack", bounds::DRIVER_ACK),
+    };
+    section.close();
+    timeouts
+}
+
+pub(super) fn drain(mut section: Section<'_>) -> Drain {
+    let drain = Drain {
+        delay: span(&mut section, "delay", bounds::DRAIN_DELAY),
+        grace: span(&mut section, "grace", bounds::DRAIN_GRACE),
+    };
+    section.close();
+    drain
+}
+
+pub(super) fn limits(mut section: Section<'_>) -> Limits {
+    let limits = Limits {
+        header_list: count(&mut section, "header_list", bounds::HEADER_LIST),
+        header_count: count(&mut section, "header_count", bounds::HEADER_COUNT),
+        driver_header_list: count(&mut section, "driver_header_list", bounds::DRIVER_HEADER_LIST),
+    };
+    section.close();
+    limits
+}
+
+fn count(section: &mut Section<'_>, key: &'static str, bounds: Count) -> u32 {
+    debug_assert_eq!(section.below(key), bounds.key);
+    section.word(key, |text| bounds.read(text)).unwrap_or(bounds.usual)
+}
+
+fn span(section: &mut Section<'_>, key: &'static str, bounds: Span) -> Duration {
+    debug_assert_eq!(section.below(key), bounds.key);
+    section.word(key, |text| bounds.read(text)).unwrap_or(bounds.usual)
+}

@@ -1,0 +1,200 @@
+//! What the proxy trusts: every value checked, every reference resolved.
+//!
+//! If you hold a [`Plan`], it is sound. Must never happen here: a value that somebody still has to
+//! check.
+
+use crate::config::DriverAddress;
+use sconce_filters::{Chain, EnvironmentName, TeamName, registry::Settings, team::Authority};
+use std::{
+    collections::BTreeMap, fmt, net::SocketAddr, num::NonZeroUsize, path::PathBuf, thread,
+    time::Duration,
+};
+
+/// All that the files say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// Where clients come in. The address needs a restart to change.
+    pub listen: Listen,
+    /// Where operators look in. Needs a restart to change.
+    pub admin: SocketAddr,
+    /// How many threads move bytes. Needs a restart to change.
+    pub workers: Workers,
+    /// What is logged, and how. Needs a restart to change.
+    pub log: Log,
+    /// The filters, in their order.
+    pub rooms: Rooms,
+    /// Every team.
+    pub teams: BTreeMap<TeamName, Team>,
+    /// The directory in which the team files are.
+    pub teams_directory: PathBuf,
+    /// How long each thing may take.
+    pub timeouts: Timeouts,
+    /// How sconce goes away.
+    pub drain: Drain,
+    /// How large a request's head may be.
+    pub limits: Limits,
+}
+
+/// Where clients come in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listen {
+    /// The address to bind; with port 0 the system chooses one.
+    pub address: SocketAddr,
+    /// How many client connections there may be at once.
+    pub connections: u32,
+    /// How many streams a client connection may have open at once.
+    pub streams_per_connection: u32,
+}
+
+/// How many threads move bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Workers {
+    /// One for each core that this process may use.
+    OnePerCore,
+    /// So many.
+    Fixed(NonZeroUsize),
+}
+
+impl Workers {
+    /// The number of threads on this machine; at least one.
+    pub fn count(self) -> usize {
+        match self {
+            Self::OnePerCore => thread::available_parallelism().map_or(1, NonZeroUsize::get),
+            Self::Fixed(count) => count.get(),
+        }
+    }
+}
+
+/// What is logged, and how.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Log {
+    /// How a line looks.
+    pub format: Format,
+    /// How much is said.
+    pub level: Level,
+}
+
+/// How a line of the log looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// One JSON object.
+    Json,
+    /// For a person at a terminal.
+    Pretty,
+}
+
+/// How much is said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "each is what its word says")]
+pub enum Level {
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+impl Level {
+    /// The word in config.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+        }
+    }
+}
+
+/// The filters in their order, and what they were built from.
+#[derive(Clone)]
+pub struct Rooms {
+    pub(super) chain: Chain,
+    pub(super) settings: Settings,
+}
+
+impl Rooms {
+    /// The chain, its contract checked.
+    pub fn chain(&self) -> &Chain {
+        &self.chain
+    }
+}
+
+impl PartialEq for Rooms {
+    /// Two are equal when they would decide alike.
+    fn eq(&self, other: &Self) -> bool {
+        self.chain.names().eq(other.chain.names()) && self.settings == other.settings
+    }
+}
+
+impl Eq for Rooms {}
+
+impl fmt::Debug for Rooms {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.chain.fmt(f)
+    }
+}
+
+/// One team, from its own file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Team {
+    /// The file that says so.
+    pub file: PathBuf,
+    /// Its environments; at least one.
+    pub environments: BTreeMap<EnvironmentName, Environment>,
+}
+
+/// One environment of a team.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Environment {
+    /// Where its driver listens.
+    pub driver: DriverAddress,
+    /// The hosts that stand for this environment; each belongs to one environment alone.
+    pub authorities: Vec<Authority>,
+}
+
+/// How long each thing may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// A client's preface and SETTINGS, and each of its header blocks, whole.
+    pub handshake: Duration,
+    /// A client's acknowledgement of SETTINGS.
+    pub settings_ack: Duration,
+    /// A request body whose window is open moves on by at least 1 KiB in such a time.
+    pub body_progress: Duration,
+    /// A client may leave a stream's window closed for so long.
+    pub window_closed: Duration,
+    /// A client's connection may be without a stream for so long.
+    pub idle: Duration,
+    /// A client that is silent for so long is sent a PING.
+    pub keepalive: Duration,
+    /// A client's answer to that PING.
+    pub keepalive_ack: Duration,
+    /// The TCP connection and the HTTP/2 handshake with a driver.
+    pub connect: Duration,
+    /// A driver with open calls that is silent for so long is sent a PING.
+    pub driver_silence: Duration,
+    /// A driver's answer to that PING.
+    pub driver_ack: Duration,
+}
+
+/// How sconce goes away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Drain {
+    /// For so long it is not ready any more but still takes connections.
+    pub delay: Duration,
+    /// For so long streams may finish after that.
+    pub grace: Duration,
+}
+
+/// How large a request's head may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Octets of the header list: each field counts name, value and 32 (RFC 7541, 4.1).
+    pub header_list: u32,
+    /// Fields of the header list.
+    pub header_count: u32,
+    /// Octets of the header list that goes to a driver, counted alike.
+    pub driver_header_list: u32,
+}

@@ -1,0 +1,161 @@
+//! A mapping read key by key: what is asked for is taken out, what is left over is unknown.
+//!
+//! Must never happen here: a reading that stops at the first thing wrong. A key that cannot be read
+//! is complained about and counts as absent, so that the keys after it are read as well.
+
+use crate::config::{
+    complaint::{Desk, Fault, shown},
+    draft::{Key, Node, Value},
+};
+
+/// A mapping under the key `path`.
+pub(super) struct Section<'d> {
+    desk: &'d Desk,
+    path: String,
+    line: u64,
+    entries: Vec<(Key, Node)>,
+    known: Vec<&'static str>,
+}
+
+/// One value of a list, or of a key, and where it stands.
+pub(super) struct Word {
+    pub(super) line: u64,
+    pub(super) text: String,
+}
+
+impl<'d> Section<'d> {
+    /// The mapping that this value is; an empty one, and a complaint, if it is something else.
+    /// Nothing at all is an empty mapping: somebody has commented out all that stood there.
+    pub(super) fn of(desk: &'d Desk, path: &str, node: Node) -> Self {
+        let entries = match node.value {
+            Value::Mapping(entries) => entries,
+            Value::Nothing => Vec::new(),
+            Value::Text(_) | Value::List(_) => {
+                let fault = Fault::new("must hold keys", "write 'key: value' lines under it");
+                desk.complain(node.line, path, fault);
+                Vec::new()
+            }
+        };
+        let (path, line, known) = (path.to_owned(), node.line, Vec::new());
+        let mut section = Self { desk, path, line, entries: Vec::new(), known };
+        for (key, node) in entries {
+            section.keep(key, node);
+        }
+        section
+    }
+
+    fn keep(&mut self, key: Key, node: Node) {
+        match self.entries.iter().find(|(earlier, _)| earlier.text == key.text) {
+            None => self.entries.push((key, node)),
+            Some((earlier, _)) => {
+                let what = format!("this key stands in line {} already", earlier.line);
+                let fault = Fault::new(what, "keep one of the two");
+                self.desk.complain(key.line, &self.below(&key.text), fault);
+            }
+        }
+    }
+
+    /// The line on which the mapping begins.
+    pub(super) fn line(&self) -> u64 {
+        self.line
+    }
+
+    /// The whole name of a key in this mapping.
+    pub(super) fn below(&self, key: &str) -> String {
+        match self.path.as_str() {
+            "" => key.to_owned(),
+            path => format!("{path}.{key}"),
+        }
+    }
+
+    /// The mapping under a key; an empty one if there is none.
+    pub(super) fn section(&mut self, key: &'static str) -> Section<'d> {
+        let (line, path) = (self.line, self.below(key));
+        let node = self.pull(key).map(|(_, node)| node);
+        Section::of(self.desk, &path, node.unwrap_or(Node { line, value: Value::Nothing }))
+    }
+
+    /// The value under a key, made into what is wanted of it. `None` if it is absent or unfit.
+    pub(super) fn word<T>(
+        &mut self,
+        key: &'static str,
+        read: impl FnOnce(&str) -> Result<T, Fault>,
+    ) -> Option<T> {
+        self.word_at(key, read).map(|(value, _)| value)
+    }
+
+    /// The same, and the line on which the value stands.
+    pub(super) fn word_at<T>(
+        &mut self,
+        key: &'static str,
+        read: impl FnOnce(&str) -> Result<T, Fault>,
+    ) -> Option<(T, u64)> {
+        let (_, node) = self.pull(key)?;
+        let word = word(self.desk, &self.below(key), node)?;
+        match read(&word.text) {
+            Ok(value) => Some((value, word.line)),
+            Err(fault) => {
+                self.desk.complain(word.line, &self.below(key), fault);
+                None
+            }
+        }
+    }
+
+    /// The values of the list under a key. `None` if it is absent or no list.
+    pub(super) fn words(&mut self, key: &'static str) -> Option<Vec<Word>> {
+        let (_, node) = self.pull(key)?;
+        let path = self.below(key);
+        match node.value {
+            Value::List(list) => {
+                Some(list.into_iter().filter_map(|node| word(self.desk, &path, node)).collect())
+            }
+            Value::Nothing | Value::Text(_) | Value::Mapping(_) => {
+                let fault = Fault::new("must be a list", "write it as [one, two]");
+                self.desk.complain(node.line, &path, fault);
+                None
+            }
+        }
+    }
+
+    /// Complains about a key that must be there.
+    pub(super) fn miss(&self, key: &str, remedy: &str) {
+        self.desk.complain(self.line, &self.below(key), Fault::new("is missing", remedy));
+    }
+
+    /// Whether a key is there, read or not.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.entries.iter().any(|(entry, _)| entry.text == key)
+    }
+
+    /// Takes out all that is left: for a mapping whose keys are names.
+    pub(super) fn drain(&mut self) -> Vec<(Key, Node)> {
+        std::mem::take(&mut self.entries)
+    }
+
+    /// Complains about every key that nobody asked for.
+    pub(super) fn close(self) {
+        let known = self.known.join(", ");
+        for (key, _) in &self.entries {
+            let what = format!("there is no key {}", shown(&key.text));
+            let fault = Fault::new(what, format!("the keys here are {known}"));
+            self.desk.complain(key.line, &self.below(&key.text), fault);
+        }
+    }
+
+    fn pull(&mut self, key: &'static str) -> Option<(Key, Node)> {
+        self.known.push(key);
+        let index = self.entries.iter().position(|(entry, _)| entry.text == key)?;
+        Some(self.entries.remove(index))
+    }
+}
+
+fn word(desk: &Desk, path: &str, node: Node) -> Option<Word> {
+    let fault = match node.value {
+        Value::Text(text) => return Some(Word { line: node.line, text }),
+        Value::Nothing => Fault::new("has no value", "write one, or remove the key"),
+        Value::List(_) => Fault::new("must be one value and is a list", "write one value"),
+        Value::Mapping(_) => Fault::new("must be one value and holds keys", "write one value"),
+    };
+    desk.complain(node.line, path, fault);
+    None
+}

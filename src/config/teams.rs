@@ -1,0 +1,184 @@
+//! The team files: one team each, checked alone and then against one another.
+
+use crate::config::{
+    DriverAddress, Environment, Team,
+    complaint::{Complaint, Desk, Fault},
+    draft, folder,
+    section::Section,
+    words,
+};
+use sconce_filters::{EnvironmentName, TeamName, team::Authority};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+/// The teams of a directory, and where each thing that must be unique was said first.
+#[derive(Debug, Default)]
+pub(super) struct Gathered {
+    pub(super) teams: BTreeMap<TeamName, Team>,
+    pub(super) authorities: BTreeMap<Authority, (TeamName, EnvironmentName)>,
+    said: BTreeMap<String, (PathBuf, u64)>,
+    drivers: Vec<(DriverAddress, PathBuf, u64, String)>,
+}
+
+/// Reads every team file of a directory. The complaints are those about the files in it; what is
+/// wrong with the directory itself is an `Err`.
+pub(super) fn gather(directory: &Path) -> Result<(Gathered, Vec<Complaint>), Fault> {
+    let listing = folder::list(directory)?;
+    let mut complaints = Vec::new();
+    for file in &listing.misnamed {
+        let desk = Desk::new(file);
+        let remedy = "rename it so that it ends in .yaml, or move it away";
+        desk.complain(0, "", Fault::new("would be passed over", remedy));
+        complaints.extend(desk.clear());
+    }
+    if listing.files.is_empty() && listing.misnamed.is_empty() {
+        let remedy = "write a file for a team into it, as ads.yaml";
+        return Err(Fault::new("holds no team files", remedy));
+    }
+    let mut gathered = Gathered::default();
+    for file in &listing.files {
+        let desk = Desk::new(file);
+        gathered.read(&desk);
+        complaints.extend(desk.clear());
+    }
+    Ok((gathered, complaints))
+}
+
+impl Gathered {
+    /// The names of all environments, by team.
+    pub(super) fn environments(&self) -> BTreeMap<TeamName, BTreeSet<EnvironmentName>> {
+        let names = |team: &Team| team.environments.keys().cloned().collect();
+        self.teams.iter().map(|(name, team)| (name.clone(), names(team))).collect()
+    }
+
+    fn read(&mut self, desk: &Desk) {
+        let text = match folder::read(desk.file()) {
+            Ok(text) => text,
+            Err((line, fault)) => return desk.complain(line, "", fault),
+        };
+        match draft::read(&text) {
+            Ok(node) => self.team(desk, Section::of(desk, "", node)),
+            Err(draft::Garbled { line, what, remedy }) => {
+                desk.complain(line, "", Fault::new(what, remedy));
+            }
+        }
+    }
+
+    fn team(&mut self, desk: &Desk, mut top: Section<'_>) {
+        let known = top.has("team");
+        let name = top.word_at("team", words::team);
+        if !known {
+            top.miss("team", "name the team, as team: ads");
+        }
+        let file = desk.file().to_owned();
+        let environments =
+            self.read_environments(desk, &mut top, name.as_ref().map(|(name, _)| name));
+        top.close();
+        let Some((name, line)) = name else { return };
+        if self.unique(desk, line, "team", &format!("the team '{name}'")) {
+            self.teams.insert(name, Team { file, environments });
+        }
+    }
+
+    fn read_environments(
+        &mut self,
+        desk: &Desk,
+        top: &mut Section<'_>,
+        team: Option<&TeamName>,
+    ) -> BTreeMap<EnvironmentName, Environment> {
+        let mut section = top.section("environments");
+        let mut environments = BTreeMap::new();
+        let entries = section.drain();
+        if entries.is_empty() {
+            let remedy =
+                "write 'environments:' and under it at least one, as prod, with its driver";
+            let fault = Fault::new("there is no environment", remedy);
+            desk.complain(section.line(), "environments", fault);
+        }
+        for (key, node) in entries {
+            let path = section.below(&key.text);
+            let mut below = Section::of(desk, &path, node);
+            let name = words::environment(&key.text);
+            let name = name.map_err(|fault| desk.complain(key.line, &path, fault)).ok();
+            let driver = self.driver(desk, &mut below, key.line);
+            let authorities = self.authorities(desk, &mut below, team.zip(name.as_ref()));
+            below.close();
+            if let (Some(name), Some(driver)) = (name, driver) {
+                environments.insert(name, Environment { driver, authorities });
+            }
+        }
+        environments
+    }
+
+    fn authorities(
+        &mut self,
+        desk: &Desk,
+        section: &mut Section<'_>,
+        owner: Option<(&TeamName, &EnvironmentName)>,
+    ) -> Vec<Authority> {
+        let path = section.below("authorities");
+        let mut authorities = Vec::new();
+        for word in section.words("authorities").unwrap_or_default() {
+            match words::authority(&word.text) {
+                Err(fault) => desk.complain(word.line, &path, fault),
+                Ok(host) => {
+                    if self.unique(desk, word.line, &path, &format!("the host '{host}'")) {
+                        if let Some((team, environment)) = owner {
+                            let owner = (team.clone(), environment.clone());
+                            self.authorities.insert(host.clone(), owner);
+                        }
+                        authorities.push(host);
+                    }
+                }
+            }
+        }
+        authorities
+    }
+
+    fn driver(
+        &mut self,
+        desk: &Desk,
+        section: &mut Section<'_>,
+        line: u64,
+    ) -> Option<DriverAddress> {
+        let key = section.below("driver");
+        if !section.has("driver") {
+            let remedy = "write where the driver listens, as driver: host:15002";
+            desk.complain(line, &key, Fault::new("is missing", remedy));
+        }
+        let (driver, line) = section.word_at("driver", words::driver)?;
+        self.drivers.push((driver.clone(), desk.file().to_owned(), line, key));
+        Some(driver)
+    }
+
+    /// Complaints about drivers that are sconce itself: they would be called without end.
+    pub(super) fn loops(&self, own: SocketAddr) -> Vec<Complaint> {
+        let loops = self.drivers.iter().filter(|(driver, ..)| driver.is_served_by(own));
+        let complaints = loops.flat_map(|(driver, file, line, key)| {
+            let desk = Desk::new(file);
+            let what = format!("{driver} is sconce's own address");
+            desk.complain(*line, key, Fault::new(what, "write where the Spark driver listens"));
+            desk.clear()
+        });
+        complaints.collect()
+    }
+
+    /// Whether this is said for the first time; a complaint that names the first place if not.
+    fn unique(&mut self, desk: &Desk, line: u64, key: &str, what: &str) -> bool {
+        let here = (desk.file().to_owned(), line);
+        match self.said.get(what) {
+            None => {
+                self.said.insert(what.to_owned(), here);
+                true
+            }
+            Some((file, first)) => {
+                let what = format!("{what} stands in {}:{first} already", file.display());
+                desk.complain(line, key, Fault::new(what, "keep one of the two"));
+                false
+            }
+        }
+    }
+}

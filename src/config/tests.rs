@@ -1,0 +1,289 @@
+//! Whole directories read as people would write them: what becomes of them, and what is said.
+
+use super::*;
+use sconce_filters::{EnvironmentName, TeamName};
+use std::{fs, path::PathBuf, time::Duration};
+use tempfile::TempDir;
+
+/// A directory with a `sconce.yaml` and team files.
+struct Home(TempDir);
+
+impl Home {
+    fn new(main: &str, teams: &[(&str, &str)]) -> Self {
+        let home = tempfile::tempdir().unwrap();
+        fs::write(home.path().join("sconce.yaml"), main).unwrap();
+        fs::create_dir(home.path().join("teams")).unwrap();
+        for (name, text) in teams {
+            fs::write(home.path().join("teams").join(name), text).unwrap();
+        }
+        Self(home)
+    }
+
+    fn main(&self) -> PathBuf {
+        self.0.path().join("sconce.yaml")
+    }
+
+    fn load(&self) -> Result<Plan, Vec<Complaint>> {
+        load(&self.main())
+    }
+
+    /// The complaints as people see them, with the directory itself left out.
+    fn said(&self) -> Vec<String> {
+        let home = format!("{}/", self.0.path().display());
+        let complaints = self.load().expect_err("must not be a plan");
+        complaints.iter().map(|complaint| complaint.to_string().replace(&home, "")).collect()
+    }
+}
+
+const LEAST: &str = "teams: { directory: teams }\n";
+const ADS: &str = "team: ads\nenvironments:\n  prod: { driver: 127.0.0.1:15002 }\n";
+
+fn main_says(main: &str) -> Vec<String> {
+    Home::new(main, &[("ads.yaml", ADS)]).said()
+}
+
+fn team_says(text: &str) -> Vec<String> {
+    Home::new(LEAST, &[("a.yaml", text)]).said()
+}
+
+#[test]
+fn the_least_that_can_be_written_is_a_plan_with_usual_values() {
+    let plan = Home::new(LEAST, &[("ads.yaml", ADS)]).load().unwrap();
+    assert_eq!(plan.listen.address.to_string(), "0.0.0.0:15009");
+    assert_eq!(plan.admin.to_string(), "127.0.0.1:15090");
+    assert_eq!((plan.listen.connections, plan.listen.streams_per_connection), (10_000, 100));
+    assert_eq!(plan.workers, Workers::OnePerCore);
+    assert_eq!(plan.log, Log { format: Format::Json, level: Level::Info });
+    assert_eq!(plan.rooms.chain().names().collect::<Vec<_>>(), ["team"]);
+    assert_eq!(plan.timeouts.idle, Duration::from_mins(30));
+    assert_eq!(plan.drain.grace, Duration::from_secs(30));
+    assert_eq!(plan.limits.driver_header_list, 8192);
+}
+
+#[test]
+fn every_key_is_read_into_its_place() {
+    let main = "
+listen: { address: 127.0.0.1:0, connections: 7, streams_per_connection: 8 }
+admin: { address: '[::1]:0' }
+workers: 3
+log: { format: pretty, level: debug }
+chain: [team]
+teams: { directory: teams, default_team: ads, default_environment: prod, reveal: true }
+timeouts:
+  { handshake: 1s, settings_ack: 2s, body_progress: 3s, window_closed: 4s, idle: 5s,
+    keepalive: 6s, keepalive_ack: 7s, connect: 8s, driver_silence: 9s, driver_ack: 10s }
+drain: { delay: 11s, grace: 12s }
+limits: { header_list: 2001, header_count: 2002, driver_header_list: 2003 }
+";
+    let ads = "
+team: ads
+environments:
+  prod: { driver: '[::1]:15002', authorities: [Ads.Example.com, ads2.example.com:443] }
+";
+    let plan = Home::new(main, &[("x.yaml", ads)]).load().unwrap();
+    assert_eq!((plan.listen.connections, plan.listen.streams_per_connection), (7, 8));
+    assert_eq!(plan.workers.count(), 3);
+    assert_eq!(plan.log, Log { format: Format::Pretty, level: Level::Debug });
+    let Timeouts {
+        handshake,
+        settings_ack,
+        body_progress,
+        window_closed,
+        idle,
+        keepalive,
+        keepalive_ack,
+        connect,
+        driver_silence,
+        driver_ack,
+    } = plan.timeouts;
+    let client = [handshake, settings_ack, body_progress, window_closed, idle];
+    let rest = [keepalive, keepalive_ack, connect, driver_silence, driver_ack];
+    let drain = [plan.drain.delay, plan.drain.grace];
+    let read: Vec<_> = client.iter().chain(&rest).chain(&drain).map(Duration::as_secs).collect();
+    assert_eq!(read, (1..=12).collect::<Vec<_>>());
+    let Limits { header_list, header_count, driver_header_list } = plan.limits;
+    assert_eq!([header_list, header_count, driver_header_list], [2001, 2002, 2003]);
+    let team = &plan.teams[&TeamName::parse("ads").unwrap()];
+    let prod = &team.environments[&EnvironmentName::parse("prod").unwrap()];
+    assert_eq!(prod.driver.to_string(), "[::1]:15002");
+    let hosts: Vec<_> = prod.authorities.iter().map(ToString::to_string).collect();
+    assert_eq!(hosts, ["ads.example.com", "ads2.example.com"]);
+}
+
+#[test]
+fn everything_wrong_in_every_file_is_said_at_once_by_file_and_line() {
+    let main = "listen:\n  adress: 127.0.0.1:1\n  connections: 0\ntimeouts:\n  idle: 30\nx: 1\n\
+                teams:\n  directory: teams\n";
+    let a = "team: Ads\nenvironments:\n  prod:\n    drivr: x\n";
+    let b = "team: ml\nteam: ml\nenvironments:\n  lab: { driver: 'http://lab:1' }\n  2x: {}\n";
+    let said = Home::new(main, &[("a.yaml", a), ("b.yaml", b)]).said();
+    assert_eq!(
+        said,
+        [
+            "sconce.yaml:2: listen.adress: there is no key 'adress'; the keys here are address, \
+             connections, streams_per_connection",
+            "sconce.yaml:3: listen.connections: 0 is out of range; write a whole number from 1 to \
+             1000000 (default 10000)",
+            "sconce.yaml:5: timeouts.idle: '30' is no duration; write a whole number and a unit, \
+             as 500ms, 5s, 2m or 1h",
+            "sconce.yaml:6: x: there is no key 'x'; the keys here are listen, admin, workers, log, \
+             chain, timeouts, drain, limits, teams",
+            "teams/a.yaml:1: team: 'Ads' cannot be a name, since a name has only a to z, 0 to 9 \
+             and '-'; write a name of a to z, 0 to 9 and '-', as ads or ads-2",
+            "teams/a.yaml:3: environments.prod.driver: is missing; write where the driver listens, \
+             as driver: host:15002",
+            "teams/a.yaml:4: environments.prod.drivr: there is no key 'drivr'; the keys here are \
+             driver, authorities",
+            "teams/b.yaml:2: team: this key stands in line 1 already; keep one of the two",
+            "teams/b.yaml:4: environments.lab.driver: 'http://lab:1' has a scheme; write it \
+             without, as 'lab:1'",
+            "teams/b.yaml:5: environments.2x: '2x' cannot be a name, since a name begins with a \
+             letter a to z; write a name of a to z, 0 to 9 and '-', as ads or ads-2",
+            "teams/b.yaml:5: environments.2x.driver: is missing; write where the driver listens, \
+             as driver: host:15002",
+        ]
+    );
+}
+
+#[test]
+fn a_file_that_is_not_there_or_says_nothing_is_said() {
+    let missing = load(std::path::Path::new("no/such/sconce.yaml")).unwrap_err();
+    let missing: Vec<_> = missing.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        missing,
+        ["no/such/sconce.yaml: cannot be read: No such file or directory (os error 2); make it, \
+          or correct the path"]
+    );
+    let remedy = "name the directory of the team files, as directory: teams";
+    assert_eq!(main_says(""), [format!("sconce.yaml:1: teams.directory: is missing; {remedy}")]);
+    assert_eq!(
+        main_says("teams:\n"),
+        [format!("sconce.yaml:1: teams.directory: is missing; {remedy}")]
+    );
+    assert_eq!(
+        main_says("- a\n")[0],
+        "sconce.yaml:1: must hold keys; write 'key: value' lines under it"
+    );
+}
+
+#[test]
+fn a_directory_without_teams_is_said_where_it_is_named() {
+    let no_files = "teams holds no team files; write a file for a team into it, as ads.yaml";
+    assert_eq!(
+        Home::new(LEAST, &[(".hidden.yaml", ADS), ("ads.yaml~", ADS)]).said(),
+        [format!("sconce.yaml:1: teams.directory: {no_files}")]
+    );
+    let none = main_says("teams:\n  directory: none\n");
+    assert_eq!(
+        none,
+        ["sconce.yaml:2: teams.directory: none cannot be read: No such file or directory (os \
+          error 2); make it, or correct the path"]
+    );
+    let file = main_says("teams:\n  directory: sconce.yaml\n");
+    assert_eq!(
+        file,
+        ["sconce.yaml:2: teams.directory: sconce.yaml is not a directory; name the directory in \
+          which the team files are"]
+    );
+}
+
+#[test]
+fn a_team_or_a_host_said_twice_names_the_first_place() {
+    let a = "team: ads\nenvironments:\n  prod: { driver: 'a:1', authorities: [h.example] }\n";
+    let b = "team: ml\nenvironments:\n  lab: { driver: 'b:1', authorities: ['H.example:80'] }\n";
+    let said = Home::new(LEAST, &[("a.yaml", a), ("b.yaml", b), ("c.yaml", ADS)]).said();
+    let home = |said: &String| said.split(" stands in ").next().unwrap().to_owned();
+    assert_eq!(
+        said.iter().map(home).collect::<Vec<_>>(),
+        [
+            "teams/b.yaml:3: environments.lab.authorities: the host 'h.example'",
+            "teams/c.yaml:1: team: the team 'ads'",
+        ]
+    );
+    assert!(said[0].ends_with("teams/a.yaml:3 already; keep one of the two"), "{}", said[0]);
+    assert!(said[1].ends_with("teams/a.yaml:1 already; keep one of the two"), "{}", said[1]);
+}
+
+#[test]
+fn a_team_file_that_would_be_passed_over_is_said() {
+    let said = Home::new(LEAST, &[("ads.yaml", ADS), ("ml.yml", ADS)]).said();
+    let remedy = "rename it so that it ends in .yaml, or move it away";
+    assert_eq!(said, [format!("teams/ml.yml: would be passed over; {remedy}")]);
+}
+
+#[test]
+fn defaults_must_lead_somewhere() {
+    let main = "teams:\n  directory: teams\n  default_team: ml\n  default_environment: test\n";
+    assert_eq!(
+        main_says(main),
+        [
+            "sconce.yaml:3: teams.default_team: no file is about the team 'ml'; name a team that \
+             has a file, or remove the key",
+            "sconce.yaml:4: teams.default_environment: no team has an environment 'test'; name \
+             one that exists, or add it to a team's file",
+        ]
+    );
+    assert_eq!(
+        main_says(&main.replace("ml", "ads")),
+        ["sconce.yaml:4: teams.default_environment: the default team 'ads' has no environment \
+          'test'; name one that exists, or add it to a team's file"]
+    );
+}
+
+#[test]
+fn the_chain_must_exist_and_find_a_team() {
+    let said = |chain: &str| main_says(&format!("{LEAST}chain: {chain}\n"));
+    assert_eq!(
+        said("[team, magic]"),
+        ["sconce.yaml:2: chain: there is no filter 'magic'; the filters are team"]
+    );
+    assert_eq!(
+        said("[team, team]"),
+        ["sconce.yaml:2: chain: team stands in the chain twice; correct the order"]
+    );
+    assert_eq!(said("[]"), ["sconce.yaml:1: chain: no filter finds the team of a call; add team"]);
+    assert_eq!(said("team"), ["sconce.yaml:2: chain: must be a list; write it as [one, two]"]);
+}
+
+#[test]
+fn sconce_is_neither_its_own_driver_nor_its_own_admin() {
+    let main = format!(
+        "{LEAST}listen:\n  address: 127.0.0.1:15002\nadmin: {{ address: 127.0.0.1:15002 }}\n"
+    );
+    assert_eq!(
+        main_says(&main),
+        [
+            "sconce.yaml:4: admin.address: is the address that clients dial; choose another port",
+            "teams/ads.yaml:3: environments.prod.driver: 127.0.0.1:15002 is sconce's own address; \
+             write where the Spark driver listens",
+        ]
+    );
+}
+
+#[test]
+fn values_of_the_wrong_shape_are_said() {
+    assert_eq!(
+        team_says("team: [a]\nenvironments:\n  prod: x\n"),
+        [
+            "teams/a.yaml:1: team: must be one value and is a list; write one value",
+            "teams/a.yaml:3: environments.prod: must hold keys; write 'key: value' lines under it",
+            "teams/a.yaml:3: environments.prod.driver: is missing; write where the driver \
+             listens, as driver: host:15002",
+        ]
+    );
+    assert_eq!(
+        team_says("team:\nenvironments: {}\n"),
+        [
+            "teams/a.yaml:1: team: has no value; write one, or remove the key",
+            "teams/a.yaml:2: environments: there is no environment; write 'environments:' and \
+             under it at least one, as prod, with its driver",
+        ]
+    );
+}
+
+#[test]
+fn a_team_file_that_is_not_yaml_does_not_hide_the_others() {
+    let said = Home::new(LEAST, &[("a.yaml", "team: {\n"), ("b.yaml", "team: b\n")]).said();
+    assert!(said[0].starts_with("teams/a.yaml:1: not valid YAML: "), "{}", said[0]);
+    assert!(said[1].starts_with("teams/b.yaml:1: environments: there is no"), "{}", said[1]);
+}
