@@ -12,6 +12,8 @@ use std::{
 const SHOWN_MAX: usize = 80;
 /// The most characters of a key that a complaint repeats.
 const KEY_MAX: usize = 200;
+/// The most complaints about one file; one more says that there are more.
+const COMPLAINTS_MAX: usize = 100;
 
 /// One thing that is wrong, where it stands, and what to do about it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -73,6 +75,12 @@ impl Desk {
     }
 
     pub(super) fn complain(&self, line: u64, key: &str, fault: Fault) {
+        let told = self.complaints.borrow().len();
+        let (line, key, fault) = match told {
+            0..COMPLAINTS_MAX => (line, key, fault),
+            COMPLAINTS_MAX => (0, "", Fault::new("has more that is wrong", "mend the rest first")),
+            _ => return,
+        };
         let Fault { what, remedy } = fault;
         let key = key.chars().take(KEY_MAX).flat_map(char::escape_debug).collect();
         let file = self.file.clone();
@@ -116,6 +124,18 @@ mod tests {
             "sconce.yaml: not readable; give it a mode",
         ];
         assert_eq!(said, expected);
+    }
+
+    #[test]
+    fn a_file_full_of_mistakes_is_complained_about_within_bounds() {
+        let desk = Desk::new(Path::new("a.yaml"));
+        for line in 1..10_000 {
+            desk.complain(line, "x", Fault::new("is wrong", "mend it"));
+        }
+        let complaints = desk.clear();
+        assert_eq!(complaints.len(), COMPLAINTS_MAX + 1);
+        let last = complaints.last().unwrap().to_string();
+        assert_eq!(last, "a.yaml: has more that is wrong; mend the rest first");
     }
 
     #[test]

@@ -18,6 +18,7 @@ mod section;
 mod teams;
 #[cfg(test)]
 mod tests;
+mod watch;
 mod words;
 
 pub use address::{DriverAddress, Host};
@@ -27,6 +28,7 @@ pub use folder::{FILE_MAX, TEAM_FILES_MAX};
 pub use plan::{
     Drain, Environment, Format, Level, Limits, Listen, Log, Plan, Rooms, Team, Timeouts, Workers,
 };
+pub use watch::Watch;
 
 use std::path::Path;
 

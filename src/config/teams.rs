@@ -14,6 +14,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
+/// After so many complaints no further file is read.
+const COMPLAINTS_MAX: usize = 1000;
+
 /// The teams of a directory, and where each thing that must be unique was said first.
 #[derive(Debug, Default)]
 pub(super) struct Gathered {
@@ -43,6 +46,9 @@ pub(super) fn gather(directory: &Path) -> Result<(Gathered, Vec<Complaint>), Fau
         let desk = Desk::new(file);
         gathered.read(&desk);
         complaints.extend(desk.clear());
+        if complaints.len() > COMPLAINTS_MAX {
+            break;
+        }
     }
     Ok((gathered, complaints))
 }
