@@ -1,1 +1,16 @@
 //! The live snapshot: which call goes where, right now.
+//!
+//! All that a call needs to know of the configuration is in one immutable [`Snapshot`] behind one
+//! pointer. A call takes the latest one and keeps it to its end, so a reload can neither tear nor lose
+//! a call. There is one publisher, the [`Steward`]; everybody else holds a [`Live`] and reads.
+//!
+//! Must never happen here: a snapshot that changes, a second publisher, a bad edit that empties the
+//! routes.
+
+mod snapshot;
+mod steward;
+mod table;
+
+pub use snapshot::Snapshot;
+pub use steward::{LastReload, Live, Reader, Restart, Steward, Verdict};
+pub use table::{Cluster, Table};

@@ -1,0 +1,53 @@
+//! One state of the configuration, whole.
+
+use crate::{
+    config::{Drain, Limits, Plan, Timeouts},
+    route::Table,
+};
+use sconce_filters::Chain;
+use std::time::SystemTime;
+
+/// All that a call and its connection need to know. Never changed once it is made.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// The how-manieth plan of this process it is, from 1.
+    pub generation: u64,
+    /// When it was made.
+    pub loaded_at: SystemTime,
+    /// The rooms that a call passes.
+    pub chain: Chain,
+    /// Where the calls of a team go.
+    pub table: Table,
+    /// How long each thing may take.
+    pub timeouts: Timeouts,
+    /// How sconce goes away.
+    pub drain: Drain,
+    /// How large a request's head may be.
+    pub limits: Limits,
+    /// How many client connections there may be at once.
+    pub connections: u32,
+    /// How many streams a new client connection may have open at once.
+    pub streams_per_connection: u32,
+}
+
+impl Snapshot {
+    /// The snapshot of a plan. Clusters that have not changed since `before` stay the same ones.
+    pub(super) fn of(
+        plan: &Plan,
+        before: Option<&Self>,
+        generation: u64,
+        loaded_at: SystemTime,
+    ) -> Self {
+        Self {
+            generation,
+            loaded_at,
+            chain: plan.rooms.chain().clone(),
+            table: Table::of(&plan.teams, before.map(|before| &before.table)),
+            timeouts: plan.timeouts,
+            drain: plan.drain,
+            limits: plan.limits,
+            connections: plan.listen.connections,
+            streams_per_connection: plan.listen.streams_per_connection,
+        }
+    }
+}

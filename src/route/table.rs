@@ -1,0 +1,136 @@
+//! The table: the cluster of each environment of each team.
+
+use crate::config::{DriverAddress, Team};
+use sconce_filters::{EnvironmentName, TeamName};
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt,
+    sync::Arc,
+};
+
+/// A Spark driver that calls are placed on.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Cluster {
+    name: Box<str>,
+    team: TeamName,
+    environment: EnvironmentName,
+    driver: DriverAddress,
+}
+
+impl Cluster {
+    /// The name for messages, `team/environment`: it tells a caller more than an address, and no
+    /// stranger where the driver is.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The team that it belongs to.
+    pub fn team(&self) -> &TeamName {
+        &self.team
+    }
+
+    /// The environment of that team.
+    pub fn environment(&self) -> &EnvironmentName {
+        &self.environment
+    }
+
+    /// Where its driver listens.
+    pub fn driver(&self) -> &DriverAddress {
+        &self.driver
+    }
+}
+
+impl fmt::Display for Cluster {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)
+    }
+}
+
+/// Which cluster serves which environment.
+///
+/// A cluster keeps its identity (`Arc::ptr_eq`) from one table to the next as long as its driver
+/// stays the same: what was lent to it need not be thrown away on a reload.
+#[derive(Debug, Default)]
+pub struct Table {
+    teams: HashMap<TeamName, HashMap<EnvironmentName, Arc<Cluster>>>,
+}
+
+impl Table {
+    pub(super) fn of(teams: &BTreeMap<TeamName, Team>, before: Option<&Self>) -> Self {
+        let mut table = Self::default();
+        for (team, found) in teams {
+            let mut clusters = HashMap::with_capacity(found.environments.len());
+            for (environment, place) in &found.environments {
+                let old = before.and_then(|before| before.cluster(team, environment));
+                let cluster = match old.filter(|old| old.driver == place.driver) {
+                    Some(same) => Arc::clone(same),
+                    None => Arc::new(Cluster {
+                        name: format!("{team}/{environment}").into(),
+                        team: team.clone(),
+                        environment: environment.clone(),
+                        driver: place.driver.clone(),
+                    }),
+                };
+                clusters.insert(environment.clone(), cluster);
+            }
+            table.teams.insert(team.clone(), clusters);
+        }
+        table
+    }
+
+    /// The cluster that serves this environment, if there is such an environment.
+    pub fn cluster(&self, team: &TeamName, environment: &EnvironmentName) -> Option<&Arc<Cluster>> {
+        self.teams.get(team)?.get(environment)
+    }
+
+    /// Every cluster, in no order.
+    pub fn clusters(&self) -> impl Iterator<Item = &Arc<Cluster>> {
+        self.teams.values().flat_map(HashMap::values)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Environment, Host};
+    use std::path::PathBuf;
+
+    fn teams(port: u16) -> BTreeMap<TeamName, Team> {
+        let place = |port| Environment {
+            driver: DriverAddress::new(Host::Name("d".into()), port),
+            authorities: Vec::new(),
+        };
+        let name = |name| EnvironmentName::parse(name).unwrap();
+        let environments = [(name("prod"), place(1)), (name("dev"), place(port))].into();
+        let team = Team { file: PathBuf::from("ads.yaml"), environments };
+        [(TeamName::parse("ads").unwrap(), team)].into()
+    }
+
+    #[test]
+    fn each_environment_has_a_cluster_of_its_own_and_no_other_has_one() {
+        let table = Table::of(&teams(2), None);
+        let team = TeamName::parse("ads").unwrap();
+        let find = |environment| {
+            let found = table.cluster(&team, &EnvironmentName::parse(environment).unwrap());
+            found.map(|cluster| format!("{cluster} at {}", cluster.driver()))
+        };
+        assert_eq!(find("prod").unwrap(), "ads/prod at d:1");
+        assert_eq!(find("dev").unwrap(), "ads/dev at d:2");
+        assert_eq!(find("test"), None);
+        assert_eq!(table.clusters().count(), 2);
+    }
+
+    #[test]
+    fn a_cluster_whose_driver_stays_is_the_same_one_after_a_reload() {
+        let before = Table::of(&teams(2), None);
+        let after = Table::of(&teams(3), Some(&before));
+        let team = TeamName::parse("ads").unwrap();
+        let same = |environment| {
+            let environment = EnvironmentName::parse(environment).unwrap();
+            let [old, new] = [&before, &after].map(|table| table.cluster(&team, &environment));
+            Arc::ptr_eq(old.unwrap(), new.unwrap())
+        };
+        assert!(same("prod"));
+        assert!(!same("dev"));
+    }
+}
