@@ -1,0 +1,384 @@
+//! Connection: one HTTP/2 connection without its socket.
+//!
+//! `receive` turns octets into events, `send` writes frames into the outbox; what both share
+//! stands here. The owner reads and writes the socket, tells the time, and answers events.
+
+mod blocks;
+mod body;
+mod control;
+mod receive;
+mod send;
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::time::Instant;
+
+use crate::wire::fault::{Code, Fault, StreamFault};
+use crate::wire::frame::{self, Flags, Kind, StreamId};
+use crate::wire::guard::{Budget, Guard};
+use crate::wire::hpack::{Decoder, Encoder, Fields, Limits};
+use crate::wire::outbox::Outbox;
+use crate::wire::settings::{Settings, WINDOW_FLOOR, WINDOW_MAX};
+use crate::wire::stream::{Ended, Streams};
+
+/// Which side of the connection we are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// We answer: the peer is a client.
+    Server,
+    /// We ask: the peer is a driver.
+    Client,
+}
+
+/// What a peer did. A `tag` is what the owner calls the stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// Nothing more can be read from these octets.
+    Starved,
+    /// The peer's settings arrived, or changed.
+    Settings,
+    /// A request; its fields stand in `Connection::fields`. The stream wants a tag.
+    Opened {
+        /// The stream.
+        stream: StreamId,
+        /// Whether no body follows.
+        end: bool,
+    },
+    /// A final answer; its fields stand in `Connection::fields`.
+    Answered {
+        /// The stream's tag.
+        tag: u32,
+        /// The value of `:status`.
+        status: u16,
+        /// Whether nothing follows.
+        end: bool,
+    },
+    /// An informational answer; its fields stand in `Connection::fields`.
+    Interim {
+        /// The stream's tag.
+        tag: u32,
+    },
+    /// Trailers, which end the peer's side; their fields stand in `Connection::fields`.
+    Trailers {
+        /// The stream's tag.
+        tag: u32,
+    },
+    /// Octets of a body.
+    Data {
+        /// The stream's tag.
+        tag: u32,
+        /// Where they stand in the octets given to `receive`.
+        octets: Range<usize>,
+        /// Whether nothing follows.
+        end: bool,
+    },
+    /// The peer reset the stream.
+    Reset {
+        /// The stream's tag.
+        tag: u32,
+        /// Why.
+        code: Code,
+    },
+    /// The peer broke a rule on this stream, and we have reset it.
+    Broken {
+        /// The stream's tag.
+        tag: u32,
+        /// What was wrong.
+        fault: StreamFault,
+    },
+    /// There is more credit for one stream (its tag), or for the connection.
+    Credit {
+        /// The stream's tag; `None` for the connection.
+        tag: Option<u32>,
+    },
+    /// The peer takes no new streams; those above `last` were not processed.
+    GoAway {
+        /// The last stream that was or may have been processed.
+        last: StreamId,
+        /// Why.
+        code: Code,
+    },
+    /// The peer answered our PING.
+    Pong,
+}
+
+/// What we offer, and how much we take.
+#[derive(Clone, Copy, Debug)]
+pub struct Offer {
+    /// Our settings.
+    pub settings: Settings,
+    /// Credit of the whole connection, in octets; at least the floor of 65,535.
+    pub window: u32,
+    /// Limits of a header list.
+    pub headers: Limits,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Parse {
+    /// So many octets of the client's preface have come.
+    Preface(usize),
+    /// Between frames.
+    Head,
+    /// Inside a frame that is understood when it is whole.
+    Payload(frame::Head),
+    /// Inside DATA.
+    Body(body::Body),
+    /// Inside octets that nobody wants.
+    Skip(u32),
+}
+
+/// A header block that has begun.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Block {
+    stream: StreamId,
+    end: bool,
+    continuations: u32,
+    /// The stream depends on itself (RFC 7540, 5.3.1).
+    depends_on_itself: bool,
+}
+
+/// A SETTINGS frame of ours that is not acknowledged yet.
+#[derive(Clone, Copy, Debug)]
+struct Unacked {
+    /// Octets that it takes from the windows of the streams that were open.
+    shrunk_by: u32,
+    /// Streams from this number on were opened after it.
+    before: StreamId,
+    sent: Instant,
+}
+
+/// One HTTP/2 connection without its socket.
+#[derive(Debug)]
+pub struct Connection {
+    role: Role,
+    parse: Parse,
+    held: Vec<u8>,
+    block: Option<Block>,
+    block_octets: Vec<u8>,
+    block_out: Vec<u8>,
+    offer: Offer,
+    sent: Settings,
+    unacked: VecDeque<Unacked>,
+    theirs: Settings,
+    met: bool,
+    streams: Streams,
+    peer_last: StreamId,
+    own_next: StreamId,
+    send_credit: i64,
+    receive_credit: i64,
+    owed: u32,
+    extra: u32,
+    decoder: Decoder,
+    encoder: Encoder,
+    fields: Fields,
+    /// What is to be written to the peer.
+    pub out: Outbox,
+    guard: Guard,
+    closing: Option<StreamId>,
+    pings: u32,
+}
+
+impl Connection {
+    /// A connection that has just begun; our preface waits in the outbox.
+    #[must_use]
+    pub fn new(role: Role, offer: Offer, now: Instant) -> Self {
+        let mut connection = Self {
+            role,
+            parse: if role == Role::Server { Parse::Preface(0) } else { Parse::Head },
+            held: Vec::new(),
+            block: None,
+            block_octets: Vec::new(),
+            block_out: Vec::new(),
+            offer,
+            sent: Settings::INITIAL,
+            unacked: VecDeque::new(),
+            theirs: Settings::INITIAL,
+            met: false,
+            streams: Streams::default(),
+            peer_last: StreamId::CONNECTION,
+            own_next: StreamId::new(1),
+            send_credit: i64::from(WINDOW_FLOOR),
+            receive_credit: i64::from(WINDOW_FLOOR),
+            owed: 0,
+            extra: 0,
+            decoder: Decoder::new(offer.settings.header_table),
+            encoder: Encoder::new(),
+            fields: Fields::default(),
+            out: Outbox::default(),
+            guard: Guard::new(now),
+            closing: None,
+            pings: 0,
+        };
+        connection.greet(now);
+        connection
+    }
+
+    fn greet(&mut self, now: Instant) {
+        if self.role == Role::Client {
+            self.out.copy(frame::PREFACE);
+        }
+        self.send_settings(self.offer.settings, now);
+        let more = self.offer.window.saturating_sub(WINDOW_FLOOR);
+        if more > 0 {
+            self.receive_credit = self.receive_credit.saturating_add(i64::from(more));
+            self.window_update(StreamId::CONNECTION, more);
+        }
+    }
+
+    /// The fields of the last header block, until the next one comes.
+    #[must_use]
+    pub fn fields(&self) -> &Fields {
+        &self.fields
+    }
+
+    /// Takes the fields of the last header block away.
+    pub fn take_fields(&mut self) -> Fields {
+        std::mem::take(&mut self.fields)
+    }
+
+    /// The peer's settings.
+    #[must_use]
+    pub fn theirs(&self) -> &Settings {
+        &self.theirs
+    }
+
+    /// Whether the peer's first SETTINGS have come.
+    #[must_use]
+    pub fn has_met(&self) -> bool {
+        self.met
+    }
+
+    /// Since when a SETTINGS frame of ours waits for its acknowledgement.
+    #[must_use]
+    pub fn unacknowledged_since(&self) -> Option<Instant> {
+        self.unacked.front().map(|unacked| unacked.sent)
+    }
+
+    /// Streams that are open.
+    #[must_use]
+    pub fn streams_open(&self) -> usize {
+        self.streams.count()
+    }
+
+    /// Whether a frame or a header block has begun and is not whole yet.
+    #[must_use]
+    pub fn is_mid_block(&self) -> bool {
+        self.block.is_some() || !self.held.is_empty()
+    }
+
+    /// Whether one more stream may be opened (client role).
+    #[must_use]
+    pub fn can_open(&self) -> bool {
+        let most = usize::try_from(self.theirs.streams).unwrap_or(usize::MAX);
+        self.closing.is_none() && self.streams.count() < most && self.own_next < StreamId::MAX
+    }
+
+    /// Whether the peer has said that it takes no new streams (client role).
+    #[must_use]
+    pub fn is_leaving(&self) -> bool {
+        self.closing.is_some()
+    }
+
+    /// Every open stream and its tag.
+    pub fn tags(&self) -> impl Iterator<Item = (StreamId, u32)> {
+        self.streams.ids()
+    }
+
+    /// Gives a stream the owner's name for it.
+    pub fn tag(&mut self, id: StreamId, tag: u32) {
+        if let Some(stream) = self.streams.find_mut(id) {
+            stream.tag = tag;
+        }
+    }
+
+    /// Octets of DATA that the stream's own window still takes; negative after it shrank.
+    #[must_use]
+    pub fn stream_credit(&self, id: StreamId) -> i64 {
+        self.streams.find(id).map_or(0, |stream| stream.send)
+    }
+
+    /// Octets of DATA that the connection's window still takes.
+    #[must_use]
+    pub fn connection_credit(&self) -> i64 {
+        self.send_credit
+    }
+
+    /// Octets of DATA that may be sent on a stream now.
+    #[must_use]
+    pub fn room(&self, id: StreamId) -> usize {
+        usize::try_from(self.stream_credit(id).min(self.send_credit)).unwrap_or(0)
+    }
+
+    /// Octets that the peer may still send on a stream.
+    #[must_use]
+    pub fn granted(&self, id: StreamId) -> i64 {
+        self.streams.find(id).map_or(0, |stream| stream.receive)
+    }
+
+    /// Octets that the peer may still send on the connection, those owed to it included.
+    #[must_use]
+    pub fn granted_connection(&self) -> i64 {
+        self.receive_credit.saturating_add(i64::from(self.owed))
+    }
+
+    /// Counts one event; over the budget it is a connection error.
+    fn spend(&mut self, budget: Budget, now: Instant) -> Result<(), Fault> {
+        if self.guard.spend(budget, now) { Ok(()) } else { Err(Fault::calm(budget)) }
+    }
+
+    /// Resets a stream for what the peer did. Provoked resets have a budget of their own.
+    fn break_stream(
+        &mut self,
+        id: StreamId,
+        fault: StreamFault,
+        now: Instant,
+    ) -> Result<Event, Fault> {
+        self.write_reset(id, fault.code);
+        let tag = self.close(id, Ended::WeReset);
+        if self.role == Role::Server {
+            self.spend(Budget::ProvokedResets, now)?;
+        }
+        Ok(tag.map_or(Event::Starved, |tag| Event::Broken { tag, fault }))
+    }
+
+    fn close(&mut self, id: StreamId, how: Ended) -> Option<u32> {
+        let stream = self.streams.close(id, how)?;
+        self.extra = self.extra.saturating_sub(stream.extra);
+        stream.known.then_some(stream.tag)
+    }
+
+    /// Closes a stream that both sides have ended.
+    fn close_if_done(&mut self, id: StreamId) {
+        if self.streams.find(id).is_some_and(|stream| stream.peer_ended && stream.we_ended) {
+            self.close(id, Ended::Done);
+        }
+    }
+
+    /// Gives memory back that an idle connection does not need.
+    pub fn shrink(&mut self) {
+        if self.block.is_none() {
+            self.fields.shrink();
+            self.block_octets = Vec::new();
+            self.block_out = Vec::new();
+        }
+        if self.held.is_empty() {
+            self.held = Vec::new();
+        }
+        self.streams.shrink();
+        self.out.shrink();
+    }
+
+    fn frame(&mut self, kind: Kind, flags: Flags, stream: StreamId, payload: &[u8]) {
+        let length = u32::try_from(payload.len()).unwrap_or(0);
+        let head = frame::Head { length, kind, flags, stream };
+        self.out.write_with(|own| {
+            own.extend_from_slice(&head.octets());
+            own.extend_from_slice(payload);
+        });
+    }
+}
+
+/// Adds to a window; `None` above the largest one there is (RFC 9113, 6.9.1).
+fn widen(credit: i64, by: i64) -> Option<i64> {
+    credit.checked_add(by).filter(|sum| *sum <= i64::from(WINDOW_MAX))
+}

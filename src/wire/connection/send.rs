@@ -1,0 +1,239 @@
+//! What we send: header blocks, DATA, credit, resets, settings, pings and goodbyes.
+
+use std::ops::Range;
+use std::time::Instant;
+
+use crate::wire::connection::{Connection, Role, Unacked};
+use crate::wire::fault::{Code, Fault};
+use crate::wire::frame::{Flags, HEAD, Head, Kind, SIZE_FLOOR, StreamId};
+use crate::wire::guard::Budget;
+use crate::wire::hpack::Field;
+use crate::wire::settings::{Settings, WINDOW_FLOOR};
+use crate::wire::stream::{Ended, Stream};
+
+/// SETTINGS frames of ours that may wait for their acknowledgement.
+const UNACKED_MAX: usize = 4;
+/// DATA of at most so many octets is copied next to its neighbours instead of being lent.
+const COPIED_MAX: usize = 1_024;
+/// Credit that the streams of one connection may earn beyond their floor, in octets.
+const EXTRA_MAX: u32 = 2 << 20;
+/// The largest window that one stream can earn, in octets.
+const WINDOW_EARNED_MAX: u32 = 1 << 20;
+
+impl Connection {
+    /// Opens a stream (client role). Ask `can_open` first.
+    pub fn open<'f>(
+        &mut self,
+        tag: u32,
+        fields: impl IntoIterator<Item = Field<'f>>,
+        end: bool,
+    ) -> StreamId {
+        let id = self.own_next;
+        self.own_next = StreamId::new(id.number().saturating_add(2));
+        let mut stream = Stream::new(self.theirs.window, self.sent.window);
+        stream.tag = tag;
+        stream.known = true;
+        self.streams.open(id, stream);
+        self.head(id, fields, end);
+        id
+    }
+
+    /// Sends a header block: an answer's head, or trailers.
+    pub fn head<'f>(
+        &mut self,
+        id: StreamId,
+        fields: impl IntoIterator<Item = Field<'f>>,
+        end: bool,
+    ) {
+        let mut octets = std::mem::take(&mut self.block_out);
+        octets.clear();
+        self.encoder.encode(fields, &mut octets);
+        let size = usize::try_from(self.theirs.frame.min(SIZE_FLOOR)).unwrap_or(0).max(1);
+        let mut kind = Kind::Headers;
+        let mut left = octets.len();
+        for piece in octets.chunks(size) {
+            left = left.saturating_sub(piece.len());
+            let flags = Flags::NONE
+                .with(Flags::END_STREAM, end && kind == Kind::Headers)
+                .with(Flags::END_HEADERS, left == 0);
+            self.frame(kind, flags, id, piece);
+            kind = Kind::Continuation;
+        }
+        self.block_out = octets;
+        if end {
+            self.end(id);
+        }
+    }
+
+    /// Sends DATA that is copied. Within `room`; an empty one needs none.
+    pub fn data(&mut self, id: StreamId, octets: &[u8], end: bool) {
+        let mut rest = octets;
+        loop {
+            let size = usize::try_from(SIZE_FLOOR).unwrap_or(usize::MAX).min(rest.len());
+            let (piece, behind) = rest.split_at_checked(size).unwrap_or((rest, &[]));
+            let last = behind.is_empty();
+            self.spend_credit(id, piece.len());
+            self.frame(Kind::Data, Flags::NONE.with(Flags::END_STREAM, end && last), id, piece);
+            rest = behind;
+            if last {
+                break;
+            }
+        }
+        if end {
+            self.end(id);
+        }
+    }
+
+    /// Sends DATA out of the buffer that it was read into. Within `room`, and at most one frame.
+    ///
+    /// The nine octets in front of `octets` are overwritten by the frame's header: they must have
+    /// been taken already. Short DATA is copied instead.
+    pub fn data_in_place(
+        &mut self,
+        id: StreamId,
+        buffer: &mut [u8],
+        octets: Range<usize>,
+        end: bool,
+    ) {
+        let start = octets.start.checked_sub(HEAD);
+        let (Some(start), true) = (start, octets.len() > COPIED_MAX) else {
+            let piece = buffer.get(octets).unwrap_or_default();
+            return self.data(id, piece, end);
+        };
+        let head = Head {
+            length: u32::try_from(octets.len()).unwrap_or(0),
+            kind: Kind::Data,
+            flags: Flags::NONE.with(Flags::END_STREAM, end),
+            stream: id,
+        };
+        if let Some(place) = buffer.get_mut(start..octets.start) {
+            place.copy_from_slice(&head.octets());
+        }
+        self.spend_credit(id, octets.len());
+        self.out.lend(start..octets.end);
+        if end {
+            self.end(id);
+        }
+    }
+
+    fn spend_credit(&mut self, id: StreamId, octets: usize) {
+        let spent = i64::try_from(octets).unwrap_or(i64::MAX);
+        self.send_credit = self.send_credit.saturating_sub(spent);
+        if let Some(stream) = self.streams.find_mut(id) {
+            stream.send = stream.send.saturating_sub(spent);
+        }
+        self.guard.explain(Budget::WindowUpdates, 4);
+    }
+
+    fn end(&mut self, id: StreamId) {
+        if let Some(stream) = self.streams.find_mut(id) {
+            stream.we_ended = true;
+        }
+        self.close_if_done(id);
+    }
+
+    /// Resets a stream, if it is still there.
+    pub fn reset_stream(&mut self, id: StreamId, code: Code) {
+        if self.streams.find(id).is_some() {
+            self.write_reset(id, code);
+            self.close(id, Ended::WeReset);
+        }
+    }
+
+    pub(in crate::wire) fn write_reset(&mut self, id: StreamId, code: Code) {
+        self.frame(Kind::Reset, Flags::NONE, id, &code.number().to_be_bytes());
+    }
+
+    /// Lets the peer send so many octets more on a stream (downloads: what the client allows).
+    pub fn grant(&mut self, id: StreamId, octets: u32) {
+        let Some(stream) = self.streams.find_mut(id) else { return };
+        if stream.peer_ended || octets == 0 {
+            return;
+        }
+        stream.receive = stream.receive.saturating_add(i64::from(octets));
+        self.window_update(id, octets);
+    }
+
+    /// So many octets of a stream's DATA have left for good (uploads): its credit goes back, and
+    /// its window grows as long as it does not exceed `ceiling`.
+    pub fn left(&mut self, id: StreamId, octets: u32, ceiling: u32) {
+        let budget = EXTRA_MAX.saturating_sub(self.extra);
+        let Some(stream) = self.streams.find_mut(id) else { return };
+        if stream.peer_ended {
+            return;
+        }
+        stream.owed = stream.owed.saturating_add(octets);
+        let window = WINDOW_FLOOR.saturating_add(stream.extra);
+        if stream.owed < window >> 1 {
+            return;
+        }
+        let ceiling = ceiling.min(WINDOW_EARNED_MAX).saturating_sub(window);
+        let more = window.min(ceiling).min(budget);
+        stream.extra = stream.extra.saturating_add(more);
+        self.extra = self.extra.saturating_add(more);
+        let grant = std::mem::take(&mut stream.owed).saturating_add(more);
+        stream.receive = stream.receive.saturating_add(i64::from(grant));
+        self.window_update(id, grant);
+    }
+
+    /// So many octets of the connection have left for good (client role): credit goes back.
+    pub fn release(&mut self, octets: u32) {
+        self.owe(octets);
+    }
+
+    /// Changes the window that the peer's streams get, those that are open included.
+    pub fn retune(&mut self, window: u32, now: Instant) {
+        self.offer.settings.window = window;
+        if self.offer.settings != self.sent {
+            self.send_settings(self.offer.settings, now);
+        }
+    }
+
+    pub(in crate::wire) fn send_settings(&mut self, wanted: Settings, now: Instant) {
+        if self.unacked.len() >= UNACKED_MAX {
+            return;
+        }
+        let mut payload = Vec::new();
+        wanted.payload_since(&self.sent, &mut payload);
+        self.frame(Kind::Settings, Flags::NONE, StreamId::CONNECTION, &payload);
+        // More is granted with the frame, less only holds from its acknowledgement on.
+        let more = i64::from(wanted.window).saturating_sub(i64::from(self.sent.window));
+        if more > 0 {
+            for stream in self.streams.iter_mut() {
+                stream.receive = stream.receive.saturating_add(more);
+            }
+        }
+        let shrunk_by = self.sent.window.saturating_sub(wanted.window);
+        self.sent = wanted;
+        self.unacked.push_back(Unacked { shrunk_by, before: self.own_next, sent: now });
+    }
+
+    /// Asks whether the peer is there.
+    pub fn ask(&mut self) {
+        self.pings = self.pings.saturating_add(1);
+        self.frame(Kind::Ping, Flags::NONE, StreamId::CONNECTION, b"sconce??");
+    }
+
+    /// Says that no new streams are wanted. First `gently`: streams that are on their way are
+    /// still taken; then for good (RFC 9113, 6.8).
+    pub fn goodbye(&mut self, gently: bool) {
+        let last = if gently { StreamId::MAX } else { self.peer_last };
+        self.write_goaway(last, Code::NoError, "");
+        if self.role == Role::Server && !gently {
+            self.closing = Some(last);
+        }
+    }
+
+    /// Tells the peer what it did wrong; close when it is flushed.
+    pub fn fail(&mut self, fault: Fault) {
+        self.write_goaway(self.peer_last, fault.code, fault.what);
+        self.closing = Some(StreamId::CONNECTION);
+    }
+
+    fn write_goaway(&mut self, last: StreamId, code: Code, what: &str) {
+        let mut payload = last.number().to_be_bytes().to_vec();
+        payload.extend_from_slice(&code.number().to_be_bytes());
+        payload.extend_from_slice(what.as_bytes());
+        self.frame(Kind::GoAway, Flags::NONE, StreamId::CONNECTION, &payload);
+    }
+}

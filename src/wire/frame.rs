@@ -1,0 +1,188 @@
+//! Frames: the nine octets in front of every payload (RFC 9113, 4.1), and the types they name.
+//!
+//! Knows how frames look, not what they mean: that is `connection`'s business.
+
+/// Octets of a frame header.
+pub const HEAD: usize = 9;
+/// The frame size that every peer must accept, and the largest one sconce asks for, in octets.
+pub const SIZE_FLOOR: u32 = 16_384;
+/// What a client sends before its first frame (RFC 9113, 3.4).
+pub const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// A stream's number; 0 is the connection itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StreamId(u32);
+
+impl StreamId {
+    /// The connection itself.
+    pub const CONNECTION: Self = Self(0);
+    /// The largest number a stream can have.
+    pub const MAX: Self = Self(0x7fff_ffff);
+
+    /// The number, without the reserved bit, which receivers ignore (RFC 9113, 4.1).
+    #[must_use]
+    pub const fn new(number: u32) -> Self {
+        Self(number & 0x7fff_ffff)
+    }
+
+    /// The number as it stands on the wire.
+    #[must_use]
+    pub const fn number(self) -> u32 {
+        self.0
+    }
+
+    /// Whether a client opens streams of this number (RFC 9113, 5.1.1).
+    #[must_use]
+    pub const fn is_clients(self) -> bool {
+        self.0 & 1 == 1
+    }
+}
+
+/// A frame's type (RFC 9113, 6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Octets of a message.
+    Data,
+    /// A header block, or its beginning.
+    Headers,
+    /// Deprecated priorities: read past.
+    Priority,
+    /// RST_STREAM.
+    Reset,
+    /// Settings or their acknowledgement.
+    Settings,
+    /// Never allowed here: sconce turns pushing off.
+    PushPromise,
+    /// A question whether somebody is there, or its answer.
+    Ping,
+    /// No new streams, please.
+    GoAway,
+    /// More credit.
+    WindowUpdate,
+    /// More of a header block.
+    Continuation,
+    /// Anything else is read past (RFC 9113, 5.5).
+    Unknown,
+}
+
+impl Kind {
+    const fn of(octet: u8) -> Self {
+        match octet {
+            0 => Self::Data,
+            1 => Self::Headers,
+            2 => Self::Priority,
+            3 => Self::Reset,
+            4 => Self::Settings,
+            5 => Self::PushPromise,
+            6 => Self::Ping,
+            7 => Self::GoAway,
+            8 => Self::WindowUpdate,
+            9 => Self::Continuation,
+            _ => Self::Unknown,
+        }
+    }
+
+    const fn octet(self) -> u8 {
+        match self {
+            Self::Data => 0,
+            Self::Headers => 1,
+            Self::Priority => 2,
+            Self::Reset => 3,
+            Self::Settings => 4,
+            Self::PushPromise => 5,
+            Self::Ping => 6,
+            Self::GoAway => 7,
+            Self::WindowUpdate => 8,
+            Self::Continuation => 9,
+            Self::Unknown => 0xff,
+        }
+    }
+}
+
+/// A frame's flags.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Flags(u8);
+
+impl Flags {
+    /// No flag.
+    pub const NONE: Self = Self(0);
+    /// ACK of SETTINGS and PING.
+    pub const ACK: Self = Self(0x1);
+    /// END_STREAM of DATA and HEADERS.
+    pub const END_STREAM: Self = Self(0x1);
+    /// END_HEADERS of HEADERS and CONTINUATION.
+    pub const END_HEADERS: Self = Self(0x4);
+    /// PADDED of DATA and HEADERS.
+    pub const PADDED: Self = Self(0x8);
+    /// PRIORITY of HEADERS.
+    pub const PRIORITY: Self = Self(0x20);
+
+    /// Whether every flag of `other` is set.
+    #[must_use]
+    pub const fn has(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// These flags and those of `other`, where `wanted`.
+    #[must_use]
+    pub const fn with(self, other: Self, wanted: bool) -> Self {
+        if wanted { Self(self.0 | other.0) } else { self }
+    }
+}
+
+/// A frame's header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Head {
+    /// Octets of payload.
+    pub length: u32,
+    /// The type.
+    pub kind: Kind,
+    /// The flags; what they mean depends on the type.
+    pub flags: Flags,
+    /// The stream, or the connection.
+    pub stream: StreamId,
+}
+
+impl Head {
+    /// Reads a frame header.
+    #[must_use]
+    pub const fn parse(octets: [u8; HEAD]) -> Self {
+        let [a, b, c, kind, flags, s0, s1, s2, s3] = octets;
+        Self {
+            length: u32::from_be_bytes([0, a, b, c]),
+            kind: Kind::of(kind),
+            flags: Flags(flags),
+            stream: StreamId::new(u32::from_be_bytes([s0, s1, s2, s3])),
+        }
+    }
+
+    /// Writes a frame header. Lengths above 2^24 - 1 cannot be written and must not be asked for.
+    #[must_use]
+    pub const fn octets(self) -> [u8; HEAD] {
+        let [_, a, b, c] = self.length.to_be_bytes();
+        let [s0, s1, s2, s3] = self.stream.number().to_be_bytes();
+        [a, b, c, self.kind.octet(), self.flags.0, s0, s1, s2, s3]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_head_reads_back_as_it_was_written() {
+        let head = Head {
+            length: 0x01_02_03,
+            kind: Kind::Headers,
+            flags: Flags::END_STREAM.with(Flags::END_HEADERS, true),
+            stream: StreamId::new(77),
+        };
+        assert_eq!(Head::parse(head.octets()), head);
+    }
+
+    #[test]
+    fn the_reserved_bit_is_ignored() {
+        let head = Head::parse([0, 0, 0, 0, 0, 0x80, 0, 0, 5]);
+        assert_eq!(head.stream, StreamId::new(5));
+    }
+}

@@ -1,0 +1,193 @@
+//! Guard: how much of each legal-but-odd thing one peer may do before it is asked to leave.
+//!
+//! Every budget is a bucket: a burst that honest peers never empty, and a refill they never
+//! outrun. What honest Spark Connect clients do was measured (twenty PINGs a second, one
+//! ReleaseExecute a message, bursts of cancelled calls from a notebook), and each figure leaves them
+//! ten times that. Must never depend on a clock of its own: the time is an argument.
+
+use std::time::Instant;
+
+/// What is counted, each by its name in the metric `sconce_guard_total`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Budget {
+    /// RST_STREAM from the peer (CVE-2023-44487, "rapid reset").
+    Resets,
+    /// RST_STREAM that the peer made us send (CVE-2025-8671, "MadeYouReset").
+    ProvokedResets,
+    /// PING without ACK.
+    Pings,
+    /// SETTINGS without ACK (CVE-2019-9515).
+    Settings,
+    /// PRIORITY and frames of unknown type.
+    Priorities,
+    /// WINDOW_UPDATE beyond what the DATA we sent explains.
+    WindowUpdates,
+    /// DATA without octets and without END_STREAM (CVE-2019-9518).
+    EmptyData,
+    /// CONTINUATION frames of one header block (CVE-2024-27316).
+    Continuations,
+    /// Octets of one encoded header block.
+    HeaderBlock,
+    /// Header lists over the limit.
+    HeaderLists,
+    /// Frames for streams that are gone.
+    Strays,
+    /// Informational (1xx) answers of one stream.
+    Interims,
+    /// Answers that wait because the peer does not read them.
+    Unread,
+}
+
+impl Budget {
+    /// The name, as logs, GOAWAY and metrics spell it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Resets => "resets",
+            Self::ProvokedResets => "provoked_resets",
+            Self::Pings => "pings",
+            Self::Settings => "settings",
+            Self::Priorities => "priorities",
+            Self::WindowUpdates => "window_updates",
+            Self::EmptyData => "empty_data",
+            Self::Continuations => "continuations",
+            Self::HeaderBlock => "header_block",
+            Self::HeaderLists => "header_lists",
+            Self::Strays => "strays",
+            Self::Interims => "interims",
+            Self::Unread => "unread",
+        }
+    }
+
+    /// The burst, and how many a second come back.
+    const fn allowance(self) -> (u32, u32) {
+        match self {
+            Self::Resets => (500, 50),
+            Self::ProvokedResets => (200, 20),
+            Self::Pings => (1_000, 200),
+            Self::Settings => (200, 20),
+            Self::Priorities => (1_000, 100),
+            Self::WindowUpdates => (4_000, 1_000),
+            Self::EmptyData => (1_000, 100),
+            Self::HeaderLists => (100, 10),
+            Self::Strays => (2_000, 200),
+            Self::Continuations | Self::HeaderBlock | Self::Interims | Self::Unread => (1, 0),
+        }
+    }
+}
+
+/// CONTINUATION frames that one header block may have.
+pub const CONTINUATIONS_MAX: u32 = 64;
+/// Informational answers that one stream may get.
+pub const INTERIMS_MAX: u8 = 32;
+
+const BUCKETS: usize = 9;
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Bucket {
+    /// Thousandths of an event that are spent.
+    spent: u32,
+    /// Milliseconds since `Guard::born` of the last refill.
+    at: u32,
+}
+
+/// The budgets of one connection.
+#[derive(Debug)]
+pub struct Guard {
+    born: Instant,
+    buckets: [Bucket; BUCKETS],
+}
+
+impl Guard {
+    /// Full budgets.
+    #[must_use]
+    pub fn new(now: Instant) -> Self {
+        Self { born: now, buckets: [Bucket::default(); BUCKETS] }
+    }
+
+    /// Takes one from a budget; `false` when it is empty.
+    #[must_use]
+    pub fn spend(&mut self, budget: Budget, now: Instant) -> bool {
+        let (burst, refill) = budget.allowance();
+        let at = self.millis(now);
+        let Some(bucket) = self.bucket(budget) else { return false };
+        let back = at.saturating_sub(bucket.at).saturating_mul(refill);
+        bucket.at = at;
+        bucket.spent = bucket.spent.saturating_sub(back).saturating_add(1_000);
+        bucket.spent <= burst.saturating_mul(1_000)
+    }
+
+    /// Gives some back: what we sent explains that many more.
+    pub fn explain(&mut self, budget: Budget, times: u32) {
+        if let Some(bucket) = self.bucket(budget) {
+            bucket.spent = bucket.spent.saturating_sub(times.saturating_mul(1_000));
+        }
+    }
+
+    fn bucket(&mut self, budget: Budget) -> Option<&mut Bucket> {
+        let index = match budget {
+            Budget::Resets => 0,
+            Budget::ProvokedResets => 1,
+            Budget::Pings => 2,
+            Budget::Settings => 3,
+            Budget::Priorities => 4,
+            Budget::WindowUpdates => 5,
+            Budget::EmptyData => 6,
+            Budget::HeaderLists => 7,
+            Budget::Strays => 8,
+            Budget::Continuations | Budget::HeaderBlock | Budget::Interims | Budget::Unread => {
+                return None;
+            }
+        };
+        self.buckets.get_mut(index)
+    }
+
+    fn millis(&self, now: Instant) -> u32 {
+        u32::try_from(now.saturating_duration_since(self.born).as_millis()).unwrap_or(u32::MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn spend(guard: &mut Guard, budget: Budget, times: u32, now: Instant) -> u32 {
+        (0..times).filter(|_| guard.spend(budget, now)).count().try_into().unwrap()
+    }
+
+    #[test]
+    fn a_burst_within_the_budget_passes_and_the_next_one_does_not() {
+        let now = Instant::now();
+        let mut guard = Guard::new(now);
+        assert_eq!(spend(&mut guard, Budget::Resets, 600, now), 500);
+    }
+
+    #[test]
+    fn time_gives_back() {
+        let now = Instant::now();
+        let mut guard = Guard::new(now);
+        spend(&mut guard, Budget::Resets, 500, now);
+        assert_eq!(spend(&mut guard, Budget::Resets, 100, now + Duration::from_secs(1)), 50);
+    }
+
+    #[test]
+    fn twenty_pings_a_second_are_never_too_many() {
+        let mut now = Instant::now();
+        let mut guard = Guard::new(now);
+        for _ in 0..10_000 {
+            assert!(guard.spend(Budget::Pings, now));
+            now += Duration::from_millis(50);
+        }
+    }
+
+    #[test]
+    fn what_is_explained_does_not_count() {
+        let now = Instant::now();
+        let mut guard = Guard::new(now);
+        for _ in 0..20_000 {
+            assert!(guard.spend(Budget::WindowUpdates, now));
+            guard.explain(Budget::WindowUpdates, 1);
+        }
+    }
+}
