@@ -1,0 +1,200 @@
+//! Requests: which RPC a head asks for, and for how long.
+//!
+//! Paths are taken octet for octet: nothing is normalised, since a policy decided on one spelling
+//! must not be escaped by another.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use sconce_filters::method::SERVICE;
+use sconce_filters::{Code, Metadata, Method, Refusal};
+
+use crate::wire::hpack::{Fields, Text};
+
+/// A request's head, whose values are decoded when somebody asks.
+#[derive(Debug, Default)]
+pub struct Head(pub Fields);
+
+impl Metadata for Head {
+    fn authority(&self) -> Cow<'_, str> {
+        let value = self.first(":authority").or_else(|| self.first("host")).unwrap_or_default();
+        Cow::Owned(String::from_utf8_lossy(&value).into_owned())
+    }
+
+    fn first(&self, name: &str) -> Option<Cow<'_, [u8]>> {
+        let field = self.0.iter().find(|field| field.name == name.as_bytes())?;
+        let mut scratch = Vec::new();
+        Some(Cow::Owned(field.value.decode(&mut scratch).to_vec()))
+    }
+
+    fn all(&self, name: &str, each: &mut dyn FnMut(&[u8])) {
+        let mut scratch = Vec::new();
+        for field in self.0.iter().filter(|field| field.name == name.as_bytes()) {
+            each(field.value.decode(&mut scratch));
+        }
+    }
+}
+
+/// What a head asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// The RPC.
+    pub method: Method,
+    /// The value of `grpc-timeout`, if there is one.
+    pub timeout: Option<Duration>,
+}
+
+/// Why a head asks for nothing that sconce serves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unserved {
+    /// It is not gRPC: HTTP status 415 (gRPC over HTTP/2, "Requests").
+    NotGrpc,
+    /// It is gRPC, and is answered as gRPC.
+    Refused(Refusal),
+}
+
+/// Reads a head.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn read(fields: &Fields) -> Result<Request, Unserved> {
+    let (mut method, mut path, mut kind, mut timeout) = (None, None, None, None);
+    for field in fields.iter() {
+        match field.name {
+            b":method" => method = Some(field.value),
+            b":path" => path = Some(field.value),
+            b"content-type" if kind.is_some() => return Err(Unserved::NotGrpc),
+            b"content-type" => kind = Some(field.value),
+            b"grpc-timeout" if timeout.is_some() => return Err(bad_timeout()),
+            b"grpc-timeout" => timeout = Some(field.value),
+            _ => {}
+        }
+    }
+    if !kind.is_some_and(is_grpc) {
+        return Err(Unserved::NotGrpc);
+    }
+    if !method.is_some_and(|method| method.equals(b"POST")) {
+        return Err(unimplemented("gRPC calls are made by POST"));
+    }
+    let method = path
+        .and_then(served)
+        .ok_or_else(|| unimplemented(&format!("only methods of /{SERVICE}/ are served here")))?;
+    let timeout = match timeout {
+        Some(value) => Some(duration(value).ok_or_else(bad_timeout)?),
+        None => None,
+    };
+    Ok(Request { method, timeout })
+}
+
+fn unimplemented(message: &str) -> Unserved {
+    Unserved::Refused(Refusal::new(Code::Unimplemented, "request.unimplemented", message))
+}
+
+fn bad_timeout() -> Unserved {
+    let message = "grpc-timeout must be one number of up to 8 digits and one unit of H M S m u n";
+    Unserved::Refused(Refusal::new(Code::InvalidArgument, "request.timeout", message))
+}
+
+fn is_grpc(kind: Text<'_>) -> bool {
+    let mut scratch = Vec::new();
+    match kind.decode(&mut scratch).strip_prefix(b"application/grpc") {
+        Some(rest) => matches!(rest.first(), None | Some(b'+' | b';')),
+        None => false,
+    }
+}
+
+fn served(path: Text<'_>) -> Option<Method> {
+    let mut scratch = Vec::new();
+    let path = std::str::from_utf8(path.decode(&mut scratch)).ok()?;
+    let name = path.strip_prefix('/')?.strip_prefix(SERVICE)?.strip_prefix('/')?;
+    let is_name = name.bytes().all(|octet| octet.is_ascii_alphanumeric() || octet == b'_');
+    (!name.is_empty() && name.len() <= 128 && is_name).then(|| Method::of(path))
+}
+
+fn duration(value: Text<'_>) -> Option<Duration> {
+    let mut scratch = Vec::new();
+    let (unit, digits) = value.decode(&mut scratch).split_last()?;
+    if digits.is_empty() || digits.len() > 8 || !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let number: u64 = std::str::from_utf8(digits).ok()?.parse().ok()?;
+    Some(match unit {
+        b'H' => Duration::from_secs(number.saturating_mul(3_600)),
+        b'M' => Duration::from_secs(number.saturating_mul(60)),
+        b'S' => Duration::from_secs(number),
+        b'm' => Duration::from_millis(number),
+        b'u' => Duration::from_micros(number),
+        b'n' => Duration::from_nanos(number),
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::hpack::Indexing;
+
+    fn head(path: &str, more: &[(&str, &str)]) -> Fields {
+        let mut fields = Fields::default();
+        let mut all = vec![(":method", "POST"), (":path", path)];
+        all.extend_from_slice(more);
+        for (name, value) in all {
+            fields.push(name.as_bytes(), value.as_bytes(), Indexing::Without);
+        }
+        fields
+    }
+
+    const GRPC: (&str, &str) = ("content-type", "application/grpc");
+    const CONFIG: &str = "/spark.connect.SparkConnectService/Config";
+
+    #[test]
+    fn a_method_is_read_with_its_timeout() {
+        let request = read(&head(CONFIG, &[GRPC, ("grpc-timeout", "1500m")])).unwrap();
+        assert_eq!(request.method, Method::Config);
+        assert_eq!(request.timeout, Some(Duration::from_millis(1_500)));
+    }
+
+    #[test]
+    fn a_method_of_the_future_is_served() {
+        let path = "/spark.connect.SparkConnectService/ListSqlExecutions";
+        assert_eq!(read(&head(path, &[GRPC])).unwrap().method.path(), path);
+    }
+
+    #[test]
+    fn only_the_exact_path_is_served() {
+        for path in [
+            "//spark.connect.SparkConnectService/Config",
+            "/spark.connect.SparkConnectService//Config",
+            "/spark.connect.SparkConnectService/Config/",
+            "/spark.connect.SparkConnectService/",
+            "/spark.connect.SparkConnectService",
+            "/spark.connect.sparkconnectservice/Config",
+            "/spark.connect.SparkConnectService%2fConfig",
+            "/spark.connect.SparkConnectService/Config?x=1",
+            "/spark.connect.SparkConnectService/../Config",
+            "/grpc.health.v1.Health/Check",
+            "*",
+        ] {
+            let refused = read(&head(path, &[GRPC])).unwrap_err();
+            let Unserved::Refused(refusal) = refused else { panic!("{path} is not gRPC?") };
+            assert_eq!(refusal.code, Code::Unimplemented, "{path}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_grpc_is_told_so() {
+        for kind in ["text/html", "application/grpcx", "application/grpc-web", "application/json"] {
+            let fields = head(CONFIG, &[("content-type", kind)]);
+            assert_eq!(read(&fields), Err(Unserved::NotGrpc), "{kind}");
+        }
+        assert_eq!(read(&head(CONFIG, &[])), Err(Unserved::NotGrpc));
+        assert!(read(&head(CONFIG, &[("content-type", "application/grpc+proto")])).is_ok());
+    }
+
+    #[test]
+    fn a_timeout_that_is_none_is_refused() {
+        for bad in ["", "S", "1", "123456789S", "1x", "-1S", "1.5S", " 1S"] {
+            assert!(read(&head(CONFIG, &[GRPC, ("grpc-timeout", bad)])).is_err(), "{bad:?}");
+        }
+    }
+}

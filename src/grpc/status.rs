@@ -1,0 +1,194 @@
+//! Status: answers of sconce's own, in the form that gRPC clients understand.
+//!
+//! Every refusal carries `grpc-status-details-bin` (google.rpc.Status): PySpark shows its plain
+//! message instead of a raw dump, and from 4.1 on obeys the RetryInfo inside.
+
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
+use sconce_filters::{Code, Refusal};
+
+use crate::wire::hpack::{Fields, Indexing};
+
+/// Octets of a message that are sent at most; longer ones are cut.
+const MESSAGE_MAX: usize = 1_024;
+
+/// The head of an answer that consists of trailers only.
+#[must_use]
+pub fn trailers_only(refusal: &Refusal) -> Fields {
+    let mut fields = Fields::default();
+    fields.push(b":status", b"200", Indexing::Indexed);
+    fields.push(b"content-type", b"application/grpc", Indexing::Indexed);
+    push_status(&mut fields, refusal);
+    fields
+}
+
+/// The trailers that end an answer which has begun.
+#[must_use]
+pub fn trailers(refusal: &Refusal) -> Fields {
+    let mut fields = Fields::default();
+    push_status(&mut fields, refusal);
+    fields
+}
+
+/// The answer to what is not gRPC.
+#[must_use]
+pub fn unsupported_media_type() -> Fields {
+    let mut fields = Fields::default();
+    fields.push(b":status", b"415", Indexing::Indexed);
+    fields.push(b"content-length", b"0", Indexing::Without);
+    fields.push(b"accept-post", b"application/grpc", Indexing::Without);
+    fields
+}
+
+fn push_status(fields: &mut Fields, refusal: &Refusal) {
+    let message = cut(&refusal.message);
+    let number = refusal.code.number().to_string();
+    let details = STANDARD_NO_PAD.encode(details(refusal, message));
+    fields.push(b"grpc-status", number.as_bytes(), Indexing::Indexed);
+    fields.push(b"grpc-message", percent_encoded(message).as_bytes(), Indexing::Without);
+    fields.push(b"grpc-status-details-bin", details.as_bytes(), Indexing::Without);
+}
+
+fn cut(message: &str) -> &str {
+    message.get(..message.floor_char_boundary(MESSAGE_MAX)).unwrap_or_default()
+}
+
+/// gRPC over HTTP/2, "Responses": all but printable ASCII, and `%` itself, as `%XX`.
+fn percent_encoded(message: &str) -> String {
+    let mut encoded = String::with_capacity(message.len());
+    for octet in message.bytes() {
+        if matches!(octet, b' '..=b'~') && octet != b'%' {
+            encoded.push(char::from(octet));
+        } else {
+            encoded.push_str(&format!("%{octet:02X}"));
+        }
+    }
+    encoded
+}
+
+/// google.rpc.Status: code 1, message 2, details 3 (google.protobuf.Any).
+fn details(refusal: &Refusal, message: &str) -> Vec<u8> {
+    let mut status = Vec::new();
+    put_number(&mut status, 1, u64::from(refusal.code.number()));
+    put_octets(&mut status, 2, message.as_bytes());
+    if let Some(wait) = refusal.retry_after {
+        let mut any = Vec::new();
+        put_octets(&mut any, 1, b"type.googleapis.com/google.rpc.RetryInfo");
+        put_octets(&mut any, 2, &retry_info(wait));
+        put_octets(&mut status, 3, &any);
+    }
+    status
+}
+
+/// google.rpc.RetryInfo: retry_delay 1 (google.protobuf.Duration: seconds 1, nanos 2).
+fn retry_info(wait: Duration) -> Vec<u8> {
+    let mut delay = Vec::new();
+    put_number(&mut delay, 1, wait.as_secs());
+    put_number(&mut delay, 2, u64::from(wait.subsec_nanos()));
+    let mut info = Vec::new();
+    put_octets(&mut info, 1, &delay);
+    info
+}
+
+fn put_number(into: &mut Vec<u8>, field: u8, number: u64) {
+    if number != 0 {
+        into.push(field << 3);
+        put_varint(into, number);
+    }
+}
+
+fn put_octets(into: &mut Vec<u8>, field: u8, octets: &[u8]) {
+    into.push(field << 3 | 2);
+    put_varint(into, u64::try_from(octets.len()).unwrap_or(u64::MAX));
+    into.extend_from_slice(octets);
+}
+
+fn put_varint(into: &mut Vec<u8>, mut number: u64) {
+    loop {
+        let low = u8::try_from(number & 0x7f).unwrap_or(0);
+        number >>= 7;
+        if number == 0 {
+            return into.push(low);
+        }
+        into.push(low | 0x80);
+    }
+}
+
+/// The gRPC code of an HTTP status (gRPC, "HTTP to gRPC Status Code Mapping").
+#[must_use]
+pub const fn of_http(status: u16) -> Code {
+    match status {
+        400 => Code::Internal,
+        401 => Code::Unauthenticated,
+        403 => Code::PermissionDenied,
+        404 => Code::Unimplemented,
+        429 | 502..=504 => Code::Unavailable,
+        _ => Code::Unknown,
+    }
+}
+
+/// The gRPC code of an RST_STREAM (gRPC over HTTP/2, "Errors").
+#[must_use]
+pub const fn of_reset(code: crate::wire::fault::Code) -> Code {
+    use crate::wire::fault::Code as Reset;
+    match code {
+        Reset::RefusedStream => Code::Unavailable,
+        Reset::Cancel => Code::Cancelled,
+        Reset::EnhanceYourCalm => Code::ResourceExhausted,
+        Reset::InadequateSecurity => Code::PermissionDenied,
+        Reset::NoError
+        | Reset::ProtocolError
+        | Reset::InternalError
+        | Reset::FlowControlError
+        | Reset::SettingsTimeout
+        | Reset::StreamClosed
+        | Reset::FrameSizeError
+        | Reset::CompressionError
+        | Reset::ConnectError
+        | Reset::Http11Required
+        | Reset::Other(_) => Code::Internal,
+    }
+}
+
+/// The value of `grpc-status` in a list of fields.
+#[must_use]
+pub fn code_in(fields: &Fields) -> Option<Code> {
+    let field = fields.iter().find(|field| field.name == b"grpc-status")?;
+    let mut scratch = Vec::new();
+    let text = std::str::from_utf8(field.value.decode(&mut scratch)).ok()?;
+    Some(Code::of(text.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn value(fields: &Fields, name: &str) -> String {
+        let field = fields.iter().find(|field| field.name == name.as_bytes()).unwrap();
+        String::from_utf8(field.value.decode(&mut Vec::new()).to_vec()).unwrap()
+    }
+
+    #[test]
+    fn a_refusal_is_trailers_only_with_details() {
+        let refusal = Refusal::new(Code::Unavailable, "x", "100 % über")
+            .retry_after(Duration::from_millis(1_500));
+        let fields = trailers_only(&refusal);
+        assert_eq!(value(&fields, ":status"), "200");
+        assert_eq!(value(&fields, "grpc-status"), "14");
+        assert_eq!(value(&fields, "grpc-message"), "100 %25 %C3%BCber");
+        let details = STANDARD_NO_PAD.decode(value(&fields, "grpc-status-details-bin")).unwrap();
+        let mut wanted = vec![0x08, 14, 0x12, 11];
+        wanted.extend("100 % über".as_bytes());
+        assert_eq!(details[..wanted.len()], wanted);
+        assert!(details.ends_with(&[0x0a, 8, 0x08, 1, 0x10, 0x80, 0xca, 0xb5, 0xee, 0x01]));
+        assert_eq!(code_in(&fields), Some(Code::Unavailable));
+    }
+
+    #[test]
+    fn a_long_message_is_cut_at_a_character() {
+        let fields = trailers(&Refusal::new(Code::Internal, "x", "ü".repeat(2_000)));
+        assert_eq!(value(&fields, "grpc-message"), "%C3%BC".repeat(512));
+    }
+}
