@@ -1,0 +1,257 @@
+//! Admit: a stream that has opened becomes an exchange, passes the chain, and finds its driver.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use sconce_filters::{Call, Code, Ending, Refusal, Slots, Step};
+
+use crate::grpc::forward;
+use crate::grpc::request::{self, Head, Unserved};
+use crate::grpc::status;
+use crate::proxy::driver::{Driver, Line, Unreachable};
+use crate::proxy::exchange::{Exchange, Progress, Way};
+use crate::proxy::relay::Relay;
+use crate::route::Cluster;
+use crate::telemetry::MethodLabel;
+use crate::wire::fault;
+use crate::wire::frame::StreamId;
+use crate::wire::hpack::{Fields, Overflow};
+
+/// Drivers that one client connection may have legs to at one time.
+const DRIVERS_MAX: usize = 32;
+
+impl Relay {
+    pub(super) fn open(&mut self, stream: StreamId, end: bool) {
+        let fields = self.client.wire.take_fields();
+        if let Some(overflow) = fields.overflow() {
+            return self.refuse_head(stream, &too_long(overflow));
+        }
+        match request::read(&fields) {
+            Ok(request) => {
+                let deadline = request.timeout.and_then(|timeout| self.now.checked_add(timeout));
+                self.enter(stream, end, fields, (request.method, deadline));
+            }
+            Err(Unserved::NotGrpc) => {
+                let answer = status::unsupported_media_type();
+                self.client.wire.head(stream, answer.iter(), true);
+                self.client.wire.reset_stream(stream, fault::Code::NoError);
+                self.worker.metrics.refused("request.not_grpc");
+            }
+            Err(Unserved::Refused(refusal)) => self.refuse_head(stream, &refusal),
+        }
+    }
+
+    /// Answers a stream that never became an exchange.
+    fn refuse_head(&mut self, stream: StreamId, refusal: &Refusal) {
+        self.worker.metrics.refused(refusal.label);
+        let answer = status::trailers_only(refusal);
+        self.client.wire.head(stream, answer.iter(), true);
+        self.client.wire.reset_stream(stream, fault::Code::NoError);
+    }
+
+    fn enter(
+        &mut self,
+        stream: StreamId,
+        end: bool,
+        fields: Fields,
+        (method, deadline): (sconce_filters::Method, Option<Instant>),
+    ) {
+        let label = MethodLabel::of_path(method.path().as_bytes());
+        let head = Rc::new(Head(fields));
+        let metadata: Rc<dyn sconce_filters::Metadata> = Rc::clone(&head) as _;
+        let call = Call::new(method, metadata, self.peer, self.now).with_deadline(deadline);
+        self.worker.metrics.call_opened(label);
+        let entry = self.exchanges.vacant_entry();
+        let tag = entry.key();
+        self.client.wire.tag(stream, u32::try_from(tag).unwrap_or(u32::MAX));
+        entry.insert(Exchange {
+            stream,
+            driver: None,
+            driver_stream: None,
+            call,
+            method: label,
+            snapshot: self.worker.live.load(),
+            head: Some(head),
+            wait: None,
+            up: Way { ended: end, ..Way::default() },
+            down: Way::default(),
+            answered: false,
+            trailers: None,
+            progress: Progress::new(self.now),
+            closed_since: None,
+        });
+        self.wake_by(self.next_tick());
+        if let Some(deadline) = deadline {
+            self.wake_by(deadline);
+        }
+        let Some(exchange) = self.exchanges.get_mut(tag) else { return };
+        let step = exchange.snapshot.chain.admit(&mut exchange.call);
+        self.step(tag, step);
+    }
+
+    fn step(&mut self, tag: usize, step: Step) {
+        match step {
+            Step::Admitted => self.route(tag),
+            Step::Refused(refusal) => self.refuse(tag, &refusal, Ending::Refused),
+            Step::Waiting(wait) => {
+                if let Some(exchange) = self.exchanges.get_mut(tag) {
+                    exchange.wait = Some(wait);
+                    self.waits = self.waits.saturating_add(1);
+                }
+            }
+        }
+    }
+
+    /// Goes on with calls that wait for a room.
+    pub(super) fn poll_waits(&mut self, context: &mut Context<'_>) -> bool {
+        if self.waits == 0 {
+            return false;
+        }
+        let mut answers: Vec<(usize, Result<Slots, Refusal>)> = Vec::new();
+        for (tag, exchange) in &mut self.exchanges {
+            let Some(wait) = &mut exchange.wait else { continue };
+            if let Poll::Ready(answer) = std::pin::Pin::new(wait).poll(context) {
+                answers.push((tag, answer));
+            }
+        }
+        let moved = !answers.is_empty();
+        for (tag, answer) in answers {
+            let Some(exchange) = self.exchanges.get_mut(tag) else { continue };
+            exchange.wait = None;
+            self.waits = self.waits.saturating_sub(1);
+            let step = exchange.snapshot.chain.resume(&mut exchange.call, answer);
+            self.step(tag, step);
+        }
+        moved
+    }
+
+    /// Finds the cluster of an admitted call.
+    fn route(&mut self, tag: usize) {
+        let Some(exchange) = self.exchanges.get(tag) else { return };
+        let limit = whole(exchange.snapshot.limits.driver_header_list);
+        let size = exchange.head.as_ref().map_or(0, |head| forward::size(&head.0));
+        if size > limit {
+            let message = format!(
+                "the request's metadata has {size} octets and a driver takes {limit}: send less"
+            );
+            let refusal = Refusal::new(Code::ResourceExhausted, "request.metadata", message);
+            return self.refuse(tag, &refusal, Ending::Refused);
+        }
+        let found = exchange.call.team().and_then(|team| {
+            let environment = exchange.call.environment()?;
+            exchange.snapshot.table.find(team, environment).cloned().ok_or_else(|| {
+                let message = format!("team {team} has no cluster in environment {environment}");
+                Refusal::new(Code::NotFound, "route.missing", message)
+            })
+        });
+        match found {
+            Ok(cluster) => self.place(tag, &cluster),
+            Err(refusal) => self.refuse(tag, &refusal, Ending::Refused),
+        }
+    }
+
+    /// Puts a call on the leg to a cluster's driver, dialling one if there is none.
+    fn place(&mut self, tag: usize, cluster: &Arc<Cluster>) {
+        let known = self.drivers.iter().find(|(_, driver)| driver.takes_calls_for(cluster));
+        let key = match known.map(|(key, _)| key) {
+            Some(key) => key,
+            None => {
+                self.drop_idle_drivers();
+                if self.drivers.len() >= DRIVERS_MAX {
+                    let message = "this connection has calls on too many clusters at one time";
+                    let refusal = Refusal::new(Code::ResourceExhausted, "route.clusters", message);
+                    return self.refuse(tag, &refusal, Ending::Refused);
+                }
+                let patience = self.worker.live.load().timeouts.connect;
+                self.drivers.insert(Driver::dial(Arc::clone(cluster), patience, self.now))
+            }
+        };
+        if let (Some(driver), Some(exchange)) =
+            (self.drivers.get_mut(key), self.exchanges.get_mut(tag))
+        {
+            exchange.driver = Some(key);
+            driver.calls = driver.calls.saturating_add(1);
+            driver.queue.push_back(tag);
+        }
+        self.start_queued(key);
+    }
+
+    /// Takes a call off a leg that will not begin it, and finds another.
+    pub(super) fn redirect(&mut self, tag: usize) {
+        let Some(exchange) = self.exchanges.get_mut(tag) else { return };
+        let Some(key) = exchange.driver.take() else { return };
+        if let Some(driver) = self.drivers.get_mut(key) {
+            driver.calls = driver.calls.saturating_sub(1);
+            driver.queue.retain(|queued| *queued != tag);
+        }
+        self.route(tag);
+    }
+
+    /// Opens the streams of calls that wait for a leg, as far as the driver takes them.
+    pub(super) fn start_queued(&mut self, key: usize) {
+        loop {
+            let Some(driver) = self.drivers.get_mut(key) else { return };
+            let Line::Up(leg) = &mut driver.line else { return };
+            if driver.lost || !leg.wire.can_open() {
+                return;
+            }
+            let Some(tag) = driver.queue.pop_front() else { return };
+            let Some(exchange) = self.exchanges.get_mut(tag) else { continue };
+            let Some(head) = exchange.head.take() else { continue };
+            let end = exchange.up.ended && exchange.up.parked.is_empty();
+            let id = u32::try_from(tag).unwrap_or(u32::MAX);
+            exchange.driver_stream = Some(leg.wire.open(id, forward::fields(&head.0), end));
+            self.sync_window(tag);
+            self.resume_upload(tag);
+        }
+    }
+
+    /// Goes on with the dials.
+    pub(super) fn poll_dials(&mut self, context: &mut Context<'_>) -> bool {
+        let mut ready = Vec::new();
+        for (key, driver) in &mut self.drivers {
+            if let Poll::Ready(outcome) =
+                driver.poll_dial(context, self.client.wire.theirs(), self.now)
+            {
+                ready.push((key, outcome));
+            }
+        }
+        let moved = !ready.is_empty();
+        for (key, outcome) in ready {
+            match outcome {
+                Ok(()) => {
+                    self.worker.metrics.leg_opened();
+                    self.start_queued(key);
+                }
+                Err(why) => self.fail_dial(key, why),
+            }
+        }
+        moved
+    }
+
+    fn fail_dial(&mut self, key: usize, why: Unreachable) {
+        self.worker.metrics.dial_failed(why.label());
+        let what = match why {
+            Unreachable::Unresolved => "its name is not known",
+            Unreachable::Refused => "it cannot be reached",
+            Unreachable::TimedOut => "it did not answer in time",
+        };
+        self.fail_all_on(key, "driver.unreachable", what);
+        self.drivers.try_remove(key);
+    }
+}
+
+/// A limit as a size in memory.
+pub(super) fn whole(limit: u32) -> usize {
+    usize::try_from(limit).unwrap_or(usize::MAX)
+}
+
+fn too_long(overflow: Overflow) -> Refusal {
+    let message = match overflow {
+        Overflow::Octets => "the request's metadata is too long: send less",
+        Overflow::Count => "the request has too many metadata fields: send fewer",
+    };
+    Refusal::new(Code::ResourceExhausted, "request.header_list", message)
+}

@@ -1,0 +1,201 @@
+//! Clock: everything that takes too long. One timer a connection, looked at when it is due.
+
+use std::time::{Duration, Instant};
+
+use sconce_filters::{Code, Ending, Refusal};
+
+use crate::config::Timeouts;
+use crate::proxy::driver::Line;
+use crate::proxy::relay::{Phase, Relay};
+use crate::wire::fault::{self, Fault};
+
+/// Streams are looked at no less often than this while there are any.
+const TICK_MAX: Duration = Duration::from_secs(2);
+/// A leg that nobody uses is kept for so long.
+const DRIVER_IDLE: Duration = Duration::from_secs(300);
+
+impl Relay {
+    /// When streams must be looked at again.
+    pub(super) fn next_tick(&self) -> Instant {
+        let timeouts = &self.worker.live.load().timeouts;
+        let shortest = timeouts
+            .body_progress
+            .min(timeouts.window_closed)
+            .min(timeouts.driver_silence)
+            .min(timeouts.driver_ack);
+        self.now + (shortest / 4).clamp(Duration::from_millis(10), TICK_MAX)
+    }
+
+    /// Ends what took too long; says when to look again.
+    pub(super) fn check_clock(&mut self) -> Instant {
+        let timeouts = self.worker.live.load().timeouts.clone();
+        match self.phase {
+            Phase::Lingering(until) if self.now >= until => self.lose_client(),
+            Phase::Leaving(Some(at)) if self.now >= at => self.say_goodbye(),
+            Phase::Open | Phase::Leaving(_) | Phase::Closing | Phase::Lingering(_) | Phase::Over => {}
+        }
+        let mut due = self.check_client(&timeouts);
+        due = due.min(self.check_exchanges(&timeouts));
+        due = due.min(self.check_drivers(&timeouts));
+        match self.phase {
+            Phase::Lingering(until) | Phase::Leaving(Some(until)) => due.min(until),
+            Phase::Open | Phase::Leaving(None) | Phase::Closing | Phase::Over => due,
+        }
+    }
+
+    fn check_client(&mut self, timeouts: &Timeouts) -> Instant {
+        let now = self.now;
+        let open = matches!(self.phase, Phase::Open | Phase::Leaving(_));
+        let mut due = now + Duration::from_secs(600);
+        let mut by = |at: Instant| {
+            due = due.min(at);
+            at <= now
+        };
+        let met = self.client.wire.has_met();
+        let late_preface = !met && by(self.accepted + timeouts.handshake);
+        let late_block = self.block_since.is_some_and(|since| by(since + timeouts.handshake));
+        let unacknowledged = self.client.wire.unacknowledged_since().filter(|_| met);
+        let late_ack = unacknowledged.is_some_and(|since| by(since + timeouts.settings_ack));
+        let stuck = self.client.blocked.is_some_and(|since| by(since + timeouts.window_closed));
+        let asked = self.client.asked.filter(|asked| self.client.heard <= *asked);
+        let gone = asked.is_some_and(|asked| by(asked + timeouts.keepalive_ack));
+        let silent = asked.is_none() && by(self.client.heard + timeouts.keepalive);
+        let idle = self.exchanges.is_empty() && by(self.idle_since + timeouts.idle);
+        if stuck || gone {
+            self.lose_client();
+        } else if open && (late_preface || late_block) {
+            let what = "the client did not send a whole request head in time";
+            self.fail_slow_client(fault::Code::ProtocolError, what);
+        } else if open && late_ack {
+            let what = "SETTINGS were not acknowledged in time";
+            self.fail_slow_client(fault::Code::SettingsTimeout, what);
+        } else if open && idle {
+            self.say_goodbye();
+        } else if open && silent && met {
+            self.client.ask(now);
+            due = due.min(now + timeouts.keepalive_ack);
+        }
+        if self.client.blocked.is_some() { due.min(now + TICK_MAX) } else { due }
+    }
+
+    fn fail_slow_client(&mut self, code: fault::Code, what: &'static str) {
+        tracing::info!(peer = %self.peer, what, "client connection ended");
+        self.worker.metrics.refused("client.slow");
+        self.client.wire.fail(Fault::new(code, what));
+        self.cancel_all();
+        self.phase = Phase::Closing;
+    }
+
+    fn check_exchanges(&mut self, timeouts: &Timeouts) -> Instant {
+        let mut due = self.now + Duration::from_secs(600);
+        if self.exchanges.is_empty() {
+            return due;
+        }
+        let mut late = Vec::new();
+        let connection_open = self.client.wire.connection_credit() > 0;
+        for (tag, exchange) in &mut self.exchanges {
+            if let Some(deadline) = exchange.call.deadline() {
+                due = due.min(deadline);
+                if deadline <= self.now {
+                    late.push((tag, Late::Deadline));
+                    continue;
+                }
+            }
+            let octets = exchange.up.octets;
+            if exchange.up.ended || self.client.wire.granted(exchange.stream) <= 0 {
+                exchange.progress.excuse(octets, self.now);
+            } else if exchange.progress.is_stuck(octets, self.now, timeouts.body_progress) {
+                late.push((tag, Late::Body));
+                continue;
+            }
+            let open = connection_open && self.client.wire.stream_credit(exchange.stream) > 0;
+            if open || !exchange.answered {
+                exchange.closed_since = None;
+            } else if self.now >= *exchange.closed_since.get_or_insert(self.now) + timeouts.window_closed
+            {
+                late.push((tag, Late::Window));
+            }
+        }
+        for (tag, late) in late {
+            let (refusal, how) = late.refusal();
+            self.refuse(tag, &refusal, how);
+        }
+        due.min(self.next_tick())
+    }
+
+    fn check_drivers(&mut self, timeouts: &Timeouts) -> Instant {
+        let now = self.now;
+        let mut due = now + Duration::from_secs(600);
+        let behind = !self.client.wire.out.is_empty();
+        let mut dead = Vec::new();
+        let mut idle = Vec::new();
+        for (key, driver) in &mut self.drivers {
+            let Line::Up(leg) = &mut driver.line else { continue };
+            if !leg.wire.has_met() {
+                due = due.min(driver.meet_by);
+                if driver.meet_by <= now {
+                    dead.push((key, "it does not speak HTTP/2"));
+                }
+            } else if driver.calls == 0 {
+                due = due.min(driver.idle_since + DRIVER_IDLE);
+                if driver.idle_since + DRIVER_IDLE <= now {
+                    idle.push(key);
+                }
+            } else if behind || driver.parked > 0 {
+                // Nothing is read from it while its client is behind.
+                leg.heard = now;
+            } else if leg.is_silent_since_asked(now, timeouts.driver_ack) {
+                dead.push((key, "it does not answer any more"));
+            } else {
+                driver.ask_if_silent(now, timeouts.driver_silence);
+            }
+        }
+        for (key, what) in dead {
+            self.fail_all_on(key, "driver.silent", what);
+        }
+        for key in idle {
+            self.remove_driver(key, "idle");
+        }
+        self.drop_lost_drivers();
+        due
+    }
+}
+
+/// What an exchange is late with.
+#[derive(Clone, Copy)]
+enum Late {
+    Deadline,
+    Body,
+    Window,
+}
+
+impl Late {
+    fn refusal(self) -> (Refusal, Ending) {
+        match self {
+            Self::Deadline => (
+                Refusal::new(
+                    Code::DeadlineExceeded,
+                    "call.deadline",
+                    "the deadline that the client set for this call has passed",
+                ),
+                Ending::DeadlinePassed,
+            ),
+            Self::Body => (
+                Refusal::new(
+                    Code::Unavailable,
+                    "client.body_slow",
+                    "the request's body did not move on in time",
+                ),
+                Ending::ClientLost,
+            ),
+            Self::Window => (
+                Refusal::new(
+                    Code::Unavailable,
+                    "client.window_closed",
+                    "the client did not take the answer in time",
+                ),
+                Ending::ClientLost,
+            ),
+        }
+    }
+}

@@ -1,0 +1,240 @@
+//! Downward: what a driver's frames mean for the exchanges on it, and answers on their way to the
+//! client.
+
+use std::ops::Range;
+
+use bytes::Buf;
+use sconce_filters::{Code, Ending, Refusal};
+
+use crate::grpc::status;
+use crate::proxy::driver::Driver;
+use crate::proxy::relay::Relay;
+use crate::proxy::upward::{key, length};
+use crate::wire::connection::Event;
+use crate::wire::fault;
+use crate::wire::frame::StreamId;
+
+impl Relay {
+    /// Answers one event of a driver; `from` is where its octets begin in `scratch`. Says
+    /// whether more may follow.
+    pub(super) fn on_driver(
+        &mut self,
+        driver: usize,
+        event: Event,
+        from: usize,
+        scratch: &mut [u8],
+    ) -> bool {
+        match event {
+            Event::Starved => return false,
+            Event::Settings => self.start_queued(driver),
+            Event::Answered { tag, status, end } => self.answer(driver, key(tag), status, end),
+            Event::Data { tag, octets, end } => {
+                let octets = octets.start.saturating_add(from)..octets.end.saturating_add(from);
+                self.download(driver, key(tag), octets, scratch);
+                if end {
+                    self.end_without_status(key(tag));
+                }
+            }
+            Event::Trailers { tag } => self.trailers(driver, key(tag)),
+            Event::Reset { tag, code } => self.driver_reset(key(tag), code),
+            Event::Broken { tag, fault } => {
+                self.fail_exchange(key(tag), Code::Unavailable, "driver.malformed", fault.what);
+            }
+            Event::Credit { tag: Some(tag) } => self.resume_upload(key(tag)),
+            Event::Credit { tag: None } => self.resume_uploads(driver),
+            Event::GoAway { last, .. } => self.driver_leaves(driver, last),
+            Event::Interim { .. } | Event::Opened { .. } | Event::Pong => {}
+        }
+        self.drivers.contains(driver)
+    }
+
+    fn answer(&mut self, driver: usize, tag: usize, http: u16, end: bool) {
+        let Self { exchanges, drivers, client, .. } = self;
+        let Some(exchange) = exchanges.get_mut(tag) else { return };
+        let Some(driver) = drivers.get_mut(driver) else { return };
+        driver.news = true;
+        let Some(leg) = driver.leg() else { return };
+        let fields = leg.wire.fields();
+        let is_grpc = fields.iter().any(|field| {
+            field.name == b"content-type"
+                && field.value.decode(&mut Vec::new()).starts_with(b"application/grpc")
+        });
+        let code = status::code_in(fields);
+        if http != 200 || !is_grpc || (end && code.is_none()) {
+            let grpc = if http == 200 { Code::Unknown } else { status::of_http(http) };
+            let what = format!("it answered HTTP status {http} and no gRPC");
+            return self.fail_exchange(tag, code.unwrap_or(grpc), "driver.not_grpc", &what);
+        }
+        exchange.answered = true;
+        exchange.down.ended = end;
+        client.wire.head(exchange.stream, fields.iter(), end);
+        if end {
+            self.finish(tag, code.unwrap_or(Code::Unknown), Ending::Answered);
+        }
+    }
+
+    fn download(&mut self, driver: usize, tag: usize, octets: Range<usize>, scratch: &mut [u8]) {
+        let Self { exchanges, drivers, client, .. } = self;
+        let Some(driver) = drivers.get_mut(driver) else { return };
+        driver.news = true;
+        let size = u32::try_from(octets.len()).unwrap_or(u32::MAX);
+        driver.unreleased = driver.unreleased.saturating_add(size);
+        let Some(exchange) = exchanges.get_mut(tag) else { return };
+        exchange.down.octets = exchange.down.octets.saturating_add(length(octets.len()));
+        let mut rest = octets;
+        if exchange.down.parked.is_empty() {
+            let taken = rest.len().min(client.wire.room(exchange.stream));
+            let now = rest.start..rest.start.saturating_add(taken);
+            rest.start = now.end;
+            if taken > 0 {
+                client.wire.data_in_place(exchange.stream, scratch, now, false);
+            }
+        }
+        if !rest.is_empty() {
+            driver.parked = driver.parked.saturating_add(rest.len());
+            driver.unreleased =
+                driver.unreleased.saturating_sub(u32::try_from(rest.len()).unwrap_or(0));
+            exchange.down.parked.extend_from_slice(scratch.get(rest).unwrap_or_default());
+        }
+    }
+
+    /// Passes on what is parked of an answer, as far as the client has room.
+    pub(super) fn resume_download(&mut self, tag: usize) {
+        let Self { exchanges, drivers, client, .. } = self;
+        let Some(exchange) = exchanges.get_mut(tag) else { return };
+        let taken = exchange.down.parked.len().min(client.wire.room(exchange.stream));
+        if taken > 0 {
+            let octets = exchange.down.parked.get(..taken).unwrap_or_default();
+            client.wire.data(exchange.stream, octets, false);
+            exchange.down.parked.advance(taken);
+            if let Some(driver) = exchange.driver.and_then(|key| drivers.get_mut(key)) {
+                driver.parked = driver.parked.saturating_sub(taken);
+                driver.unreleased =
+                    driver.unreleased.saturating_add(u32::try_from(taken).unwrap_or(0));
+            }
+        }
+        if !exchange.down.parked.is_empty() {
+            return;
+        }
+        exchange.down.parked = bytes::BytesMut::new();
+        if let Some(trailers) = exchange.trailers.take() {
+            let code = status::code_in(&trailers).unwrap_or(Code::Unknown);
+            client.wire.head(exchange.stream, trailers.iter(), true);
+            self.finish(tag, code, Ending::Answered);
+        }
+    }
+
+    pub(super) fn resume_downloads(&mut self) {
+        if self.drivers.iter().all(|(_, driver)| driver.parked == 0) {
+            return;
+        }
+        let parked: Vec<usize> = self
+            .exchanges
+            .iter()
+            .filter(|(_, exchange)| !exchange.down.parked.is_empty())
+            .map(|(tag, _)| tag)
+            .collect();
+        for tag in parked {
+            self.resume_download(tag);
+        }
+    }
+
+    /// Answers that have left for the client give their credit back to the drivers.
+    pub(super) fn credit_downloads(&mut self) {
+        for (_, driver) in &mut self.drivers {
+            let octets = std::mem::take(&mut driver.unreleased);
+            if octets > 0
+                && let Some(leg) = driver.leg()
+            {
+                leg.wire.release(octets);
+            }
+        }
+    }
+
+    fn trailers(&mut self, driver: usize, tag: usize) {
+        let Self { exchanges, drivers, client, .. } = self;
+        let Some(exchange) = exchanges.get_mut(tag) else { return };
+        let Some(driver) = drivers.get_mut(driver) else { return };
+        driver.news = true;
+        let Some(leg) = driver.leg() else { return };
+        let fields = leg.wire.fields();
+        let Some(code) = status::code_in(fields) else { return self.end_without_status(tag) };
+        exchange.down.ended = true;
+        if exchange.down.parked.is_empty() {
+            client.wire.head(exchange.stream, fields.iter(), true);
+            self.finish(tag, code, Ending::Answered);
+        } else {
+            exchange.trailers = Some(Box::new(fields.clone()));
+        }
+    }
+
+    /// An answer that just stops says nothing about success: it must not look like one.
+    fn end_without_status(&mut self, tag: usize) {
+        self.fail_exchange(
+            tag,
+            Code::Unavailable,
+            "driver.no_status",
+            "it ended the answer without a grpc-status",
+        );
+    }
+
+    fn driver_reset(&mut self, tag: usize, code: fault::Code) {
+        let what = format!("it reset the call ({code:?})");
+        self.fail_exchange(tag, status::of_reset(code), "driver.reset", &what);
+    }
+
+    /// The driver takes no new calls, and has not begun those above `last`.
+    fn driver_leaves(&mut self, driver: usize, last: StreamId) {
+        let refused: Vec<usize> = self
+            .exchanges
+            .iter()
+            .filter(|(_, exchange)| {
+                exchange.driver == Some(driver)
+                    && exchange.driver_stream.is_none_or(|stream| stream > last)
+            })
+            .map(|(tag, _)| tag)
+            .collect();
+        for tag in refused {
+            let is_queued = self.exchanges.get(tag).is_some_and(|x| x.driver_stream.is_none());
+            if is_queued {
+                self.redirect(tag);
+            } else {
+                let what = "it takes no new calls";
+                self.fail_exchange(tag, Code::Unavailable, "driver.leaving", what);
+            }
+        }
+        self.drop_driver_if_done(driver);
+    }
+
+    /// Lets the driver send what the client allows, and no more.
+    pub(super) fn sync_window(&mut self, tag: usize) {
+        let Self { exchanges, drivers, client, .. } = self;
+        let Some(exchange) = exchanges.get_mut(tag) else { return };
+        let Some(stream) = exchange.driver_stream else { return };
+        let Some(leg) = exchange.driver.and_then(|key| drivers.get_mut(key)).and_then(Driver::leg)
+        else {
+            return;
+        };
+        let parked = i64::try_from(exchange.down.parked.len()).unwrap_or(i64::MAX);
+        let wanted = client.wire.stream_credit(exchange.stream).saturating_sub(parked);
+        let more = wanted.saturating_sub(leg.wire.granted(stream));
+        leg.wire.grant(stream, u32::try_from(more).unwrap_or(0));
+    }
+
+    /// Ends an exchange because of its driver: the client is told which cluster, and not where.
+    pub(super) fn fail_exchange(
+        &mut self,
+        tag: usize,
+        code: Code,
+        label: &'static str,
+        what: &str,
+    ) {
+        let Some(exchange) = self.exchanges.get(tag) else { return };
+        let cluster = exchange
+            .driver
+            .and_then(|key| self.drivers.get(key))
+            .map_or("", |driver| driver.cluster.name.as_ref());
+        let message = format!("the driver of cluster {cluster} failed this call: {what}");
+        self.refuse(tag, &Refusal::new(code, label, message), Ending::DriverLost);
+    }
+}

@@ -1,0 +1,212 @@
+//! Driver: a client connection's own leg to one driver, from the dial to the end.
+//!
+//! It is never shared among client connections: a fat header or a flood of one client can only
+//! cost that client its leg.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+use std::{future::Future, pin::Pin};
+
+use tokio::net::TcpStream;
+
+use crate::config::Host;
+use crate::proxy::leg::{self, Leg};
+use crate::route::Cluster;
+use crate::wire::connection::{Connection, Offer, Role};
+use crate::wire::frame::StreamId;
+use crate::wire::hpack::Limits;
+use crate::wire::settings::Settings;
+
+/// Credit of a whole leg, in octets: what a driver may have under way to one client connection.
+const WINDOW: u32 = 1 << 20;
+/// Octets of a header list that a driver may send.
+const HEADER_LIST_MAX: usize = 65_536;
+/// Fields that a driver may send in one list.
+const HEADER_COUNT_MAX: usize = 256;
+/// Drivers tolerate a PING of ours without news of theirs once in so long (grpc-java's
+/// permitKeepAliveTime is five minutes).
+const ASK_AGAIN: Duration = Duration::from_secs(300);
+
+type Dial = Pin<Box<dyn Future<Output = Result<TcpStream, Unreachable>>>>;
+
+/// Why a driver could not be reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unreachable {
+    /// Its name is not known.
+    Unresolved,
+    /// It refused, or the network did.
+    Refused,
+    /// It did not answer in time.
+    TimedOut,
+}
+
+impl Unreachable {
+    pub(super) const fn label(self) -> &'static str {
+        match self {
+            Self::Unresolved => "unresolved",
+            Self::Refused => "refused",
+            Self::TimedOut => "timed_out",
+        }
+    }
+}
+
+/// The line to a driver.
+pub(super) enum Line {
+    /// Not there yet.
+    Dialing(Dial),
+    /// There.
+    Up(Box<Leg>),
+}
+
+/// A client connection's leg to one driver.
+pub(super) struct Driver {
+    pub(super) cluster: Arc<Cluster>,
+    pub(super) line: Line,
+    /// Exchanges that wait for the line, or for a place on it.
+    pub(super) queue: VecDeque<usize>,
+    /// Exchanges that are on it or wait for it.
+    pub(super) calls: usize,
+    /// Octets of the client's streams that are in the outbox: their credit goes back when it is
+    /// empty.
+    pub(super) departing: Vec<(StreamId, usize, u32)>,
+    /// Octets that are on their way to the client and whose credit this leg gets back after.
+    pub(super) unreleased: u32,
+    /// Octets of this leg that are parked.
+    pub(super) parked: usize,
+    /// By when its first SETTINGS must have come.
+    pub(super) meet_by: Instant,
+    /// Whether HEADERS or DATA came since we last asked whether it is there.
+    pub(super) news: bool,
+    /// Whether it is of no use any more: it goes when its last words are written.
+    pub(super) lost: bool,
+    /// Since when nobody uses it.
+    pub(super) idle_since: Instant,
+}
+
+impl Driver {
+    pub(super) fn dial(cluster: Arc<Cluster>, patience: Duration, now: Instant) -> Self {
+        let line = Line::Dialing(Box::pin(connect(Arc::clone(&cluster), patience)));
+        Self {
+            cluster,
+            line,
+            queue: VecDeque::new(),
+            calls: 0,
+            departing: Vec::new(),
+            unreleased: 0,
+            parked: 0,
+            meet_by: now + patience,
+            news: true,
+            lost: false,
+            idle_since: now,
+        }
+    }
+
+    /// Goes on with the dial; `Ready(Ok)` once, when the line is up. `theirs` is what the client
+    /// said: its stream window is passed through.
+    pub(super) fn poll_dial(
+        &mut self,
+        context: &mut Context<'_>,
+        theirs: &Settings,
+        now: Instant,
+    ) -> Poll<Result<(), Unreachable>> {
+        let Line::Dialing(dial) = &mut self.line else { return Poll::Pending };
+        match dial.as_mut().poll(context) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(Err(why)) => Poll::Ready(Err(why)),
+            Poll::Ready(Ok(socket)) => {
+                let wire = Connection::new(Role::Client, offer(theirs), now);
+                self.line = Line::Up(Box::new(Leg::new(socket, wire, now)));
+                Poll::Ready(Ok(()))
+            }
+        }
+    }
+
+    pub(super) fn leg(&mut self) -> Option<&mut Leg> {
+        match &mut self.line {
+            Line::Up(leg) => Some(leg),
+            Line::Dialing(_) => None,
+        }
+    }
+
+    pub(super) fn leg_ref(&self) -> Option<&Leg> {
+        match &self.line {
+            Line::Up(leg) => Some(leg),
+            Line::Dialing(_) => None,
+        }
+    }
+
+    /// Whether a new call may be put on this line, now or when a place is free.
+    pub(super) fn takes_calls_for(&self, cluster: &Arc<Cluster>) -> bool {
+        let same = Arc::ptr_eq(&self.cluster, cluster) || *self.cluster == **cluster;
+        same && !self.lost && match &self.line {
+            Line::Dialing(_) => true,
+            Line::Up(leg) => !leg.wire.is_leaving(),
+        }
+    }
+
+    /// Asks the driver whether it is there, unless it would mind. Says whether a question is open.
+    pub(super) fn ask_if_silent(&mut self, now: Instant, silence: Duration) {
+        let news = self.news;
+        let Some(leg) = self.leg() else { return };
+        let silent = now.saturating_duration_since(leg.heard) >= silence;
+        let minds = !news && leg.asked.is_some_and(|asked| now < asked + ASK_AGAIN);
+        if silent && !minds {
+            leg.ask(now);
+            self.news = false;
+        }
+    }
+}
+
+fn offer(theirs: &Settings) -> Offer {
+    let settings = Settings {
+        push: false,
+        streams: 0,
+        window: theirs.window,
+        header_list: u32::try_from(HEADER_LIST_MAX).unwrap_or(u32::MAX),
+        ..Settings::INITIAL
+    };
+    let headers = Limits { octets: HEADER_LIST_MAX, count: HEADER_COUNT_MAX };
+    Offer { settings, window: WINDOW, headers }
+}
+
+async fn connect(cluster: Arc<Cluster>, patience: Duration) -> Result<TcpStream, Unreachable> {
+    let dialled = tokio::time::timeout(patience, async {
+        let port = cluster.driver.port();
+        match cluster.driver.host() {
+            Host::Ip(address) => reach((*address, port).into()).await,
+            Host::Name(name) => resolve(name, port).await,
+        }
+    });
+    let socket = dialled.await.map_err(|_| Unreachable::TimedOut)??;
+    leg::tune(&socket, Duration::from_secs(5), Duration::from_secs(5))
+        .map_err(|_| Unreachable::Refused)?;
+    Ok(socket)
+}
+
+async fn resolve(name: &str, port: u16) -> Result<TcpStream, Unreachable> {
+    let addresses = tokio::net::lookup_host((name, port)).await;
+    let mut last = Unreachable::Unresolved;
+    for address in addresses.map_err(|_| Unreachable::Unresolved)? {
+        match reach(address).await {
+            Ok(socket) => return Ok(socket),
+            Err(why) => last = why,
+        }
+    }
+    Err(last)
+}
+
+async fn reach(address: SocketAddr) -> Result<TcpStream, Unreachable> {
+    TcpStream::connect(address).await.map_err(|fault| of_io(&fault))
+}
+
+fn of_io(fault: &io::Error) -> Unreachable {
+    if fault.kind() == io::ErrorKind::TimedOut {
+        Unreachable::TimedOut
+    } else {
+        Unreachable::Refused
+    }
+}

@@ -1,0 +1,207 @@
+//! Endings: every way in which an exchange, a leg or the whole connection comes to its end.
+//!
+//! An exchange ends once: the client is told, the driver is told, the rooms and the metrics hear
+//! it. Must never happen here: an invented success, or REFUSED_STREAM for work that a driver may
+//! have begun.
+
+use std::time::Duration;
+
+use sconce_filters::{Code, Ending, Refusal};
+
+use crate::grpc::status;
+use crate::proxy::driver::Driver;
+use crate::proxy::relay::{Phase, Relay};
+use crate::proxy::worker::Told;
+use crate::telemetry::Guarded;
+use crate::wire::fault::{self, Fault};
+
+/// How long new streams may still be on their way after we have asked for none, if the client
+/// does not answer our PING.
+const CROSSING: Duration = Duration::from_secs(1);
+
+impl Relay {
+    /// Ends an exchange with a status of ours: trailers only, or trailers of the answer that has
+    /// begun.
+    pub(super) fn refuse(&mut self, tag: usize, refusal: &Refusal, how: Ending) {
+        let Some(exchange) = self.exchanges.get(tag) else { return };
+        self.worker.metrics.refused(refusal.label);
+        let fields = if exchange.answered {
+            status::trailers(refusal)
+        } else {
+            status::trailers_only(refusal)
+        };
+        self.client.wire.head(exchange.stream, fields.iter(), true);
+        self.finish(tag, refusal.code, how);
+    }
+
+    /// The client has got its last frame: nothing more is wanted from either side.
+    pub(super) fn finish(&mut self, tag: usize, code: Code, how: Ending) {
+        if let Some(exchange) = self.exchanges.get(tag) {
+            self.client.wire.reset_stream(exchange.stream, fault::Code::NoError);
+        }
+        self.release_driver(tag, fault::Code::Cancel);
+        self.settle(tag, code, how);
+    }
+
+    /// Takes an exchange off its leg; a stream that is still open there is reset.
+    pub(super) fn release_driver(&mut self, tag: usize, code: fault::Code) {
+        let Self { exchanges, drivers, now, .. } = self;
+        let Some(exchange) = exchanges.get_mut(tag) else { return };
+        let Some(key) = exchange.driver.take() else { return };
+        let Some(driver) = drivers.get_mut(key) else { return };
+        let parked = exchange.down.parked.len();
+        driver.parked = driver.parked.saturating_sub(parked);
+        driver.unreleased =
+            driver.unreleased.saturating_add(u32::try_from(parked).unwrap_or(u32::MAX));
+        driver.calls = driver.calls.saturating_sub(1);
+        if driver.calls == 0 {
+            driver.idle_since = *now;
+        }
+        match (exchange.driver_stream.take(), driver.leg()) {
+            (Some(stream), Some(leg)) => leg.wire.reset_stream(stream, code),
+            (None, _) => driver.queue.retain(|queued| *queued != tag),
+            (Some(_), None) => {}
+        }
+        self.start_queued(key);
+        self.drop_driver_if_done(key);
+    }
+
+    /// The rooms and the metrics hear how an exchange ended; then it is gone.
+    pub(super) fn settle(&mut self, tag: usize, code: Code, how: Ending) {
+        let Some(exchange) = self.exchanges.try_remove(tag) else { return };
+        if exchange.wait.is_some() {
+            self.waits = self.waits.saturating_sub(1);
+        }
+        exchange.settle(code, how, self.now, &self.worker.metrics);
+        if self.exchanges.is_empty() {
+            self.idle_since = self.now;
+            if self.phase == Phase::Leaving(None) {
+                self.phase = Phase::Closing;
+            }
+        }
+    }
+
+    /// The client went away: its exchanges end, and with its legs everything on them.
+    pub(super) fn lose_client(&mut self) {
+        self.phase = Phase::Over;
+        self.cancel_all();
+    }
+
+    /// Every exchange ends without a word to the client.
+    pub(super) fn cancel_all(&mut self) {
+        let tags: Vec<usize> = self.exchanges.iter().map(|(tag, _)| tag).collect();
+        for tag in tags {
+            self.drop_exchange(tag, Code::Cancelled, Ending::ClientLost);
+        }
+    }
+
+    /// A leg's socket broke or ended.
+    pub(super) fn lose_driver(&mut self, key: usize, what: &str) {
+        self.fail_all_on(key, "driver.lost", what);
+        self.remove_driver(key, "lost");
+    }
+
+    /// A driver broke a rule of the connection: its calls fail, it is told, and the leg goes.
+    pub(super) fn fail_driver(&mut self, key: usize, fault: Fault) {
+        if let Some(budget) = fault.guard {
+            self.worker.metrics.guard_fired(budget.name(), Guarded::Driver);
+        }
+        if let Some(driver) = self.drivers.get_mut(key) {
+            tracing::warn!(cluster = %driver.cluster.name, what = fault.what, "driver malformed");
+            if let Some(leg) = driver.leg() {
+                leg.wire.fail(fault);
+            }
+        }
+        self.fail_all_on(key, "driver.malformed", fault.what);
+    }
+
+    /// Every exchange on a leg fails, and no new one gets onto it.
+    pub(super) fn fail_all_on(&mut self, key: usize, label: &'static str, what: &str) {
+        if let Some(driver) = self.drivers.get_mut(key) {
+            driver.lost = true;
+        }
+        let tags: Vec<usize> = self
+            .exchanges
+            .iter()
+            .filter(|(_, exchange)| exchange.driver == Some(key))
+            .map(|(tag, _)| tag)
+            .collect();
+        for tag in tags {
+            self.fail_exchange(tag, Code::Unavailable, label, what);
+        }
+    }
+
+    pub(super) fn remove_driver(&mut self, key: usize, reason: &'static str) {
+        if let Some(mut driver) = self.drivers.try_remove(key)
+            && driver.leg().is_some()
+        {
+            self.worker.metrics.leg_closed(reason);
+        }
+    }
+
+    /// Legs that are lost go once their last words were written.
+    pub(super) fn drop_lost_drivers(&mut self) {
+        let lost = |(key, driver): (usize, &Driver)| driver.lost.then_some(key);
+        while let Some(key) = self.drivers.iter().find_map(lost) {
+            self.remove_driver(key, "lost");
+        }
+    }
+
+    /// A driver that takes no new calls keeps its leg until the last one has ended.
+    pub(super) fn drop_driver_if_done(&mut self, key: usize) {
+        let Some(driver) = self.drivers.get(key) else { return };
+        if driver.calls == 0 && driver.leg_ref().is_some_and(|leg| leg.wire.is_leaving()) {
+            self.remove_driver(key, "left");
+        }
+    }
+
+    pub(super) fn drop_idle_drivers(&mut self) {
+        let idle = |(key, driver): (usize, &Driver)| (driver.calls == 0).then_some(key);
+        while let Some(key) = self.drivers.iter().find_map(idle) {
+            self.remove_driver(key, "idle");
+        }
+    }
+
+    /// Does what the worker was told: drain, or end now.
+    pub(super) fn leave_if_told(&mut self) {
+        match (self.worker.told.get(), self.phase) {
+            (Told::Serve, _)
+            | (_, Phase::Closing | Phase::Lingering(_) | Phase::Over)
+            | (Told::Leave, Phase::Leaving(_)) => {}
+            (Told::Leave, Phase::Open) => {
+                self.client.wire.goodbye(true);
+                self.client.wire.ask();
+                self.phase = Phase::Leaving(Some(self.now + CROSSING));
+                self.wake_by(self.now + CROSSING);
+            }
+            (Told::End, Phase::Open | Phase::Leaving(_)) => {
+                let refusal = Refusal::new(
+                    Code::Unavailable,
+                    "drain.grace",
+                    "this gateway shuts down: the call may be made again",
+                );
+                let tags: Vec<usize> = self.exchanges.iter().map(|(tag, _)| tag).collect();
+                for tag in tags {
+                    self.refuse(tag, &refusal, Ending::Drained);
+                }
+                self.say_goodbye();
+            }
+        }
+    }
+
+    /// The second GOAWAY, which names the last stream that counts.
+    pub(super) fn say_goodbye(&mut self) {
+        self.client.wire.goodbye(false);
+        let idle = self.exchanges.is_empty();
+        self.phase = if idle { Phase::Closing } else { Phase::Leaving(None) };
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        self.cancel_all();
+        self.drop_idle_drivers();
+        self.worker.metrics.connection_closed();
+        self.worker.forget(self.waker.take());
+    }
+}

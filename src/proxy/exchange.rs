@@ -1,0 +1,113 @@
+//! Exchange: one RPC on its way, from the client's stream to the driver's and back.
+//!
+//! What cannot be passed on yet is parked here, bounded by the windows that were granted for it.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+use sconce_filters::{Call, Code, Ending, Outcome, Wait};
+
+use crate::grpc::request::Head;
+use crate::route::Snapshot;
+use crate::telemetry::{Ended, MethodLabel, WorkerMetrics};
+use crate::wire::frame::StreamId;
+use crate::wire::hpack::Fields;
+
+/// One RPC.
+pub(super) struct Exchange {
+    /// The client's stream.
+    pub(super) stream: StreamId,
+    /// Which driver leg it goes to, once that is known.
+    pub(super) driver: Option<usize>,
+    /// The stream there, once it is open.
+    pub(super) driver_stream: Option<StreamId>,
+    pub(super) call: Call,
+    pub(super) method: MethodLabel,
+    /// The snapshot that the call began with, and keeps to the end.
+    pub(super) snapshot: Arc<Snapshot>,
+    /// The head, until it is forwarded.
+    pub(super) head: Option<Rc<Head>>,
+    /// A room's answer that is still to come.
+    pub(super) wait: Option<Wait>,
+    pub(super) up: Way,
+    pub(super) down: Way,
+    /// Whether the client has got the head of an answer.
+    pub(super) answered: bool,
+    /// Trailers that wait behind parked octets.
+    pub(super) trailers: Option<Box<Fields>>,
+    pub(super) progress: Progress,
+    /// Since when the client's window is closed.
+    pub(super) closed_since: Option<Instant>,
+}
+
+/// One direction of an exchange.
+#[derive(Default)]
+pub(super) struct Way {
+    /// Octets that came and could not be passed on yet.
+    pub(super) parked: BytesMut,
+    /// Octets of DATA that came.
+    pub(super) octets: u64,
+    /// Whether the sender has ended.
+    pub(super) ended: bool,
+}
+
+/// How far a request body had come, and when.
+#[derive(Clone, Copy)]
+pub(super) struct Progress {
+    at: Instant,
+    octets: u64,
+}
+
+impl Progress {
+    /// Octets that make a body move.
+    const STEP: u64 = 1_024;
+
+    pub(super) fn new(at: Instant) -> Self {
+        Self { at, octets: 0 }
+    }
+
+    /// Whether the body has stood still for so long.
+    pub(super) fn is_stuck(&mut self, octets: u64, now: Instant, patience: Duration) -> bool {
+        if octets >= self.octets.saturating_add(Self::STEP) {
+            *self = Self { at: now, octets };
+        }
+        now.saturating_duration_since(self.at) >= patience
+    }
+
+    /// It cannot move now, and that is not its fault.
+    pub(super) fn excuse(&mut self, octets: u64, now: Instant) {
+        *self = Self { at: now, octets };
+    }
+}
+
+impl Exchange {
+    /// Tells the rooms and the metrics how it ended. Consumes it: an exchange ends once.
+    pub(super) fn settle(mut self, code: Code, how: Ending, now: Instant, metrics: &WorkerMetrics) {
+        let duration = now.saturating_duration_since(self.call.opened_at());
+        let (octets_up, octets_down) = (self.up.octets, self.down.octets);
+        let outcome = Outcome { code, duration, octets_up, octets_down, how };
+        let slots = self.call.slots();
+        metrics.call_ended(&Ended {
+            method: self.method,
+            team: slots.team.as_ref().map(sconce_filters::TeamName::as_str),
+            environment: slots.environment.as_ref().map(sconce_filters::EnvironmentName::as_str),
+            code: code.number(),
+            duration,
+            octets_up,
+            octets_down,
+        });
+        tracing::debug!(
+            method = self.call.method().label(),
+            team = slots.team.as_ref().map(sconce_filters::TeamName::as_str),
+            code = code.name(),
+            how = how.label(),
+            ?duration,
+            octets_up,
+            octets_down,
+            "call ended"
+        );
+        self.snapshot.chain.settle(&mut self.call, &outcome);
+    }
+}

@@ -1,0 +1,329 @@
+//! Relay: one client connection with all its exchanges and its legs to drivers, as one task.
+//!
+//! One poll reads what there is, passes it on, and writes it out, all in the read buffer that
+//! belongs to the thread. Nothing here crosses threads, and no stream has a task of its own.
+//!
+//! Must never happen here: an await in the middle of a batch, or a queue without a bound.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use slab::Slab;
+use tokio::time::Sleep;
+
+use crate::proxy::driver::Driver;
+use crate::proxy::exchange::Exchange;
+use crate::proxy::leg::Leg;
+use crate::proxy::worker::Worker;
+use crate::telemetry::Guarded;
+use crate::wire::fault::Fault;
+use crate::wire::frame::HEAD;
+
+/// Octets that may wait to be written to a client before nothing more is read from it.
+pub(super) const OUT_MAX: usize = 512 * 1024;
+/// Reads and writes of one connection before another one of the same worker gets its turn.
+const ROUNDS_MAX: usize = 16;
+/// How long a connection that we end is read on, so that the peer gets our last words.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// The clock is looked at no more often than this.
+const TICK_MIN: Duration = Duration::from_millis(5);
+/// Octets that are read at one time for a client that is slow to take them.
+const SIP: usize = 32 * 1024;
+/// Octets of one leg that may be parked before nothing more is read from it.
+const PARKED_MAX: usize = 64 * 1024;
+
+/// How far a client connection has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Everything goes.
+    Open,
+    /// The client was asked to go elsewhere; what is under way may finish. The second GOAWAY,
+    /// which names the last stream, follows at this time.
+    Leaving(Option<Instant>),
+    /// The last words are in the outbox.
+    Closing,
+    /// The last words are written; read on until the client hangs up or this time comes.
+    Lingering(Instant),
+    /// Nothing is left to do.
+    Over,
+}
+
+/// One client connection.
+pub(super) struct Relay {
+    pub(super) worker: Rc<Worker>,
+    pub(super) peer: SocketAddr,
+    pub(super) client: Leg,
+    pub(super) drivers: Slab<Driver>,
+    pub(super) exchanges: Slab<Exchange>,
+    pub(super) phase: Phase,
+    pub(super) now: Instant,
+    pub(super) accepted: Instant,
+    /// Since when a frame or header block of the client is incomplete.
+    pub(super) block_since: Option<Instant>,
+    /// Since when the client has no stream.
+    pub(super) idle_since: Instant,
+    /// When the clock must be looked at.
+    pub(super) due: Instant,
+    timer: Pin<Box<Sleep>>,
+    pub(super) waker: Option<usize>,
+    /// Exchanges that wait for a room's answer.
+    pub(super) waits: usize,
+}
+
+impl Relay {
+    pub(super) fn new(worker: Rc<Worker>, client: Leg, peer: SocketAddr, now: Instant) -> Self {
+        worker.metrics.connection_opened();
+        Self {
+            worker,
+            peer,
+            client,
+            drivers: Slab::new(),
+            exchanges: Slab::new(),
+            phase: Phase::Open,
+            now,
+            accepted: now,
+            block_since: None,
+            idle_since: now,
+            due: now,
+            timer: Box::pin(tokio::time::sleep_until(now.into())),
+            waker: None,
+            waits: 0,
+        }
+    }
+
+    /// Runs the connection to its end.
+    pub(super) async fn run(mut self) {
+        std::future::poll_fn(|context| self.drive(context)).await;
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "this is a loop that owns its clock")]
+    fn drive(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let worker = Rc::clone(&self.worker);
+        let Ok(mut scratch) = worker.scratch.try_borrow_mut() else { return Poll::Pending };
+        self.waker = Some(worker.remember(self.waker, context.waker()));
+        self.now = Instant::now();
+        self.leave_if_told();
+        for _ in 0..ROUNDS_MAX {
+            let mut moved = self.flush(context, &scratch);
+            moved |= self.read_client(context, &mut scratch);
+            moved |= self.read_drivers(context, &mut scratch);
+            moved |= self.poll_dials(context);
+            moved |= self.poll_waits(context);
+            moved |= self.poll_clock(context);
+            if self.phase == Phase::Over {
+                return Poll::Ready(());
+            }
+            if !moved {
+                self.rest();
+                return Poll::Pending;
+            }
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Gives back what an idle connection does not need.
+    fn rest(&mut self) {
+        if self.exchanges.is_empty() {
+            self.client.wire.shrink();
+            for (_, driver) in &mut self.drivers {
+                if let Some(leg) = driver.leg() {
+                    leg.wire.shrink();
+                }
+            }
+            self.exchanges.shrink_to_fit();
+        }
+    }
+
+    /// Writes everything that waits; what has left gives credit back, which is written too.
+    fn flush(&mut self, context: &mut Context<'_>, lent: &[u8]) -> bool {
+        let mut moved = self.flush_drivers(context, lent);
+        self.credit_uploads();
+        match self.client.flush(context, lent, self.now) {
+            Ok(more) => moved |= more,
+            Err(_) => self.lose_client(),
+        }
+        if self.client.wire.out.is_empty() {
+            self.credit_downloads();
+            moved |= self.flush_drivers(context, lent);
+            self.linger(context);
+        }
+        moved
+    }
+
+    fn flush_drivers(&mut self, context: &mut Context<'_>, lent: &[u8]) -> bool {
+        let mut moved = false;
+        let mut lost = None;
+        for (key, driver) in &mut self.drivers {
+            let Some(leg) = driver.leg() else { continue };
+            match leg.flush(context, lent, self.now) {
+                Ok(more) => moved |= more,
+                Err(_) => lost = Some(key),
+            }
+        }
+        if let Some(key) = lost {
+            self.lose_driver(key, "the connection to it broke");
+            moved = true;
+        }
+        self.drop_lost_drivers();
+        moved
+    }
+
+    /// The last words are out: say so to the kernel, then read on for a while.
+    fn linger(&mut self, context: &mut Context<'_>) {
+        if self.phase == Phase::Closing
+            && self.exchanges.is_empty()
+            && !self.client.poll_shutdown(context).is_pending()
+        {
+            self.phase = Phase::Lingering(self.now + LINGER);
+            self.wake_by(self.now + LINGER);
+        }
+    }
+
+    fn read_client(&mut self, context: &mut Context<'_>, scratch: &mut [u8]) -> bool {
+        if self.phase == Phase::Over || self.client.wire.out.len() > OUT_MAX {
+            return false;
+        }
+        let into = scratch.get_mut(HEAD..).unwrap_or_default();
+        let read = match self.client.poll_read(context, into, self.now) {
+            Poll::Pending => return false,
+            Poll::Ready(Ok(0) | Err(_)) => {
+                self.lose_client();
+                return true;
+            }
+            Poll::Ready(Ok(read)) => read,
+        };
+        if matches!(self.phase, Phase::Open | Phase::Leaving(_)) {
+            self.take_client_octets(HEAD, HEAD.saturating_add(read), scratch);
+            self.flush(context, scratch);
+        }
+        true
+    }
+
+    fn take_client_octets(&mut self, mut at: usize, end: usize, scratch: &mut [u8]) {
+        loop {
+            let octets = scratch.get(at..end).unwrap_or_default();
+            match self.client.wire.receive(octets, self.now) {
+                Ok((taken, event)) => {
+                    let from = at;
+                    at = at.saturating_add(taken);
+                    if !self.on_client(event, from, scratch) {
+                        break;
+                    }
+                }
+                Err(fault) => return self.fail_client(fault),
+            }
+        }
+        if self.client.wire.is_mid_block() {
+            self.block_since.get_or_insert(self.now);
+        } else {
+            self.block_since = None;
+        }
+    }
+
+    fn read_drivers(&mut self, context: &mut Context<'_>, scratch: &mut [u8]) -> bool {
+        let mut moved = false;
+        let mut next = 0;
+        while let Some(key) = self.drivers.iter().map(|(key, _)| key).find(|key| *key >= next) {
+            next = key.saturating_add(1);
+            moved |= self.read_driver(key, context, scratch);
+        }
+        moved
+    }
+
+    fn read_driver(
+        &mut self,
+        key: usize,
+        context: &mut Context<'_>,
+        scratch: &mut [u8],
+    ) -> bool {
+        let Some(most) = self.appetite(key) else { return false };
+        let now = self.now;
+        let Some(leg) = self.drivers.get_mut(key).and_then(Driver::leg) else { return false };
+        let end = HEAD.saturating_add(most).min(scratch.len());
+        let into = scratch.get_mut(HEAD..end).unwrap_or_default();
+        let read = match leg.poll_read(context, into, now) {
+            Poll::Pending => return false,
+            Poll::Ready(Ok(0) | Err(_)) => {
+                self.lose_driver(key, "it closed the connection");
+                return true;
+            }
+            Poll::Ready(Ok(read)) => read,
+        };
+        self.take_driver_octets(key, HEAD, HEAD.saturating_add(read), scratch);
+        self.flush(context, scratch);
+        true
+    }
+
+    fn take_driver_octets(&mut self, key: usize, mut at: usize, end: usize, scratch: &mut [u8]) {
+        loop {
+            let now = self.now;
+            let Some(leg) = self.drivers.get_mut(key).and_then(Driver::leg) else { return };
+            let octets = scratch.get(at..end).unwrap_or_default();
+            match leg.wire.receive(octets, now) {
+                Ok((taken, event)) => {
+                    let from = at;
+                    at = at.saturating_add(taken);
+                    if !self.on_driver(key, event, from, scratch) {
+                        return;
+                    }
+                }
+                Err(fault) => return self.fail_driver(key, fault),
+            }
+        }
+    }
+
+    /// How many octets may be read from a driver now; `None` while its client is behind.
+    fn appetite(&self, key: usize) -> Option<usize> {
+        let driver = self.drivers.get(key)?;
+        let behind = !self.client.wire.out.is_empty() || driver.parked > 0;
+        if !behind {
+            return Some(if self.client.is_slow(self.now) { SIP } else { usize::MAX });
+        }
+        (self.client.wire.out.is_empty() && driver.parked < PARKED_MAX).then_some(SIP)
+    }
+
+    /// The client broke a rule of the connection.
+    fn fail_client(&mut self, fault: Fault) {
+        tracing::info!(peer = %self.peer, what = fault.what, "client connection refused");
+        if let Some(budget) = fault.guard {
+            self.worker.metrics.guard_fired(budget.name(), Guarded::Client);
+        }
+        self.client.wire.fail(fault);
+        self.cancel_all();
+        self.phase = Phase::Closing;
+    }
+
+    pub(super) fn has_output(&self) -> bool {
+        let waits = |driver: &Driver| driver.leg_ref().is_some_and(|leg| !leg.wire.out.is_empty());
+        !self.client.wire.out.is_empty() || self.drivers.iter().any(|(_, driver)| waits(driver))
+    }
+
+    /// Sees to it that the clock is looked at by then.
+    pub(super) fn wake_by(&mut self, at: Instant) {
+        self.due = self.due.min(at);
+    }
+
+    fn poll_clock(&mut self, context: &mut Context<'_>) -> bool {
+        loop {
+            if self.timer.deadline().into_std() != self.due {
+                let due = self.due;
+                self.timer.as_mut().reset(due.into());
+            }
+            if self.timer.as_mut().poll(context).is_pending() {
+                return false;
+            }
+            self.due = self.now + Duration::from_secs(3_600);
+            let due = self.check_clock().max(self.now + TICK_MIN);
+            self.wake_by(due);
+            if self.phase == Phase::Over || self.has_output() {
+                return true;
+            }
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! Upward: what a client's frames mean for its exchanges, and bodies on their way to drivers.
+
+use std::ops::Range;
+
+use bytes::Buf;
+use sconce_filters::{Code, Ending};
+
+use crate::proxy::driver::{Driver, Line};
+use crate::proxy::exchange::Exchange;
+use crate::proxy::leg::Leg;
+use crate::proxy::relay::Relay;
+use crate::wire::connection::Event;
+use crate::wire::fault;
+use crate::wire::frame::StreamId;
+
+/// Octets that may wait in a leg's outbox; what comes on top is parked with its stream.
+const OUT_MAX: usize = 256 * 1024;
+/// Octets that are taken from a parked body at one time.
+const PIECE: usize = 16 * 1024;
+
+impl Relay {
+    /// Answers one event of the client; `from` is where its octets begin in `scratch`. Says
+    /// whether more may follow.
+    pub(super) fn on_client(&mut self, event: Event, from: usize, scratch: &mut [u8]) -> bool {
+        match event {
+            Event::Starved => return false,
+            Event::Settings => self.pass_settings(),
+            Event::Opened { stream, end } => self.open(stream, end),
+            Event::Data { tag, octets, end } => {
+                let octets = octets.start.saturating_add(from)..octets.end.saturating_add(from);
+                self.upload(key(tag), octets, end, scratch);
+            }
+            Event::Trailers { tag } => self.upload(key(tag), from..from, true, scratch),
+            Event::Reset { tag, .. } | Event::Broken { tag, .. } => {
+                self.drop_exchange(key(tag), Code::Cancelled, Ending::Cancelled);
+            }
+            Event::Credit { tag: Some(tag) } => {
+                self.sync_window(key(tag));
+                self.resume_download(key(tag));
+            }
+            Event::Credit { tag: None } => self.resume_downloads(),
+            Event::Answered { .. } | Event::Interim { .. } | Event::GoAway { .. } | Event::Pong => {}
+        }
+        true
+    }
+
+    /// The client's stream windows are passed through to its drivers, changes included.
+    fn pass_settings(&mut self) {
+        let window = self.client.wire.theirs().window;
+        let now = self.now;
+        for (_, driver) in &mut self.drivers {
+            if let Some(leg) = driver.leg() {
+                leg.wire.retune(window, now);
+            }
+        }
+        self.resume_downloads();
+    }
+
+    fn upload(&mut self, tag: usize, octets: Range<usize>, end: bool, scratch: &mut [u8]) {
+        let Self { exchanges, drivers, .. } = self;
+        let Some(exchange) = exchanges.get_mut(tag) else { return };
+        exchange.up.octets = exchange.up.octets.saturating_add(length(octets.len()));
+        exchange.up.ended |= end;
+        let mut rest = octets;
+        if let Some((driver, leg, stream)) = line(drivers, exchange)
+            && exchange.up.parked.is_empty()
+            && leg.wire.out.len() < OUT_MAX
+        {
+            let taken = rest.len().min(leg.wire.room(stream));
+            let whole = taken == rest.len();
+            if taken > 0 || (end && whole) {
+                let now = rest.start..rest.start.saturating_add(taken);
+                rest.start = now.end;
+                leg.wire.data_in_place(stream, scratch, now, end && whole);
+                driver.push((exchange.stream, tag, u32::try_from(taken).unwrap_or(u32::MAX)));
+            }
+            if whole {
+                return;
+            }
+        }
+        exchange.up.parked.extend_from_slice(scratch.get(rest).unwrap_or_default());
+    }
+
+    /// Passes on what is parked of a body, as far as the driver has room.
+    pub(super) fn resume_upload(&mut self, tag: usize) {
+        let Self { exchanges, drivers, .. } = self;
+        let Some(exchange) = exchanges.get_mut(tag) else { return };
+        let Some((departing, leg, stream)) = line(drivers, exchange) else { return };
+        while !exchange.up.parked.is_empty() && leg.wire.out.len() < OUT_MAX {
+            let taken = exchange.up.parked.len().min(leg.wire.room(stream)).min(PIECE);
+            if taken == 0 {
+                return;
+            }
+            let end = exchange.up.ended && taken == exchange.up.parked.len();
+            leg.wire.data(stream, exchange.up.parked.get(..taken).unwrap_or_default(), end);
+            exchange.up.parked.advance(taken);
+            departing.push((exchange.stream, tag, u32::try_from(taken).unwrap_or(u32::MAX)));
+        }
+        if exchange.up.parked.is_empty() {
+            exchange.up.parked = bytes::BytesMut::new();
+        }
+    }
+
+    /// Bodies that have left for a driver give their credit back to the client.
+    pub(super) fn credit_uploads(&mut self) {
+        let mut resume = Vec::new();
+        for (key, driver) in &mut self.drivers {
+            let Line::Up(leg) = &driver.line else { continue };
+            if !leg.wire.out.is_empty() || driver.departing.is_empty() {
+                continue;
+            }
+            for (stream, tag, octets) in driver.departing.drain(..) {
+                let ceiling = self
+                    .exchanges
+                    .get(tag)
+                    .and_then(|exchange| exchange.driver_stream)
+                    .map_or(0, |stream| leg.wire.stream_credit(stream));
+                self.client.wire.left(stream, octets, u32::try_from(ceiling).unwrap_or(0));
+            }
+            resume.push(key);
+        }
+        for key in resume {
+            self.resume_uploads(key);
+        }
+    }
+
+    pub(super) fn resume_uploads(&mut self, driver: usize) {
+        let parked: Vec<usize> = self
+            .exchanges
+            .iter()
+            .filter(|(_, exchange)| {
+                exchange.driver == Some(driver) && !exchange.up.parked.is_empty()
+            })
+            .map(|(tag, _)| tag)
+            .collect();
+        for tag in parked {
+            self.resume_upload(tag);
+        }
+    }
+
+    /// The client gave up, or broke the stream: the driver hears it at once.
+    pub(super) fn drop_exchange(&mut self, tag: usize, code: Code, how: Ending) {
+        self.release_driver(tag, fault::Code::Cancel);
+        self.settle(tag, code, how);
+    }
+}
+
+/// The slab key of a tag.
+pub(super) fn key(tag: u32) -> usize {
+    usize::try_from(tag).unwrap_or(usize::MAX)
+}
+
+pub(super) fn length(octets: usize) -> u64 {
+    u64::try_from(octets).unwrap_or(u64::MAX)
+}
+
+type Departing = Vec<(StreamId, usize, u32)>;
+
+/// The leg and the stream that an exchange is on.
+fn line<'a>(
+    drivers: &'a mut slab::Slab<Driver>,
+    exchange: &Exchange,
+) -> Option<(&'a mut Departing, &'a mut Leg, StreamId)> {
+    let stream = exchange.driver_stream?;
+    let driver = drivers.get_mut(exchange.driver?)?;
+    match &mut driver.line {
+        Line::Up(leg) => Some((&mut driver.departing, leg, stream)),
+        Line::Dialing(_) => None,
+    }
+}

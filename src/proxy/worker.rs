@@ -1,0 +1,196 @@
+//! Worker: one thread with its own runtime, its read buffer and its client connections.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Waker;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use slab::Slab;
+use tokio::net::TcpStream;
+use tokio::sync::{mpsc, watch};
+use tokio::task::LocalSet;
+
+use crate::proxy::admit::whole;
+use crate::proxy::leg::{self, Leg};
+use crate::proxy::relay::Relay;
+use crate::route::Live;
+use crate::telemetry::WorkerMetrics;
+use crate::wire::connection::{Connection, Offer, Role};
+use crate::wire::hpack::Limits;
+use crate::wire::settings::Settings;
+
+/// Octets that are read at one time.
+const SCRATCH: usize = 256 * 1024;
+/// Credit of a client's whole connection, in octets; it goes back on receipt.
+const WINDOW: u32 = 1 << 20;
+/// Sockets that may wait for their worker.
+const HANDED_MAX: usize = 256;
+
+/// What every connection of a worker is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Told {
+    /// Serve.
+    Serve,
+    /// Take nothing new, finish what is under way.
+    Leave,
+    /// End now.
+    End,
+}
+
+/// A socket that was accepted, and its client's address.
+pub(super) type Accepted = (std::net::TcpStream, SocketAddr, Place);
+
+/// A place in the connection budget; it is free again when this is dropped.
+pub(super) struct Place(Arc<AtomicUsize>);
+
+impl Place {
+    /// Takes a place, if there are fewer than `most`.
+    pub(super) fn take(taken: &Arc<AtomicUsize>, most: usize) -> Option<Self> {
+        if taken.fetch_add(1, Ordering::Relaxed) >= most {
+            taken.fetch_sub(1, Ordering::Relaxed);
+            return None;
+        }
+        Some(Self(Arc::clone(taken)))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// What the connections of one thread share.
+pub(super) struct Worker {
+    pub(super) live: Live,
+    pub(super) metrics: WorkerMetrics,
+    pub(super) scratch: RefCell<Box<[u8]>>,
+    pub(super) told: Cell<Told>,
+    streams: u32,
+    wakers: RefCell<Slab<Waker>>,
+}
+
+impl Worker {
+    /// Keeps a connection's waker, so that it hears what the worker is told.
+    pub(super) fn remember(&self, key: Option<usize>, waker: &Waker) -> usize {
+        let mut wakers = self.wakers.borrow_mut();
+        match key.and_then(|key| wakers.get_mut(key).map(|known| (key, known))) {
+            Some((key, known)) => {
+                known.clone_from(waker);
+                key
+            }
+            None => wakers.insert(waker.clone()),
+        }
+    }
+
+    pub(super) fn forget(&self, key: Option<usize>) {
+        if let Some(key) = key {
+            self.wakers.borrow_mut().try_remove(key);
+        }
+    }
+
+    fn tell(&self, told: Told) {
+        self.told.set(told);
+        for (_, waker) in self.wakers.borrow().iter() {
+            waker.wake_by_ref();
+        }
+    }
+
+    fn offer(&self) -> Offer {
+        let limits = &self.live.load().limits;
+        let settings = Settings {
+            streams: self.streams,
+            header_list: limits.header_list,
+            ..Settings::INITIAL
+        };
+        let headers = Limits { octets: whole(limits.header_list), count: whole(limits.header_count) };
+        Offer { settings, window: WINDOW, headers }
+    }
+}
+
+/// A worker as the acceptor sees it.
+pub(super) struct Hand {
+    pub(super) sockets: mpsc::Sender<Accepted>,
+    pub(super) load: Arc<AtomicUsize>,
+    pub(super) thread: JoinHandle<()>,
+}
+
+/// Starts a worker's thread.
+pub(super) fn start(
+    index: usize,
+    live: Live,
+    metrics: WorkerMetrics,
+    told: watch::Receiver<Told>,
+    streams: u32,
+) -> io::Result<Hand> {
+    let (sockets, handed) = mpsc::channel(HANDED_MAX);
+    let load = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&load);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let thread = std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
+        let worker = Rc::new(Worker {
+            live,
+            metrics,
+            scratch: RefCell::new(vec![0; SCRATCH].into_boxed_slice()),
+            told: Cell::new(Told::Serve),
+            streams,
+            wakers: RefCell::default(),
+        });
+        LocalSet::new().block_on(&runtime, serve(worker, handed, told, counted));
+    })?;
+    Ok(Hand { sockets, load, thread })
+}
+
+/// Takes sockets until there are no more, then waits for the connections to end.
+async fn serve(
+    worker: Rc<Worker>,
+    mut handed: mpsc::Receiver<Accepted>,
+    mut told: watch::Receiver<Told>,
+    load: Arc<AtomicUsize>,
+) {
+    let mut connections = tokio::task::JoinSet::new();
+    let mut open = true;
+    while open || !connections.is_empty() {
+        tokio::select! {
+            accepted = handed.recv(), if open => match accepted {
+                Some(accepted) => {
+                    let (worker, load) = (Rc::clone(&worker), Arc::clone(&load));
+                    connections.spawn_local(converse(worker, accepted, load));
+                }
+                None => open = false,
+            },
+            Ok(()) = told.changed() => worker.tell(*told.borrow_and_update()),
+            Some(_) = connections.join_next(), if !connections.is_empty() => {}
+        }
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "a connection's life begins here")]
+async fn converse(worker: Rc<Worker>, (socket, peer, place): Accepted, load: Arc<AtomicUsize>) {
+    let _load = Load(load);
+    let _place = place;
+    let timeouts = worker.live.load().timeouts.clone();
+    let Ok(socket) = TcpStream::from_std(socket) else { return };
+    if leg::tune(&socket, timeouts.keepalive, timeouts.keepalive_ack.max(DEAD_HOST)).is_err() {
+        return;
+    }
+    let now = Instant::now();
+    let wire = Connection::new(Role::Server, worker.offer(), now);
+    Relay::new(worker, Leg::new(socket, wire, now), peer, now).run().await;
+}
+
+/// A client's host that answers nothing at all for so long is gone.
+const DEAD_HOST: Duration = Duration::from_secs(20);
+
+struct Load(Arc<AtomicUsize>);
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
