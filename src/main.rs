@@ -1,3 +1,5 @@
-//! The `sconce` binary: builds every layer from the bottom up, waits for a signal, decides nothing.
+//! The `sconce` binary: decides nothing.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    sconce::cli::run()
+}

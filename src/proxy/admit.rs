@@ -72,7 +72,7 @@ impl Relay {
             driver_stream: None,
             call,
             method: label,
-            snapshot: self.worker.live.load(),
+            snapshot: self.worker.latest(),
             head: Some(head),
             wait: None,
             up: Way { ended: end, ..Way::default() },
@@ -141,7 +141,7 @@ impl Relay {
         }
         let found = exchange.call.team().and_then(|team| {
             let environment = exchange.call.environment()?;
-            exchange.snapshot.table.find(team, environment).cloned().ok_or_else(|| {
+            exchange.snapshot.table.cluster(team, environment).cloned().ok_or_else(|| {
                 let message = format!("team {team} has no cluster in environment {environment}");
                 Refusal::new(Code::NotFound, "route.missing", message)
             })
@@ -164,7 +164,7 @@ impl Relay {
                     let refusal = Refusal::new(Code::ResourceExhausted, "route.clusters", message);
                     return self.refuse(tag, &refusal, Ending::Refused);
                 }
-                let patience = self.worker.live.load().timeouts.connect;
+                let patience = self.worker.latest().timeouts.connect;
                 self.drivers.insert(Driver::dial(Arc::clone(cluster), patience, self.now))
             }
         };

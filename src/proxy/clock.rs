@@ -17,7 +17,7 @@ const DRIVER_IDLE: Duration = Duration::from_secs(300);
 impl Relay {
     /// When streams must be looked at again.
     pub(super) fn next_tick(&self) -> Instant {
-        let timeouts = &self.worker.live.load().timeouts;
+        let timeouts = self.worker.latest().timeouts;
         let shortest = timeouts
             .body_progress
             .min(timeouts.window_closed)
@@ -28,11 +28,15 @@ impl Relay {
 
     /// Ends what took too long; says when to look again.
     pub(super) fn check_clock(&mut self) -> Instant {
-        let timeouts = self.worker.live.load().timeouts.clone();
+        let timeouts = self.worker.latest().timeouts;
         match self.phase {
             Phase::Lingering(until) if self.now >= until => self.lose_client(),
             Phase::Leaving(Some(at)) if self.now >= at => self.say_goodbye(),
-            Phase::Open | Phase::Leaving(_) | Phase::Closing | Phase::Lingering(_) | Phase::Over => {}
+            Phase::Open
+            | Phase::Leaving(_)
+            | Phase::Closing
+            | Phase::Lingering(_)
+            | Phase::Over => {}
         }
         let mut due = self.check_client(&timeouts);
         due = due.min(self.check_exchanges(&timeouts));
@@ -111,7 +115,8 @@ impl Relay {
             let open = connection_open && self.client.wire.stream_credit(exchange.stream) > 0;
             if open || !exchange.answered {
                 exchange.closed_since = None;
-            } else if self.now >= *exchange.closed_since.get_or_insert(self.now) + timeouts.window_closed
+            } else if self.now
+                >= *exchange.closed_since.get_or_insert(self.now) + timeouts.window_closed
             {
                 late.push((tag, Late::Window));
             }

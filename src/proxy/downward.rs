@@ -233,7 +233,7 @@ impl Relay {
         let cluster = exchange
             .driver
             .and_then(|key| self.drivers.get(key))
-            .map_or("", |driver| driver.cluster.name.as_ref());
+            .map_or("", |driver| driver.cluster.name());
         let message = format!("the driver of cluster {cluster} failed this call: {what}");
         self.refuse(tag, &Refusal::new(code, label, message), Ending::DriverLost);
     }

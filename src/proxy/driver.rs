@@ -142,10 +142,11 @@ impl Driver {
     /// Whether a new call may be put on this line, now or when a place is free.
     pub(super) fn takes_calls_for(&self, cluster: &Arc<Cluster>) -> bool {
         let same = Arc::ptr_eq(&self.cluster, cluster) || *self.cluster == **cluster;
-        same && !self.lost && match &self.line {
-            Line::Dialing(_) => true,
-            Line::Up(leg) => !leg.wire.is_leaving(),
-        }
+        same && !self.lost
+            && match &self.line {
+                Line::Dialing(_) => true,
+                Line::Up(leg) => !leg.wire.is_leaving(),
+            }
     }
 
     /// Asks the driver whether it is there, unless it would mind. Says whether a question is open.
@@ -175,8 +176,8 @@ fn offer(theirs: &Settings) -> Offer {
 
 async fn connect(cluster: Arc<Cluster>, patience: Duration) -> Result<TcpStream, Unreachable> {
     let dialled = tokio::time::timeout(patience, async {
-        let port = cluster.driver.port();
-        match cluster.driver.host() {
+        let port = cluster.driver().port();
+        match cluster.driver().host() {
             Host::Ip(address) => reach((*address, port).into()).await,
             Host::Name(name) => resolve(name, port).await,
         }

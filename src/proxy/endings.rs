@@ -107,7 +107,7 @@ impl Relay {
             self.worker.metrics.guard_fired(budget.name(), Guarded::Driver);
         }
         if let Some(driver) = self.drivers.get_mut(key) {
-            tracing::warn!(cluster = %driver.cluster.name, what = fault.what, "driver malformed");
+            tracing::warn!(cluster = %driver.cluster, what = fault.what, "driver malformed");
             if let Some(leg) = driver.leg() {
                 leg.wire.fail(fault);
             }

@@ -8,7 +8,9 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
+use crate::proxy::admit::whole;
 use crate::proxy::worker::{Accepted, Hand, Place, Told};
+use crate::route::Live;
 use crate::telemetry::WorkerMetrics;
 
 /// How long to wait when the system has no more descriptors.
@@ -18,7 +20,7 @@ const EXHAUSTED: Duration = Duration::from_millis(50);
 pub(super) async fn accept(
     listener: TcpListener,
     hands: &[Hand],
-    most: usize,
+    live: &Live,
     mut told: watch::Receiver<Told>,
     metrics: WorkerMetrics,
 ) {
@@ -38,7 +40,7 @@ pub(super) async fn accept(
                 continue;
             }
         };
-        let Some(place) = Place::take(&taken, most) else {
+        let Some(place) = Place::take(&taken, whole(live.load().connections)) else {
             metrics.refused("connections.full");
             continue;
         };

@@ -41,17 +41,13 @@ use crate::telemetry::Metrics;
 pub struct Options {
     /// Worker threads; at least one.
     pub workers: usize,
-    /// Client connections at one time.
-    pub connections: usize,
-    /// Streams of one client connection at one time.
-    pub streams: u32,
 }
 
 /// A proxy whose workers run.
 pub struct Proxy {
     hands: Vec<worker::Hand>,
     told: watch::Sender<Told>,
-    connections: usize,
+    live: Live,
     metrics: Metrics,
 }
 
@@ -65,16 +61,16 @@ impl Proxy {
         let hands = (0..options.workers.max(1))
             .map(|index| {
                 let heard = hears.clone();
-                worker::start(index, live.clone(), metrics.worker(), heard, options.streams)
+                worker::start(index, live.clone(), metrics.worker(), heard)
             })
             .collect::<io::Result<Vec<_>>>()?;
-        Ok(Self { hands, told, connections: options.connections, metrics: metrics.clone() })
+        Ok(Self { hands, told, live: live.clone(), metrics: metrics.clone() })
     }
 
     /// Accepts until told otherwise.
     pub async fn accept(&self, listener: TcpListener) {
         let hears = self.told.subscribe();
-        listen::accept(listener, &self.hands, self.connections, hears, self.metrics.worker()).await;
+        listen::accept(listener, &self.hands, &self.live, hears, self.metrics.worker()).await;
     }
 
     /// Tells every connection what to do from now on.
@@ -82,12 +78,8 @@ impl Proxy {
         self.told.send_replace(told);
     }
 
-    /// Waits until every connection has ended.
-    pub async fn ended(&mut self) {
-        for hand in &mut self.hands {
-            let (closed, _) = tokio::sync::mpsc::channel(1);
-            hand.sockets = closed;
-        }
+    /// Waits until every connection has ended, once they were told to.
+    pub async fn ended(&self) {
         while self.hands.iter().any(|hand| !hand.thread.is_finished()) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }

@@ -236,12 +236,7 @@ impl Relay {
         moved
     }
 
-    fn read_driver(
-        &mut self,
-        key: usize,
-        context: &mut Context<'_>,
-        scratch: &mut [u8],
-    ) -> bool {
+    fn read_driver(&mut self, key: usize, context: &mut Context<'_>, scratch: &mut [u8]) -> bool {
         let Some(most) = self.appetite(key) else { return false };
         let now = self.now;
         let Some(leg) = self.drivers.get_mut(key).and_then(Driver::leg) else { return false };

@@ -18,7 +18,7 @@ use tokio::task::LocalSet;
 use crate::proxy::admit::whole;
 use crate::proxy::leg::{self, Leg};
 use crate::proxy::relay::Relay;
-use crate::route::Live;
+use crate::route::{Live, Reader, Snapshot};
 use crate::telemetry::WorkerMetrics;
 use crate::wire::connection::{Connection, Offer, Role};
 use crate::wire::hpack::Limits;
@@ -67,11 +67,10 @@ impl Drop for Place {
 
 /// What the connections of one thread share.
 pub(super) struct Worker {
-    pub(super) live: Live,
     pub(super) metrics: WorkerMetrics,
     pub(super) scratch: RefCell<Box<[u8]>>,
     pub(super) told: Cell<Told>,
-    streams: u32,
+    reader: RefCell<Reader>,
     wakers: RefCell<Slab<Waker>>,
 }
 
@@ -94,6 +93,11 @@ impl Worker {
         }
     }
 
+    /// The latest snapshot.
+    pub(super) fn latest(&self) -> Arc<Snapshot> {
+        Arc::clone(self.reader.borrow_mut().latest())
+    }
+
     fn tell(&self, told: Told) {
         self.told.set(told);
         for (_, waker) in self.wakers.borrow().iter() {
@@ -102,13 +106,15 @@ impl Worker {
     }
 
     fn offer(&self) -> Offer {
-        let limits = &self.live.load().limits;
+        let snapshot = self.latest();
+        let limits = &snapshot.limits;
         let settings = Settings {
-            streams: self.streams,
+            streams: snapshot.streams_per_connection,
             header_list: limits.header_list,
             ..Settings::INITIAL
         };
-        let headers = Limits { octets: whole(limits.header_list), count: whole(limits.header_count) };
+        let headers =
+            Limits { octets: whole(limits.header_list), count: whole(limits.header_count) };
         Offer { settings, window: WINDOW, headers }
     }
 }
@@ -126,7 +132,6 @@ pub(super) fn start(
     live: Live,
     metrics: WorkerMetrics,
     told: watch::Receiver<Told>,
-    streams: u32,
 ) -> io::Result<Hand> {
     let (sockets, handed) = mpsc::channel(HANDED_MAX);
     let load = Arc::new(AtomicUsize::new(0));
@@ -134,11 +139,10 @@ pub(super) fn start(
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let thread = std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
         let worker = Rc::new(Worker {
-            live,
+            reader: RefCell::new(live.reader()),
             metrics,
             scratch: RefCell::new(vec![0; SCRATCH].into_boxed_slice()),
             told: Cell::new(Told::Serve),
-            streams,
             wakers: RefCell::default(),
         });
         LocalSet::new().block_on(&runtime, serve(worker, handed, told, counted));
@@ -155,7 +159,7 @@ async fn serve(
 ) {
     let mut connections = tokio::task::JoinSet::new();
     let mut open = true;
-    while open || !connections.is_empty() {
+    while (open && worker.told.get() == Told::Serve) || !connections.is_empty() {
         tokio::select! {
             accepted = handed.recv(), if open => match accepted {
                 Some(accepted) => {
@@ -174,7 +178,7 @@ async fn serve(
 async fn converse(worker: Rc<Worker>, (socket, peer, place): Accepted, load: Arc<AtomicUsize>) {
     let _load = Load(load);
     let _place = place;
-    let timeouts = worker.live.load().timeouts.clone();
+    let timeouts = worker.latest().timeouts;
     let Ok(socket) = TcpStream::from_std(socket) else { return };
     if leg::tune(&socket, timeouts.keepalive, timeouts.keepalive_ack.max(DEAD_HOST)).is_err() {
         return;

@@ -1,0 +1,149 @@
+//! `sconce serve`: builds every layer from the bottom up, then waits for signals.
+//!
+//! The first SIGTERM or SIGINT drains, a second one ends at once.
+
+use std::fmt::Display;
+use std::future::Future;
+use std::io;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::JoinSet;
+use tracing::level_filters::LevelFilter;
+
+use crate::admin;
+use crate::config::{Drain, Format, Level, Plan};
+use crate::proxy::{Options, Proxy, Told};
+use crate::route::{Live, Steward};
+use crate::telemetry::Metrics;
+use crate::telemetry::log::{self, LogFormat};
+
+/// Serves until told to stop. The status is 0 after a drain, and 1 when there was nothing to
+/// serve or no way to.
+pub(super) fn run(file: &Path) -> ExitCode {
+    let metrics = Metrics::new(env!("CARGO_PKG_VERSION"));
+    let (steward, live) = match Steward::start(file, metrics.control()) {
+        Ok(started) => started,
+        Err(complaints) => {
+            for complaint in complaints {
+                eprintln!("{complaint}");
+            }
+            return ExitCode::FAILURE;
+        }
+    };
+    let plan = steward.plan().clone();
+    let format = match plan.log.format {
+        Format::Json => LogFormat::Json,
+        Format::Pretty => LogFormat::Pretty,
+    };
+    let _log = match log::start(format, level(plan.log.level), &metrics.control()) {
+        Ok(guard) => guard,
+        Err(fault) => return failed(&fault),
+    };
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(fault) => return failed(&fault),
+    };
+    let served = runtime.block_on(serve(&plan, steward, live, metrics));
+    runtime.shutdown_background();
+    match served {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(fault) => failed(&fault),
+    }
+}
+
+fn level(level: Level) -> LevelFilter {
+    match level {
+        Level::Error => LevelFilter::ERROR,
+        Level::Warn => LevelFilter::WARN,
+        Level::Info => LevelFilter::INFO,
+        Level::Debug => LevelFilter::DEBUG,
+        Level::Trace => LevelFilter::TRACE,
+    }
+}
+
+fn failed(fault: &dyn Display) -> ExitCode {
+    eprintln!("sconce: {fault}");
+    ExitCode::FAILURE
+}
+
+async fn serve(plan: &Plan, steward: Steward, live: Live, metrics: Metrics) -> io::Result<()> {
+    let mut signals = Signals::new()?;
+    let listener = bind("listen.address", plan.listen.address).await?;
+    let admin_listener = bind("admin.address", plan.admin).await?;
+    let (address, admin_address) = (listener.local_addr()?, admin_listener.local_addr()?);
+    let options = Options { workers: plan.workers.count() };
+    let proxy = Arc::new(Proxy::start(&options, &live, &metrics)?);
+    let state = Arc::new(admin::State::new(metrics));
+    let mut background = JoinSet::new();
+    background.spawn(steward.run());
+    background.spawn({
+        let state = Arc::clone(&state);
+        async move { match admin::serve(admin_listener, state).await {} }
+    });
+    background.spawn({
+        let proxy = Arc::clone(&proxy);
+        async move { proxy.accept(listener).await }
+    });
+    state.set_ready();
+    tracing::info!(%address, admin = %admin_address, workers = options.workers, "listening");
+    signals.next().await;
+    state.set_draining();
+    let drain = live.load().drain;
+    tracing::info!(delay = ?drain.delay, grace = ?drain.grace, "draining");
+    if within(&mut signals, leave(&proxy, drain)).await.is_none() {
+        tracing::warn!("a second signal: ending now");
+    }
+    tracing::info!("ended");
+    Ok(())
+}
+
+/// Drains: connections are taken for a while, then asked to go, then ended.
+async fn leave(proxy: &Proxy, drain: Drain) {
+    tokio::time::sleep(drain.delay).await;
+    proxy.tell(Told::Leave);
+    if tokio::time::timeout(drain.grace, proxy.ended()).await.is_err() {
+        tracing::warn!("the grace is over: ending the calls that are left");
+        proxy.tell(Told::End);
+        let _ = tokio::time::timeout(LAST_WORDS, proxy.ended()).await;
+    }
+}
+
+/// How long the last answers of a drain may take to be written.
+const LAST_WORDS: std::time::Duration = std::time::Duration::from_secs(3);
+
+/// `None` when a signal came first.
+async fn within<T>(signals: &mut Signals, work: impl Future<Output = T>) -> Option<T> {
+    tokio::select! {
+        done = work => Some(done),
+        () = signals.next() => None,
+    }
+}
+
+async fn bind(key: &str, address: std::net::SocketAddr) -> io::Result<TcpListener> {
+    TcpListener::bind(address).await.map_err(|fault| {
+        io::Error::new(fault.kind(), format!("{key}: {address} cannot be listened on: {fault}"))
+    })
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        let terminate = signal(SignalKind::terminate())?;
+        Ok(Self { terminate, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
