@@ -54,27 +54,24 @@ class Results:
         return any(row["workload"] == workload for row in self.rows)
 
 
-def tables(rows: list[dict]) -> str:
+def tables(results: Results) -> str:
     """All tables for which there are results."""
-    results = Results(rows)
     parts = [_cpu(results), _memory(results), _latency(results), _throughput(results)]
     meaning = [f"- `{name}`: {MEANING[name]}" for name in results.targets]
     return "\n\n".join([*(part for part in parts if part), "\n".join(meaning)]) + "\n"
 
 
 def _cpu(results: Results) -> str:
-    figures = {name: _us_per_call for name in UNARY} | {name: _s_per_gb for name in BULK}
     titles = {name: f"{name} {title}" for name, title in (UNARY | BULK).items()}
-    figures = {name: figure for name, figure in figures.items() if results.ran(name)}
+    figures = {name: FIGURES[name] for name in titles if results.ran(name)}
     lead = "CPU of the proxy: median (min..max) and ratio to the TCP relay of the same rounds"
     targets = [name for name in results.targets if name != "direct"]
     return _table(lead, results, targets, figures, titles)
 
 
 def _memory(results: Results) -> str:
-    figures = {"W4": _kib_per_connection, "W8": _peak_mib}
     titles = {"W4": "W4 idle connection, KiB", "W8": "W8 peak with 32 slow readers, MiB"}
-    figures = {name: figure for name, figure in figures.items() if results.ran(name)}
+    figures = {name: FIGURES[name] for name in titles if results.ran(name)}
     lead = "Resident memory of the proxy (kernel buffers of sockets not counted)"
     targets = [name for name in results.targets if name != "direct"]
     return _table(lead, results, targets, figures, titles)
@@ -95,7 +92,7 @@ def _latency(results: Results) -> str:
             cells.append(_spread(tail.values()))
         cpu = "" if target == "direct" else results.cell(target, "W6", _us_per_call)
         lines.append([target, *cells, cpu])
-    return _markdown("W6: latency at 500 calls a second, open loop", head, lines)
+    return markdown("W6: latency at 500 calls a second, open loop", head, lines)
 
 
 def _throughput(results: Results) -> str:
@@ -128,6 +125,15 @@ def _peak_mib(row: dict) -> float:
     return row["peak_kib"] / 1024
 
 
+FIGURES = {
+    **{name: _us_per_call for name in UNARY},
+    **{name: _s_per_gb for name in BULK},
+    "W4": _kib_per_connection,
+    "W8": _peak_mib,
+}
+"""What a workload is judged by."""
+
+
 def _table(lead, results, targets, figures, titles, base=YARDSTICK) -> str:
     if not figures:
         return ""
@@ -136,10 +142,11 @@ def _table(lead, results, targets, figures, titles, base=YARDSTICK) -> str:
         [target, *(results.cell(target, name, figure, base) for name, figure in figures.items())]
         for target in targets
     ]
-    return _markdown(lead, head, lines)
+    return markdown(lead, head, lines)
 
 
-def _markdown(lead: str, head: list[str], lines: list[list[str]]) -> str:
+def markdown(lead: str, head: list[str], lines: list[list[str]]) -> str:
+    """A table under a line that says what it holds."""
     rows = [head, ["---"] * len(head), *lines]
     return f"{lead}:\n\n" + "\n".join(f"| {' | '.join(row)} |" for row in rows)
 

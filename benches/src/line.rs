@@ -1,18 +1,15 @@
 //! One client connection, with the windows that gRPC C-core clients grow to.
 
-use std::future::poll_fn;
 use std::net::SocketAddr;
-use std::pin::pin;
-use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
-use h2::client::{Builder, Connection, SendRequest};
+use h2::client::{Builder, SendRequest};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
 use crate::fault::Fault;
-use crate::socket::Socket;
+use crate::socket;
 
 /// Octets that a client takes on a stream, and on a connection, before it must give credit.
 pub const CLIENT_WINDOW: u32 = 4 << 20;
@@ -25,7 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 #[derive(Debug)]
 pub struct Line {
     sender: SendRequest<Bytes>,
-    driver: JoinSet<Result<(), Fault>>,
+    driver: JoinSet<Result<(), h2::Error>>,
 }
 
 impl Line {
@@ -35,17 +32,17 @@ impl Line {
     /// When nobody listens there, or whoever does speaks no HTTP/2.
     pub async fn open(target: SocketAddr) -> Result<Self, Fault> {
         let stream = TcpStream::connect(target).await.map_err(|e| Fault::Io("connect", e))?;
-        let socket = Socket::new(stream).map_err(|e| Fault::Io("socket", e))?;
+        let socket = socket::ready(stream).map_err(|e| Fault::Io("socket", e))?;
         let (sender, connection) = Builder::new()
             .initial_window_size(CLIENT_WINDOW)
             .initial_connection_window_size(CLIENT_WINDOW)
             .data_frame_budget(FRAME_BUDGET)
             .enable_push(false)
-            .handshake(socket.clone())
+            .handshake(socket)
             .await
             .map_err(|e| Fault::Http2("handshake", e))?;
         let mut driver = JoinSet::new();
-        driver.spawn(drive(connection, socket));
+        driver.spawn(connection);
         Ok(Self { sender, driver })
     }
 
@@ -66,21 +63,7 @@ impl Line {
             Err(_) => Err(Fault::Io("close", std::io::ErrorKind::TimedOut.into())),
             Ok(None) => Ok(()),
             Ok(Some(Err(death))) => Err(Fault::Task(death)),
-            Ok(Some(Ok(ended))) => ended,
+            Ok(Some(Ok(ended))) => ended.map_err(|e| Fault::Http2("connection", e)),
         }
     }
-}
-
-async fn drive(connection: Connection<Socket>, socket: Socket) -> Result<(), Fault> {
-    let mut connection = pin!(connection);
-    poll_fn(|cx| {
-        let ended = connection.as_mut().poll(cx);
-        if ended.is_pending()
-            && let Poll::Ready(Err(error)) = socket.flush(cx)
-        {
-            return Poll::Ready(Err(Fault::Io("connection", error)));
-        }
-        ended.map_err(|e| Fault::Http2("connection", e))
-    })
-    .await
 }

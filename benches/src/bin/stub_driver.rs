@@ -7,15 +7,13 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::process::ExitCode;
-use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
 use clap::Parser;
-use h2::server::{Builder, Connection, SendResponse};
+use h2::server::{Builder, SendResponse};
 use h2::{Reason, RecvStream};
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Request, Response};
@@ -25,7 +23,7 @@ use sconce_benches::call::{
 use sconce_benches::fault::Fault;
 use sconce_benches::line::FRAME_BUDGET;
 use sconce_benches::message::{Check, Messages};
-use sconce_benches::socket::Socket;
+use sconce_benches::socket;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
@@ -73,34 +71,19 @@ async fn serve(address: SocketAddr) -> std::io::Result<()> {
 
 /// A connection that fails is its client's to complain about.
 async fn attend(stream: TcpStream) {
-    let Ok(socket) = Socket::new(stream) else { return };
+    let Ok(socket) = socket::ready(stream) else { return };
     let connection = Builder::new()
         .initial_window_size(DRIVER_WINDOW)
         .initial_connection_window_size(DRIVER_WINDOW)
         .max_header_list_size(HEADER_LIST_MAX)
         .data_frame_budget(FRAME_BUDGET)
-        .handshake(socket.clone());
+        .handshake(socket);
     let Ok(mut connection) = connection.await else { return };
     let mut calls = JoinSet::new();
-    while let Some(Ok((request, respond))) = next(&mut connection, &socket).await {
+    while let Some(Ok((request, respond))) = connection.accept().await {
         calls.spawn(answer(request, respond));
         while calls.try_join_next().is_some() {}
     }
-}
-
-type Incoming = Option<Result<(Request<RecvStream>, SendResponse<Bytes>), h2::Error>>;
-
-async fn next(connection: &mut Connection<Socket, Bytes>, socket: &Socket) -> Incoming {
-    poll_fn(|cx| {
-        let incoming = connection.poll_accept(cx);
-        if incoming.is_pending()
-            && let Poll::Ready(Err(_)) = socket.flush(cx)
-        {
-            return Poll::Ready(None);
-        }
-        incoming
-    })
-    .await
 }
 
 /// What a call's metadata asks for.
