@@ -8,6 +8,9 @@ mod body;
 mod control;
 mod receive;
 mod send;
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "a test needs some moment")]
+mod tests;
 
 use std::collections::VecDeque;
 use std::ops::Range;

@@ -1,0 +1,546 @@
+use std::time::{Duration, Instant};
+
+use super::*;
+use crate::wire::frame::{Head, PREFACE};
+use crate::wire::hpack::Indexing;
+
+const LIMITS: Limits = Limits { octets: 16_384, count: 128 };
+const POST: &[(&str, &str)] =
+    &[(":method", "POST"), (":scheme", "http"), (":path", "/s/m"), ("te", "trailers")];
+
+fn offer() -> Offer {
+    let settings = Settings { streams: 8, ..Settings::INITIAL };
+    Offer { settings, window: 1 << 20, headers: LIMITS }
+}
+
+/// A peer that writes frames by hand.
+struct Peer {
+    octets: Vec<u8>,
+    encoder: Encoder,
+}
+
+impl Peer {
+    fn client() -> Self {
+        let mut peer = Self::server();
+        peer.octets.splice(0..0, PREFACE.iter().copied());
+        peer
+    }
+
+    fn server() -> Self {
+        let peer = Self { octets: Vec::new(), encoder: Encoder::new() };
+        peer.frame(Kind::Settings, Flags::NONE, 0, &[])
+    }
+
+    fn frame(mut self, kind: Kind, flags: Flags, stream: u32, payload: &[u8]) -> Self {
+        let length = payload.len().try_into().unwrap();
+        let head = Head { length, kind, flags, stream: StreamId::new(stream) };
+        self.octets.extend(head.octets());
+        self.octets.extend(payload);
+        self
+    }
+
+    fn block(&mut self, fields: &[(&str, &str)]) -> Vec<u8> {
+        let mut list = Fields::default();
+        for (name, value) in fields {
+            list.push(name.as_bytes(), value.as_bytes(), Indexing::Incremental);
+        }
+        let mut block = Vec::new();
+        self.encoder.encode(list.iter(), &mut block);
+        block
+    }
+
+    fn headers(mut self, stream: u32, fields: &[(&str, &str)], end: bool) -> Self {
+        let block = self.block(fields);
+        let flags = Flags::END_HEADERS.with(Flags::END_STREAM, end);
+        self.frame(Kind::Headers, flags, stream, &block)
+    }
+
+    fn data(self, stream: u32, octets: &[u8], end: bool) -> Self {
+        self.frame(Kind::Data, Flags::NONE.with(Flags::END_STREAM, end), stream, octets)
+    }
+
+    fn reset(self, stream: u32) -> Self {
+        self.frame(Kind::Reset, Flags::NONE, stream, &8_u32.to_be_bytes())
+    }
+
+    fn credit(self, stream: u32, octets: u32) -> Self {
+        self.frame(Kind::WindowUpdate, Flags::NONE, stream, &octets.to_be_bytes())
+    }
+}
+
+/// Everything that a connection made of some octets: events, with DATA gathered by stream.
+fn drink(
+    connection: &mut Connection,
+    octets: &[u8],
+    piece: usize,
+    now: Instant,
+) -> Result<Vec<String>, Fault> {
+    let mut events: Vec<String> = Vec::new();
+    for piece in octets.chunks(piece.max(1)) {
+        let mut at = 0;
+        loop {
+            let (taken, event) = connection.receive(&piece[at..], now)?;
+            let from = at;
+            at += taken;
+            match event {
+                Event::Starved => break,
+                Event::Opened { stream, end } => {
+                    connection.tag(stream, stream.number());
+                    events.push(format!("opened {} {end}", stream.number()));
+                }
+                Event::Data { tag, octets, end } => {
+                    let octets = &piece[from + octets.start..from + octets.end];
+                    let said = format!("data {tag} ");
+                    match events.last_mut().filter(|last| last.starts_with(&said)) {
+                        Some(last) => last.push_str(&format!("{octets:?}")),
+                        None => events.push(format!("{said}{octets:?}")),
+                    }
+                    if let Some(last) = events.last_mut() {
+                        *last = last.replace("][", ", ").replace("[, ", "[").replace(", ]", "]");
+                        if end {
+                            last.push_str(" end");
+                        }
+                    }
+                }
+                event => events.push(format!("{event:?}")),
+            }
+        }
+        assert_eq!(at, piece.len(), "Starved means that all was taken");
+    }
+    Ok(events)
+}
+
+fn serve(peer: Peer) -> Result<Vec<String>, Fault> {
+    let now = Instant::now();
+    drink(&mut Connection::new(Role::Server, offer(), now), &peer.octets, usize::MAX, now)
+}
+
+fn code(peer: Peer) -> Code {
+    serve(peer).expect_err("the connection lived on").code
+}
+
+/// The codes of the RST_STREAMs that some octets provoke.
+fn resets(peer: Peer) -> Vec<(u32, Code)> {
+    let now = Instant::now();
+    let mut connection = Connection::new(Role::Server, offer(), now);
+    drink(&mut connection, &peer.octets, usize::MAX, now).unwrap();
+    frames(&connection)
+        .into_iter()
+        .filter(|(head, _)| head.kind == Kind::Reset)
+        .map(|(head, payload)| {
+            let code = u32::from_be_bytes(payload.try_into().unwrap());
+            (head.stream.number(), Code::of(code))
+        })
+        .collect()
+}
+
+fn frames(connection: &Connection) -> Vec<(Head, Vec<u8>)> {
+    let octets = connection.out.to_vec(&[]);
+    let mut rest = &octets[..];
+    let mut frames = Vec::new();
+    while let Some((head, behind)) = rest.split_first_chunk::<9>() {
+        let head = Head::parse(*head);
+        let (payload, behind) = behind.split_at(head.length as usize);
+        frames.push((head, payload.to_vec()));
+        rest = behind;
+    }
+    frames
+}
+
+#[test]
+fn a_request_with_body_and_trailers_is_read() {
+    let peer = Peer::client().headers(1, POST, false).data(1, b"abc", false).headers(
+        1,
+        &[("x", "y")],
+        true,
+    );
+    let events = serve(peer).unwrap();
+    assert_eq!(
+        events,
+        ["Settings", "opened 1 false", "data 1 [97, 98, 99]", "Trailers { tag: 1 }"]
+    );
+}
+
+#[test]
+fn padding_is_taken_off_and_its_credit_given_back() {
+    let now = Instant::now();
+    let mut connection = Connection::new(Role::Server, offer(), now);
+    let peer = Peer::client().headers(1, POST, false);
+    let peer = peer.frame(Kind::Data, Flags::PADDED, 1, &[3, b'a', b'b', 0, 0, 0]);
+    let events = drink(&mut connection, &peer.octets, 1, now).unwrap();
+    assert_eq!(events.last().unwrap(), "data 1 [97, 98]");
+    assert_eq!(connection.granted(StreamId::new(1)), i64::from(WINDOW_FLOOR) - 2);
+}
+
+#[test]
+fn a_fault_of_the_connection_has_the_code_that_the_rfc_names() {
+    let open = || Peer::client().headers(1, POST, false);
+    let done = || Peer::client().headers(1, POST, true);
+    let bare = Flags::NONE;
+    let block = Peer::client().block(POST);
+    let cases: Vec<(&str, Peer, Code)> = vec![
+        (
+            "first not SETTINGS",
+            Peer { octets: PREFACE.to_vec(), encoder: Encoder::new() }.frame(
+                Kind::Ping,
+                bare,
+                0,
+                &[0; 8],
+            ),
+            Code::ProtocolError,
+        ),
+        ("DATA on 0", open().data(0, b"x", false), Code::ProtocolError),
+        ("DATA on idle", open().data(3, b"x", false), Code::ProtocolError),
+        ("HEADERS on 0", open().headers(0, POST, true), Code::ProtocolError),
+        ("HEADERS on even", open().headers(2, POST, true), Code::ProtocolError),
+        (
+            "HEADERS on lower",
+            Peer::client().headers(5, POST, false).headers(3, POST, true),
+            Code::ProtocolError,
+        ),
+        ("SETTINGS on 1", open().frame(Kind::Settings, bare, 1, &[]), Code::ProtocolError),
+        ("SETTINGS of 5", open().frame(Kind::Settings, bare, 0, &[0; 5]), Code::FrameSizeError),
+        (
+            "SETTINGS ACK of 6",
+            open().frame(Kind::Settings, Flags::ACK, 0, &[0; 6]),
+            Code::FrameSizeError,
+        ),
+        ("PING of 7", open().frame(Kind::Ping, bare, 0, &[0; 7]), Code::FrameSizeError),
+        ("PING on 1", open().frame(Kind::Ping, bare, 1, &[0; 8]), Code::ProtocolError),
+        ("GOAWAY on 1", open().frame(Kind::GoAway, bare, 1, &[0; 8]), Code::ProtocolError),
+        ("GOAWAY of 7", open().frame(Kind::GoAway, bare, 0, &[0; 7]), Code::FrameSizeError),
+        ("RST of 3", open().frame(Kind::Reset, bare, 1, &[0; 3]), Code::FrameSizeError),
+        ("RST on idle", open().reset(3), Code::ProtocolError),
+        ("RST on 0", open().reset(0), Code::ProtocolError),
+        (
+            "WINDOW_UPDATE of 3",
+            open().frame(Kind::WindowUpdate, bare, 1, &[0; 3]),
+            Code::FrameSizeError,
+        ),
+        ("WINDOW_UPDATE 0", open().credit(0, 0), Code::ProtocolError),
+        ("WINDOW_UPDATE on idle", open().credit(3, 1), Code::ProtocolError),
+        ("WINDOW_UPDATE overflow", open().credit(0, WINDOW_MAX), Code::FlowControlError),
+        (
+            "PUSH_PROMISE",
+            open().frame(Kind::PushPromise, Flags::END_HEADERS, 1, &[0; 4]),
+            Code::ProtocolError,
+        ),
+        (
+            "CONTINUATION of nothing",
+            open().frame(Kind::Continuation, bare, 1, &[]),
+            Code::ProtocolError,
+        ),
+        (
+            "interrupted block",
+            Peer::client().frame(Kind::Headers, bare, 1, &block).frame(
+                Kind::Ping,
+                bare,
+                0,
+                &[0; 8],
+            ),
+            Code::ProtocolError,
+        ),
+        (
+            "CONTINUATION elsewhere",
+            Peer::client().frame(Kind::Headers, bare, 1, &block).frame(
+                Kind::Continuation,
+                Flags::END_HEADERS,
+                3,
+                &[],
+            ),
+            Code::ProtocolError,
+        ),
+        (
+            "bad HPACK",
+            Peer::client().frame(Kind::Headers, Flags::END_HEADERS, 1, &[0x80]),
+            Code::CompressionError,
+        ),
+        (
+            "padding too long",
+            open().frame(Kind::Data, Flags::PADDED, 1, &[9, 0]),
+            Code::ProtocolError,
+        ),
+        ("DATA too large", open().data(1, &[0; 16_385], false), Code::FrameSizeError),
+        ("PRIORITY on 0", open().frame(Kind::Priority, bare, 0, &[0; 5]), Code::ProtocolError),
+        (
+            "PRIORITY of 4 on idle",
+            open().frame(Kind::Priority, bare, 3, &[0; 4]),
+            Code::FrameSizeError,
+        ),
+        (
+            "window setting",
+            open().frame(Kind::Settings, bare, 0, &[0, 4, 0x80, 0, 0, 0]),
+            Code::FlowControlError,
+        ),
+        (
+            "HEADERS after both ended",
+            {
+                let _ = done;
+                Peer::client().headers(1, POST, true).reset(1).frame(Kind::Ping, bare, 0, &[0; 9])
+            },
+            Code::FrameSizeError,
+        ),
+    ];
+    for (name, peer, wanted) in cases {
+        assert_eq!(code(peer), wanted, "{name}");
+    }
+}
+
+#[test]
+fn a_fault_of_a_stream_leaves_the_connection_alone() {
+    let open = || Peer::client().headers(1, POST, false);
+    let cases: Vec<(&str, Peer, Code)> = vec![
+        ("DATA after END", open().data(1, b"x", true).data(1, b"x", false), Code::StreamClosed),
+        (
+            "HEADERS after END",
+            open().data(1, b"x", true).headers(1, &[("x", "y")], true),
+            Code::StreamClosed,
+        ),
+        ("trailers without END", open().headers(1, &[("x", "y")], false), Code::ProtocolError),
+        ("DATA after RST", open().reset(1).data(1, b"x", false), Code::StreamClosed),
+        ("WINDOW_UPDATE 0", open().credit(1, 0), Code::ProtocolError),
+        ("WINDOW_UPDATE overflow", open().credit(1, WINDOW_MAX), Code::FlowControlError),
+        (
+            "PRIORITY of 4",
+            open().frame(Kind::Priority, Flags::NONE, 1, &[0; 4]),
+            Code::FrameSizeError,
+        ),
+        (
+            "PRIORITY on itself",
+            open().frame(Kind::Priority, Flags::NONE, 1, &[0, 0, 0, 1, 0]),
+            Code::ProtocolError,
+        ),
+        (
+            "upper case",
+            Peer::client().headers(1, &[POST, &[("X", "y")]].concat(), true),
+            Code::ProtocolError,
+        ),
+        (
+            "body too long",
+            Peer::client()
+                .headers(1, &[POST, &[("content-length", "2")]].concat(), false)
+                .data(1, b"abc", true),
+            Code::ProtocolError,
+        ),
+        (
+            "body too short",
+            Peer::client()
+                .headers(1, &[POST, &[("content-length", "2")]].concat(), false)
+                .data(1, b"a", true),
+            Code::ProtocolError,
+        ),
+        (
+            "no body",
+            Peer::client().headers(1, &[POST, &[("content-length", "2")]].concat(), true),
+            Code::ProtocolError,
+        ),
+    ];
+    for (name, peer, wanted) in cases {
+        let peer = peer.frame(Kind::Ping, Flags::NONE, 0, &[7; 8]);
+        assert_eq!(resets(peer), [(1, wanted)], "{name}");
+    }
+}
+
+#[test]
+fn data_beyond_the_stream_window_resets_the_stream() {
+    let mut peer = Peer::client().headers(1, POST, false);
+    for _ in 0..4 {
+        peer = peer.data(1, &[0; 16_384], false);
+    }
+    assert_eq!(resets(peer), [(1, Code::FlowControlError)]);
+}
+
+#[test]
+fn streams_beyond_the_limit_are_refused() {
+    let mut peer = Peer::client();
+    for stream in 0..9 {
+        peer = peer.headers(2 * stream + 1, POST, true);
+    }
+    assert_eq!(resets(peer), [(17, Code::RefusedStream)]);
+}
+
+#[test]
+fn every_flood_is_cut_by_its_own_budget() {
+    let repeat = |times: u32, step: &dyn Fn(Peer, u32) -> Peer| {
+        let mut peer = Peer::client();
+        for index in 0..times {
+            peer = step(peer, index);
+        }
+        serve(peer).expect_err("nothing was cut").guard
+    };
+    let none = Flags::NONE;
+    let ping = repeat(2_000, &|peer, _| peer.frame(Kind::Ping, none, 0, &[0; 8]));
+    assert_eq!(ping, Some(Budget::Pings));
+    let settings = repeat(400, &|peer, _| peer.frame(Kind::Settings, none, 0, &[]));
+    assert_eq!(settings, Some(Budget::Settings));
+    let rapid = repeat(1_000, &|peer, i| peer.headers(2 * i + 1, POST, false).reset(2 * i + 1));
+    assert_eq!(rapid, Some(Budget::Resets));
+    let provoked =
+        repeat(1_000, &|peer, i| peer.headers(2 * i + 1, POST, false).credit(2 * i + 1, 0));
+    assert_eq!(provoked, Some(Budget::ProvokedResets));
+    let priority = repeat(2_000, &|peer, _| peer.frame(Kind::Priority, none, 1, &[0, 0, 0, 3, 0]));
+    assert_eq!(priority, Some(Budget::Priorities));
+    let updates = repeat(8_000, &|peer, _| peer.credit(0, 1));
+    assert_eq!(updates, Some(Budget::WindowUpdates));
+    let empty = repeat(2_000, &|peer, i| {
+        if i == 0 { peer.headers(1, POST, false) } else { peer.data(1, b"", false) }
+    });
+    assert_eq!(empty, Some(Budget::EmptyData));
+    let continuations = repeat(100, &|peer, i| {
+        let kind = if i == 0 { Kind::Headers } else { Kind::Continuation };
+        peer.frame(kind, none, 1, &[])
+    });
+    assert_eq!(continuations, Some(Budget::Continuations));
+}
+
+#[test]
+fn ten_times_what_an_honest_client_does_is_never_cut() {
+    let mut now = Instant::now();
+    let mut connection = Connection::new(Role::Server, offer(), now);
+    let mut stream = 1;
+    let hello = Peer::client();
+    drink(&mut connection, &hello.octets, usize::MAX, now).unwrap();
+    let mut encoder = hello.encoder;
+    for _ in 0..5_000 {
+        let peer = Peer { octets: Vec::new(), encoder }
+            .headers(stream, POST, false)
+            .data(stream, b"small", true)
+            .credit(0, 5)
+            .frame(Kind::Ping, Flags::NONE, 0, &[0; 8]);
+        let events = drink(&mut connection, &peer.octets, usize::MAX, now).unwrap();
+        assert_eq!(events[0], format!("opened {stream} false"));
+        encoder = peer.encoder;
+        let id = StreamId::new(stream);
+        connection.data(id, b"answer", false);
+        connection.head(id, std::iter::empty(), true);
+        let waiting = connection.out.len();
+        connection.out.advance(waiting);
+        stream += 2;
+        now += Duration::from_millis(5);
+    }
+    assert_eq!(connection.streams_open(), 0);
+}
+
+#[test]
+fn a_window_that_shrinks_goes_below_zero_and_comes_back() {
+    let now = Instant::now();
+    let mut connection = Connection::new(Role::Server, offer(), now);
+    let peer = Peer::client().headers(1, POST, true);
+    drink(&mut connection, &peer.octets, usize::MAX, now).unwrap();
+    let id = StreamId::new(1);
+    connection.data(id, &[0; 60_000], false);
+    let shrink = Peer { octets: Vec::new(), encoder: Encoder::new() }.frame(
+        Kind::Settings,
+        Flags::NONE,
+        0,
+        &[0, 4, 0, 0, 0, 100],
+    );
+    drink(&mut connection, &shrink.octets, 1, now).unwrap();
+    assert_eq!(connection.stream_credit(id), 100 - 60_000);
+    assert_eq!(connection.room(id), 0);
+    let grow = Peer { octets: Vec::new(), encoder: Encoder::new() }.credit(1, 59_950);
+    drink(&mut connection, &grow.octets, 1, now).unwrap();
+    assert_eq!(connection.room(id), 50);
+}
+
+#[test]
+fn an_upload_that_moves_earns_a_larger_window_and_one_that_stands_does_not() {
+    let now = Instant::now();
+    let mut connection = Connection::new(Role::Server, offer(), now);
+    let mut peer = Peer::client().headers(1, POST, false);
+    for _ in 0..3 {
+        peer = peer.data(1, &[0; 16_384], false);
+    }
+    drink(&mut connection, &peer.octets, 1_000, now).unwrap();
+    let id = StreamId::new(1);
+    assert_eq!(connection.granted(id), 65_535 - 49_152);
+    connection.left(id, 49_152, 1 << 20);
+    assert_eq!(connection.granted(id), 2 * 65_535);
+    connection.left(id, 10, 0);
+    assert_eq!(connection.granted(id), 2 * 65_535);
+}
+
+#[test]
+fn the_client_role_reads_answers_and_refuses_what_is_none() {
+    let now = Instant::now();
+    let answer = |peer: Peer| {
+        let mut connection = Connection::new(Role::Client, offer(), now);
+        let mut list = Fields::default();
+        for (name, value) in POST {
+            list.push(name.as_bytes(), value.as_bytes(), Indexing::Incremental);
+        }
+        connection.open(7, list.iter(), true);
+        drink(&mut connection, &peer.octets, 3, now)
+    };
+    let good = Peer::server()
+        .headers(1, &[(":status", "103")], false)
+        .headers(1, &[(":status", "200")], false)
+        .data(1, b"a", false)
+        .headers(1, &[("grpc-status", "0")], true);
+    let events = answer(good).unwrap();
+    assert_eq!(
+        events[1..],
+        [
+            "Interim { tag: 7 }",
+            "Answered { tag: 7, status: 200, end: false }",
+            "data 7 [97]",
+            "Trailers { tag: 7 }",
+        ]
+    );
+    for (bad, what) in [
+        (Peer::server().data(1, b"a", false), "DATA before HEADERS"),
+        (Peer::server().headers(1, &[("x", "y")], false), ":status is missing"),
+        (
+            Peer::server().headers(1, &[(":status", "101")], false),
+            "informational answers without end",
+        ),
+    ] {
+        let events = answer(bad).unwrap();
+        assert!(events[1].contains("Broken { tag: 7") && events[1].contains(what), "{events:?}");
+    }
+    assert!(answer(Peer::server().headers(2, &[(":status", "200")], false)).is_err());
+}
+
+proptest::proptest! {
+    #[test]
+    fn any_split_of_the_input_gives_the_same_events(
+        steps in proptest::collection::vec((0_u8..9, 0_usize..3_000), 1..30),
+        piece in 1_usize..200,
+    ) {
+        let mut peer = Peer::client();
+        for (stream, (step, size)) in (0_u32..).zip(steps) {
+            let id = 2 * (stream / 3) + 1;
+            peer = match step {
+                0..=2 => peer.headers(2 * stream + 101, POST, step == 2),
+                3 => peer.data(2 * stream + 99, &vec![5; size], false),
+                4 => peer.frame(Kind::Data, Flags::PADDED, 2 * stream + 99, &[2, 1, 0, 0]),
+                5 => peer.frame(Kind::Unknown, Flags::NONE, id, &vec![0; size]),
+                6 => peer.frame(Kind::Ping, Flags::NONE, 0, &[1; 8]),
+                7 => peer.credit(0, 1),
+                _ => peer.frame(Kind::Settings, Flags::NONE, 0, &[0, 4, 0, 1, 0, 0]),
+            };
+        }
+        let now = Instant::now();
+        let whole = &mut Connection::new(Role::Server, offer(), now);
+        let split = &mut Connection::new(Role::Server, offer(), now);
+        let one = drink(whole, &peer.octets, usize::MAX, now);
+        let many = drink(split, &peer.octets, piece, now);
+        match (&one, &many) {
+            (Ok(one), Ok(many)) => proptest::prop_assert_eq!(one, many),
+            (Err(one), Err(many)) => proptest::prop_assert_eq!(one, many),
+            _ => proptest::prop_assert!(false, "{:?} but {:?}", one, many),
+        }
+        proptest::prop_assert_eq!(whole.out.to_vec(&[]), split.out.to_vec(&[]));
+    }
+
+    #[test]
+    fn no_octets_make_it_panic(octets in proptest::collection::vec(0_u8.., 0..2_000)) {
+        let now = Instant::now();
+        for role in [Role::Server, Role::Client] {
+            let mut connection = Connection::new(role, offer(), now);
+            let hello = if role == Role::Server { Peer::client() } else { Peer::server() };
+            let all = [hello.octets, octets.clone()].concat();
+            let _ = drink(&mut connection, &all, 7, now);
+        }
+    }
+}
