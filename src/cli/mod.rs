@@ -1,13 +1,81 @@
 //! What people type: one file a verb.
+//!
+//! A verb parses its words, asks a layer below and prints. Must never happen here: a decision that
+//! another layer needs as well, or a panic because somebody closed the pipe.
+
+mod check;
+mod completions;
+mod explain;
 mod serve;
-/// Runs.
-pub fn run() -> std::process::ExitCode {
-    let args: Vec<String> = std::env::args().collect();
-    let path = args
-        .iter()
-        .position(|a| a == "--config")
-        .and_then(|i| args.get(i + 1))
-        .cloned()
-        .unwrap_or_default();
-    serve::run(std::path::Path::new(&path))
+mod url;
+
+use clap::{Args, Parser, Subcommand};
+use std::{
+    io::{self, Write},
+    path::PathBuf,
+    process::ExitCode,
+};
+
+/// The front door for Apache Spark Connect: one address for the drivers of many teams.
+#[derive(Debug, Parser)]
+#[command(name = "sconce", version, about, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Takes calls and relays them, until it is told to stop
+    Serve(File),
+    /// Reads the configuration and tells all that is wrong with it
+    Check(File),
+    /// Tells where a call would go, and why
+    Explain(explain::Question),
+    /// Prints completions for a shell
+    Completions(completions::Wanted),
+}
+
+/// Which configuration is meant.
+#[derive(Args, Debug)]
+struct File {
+    /// The main file of the configuration
+    #[arg(long, value_name = "FILE", env = "SCONCE_CONFIG", default_value = "config/sconce.yaml")]
+    config: PathBuf,
+}
+
+/// Runs what was typed. The status is 0 when all is well and 1 when something is wrong; `explain` ends
+/// with 2 for a call that would be refused, and so does a command line that cannot be read.
+pub fn run() -> ExitCode {
+    match Cli::parse().verb {
+        Verb::Serve(File { config }) => serve::run(&config),
+        Verb::Check(File { config }) => check::run(&config),
+        Verb::Explain(question) => explain::run(&question),
+        Verb::Completions(wanted) => completions::run(&wanted),
+    }
+}
+
+/// Prints to whoever listens; nobody listening is no error.
+fn print(text: &str) {
+    let mut out = io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_contradicts_itself_nowhere() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_verb_that_reads_the_configuration_takes_it_by_the_same_flag() {
+        for verb in ["serve", "check", "explain"] {
+            let cli = Cli::try_parse_from(["sconce", verb, "--config", "x.yaml"]);
+            assert!(cli.is_ok(), "{verb}");
+        }
+    }
 }

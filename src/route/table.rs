@@ -56,7 +56,8 @@ pub struct Table {
 }
 
 impl Table {
-    pub(super) fn of(teams: &BTreeMap<TeamName, Team>, before: Option<&Self>) -> Self {
+    /// The table of these teams. Clusters that have not changed since `before` stay the same ones.
+    pub fn of(teams: &BTreeMap<TeamName, Team>, before: Option<&Self>) -> Self {
         let mut table = Self::default();
         for (team, found) in teams {
             let mut clusters = HashMap::with_capacity(found.environments.len());

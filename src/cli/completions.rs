@@ -1,0 +1,21 @@
+//! `sconce completions`: a script by which a shell completes what is typed.
+
+use crate::cli::Cli;
+use clap::{Args, CommandFactory};
+use clap_complete::Shell;
+use std::process::ExitCode;
+
+/// For whom.
+#[derive(Args, Debug)]
+pub(super) struct Wanted {
+    /// The shell
+    shell: Shell,
+}
+
+/// Prints the script.
+pub(super) fn run(wanted: &Wanted) -> ExitCode {
+    let mut script = Vec::new();
+    clap_complete::generate(wanted.shell, &mut Cli::command(), "sconce", &mut script);
+    crate::cli::print(&String::from_utf8_lossy(&script));
+    ExitCode::SUCCESS
+}

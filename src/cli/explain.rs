@@ -1,0 +1,182 @@
+//! `sconce explain`: where a call would go, room by room, and why.
+//!
+//! It asks the very chain and table that `serve` would use, so what it says is what would happen.
+
+use crate::{
+    cli::{File, check, url},
+    config::{self, Plan},
+    route::Table,
+};
+use clap::Args;
+use sconce_filters::{Account, Call, Code, Method, Refusal, call::Listed};
+use std::{fmt::Write, net::Ipv4Addr, process::ExitCode, rc::Rc, time::Instant};
+
+/// The status for a call that would be refused.
+const REFUSED: u8 = 2;
+
+/// A call that somebody might make.
+#[derive(Args, Debug)]
+pub(super) struct Question {
+    #[command(flatten)]
+    file: File,
+    /// The URL that a client would be given: says authority and headers at once
+    #[arg(value_name = "sc://…", value_parser = url::read)]
+    url: Option<url::Url>,
+    /// The host that the client dials, as in its :authority
+    #[arg(long, value_name = "HOST[:PORT]")]
+    authority: Option<String>,
+    /// A header of the call; may be given several times
+    #[arg(long = "header", value_name = "KEY=VALUE", value_parser = header)]
+    headers: Vec<(String, String)>,
+    /// The RPC, as in its :path
+    #[arg(
+        long,
+        value_name = "PATH",
+        default_value = "/spark.connect.SparkConnectService/ExecutePlan"
+    )]
+    method: String,
+}
+
+/// Prints what each room says and where the call goes.
+pub(super) fn run(question: &Question) -> ExitCode {
+    match config::load(&question.file.config) {
+        Err(complaints) => {
+            crate::cli::print(&check::list(&complaints));
+            ExitCode::FAILURE
+        }
+        Ok(plan) => {
+            let (told, end) = explain(question, &plan);
+            crate::cli::print(&told);
+            if end.is_ok() { ExitCode::SUCCESS } else { ExitCode::from(REFUSED) }
+        }
+    }
+}
+
+fn header(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("write it as key=value")?;
+    let token = |o: u8| o.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&o);
+    match !key.is_empty() && key.bytes().all(token) {
+        true => Ok((key.to_ascii_lowercase(), value.to_owned())),
+        false => Err(format!("'{key}' cannot be the name of a header")),
+    }
+}
+
+fn explain(question: &Question, plan: &Plan) -> (String, Result<(), Refusal>) {
+    let mut told = String::new();
+    let mut call = made_up(question);
+    let authority = call.authority();
+    let dialled = if authority.is_empty() { "nowhere in particular" } else { &*authority };
+    line(&mut told, "call", &format!("{} to {dialled}", call.method()));
+    let accounts = plan.rooms.chain().explain(&mut call);
+    let mut end = Ok(());
+    for Account { room, sentence, verdict } in accounts {
+        let said = match (&verdict, sentence) {
+            (Ok(()), Some(sentence)) => format!("admits: {sentence}"),
+            (Ok(()), None) => "admits".to_owned(),
+            (Err(refusal), _) => {
+                let Refusal { code, label, message, .. } = refusal;
+                format!("refuses: {code} ({}), {label}: {message}", code.number())
+            }
+        };
+        line(&mut told, room, &said);
+        end = verdict;
+    }
+    let placed = end.and_then(|()| place(&call, plan));
+    if let Ok(place) = &placed {
+        line(&mut told, "goes to", place);
+    }
+    (told, placed.map(drop))
+}
+
+fn made_up(question: &Question) -> Call {
+    let Question { url, authority, headers, method, .. } = question;
+    let from_url = url.as_ref().map(|url| url.authority.clone());
+    let listed = Listed::new(authority.clone().or(from_url).unwrap_or_default());
+    let from_url = url.iter().flat_map(|url| &url.headers);
+    let all = from_url.chain(headers);
+    let metadata = all.fold(listed, |listed, (key, value)| listed.with(key, value.as_str()));
+    #[expect(clippy::disallowed_methods, reason = "the made-up call is made now")]
+    let now = Instant::now();
+    Call::new(Method::of(method), Rc::new(metadata), (Ipv4Addr::LOCALHOST, 0).into(), now)
+}
+
+fn place(call: &Call, plan: &Plan) -> Result<String, Refusal> {
+    let (team, environment) = (call.team()?, call.environment()?);
+    let nowhere = || Refusal::new(Code::Internal, "route.missing", "no cluster is known for it");
+    let table = Table::of(&plan.teams, None);
+    let cluster = table.cluster(team, environment).ok_or_else(nowhere)?;
+    let file =
+        plan.teams.get(team).map_or_else(String::new, |team| team.file.display().to_string());
+    Ok(format!("{cluster}, driver {} ({file})", cluster.driver()))
+}
+
+fn line(told: &mut String, what: &str, said: &str) {
+    // Writing to a string does not fail.
+    let _ = writeln!(told, "{what:<9} {said}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+    use std::fs;
+
+    #[derive(Parser)]
+    struct Asked {
+        #[command(flatten)]
+        question: Question,
+    }
+
+    fn ask(words: &[&str]) -> (String, Result<(), Refusal>) {
+        let home = tempfile::tempdir().unwrap();
+        let main = home.path().join("sconce.yaml");
+        let ads = "team: ads\nenvironments:\n  prod:\n    driver: 127.0.0.1:15002\n    authorities: \
+                   [ads.example.com]\n";
+        fs::create_dir(home.path().join("t")).unwrap();
+        fs::write(home.path().join("t/ads.yaml"), ads).unwrap();
+        fs::write(&main, "teams: { directory: t, default_environment: prod }\n").unwrap();
+        let plan = config::load(&main).unwrap();
+        let words = ["explain"].iter().chain(words);
+        let (told, end) = explain(&Asked::parse_from(words).question, &plan);
+        (told.replace(&format!("{}/", home.path().display()), ""), end)
+    }
+
+    #[test]
+    fn it_says_which_team_by_which_rule_and_which_driver() {
+        let (told, end) = ask(&["--header", "x-sconce-team=ads", "--authority", "h:1"]);
+        assert!(end.is_ok());
+        assert_eq!(
+            told,
+            "call      /spark.connect.SparkConnectService/ExecutePlan to h:1\n\
+             team      admits: team 'ads' by metadata x-sconce-team, environment 'prod' by the \
+             default\n\
+             goes to   ads/prod, driver 127.0.0.1:15002 (t/ads.yaml)\n"
+        );
+    }
+
+    #[test]
+    fn a_url_says_as_much_as_the_flags() {
+        let (told, end) = ask(&["sc://10.0.0.1:1/;x-sconce-team=ads"]);
+        assert!(end.is_ok() && told.contains("to 10.0.0.1:1\n"), "{told}");
+        let (told, end) = ask(&["sc://ads.example.com"]);
+        assert!(end.is_ok() && told.contains("by the host that was dialled"), "{told}");
+    }
+
+    #[test]
+    fn a_call_that_would_be_refused_shows_the_refusal() {
+        let (told, end) = ask(&["--header", "x-sconce-team=ml", "--method", "/a/B"]);
+        assert_eq!(end.unwrap_err().label, "team.unknown");
+        assert_eq!(
+            told,
+            "call      /a/B to nowhere in particular\n\
+             team      refuses: NOT_FOUND (5), team.unknown: there is no team 'ml' here: correct \
+             ;x-sconce-team=<team> in the sc:// URL\n"
+        );
+    }
+
+    #[test]
+    fn a_header_has_a_name_that_http_allows() {
+        assert_eq!(header("A=b=c"), Ok(("a".to_owned(), "b=c".to_owned())));
+        assert!(header("a").is_err() && header("=b").is_err() && header("a b=c").is_err());
+    }
+}

@@ -1,0 +1,95 @@
+//! A `sc://` URL as Spark's clients read it: the host they dial and the metadata they send.
+
+/// The keys that clients keep for themselves; every other one is sent as a header.
+const OWN: [&str; 6] =
+    ["token", "use_ssl", "user_id", "user_agent", "session_id", "grpc_max_message_size"];
+
+/// The port that clients dial when the URL names none.
+const PORT: u16 = 15002;
+
+/// What a client makes of a URL.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Url {
+    pub(super) authority: String,
+    pub(super) headers: Vec<(String, String)>,
+}
+
+/// Reads a URL; the error says what is wrong with it.
+pub(super) fn read(text: &str) -> Result<Url, String> {
+    let rest = text.strip_prefix("sc://").ok_or("a Spark Connect URL begins with sc://")?;
+    let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+    if authority.is_empty() {
+        return Err("the URL names no host".to_owned());
+    }
+    if authority.contains(';') {
+        return Err("parameters stand behind a '/', as sc://host:port/;key=value".to_owned());
+    }
+    let parameters = match path.split_once(';') {
+        None if path.is_empty() => "",
+        Some(("", parameters)) => parameters,
+        None | Some(_) => return Err("between '/' and ';' there must be nothing".to_owned()),
+    };
+    let mut headers = Vec::new();
+    for parameter in parameters.split(';').filter(|parameter| !parameter.is_empty()) {
+        let (key, value) =
+            parameter.split_once('=').ok_or_else(|| format!("'{parameter}' is not key=value"))?;
+        if !OWN.contains(&key) {
+            headers.push((key.to_ascii_lowercase(), unescape(value)));
+        }
+    }
+    let bare = authority.rsplit_once(':').is_none_or(|(_, port)| port.contains(']'));
+    let authority = if bare { format!("{authority}:{PORT}") } else { authority.to_owned() };
+    Ok(Url { authority, headers })
+}
+
+/// Undoes percent-encoding; what is no encoding stays as it is.
+fn unescape(value: &str) -> String {
+    let mut octets = Vec::with_capacity(value.len());
+    let mut rest = value.as_bytes();
+    while let Some((first, after)) = rest.split_first() {
+        let escaped = (*first == b'%')
+            .then(|| after.split_at_checked(2))
+            .flatten()
+            .and_then(|(digits, after)| Some((std::str::from_utf8(digits).ok()?, after)))
+            .and_then(|(digits, after)| Some((u8::from_str_radix(digits, 16).ok()?, after)));
+        let (octet, after) = escaped.unwrap_or((*first, after));
+        octets.push(octet);
+        rest = after;
+    }
+    String::from_utf8_lossy(&octets).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_becomes_an_authority_and_headers() {
+        let text = "sc://h:1/;x-sconce-team=ads;token=t;use_ssl=true;X-Sconce-Env=pr%6Fd";
+        let url = read(text).unwrap();
+        assert_eq!(url.authority, "h:1");
+        let sent = url.headers.iter().map(|(key, value)| format!("{key}={value}"));
+        assert_eq!(sent.collect::<Vec<_>>(), ["x-sconce-team=ads", "x-sconce-env=prod"]);
+        assert_eq!(read("sc://[::1]").unwrap().authority, "[::1]:15002");
+        assert_eq!(read("sc://h/").unwrap().authority, "h:15002");
+    }
+
+    #[test]
+    fn what_a_client_would_not_take_is_said() {
+        let cases = [
+            ("http://h", "a Spark Connect URL begins with sc://"),
+            ("sc:///;a=b", "the URL names no host"),
+            ("sc://h;a=b", "parameters stand behind a '/', as sc://host:port/;key=value"),
+            ("sc://h/x;a=b", "between '/' and ';' there must be nothing"),
+            ("sc://h/;a", "'a' is not key=value"),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(read(text), Err(expected.to_owned()), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_percent_sign_that_encodes_nothing_stays() {
+        assert_eq!(unescape("a%20b%zz%4"), "a b%zz%4");
+    }
+}
