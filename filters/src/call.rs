@@ -1,7 +1,7 @@
 //! One RPC as the rooms of the chain see it.
 //!
-//! What came with the call (method, metadata, peer, deadline) is fixed. What the rooms find out goes
-//! into slots, which are empty at first. Slots are the only thing that two rooms share.
+//! What came with the call (method, metadata, peer, deadline) is fixed. What the rooms find out
+//! goes into slots, which are empty at first. Slots are the only thing that two rooms share.
 //!
 //! Must never happen here: decoding a header value that no room asked for.
 
@@ -10,7 +10,8 @@ use std::{borrow::Cow, fmt, net::SocketAddr, rc::Rc, time::Instant};
 
 /// The request headers of a call, looked up by need.
 ///
-/// Names are given in lower case, as they stand in HTTP/2. Values are octets, decoded by each look-up.
+/// Names are given in lower case, as they stand in HTTP/2. Values are octets, decoded by each
+/// look-up.
 pub trait Metadata {
     /// The `:authority` of the call, as the client wrote it; empty when it sent none.
     fn authority(&self) -> Cow<'_, str>;
@@ -124,8 +125,8 @@ impl Call {
     /// The team of this call.
     ///
     /// # Errors
-    /// An `INTERNAL` refusal while no room has filled the slot; the contract checked when a chain is
-    /// built keeps rooms from ever seeing it.
+    /// An `INTERNAL` refusal while no room has filled the slot; the contract checked when a chain
+    /// is built keeps rooms from ever seeing it.
     pub fn team(&self) -> Result<&TeamName, Refusal> {
         self.slots.team.as_ref().ok_or_else(|| empty(Slot::Team))
     }

@@ -1,7 +1,7 @@
 //! The rooms in their order: who is asked first, and who hears the end.
 //!
-//! Building a chain checks its contract, so that no room ever misses a slot at run time. A call goes
-//! through with [`Chain::admit`], and after a wait with [`Chain::resume`]; when it has ended,
+//! Building a chain checks its contract, so that no room ever misses a slot at run time. A call
+//! goes through with [`Chain::admit`], and after a wait with [`Chain::resume`]; when it has ended,
 //! [`Chain::settle`] tells exactly the rooms that admitted it, last one first, once.
 //!
 //! Must never happen here: an allocation for a call that no room lets wait.
@@ -89,7 +89,8 @@ impl Chain {
     /// Builds a chain from rooms in their order.
     ///
     /// # Errors
-    /// The first breach of the contract: a room twice, a slot needed too early, a slot filled twice.
+    /// The first breach of the contract: a room twice, a slot needed too early, a slot filled
+    /// twice.
     pub fn new(rooms: Vec<Arc<dyn Filter>>) -> Result<Self, ChainFault> {
         for (index, room) in rooms.iter().enumerate() {
             let (before, after) = (rooms.iter().take(index), rooms.iter().skip(index + 1));

@@ -1,6 +1,7 @@
 //! Names of teams and environments: checked once, then cheap to hand around.
 //!
-//! A name is a DNS-1035 label, so that it can stand in a URL, a metric and a Kubernetes object alike.
+//! A name is a DNS-1035 label, so that it can stand in a URL, a metric and a Kubernetes object
+//! alike.
 
 use std::{borrow::Borrow, fmt, sync::Arc};
 

@@ -1,7 +1,7 @@
 //! What the pages tell: one state, said in one place.
 //!
-//! Readiness moves one way only: starting, ready, draining. A bad edit of the configuration does not
-//! touch it, since the last good plan goes on; it only shows in the text.
+//! Readiness moves one way only: starting, ready, draining. A bad edit of the configuration does
+//! not touch it, since the last good plan goes on; it only shows in the text.
 
 use std::sync::atomic::{AtomicU8, Ordering};
 

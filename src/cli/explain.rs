@@ -130,8 +130,8 @@ mod tests {
     fn ask(words: &[&str]) -> (String, Result<(), Refusal>) {
         let home = tempfile::tempdir().unwrap();
         let main = home.path().join("sconce.yaml");
-        let ads = "team: ads\nenvironments:\n  prod:\n    driver: 127.0.0.1:15002\n    authorities: \
-                   [ads.example.com]\n";
+        let ads = "team: ads\nenvironments:\n  prod:\n    driver: 127.0.0.1:15002\n    \
+                   authorities: [ads.example.com]\n";
         fs::create_dir(home.path().join("t")).unwrap();
         fs::write(home.path().join("t/ads.yaml"), ads).unwrap();
         fs::write(&main, "teams: { directory: t, default_environment: prod }\n").unwrap();

@@ -44,8 +44,8 @@ struct File {
     config: PathBuf,
 }
 
-/// Runs what was typed. The status is 0 when all is well and 1 when something is wrong; `explain` ends
-/// with 2 for a call that would be refused, and so does a command line that cannot be read.
+/// Runs what was typed. The status is 0 when all is well and 1 when something is wrong; `explain`
+/// ends with 2 for a call that would be refused, and so does a command line that cannot be read.
 pub fn run() -> ExitCode {
     match Cli::parse().verb {
         Verb::Serve(File { config }) => serve::run(&config),
@@ -74,8 +74,7 @@ mod tests {
     #[test]
     fn every_verb_that_reads_the_configuration_takes_it_by_the_same_flag() {
         for verb in ["serve", "check", "explain"] {
-            let cli = Cli::try_parse_from(["sconce", verb, "--config", "x.yaml"]);
-            assert!(cli.is_ok(), "{verb}");
+            assert!(Cli::try_parse_from(["sconce", verb, "--config", "x.yaml"]).is_ok(), "{verb}");
         }
     }
 }

@@ -1,8 +1,8 @@
 //! The log: one line an event, to stderr, as JSON for machines or as text for people.
 //!
-//! The level comes from the configuration; `RUST_LOG`, where it is set, overrides it with directives
-//! (`info,sconce::proxy=debug`). What must never happen here: a worker that waits for whoever reads
-//! stderr (see `spool`), and a panic because nobody does.
+//! The level comes from the configuration; `RUST_LOG`, where it is set, overrides it with
+//! directives (`info,sconce::proxy=debug`). What must never happen here: a worker that waits for
+//! whoever reads stderr (see `spool`), and a panic because nobody does.
 
 use std::io::{self, IsTerminal};
 

@@ -1,8 +1,9 @@
 //! The two hands that count, and the one that reads.
 //!
-//! Workers count through [`WorkerMetrics`], the control plane through [`ControlMetrics`]; `/metrics`
-//! reads through [`Metrics::encode`], the only place where all shards meet. The lock here guards the
-//! list of shards: it is taken when a worker starts and when somebody scrapes, never by a call.
+//! Workers count through [`WorkerMetrics`], the control plane through [`ControlMetrics`];
+//! `/metrics` reads through [`Metrics::encode`], the only place where all shards meet. The lock
+//! here guards the list of shards: it is taken when a worker starts and when somebody scrapes,
+//! never by a call.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};

@@ -1,9 +1,10 @@
 //! Telemetry: what sconce counts and what it says.
 //!
-//! Here live the names of all metrics ([`names`]), the counters that workers touch ([`Metrics`]), how they
-//! are read (`scrape`) and the log. One of the three foundations: it knows no other layer, so that
-//! every layer may count. What must never happen here: a lock, an allocation or a write to a file
-//! on the way of a call. A worker counts in memory of its own, and who scrapes pays for the sum.
+//! Here live the names of all metrics ([`names`]), the counters that workers touch ([`Metrics`]),
+//! how they are read (`scrape`) and the log. One of the three foundations: it knows no other layer,
+//! so that every layer may count. What must never happen here: a lock, an allocation or a write to
+//! a file on the way of a call. A worker counts in memory of its own, and who scrapes pays for the
+//! sum.
 
 mod classic;
 pub mod log;

@@ -124,8 +124,8 @@ pub(super) mod key {
 pub(super) const DURATION_BOUNDS_MS: [u64; 14] =
     [1, 2, 5, 10, 25, 100, 500, 1_000, 5_000, 15_000, 60_000, 150_000, 600_000, 3_600_000];
 
-/// The method of a call as metrics tell it: the methods of Spark Connect up to Spark 4.2 by name, the
-/// standard health service, and one word for everything that is none of them.
+/// The method of a call as metrics tell it: the methods of Spark Connect up to Spark 4.2 by name,
+/// the standard health service, and one word for everything that is none of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MethodLabel {
     /// `ExecutePlan`.
@@ -234,7 +234,8 @@ impl Guarded {
     }
 }
 
-/// gRPC's codes by number. A number that gRPC does not define counts as `UNKNOWN`, as clients see it.
+/// gRPC's codes by number. A number that gRPC does not define counts as `UNKNOWN`, as clients see
+/// it.
 pub(super) const CODES: [&str; 17] = [
     "OK",
     "CANCELLED",

@@ -1,7 +1,7 @@
 //! The process' own figures, from `/proc`, read when somebody scrapes.
 //!
-//! Elsewhere than on Linux there is no `/proc` and the figures are left out: a metric that is absent
-//! is better than one that is 0.
+//! Elsewhere than on Linux there is no `/proc` and the figures are left out: a metric that is
+//! absent is better than one that is 0.
 
 use std::fs;
 

@@ -1,7 +1,7 @@
 //! How the counters of all workers become one page: the sums, and the lines.
 //!
-//! Runs when somebody asks for `/metrics`, on the control plane's thread. Reads counters while workers
-//! go on counting: each figure is right by itself, two of them may be a call apart.
+//! Runs when somebody asks for `/metrics`, on the control plane's thread. Reads counters while
+//! workers go on counting: each figure is right by itself, two of them may be a call apart.
 
 use std::collections::BTreeMap;
 use std::fmt;

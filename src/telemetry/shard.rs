@@ -52,7 +52,8 @@ impl WorkerMetrics {
         }
     }
 
-    /// A call that began has ended. Each [`WorkerMetrics::call_opened`] is followed by one of these.
+    /// A call that began has ended. Each [`WorkerMetrics::call_opened`] is followed by one of
+    /// these.
     pub fn call_ended(&self, call: &Ended<'_>) {
         if let Some(life) = self.0.lives.get(call.method as usize) {
             life.record(call.duration);

@@ -1,7 +1,7 @@
 //! The way of a log line to stderr, which may be slow, stuck or closed.
 //!
-//! A worker that logs puts the finished line into a bounded queue and goes on; one thread writes. When
-//! the reader of stderr stalls, lines are given up and counted: never does a call wait for a
+//! A worker that logs puts the finished line into a bounded queue and goes on; one thread writes.
+//! When the reader of stderr stalls, lines are given up and counted: never does a call wait for a
 //! terminal, and never does a log hold more than [`OCTETS_MAX`].
 
 use std::io::{self, Write};

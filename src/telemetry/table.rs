@@ -2,7 +2,8 @@
 //!
 //! Rows are found by open addressing over slots that are set once. A reader pays one acquire load
 //! and a comparison for each slot it passes, which is what a worker pays to find the counters of a
-//! team. Nothing is ever removed: a counter that vanished would look like a restart to who reads it.
+//! team. Nothing is ever removed: a counter that vanished would look like a restart to who reads
+//! it.
 
 use std::hash::{Hash, Hasher};
 use std::sync::OnceLock;

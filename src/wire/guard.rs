@@ -2,8 +2,8 @@
 //!
 //! Every budget is a bucket: a burst that honest peers never empty, and a refill they never
 //! outrun. What honest Spark Connect clients do was measured (twenty PINGs a second, one
-//! ReleaseExecute a message, bursts of cancelled calls from a notebook), and each figure leaves them
-//! ten times that. Must never depend on a clock of its own: the time is an argument.
+//! ReleaseExecute a message, bursts of cancelled calls from a notebook), and each figure leaves
+//! them ten times that. Must never depend on a clock of its own: the time is an argument.
 
 use std::time::Instant;
 

@@ -1,7 +1,8 @@
 //! Team: to which team, and to which of its environments, a call belongs.
 //!
-//! Metadata wins over the host that the client dialled, and that host over the defaults. Each half is
-//! decided for itself, so that a call may take its team from the host and name another environment.
+//! Metadata wins over the host that the client dialled, and that host over the defaults. Each half
+//! is decided for itself, so that a call may take its team from the host and name another
+//! environment.
 //!
 //! Must never lead a call to a team that nobody named: a host that is not listed says nothing, and
 //! an unknown name is a refusal and never a reason to fall back on a default.

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// Every team, and how a call that does not name one finds its own.
 ///
-/// Whoever fills this in has checked that authorities and defaults name environments that exist: the
-/// room asks again, and refuses calls that are led nowhere.
+/// Whoever fills this in has checked that authorities and defaults name environments that exist:
+/// the room asks again, and refuses calls that are led nowhere.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Settings {
     /// Each team with its environments.
