@@ -11,6 +11,7 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -47,7 +48,7 @@ class Process:
             raise steps.Failed(f"{name} cannot start: there is no {command[0]}")
         with open(log, "ab") as output:
             self.child = subprocess.Popen(
-                [str(word) for word in command],
+                [*dies_with_us(), *(str(word) for word in command)],
                 stdout=output,
                 stderr=output,
                 stdin=subprocess.DEVNULL,
@@ -98,6 +99,11 @@ class Process:
                 self.child.wait(STOP_SECONDS)
         self.signal(signal.SIGKILL)
         return self.child.wait()
+
+
+def dies_with_us() -> list[str]:
+    """A prefix that ends a child when its parent is killed; without `setpriv` only orderly ends are covered."""
+    return ["setpriv", "--pdeathsig", "KILL", "--"] if shutil.which("setpriv") else []
 
 
 class Spark(Process):
