@@ -182,17 +182,25 @@ impl Table {
         self.octets.extend_from_slice(octets);
     }
 
-    /// Drops dead octets once they are half of all, so that each octet is moved once at most for
-    /// each that came; grows by no more than needed or half.
+    /// Makes room for `need` octets: in place of the dead ones once they are half of all, so that
+    /// each octet is moved once at most for each that came; else by growing, no more than needed
+    /// or half.
     fn make_room(&mut self, need: usize) {
+        if self.free() >= need {
+            return;
+        }
         if self.dead >= self.octets.len().saturating_sub(self.dead) {
             self.octets.drain(..self.dead);
             self.base = self.base.wrapping_add(narrow(self.dead));
             self.dead = 0;
         }
-        if self.octets.capacity().saturating_sub(self.octets.len()) < need {
+        if self.free() < need {
             self.octets.reserve_exact(need.max(self.octets.len() >> 1));
         }
+    }
+
+    fn free(&self) -> usize {
+        self.octets.capacity().saturating_sub(self.octets.len())
     }
 
     fn evict_to(&mut self, size: usize) {
