@@ -243,6 +243,27 @@ mod tests {
         assert_eq!(check(&[0b0000_0000, 0b0011_1111]).map(|checked| checked.decoded), Ok(2));
     }
 
+    #[test]
+    fn lanes_find_their_footing_in_text() {
+        let token: Vec<u8> =
+            (0..900_u32).map(|n| b"Az0-_9eyJ"[(n * n % 89 % 9) as usize]).collect();
+        assert!(in_lanes(&huffman(&token)).is_some());
+    }
+
+    #[test]
+    fn lanes_and_one_run_see_the_same_at_every_length() {
+        let coded =
+            huffman(&[&b"Bearer eyJhbGciOiJSUzI1NiJ9."[..], b"\xff\xfe 0\n9"].concat().repeat(40));
+        let mut lanes = 0;
+        for end in LANES_FROM..coded.len() {
+            let one = Run::default().over(&coded[..end]);
+            let Some(four) = in_lanes(&coded[..end]) else { continue };
+            assert_eq!((four.state, four.seen, four.count), (one.state, one.seen, one.count));
+            lanes += 1;
+        }
+        assert!(lanes > 100, "{lanes}");
+    }
+
     proptest! {
         #[test]
         fn text_comes_back(plain in prop::collection::vec(any::<u8>(), 0..600)) {
