@@ -1,0 +1,53 @@
+//! Adversarial cases: hostile clients and hostile drivers on real sockets, against the real binary.
+//!
+//! The tools in `support` share no code with the relay. Each case is a sentence, and ends with a look
+//! at the others: the canary must not have suffered and the process must be whole. The same cases run
+//! against another proxy with `ATTACK_TARGET=host:port` and `ATTACK_BACKEND_LISTEN=host:port`, or
+//! against another build of the binary with `ATTACK_BIN=path`.
+
+#![allow(missing_docs, unreachable_pub, reason = "a test is read, not linked to")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::disallowed_methods,
+    clippy::wildcard_enum_match_arm,
+    reason = "cases without libtest are not recognised as tests, and own their clock"
+)]
+
+mod drivers;
+mod exact;
+mod floods;
+mod frames;
+mod grpc;
+mod header_rules;
+mod honest;
+mod hpack;
+mod memory;
+mod preface;
+mod slow;
+mod stalls;
+mod states;
+mod support;
+mod teams;
+mod windows;
+
+fn main() {
+    let mut cases = support::runner::Cases::default();
+    preface::cases(&mut cases);
+    frames::cases(&mut cases);
+    states::cases(&mut cases);
+    header_rules::cases(&mut cases);
+    hpack::cases(&mut cases);
+    windows::cases(&mut cases);
+    exact::cases(&mut cases);
+    drivers::cases(&mut cases);
+    grpc::cases(&mut cases);
+    teams::cases(&mut cases);
+    slow::cases(&mut cases);
+    stalls::cases(&mut cases);
+    honest::cases(&mut cases);
+    floods::cases(&mut cases);
+    memory::cases(&mut cases);
+    std::process::exit(support::runner::run(cases));
+}

@@ -1,0 +1,212 @@
+//! Memory is bounded by protocol: what peers send or refuse to read does not pile up in sconce.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use crate::support::client::{Client, Manners, SOON};
+use crate::support::fields::{indexed, indexing, literal};
+use crate::support::frame::{self, frame as raw};
+use crate::support::runner::{Cases, note};
+use crate::support::world::{Spec, World};
+
+const MEGABYTE: i64 = 1 << 20;
+
+/// Warms the process up, then runs; resident memory may have grown by so much.
+fn grows_by(world: &World, what: &str, bound: i64, attack: impl FnOnce() -> Vec<Client>) {
+    let mut warm = world.client();
+    (0..50).for_each(|_| warm.must_work());
+    let before = world.process().map(|process| process.resident());
+    let clients = attack();
+    if let (Some(process), Some(before)) = (world.process(), before) {
+        let grown = process.resident() - before;
+        note(format!("{what}: resident memory grew by {} KiB", grown / 1024));
+        assert!(grown <= bound, "{what}: grew by {grown}, bound {bound}");
+    }
+    world.client().must_work();
+    drop(clients);
+}
+
+pub fn cases(cases: &mut Cases) {
+    cases.room("memory");
+    cases.alone(
+        "five_hundred_unread_downloads_pull_little_and_hold_little",
+        Spec::default(),
+        |world| {
+            let log = world.driver.lock().unwrap().log.clone();
+            let before = log.sent.load(Ordering::Relaxed);
+            grows_by(world, "500 downloads nobody reads", 32 * MEGABYTE, || {
+                let clients = (0..5)
+                    .map(|_| {
+                        let manners = Manners {
+                            settings: vec![(frame::INITIAL_WINDOW_SIZE, 4_194_304)],
+                            connection_bump: 1 << 30,
+                            receive_buffer: Some(32_768),
+                            ..Manners::default()
+                        };
+                        open_streams(world, manners, 99, "end;h;d4000000;t0", true)
+                    })
+                    .collect();
+                std::thread::sleep(Duration::from_millis(1500));
+                clients
+            });
+            let pulled = (log.sent.load(Ordering::Relaxed) - before) >> 20;
+            note(format!("500 downloads nobody reads: {pulled} MiB pulled from the driver"));
+            assert!(pulled <= 32, "{pulled} MiB were pulled for streams that nobody reads");
+        },
+    );
+    cases.alone("five_hundred_stalled_uploads_hold_little", Spec::default(), |world| {
+        grows_by(world, "500 uploads the driver does not read", 32 * MEGABYTE, || {
+            let clients = (0..5)
+                .map(|_| {
+                    let mut client =
+                        open_streams(world, Manners::default(), 99, "nocredit;hold", false);
+                    for n in 0..99 {
+                        let id = 2 * n + 1;
+                        for _ in 0..16 {
+                            client.pump(|c| c.budget > 8192, Duration::from_millis(50));
+                            if client.budget <= 8192 || !client.upload_now(id, 8192) {
+                                break;
+                            }
+                        }
+                    }
+                    client
+                })
+                .collect();
+            std::thread::sleep(Duration::from_millis(300));
+            clients
+        });
+    });
+    cases.alone("four_thousand_open_streams_hold_two_kilobytes_each", Spec::default(), |world| {
+        grows_by(world, "4000 streams nobody answers", 4000 * 2048 + 40 * 12 * 1024, || {
+            let clients: Vec<Client> = (0..40)
+                .map(|_| open_streams(world, Manners::default(), 100, "end;hold", true))
+                .collect();
+            let log = world.driver.lock().unwrap().log.clone();
+            crate::support::probe::eventually("all are open", Duration::from_secs(10), || {
+                log.live.load(Ordering::SeqCst) >= 4000 || !world.is_sconce()
+            });
+            clients
+        });
+    });
+    cases.alone("a_thousand_idle_connections_hold_little", Spec::default(), |world| {
+        grows_by(world, "1000 idle connections", 1000 * 16 * 1024, || {
+            let clients = (0..1000).map(|_| world.client()).collect();
+            std::thread::sleep(Duration::from_millis(200));
+            clients
+        });
+    });
+    bombs(cases);
+    rounds(cases);
+}
+
+/// A client with so many streams open, whose settings were answered before.
+fn open_streams(world: &World, manners: Manners, count: u32, script: &str, end: bool) -> Client {
+    let mut client = world.client_with(manners);
+    let block = client.request().script(script).block();
+    let out: Vec<u8> = (0..count).flat_map(|n| frame::headers(2 * n + 1, end, &block)).collect();
+    client.send(&out);
+    client.next_id = 2 * count + 1;
+    client
+}
+
+fn bombs(cases: &mut Cases) {
+    type Block = fn() -> Vec<u8>;
+    let table: [(&str, Block); 3] = [
+        ("of_indexed_references", || {
+            [indexing(b"x", &[b'v'; 4000]), indexed(62).repeat(16_000)].concat()
+        }),
+        ("of_cookie_crumbs", || {
+            [indexing(b"cookie", &[b'c'; 4000]), indexed(62).repeat(16_000)].concat()
+        }),
+        ("of_empty_fields", || literal(b"x", b"").repeat(5000)),
+    ];
+    for (what, block) in table {
+        cases.alone(
+            format!("two_hundred_header_bombs_{what}_hold_little"),
+            Spec::default(),
+            move |world| {
+                grows_by(world, &format!("200 header bombs {what}"), 8 * MEGABYTE, || {
+                    (0..200)
+                        .map(|_| {
+                            let mut client = world.client_with(Manners {
+                                settings: vec![(frame::INITIAL_WINDOW_SIZE, 0)],
+                                ..Manners::default()
+                            });
+                            let whole = [client.request().block(), block()].concat();
+                            let parts: Vec<&[u8]> = whole.chunks(16_384).collect();
+                            for (at, part) in parts.iter().enumerate() {
+                                let last =
+                                    if at + 1 == parts.len() { frame::END_HEADERS } else { 0 };
+                                let (kind, first) = if at == 0 {
+                                    (frame::HEADERS, 0)
+                                } else {
+                                    (frame::CONTINUATION, 0)
+                                };
+                                client.send(&raw(kind, last | first, 1, part));
+                            }
+                            client.poll();
+                            client
+                        })
+                        .collect()
+                });
+            },
+        );
+    }
+    cases.alone("header_blocks_that_never_end_hold_little", Spec::default(), |world| {
+        grows_by(world, "200 header blocks that never end", 200 * 64 * 1024, || {
+            (0..200)
+                .map(|_| {
+                    let mut client = world.client();
+                    client.send(&raw(frame::HEADERS, 0, 1, &literal(b"x", &[b'v'; 16_000])));
+                    client.poll();
+                    client
+                })
+                .collect()
+        });
+    });
+    cases.alone("half_frames_hold_little", Spec::default(), |world| {
+        grows_by(world, "200 connections with half a frame", 200 * 48 * 1024, || {
+            (0..200)
+                .map(|_| {
+                    let mut client = world.client();
+                    let whole = frame::data(1, false, &[0; 16_384]);
+                    client.send(&frame::headers(
+                        1,
+                        false,
+                        &client.request().script("hold").block(),
+                    ));
+                    client.send(&whole[..16_000]);
+                    client.poll();
+                    client
+                })
+                .collect()
+        });
+    });
+}
+
+/// The same again and again: memory and descriptors stay where they are.
+fn rounds(cases: &mut Cases) {
+    cases.alone(
+        "ten_rounds_of_abuse_leave_memory_and_descriptors_flat",
+        Spec::default(),
+        |world| {
+            let Some(process) = world.process() else { return };
+            let mut sizes = Vec::new();
+            let mut descriptors = Vec::new();
+            for _ in 0..10 {
+                for _ in 0..10 {
+                    let mut client =
+                        open_streams(world, Manners::default(), 90, "end;h;d20000;hold", true);
+                    client.pump(|c| c.streams.len() == 90, SOON);
+                }
+                let log = world.driver.lock().unwrap().log.clone();
+                log.wait_for_live(0, Duration::from_secs(3));
+                sizes.push(process.resident() / 1024);
+                descriptors.push(process.descriptors());
+            }
+            note(format!("ten rounds: KiB {sizes:?}, descriptors {descriptors:?}"));
+            assert!(sizes[9] <= sizes[2] + 4096, "resident memory grows: {sizes:?}");
+            assert!(descriptors[9] <= descriptors[0] + 10, "descriptors grow: {descriptors:?}");
+        },
+    );
+}

@@ -1,0 +1,188 @@
+//! The binary under test: started with a config of its own, watched through /proc.
+
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+/// What of the config differs from the defaults.
+#[derive(Clone, Default)]
+pub struct Config {
+    /// Lines below `timeouts:`.
+    pub timeouts: Vec<(&'static str, &'static str)>,
+    /// Lines below `limits:`.
+    pub limits: Vec<(&'static str, &'static str)>,
+    /// Lines below `listen:`.
+    pub listen: Vec<(&'static str, &'static str)>,
+}
+
+pub struct Sconce {
+    child: Child,
+    pub address: SocketAddr,
+    pub admin: Option<SocketAddr>,
+    stderr: Arc<Mutex<Vec<String>>>,
+    _home: tempfile::TempDir,
+}
+
+impl Sconce {
+    /// Starts it with these teams: name and driver.
+    pub fn start(config: &Config, teams: &[(&str, SocketAddr)]) -> Self {
+        let home = tempfile::tempdir().unwrap();
+        write_config(home.path(), config, teams);
+        let binary = std::env::var("ATTACK_BIN");
+        let binary = binary.unwrap_or_else(|_| env!("CARGO_BIN_EXE_sconce").to_string());
+        let mut child = Command::new(binary)
+            .args(["serve", "--config"])
+            .arg(home.path().join("sconce.yaml"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let stderr = Arc::new(Mutex::new(Vec::new()));
+        let (lines, pipe) = (stderr.clone(), child.stderr.take().unwrap());
+        std::thread::spawn(move || {
+            for line in BufReader::new(pipe).lines().map_while(Result::ok) {
+                let mut held = lines.lock().unwrap();
+                if held.len() < 2_000 || line.contains("panicked") {
+                    held.push(line);
+                }
+            }
+        });
+        match await_ready(&mut child, &stderr) {
+            Some((address, admin)) => Self { child, address, admin, stderr, _home: home },
+            None => {
+                let _ = child.kill();
+                let _ = child.wait();
+                panic!("sconce did not start: {:?}", stderr.lock().unwrap());
+            }
+        }
+    }
+
+    /// Alive, and nothing in it has panicked.
+    pub fn assert_sound(&mut self) {
+        let ended = self.child.try_wait().unwrap();
+        let lines = self.stderr.lock().unwrap();
+        let panics: Vec<&String> = lines.iter().filter(|line| line.contains("panicked")).collect();
+        assert!(panics.is_empty(), "sconce panicked: {panics:?}");
+        assert!(ended.is_none(), "sconce is gone: {ended:?}, {:?}", lines.last());
+    }
+
+    pub fn process(&self) -> Process {
+        Process { id: self.child.id() }
+    }
+}
+
+impl Drop for Sconce {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn await_ready(
+    child: &mut Child,
+    stderr: &Mutex<Vec<String>>,
+) -> Option<(SocketAddr, Option<SocketAddr>)> {
+    let deadline = Instant::now() + Duration::from_secs(15);
+    while Instant::now() < deadline {
+        let lines = stderr.lock().unwrap();
+        if let Some(line) = lines.iter().find(|line| line.contains("listening")) {
+            if let Some(address) = address_after(line, "address") {
+                return Some((address, address_after(line, "admin")));
+            }
+        }
+        drop(lines);
+        if child.try_wait().is_ok_and(|ended| ended.is_some()) {
+            std::thread::sleep(Duration::from_millis(50));
+            return None;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    None
+}
+
+/// The address that follows `key`, in JSON and in pretty lines alike.
+fn address_after(line: &str, key: &str) -> Option<SocketAddr> {
+    let plain = strip_colours(line);
+    let after =
+        &plain[plain.find(&format!("{key}=")).or_else(|| plain.find(&format!("\"{key}\"")))?..];
+    let from = after.find(|letter: char| letter.is_ascii_digit() || letter == '[')?;
+    let text: String = after[from..]
+        .chars()
+        .take_while(|letter| letter.is_ascii_hexdigit() || "[]:.".contains(*letter))
+        .collect();
+    let address: SocketAddr = text.parse().ok()?;
+    Some(if address.ip().is_unspecified() {
+        SocketAddr::from(([127, 0, 0, 1], address.port()))
+    } else {
+        address
+    })
+}
+
+fn strip_colours(line: &str) -> String {
+    let mut out = String::new();
+    let mut inside = false;
+    for letter in line.chars() {
+        match letter {
+            '\u{1b}' => inside = true,
+            'm' if inside => inside = false,
+            _ if inside => {}
+            letter => out.push(letter),
+        }
+    }
+    out
+}
+
+fn write_config(home: &Path, config: &Config, teams: &[(&str, SocketAddr)]) {
+    let section = |name: &str, fixed: &[(&str, &str)], lines: &[(&str, &str)]| {
+        let mut out = format!("{name}:\n");
+        for (key, value) in fixed.iter().chain(lines) {
+            out.push_str(&format!("  {key}: {value}\n"));
+        }
+        if fixed.is_empty() && lines.is_empty() { String::new() } else { out }
+    };
+    let text = [
+        section("listen", &[("address", "127.0.0.1:0")], &config.listen),
+        section("admin", &[("address", "127.0.0.1:0")], &[]),
+        "workers: 2\nlog: { format: json, level: info }\nteams:\n  directory: teams\n".to_string(),
+        section("timeouts", &[], &config.timeouts),
+        section("limits", &[], &config.limits),
+    ];
+    std::fs::write(home.join("sconce.yaml"), text.concat()).unwrap();
+    std::fs::create_dir(home.join("teams")).unwrap();
+    for (team, driver) in teams {
+        let text = format!("team: {team}\nenvironments:\n  prod:\n    driver: {driver}\n");
+        std::fs::write(home.join("teams").join(format!("{team}.yaml")), text).unwrap();
+    }
+}
+
+/// A process as /proc shows it.
+#[derive(Clone, Copy)]
+pub struct Process {
+    pub id: u32,
+}
+
+impl Process {
+    /// Resident memory in octets.
+    pub fn resident(self) -> i64 {
+        let text = std::fs::read_to_string(format!("/proc/{}/statm", self.id)).unwrap_or_default();
+        let pages: i64 = text.split(' ').nth(1).and_then(|pages| pages.parse().ok()).unwrap_or(0);
+        pages * 4096
+    }
+
+    pub fn descriptors(self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.id)).map_or(0, Iterator::count)
+    }
+
+    /// CPU spent by all threads, user and system.
+    pub fn cpu(self) -> Duration {
+        let text = std::fs::read_to_string(format!("/proc/{}/stat", self.id)).unwrap_or_default();
+        let after = text.rsplit(')').next().unwrap_or_default();
+        let ticks: u64 =
+            after.split_whitespace().skip(11).take(2).filter_map(|t| t.parse::<u64>().ok()).sum();
+        Duration::from_millis(ticks * 10)
+    }
+}
