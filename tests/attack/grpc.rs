@@ -20,7 +20,7 @@ pub fn cases(cases: &mut Cases) {
 
 fn deadlines(cases: &mut Cases) {
     for (value, millis) in
-        [("300m", 300), ("1S", 1000), ("400000u", 400), ("250000000n", 250), ("00000300m", 300)]
+        [("300m", 300), ("1S", 1000), ("400000u", 400), ("99000000n", 99), ("00000300m", 300)]
     {
         let unit = value.replace(|letter: char| !letter.is_ascii_alphanumeric(), "_");
         cases.add(format!("a_deadline_of_{unit}_is_kept"), move |world| {
@@ -31,7 +31,10 @@ fn deadlines(cases: &mut Cases) {
             let took = began.elapsed();
             reply.assert_trailers_only();
             assert_eq!(reply.status(), Some(DEADLINE_EXCEEDED), "{reply:?}");
-            assert!(took >= Duration::from_millis(millis - 100), "too early: {took:?}");
+            assert!(
+                took >= Duration::from_millis(millis).saturating_sub(AT_ONCE / 10),
+                "too early: {took:?}"
+            );
             assert!(took < Duration::from_millis(millis) + AT_ONCE, "too late: {took:?}");
             world.driver_sees(&client.case, AT_ONCE, |served| served.is_dropped());
             client.must_work();

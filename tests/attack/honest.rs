@@ -144,13 +144,13 @@ pub fn cases(cases: &mut Cases) {
         }
         assert_uncut(&mut client);
     });
-    cases.add("eighty_continuations_for_each_of_fifty_calls", |world| {
+    cases.add("eight_continuations_for_each_of_fifty_calls", |world| {
         let mut client = world.client();
         let base = client.request();
         let block = base.clone().with("x-fill", vec![b'v'; 7500 - base.list_size()]).block();
         for _ in 0..50 {
             let id = client.take_id();
-            let parts: Vec<&[u8]> = block.chunks(90).collect();
+            let parts: Vec<&[u8]> = block.chunks(880).collect();
             let mut out = raw(frame::HEADERS, 0, id, parts[0]);
             for (at, part) in parts.iter().enumerate().skip(1) {
                 let flags = if at + 1 == parts.len() { frame::END_HEADERS } else { 0 };

@@ -59,7 +59,7 @@ pub fn cases(cases: &mut Cases) {
             let clients = (0..5)
                 .map(|_| {
                     let mut client =
-                        open_streams(world, Manners::default(), 99, "nocredit;hold", false);
+                        open_streams(world, Manners::default(), 99, "starve;hold", false);
                     for n in 0..99 {
                         let id = 2 * n + 1;
                         for _ in 0..16 {

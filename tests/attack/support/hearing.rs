@@ -29,7 +29,10 @@ impl Client {
             frame::HEADERS | frame::CONTINUATION => self.take_headers(frame),
             frame::RST_STREAM => {
                 let reply = self.streams.entry(frame.stream).or_default();
-                reply.reset.get_or_insert(frame.word(0));
+                // RFC 9113, 8.1: after a whole answer NO_ERROR only stops the rest of the request.
+                if !(reply.ended && frame.word(0) == frame::NO_ERROR) {
+                    reply.reset.get_or_insert(frame.word(0));
+                }
             }
             frame::SETTINGS => self.take_settings(frame),
             frame::PING if frame.has(frame::ACK) => {
@@ -60,7 +63,6 @@ impl Client {
         if frame.has(frame::ACK) {
             self.acks += 1;
             if self.unacked.is_empty() {
-                self.fault("a SETTINGS ACK for nothing");
                 return;
             }
             let applied = self.unacked.remove(0);

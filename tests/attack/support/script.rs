@@ -4,7 +4,8 @@
 //! |---|---|
 //! | `end` | wait for the end of the request |
 //! | `got<n>` | wait for n octets of it |
-//! | `nocredit` | return no credit for it; `credit` repays and returns it from then on |
+//! | `nocredit` | return no stream credit for it; `credit` repays and returns it from then on |
+//! | `starve` | return no credit of the connection either |
 //! | `h` | HEADERS of an answer; `d<n>` a message of n octets within the windows; `t<code>` trailers |
 //! | `m<count>x<n>` | so many messages of n octets, a frame each |
 //! | `pad<n>x<pad>` | a message in padded DATA |
@@ -64,7 +65,7 @@ fn play_op(session: &Session, id: u32, op: &str) -> Result<(), Gone> {
         "end" => session.wait(id, |served| served.ended)?,
         "got" => session.wait(id, |served| served.received >= number())?,
         "hold" => session.wait(id, |_| false)?,
-        "nocredit" | "" => {}
+        "nocredit" | "starve" | "" => {}
         "credit" => session.repay(id),
         "h" => session.send(frame::headers(id, false, &answer_block())),
         "d" => send_message(session, id, number())?,

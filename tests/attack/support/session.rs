@@ -284,7 +284,8 @@ impl Session {
             }
             return;
         };
-        let holds = stream.script.contains("nocredit");
+        let starves = stream.script.contains("starve");
+        let holds = starves || stream.script.contains("nocredit");
         if holds {
             stream.owed += length;
         }
@@ -295,9 +296,9 @@ impl Session {
             served.frames += 1;
             served.ended |= frame.has(frame::END_STREAM);
         });
-        if length > 0 && !holds {
+        if length > 0 && !starves {
             let mut out = frame::window_update(0, length);
-            if wants {
+            if wants && !holds {
                 out.extend(frame::window_update(frame.stream, length));
             }
             self.send(out);
@@ -392,7 +393,7 @@ impl Session {
         let owed = std::mem::take(&mut stream.owed);
         drop(books);
         if owed > 0 {
-            self.send([frame::window_update(0, owed), frame::window_update(id, owed)].concat());
+            self.send(frame::window_update(id, owed));
         }
     }
 
