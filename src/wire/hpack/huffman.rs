@@ -82,9 +82,9 @@ const LEAD: usize = 24;
 /// Checks the four quarters of a string side by side, since one step must wait for the one before
 /// it and four need not wait for each other.
 ///
-/// A lane cannot know the state it starts in. But runs that start in different states soon meet in
-/// the same one, so each begins a little earlier and guesses. `None` if a guess was wrong, or if the
-/// string is not worth it.
+/// A lane cannot know the state it starts in. But runs that start in different states soon meet
+/// in the same one, so each begins a little earlier and guesses. `None` if a guess was wrong, or
+/// if the string is not worth it.
 fn in_lanes(octets: &[u8]) -> Option<Run> {
     if octets.len() < LANES_FROM {
         return None;
