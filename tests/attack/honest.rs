@@ -75,7 +75,7 @@ pub fn cases(cases: &mut Cases) {
         let mut client = grpc_core(world);
         let id = client.call(&client.request().script("end;h;m20000x1;t0"));
         let reply = client.finish_within(id, Duration::from_secs(15));
-        assert_eq!(reply.status(), Some(0));
+        assert_eq!(reply.status(), Some(0), "{reply:?}, goaway {:?}", client.goaway);
         assert_eq!(reply.body.len(), 20_000 * 6);
         assert_uncut(&mut client);
     });

@@ -6,6 +6,7 @@
 //! against another build of the binary with `ATTACK_BIN=path`.
 
 #![allow(missing_docs, unreachable_pub, reason = "a test is read, not linked to")]
+#![allow(clippy::too_many_lines, reason = "a table is as long as its cases are many")]
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -15,6 +16,7 @@
     reason = "cases without libtest are not recognised as tests, and own their clock"
 )]
 
+mod deaths;
 mod drivers;
 mod exact;
 mod floods;
@@ -42,6 +44,7 @@ fn main() {
     windows::cases(&mut cases);
     exact::cases(&mut cases);
     drivers::cases(&mut cases);
+    deaths::cases(&mut cases);
     grpc::cases(&mut cases);
     teams::cases(&mut cases);
     slow::cases(&mut cases);

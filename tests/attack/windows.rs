@@ -202,13 +202,11 @@ fn uploads(cases: &mut Cases) {
     cases.add("padding_is_paid_back_to_the_client", |world| {
         let mut client = world.client();
         let id = client.start(&client.request(), false);
-        let mut sent = 0;
-        for _ in 0..1500 {
+        for sent in 0..1500 {
             client.pump(|c| c.budget >= 257, SOON);
             assert!(client.budget >= 257, "no credit for padding after {sent} frames");
             client.budget -= 257;
             client.send(&frame::padded_data(id, false, b"a", 255));
-            sent += 1;
             client.poll();
         }
         client.send(&frame::data(id, true, &[]));

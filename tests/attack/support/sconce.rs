@@ -21,7 +21,6 @@ pub struct Config {
 pub struct Sconce {
     child: Child,
     pub address: SocketAddr,
-    pub admin: Option<SocketAddr>,
     stderr: Arc<Mutex<Vec<String>>>,
     _home: tempfile::TempDir,
 }
@@ -52,7 +51,7 @@ impl Sconce {
             }
         });
         match await_ready(&mut child, &stderr) {
-            Some((address, admin)) => Self { child, address, admin, stderr, _home: home },
+            Some(address) => Self { child, address, stderr, _home: home },
             None => {
                 let _ = child.kill();
                 let _ = child.wait();
@@ -82,17 +81,13 @@ impl Drop for Sconce {
     }
 }
 
-fn await_ready(
-    child: &mut Child,
-    stderr: &Mutex<Vec<String>>,
-) -> Option<(SocketAddr, Option<SocketAddr>)> {
+fn await_ready(child: &mut Child, stderr: &Mutex<Vec<String>>) -> Option<SocketAddr> {
     let deadline = Instant::now() + Duration::from_secs(15);
     while Instant::now() < deadline {
         let lines = stderr.lock().unwrap();
-        if let Some(line) = lines.iter().find(|line| line.contains("listening")) {
-            if let Some(address) = address_after(line, "address") {
-                return Some((address, address_after(line, "admin")));
-            }
+        let ready = lines.iter().find(|line| line.contains("listening"));
+        if let Some(address) = ready.and_then(|line| address_after(line, "address")) {
+            return Some(address);
         }
         drop(lines);
         if child.try_wait().is_ok_and(|ended| ended.is_some()) {
