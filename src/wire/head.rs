@@ -45,6 +45,12 @@ pub fn request(fields: &Fields) -> Result<Promise, StreamFault> {
     if !(seen.method && seen.scheme && seen.path) {
         return Err(malformed("a pseudo-header field is missing"));
     }
+    if seen.connect {
+        return Err(malformed("CONNECT has neither :scheme nor :path"));
+    }
+    if !seen.authority && hosts == 0 {
+        return Err(malformed("neither :authority nor host"));
+    }
     if hosts > 0 {
         same_host(fields, authority.is_some(), hosts)?;
     }
@@ -123,6 +129,7 @@ struct Pseudo {
     scheme: bool,
     path: bool,
     authority: bool,
+    connect: bool,
     regular: bool,
 }
 
@@ -142,14 +149,20 @@ impl Pseudo {
         if !field.value.is_clean() {
             return Err(malformed("a value has a forbidden octet"));
         }
-        if field.value.decoded_len() == 0 && field.name != b":authority" {
+        if field.value.decoded_len() == 0 {
             return Err(malformed("a pseudo-header field is empty"));
+        }
+        if field.name == b":method" {
+            self.connect = field.value.equals(b"CONNECT");
         }
         if field.name == b":authority" {
             let mut scratch = Vec::new();
             let text = field.value.decode(&mut scratch);
-            if text.iter().any(|octet| matches!(octet, b'@' | 0..=b' ' | 0x7f..)) {
-                return Err(malformed(":authority has userinfo or a forbidden octet"));
+            if text
+                .iter()
+                .any(|octet| matches!(octet, b'@' | b'/' | b'?' | b'#' | b'\\' | 0..=b' ' | 0x7f..))
+            {
+                return Err(malformed(":authority is more than host and port"));
             }
         }
         Ok(())
@@ -255,7 +268,11 @@ mod tests {
 
     #[test]
     fn pseudo_header_fields_come_first_once_and_all() {
-        let bad: [&[(&str, &str)]; 6] = [
+        let bad: [&[(&str, &str)]; 10] = [
+            &[(":method", "POST"), (":scheme", "http"), (":path", "/")],
+            &[(":method", "POST"), (":scheme", "http"), (":path", "/"), (":authority", "")],
+            &[(":method", "POST"), (":scheme", "http"), (":path", "/"), (":authority", "a/b")],
+            &[(":method", "CONNECT"), (":scheme", "http"), (":path", "/"), (":authority", "a")],
             &[(":method", "POST"), (":scheme", "http")],
             &[(":method", "POST"), (":scheme", "http"), (":path", "")],
             &[(":method", "POST"), (":method", "POST"), (":scheme", "http"), (":path", "/")],
