@@ -190,7 +190,6 @@ impl Connection {
     }
 
     /// A header block for a stream that is not open: a new one (`None`), a crossing, or a fault.
-    #[expect(clippy::type_complexity, reason = "the inner result is the one of every block")]
     fn stray_block(
         &mut self,
         id: StreamId,

@@ -24,8 +24,7 @@ impl Connection {
             if !payload.is_empty() {
                 return Err(Fault::new(Code::FrameSizeError, "an acknowledgement with a payload"));
             }
-            self.acknowledged(now);
-            return Ok(None);
+            return self.acknowledged(now).map(|()| None);
         }
         if self.met {
             self.spend(Budget::Settings, now)?;
@@ -56,8 +55,10 @@ impl Connection {
         Ok(())
     }
 
-    fn acknowledged(&mut self, now: Instant) {
-        let Some(acknowledged) = self.unacked.pop_front() else { return };
+    fn acknowledged(&mut self, now: Instant) -> Result<(), Fault> {
+        let Some(acknowledged) = self.unacked.pop_front() else {
+            return self.spend(Budget::Strays, now);
+        };
         let shrunk = i64::from(acknowledged.shrunk_by);
         if shrunk > 0 {
             self.streams.shrink_windows(acknowledged.before, shrunk);
@@ -65,6 +66,7 @@ impl Connection {
         if self.offer.settings != self.sent {
             self.send_settings(self.offer.settings, now);
         }
+        Ok(())
     }
 
     pub(in crate::wire) fn ping(
@@ -86,7 +88,12 @@ impl Connection {
         Ok(None)
     }
 
-    pub(in crate::wire) fn goaway(&mut self, payload: &[u8]) -> Result<Option<Event>, Fault> {
+    pub(in crate::wire) fn goaway(
+        &mut self,
+        payload: &[u8],
+        now: Instant,
+    ) -> Result<Option<Event>, Fault> {
+        self.spend(Budget::Strays, now)?;
         let last = StreamId::new(word(payload));
         let code = Code::of(word(payload.get(4..).unwrap_or_default()));
         if self.role == Role::Client {

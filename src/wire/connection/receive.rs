@@ -189,7 +189,7 @@ impl Connection {
             Kind::Reset => self.reset(head, payload, now),
             Kind::Settings => self.settings(head, payload, now),
             Kind::Ping => self.ping(head, payload, now),
-            Kind::GoAway => self.goaway(payload),
+            Kind::GoAway => self.goaway(payload, now),
             Kind::WindowUpdate => self.credit(head, payload, now),
             Kind::Data | Kind::PushPromise | Kind::Unknown => Ok(None),
         }

@@ -6,7 +6,6 @@ use std::time::Instant;
 use crate::wire::connection::{Connection, Role, Unacked};
 use crate::wire::fault::{Code, Fault};
 use crate::wire::frame::{Flags, HEAD, Head, Kind, SIZE_FLOOR, StreamId};
-use crate::wire::guard::Budget;
 use crate::wire::hpack::Field;
 use crate::wire::settings::{Settings, WINDOW_FLOOR};
 use crate::wire::stream::{Ended, Stream};
@@ -122,7 +121,7 @@ impl Connection {
         if let Some(stream) = self.streams.find_mut(id) {
             stream.send = stream.send.saturating_sub(spent);
         }
-        self.guard.explain(Budget::WindowUpdates, 4);
+        self.guard.explain(octets);
     }
 
     fn end(&mut self, id: StreamId) {
