@@ -80,6 +80,7 @@ impl Relay {
             answered: false,
             trailers: None,
             progress: Progress::new(self.now),
+            taken: 0,
             closed_since: None,
         });
         self.wake_by(self.next_tick());
@@ -172,6 +173,9 @@ impl Relay {
             (self.drivers.get_mut(key), self.exchanges.get_mut(tag))
         {
             exchange.driver = Some(key);
+            if driver.calls == 0 {
+                driver.busy_since = self.now;
+            }
             driver.calls = driver.calls.saturating_add(1);
             driver.queue.push_back(tag);
         }

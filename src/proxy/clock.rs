@@ -30,11 +30,13 @@ impl Relay {
     pub(super) fn check_clock(&mut self) -> Instant {
         let timeouts = self.worker.latest().timeouts;
         match self.phase {
-            Phase::Lingering(until) if self.now >= until => self.lose_client(),
+            Phase::Lingering(until) | Phase::Closing(until) if self.now >= until => {
+                self.lose_client();
+            }
             Phase::Leaving(Some(at)) if self.now >= at => self.say_goodbye(),
             Phase::Open
             | Phase::Leaving(_)
-            | Phase::Closing
+            | Phase::Closing(_)
             | Phase::Lingering(_)
             | Phase::Over => {}
         }
@@ -42,8 +44,10 @@ impl Relay {
         due = due.min(self.check_exchanges(&timeouts));
         due = due.min(self.check_drivers(&timeouts));
         match self.phase {
-            Phase::Lingering(until) | Phase::Leaving(Some(until)) => due.min(until),
-            Phase::Open | Phase::Leaving(None) | Phase::Closing | Phase::Over => due,
+            Phase::Lingering(until) | Phase::Leaving(Some(until)) | Phase::Closing(until) => {
+                due.min(until)
+            }
+            Phase::Open | Phase::Leaving(None) | Phase::Over => due,
         }
     }
 
@@ -87,7 +91,7 @@ impl Relay {
         self.worker.metrics.refused("client.slow");
         self.client.wire.fail(Fault::new(code, what));
         self.cancel_all();
-        self.phase = Phase::Closing;
+        self.close();
     }
 
     fn check_exchanges(&mut self, timeouts: &Timeouts) -> Instant {
@@ -113,7 +117,9 @@ impl Relay {
                 continue;
             }
             let open = connection_open && self.client.wire.stream_credit(exchange.stream) > 0;
-            if open || !exchange.answered {
+            let taken = exchange.down.passed();
+            if open || !exchange.answered || taken > exchange.taken {
+                exchange.taken = taken;
                 exchange.closed_since = None;
             } else if self.now
                 >= *exchange.closed_since.get_or_insert(self.now) + timeouts.window_closed
@@ -131,7 +137,7 @@ impl Relay {
     fn check_drivers(&mut self, timeouts: &Timeouts) -> Instant {
         let now = self.now;
         let mut due = now + Duration::from_secs(600);
-        let behind = !self.client.wire.out.is_empty();
+        let behind = self.client.blocked.is_some();
         let mut dead = Vec::new();
         let mut idle = Vec::new();
         for (key, driver) in &mut self.drivers {

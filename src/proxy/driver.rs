@@ -83,6 +83,8 @@ pub(super) struct Driver {
     pub(super) news: bool,
     /// Whether it is of no use any more: it goes when its last words are written.
     pub(super) lost: bool,
+    /// Since when somebody uses it.
+    pub(super) busy_since: Instant,
     /// Since when nobody uses it.
     pub(super) idle_since: Instant,
 }
@@ -101,6 +103,7 @@ impl Driver {
             meet_by: now + patience,
             news: true,
             lost: false,
+            busy_since: now,
             idle_since: now,
         }
     }
@@ -151,9 +154,9 @@ impl Driver {
 
     /// Asks the driver whether it is there, unless it would mind. Says whether a question is open.
     pub(super) fn ask_if_silent(&mut self, now: Instant, silence: Duration) {
-        let news = self.news;
+        let (news, busy_since) = (self.news, self.busy_since);
         let Some(leg) = self.leg() else { return };
-        let silent = now.saturating_duration_since(leg.heard) >= silence;
+        let silent = now.saturating_duration_since(leg.heard.max(busy_since)) >= silence;
         let minds = !news && leg.asked.is_some_and(|asked| now < asked + ASK_AGAIN);
         if silent && !minds {
             leg.ask(now);

@@ -76,7 +76,7 @@ impl Relay {
         if self.exchanges.is_empty() {
             self.idle_since = self.now;
             if self.phase == Phase::Leaving(None) {
-                self.phase = Phase::Closing;
+                self.close();
             }
         }
     }
@@ -166,7 +166,7 @@ impl Relay {
     pub(super) fn leave_if_told(&mut self) {
         match (self.worker.told.get(), self.phase) {
             (Told::Serve, _)
-            | (_, Phase::Closing | Phase::Lingering(_) | Phase::Over)
+            | (_, Phase::Closing(_) | Phase::Lingering(_) | Phase::Over)
             | (Told::Leave, Phase::Leaving(_)) => {}
             (Told::Leave, Phase::Open) => {
                 self.client.wire.goodbye(true);
@@ -192,8 +192,11 @@ impl Relay {
     /// The second GOAWAY, which names the last stream that counts.
     pub(super) fn say_goodbye(&mut self) {
         self.client.wire.goodbye(false);
-        let idle = self.exchanges.is_empty();
-        self.phase = if idle { Phase::Closing } else { Phase::Leaving(None) };
+        if self.exchanges.is_empty() {
+            self.close();
+        } else {
+            self.phase = Phase::Leaving(None);
+        }
     }
 }
 

@@ -38,6 +38,8 @@ pub(super) struct Exchange {
     /// Trailers that wait behind parked octets.
     pub(super) trailers: Option<Box<Fields>>,
     pub(super) progress: Progress,
+    /// Octets of the answer that the client had taken when its window was last looked at.
+    pub(super) taken: u64,
     /// Since when the client's window is closed.
     pub(super) closed_since: Option<Instant>,
 }
@@ -51,6 +53,14 @@ pub(super) struct Way {
     pub(super) octets: u64,
     /// Whether the sender has ended.
     pub(super) ended: bool,
+}
+
+impl Way {
+    /// Octets that came and were passed on.
+    pub(super) fn passed(&self) -> u64 {
+        let parked = u64::try_from(self.parked.len()).unwrap_or(u64::MAX);
+        self.octets.saturating_sub(parked)
+    }
 }
 
 /// How far a request body had come, and when.

@@ -27,6 +27,8 @@ use crate::wire::frame::HEAD;
 pub(super) const OUT_MAX: usize = 512 * 1024;
 /// Reads and writes of one connection before another one of the same worker gets its turn.
 const ROUNDS_MAX: usize = 16;
+/// How long our last words may take to be written.
+const LAST_WORDS: Duration = Duration::from_secs(5);
 /// How long a connection that we end is read on, so that the peer gets our last words.
 const LINGER: Duration = Duration::from_secs(1);
 
@@ -45,8 +47,8 @@ pub(super) enum Phase {
     /// The client was asked to go elsewhere; what is under way may finish. The second GOAWAY,
     /// which names the last stream, follows at this time.
     Leaving(Option<Instant>),
-    /// The last words are in the outbox.
-    Closing,
+    /// The last words are in the outbox, and must be written by then.
+    Closing(Instant),
     /// The last words are written; read on until the client hangs up or this time comes.
     Lingering(Instant),
     /// Nothing is left to do.
@@ -176,7 +178,7 @@ impl Relay {
 
     /// The last words are out: say so to the kernel, then read on for a while.
     fn linger(&mut self, context: &mut Context<'_>) {
-        if self.phase == Phase::Closing
+        if matches!(self.phase, Phase::Closing(_))
             && self.exchanges.is_empty()
             && !self.client.poll_shutdown(context).is_pending()
         {
@@ -255,6 +257,13 @@ impl Relay {
         true
     }
 
+    /// Nothing more will be said; what waits has a while to be written.
+    pub(super) fn close(&mut self) {
+        let by = self.now + LAST_WORDS;
+        self.phase = Phase::Closing(by);
+        self.wake_by(by);
+    }
+
     fn take_driver_octets(&mut self, key: usize, mut at: usize, end: usize, scratch: &mut [u8]) {
         loop {
             let now = self.now;
@@ -291,7 +300,7 @@ impl Relay {
         }
         self.client.wire.fail(fault);
         self.cancel_all();
-        self.phase = Phase::Closing;
+        self.close();
     }
 
     pub(super) fn has_output(&self) -> bool {
