@@ -4,6 +4,7 @@
 //! must not be escaped by another.
 
 use std::borrow::Cow;
+use std::rc::Rc;
 use std::time::Duration;
 
 use sconce_filters::method::SERVICE;
@@ -13,7 +14,7 @@ use crate::wire::hpack::{Fields, Text};
 
 /// A request's head, whose values are decoded when somebody asks.
 #[derive(Debug, Default)]
-pub struct Head(pub Fields);
+pub struct Head(pub Rc<Fields>);
 
 impl Metadata for Head {
     fn authority(&self) -> Cow<'_, str> {

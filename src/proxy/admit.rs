@@ -3,12 +3,11 @@
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Instant;
 
 use sconce_filters::{Call, Code, Ending, Refusal, Slots, Step};
 
 use crate::grpc::forward;
-use crate::grpc::request::{self, Head, Unserved};
+use crate::grpc::request::{self, Head, Request, Unserved};
 use crate::grpc::status;
 use crate::proxy::driver::{Driver, Line, Unreachable};
 use crate::proxy::exchange::{Exchange, Progress, Way};
@@ -17,21 +16,28 @@ use crate::route::Cluster;
 use crate::telemetry::MethodLabel;
 use crate::wire::fault;
 use crate::wire::frame::StreamId;
-use crate::wire::hpack::{Fields, Overflow};
+use crate::wire::hpack::Overflow;
 
 /// Drivers that one client connection may have legs to at one time.
 const DRIVERS_MAX: usize = 32;
 
 impl Relay {
     pub(super) fn open(&mut self, stream: StreamId, end: bool) {
-        let fields = self.client.wire.take_fields();
+        let fields = self.client.wire.shared_fields();
         if let Some(overflow) = fields.overflow() {
             return self.refuse_head(stream, &too_long(overflow));
         }
+        if let Some((known, request)) = &self.last
+            && Rc::ptr_eq(&known.0, &fields)
+        {
+            let (head, request) = (Rc::clone(known), request.clone());
+            return self.enter(stream, end, head, request);
+        }
         match request::read(&fields) {
             Ok(request) => {
-                let deadline = request.timeout.and_then(|timeout| self.now.checked_add(timeout));
-                self.enter(stream, end, fields, (request.method, deadline));
+                let head = Rc::new(Head(fields));
+                self.last = Some((Rc::clone(&head), request.clone()));
+                self.enter(stream, end, head, request);
             }
             Err(Unserved::NotGrpc) => {
                 let answer = status::unsupported_media_type();
@@ -51,15 +57,10 @@ impl Relay {
         self.client.wire.reset_stream(stream, fault::Code::NoError);
     }
 
-    fn enter(
-        &mut self,
-        stream: StreamId,
-        end: bool,
-        fields: Fields,
-        (method, deadline): (sconce_filters::Method, Option<Instant>),
-    ) {
+    fn enter(&mut self, stream: StreamId, end: bool, head: Rc<Head>, request: Request) {
+        let Request { method, timeout } = request;
+        let deadline = timeout.and_then(|timeout| self.now.checked_add(timeout));
         let label = MethodLabel::of_path(method.path().as_bytes());
-        let head = Rc::new(Head(fields));
         let metadata: Rc<dyn sconce_filters::Metadata> = Rc::clone(&head) as _;
         let call = Call::new(method, metadata, self.peer, self.now).with_deadline(deadline);
         self.worker.metrics.call_opened(label);
@@ -206,7 +207,7 @@ impl Relay {
             let Some(head) = exchange.head.take() else { continue };
             let end = exchange.up.ended && exchange.up.parked.is_empty();
             let id = u32::try_from(tag).unwrap_or(u32::MAX);
-            exchange.driver_stream = Some(leg.wire.open(id, forward::fields(&head.0), end));
+            exchange.driver_stream = Some(driver.forwarded.open(leg, id, &head, end));
             self.sync_window(tag);
             self.resume_upload(tag);
         }

@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -14,6 +15,8 @@ use std::{future::Future, pin::Pin};
 use tokio::net::TcpStream;
 
 use crate::config::Host;
+use crate::grpc::forward;
+use crate::grpc::request::Head;
 use crate::proxy::leg::{self, Leg};
 use crate::route::Cluster;
 use crate::wire::connection::{Connection, Offer, Role};
@@ -81,6 +84,8 @@ pub(super) struct Driver {
     pub(super) meet_by: Instant,
     /// Whether HEADERS or DATA came since we last asked whether it is there.
     pub(super) news: bool,
+    /// The last head that was forwarded on it.
+    pub(super) forwarded: Forwarded,
     /// Whether it is of no use any more: it goes when its last words are written.
     pub(super) lost: bool,
     /// Since when somebody uses it.
@@ -102,6 +107,7 @@ impl Driver {
             parked: 0,
             meet_by: now + patience,
             news: true,
+            forwarded: Forwarded::default(),
             lost: false,
             busy_since: now,
             idle_since: now,
@@ -135,6 +141,15 @@ impl Driver {
         }
     }
 
+    /// Gives back what an idle leg does not need.
+    pub(super) fn rest(&mut self) {
+        self.forwarded = Forwarded::default();
+        self.departing = Vec::new();
+        if let Some(leg) = self.leg() {
+            leg.wire.shrink();
+        }
+    }
+
     pub(super) fn leg_ref(&self) -> Option<&Leg> {
         match &self.line {
             Line::Up(leg) => Some(leg),
@@ -162,6 +177,31 @@ impl Driver {
             leg.ask(now);
             self.news = false;
         }
+    }
+}
+
+/// The last head that went out on a leg, encoded: the same head, while the leg's table is the
+/// same, goes out as the same octets.
+#[derive(Default)]
+pub(super) struct Forwarded {
+    head: Option<Rc<Head>>,
+    generation: u64,
+    octets: Vec<u8>,
+}
+
+impl Forwarded {
+    /// Opens a stream for a head.
+    pub(super) fn open(&mut self, leg: &mut Leg, tag: u32, head: &Rc<Head>, end: bool) -> StreamId {
+        let same = self.head.as_ref().is_some_and(|known| Rc::ptr_eq(known, head));
+        if !same || self.generation != leg.wire.encoder_generation() {
+            self.octets.clear();
+            leg.wire.encode(forward::fields(&head.0), &mut self.octets);
+            self.head = None;
+        }
+        let id = leg.wire.open_encoded(tag, &self.octets, end);
+        self.head = (self.generation == leg.wire.encoder_generation()).then(|| Rc::clone(head));
+        self.generation = leg.wire.encoder_generation();
+        id
     }
 }
 

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use slab::Slab;
 use tokio::time::Sleep;
 
+use crate::grpc::request::{Head, Request};
 use crate::proxy::driver::Driver;
 use crate::proxy::exchange::Exchange;
 use crate::proxy::leg::Leg;
@@ -73,6 +74,8 @@ pub(super) struct Relay {
     pub(super) due: Instant,
     timer: Pin<Box<Sleep>>,
     pub(super) waker: Option<usize>,
+    /// The last head that was read, and what it asks for.
+    pub(super) last: Option<(Rc<Head>, Request)>,
     /// Exchanges that wait for a room's answer.
     pub(super) waits: usize,
 }
@@ -84,7 +87,7 @@ impl Relay {
             worker,
             peer,
             client,
-            drivers: Slab::new(),
+            drivers: Slab::with_capacity(1),
             exchanges: Slab::new(),
             phase: Phase::Open,
             now,
@@ -94,6 +97,7 @@ impl Relay {
             due: now,
             timer: Box::pin(tokio::time::sleep_until(now.into())),
             waker: None,
+            last: None,
             waits: 0,
         }
     }
@@ -134,11 +138,10 @@ impl Relay {
         if self.exchanges.is_empty() {
             self.client.wire.shrink();
             for (_, driver) in &mut self.drivers {
-                if let Some(leg) = driver.leg() {
-                    leg.wire.shrink();
-                }
+                driver.rest();
             }
             self.exchanges.shrink_to_fit();
+            self.last = None;
         }
     }
 

@@ -1,12 +1,14 @@
 //! Header blocks: gathered, decoded, held against the rules, and turned into events.
 
+use std::rc::Rc;
 use std::time::Instant;
 
-use crate::wire::connection::{Block, Connection, Event, Role};
+use crate::wire::connection::{Block, Connection, Event, Memo, Role};
 use crate::wire::fault::{Code, Fault, StreamFault};
 use crate::wire::frame::{Flags, Head, StreamId};
 use crate::wire::guard::{Budget, CONTINUATIONS_MAX, INTERIMS_MAX};
 use crate::wire::head;
+use crate::wire::hpack::Fields;
 use crate::wire::stream::{Ended, Stream};
 
 /// An encoded block may be so many times as long as the list it may decode to.
@@ -66,15 +68,12 @@ impl Connection {
         octets: &[u8],
         now: Instant,
     ) -> Result<Option<Event>, Fault> {
-        let limits = self.offer.headers;
-        self.decoder
-            .decode(octets, limits, &mut self.fields)
-            .map_err(|_| Fault::new(Code::CompressionError, "a header block cannot be decoded"))?;
-        if self.fields.overflow().is_some() {
-            self.spend(Budget::HeaderLists, now)?;
+        let recalled = self.recall(octets);
+        if recalled.is_none() {
+            self.decode(octets, now)?;
         }
         let outcome = match self.role {
-            Role::Server => self.request_block(block, now)?,
+            Role::Server => self.request_block(block, recalled, now)?,
             Role::Client => self.answer_block(block)?,
         };
         match outcome {
@@ -83,9 +82,44 @@ impl Connection {
         }
     }
 
+    /// What the same octets said before, if nothing has changed since.
+    fn recall(&mut self, octets: &[u8]) -> Option<head::Promise> {
+        let memo = self.memo.as_ref()?;
+        if memo.generation != self.decoder.generation() || memo.octets != octets {
+            return None;
+        }
+        self.fields = Rc::clone(&memo.fields);
+        Some(memo.promise)
+    }
+
+    fn decode(&mut self, octets: &[u8], now: Instant) -> Result<(), Fault> {
+        let before = self.decoder.generation();
+        let mut fresh = Fields::default();
+        let fields = Rc::get_mut(&mut self.fields).unwrap_or(&mut fresh);
+        let limits = self.offer.headers;
+        self.decoder
+            .decode(octets, limits, fields)
+            .map_err(|_| Fault::new(Code::CompressionError, "a header block cannot be decoded"))?;
+        if Rc::get_mut(&mut self.fields).is_none() {
+            self.fields = Rc::new(fresh);
+        }
+        if self.fields.overflow().is_some() {
+            self.spend(Budget::HeaderLists, now)?;
+        } else if self.role == Role::Server && before == self.decoder.generation() {
+            self.memo = head::request(&self.fields).ok().map(|promise| Memo {
+                octets: octets.to_vec(),
+                generation: before,
+                fields: Rc::clone(&self.fields),
+                promise,
+            });
+        }
+        Ok(())
+    }
+
     fn request_block(
         &mut self,
         block: Block,
+        recalled: Option<head::Promise>,
         now: Instant,
     ) -> Result<Result<Option<Event>, StreamFault>, Fault> {
         if self.streams.find(block.stream).is_some() {
@@ -115,7 +149,11 @@ impl Connection {
         } else if self.fields.overflow().is_some() {
             Ok(head::Promise::default())
         } else {
-            head::request(&self.fields).and_then(|promise| unless_empty(promise, block.end))
+            match recalled {
+                Some(promise) => Ok(promise),
+                None => head::request(&self.fields),
+            }
+            .and_then(|promise| unless_empty(promise, block.end))
         };
         if let Ok(promise) = promise {
             stream.promised = promise.content_length;

@@ -14,11 +14,13 @@ mod tests;
 
 use std::collections::VecDeque;
 use std::ops::Range;
+use std::rc::Rc;
 use std::time::Instant;
 
 use crate::wire::fault::{Code, Fault, StreamFault};
 use crate::wire::frame::{self, Flags, Kind, StreamId};
 use crate::wire::guard::{Budget, Guard};
+use crate::wire::head;
 use crate::wire::hpack::{Decoder, Encoder, Fields, Limits};
 use crate::wire::outbox::Outbox;
 use crate::wire::settings::{Settings, WINDOW_FLOOR, WINDOW_MAX};
@@ -140,6 +142,16 @@ struct Block {
     depends_on_itself: bool,
 }
 
+/// The last request that did not touch the table: a block of the same octets, while the table is
+/// the same, is the same request.
+#[derive(Debug)]
+struct Memo {
+    octets: Vec<u8>,
+    generation: u64,
+    fields: Rc<Fields>,
+    promise: head::Promise,
+}
+
 /// A SETTINGS frame of ours that is not acknowledged yet.
 #[derive(Clone, Copy, Debug)]
 struct Unacked {
@@ -173,7 +185,8 @@ pub struct Connection {
     extra: u32,
     decoder: Decoder,
     encoder: Encoder,
-    fields: Fields,
+    fields: Rc<Fields>,
+    memo: Option<Memo>,
     /// What is to be written to the peer.
     pub out: Outbox,
     guard: Guard,
@@ -206,7 +219,8 @@ impl Connection {
             extra: 0,
             decoder: Decoder::new(offer.settings.header_table),
             encoder: Encoder::new(),
-            fields: Fields::default(),
+            fields: Rc::default(),
+            memo: None,
             out: Outbox::default(),
             guard: Guard::new(now),
             closing: None,
@@ -234,9 +248,11 @@ impl Connection {
         &self.fields
     }
 
-    /// Takes the fields of the last header block away.
-    pub fn take_fields(&mut self) -> Fields {
-        std::mem::take(&mut self.fields)
+    /// The same, to keep. Equal requests in a row share one list: whoever keeps it can tell by
+    /// `Rc::ptr_eq` that nothing has changed.
+    #[must_use]
+    pub fn shared_fields(&self) -> Rc<Fields> {
+        Rc::clone(&self.fields)
     }
 
     /// The peer's settings.
@@ -360,7 +376,8 @@ impl Connection {
     /// Gives memory back that an idle connection does not need.
     pub fn shrink(&mut self) {
         if self.block.is_none() {
-            self.fields.shrink();
+            self.fields = Rc::default();
+            self.memo = None;
             self.block_octets = Vec::new();
             self.block_out = Vec::new();
         }

@@ -27,13 +27,35 @@ impl Connection {
         fields: impl IntoIterator<Item = Field<'f>>,
         end: bool,
     ) -> StreamId {
+        let mut octets = std::mem::take(&mut self.block_out);
+        octets.clear();
+        self.encode(fields, &mut octets);
+        let id = self.open_encoded(tag, &octets, end);
+        self.block_out = octets;
+        id
+    }
+
+    /// Changes whenever the table of what we encode changes.
+    #[must_use]
+    pub fn encoder_generation(&self) -> u64 {
+        self.encoder.generation()
+    }
+
+    /// Encodes a header block that must go out next, once or, while the table does not change,
+    /// any number of times.
+    pub fn encode<'f>(&mut self, fields: impl IntoIterator<Item = Field<'f>>, into: &mut Vec<u8>) {
+        self.encoder.encode(fields, into);
+    }
+
+    /// Opens a stream with a block of `encode` (client role).
+    pub fn open_encoded(&mut self, tag: u32, octets: &[u8], end: bool) -> StreamId {
         let id = self.own_next;
         self.own_next = StreamId::new(id.number().saturating_add(2));
         let mut stream = Stream::new(self.theirs.window, self.sent.window);
         stream.tag = tag;
         stream.known = true;
         self.streams.open(id, stream);
-        self.head(id, fields, end);
+        self.head_encoded(id, octets, end);
         id
     }
 
@@ -47,6 +69,11 @@ impl Connection {
         let mut octets = std::mem::take(&mut self.block_out);
         octets.clear();
         self.encoder.encode(fields, &mut octets);
+        self.head_encoded(id, &octets, end);
+        self.block_out = octets;
+    }
+
+    fn head_encoded(&mut self, id: StreamId, octets: &[u8], end: bool) {
         let size = usize::try_from(self.theirs.frame.min(SIZE_FLOOR)).unwrap_or(0).max(1);
         let mut kind = Kind::Headers;
         let mut left = octets.len();
@@ -58,7 +85,6 @@ impl Connection {
             self.frame(kind, flags, id, piece);
             kind = Kind::Continuation;
         }
-        self.block_out = octets;
         if end {
             self.end(id);
         }
