@@ -52,7 +52,7 @@ impl Relay {
         let Self { exchanges, drivers, client, .. } = self;
         let Some(exchange) = exchanges.get_mut(tag) else { return };
         let Some(driver) = drivers.get_mut(driver) else { return };
-        driver.news = true;
+        driver.asked = 0;
         let Some(leg) = driver.leg() else { return };
         let fields = leg.wire.fields();
         let is_grpc = fields.iter().any(|field| {
@@ -76,7 +76,7 @@ impl Relay {
     fn download(&mut self, driver: usize, tag: usize, octets: Range<usize>, scratch: &mut [u8]) {
         let Self { exchanges, drivers, client, .. } = self;
         let Some(driver) = drivers.get_mut(driver) else { return };
-        driver.news = true;
+        driver.asked = 0;
         let size = u32::try_from(octets.len()).unwrap_or(u32::MAX);
         driver.unreleased = driver.unreleased.saturating_add(size);
         let Some(exchange) = exchanges.get_mut(tag) else { return };
@@ -155,7 +155,7 @@ impl Relay {
         let Self { exchanges, drivers, client, .. } = self;
         let Some(exchange) = exchanges.get_mut(tag) else { return };
         let Some(driver) = drivers.get_mut(driver) else { return };
-        driver.news = true;
+        driver.asked = 0;
         let Some(leg) = driver.leg() else { return };
         let fields = leg.wire.fields();
         let Some(code) = status::code_in(fields) else { return self.end_without_status(tag) };

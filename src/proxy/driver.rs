@@ -30,9 +30,13 @@ const WINDOW: u32 = 1 << 20;
 const HEADER_LIST_MAX: usize = 65_536;
 /// Fields that a driver may send in one list.
 const HEADER_COUNT_MAX: usize = 256;
-/// Drivers tolerate a PING of ours without news of theirs once in so long (grpc-java's
-/// permitKeepAliveTime is five minutes).
-const ASK_AGAIN: Duration = Duration::from_secs(300);
+/// A driver that has sent neither HEADERS nor DATA since minds every PING after the first that
+/// comes within five minutes, and closes the connection at the third one that it minds (grpc-java:
+/// permitKeepAliveTime, MAX_PING_STRIKES). So it is asked again after so many times the silence,
+/// and from then on once in `ASK_AGAIN`.
+const ASK_AFTER: [u32; 2] = [2, 6];
+/// See `ASK_AFTER`.
+const ASK_AGAIN: Duration = Duration::from_secs(301);
 
 type Dial = Pin<Box<dyn Future<Output = Result<TcpStream, Unreachable>>>>;
 
@@ -82,8 +86,8 @@ pub(super) struct Driver {
     pub(super) parked: usize,
     /// By when its first SETTINGS must have come.
     pub(super) meet_by: Instant,
-    /// Whether HEADERS or DATA came since we last asked whether it is there.
-    pub(super) news: bool,
+    /// How often we have asked whether it is there since HEADERS or DATA last came.
+    pub(super) asked: usize,
     /// The last head that was forwarded on it.
     pub(super) forwarded: Forwarded,
     /// Whether it is of no use any more: it goes when its last words are written.
@@ -106,7 +110,7 @@ impl Driver {
             unreleased: 0,
             parked: 0,
             meet_by: now + patience,
-            news: true,
+            asked: 0,
             forwarded: Forwarded::default(),
             lost: false,
             busy_since: now,
@@ -169,13 +173,18 @@ impl Driver {
 
     /// Asks the driver whether it is there, unless it would mind. Says whether a question is open.
     pub(super) fn ask_if_silent(&mut self, now: Instant, silence: Duration) {
-        let (news, busy_since) = (self.news, self.busy_since);
+        let (times, busy_since) = (self.asked, self.busy_since);
         let Some(leg) = self.leg() else { return };
         let silent = now.saturating_duration_since(leg.heard.max(busy_since)) >= silence;
-        let minds = !news && leg.asked.is_some_and(|asked| now < asked + ASK_AGAIN);
+        let again = match times.checked_sub(1).map(|times| ASK_AFTER.get(times)) {
+            None => Duration::ZERO,
+            Some(Some(times)) => silence * *times,
+            Some(None) => ASK_AGAIN,
+        };
+        let minds = leg.asked.is_some_and(|asked| now < asked + again);
         if silent && !minds {
             leg.ask(now);
-            self.news = false;
+            self.asked = times.saturating_add(1);
         }
     }
 }
