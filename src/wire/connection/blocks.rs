@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::time::Instant;
 
-use crate::wire::connection::{Block, Connection, Event, Memo, Role};
+use crate::wire::connection::{Block, Connection, Event, Role};
 use crate::wire::fault::{Code, Fault, StreamFault};
 use crate::wire::frame::{Flags, Head, StreamId};
 use crate::wire::guard::{Budget, CONTINUATIONS_MAX, INTERIMS_MAX};
@@ -13,6 +13,16 @@ use crate::wire::stream::{Ended, Stream};
 
 /// An encoded block may be so many times as long as the list it may decode to.
 const BLOCK_FACTOR: usize = 4;
+
+/// The last request that did not touch the table: a block of the same octets, while the table is
+/// the same, is the same request.
+#[derive(Debug)]
+pub(in crate::wire) struct Memo {
+    octets: Vec<u8>,
+    generation: u64,
+    fields: Rc<Fields>,
+    promise: head::Promise,
+}
 
 impl Connection {
     pub(in crate::wire) fn headers(

@@ -20,7 +20,6 @@ use std::time::Instant;
 use crate::wire::fault::{Code, Fault, StreamFault};
 use crate::wire::frame::{self, Flags, Kind, StreamId};
 use crate::wire::guard::{Budget, Guard};
-use crate::wire::head;
 use crate::wire::hpack::{Decoder, Encoder, Fields, Limits};
 use crate::wire::outbox::Outbox;
 use crate::wire::settings::{Settings, WINDOW_FLOOR, WINDOW_MAX};
@@ -142,16 +141,6 @@ struct Block {
     depends_on_itself: bool,
 }
 
-/// The last request that did not touch the table: a block of the same octets, while the table is
-/// the same, is the same request.
-#[derive(Debug)]
-struct Memo {
-    octets: Vec<u8>,
-    generation: u64,
-    fields: Rc<Fields>,
-    promise: head::Promise,
-}
-
 /// A SETTINGS frame of ours that is not acknowledged yet.
 #[derive(Clone, Copy, Debug)]
 struct Unacked {
@@ -186,7 +175,7 @@ pub struct Connection {
     decoder: Decoder,
     encoder: Encoder,
     fields: Rc<Fields>,
-    memo: Option<Memo>,
+    memo: Option<blocks::Memo>,
     /// What is to be written to the peer.
     pub out: Outbox,
     guard: Guard,
