@@ -17,6 +17,7 @@ use tokio::net::TcpStream;
 use crate::config::Host;
 use crate::grpc::forward;
 use crate::grpc::request::Head;
+use crate::proxy::admit::whole;
 use crate::proxy::leg::{self, Leg};
 use crate::route::Cluster;
 use crate::wire::connection::{Connection, Offer, Role};
@@ -26,8 +27,9 @@ use crate::wire::settings::Settings;
 
 /// Credit of a whole leg, in octets: what a driver may have under way to one client connection.
 const WINDOW: u32 = 1 << 20;
-/// Octets of a header list that a driver may send.
-const HEADER_LIST_MAX: usize = 65_536;
+/// Octets of a header list that a driver may send at most. It is told what the client takes, so
+/// that an answer too long for the client ends as it would without sconce.
+const HEADER_LIST_MAX: u32 = 65_536;
 /// Fields that a driver may send in one list.
 const HEADER_COUNT_MAX: usize = 256;
 /// A driver that has sent neither HEADERS nor DATA since minds every PING after the first that
@@ -219,10 +221,10 @@ fn offer(theirs: &Settings) -> Offer {
         push: false,
         streams: 0,
         window: theirs.window,
-        header_list: u32::try_from(HEADER_LIST_MAX).unwrap_or(u32::MAX),
+        header_list: theirs.header_list.min(HEADER_LIST_MAX),
         ..Settings::INITIAL
     };
-    let headers = Limits { octets: HEADER_LIST_MAX, count: HEADER_COUNT_MAX };
+    let headers = Limits { octets: whole(HEADER_LIST_MAX), count: HEADER_COUNT_MAX };
     Offer { settings, window: WINDOW, headers }
 }
 
