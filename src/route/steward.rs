@@ -163,8 +163,12 @@ impl Steward {
         let before = self.live.snapshot.load_full();
         let (verdict, restart) = match reading.plan {
             Err(complaints) => {
-                self.metrics.reload_bad(complaints.len());
-                tell(&complaints, before.generation);
+                // Files near ours may change all the time: the same complaints are told once.
+                let last = self.live.last_reload();
+                if !matches!(&last.verdict, Verdict::Rejected(told) if *told == complaints) {
+                    self.metrics.reload_bad(complaints.len());
+                    tell(&complaints, before.generation);
+                }
                 (Verdict::Rejected(complaints), Vec::new())
             }
             Ok(plan) if plan == self.plan => {
