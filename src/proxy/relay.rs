@@ -35,7 +35,9 @@ const LINGER: Duration = Duration::from_secs(1);
 
 /// The clock is looked at no more often than this.
 const TICK_MIN: Duration = Duration::from_millis(5);
-/// Octets that are read at one time for a client that is slow to take them.
+/// Octets that are read from a driver at one time: what a client does not take at once is kept.
+const GULP: usize = 128 * 1024;
+/// The same for a client that is slow to take them.
 const SIP: usize = 32 * 1024;
 /// Octets of one leg that may be parked before nothing more is read from it.
 const PARKED_MAX: usize = 64 * 1024;
@@ -290,7 +292,7 @@ impl Relay {
         let driver = self.drivers.get(key)?;
         let behind = !self.client.wire.out.is_empty() || driver.parked > 0;
         if !behind {
-            return Some(if self.client.is_slow(self.now) { SIP } else { usize::MAX });
+            return Some(if self.client.is_slow(self.now) { SIP } else { GULP });
         }
         (self.client.wire.out.is_empty() && driver.parked < PARKED_MAX).then_some(SIP)
     }
