@@ -25,9 +25,20 @@ def connect(url: str, options: dict | None = None) -> SparkSession:
     """A new session of its own, with channel options of grpc-core if given."""
     session = SparkSession.Builder().channelBuilder(Builder(url, list((options or {}).items()))).create()
     KEPT.append(session)
+    patient(session)
     SparkSession._default_session = session  # PySpark asks the active session things when a UDF is made,
     SparkSession._active_session.session = session  # and keeps the first one, which may lead to a dead door
     return session
+
+
+def patient(session: SparkSession) -> None:
+    """Half a minute of retries instead of more than ten: a client whose sconce is gone would wait for them at exit."""
+    if VERSION < (4, 0):
+        session.client._retry_policy.update(max_retries=18, max_backoff=2000)
+        return
+    from pyspark.sql.connect.client.retries import DefaultPolicy
+
+    session.client.set_retry_policies([DefaultPolicy(max_retries=18, max_backoff=2000)])
 
 
 def outcome(call) -> dict:
