@@ -115,18 +115,3 @@ class Both:
 @pytest.fixture
 def both(door) -> Both:
     return Both(door)
-
-
-ENDED = pytest.StashKey[int]()
-
-
-def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    session.config.stash[ENDED] = int(exitstatus)
-
-
-@pytest.hookimpl(trylast=True)
-def pytest_unconfigure(config: pytest.Config) -> None:
-    """Everything is told: do not wait for what PySpark still retries towards doors that are gone, for ten minutes."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(config.stash.get(ENDED, 1))
