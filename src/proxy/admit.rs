@@ -64,6 +64,7 @@ impl Relay {
         let metadata: Rc<dyn sconce_filters::Metadata> = Rc::clone(&head) as _;
         let call = Call::new(method, metadata, self.peer, self.now).with_deadline(deadline);
         self.worker.metrics.call_opened(label);
+        let snapshot = self.worker.latest();
         let entry = self.exchanges.vacant_entry();
         let tag = entry.key();
         self.client.wire.tag(stream, u32::try_from(tag).unwrap_or(u32::MAX));
@@ -73,7 +74,7 @@ impl Relay {
             driver_stream: None,
             call,
             method: label,
-            snapshot: self.worker.latest(),
+            snapshot: Arc::clone(&snapshot),
             head: Some(head),
             wait: None,
             up: Way { ended: end, ..Way::default() },
@@ -84,7 +85,10 @@ impl Relay {
             taken: 0,
             closed_since: None,
         });
-        self.wake_by(self.next_tick());
+        if !self.is_ticking {
+            self.is_ticking = true;
+            self.wake_by(self.next_tick(&snapshot.timeouts));
+        }
         if let Some(deadline) = deadline {
             self.wake_by(deadline);
         }

@@ -11,13 +11,14 @@ use crate::wire::fault::{self, Fault};
 
 /// Streams are looked at no less often than this while there are any.
 const TICK_MAX: Duration = Duration::from_secs(2);
+/// A connection without streams keeps its memory for so long, since many go on after a pause.
+pub(super) const REST_AFTER: Duration = Duration::from_secs(1);
 /// A leg that nobody uses is kept for so long.
 const DRIVER_IDLE: Duration = Duration::from_secs(300);
 
 impl Relay {
     /// When streams must be looked at again.
-    pub(super) fn next_tick(&self) -> Instant {
-        let timeouts = self.worker.latest().timeouts;
+    pub(super) fn next_tick(&self, timeouts: &Timeouts) -> Instant {
         let shortest = timeouts
             .body_progress
             .min(timeouts.window_closed)
@@ -40,7 +41,7 @@ impl Relay {
             | Phase::Lingering(_)
             | Phase::Over => {}
         }
-        let mut due = self.check_client(&timeouts);
+        let mut due = self.check_client(&timeouts).min(self.check_rest());
         due = due.min(self.check_exchanges(&timeouts));
         due = due.min(self.check_drivers(&timeouts));
         match self.phase {
@@ -49,6 +50,18 @@ impl Relay {
             }
             Phase::Open | Phase::Leaving(None) | Phase::Over => due,
         }
+    }
+
+    fn check_rest(&mut self) -> Instant {
+        let rest = self.idle_since + REST_AFTER;
+        if self.is_warm && self.exchanges.is_empty() {
+            if self.now < rest {
+                return rest;
+            }
+            self.rest();
+            self.is_warm = false;
+        }
+        self.now + Duration::from_secs(600)
     }
 
     fn check_client(&mut self, timeouts: &Timeouts) -> Instant {
@@ -96,7 +109,8 @@ impl Relay {
 
     fn check_exchanges(&mut self, timeouts: &Timeouts) -> Instant {
         let mut due = self.now + Duration::from_secs(600);
-        if self.exchanges.is_empty() {
+        self.is_ticking = !self.exchanges.is_empty();
+        if !self.is_ticking {
             return due;
         }
         let mut late = Vec::new();
@@ -131,7 +145,7 @@ impl Relay {
             let (refusal, how) = late.refusal();
             self.refuse(tag, &refusal, how);
         }
-        due.min(self.next_tick())
+        due.min(self.next_tick(timeouts))
     }
 
     fn check_drivers(&mut self, timeouts: &Timeouts) -> Instant {

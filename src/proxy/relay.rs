@@ -16,6 +16,7 @@ use slab::Slab;
 use tokio::time::Sleep;
 
 use crate::grpc::request::{Head, Request};
+use crate::proxy::clock::REST_AFTER;
 use crate::proxy::driver::Driver;
 use crate::proxy::exchange::Exchange;
 use crate::proxy::leg::Leg;
@@ -72,6 +73,10 @@ pub(super) struct Relay {
     pub(super) block_since: Option<Instant>,
     /// Since when the client has no stream.
     pub(super) idle_since: Instant,
+    /// Whether memory is held that a connection without streams does not need.
+    pub(super) is_warm: bool,
+    /// Whether the clock will look at the exchanges.
+    pub(super) is_ticking: bool,
     /// When the clock must be looked at.
     pub(super) due: Instant,
     timer: Pin<Box<Sleep>>,
@@ -96,6 +101,8 @@ impl Relay {
             accepted: now,
             block_since: None,
             idle_since: now,
+            is_warm: true,
+            is_ticking: false,
             due: now,
             timer: Box::pin(tokio::time::sleep_until(now.into())),
             waker: None,
@@ -127,7 +134,6 @@ impl Relay {
                 return Poll::Ready(());
             }
             if !moved {
-                self.rest();
                 return Poll::Pending;
             }
         }
@@ -136,15 +142,13 @@ impl Relay {
     }
 
     /// Gives back what an idle connection does not need.
-    fn rest(&mut self) {
-        if self.exchanges.is_empty() {
-            self.client.wire.shrink();
-            for (_, driver) in &mut self.drivers {
-                driver.rest();
-            }
-            self.exchanges.shrink_to_fit();
-            self.last = None;
+    pub(super) fn rest(&mut self) {
+        self.client.wire.shrink();
+        for (_, driver) in &mut self.drivers {
+            driver.rest();
         }
+        self.exchanges = Slab::new();
+        self.last = None;
     }
 
     /// Writes everything that waits; what has left gives credit back, which is written too.
@@ -205,6 +209,10 @@ impl Relay {
             }
             Poll::Ready(Ok(read)) => read,
         };
+        if !self.is_warm {
+            self.is_warm = true;
+            self.wake_by(self.now + REST_AFTER);
+        }
         if matches!(self.phase, Phase::Open | Phase::Leaving(_)) {
             self.take_client_octets(HEAD, HEAD.saturating_add(read), scratch);
             self.flush(context, scratch);
