@@ -39,7 +39,9 @@ fn drink(role: Role, octets: &[u8], piece: usize) -> Seen {
     if role == Role::Client {
         let mut head = Fields::default();
         head.push(b":method", b"POST", Indexing::Incremental);
-        wire.open(1, head.iter(), true);
+        let mut block = Vec::new();
+        wire.encode(head.iter(), &mut block);
+        wire.open(1, &block, true);
     }
     let mut seen = Vec::new();
     let mut fault = None;

@@ -16,10 +16,27 @@ use crate::route::Cluster;
 use crate::telemetry::MethodLabel;
 use crate::wire::fault;
 use crate::wire::frame::StreamId;
-use crate::wire::hpack::Overflow;
+use crate::wire::hpack::{Fields, Overflow};
 
 /// Drivers that one client connection may have legs to at one time.
 const DRIVERS_MAX: usize = 32;
+
+/// A request that was read. Equal ones in a row share one.
+pub(super) struct Asked {
+    head: Rc<Head>,
+    request: Request,
+    label: MethodLabel,
+    /// Octets of what travels on, as HPACK counts.
+    size: usize,
+}
+
+impl Asked {
+    fn new(fields: Rc<Fields>, request: Request) -> Self {
+        let label = MethodLabel::of_path(request.method.path().as_bytes());
+        let size = forward::size(&fields);
+        Self { head: Rc::new(Head(fields)), request, label, size }
+    }
+}
 
 impl Relay {
     pub(super) fn open(&mut self, stream: StreamId, end: bool) {
@@ -27,17 +44,16 @@ impl Relay {
         if let Some(overflow) = fields.overflow() {
             return self.refuse_head(stream, &too_long(overflow));
         }
-        if let Some((known, request)) = &self.last
-            && Rc::ptr_eq(&known.0, &fields)
+        if let Some(known) = &self.last
+            && Rc::ptr_eq(&known.head.0, &fields)
         {
-            let (head, request) = (Rc::clone(known), request.clone());
-            return self.enter(stream, end, head, request);
+            return self.enter(stream, end, Rc::clone(known));
         }
         match request::read(&fields) {
             Ok(request) => {
-                let head = Rc::new(Head(fields));
-                self.last = Some((Rc::clone(&head), request.clone()));
-                self.enter(stream, end, head, request);
+                let asked = Rc::new(Asked::new(fields, request));
+                self.last = Some(Rc::clone(&asked));
+                self.enter(stream, end, asked);
             }
             Err(Unserved::NotGrpc) => {
                 let answer = status::unsupported_media_type();
@@ -57,13 +73,13 @@ impl Relay {
         self.client.wire.reset_stream(stream, fault::Code::NoError);
     }
 
-    fn enter(&mut self, stream: StreamId, end: bool, head: Rc<Head>, request: Request) {
-        let Request { method, timeout } = request;
+    fn enter(&mut self, stream: StreamId, end: bool, asked: Rc<Asked>) {
+        let Request { method, timeout } = &asked.request;
         let deadline = timeout.and_then(|timeout| self.now.checked_add(timeout));
-        let label = MethodLabel::of_path(method.path().as_bytes());
-        let metadata: Rc<dyn sconce_filters::Metadata> = Rc::clone(&head) as _;
-        let call = Call::new(method, metadata, self.peer, self.now).with_deadline(deadline);
-        self.worker.metrics.call_opened(label);
+        let metadata: Rc<dyn sconce_filters::Metadata> = Rc::clone(&asked.head) as _;
+        let call = Call::new(method.clone(), metadata, self.peer, self.now);
+        let call = call.with_deadline(deadline);
+        self.worker.metrics.call_opened(asked.label);
         let snapshot = self.worker.latest();
         let entry = self.exchanges.vacant_entry();
         let tag = entry.key();
@@ -73,11 +89,12 @@ impl Relay {
             driver: None,
             driver_stream: None,
             call,
-            method: label,
+            method: asked.label,
             snapshot: Arc::clone(&snapshot),
-            head: Some(head),
+            asked: Some(asked),
             wait: None,
-            up: Way { ended: end, ..Way::default() },
+            uploaded: end,
+            up: Way::default(),
             down: Way::default(),
             answered: false,
             trailers: None,
@@ -137,7 +154,7 @@ impl Relay {
     fn route(&mut self, tag: usize) {
         let Some(exchange) = self.exchanges.get(tag) else { return };
         let limit = whole(exchange.snapshot.limits.driver_header_list);
-        let size = exchange.head.as_ref().map_or(0, |head| forward::size(&head.0));
+        let size = exchange.asked.as_ref().map_or(0, |asked| asked.size);
         if size > limit {
             let message = format!(
                 "the request's metadata has {size} octets and a driver takes {limit}: send less"
@@ -208,10 +225,12 @@ impl Relay {
             }
             let Some(tag) = driver.queue.pop_front() else { return };
             let Some(exchange) = self.exchanges.get_mut(tag) else { continue };
-            let Some(head) = exchange.head.take() else { continue };
-            let end = exchange.up.ended && exchange.up.parked.is_empty();
+            let Some(asked) = exchange.asked.take() else { continue };
+            let end = exchange.uploaded && exchange.up.parked.is_empty();
             let id = u32::try_from(tag).unwrap_or(u32::MAX);
-            exchange.driver_stream = Some(driver.forwarded.open(leg, id, &head, end));
+            let requests = &mut driver.echoes.requests;
+            let block = requests.block(&mut leg.wire, &asked.head.0, forward::fields);
+            exchange.driver_stream = Some(leg.wire.open(id, block, end));
             self.sync_window(tag);
             self.resume_upload(tag);
         }

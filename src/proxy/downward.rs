@@ -2,17 +2,20 @@
 //! client.
 
 use std::ops::Range;
+use std::rc::Rc;
 
 use bytes::Buf;
 use sconce_filters::{Code, Ending, Refusal};
+use slab::Slab;
 
 use crate::grpc::status;
-use crate::proxy::driver::Driver;
+use crate::proxy::driver::{Driver, Echoes};
 use crate::proxy::relay::Relay;
 use crate::proxy::upward::{key, length};
 use crate::wire::connection::Event;
 use crate::wire::fault;
 use crate::wire::frame::StreamId;
+use crate::wire::hpack::Fields;
 
 impl Relay {
     /// Answers one event of a driver; `from` is where its octets begin in `scratch`. Says
@@ -51,23 +54,20 @@ impl Relay {
     fn answer(&mut self, driver: usize, tag: usize, http: u16, end: bool) {
         let Self { exchanges, drivers, client, .. } = self;
         let Some(exchange) = exchanges.get_mut(tag) else { return };
-        let Some(driver) = drivers.get_mut(driver) else { return };
-        driver.asked = 0;
-        let Some(leg) = driver.leg() else { return };
-        let fields = leg.wire.fields();
+        let Some((fields, echoes)) = heard(drivers, driver) else { return };
         let is_grpc = fields.iter().any(|field| {
             field.name == b"content-type"
                 && field.value.decode(&mut Vec::new()).starts_with(b"application/grpc")
         });
-        let code = status::code_in(fields);
+        let code = status::code_in(&fields);
         if http != 200 || !is_grpc || (end && code.is_none()) {
             let grpc = if http == 200 { Code::Unknown } else { status::of_http(http) };
             let what = format!("it answered HTTP status {http} and no gRPC");
             return self.fail_exchange(tag, code.unwrap_or(grpc), "driver.not_grpc", &what);
         }
         exchange.answered = true;
-        exchange.down.ended = end;
-        client.wire.head(exchange.stream, fields.iter(), end);
+        let block = echoes.answers.block(&mut client.wire, &fields, Fields::iter);
+        client.wire.head_encoded(exchange.stream, block, end);
         if end {
             self.finish(tag, code.unwrap_or(Code::Unknown), Ending::Answered);
         }
@@ -154,17 +154,14 @@ impl Relay {
     fn trailers(&mut self, driver: usize, tag: usize) {
         let Self { exchanges, drivers, client, .. } = self;
         let Some(exchange) = exchanges.get_mut(tag) else { return };
-        let Some(driver) = drivers.get_mut(driver) else { return };
-        driver.asked = 0;
-        let Some(leg) = driver.leg() else { return };
-        let fields = leg.wire.fields();
-        let Some(code) = status::code_in(fields) else { return self.end_without_status(tag) };
-        exchange.down.ended = true;
+        let Some((fields, echoes)) = heard(drivers, driver) else { return };
+        let Some(code) = status::code_in(&fields) else { return self.end_without_status(tag) };
         if exchange.down.parked.is_empty() {
-            client.wire.head(exchange.stream, fields.iter(), true);
+            let block = echoes.trailers.block(&mut client.wire, &fields, Fields::iter);
+            client.wire.head_encoded(exchange.stream, block, true);
             self.finish(tag, code, Ending::Answered);
         } else {
-            exchange.trailers = Some(Box::new(fields.clone()));
+            exchange.trailers = Some(fields);
         }
     }
 
@@ -237,4 +234,13 @@ impl Relay {
         let message = format!("the driver of cluster {cluster} failed this call: {what}");
         self.refuse(tag, &Refusal::new(code, label, message), Ending::DriverLost);
     }
+}
+
+/// The header block that has just come from a driver, and where such blocks go out again. A driver
+/// that answers is there.
+fn heard(drivers: &mut Slab<Driver>, key: usize) -> Option<(Rc<Fields>, &mut Echoes)> {
+    let driver = drivers.get_mut(key)?;
+    driver.asked = 0;
+    let fields = driver.leg()?.wire.shared_fields();
+    Some((fields, &mut driver.echoes))
 }

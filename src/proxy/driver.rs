@@ -6,7 +6,6 @@
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -15,9 +14,8 @@ use std::{future::Future, pin::Pin};
 use tokio::net::TcpStream;
 
 use crate::config::Host;
-use crate::grpc::forward;
-use crate::grpc::request::Head;
 use crate::proxy::admit::whole;
+use crate::proxy::echo::Echo;
 use crate::proxy::leg::{self, Leg};
 use crate::route::Cluster;
 use crate::wire::connection::{Connection, Offer, Role};
@@ -63,6 +61,17 @@ impl Unreachable {
     }
 }
 
+/// What goes out again and again because of one driver.
+#[derive(Default)]
+pub(super) struct Echoes {
+    /// Requests, to the driver.
+    pub(super) requests: Echo,
+    /// Heads of answers, to the client.
+    pub(super) answers: Echo,
+    /// Trailers, to the client.
+    pub(super) trailers: Echo,
+}
+
 /// The line to a driver.
 pub(super) enum Line {
     /// Not there yet.
@@ -90,8 +99,8 @@ pub(super) struct Driver {
     pub(super) meet_by: Instant,
     /// How often we have asked whether it is there since HEADERS or DATA last came.
     pub(super) asked: usize,
-    /// The last head that was forwarded on it.
-    pub(super) forwarded: Forwarded,
+    /// The last requests that were forwarded on it, and what was last answered on it.
+    pub(super) echoes: Echoes,
     /// Whether it is of no use any more: it goes when its last words are written.
     pub(super) lost: bool,
     /// Since when somebody uses it.
@@ -113,7 +122,7 @@ impl Driver {
             parked: 0,
             meet_by: now + patience,
             asked: 0,
-            forwarded: Forwarded::default(),
+            echoes: Echoes::default(),
             lost: false,
             busy_since: now,
             idle_since: now,
@@ -149,7 +158,7 @@ impl Driver {
 
     /// Gives back what an idle leg does not need.
     pub(super) fn rest(&mut self) {
-        self.forwarded = Forwarded::default();
+        self.echoes = Echoes::default();
         self.departing = Vec::new();
         if let Some(leg) = self.leg() {
             leg.wire.shrink();
@@ -188,31 +197,6 @@ impl Driver {
             leg.ask(now);
             self.asked = times.saturating_add(1);
         }
-    }
-}
-
-/// The last head that went out on a leg, encoded: the same head, while the leg's table is the
-/// same, goes out as the same octets.
-#[derive(Default)]
-pub(super) struct Forwarded {
-    head: Option<Rc<Head>>,
-    generation: u64,
-    octets: Vec<u8>,
-}
-
-impl Forwarded {
-    /// Opens a stream for a head.
-    pub(super) fn open(&mut self, leg: &mut Leg, tag: u32, head: &Rc<Head>, end: bool) -> StreamId {
-        let same = self.head.as_ref().is_some_and(|known| Rc::ptr_eq(known, head));
-        if !same || self.generation != leg.wire.encoder_generation() {
-            self.octets.clear();
-            leg.wire.encode(forward::fields(&head.0), &mut self.octets);
-            self.head = None;
-        }
-        let id = leg.wire.open_encoded(tag, &self.octets, end);
-        self.head = (self.generation == leg.wire.encoder_generation()).then(|| Rc::clone(head));
-        self.generation = leg.wire.encoder_generation();
-        id
     }
 }
 

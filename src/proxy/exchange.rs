@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 use sconce_filters::{Call, Code, Ending, Outcome, Wait};
 
-use crate::grpc::request::Head;
+use crate::proxy::admit::Asked;
 use crate::route::Snapshot;
 use crate::telemetry::{Ended, MethodLabel, WorkerMetrics};
 use crate::wire::frame::StreamId;
@@ -27,16 +27,18 @@ pub(super) struct Exchange {
     pub(super) method: MethodLabel,
     /// The snapshot that the call began with, and keeps to the end.
     pub(super) snapshot: Arc<Snapshot>,
-    /// The head, until it is forwarded.
-    pub(super) head: Option<Rc<Head>>,
+    /// What is asked for, until it is forwarded.
+    pub(super) asked: Option<Rc<Asked>>,
     /// A room's answer that is still to come.
     pub(super) wait: Option<Wait>,
+    /// Whether the client has ended its side.
+    pub(super) uploaded: bool,
     pub(super) up: Way,
     pub(super) down: Way,
     /// Whether the client has got the head of an answer.
     pub(super) answered: bool,
     /// Trailers that wait behind parked octets.
-    pub(super) trailers: Option<Box<Fields>>,
+    pub(super) trailers: Option<Rc<Fields>>,
     pub(super) progress: Progress,
     /// Octets of the answer that the client had taken when its window was last looked at.
     pub(super) taken: u64,
@@ -51,8 +53,6 @@ pub(super) struct Way {
     pub(super) parked: BytesMut,
     /// Octets of DATA that came.
     pub(super) octets: u64,
-    /// Whether the sender has ended.
-    pub(super) ended: bool,
 }
 
 impl Way {

@@ -8,6 +8,7 @@
 //!   downward-> to the client;
 //!   admit   -> a stream becomes an exchange, passes the chain, finds its
 //!   driver  -> the leg to one driver
+//!   echo    -> what goes out as the same octets again
 //!   endings -> every way in which things end
 //!   clock   -> everything that takes too long
 //! ```
@@ -18,6 +19,7 @@ mod admit;
 mod clock;
 mod downward;
 mod driver;
+mod echo;
 mod endings;
 mod exchange;
 mod leg;

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use slab::Slab;
 use tokio::time::Sleep;
 
-use crate::grpc::request::{Head, Request};
+use crate::proxy::admit::Asked;
 use crate::proxy::clock::REST_AFTER;
 use crate::proxy::driver::Driver;
 use crate::proxy::exchange::Exchange;
@@ -81,8 +81,8 @@ pub(super) struct Relay {
     pub(super) due: Instant,
     timer: Pin<Box<Sleep>>,
     pub(super) waker: Option<usize>,
-    /// The last head that was read, and what it asks for.
-    pub(super) last: Option<(Rc<Head>, Request)>,
+    /// The last request that was read.
+    pub(super) last: Option<Rc<Asked>>,
     /// Exchanges that wait for a room's answer.
     pub(super) waits: usize,
 }

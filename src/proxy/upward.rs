@@ -61,7 +61,7 @@ impl Relay {
         let Self { exchanges, drivers, .. } = self;
         let Some(exchange) = exchanges.get_mut(tag) else { return };
         exchange.up.octets = exchange.up.octets.saturating_add(length(octets.len()));
-        exchange.up.ended |= end;
+        exchange.uploaded |= end;
         let mut rest = octets;
         if let Some((driver, leg, stream)) = line(drivers, exchange)
             && exchange.up.parked.is_empty()
@@ -92,7 +92,7 @@ impl Relay {
             if taken == 0 {
                 return;
             }
-            let end = exchange.up.ended && taken == exchange.up.parked.len();
+            let end = exchange.uploaded && taken == exchange.up.parked.len();
             leg.wire.data(stream, exchange.up.parked.get(..taken).unwrap_or_default(), end);
             exchange.up.parked.advance(taken);
             departing.push((exchange.stream, tag, u32::try_from(taken).unwrap_or(u32::MAX)));

@@ -14,14 +14,27 @@ use crate::wire::stream::{Ended, Stream};
 /// An encoded block may be so many times as long as the list it may decode to.
 const BLOCK_FACTOR: usize = 4;
 
-/// The last request that did not touch the table: a block of the same octets, while the table is
-/// the same, is the same request.
+/// Blocks that are remembered: requests alternate between two methods, answers between heads and
+/// trailers.
+const MEMOS: usize = 2;
+
+/// A block that did not touch the table: the same octets, while the table is the same, are the
+/// same fields.
 #[derive(Debug)]
 pub(in crate::wire) struct Memo {
     octets: Vec<u8>,
     generation: u64,
     fields: Rc<Fields>,
-    promise: head::Promise,
+    /// As what it was held against the rules and found good.
+    judged: Option<(Part, head::Promise)>,
+}
+
+/// What a header block is to its stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    Request,
+    Answer,
+    Trailers,
 }
 
 impl Connection {
@@ -78,12 +91,11 @@ impl Connection {
         octets: &[u8],
         now: Instant,
     ) -> Result<Option<Event>, Fault> {
-        let recalled = self.recall(octets);
-        if recalled.is_none() {
+        if !self.recall(octets) {
             self.decode(octets, now)?;
         }
         let outcome = match self.role {
-            Role::Server => self.request_block(block, recalled, now)?,
+            Role::Server => self.request_block(block, now)?,
             Role::Client => self.answer_block(block)?,
         };
         match outcome {
@@ -92,14 +104,16 @@ impl Connection {
         }
     }
 
-    /// What the same octets said before, if nothing has changed since.
-    fn recall(&mut self, octets: &[u8]) -> Option<head::Promise> {
-        let memo = self.memo.as_ref()?;
-        if memo.generation != self.decoder.generation() || memo.octets != octets {
-            return None;
+    /// Takes the fields that the same octets gave before, if nothing has changed since.
+    fn recall(&mut self, octets: &[u8]) -> bool {
+        let generation = self.decoder.generation();
+        let same = |memo: &Memo| memo.generation == generation && memo.octets == octets;
+        let Some(at) = self.memos.iter().position(same) else { return false };
+        self.memos.swap(0, at);
+        if let Some(memo) = self.memos.first() {
+            self.fields = Rc::clone(&memo.fields);
         }
-        self.fields = Rc::clone(&memo.fields);
-        Some(memo.promise)
+        true
     }
 
     fn decode(&mut self, octets: &[u8], now: Instant) -> Result<(), Fault> {
@@ -115,21 +129,48 @@ impl Connection {
         }
         if self.fields.overflow().is_some() {
             self.spend(Budget::HeaderLists, now)?;
-        } else if self.role == Role::Server && before == self.decoder.generation() {
-            self.memo = head::request(&self.fields).ok().map(|promise| Memo {
-                octets: octets.to_vec(),
-                generation: before,
-                fields: Rc::clone(&self.fields),
-                promise,
-            });
+        } else if before == self.decoder.generation() {
+            self.remember(octets, before);
         }
         Ok(())
+    }
+
+    /// Remembers the block of the latest fields in place of the one that was not seen for longest.
+    fn remember(&mut self, octets: &[u8], generation: u64) {
+        let fields = Rc::clone(&self.fields);
+        let mut memo = Memo { octets: Vec::new(), generation, fields, judged: None };
+        if self.memos.len() >= MEMOS
+            && let Some(oldest) = self.memos.pop()
+        {
+            memo.octets = oldest.octets;
+            memo.octets.clear();
+        }
+        memo.octets.extend_from_slice(octets);
+        self.memos.insert(0, memo);
+    }
+
+    /// Holds the latest fields against the rules, unless the same block was found good before.
+    fn judge(&mut self, part: Part) -> Result<head::Promise, StreamFault> {
+        let memo = self.memos.first_mut().filter(|memo| Rc::ptr_eq(&memo.fields, &self.fields));
+        if let Some(Memo { judged: Some((known, promise)), .. }) = &memo
+            && *known == part
+        {
+            return Ok(*promise);
+        }
+        let promise = match part {
+            Part::Request => head::request(&self.fields),
+            Part::Answer => head::answer(&self.fields),
+            Part::Trailers => head::trailers(&self.fields).map(|()| head::Promise::default()),
+        }?;
+        if let Some(memo) = memo {
+            memo.judged = Some((part, promise));
+        }
+        Ok(promise)
     }
 
     fn request_block(
         &mut self,
         block: Block,
-        recalled: Option<head::Promise>,
         now: Instant,
     ) -> Result<Result<Option<Event>, StreamFault>, Fault> {
         if self.streams.find(block.stream).is_some() {
@@ -159,11 +200,7 @@ impl Connection {
         } else if self.fields.overflow().is_some() {
             Ok(head::Promise::default())
         } else {
-            match recalled {
-                Some(promise) => Ok(promise),
-                None => head::request(&self.fields),
-            }
-            .and_then(|promise| unless_empty(promise, block.end))
+            self.judge(Part::Request).and_then(|promise| unless_empty(promise, block.end))
         };
         if let Ok(promise) = promise {
             stream.promised = promise.content_length;
@@ -186,7 +223,7 @@ impl Connection {
                 StreamFault::new(Code::EnhanceYourCalm, "the answer's header list is too long");
             return Ok(Err(fault));
         }
-        let promise = match head::answer(&self.fields) {
+        let promise = match self.judge(Part::Answer) {
             Ok(promise) => promise,
             Err(fault) => return Ok(Err(fault)),
         };
@@ -230,7 +267,8 @@ impl Connection {
                 "the body is not as long as promised",
             ));
         }
-        head::trailers(&self.fields)?;
+        self.judge(Part::Trailers)?;
+        let Some(stream) = self.streams.find_mut(block.stream) else { return Ok(None) };
         stream.peer_ended = true;
         let tag = stream.tag;
         self.close_if_done(block.stream);
@@ -242,6 +280,9 @@ impl Connection {
         &mut self,
         id: StreamId,
     ) -> Result<Option<Result<Option<Event>, StreamFault>>, Fault> {
+        if self.role == Role::Server && id.is_clients() && self.is_idle(id) {
+            return Ok(None);
+        }
         match self.streams.ended(id) {
             Some(Ended::WeReset) => Ok(Some(Ok(None))),
             Some(Ended::PeerReset) => {
@@ -250,7 +291,6 @@ impl Connection {
             Some(Ended::Done) => {
                 Err(Fault::new(Code::StreamClosed, "HEADERS on a stream that has ended"))
             }
-            None if self.role == Role::Server && id.is_clients() && self.is_idle(id) => Ok(None),
             None if self.role == Role::Client && !self.is_idle(id) => Ok(Some(Ok(None))),
             None => Err(Fault::new(Code::ProtocolError, "HEADERS on a stream that cannot be")),
         }

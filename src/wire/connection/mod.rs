@@ -175,7 +175,7 @@ pub struct Connection {
     decoder: Decoder,
     encoder: Encoder,
     fields: Rc<Fields>,
-    memo: Option<blocks::Memo>,
+    memos: Vec<blocks::Memo>,
     /// What is to be written to the peer.
     pub out: Outbox,
     guard: Guard,
@@ -209,7 +209,7 @@ impl Connection {
             decoder: Decoder::new(offer.settings.header_table),
             encoder: Encoder::new(),
             fields: Rc::default(),
-            memo: None,
+            memos: Vec::new(),
             out: Outbox::default(),
             guard: Guard::new(now),
             closing: None,
@@ -237,7 +237,7 @@ impl Connection {
         &self.fields
     }
 
-    /// The same, to keep. Equal requests in a row share one list: whoever keeps it can tell by
+    /// The same, to keep. Equal blocks in a row share one list: whoever keeps it can tell by
     /// `Rc::ptr_eq` that nothing has changed.
     #[must_use]
     pub fn shared_fields(&self) -> Rc<Fields> {
@@ -366,7 +366,7 @@ impl Connection {
     pub fn shrink(&mut self) {
         if self.block.is_none() {
             self.fields = Rc::default();
-            self.memo = None;
+            self.memos = Vec::new();
             self.block_octets = Vec::new();
             self.block_out = Vec::new();
         }

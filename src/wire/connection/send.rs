@@ -20,21 +20,6 @@ const EXTRA_MAX: u32 = 2 << 20;
 const WINDOW_EARNED_MAX: u32 = 1 << 20;
 
 impl Connection {
-    /// Opens a stream (client role). Ask `can_open` first.
-    pub fn open<'f>(
-        &mut self,
-        tag: u32,
-        fields: impl IntoIterator<Item = Field<'f>>,
-        end: bool,
-    ) -> StreamId {
-        let mut octets = std::mem::take(&mut self.block_out);
-        octets.clear();
-        self.encode(fields, &mut octets);
-        let id = self.open_encoded(tag, &octets, end);
-        self.block_out = octets;
-        id
-    }
-
     /// Changes whenever the table of what we encode changes.
     #[must_use]
     pub fn encoder_generation(&self) -> u64 {
@@ -47,15 +32,15 @@ impl Connection {
         self.encoder.encode(fields, into);
     }
 
-    /// Opens a stream with a block of `encode` (client role).
-    pub fn open_encoded(&mut self, tag: u32, octets: &[u8], end: bool) -> StreamId {
+    /// Opens a stream with a block of `encode` (client role). Ask `can_open` first.
+    pub fn open(&mut self, tag: u32, block: &[u8], end: bool) -> StreamId {
         let id = self.own_next;
         self.own_next = StreamId::new(id.number().saturating_add(2));
         let mut stream = Stream::new(self.theirs.window, self.sent.window);
         stream.tag = tag;
         stream.known = true;
         self.streams.open(id, stream);
-        self.head_encoded(id, octets, end);
+        self.head_encoded(id, block, end);
         id
     }
 
@@ -73,7 +58,8 @@ impl Connection {
         self.block_out = octets;
     }
 
-    fn head_encoded(&mut self, id: StreamId, octets: &[u8], end: bool) {
+    /// The same with a block of `encode`.
+    pub fn head_encoded(&mut self, id: StreamId, octets: &[u8], end: bool) {
         let size = usize::try_from(self.theirs.frame.min(SIZE_FLOOR)).unwrap_or(0).max(1);
         let mut kind = Kind::Headers;
         let mut left = octets.len();

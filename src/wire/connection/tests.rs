@@ -471,7 +471,9 @@ fn the_client_role_reads_answers_and_refuses_what_is_none() {
         for (name, value) in POST {
             list.push(name.as_bytes(), value.as_bytes(), Indexing::Incremental);
         }
-        connection.open(7, list.iter(), true);
+        let mut block = Vec::new();
+        connection.encode(list.iter(), &mut block);
+        connection.open(7, &block, true);
         drink(&mut connection, &peer.octets, 3, now)
     };
     let good = Peer::server()
