@@ -4,35 +4,60 @@
 //! must not be escaped by another.
 
 use std::borrow::Cow;
+use std::cell::OnceCell;
 use std::rc::Rc;
 use std::time::Duration;
 
 use sconce_filters::method::SERVICE;
 use sconce_filters::{Code, Metadata, Method, Refusal};
 
-use crate::wire::hpack::{Fields, Text};
+use crate::wire::hpack::{Field, Fields, Text};
 
-/// A request's head, whose values are decoded when somebody asks.
-#[derive(Debug, Default)]
-pub struct Head(pub Rc<Fields>);
+/// A request's head, whose values are decoded when somebody asks, and once at most: equal requests
+/// in a row share one head.
+#[derive(Debug)]
+pub struct Head {
+    fields: Rc<Fields>,
+    /// What a Huffman-coded value says, field by field.
+    decoded: Box<[OnceCell<Box<[u8]>>]>,
+}
+
+impl Head {
+    /// A head of which nothing was decoded yet.
+    #[must_use]
+    pub fn new(fields: Rc<Fields>) -> Self {
+        let decoded = fields.iter().map(|_| OnceCell::new()).collect();
+        Self { fields, decoded }
+    }
+
+    /// The fields as they came.
+    #[must_use]
+    pub fn fields(&self) -> &Rc<Fields> {
+        &self.fields
+    }
+
+    fn values(&self, name: &str) -> impl Iterator<Item = &[u8]> {
+        let named = move |field: &Field<'_>| field.name == name.as_bytes();
+        let both = self.fields.iter().zip(&self.decoded).filter(move |(field, _)| named(field));
+        both.map(|(field, decoded)| match field.value.is_huffman() {
+            true => decoded.get_or_init(|| field.value.decode(&mut Vec::new()).into()),
+            false => field.value.encoded(),
+        })
+    }
+}
 
 impl Metadata for Head {
     fn authority(&self) -> Cow<'_, str> {
-        let value = self.first(":authority").or_else(|| self.first("host")).unwrap_or_default();
-        Cow::Owned(String::from_utf8_lossy(&value).into_owned())
+        let mut all = self.values(":authority").chain(self.values("host"));
+        String::from_utf8_lossy(all.next().unwrap_or_default())
     }
 
     fn first(&self, name: &str) -> Option<Cow<'_, [u8]>> {
-        let field = self.0.iter().find(|field| field.name == name.as_bytes())?;
-        let mut scratch = Vec::new();
-        Some(Cow::Owned(field.value.decode(&mut scratch).to_vec()))
+        self.values(name).next().map(Cow::Borrowed)
     }
 
     fn all(&self, name: &str, each: &mut dyn FnMut(&[u8])) {
-        let mut scratch = Vec::new();
-        for field in self.0.iter().filter(|field| field.name == name.as_bytes()) {
-            each(field.value.decode(&mut scratch));
-        }
+        self.values(name).for_each(each);
     }
 }
 

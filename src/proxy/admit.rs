@@ -34,7 +34,7 @@ impl Asked {
     fn new(fields: Rc<Fields>, request: Request) -> Self {
         let label = MethodLabel::of_path(request.method.path().as_bytes());
         let size = forward::size(&fields);
-        Self { head: Rc::new(Head(fields)), request, label, size }
+        Self { head: Rc::new(Head::new(fields)), request, label, size }
     }
 }
 
@@ -45,7 +45,7 @@ impl Relay {
             return self.refuse_head(stream, &too_long(overflow));
         }
         if let Some(known) = &self.last
-            && Rc::ptr_eq(&known.head.0, &fields)
+            && Rc::ptr_eq(known.head.fields(), &fields)
         {
             return self.enter(stream, end, Rc::clone(known));
         }
@@ -229,7 +229,7 @@ impl Relay {
             let end = exchange.uploaded && exchange.up.parked.is_empty();
             let id = u32::try_from(tag).unwrap_or(u32::MAX);
             let requests = &mut driver.echoes.requests;
-            let block = requests.block(&mut leg.wire, &asked.head.0, forward::fields);
+            let block = requests.block(&mut leg.wire, asked.head.fields(), forward::fields);
             exchange.driver_stream = Some(leg.wire.open(id, block, end));
             self.sync_window(tag);
             self.resume_upload(tag);

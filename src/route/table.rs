@@ -1,9 +1,10 @@
 //! The table: the cluster of each environment of each team.
 
 use crate::config::{DriverAddress, Team};
+use rustc_hash::FxHashMap;
 use sconce_filters::{EnvironmentName, TeamName};
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::BTreeMap,
     fmt,
     sync::Arc,
 };
@@ -52,7 +53,8 @@ impl fmt::Display for Cluster {
 /// stays the same: what was lent to it need not be thrown away on a reload.
 #[derive(Debug, Default)]
 pub struct Table {
-    teams: HashMap<TeamName, HashMap<EnvironmentName, Arc<Cluster>>>,
+    /// Nobody but the configuration puts names in here: a quick hash cannot be flooded.
+    teams: FxHashMap<TeamName, FxHashMap<EnvironmentName, Arc<Cluster>>>,
 }
 
 impl Table {
@@ -60,7 +62,7 @@ impl Table {
     pub fn of(teams: &BTreeMap<TeamName, Team>, before: Option<&Self>) -> Self {
         let mut table = Self::default();
         for (team, found) in teams {
-            let mut clusters = HashMap::with_capacity(found.environments.len());
+            let mut clusters = FxHashMap::default();
             for (environment, place) in &found.environments {
                 let old = before.and_then(|before| before.cluster(team, environment));
                 let cluster = match old.filter(|old| old.driver == place.driver) {
@@ -86,7 +88,7 @@ impl Table {
 
     /// Every cluster, in no order.
     pub fn clusters(&self) -> impl Iterator<Item = &Arc<Cluster>> {
-        self.teams.values().flat_map(HashMap::values)
+        self.teams.values().flat_map(FxHashMap::values)
     }
 }
 

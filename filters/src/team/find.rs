@@ -7,16 +7,18 @@ use super::{
     said::Said,
 };
 use crate::{Call, EnvironmentName, Metadata, Slots, TeamName, name::NameFault};
+use rustc_hash::FxHashMap;
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet},
     fmt,
 };
 
 /// Finds the team and the environment of a call.
 #[derive(Debug)]
 pub struct Team {
-    teams: HashMap<TeamName, BTreeSet<EnvironmentName>>,
-    authorities: HashMap<Authority, (TeamName, EnvironmentName)>,
+    /// Nobody but the configuration puts names in here: a quick hash cannot be flooded.
+    teams: FxHashMap<TeamName, BTreeSet<EnvironmentName>>,
+    authorities: FxHashMap<Authority, (TeamName, EnvironmentName)>,
     default_team: Option<TeamName>,
     default_environment: Option<EnvironmentName>,
     reveal: Reveal,
