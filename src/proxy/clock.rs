@@ -11,8 +11,8 @@ use crate::wire::fault::{self, Fault};
 
 /// Streams are looked at no less often than this while there are any.
 const TICK_MAX: Duration = Duration::from_secs(2);
-/// A connection without streams keeps its memory for so long, since many go on after a pause.
-pub(super) const REST_AFTER: Duration = Duration::from_secs(1);
+/// From so long on, a connection without streams pauses.
+const PAUSE: Duration = Duration::from_secs(1);
 /// A leg that nobody uses is kept for so long.
 const DRIVER_IDLE: Duration = Duration::from_secs(300);
 
@@ -41,7 +41,7 @@ impl Relay {
             | Phase::Lingering(_)
             | Phase::Over => {}
         }
-        let mut due = self.check_client(&timeouts).min(self.check_rest());
+        let mut due = self.check_client(&timeouts).min(self.check_pause());
         due = due.min(self.check_exchanges(&timeouts));
         due = due.min(self.check_drivers(&timeouts));
         match self.phase {
@@ -52,14 +52,14 @@ impl Relay {
         }
     }
 
-    fn check_rest(&mut self) -> Instant {
-        let rest = self.idle_since + REST_AFTER;
-        if self.is_warm && self.exchanges.is_empty() {
-            if self.now < rest {
-                return rest;
+    fn check_pause(&mut self) -> Instant {
+        let pause = self.idle_since + PAUSE;
+        if self.calls_in_a_row > 0 && self.exchanges.is_empty() {
+            if self.now < pause {
+                return pause;
             }
+            self.calls_in_a_row = 0;
             self.rest();
-            self.is_warm = false;
         }
         self.now + Duration::from_secs(600)
     }

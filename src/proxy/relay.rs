@@ -16,7 +16,6 @@ use slab::Slab;
 use tokio::time::Sleep;
 
 use crate::proxy::admit::Asked;
-use crate::proxy::clock::REST_AFTER;
 use crate::proxy::driver::Driver;
 use crate::proxy::exchange::Exchange;
 use crate::proxy::leg::Leg;
@@ -34,6 +33,8 @@ const LAST_WORDS: Duration = Duration::from_secs(5);
 /// How long a connection that we end is read on, so that the peer gets our last words.
 const LINGER: Duration = Duration::from_secs(1);
 
+/// Calls in a row from which on a connection keeps its memory through short pauses.
+const BUSY: u32 = 8;
 /// The clock is looked at no more often than this.
 const TICK_MIN: Duration = Duration::from_millis(5);
 /// Octets that are read from a driver at one time: what a client does not take at once is kept.
@@ -73,8 +74,8 @@ pub(super) struct Relay {
     pub(super) block_since: Option<Instant>,
     /// Since when the client has no stream.
     pub(super) idle_since: Instant,
-    /// Whether memory is held that a connection without streams does not need.
-    pub(super) is_warm: bool,
+    /// Calls that came without a pause between them.
+    pub(super) calls_in_a_row: u32,
     /// Whether the clock will look at the exchanges.
     pub(super) is_ticking: bool,
     /// When the clock must be looked at.
@@ -101,7 +102,7 @@ impl Relay {
             accepted: now,
             block_since: None,
             idle_since: now,
-            is_warm: true,
+            calls_in_a_row: 0,
             is_ticking: false,
             due: now,
             timer: Box::pin(tokio::time::sleep_until(now.into())),
@@ -134,6 +135,9 @@ impl Relay {
                 return Poll::Ready(());
             }
             if !moved {
+                if self.exchanges.is_empty() && self.calls_in_a_row < BUSY {
+                    self.rest();
+                }
                 return Poll::Pending;
             }
         }
@@ -209,10 +213,6 @@ impl Relay {
             }
             Poll::Ready(Ok(read)) => read,
         };
-        if !self.is_warm {
-            self.is_warm = true;
-            self.wake_by(self.now + REST_AFTER);
-        }
         if matches!(self.phase, Phase::Open | Phase::Leaving(_)) {
             self.take_client_octets(HEAD, HEAD.saturating_add(read), scratch);
             self.flush(context, scratch);
