@@ -88,6 +88,15 @@ pub(super) struct Relay {
     pub(super) waits: usize,
 }
 
+/// Runs the connection to its end.
+impl Future for Relay {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        self.get_mut().drive(context)
+    }
+}
+
 impl Relay {
     pub(super) fn new(worker: Rc<Worker>, client: Leg, peer: SocketAddr, now: Instant) -> Self {
         worker.metrics.connection_opened();
@@ -110,11 +119,6 @@ impl Relay {
             last: None,
             waits: 0,
         }
-    }
-
-    /// Runs the connection to its end.
-    pub(super) async fn run(mut self) {
-        std::future::poll_fn(|context| self.drive(context)).await;
     }
 
     #[expect(clippy::disallowed_methods, reason = "this is a loop that owns its clock")]

@@ -185,7 +185,8 @@ async fn converse(worker: Rc<Worker>, (socket, peer, place): Accepted, load: Arc
     }
     let now = Instant::now();
     let wire = Connection::new(Role::Server, worker.offer(), now);
-    Relay::new(worker, Leg::new(socket, wire, now), peer, now).run().await;
+    // In a box, since an async function has room for what it awaits and once more for what it moves.
+    Box::new(Relay::new(worker, Leg::new(socket, wire, now), peer, now)).await;
 }
 
 /// A client's host that answers nothing at all for so long is gone.
