@@ -56,19 +56,19 @@ impl Relay {
                 self.enter(stream, end, asked);
             }
             Err(Unserved::NotGrpc) => {
-                let answer = status::unsupported_media_type();
-                self.client.wire.head(stream, answer.iter(), true);
-                self.client.wire.reset_stream(stream, fault::Code::NoError);
-                self.worker.metrics.refused("request.not_grpc");
+                self.turn_away(stream, "request.not_grpc", &status::unsupported_media_type());
             }
             Err(Unserved::Refused(refusal)) => self.refuse_head(stream, &refusal),
         }
     }
 
-    /// Answers a stream that never became an exchange.
     fn refuse_head(&mut self, stream: StreamId, refusal: &Refusal) {
-        self.worker.metrics.refused(refusal.label);
-        let answer = status::trailers_only(refusal);
+        self.turn_away(stream, refusal.label, &status::trailers_only(refusal));
+    }
+
+    /// Answers a stream that never became an exchange.
+    fn turn_away(&mut self, stream: StreamId, label: &'static str, answer: &Fields) {
+        self.worker.metrics.refused(label);
         self.client.wire.head(stream, answer.iter(), true);
         self.client.wire.reset_stream(stream, fault::Code::NoError);
     }
@@ -188,8 +188,8 @@ impl Relay {
                     let refusal = Refusal::new(Code::ResourceExhausted, "route.clusters", message);
                     return self.refuse(tag, &refusal, Ending::Refused);
                 }
-                let patience = self.worker.latest().timeouts.connect;
-                self.drivers.insert(Driver::dial(Arc::clone(cluster), patience, self.now))
+                let timeouts = self.worker.latest().timeouts;
+                self.drivers.insert(Driver::dial(Arc::clone(cluster), &timeouts, self.now))
             }
         };
         if let (Some(driver), Some(exchange)) =

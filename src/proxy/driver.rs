@@ -13,7 +13,7 @@ use std::{future::Future, pin::Pin};
 
 use tokio::net::TcpStream;
 
-use crate::config::Host;
+use crate::config::{Host, Timeouts};
 use crate::proxy::admit::whole;
 use crate::proxy::echo::Echo;
 use crate::proxy::leg::{self, Leg};
@@ -110,8 +110,8 @@ pub(super) struct Driver {
 }
 
 impl Driver {
-    pub(super) fn dial(cluster: Arc<Cluster>, patience: Duration, now: Instant) -> Self {
-        let line = Line::Dialing(Box::pin(connect(Arc::clone(&cluster), patience)));
+    pub(super) fn dial(cluster: Arc<Cluster>, timeouts: &Timeouts, now: Instant) -> Self {
+        let line = Line::Dialing(Box::pin(connect(Arc::clone(&cluster), *timeouts)));
         Self {
             cluster,
             line,
@@ -120,7 +120,7 @@ impl Driver {
             departing: Vec::new(),
             unreleased: 0,
             parked: 0,
-            meet_by: now + patience,
+            meet_by: now + timeouts.connect,
             asked: 0,
             echoes: Echoes::default(),
             lost: false,
@@ -182,7 +182,7 @@ impl Driver {
             }
     }
 
-    /// Asks the driver whether it is there, unless it would mind. Says whether a question is open.
+    /// Asks a silent driver whether it is there, unless it would mind.
     pub(super) fn ask_if_silent(&mut self, now: Instant, silence: Duration) {
         let (times, busy_since) = (self.asked, self.busy_since);
         let Some(leg) = self.leg() else { return };
@@ -212,8 +212,8 @@ fn offer(theirs: &Settings) -> Offer {
     Offer { settings, window: WINDOW, headers }
 }
 
-async fn connect(cluster: Arc<Cluster>, patience: Duration) -> Result<TcpStream, Unreachable> {
-    let dialled = tokio::time::timeout(patience, async {
+async fn connect(cluster: Arc<Cluster>, timeouts: Timeouts) -> Result<TcpStream, Unreachable> {
+    let dialled = tokio::time::timeout(timeouts.connect, async {
         let port = cluster.driver().port();
         match cluster.driver().host() {
             Host::Ip(address) => reach((*address, port).into()).await,
@@ -221,7 +221,7 @@ async fn connect(cluster: Arc<Cluster>, patience: Duration) -> Result<TcpStream,
         }
     });
     let socket = dialled.await.map_err(|_| Unreachable::TimedOut)??;
-    leg::tune(&socket, Duration::from_secs(5), Duration::from_secs(5))
+    leg::tune(&socket, timeouts.driver_silence, timeouts.driver_ack)
         .map_err(|_| Unreachable::Refused)?;
     Ok(socket)
 }

@@ -189,6 +189,13 @@ impl Relay {
         }
     }
 
+    /// The client has answered the PING behind our first GOAWAY: no stream is on its way any more.
+    pub(super) fn hear_crossing(&mut self) {
+        if matches!(self.phase, Phase::Leaving(Some(_))) {
+            self.say_goodbye();
+        }
+    }
+
     /// The second GOAWAY, which names the last stream that counts.
     pub(super) fn say_goodbye(&mut self) {
         self.client.wire.goodbye(false);

@@ -25,7 +25,7 @@ use crate::wire::fault::Fault;
 use crate::wire::frame::HEAD;
 
 /// Octets that may wait to be written to a client before nothing more is read from it.
-pub(super) const OUT_MAX: usize = 512 * 1024;
+const OUT_MAX: usize = 512 * 1024;
 /// Reads and writes of one connection before another one of the same worker gets its turn.
 const ROUNDS_MAX: usize = 16;
 /// How long our last words may take to be written.
@@ -320,7 +320,7 @@ impl Relay {
         self.close();
     }
 
-    pub(super) fn has_output(&self) -> bool {
+    fn has_output(&self) -> bool {
         let waits = |driver: &Driver| driver.leg_ref().is_some_and(|leg| !leg.wire.out.is_empty());
         !self.client.wire.out.is_empty() || self.drivers.iter().any(|(_, driver)| waits(driver))
     }

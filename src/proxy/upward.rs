@@ -39,8 +39,8 @@ impl Relay {
                 self.resume_download(key(tag));
             }
             Event::Credit { tag: None } => self.resume_downloads(),
-            Event::Answered { .. } | Event::Interim { .. } | Event::GoAway { .. } | Event::Pong => {
-            }
+            Event::Pong => self.hear_crossing(),
+            Event::Answered { .. } | Event::Interim { .. } | Event::GoAway { .. } => {}
         }
         true
     }

@@ -92,7 +92,7 @@ const BUCKETS: usize = 9;
 struct Bucket {
     /// Thousandths of an event that are spent.
     spent: u32,
-    /// Milliseconds since `Guard::born` of the last refill.
+    /// Milliseconds since `Guard::born` of the last refill, which begin anew after seven weeks.
     at: u32,
 }
 
@@ -122,7 +122,7 @@ impl Guard {
         let (burst, refill) = budget.allowance();
         let at = self.millis(now);
         let Some(bucket) = self.bucket(budget) else { return false };
-        let back = at.saturating_sub(bucket.at).saturating_mul(refill);
+        let back = at.wrapping_sub(bucket.at).saturating_mul(refill);
         bucket.at = at;
         bucket.spent = bucket.spent.saturating_sub(back).saturating_add(1_000);
         bucket.spent <= burst.saturating_mul(1_000)
@@ -154,7 +154,8 @@ impl Guard {
     }
 
     fn millis(&self, now: Instant) -> u32 {
-        u32::try_from(now.saturating_duration_since(self.born).as_millis()).unwrap_or(u32::MAX)
+        let millis = now.saturating_duration_since(self.born).as_millis() & u128::from(u32::MAX);
+        u32::try_from(millis).unwrap_or(0)
     }
 }
 
@@ -190,6 +191,16 @@ mod tests {
         for _ in 0..10_000 {
             assert!(guard.spend(Budget::Pings, now));
             now += Duration::from_millis(50);
+        }
+    }
+
+    #[test]
+    fn a_connection_of_many_weeks_still_gets_its_budgets_back() {
+        let born = Instant::now();
+        let mut guard = Guard::new(born);
+        for weeks in 1..10 {
+            let now = born + Duration::from_secs(weeks * 7 * 86_400);
+            assert_eq!(spend(&mut guard, Budget::Pings, 2_000, now), 1_000);
         }
     }
 

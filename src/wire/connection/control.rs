@@ -81,7 +81,7 @@ impl Connection {
                 return Ok(None);
             }
             self.pings = self.pings.saturating_sub(1);
-            return Ok(Some(Event::Pong));
+            return Ok((self.pings == 0).then_some(Event::Pong));
         }
         self.spend(Budget::Pings, now)?;
         self.frame(Kind::Ping, Flags::ACK, StreamId::CONNECTION, payload);

@@ -102,7 +102,7 @@ pub enum Event {
         /// Why.
         code: Code,
     },
-    /// The peer answered our PING.
+    /// The peer has answered every PING of ours.
     Pong,
 }
 
