@@ -211,6 +211,7 @@ impl Drop for Relay {
     fn drop(&mut self) {
         self.cancel_all();
         self.drop_idle_drivers();
+        self.count_kept(0);
         self.worker.metrics.connection_closed();
         self.worker.forget(self.waker.take());
     }

@@ -18,9 +18,6 @@ use crate::wire::outbox::SLICES_MAX;
 /// Octets that the kernel may hold unsent for one socket before it says that it is full.
 const UNSENT_MAX: u32 = 128 * 1024;
 
-/// A peer that takes nothing for so long is slow; shorter pauses are those of any full socket.
-const SLOW: Duration = Duration::from_millis(20);
-
 /// One socket and the HTTP/2 connection on it.
 pub(super) struct Leg {
     pub(super) wire: Connection,
@@ -29,15 +26,13 @@ pub(super) struct Leg {
     pub(super) heard: Instant,
     /// Since when the socket takes nothing although something waits.
     pub(super) blocked: Option<Instant>,
-    /// When the socket last took octets again after it had taken none for a while.
-    slow: Option<Instant>,
     /// When we last asked, by PING, whether the peer is there.
     pub(super) asked: Option<Instant>,
 }
 
 impl Leg {
     pub(super) fn new(socket: TcpStream, wire: Connection, now: Instant) -> Self {
-        Self { wire, socket, heard: now, blocked: None, slow: None, asked: None }
+        Self { wire, socket, heard: now, blocked: None, asked: None }
     }
 
     /// Reads once. `Ok(0)` is the end.
@@ -75,9 +70,7 @@ impl Leg {
                 Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
                 Poll::Ready(Ok(written)) => {
                     self.wire.out.advance(written);
-                    if self.blocked.take().is_some_and(|since| now >= since + SLOW) {
-                        self.slow = Some(now);
-                    }
+                    self.blocked = None;
                     moved = true;
                 }
                 Poll::Ready(Err(fault)) => return Err(fault),
@@ -90,12 +83,6 @@ impl Leg {
         }
         self.blocked = None;
         Ok(moved)
-    }
-
-    /// Whether the peer lets us wait, now or in the last second.
-    pub(super) fn is_slow(&self, now: Instant) -> bool {
-        self.blocked.is_some_and(|since| now >= since + SLOW)
-            || self.slow.is_some_and(|slow| now < slow + Duration::from_secs(1))
     }
 
     /// Tells the peer that nothing more will be written.

@@ -37,10 +37,11 @@ const LINGER: Duration = Duration::from_secs(1);
 const BUSY: u32 = 8;
 /// The clock is looked at no more often than this.
 const TICK_MIN: Duration = Duration::from_millis(5);
-/// Octets that are read from a driver at one time: what a client does not take at once is kept.
-const GULP: usize = 128 * 1024;
-/// The same for a client that is slow to take them.
+/// Octets that are read from a driver at one time, while its worker keeps much for slow clients
+/// already: what a client does not take at once must be kept.
 const SIP: usize = 32 * 1024;
+/// Octets that a worker may keep for slow clients before it takes no more than sips.
+const KEPT_MAX: usize = 512 * 1024;
 /// Octets of one leg that may be parked before nothing more is read from it.
 const PARKED_MAX: usize = 64 * 1024;
 
@@ -80,6 +81,8 @@ pub(super) struct Relay {
     pub(super) is_ticking: bool,
     /// When the clock must be looked at.
     pub(super) due: Instant,
+    /// Octets that are kept because the client did not take them.
+    kept: usize,
     timer: Pin<Box<Sleep>>,
     pub(super) waker: Option<usize>,
     /// The last request that was read.
@@ -114,6 +117,7 @@ impl Relay {
             calls_in_a_row: 0,
             is_ticking: false,
             due: now,
+            kept: 0,
             timer: Box::pin(tokio::time::sleep_until(now.into())),
             waker: None,
             last: None,
@@ -167,12 +171,22 @@ impl Relay {
             Ok(more) => moved |= more,
             Err(_) => self.lose_client(),
         }
+        self.count_kept(self.client.wire.out.len());
         if self.client.wire.out.is_empty() {
             self.credit_downloads();
             moved |= self.flush_drivers(context, lent);
             self.linger(context);
         }
         moved
+    }
+
+    /// What the client did not take is counted, so that the worker knows how much it keeps.
+    pub(super) fn count_kept(&mut self, octets: usize) {
+        if self.kept != octets {
+            let others = self.worker.kept.get().saturating_sub(self.kept);
+            self.worker.kept.set(others.saturating_add(octets));
+            self.kept = octets;
+        }
     }
 
     fn flush_drivers(&mut self, context: &mut Context<'_>, lent: &[u8]) -> bool {
@@ -304,7 +318,7 @@ impl Relay {
         let driver = self.drivers.get(key)?;
         let behind = !self.client.wire.out.is_empty() || driver.parked > 0;
         if !behind {
-            return Some(if self.client.is_slow(self.now) { SIP } else { GULP });
+            return Some(if self.worker.kept.get() < KEPT_MAX { usize::MAX } else { SIP });
         }
         (self.client.wire.out.is_empty() && driver.parked < PARKED_MAX).then_some(SIP)
     }

@@ -70,6 +70,8 @@ pub(super) struct Worker {
     pub(super) metrics: WorkerMetrics,
     pub(super) scratch: RefCell<Box<[u8]>>,
     pub(super) told: Cell<Told>,
+    /// Octets that all connections keep for clients that are slow to take them.
+    pub(super) kept: Cell<usize>,
     reader: RefCell<Reader>,
     wakers: RefCell<Slab<Waker>>,
 }
@@ -143,6 +145,7 @@ pub(super) fn start(
             metrics,
             scratch: RefCell::new(vec![0; SCRATCH].into_boxed_slice()),
             told: Cell::new(Told::Serve),
+            kept: Cell::new(0),
             wakers: RefCell::default(),
         });
         LocalSet::new().block_on(&runtime, serve(worker, handed, told, counted));

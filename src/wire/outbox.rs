@@ -14,6 +14,9 @@ use std::ops::Range;
 /// Slices that one write takes at most.
 pub const SLICES_MAX: usize = 32;
 
+/// Octets of memory that an empty outbox keeps for the next batch.
+const OWN_MAX: usize = 32 * 1024;
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Part {
     Own(Range<usize>),
@@ -116,6 +119,7 @@ impl Outbox {
         }
         if self.len == 0 {
             self.own.clear();
+            self.own.shrink_to(OWN_MAX);
             self.parts.clear();
         }
     }

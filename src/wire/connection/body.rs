@@ -8,7 +8,7 @@ use crate::wire::frame::{Flags, Head, Kind, StreamId};
 use crate::wire::guard::Budget;
 use crate::wire::stream::Ended;
 
-/// Connection credit is given back in pieces of at least this many octets.
+/// Connection credit is given back in pieces of half the window, and of at least so many octets.
 const OWED_MIN: u32 = 16_384;
 
 /// Where in a DATA frame we are.
@@ -175,7 +175,7 @@ impl Connection {
     /// Connection credit goes back to the peer, in pieces worth a frame.
     pub(in crate::wire) fn owe(&mut self, octets: u32) {
         self.owed = self.owed.saturating_add(octets);
-        if self.owed >= OWED_MIN.max(self.offer.window >> 3) {
+        if self.owed >= OWED_MIN.max(self.offer.window >> 1) {
             let owed = std::mem::take(&mut self.owed);
             self.receive_credit = self.receive_credit.saturating_add(i64::from(owed));
             self.window_update(StreamId::CONNECTION, owed);
