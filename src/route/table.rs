@@ -3,11 +3,7 @@
 use crate::config::{DriverAddress, Team};
 use rustc_hash::FxHashMap;
 use sconce_filters::{EnvironmentName, TeamName};
-use std::{
-    collections::BTreeMap,
-    fmt,
-    sync::Arc,
-};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 /// A Spark driver that calls are placed on.
 #[derive(Debug, PartialEq, Eq)]

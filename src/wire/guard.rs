@@ -22,7 +22,7 @@ pub enum Budget {
     Priorities,
     /// WINDOW_UPDATE beyond what the DATA we sent explains.
     WindowUpdates,
-    /// DATA without octets and without END_STREAM (CVE-2019-9518).
+    /// DATA without octets but padding, and without END_STREAM (CVE-2019-9518).
     EmptyData,
     /// CONTINUATION frames of one header block (CVE-2024-27316).
     Continuations,

@@ -43,20 +43,30 @@ fn flood(world: &World, client: &mut Client, rounds: u32, round: impl Fn(u32) ->
     sent
 }
 
-/// The connection was told to calm down and is closed.
-fn assert_cut(client: &mut Client, sent: u32) {
+/// The connection was told to calm down and is closed, and the metrics say which budget it overran.
+fn assert_cut(world: &World, client: &mut Client, sent: u32, budget: &str) {
     let code = client.goaway.map(|(_, code)| code);
     assert_eq!(code, Some(ENHANCE_YOUR_CALM), "after {sent} rounds, closed {}", client.closed);
     assert!(client.pump(|c| c.closed, SOON), "the connection is still open after GOAWAY");
+    if let Some(sconce) = &world.sconce {
+        let fired = sconce.lock().unwrap().guards();
+        assert_eq!(fired, [format!("guard=\"{budget}\",side=\"client\" 1")]);
+    }
 }
 
 /// A flood that must be cut within so many rounds.
-fn cut(cases: &mut Cases, name: &str, rounds: u32, round: fn(u32) -> Vec<u8>) {
+fn cut(
+    cases: &mut Cases,
+    name: &str,
+    rounds: u32,
+    budget: &'static str,
+    round: fn(u32) -> Vec<u8>,
+) {
     cases.alone(format!("{name}_is_cut"), Spec::default(), move |world| {
         let mut client = world.client();
         client.round_trip();
         let sent = flood(world, &mut client, rounds, round);
-        assert_cut(&mut client, sent);
+        assert_cut(world, &mut client, sent, budget);
         world.client().must_work();
     });
 }
@@ -101,7 +111,7 @@ fn resets(cases: &mut Cases) {
                 let mut client = world.client();
                 client.round_trip();
                 let sent = flood(world, &mut client, 20_000, round);
-                assert_cut(&mut client, sent);
+                assert_cut(world, &mut client, sent, "resets");
                 assert_driver_spared(world, 101);
             },
         );
@@ -123,7 +133,7 @@ fn resets(cases: &mut Cases) {
             log.wait_for_live(0, Duration::from_secs(2));
         },
     );
-    cut(cases, "a_flood_of_resets_on_one_dead_stream", 100_000, |n| {
+    cut(cases, "a_flood_of_resets_on_one_dead_stream", 100_000, "resets", |n| {
         if n == 0 {
             return [frame::headers(1, true, &call("flood", "hold")), frame::rst(1, 8)].concat();
         }
@@ -170,7 +180,7 @@ fn provoked_resets(cases: &mut Cases) {
                 let mut client = world.client();
                 client.round_trip();
                 let sent = flood(world, &mut client, 20_000, round);
-                assert_cut(&mut client, sent);
+                assert_cut(world, &mut client, sent, "provoked_resets");
                 assert_driver_spared(world, 101);
             },
         );
@@ -181,37 +191,49 @@ fn provoked_resets(cases: &mut Cases) {
         let sent = flood(world, &mut client, 20_000, |n| {
             frame::headers(2 * n + 1, true, &call("flood", "end;hold"))
         });
-        assert_cut(&mut client, sent);
+        assert_cut(world, &mut client, sent, "provoked_resets");
         assert_driver_spared(world, 100);
     });
 }
 
 fn control_frames(cases: &mut Cases) {
-    cut(cases, "a_flood_of_pings", 200_000, |n| frame::ping(u64::from(n).to_be_bytes()));
-    cut(cases, "a_flood_of_ping_acks", 200_000, |_| raw(frame::PING, frame::ACK, 0, &[0; 8]));
-    cut(cases, "a_flood_of_settings", 100_000, |n| frame::settings(&[(4, 65_535 + n % 2)]));
-    cut(cases, "a_flood_of_empty_settings", 100_000, |_| frame::settings(&[]));
-    cut(cases, "a_flood_of_settings_acks", 100_000, |_| frame::settings_ack());
-    cut(cases, "a_flood_of_priority", 200_000, |n| frame::priority(2 * n + 1, 0));
-    cut(cases, "a_flood_of_unknown_frames", 200_000, |_| raw(0xee, 0, 0, b""));
-    cut(cases, "a_flood_of_connection_window_updates", 200_000, |_| frame::window_update(0, 1));
-    cut(cases, "a_flood_of_stream_window_updates", 200_000, |n| match n {
+    cut(cases, "a_flood_of_pings", 200_000, "pings", |n| frame::ping(u64::from(n).to_be_bytes()));
+    cut(cases, "a_flood_of_ping_acks", 200_000, "strays", |_| {
+        raw(frame::PING, frame::ACK, 0, &[0; 8])
+    });
+    cut(cases, "a_flood_of_settings", 100_000, "settings", |n| {
+        frame::settings(&[(4, 65_535 + n % 2)])
+    });
+    cut(cases, "a_flood_of_empty_settings", 100_000, "settings", |_| frame::settings(&[]));
+    cut(cases, "a_flood_of_settings_acks", 100_000, "strays", |_| frame::settings_ack());
+    cut(cases, "a_flood_of_priority", 200_000, "priorities", |n| frame::priority(2 * n + 1, 0));
+    cut(cases, "a_flood_of_unknown_frames", 200_000, "priorities", |_| raw(0xee, 0, 0, b""));
+    cut(cases, "a_flood_of_connection_window_updates", 200_000, "window_updates", |_| {
+        frame::window_update(0, 1)
+    });
+    cut(cases, "a_flood_of_stream_window_updates", 200_000, "window_updates", |n| match n {
         0 => frame::headers(1, true, &call("flood", "hold")),
         _ => frame::window_update(1, 1),
     });
-    cut(cases, "a_flood_of_window_updates_on_a_dead_stream", 200_000, |n| match n {
-        0 => [frame::headers(1, true, &call("flood", "hold")), frame::rst(1, 8)].concat(),
-        _ => frame::window_update(1, 1),
-    });
-    cut(cases, "a_flood_of_empty_data", 200_000, |n| match n {
+    cut(
+        cases,
+        "a_flood_of_window_updates_on_a_dead_stream",
+        200_000,
+        "window_updates",
+        |n| match n {
+            0 => [frame::headers(1, true, &call("flood", "hold")), frame::rst(1, 8)].concat(),
+            _ => frame::window_update(1, 1),
+        },
+    );
+    cut(cases, "a_flood_of_empty_data", 200_000, "empty_data", |n| match n {
         0 => frame::headers(1, false, &call("flood", "hold")),
         _ => frame::data(1, false, &[]),
     });
-    cut(cases, "a_flood_of_data_that_is_all_padding", 200_000, |n| match n {
+    cut(cases, "a_flood_of_data_that_is_all_padding", 5_000, "empty_data", |n| match n {
         0 => frame::headers(1, false, &call("flood", "hold")),
         _ => raw(frame::DATA, frame::PADDED, 1, &[0]),
     });
-    cut(cases, "a_flood_of_goaways", 100_000, |_| frame::goaway(0, 0));
+    cut(cases, "a_flood_of_goaways", 100_000, "strays", |_| frame::goaway(0, 0));
 }
 
 fn continuations(cases: &mut Cases) {

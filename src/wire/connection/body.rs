@@ -113,6 +113,9 @@ impl Connection {
             let Some(left) = inside.checked_sub(padding) else {
                 return Err(Fault::new(Code::ProtocolError, "more padding than payload"));
             };
+            if left == 0 && !body.end {
+                self.spend(Budget::EmptyData, now)?;
+            }
             body.padding = Some(padding);
             body.left = left;
             self.repay(body.stream, padding.saturating_add(1));

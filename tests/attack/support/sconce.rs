@@ -1,7 +1,7 @@
 //! The binary under test: started with a config of its own, watched through /proc.
 
-use std::io::{BufRead, BufReader};
-use std::net::SocketAddr;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
@@ -21,6 +21,7 @@ pub struct Config {
 pub struct Sconce {
     child: Child,
     pub address: SocketAddr,
+    admin: SocketAddr,
     stderr: Arc<Mutex<Vec<String>>>,
     _home: tempfile::TempDir,
 }
@@ -51,7 +52,7 @@ impl Sconce {
             }
         });
         match await_ready(&mut child, &stderr) {
-            Some(address) => Self { child, address, stderr, _home: home },
+            Some((address, admin)) => Self { child, address, admin, stderr, _home: home },
             None => {
                 let _ = child.kill();
                 let _ = child.wait();
@@ -69,6 +70,16 @@ impl Sconce {
         assert!(ended.is_none(), "sconce is gone: {ended:?}, {:?}", lines.last());
     }
 
+    /// Which budgets were overrun, and how often, as the metrics tell it.
+    pub fn guards(&self) -> Vec<String> {
+        let mut stream = TcpStream::connect(self.admin).unwrap();
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: admin\r\n\r\n").unwrap();
+        let mut page = String::new();
+        stream.read_to_string(&mut page).unwrap();
+        let lines = page.lines().filter_map(|line| line.strip_prefix("sconce_guard_total{"));
+        lines.map(|line| line.replace('}', "")).filter(|line| !line.ends_with(" 0")).collect()
+    }
+
     pub fn process(&self) -> Process {
         Process { id: self.child.id() }
     }
@@ -81,13 +92,15 @@ impl Drop for Sconce {
     }
 }
 
-fn await_ready(child: &mut Child, stderr: &Mutex<Vec<String>>) -> Option<SocketAddr> {
+/// Where it listens, to clients and on its admin port.
+fn await_ready(child: &mut Child, stderr: &Mutex<Vec<String>>) -> Option<(SocketAddr, SocketAddr)> {
     let deadline = Instant::now() + Duration::from_secs(15);
     while Instant::now() < deadline {
         let lines = stderr.lock().unwrap();
         let ready = lines.iter().find(|line| line.contains("listening"));
-        if let Some(address) = ready.and_then(|line| address_after(line, "address")) {
-            return Some(address);
+        let told = |key| ready.and_then(|line| address_after(line, key));
+        if let (Some(address), Some(admin)) = (told("address"), told("admin")) {
+            return Some((address, admin));
         }
         drop(lines);
         if child.try_wait().is_ok_and(|ended| ended.is_some()) {
