@@ -103,9 +103,13 @@ impl Leg {
 }
 
 /// Sets what every socket of ours wants: no delay, dead peers found by the kernel, few octets
-/// unsent. A dead host is found within `silence` + `ack`.
-pub(super) fn tune(socket: &TcpStream, silence: Duration, ack: Duration) -> io::Result<()> {
-    let socket = SockRef::from(socket);
+/// unsent. A dead host is found within `silence` + `ack`. What a listener accepts inherits it all.
+pub(super) fn tune<'s>(
+    socket: impl Into<SockRef<'s>>,
+    silence: Duration,
+    ack: Duration,
+) -> io::Result<()> {
+    let socket = socket.into();
     socket.set_tcp_nodelay(true)?;
     let probe = (ack / 3).max(Duration::from_secs(1));
     let idle = silence.max(Duration::from_secs(1));

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Waker;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use slab::Slab;
 use tokio::net::TcpStream;
@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::LocalSet;
 
 use crate::proxy::admit::whole;
-use crate::proxy::leg::{self, Leg};
+use crate::proxy::leg::Leg;
 use crate::proxy::relay::Relay;
 use crate::route::{Live, Reader, Snapshot};
 use crate::telemetry::WorkerMetrics;
@@ -181,19 +181,12 @@ async fn serve(
 async fn converse(worker: Rc<Worker>, (socket, peer, place): Accepted, load: Arc<AtomicUsize>) {
     let _load = Load(load);
     let _place = place;
-    let timeouts = worker.latest().timeouts;
     let Ok(socket) = TcpStream::from_std(socket) else { return };
-    if leg::tune(&socket, timeouts.keepalive, timeouts.keepalive_ack.max(DEAD_HOST)).is_err() {
-        return;
-    }
     let now = Instant::now();
     let wire = Connection::new(Role::Server, worker.offer(), now);
     // In a box, since an async function has room for what it awaits and once more for what it moves.
     Box::new(Relay::new(worker, Leg::new(socket, wire, now), peer, now)).await;
 }
-
-/// A client's host that answers nothing at all for so long is gone.
-const DEAD_HOST: Duration = Duration::from_secs(20);
 
 struct Load(Arc<AtomicUsize>);
 
