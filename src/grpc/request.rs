@@ -11,7 +11,7 @@ use std::time::Duration;
 use sconce_filters::method::SERVICE;
 use sconce_filters::{Code, Metadata, Method, Refusal};
 
-use crate::wire::hpack::{Field, Fields, Text};
+use crate::wire::hpack::{Fields, Text};
 
 /// A request's head, whose values are decoded when somebody asks, and once at most: equal requests
 /// in a row share one head.
@@ -37,19 +37,21 @@ impl Head {
     }
 
     fn values(&self, name: &str) -> impl Iterator<Item = &[u8]> {
-        let named = move |field: &Field<'_>| field.name == name.as_bytes();
-        let both = self.fields.iter().zip(&self.decoded).filter(move |(field, _)| named(field));
-        both.map(|(field, decoded)| match field.value.is_huffman() {
-            true => decoded.get_or_init(|| field.value.decode(&mut Vec::new()).into()),
-            false => field.value.encoded(),
+        self.fields.named(name.as_bytes()).filter_map(|(place, field)| {
+            if !field.value.is_huffman() {
+                return Some(field.value.encoded());
+            }
+            let decoded = self.decoded.get(place)?;
+            Some(decoded.get_or_init(|| field.value.decode(&mut Vec::new()).into()))
         })
     }
 }
 
 impl Metadata for Head {
     fn authority(&self) -> Cow<'_, str> {
-        let mut all = self.values(":authority").chain(self.values("host"));
-        String::from_utf8_lossy(all.next().unwrap_or_default())
+        let value = self.values(":authority").next().or_else(|| self.values("host").next());
+        let value = value.unwrap_or_default();
+        str::from_utf8(value).map_or_else(|_| String::from_utf8_lossy(value), Cow::Borrowed)
     }
 
     fn first(&self, name: &str) -> Option<Cow<'_, [u8]>> {

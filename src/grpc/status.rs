@@ -152,13 +152,32 @@ pub const fn of_reset(code: crate::wire::fault::Code) -> Code {
     }
 }
 
-/// The value of `grpc-status` in a list of fields.
+/// What the head of an answer, or its trailers, say to gRPC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Meaning {
+    /// Whether the `content-type` is one of gRPC.
+    pub is_grpc: bool,
+    /// The value of `grpc-status`, if it is a number.
+    pub code: Option<Code>,
+}
+
+/// Reads the head of an answer, or its trailers.
 #[must_use]
-pub fn code_in(fields: &Fields) -> Option<Code> {
-    let field = fields.iter().find(|field| field.name == b"grpc-status")?;
+pub fn read(fields: &Fields) -> Meaning {
+    let mut meaning = Meaning { is_grpc: false, code: None };
     let mut scratch = Vec::new();
-    let text = std::str::from_utf8(field.value.decode(&mut scratch)).ok()?;
-    Some(Code::of(text.parse().ok()?))
+    if let Some((_, kind)) = fields.named(b"content-type").next() {
+        meaning.is_grpc = kind.value.decode(&mut scratch).starts_with(b"application/grpc");
+    }
+    if let Some((_, status)) = fields.named(b"grpc-status").next() {
+        meaning.code = number(status.value.decode(&mut scratch)).map(Code::of);
+    }
+    meaning
+}
+
+fn number(digits: &[u8]) -> Option<u64> {
+    let digits = std::str::from_utf8(digits).ok()?;
+    if digits.bytes().all(|octet| octet.is_ascii_digit()) { digits.parse().ok() } else { None }
 }
 
 #[cfg(test)]
@@ -183,7 +202,8 @@ mod tests {
         wanted.extend("100 % über".as_bytes());
         assert_eq!(details[..wanted.len()], wanted);
         assert!(details.ends_with(&[0x0a, 8, 0x08, 1, 0x10, 0x80, 0xca, 0xb5, 0xee, 0x01]));
-        assert_eq!(code_in(&fields), Some(Code::Unavailable));
+        let meaning = Meaning { is_grpc: true, code: Some(Code::Unavailable) };
+        assert_eq!(read(&fields), meaning);
     }
 
     #[test]

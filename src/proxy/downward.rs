@@ -8,7 +8,7 @@ use bytes::Buf;
 use sconce_filters::{Code, Ending, Refusal};
 use slab::Slab;
 
-use crate::grpc::status;
+use crate::grpc::status::{self, Meaning};
 use crate::proxy::driver::{Driver, Echoes};
 use crate::proxy::relay::Relay;
 use crate::proxy::upward::{key, length};
@@ -55,18 +55,14 @@ impl Relay {
         let Self { exchanges, drivers, client, .. } = self;
         let Some(exchange) = exchanges.get_mut(tag) else { return };
         let Some((fields, echoes)) = heard(drivers, driver) else { return };
-        let is_grpc = fields.iter().any(|field| {
-            field.name == b"content-type"
-                && field.value.decode(&mut Vec::new()).starts_with(b"application/grpc")
-        });
-        let code = status::code_in(&fields);
+        let Meaning { is_grpc, code } = echoes.answers.read(&fields);
         if http != 200 || !is_grpc || (end && code.is_none()) {
             let grpc = if http == 200 { Code::Unknown } else { status::of_http(http) };
             let what = format!("it answered HTTP status {http} and no gRPC");
             return self.fail_exchange(tag, code.unwrap_or(grpc), "driver.not_grpc", &what);
         }
         exchange.answered = true;
-        let block = echoes.answers.block(&mut client.wire, &fields, Fields::iter);
+        let block = echoes.answers.echo.block(&mut client.wire, &fields, Fields::iter);
         client.wire.head_encoded(exchange.stream, block, end);
         if end {
             self.finish(tag, code.unwrap_or(Code::Unknown), Ending::Answered);
@@ -118,7 +114,7 @@ impl Relay {
         }
         exchange.down.parked = bytes::BytesMut::new();
         if let Some(trailers) = exchange.trailers.take() {
-            let code = status::code_in(&trailers).unwrap_or(Code::Unknown);
+            let code = status::read(&trailers).code.unwrap_or(Code::Unknown);
             client.wire.head(exchange.stream, trailers.iter(), true);
             self.finish(tag, code, Ending::Answered);
         }
@@ -155,9 +151,11 @@ impl Relay {
         let Self { exchanges, drivers, client, .. } = self;
         let Some(exchange) = exchanges.get_mut(tag) else { return };
         let Some((fields, echoes)) = heard(drivers, driver) else { return };
-        let Some(code) = status::code_in(&fields) else { return self.end_without_status(tag) };
+        let Some(code) = echoes.trailers.read(&fields).code else {
+            return self.end_without_status(tag);
+        };
         if exchange.down.parked.is_empty() {
-            let block = echoes.trailers.block(&mut client.wire, &fields, Fields::iter);
+            let block = echoes.trailers.echo.block(&mut client.wire, &fields, Fields::iter);
             client.wire.head_encoded(exchange.stream, block, true);
             self.finish(tag, code, Ending::Answered);
         } else {

@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -14,13 +15,14 @@ use std::{future::Future, pin::Pin};
 use tokio::net::TcpStream;
 
 use crate::config::{Host, Timeouts};
+use crate::grpc::status::{self, Meaning};
 use crate::proxy::admit::whole;
 use crate::proxy::echo::Echo;
 use crate::proxy::leg::{self, Leg};
 use crate::route::Cluster;
 use crate::wire::connection::{Connection, Offer, Role};
 use crate::wire::frame::StreamId;
-use crate::wire::hpack::Limits;
+use crate::wire::hpack::{Fields, Limits};
 use crate::wire::settings::Settings;
 
 /// Credit of a whole leg, in octets: what a driver may have under way to one client connection.
@@ -67,9 +69,30 @@ pub(super) struct Echoes {
     /// Requests, to the driver.
     pub(super) requests: Echo,
     /// Heads of answers, to the client.
-    pub(super) answers: Echo,
+    pub(super) answers: Answers,
     /// Trailers, to the client.
-    pub(super) trailers: Echo,
+    pub(super) trailers: Answers,
+}
+
+/// Header blocks of a driver that all say the same.
+#[derive(Default)]
+pub(super) struct Answers {
+    pub(super) echo: Echo,
+    last: Option<(Rc<Fields>, Meaning)>,
+}
+
+impl Answers {
+    /// What a block says.
+    pub(super) fn read(&mut self, fields: &Rc<Fields>) -> Meaning {
+        match &self.last {
+            Some((last, meaning)) if Rc::ptr_eq(last, fields) => *meaning,
+            Some(_) | None => {
+                let meaning = status::read(fields);
+                self.last = Some((Rc::clone(fields), meaning));
+                meaning
+            }
+        }
+    }
 }
 
 /// The line to a driver.

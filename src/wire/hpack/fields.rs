@@ -51,6 +51,8 @@ pub struct Fields {
 
 #[derive(Clone, Copy)]
 struct Slot {
+    /// Where its name begins.
+    at: u32,
     name: u32,
     value: u32,
     value_decoded: u32,
@@ -79,14 +81,24 @@ impl Fields {
 
     /// The fields, in their order.
     pub fn iter(&self) -> impl Iterator<Item = Field<'_>> {
-        let mut rest = self.octets.as_slice();
-        self.slots.iter().filter_map(move |slot| {
-            let (name, tail) = rest.split_at_checked(widen(slot.name))?;
-            let (value, tail) = tail.split_at_checked(widen(slot.value))?;
-            rest = tail;
-            let value = Text::stored(value, widen(slot.value_decoded), slot.marks);
-            Some(Field { name, value, indexing: slot.indexing })
+        self.slots.iter().filter_map(|slot| self.field(slot))
+    }
+
+    /// The fields of this name with their places in the list, in their order.
+    pub fn named(&self, name: &[u8]) -> impl Iterator<Item = (usize, Field<'_>)> {
+        let of_length = |(_, slot): &(usize, &Slot)| widen(slot.name) == name.len();
+        let slots = self.slots.iter().enumerate().filter(of_length);
+        slots.filter_map(move |(place, slot)| {
+            self.field(slot).filter(|field| field.name == name).map(|field| (place, field))
         })
+    }
+
+    fn field(&self, slot: &Slot) -> Option<Field<'_>> {
+        let octets = self.octets.get(widen(slot.at)..)?;
+        let (name, octets) = octets.split_at_checked(widen(slot.name))?;
+        let value = octets.get(..widen(slot.value))?;
+        let value = Text::stored(value, widen(slot.value_decoded), slot.marks);
+        Some(Field { name, value, indexing: slot.indexing })
     }
 
     /// Appends a field of our own; `value` is not Huffman-coded.
@@ -133,7 +145,7 @@ impl Fields {
             self.overflow = Some(Overflow::Octets);
         } else if self.slots.len() >= limits.count {
             self.overflow = Some(Overflow::Count);
-        } else if let Some(slot) = Slot::new(&name, &value, indexing) {
+        } else if let Some(slot) = Slot::new(self.octets.len(), &name, &value, indexing) {
             self.size = size;
             self.slots.push(slot);
             name.append_decoded(&mut self.octets);
@@ -148,9 +160,10 @@ impl Fields {
 const UNLIMITED: Limits = Limits { octets: usize::MAX, count: usize::MAX };
 
 impl Slot {
-    /// `None` if a length does not fit 32 bits.
-    fn new(name: &Text<'_>, value: &Text<'_>, indexing: Indexing) -> Option<Self> {
+    /// `None` if a place or a length does not fit 32 bits.
+    fn new(at: usize, name: &Text<'_>, value: &Text<'_>, indexing: Indexing) -> Option<Self> {
         Some(Self {
+            at: u32::try_from(at).ok()?,
             name: u32::try_from(name.decoded_len()).ok()?,
             value: u32::try_from(value.encoded().len()).ok()?,
             value_decoded: u32::try_from(value.decoded_len()).ok()?,
@@ -188,6 +201,8 @@ mod tests {
         let seen: Vec<_> = fields.iter().map(|f| (f.name, f.value.encoded(), f.indexing)).collect();
         assert_eq!(seen, [(&b"a"[..], &b""[..], Indexing::Never), (b"", b"12", Indexing::Without)]);
         assert_eq!((fields.len(), fields.size(), fields.overflow()), (2, 67, None));
+        let places: Vec<_> = fields.named(b"").map(|(place, _)| place).collect();
+        assert_eq!((places, fields.named(b"b").count()), (vec![1], 0));
     }
 
     #[test]
