@@ -25,6 +25,13 @@ pub const ANSWER_DELAY: HeaderName = HeaderName::from_static("x-answer-delay-ms"
 pub const CHECK_SIZE: HeaderName = HeaderName::from_static("x-check-size");
 /// Trailer by which the stub driver tells how many octets of body it got.
 pub const RECEIVED: HeaderName = HeaderName::from_static("x-received");
+/// Metadata by which a caller numbers a call: the answer tells it again, in its head and in its
+/// trailers, and the messages of both bodies are counted from it.
+pub const NUMBER: HeaderName = HeaderName::from_static("x-call");
+/// Header and trailer by which a stub driver tells its name.
+pub const DRIVER: HeaderName = HeaderName::from_static("x-driver");
+const GRPC_STATUS: &str = "grpc-status";
+const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 /// A token of RS256 with a few claims is about so long.
 const TOKEN_OCTETS: usize = 600;
 
@@ -59,6 +66,21 @@ pub struct Ask {
     pub answer_count: u64,
     /// How the answer is read.
     pub reading: Reading,
+    /// The call's number, if it has one.
+    pub number: Option<u64>,
+    /// How long the stub driver waits before it answers.
+    pub delay: Duration,
+    /// The deadline that the call carries, if any.
+    pub timeout: Option<Duration>,
+}
+
+/// A whole answer, and a right one.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// Octets of messages that went either way.
+    pub octets: u64,
+    /// The name of the stub driver, if it has one.
+    pub driver: Option<HeaderValue>,
 }
 
 /// A request head, ready to be sent any number of times, and what is sent and checked with it.
@@ -96,27 +118,49 @@ impl Call {
             (CHECK_SIZE, check_size.into()),
             (AUTHORIZATION, value(&token())?),
         ];
-        Ok(Self { ask, uri, headers: headers.into_iter().collect() })
+        let mut headers: HeaderMap = headers.into_iter().collect();
+        headers.extend(ask.number.map(|number| (NUMBER, number.into())));
+        if !ask.delay.is_zero() {
+            headers.insert(ANSWER_DELAY, value(&ask.delay.as_millis().to_string())?);
+        }
+        if let Some(timeout) = ask.timeout {
+            headers.insert(GRPC_TIMEOUT, value(&format!("{}m", timeout.as_millis()))?);
+        }
+        Ok(Self { ask, uri, headers })
     }
 
-    /// Makes the call and checks the answer; tells how many octets of messages went either way.
+    /// Makes the call and checks the answer.
     ///
     /// # Errors
-    /// Whatever was not as it must be.
-    pub async fn make(&self, sender: SendRequest<Bytes>) -> Result<u64, Fault> {
+    /// Whatever was not as it must be; a status other than OK before all that it explains.
+    pub async fn make(&self, sender: SendRequest<Bytes>) -> Result<Answer, Fault> {
         let (answer, body) = self.open(sender).await?;
         let sent = match self.ask.upload_count {
-            1 => send_one(body, self.ask.upload.number(0).clone()),
-            count => send_many(body, &self.ask.upload, count).await,
+            1 => send_one(body, self.ask.upload.number(self.first()).clone()),
+            count => send_many(body, &self.ask.upload, self.first(), count).await,
         };
         let answer = answer.await.map_err(|e| Fault::Http2("response", e))?;
         check_head(&answer)?;
-        let mut body = answer.into_body();
-        let octets = self.read(&mut body).await?;
+        let (head, mut body) = answer.into_parts();
+        let mut check = Check::new(self.ask.answer.clone(), self.first());
+        let octets = self.read(&mut body, &mut check).await?;
         let trailers = body.trailers().await.map_err(|e| Fault::Http2("trailers", e))?;
+        let trailers = trailers.unwrap_or_default();
+        check_status(&trailers)?;
+        equal("messages of the answer", self.ask.answer_count, check.end()?)?;
         let sent = sent.map_err(|e| Fault::Http2("request body", e))?;
-        check_trailers(&trailers.unwrap_or_default(), sent)?;
-        Ok(octets + sent)
+        equal("octets at the driver", sent, number(&trailers, &RECEIVED).unwrap_or(0))?;
+        let driver = head.headers.get(DRIVER).cloned();
+        for told in [&head.headers, &trailers] {
+            if number(told, &NUMBER) != self.ask.number || told.get(DRIVER) != driver.as_ref() {
+                return Err(Fault::Head(format!("parts of several answers: {told:?}")));
+            }
+        }
+        Ok(Answer { octets: octets + sent, driver })
+    }
+
+    fn first(&self) -> u64 {
+        self.ask.number.unwrap_or(0)
     }
 
     async fn open(
@@ -132,8 +176,7 @@ impl Call {
         sender.send_request(request, false).map_err(|e| Fault::Http2("request", e))
     }
 
-    async fn read(&self, body: &mut RecvStream) -> Result<u64, Fault> {
-        let mut check = Check::new(self.ask.answer.clone());
+    async fn read(&self, body: &mut RecvStream, check: &mut Check) -> Result<u64, Fault> {
         let (mut octets, mut unpaid) = (0, 0);
         while let Some(piece) = body.data().await {
             let piece = piece.map_err(|e| Fault::Http2("answer body", e))?;
@@ -148,10 +191,6 @@ impl Call {
             }
             let credit = body.flow_control().release_capacity(std::mem::take(&mut unpaid));
             credit.map_err(|e| Fault::Http2("credit", e))?;
-        }
-        let (wanted, got) = (self.ask.answer_count, check.end()?);
-        if wanted != got {
-            return Err(Fault::Count { what: "messages of the answer", wanted, got });
         }
         Ok(octets)
     }
@@ -179,11 +218,13 @@ fn send_one(mut body: SendStream<Bytes>, message: Bytes) -> Result<u64, h2::Erro
 async fn send_many(
     mut body: SendStream<Bytes>,
     messages: &Messages,
+    first: u64,
     count: u64,
 ) -> Result<u64, h2::Error> {
     let mut sent = 0;
     for index in 0..count {
-        send(&mut body, messages.number(index), index + 1 == count).await?;
+        let message = messages.number(first.wrapping_add(index));
+        send(&mut body, message, index + 1 == count).await?;
         sent += messages.octets() as u64;
     }
     Ok(sent)
@@ -207,29 +248,39 @@ pub async fn send(
 }
 
 fn check_head(answer: &Response<RecvStream>) -> Result<(), Fault> {
-    let text =
-        |name: &str| answer.headers().get(name).map(|v| String::from_utf8_lossy(v.as_bytes()));
     if answer.status() != StatusCode::OK {
         return Err(Fault::Head(format!("HTTP status {}", answer.status())));
     }
-    if let Some(status) = text("grpc-status") {
-        let message = text("grpc-message").unwrap_or_default();
-        return Err(Fault::Refused(format!("grpc-status {status}, {message}")));
+    match text(answer.headers(), CONTENT_TYPE.as_str()) {
+        Some("application/grpc") => {}
+        other => return Err(Fault::Head(format!("content-type {other:?}"))),
     }
-    match text("content-type") {
-        Some(kind) if kind == "application/grpc" => Ok(()),
-        other => Err(Fault::Head(format!("content-type {other:?}"))),
+    if answer.headers().contains_key(GRPC_STATUS) && !answer.body().is_end_stream() {
+        return Err(Fault::Head("a status, and then no end".to_owned()));
+    }
+    if answer.body().is_end_stream() { check_status(answer.headers()) } else { Ok(()) }
+}
+
+fn check_status(fields: &HeaderMap) -> Result<(), Fault> {
+    let code = text(fields, GRPC_STATUS).and_then(|code| code.parse().ok());
+    match code {
+        Some(0) => Ok(()),
+        Some(code) => {
+            let message = text(fields, "grpc-message").unwrap_or_default().to_owned();
+            Err(Fault::Refused { code, message })
+        }
+        None => Err(Fault::Head(format!("an end without a status: {fields:?}"))),
     }
 }
 
-fn check_trailers(trailers: &HeaderMap, sent: u64) -> Result<(), Fault> {
-    let text = |name: &str| trailers.get(name).and_then(|value| value.to_str().ok());
-    if text("grpc-status") != Some("0") {
-        return Err(Fault::Refused(format!("trailers {trailers:?}")));
-    }
-    let got = text(RECEIVED.as_str()).and_then(|count| count.parse().ok()).unwrap_or(0);
-    if got == sent {
-        return Ok(());
-    }
-    Err(Fault::Count { what: "octets at the driver", wanted: sent, got })
+fn text<'a>(fields: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    fields.get(name).and_then(|value| value.to_str().ok())
+}
+
+fn number(fields: &HeaderMap, name: &HeaderName) -> Option<u64> {
+    text(fields, name.as_str())?.parse().ok()
+}
+
+fn equal(what: &'static str, wanted: u64, got: u64) -> Result<(), Fault> {
+    if wanted == got { Ok(()) } else { Err(Fault::Count { what, wanted, got }) }
 }

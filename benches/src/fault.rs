@@ -15,7 +15,12 @@ pub enum Fault {
     /// The response head was not that of a gRPC answer.
     Head(String),
     /// The call ended with another status than OK.
-    Refused(String),
+    Refused {
+        /// The number in `grpc-status`.
+        code: u32,
+        /// What `grpc-message` says.
+        message: String,
+    },
     /// The octets of a message were not the ones that were asked for.
     Content {
         /// Which message of the body, counted from 0.
@@ -43,7 +48,9 @@ impl fmt::Display for Fault {
             Self::Http2(what, error) => write!(f, "{what}: {error}"),
             Self::Request(why) => write!(f, "cannot make the request: {why}"),
             Self::Head(why) => write!(f, "not the head of a gRPC answer: {why}"),
-            Self::Refused(why) => write!(f, "the call failed: {why}"),
+            Self::Refused { code, message } => {
+                write!(f, "the call failed: grpc-status {code}, {message}")
+            }
             Self::Content { message, offset } => {
                 write!(f, "wrong content in message {message} at octet {offset}")
             }

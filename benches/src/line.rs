@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use h2::client::{Builder, SendRequest};
 use tokio::net::TcpStream;
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 
 use crate::fault::Fault;
 use crate::socket;
@@ -52,6 +52,14 @@ impl Line {
         self.sender.clone()
     }
 
+    /// Waits until the connection has ended of itself, which only its other end can bring about.
+    ///
+    /// # Errors
+    /// When it did not end in good order.
+    pub async fn ended(&mut self) -> Result<(), Fault> {
+        settle(self.driver.join_next().await)
+    }
+
     /// Sends GOAWAY, and waits until the socket is closed.
     ///
     /// # Errors
@@ -61,9 +69,15 @@ impl Line {
         let ended = tokio::time::timeout(PATIENCE, self.driver.join_next());
         match ended.await {
             Err(_) => Err(Fault::Io("close", std::io::ErrorKind::TimedOut.into())),
-            Ok(None) => Ok(()),
-            Ok(Some(Err(death))) => Err(Fault::Task(death)),
-            Ok(Some(Ok(ended))) => ended.map_err(|e| Fault::Http2("connection", e)),
+            Ok(ended) => settle(ended),
         }
+    }
+}
+
+fn settle(ended: Option<Result<Result<(), h2::Error>, JoinError>>) -> Result<(), Fault> {
+    match ended {
+        None => Ok(()),
+        Some(Err(death)) => Err(Fault::Task(death)),
+        Some(Ok(ended)) => ended.map_err(|e| Fault::Http2("connection", e)),
     }
 }

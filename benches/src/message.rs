@@ -63,15 +63,16 @@ fn make(size: usize, variant: usize) -> Bytes {
 #[derive(Debug)]
 pub struct Check {
     messages: Messages,
+    first: u64,
     complete: u64,
     at: usize,
 }
 
 impl Check {
-    /// Expects a body of `messages`, from number 0 on.
+    /// Expects a body of `messages`, from number `first` on.
     #[must_use]
-    pub fn new(messages: Messages) -> Self {
-        Self { messages, complete: 0, at: 0 }
+    pub fn new(messages: Messages, first: u64) -> Self {
+        Self { messages, first, complete: 0, at: 0 }
     }
 
     /// Takes the next piece of the body.
@@ -80,7 +81,8 @@ impl Check {
     /// [`Fault::Content`] at the first octet that is not the one expected.
     pub fn take(&mut self, mut piece: &[u8]) -> Result<(), Fault> {
         while !piece.is_empty() {
-            let rest = self.messages.number(self.complete).get(self.at..).unwrap_or_default();
+            let message = self.messages.number(self.first.wrapping_add(self.complete));
+            let rest = message.get(self.at..).unwrap_or_default();
             let (now, later) = piece.split_at(rest.len().min(piece.len()));
             if rest.get(..now.len()) != Some(now) {
                 let same = rest.iter().zip(now).take_while(|(a, b)| a == b).count();
@@ -122,7 +124,7 @@ mod tests {
         let messages = Messages::of(700);
         let whole = body(&messages, 5);
         for cut in [1, 4, 5, 6, 704, 705, 706, 3525] {
-            let mut check = Check::new(messages.clone());
+            let mut check = Check::new(messages.clone(), 0);
             for piece in whole.chunks(cut) {
                 check.take(piece).unwrap();
             }
@@ -140,7 +142,7 @@ mod tests {
         let messages = Messages::of(300);
         let mut wrong = body(&messages, 2);
         wrong[305 + 7] ^= 1;
-        let fault = Check::new(messages).take(&wrong).unwrap_err();
+        let fault = Check::new(messages, 0).take(&wrong).unwrap_err();
         assert!(matches!(fault, Fault::Content { message: 1, offset: 7 }), "{fault}");
     }
 
@@ -148,7 +150,7 @@ mod tests {
     fn frames_in_the_wrong_order_are_found() {
         let messages = Messages::of(1 << 16);
         let whole = messages.number(0);
-        let mut check = Check::new(messages.clone());
+        let mut check = Check::new(messages.clone(), 0);
         check.take(&whole[..16384]).unwrap();
         assert!(check.take(&whole[32768..49152]).is_err());
     }
@@ -156,13 +158,20 @@ mod tests {
     #[test]
     fn messages_in_the_wrong_order_are_found() {
         let messages = Messages::of(64);
-        assert!(Check::new(messages.clone()).take(messages.number(1)).is_err());
+        assert!(Check::new(messages.clone(), 0).take(messages.number(1)).is_err());
+    }
+
+    #[test]
+    fn a_body_is_counted_from_where_it_should_begin() {
+        let messages = Messages::of(64);
+        assert!(Check::new(messages.clone(), 7).take(messages.number(7)).is_ok());
+        assert!(Check::new(messages.clone(), 7).take(messages.number(6)).is_err());
     }
 
     #[test]
     fn a_body_that_ends_early_is_found() {
         let messages = Messages::of(64);
-        let mut check = Check::new(messages.clone());
+        let mut check = Check::new(messages.clone(), 0);
         check.take(&messages.number(0)[..40]).unwrap();
         assert!(matches!(check.end(), Err(Fault::Count { wanted: 69, got: 40, .. })));
     }

@@ -105,7 +105,7 @@ impl Run {
         let mut lines = Vec::with_capacity(connections);
         for _ in 0..connections {
             let line = Line::open(self.target).await?;
-            tally.count(call.make(line.sender()).await?);
+            tally.count(call.make(line.sender()).await?.octets);
             lines.push(line);
         }
         tokio::time::sleep(REST).await;
@@ -204,7 +204,7 @@ async fn goodbye(lines: Vec<Line>) -> Result<(), Fault> {
 
 async fn once(call: Arc<Call>, sender: SendRequest<Bytes>) -> Result<Tally, Fault> {
     let mut tally = Tally::default();
-    tally.count(call.make(sender).await?);
+    tally.count(call.make(sender).await?.octets);
     Ok(tally)
 }
 
@@ -215,7 +215,7 @@ async fn repeat(
 ) -> Result<Tally, Fault> {
     let mut tally = Tally::default();
     while now() < until {
-        tally.count(call.make(sender.clone()).await?);
+        tally.count(call.make(sender.clone()).await?.octets);
     }
     Ok(tally)
 }
@@ -224,7 +224,7 @@ async fn come_and_go(call: Arc<Call>, target: SocketAddr, until: Instant) -> Res
     let mut tally = Tally::default();
     while now() < until {
         let line = Line::open(target).await?;
-        tally.count(call.make(line.sender()).await?);
+        tally.count(call.make(line.sender()).await?.octets);
         line.close().await?;
     }
     Ok(tally)
@@ -273,7 +273,7 @@ fn pace(tell: &mpsc::Sender<Instant>, every: Duration, length: Duration) {
 
 async fn timed(call: Arc<Call>, sender: SendRequest<Bytes>, due: Instant) -> Result<Tally, Fault> {
     let mut tally = Tally::default();
-    tally.count(call.make(sender).await?);
+    tally.count(call.make(sender).await?.octets);
     tally.latencies.push(now().saturating_duration_since(due));
     Ok(tally)
 }

@@ -175,5 +175,8 @@ fn ask(path: &'static str, up: (usize, usize), down: (usize, usize)) -> Ask {
         answer_size: down.0,
         answer_count: down.1 as u64,
         reading: Reading::Eager,
+        number: None,
+        delay: Duration::ZERO,
+        timeout: None,
     }
 }

@@ -3,7 +3,11 @@
 //! `x-answer-messages` (1 unless said), `x-answer-size` (octets of each payload, 32 unless said)
 //! and `x-answer-delay-ms` shape the answer; the request body is read to its end first, and its
 //! octets are told in the trailer `x-received`. With `x-check-size`, each message of the request
-//! must be the rig's pattern of that size. It must be cheap, or it would be what is measured.
+//! must be the rig's pattern of that size. A call with a number in `x-call` has it told again, and
+//! its messages counted from there. It must be cheap, or it would be what is measured.
+//!
+//! SIGTERM makes it leave as a driver does that is asked to: no more connections, GOAWAY on those
+//! there are, and the end when the last call has been answered.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -18,13 +22,15 @@ use h2::{Reason, RecvStream};
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Request, Response};
 use sconce_benches::call::{
-    ANSWER_DELAY, ANSWER_MESSAGES, ANSWER_SIZE, CHECK_SIZE, RECEIVED, send,
+    ANSWER_DELAY, ANSWER_MESSAGES, ANSWER_SIZE, CHECK_SIZE, DRIVER, NUMBER, RECEIVED, send,
 };
 use sconce_benches::fault::Fault;
 use sconce_benches::line::FRAME_BUDGET;
 use sconce_benches::message::{Check, Messages};
 use sconce_benches::socket;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 /// grpc-java grants a stream, and a connection, so many octets.
@@ -41,12 +47,15 @@ struct Arguments {
     /// Where to listen; port 0 takes a free one. The address is printed.
     #[arg(long, default_value = "127.0.0.1:0")]
     listen: SocketAddr,
+    /// A name that every answer tells, in its head and in its trailers.
+    #[arg(long)]
+    name: Option<HeaderValue>,
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    match runtime.and_then(|runtime| runtime.block_on(serve(arguments.listen))) {
+    match runtime.and_then(|runtime| runtime.block_on(serve(arguments))) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("stub_driver: {error}");
@@ -55,22 +64,29 @@ fn main() -> ExitCode {
     }
 }
 
-async fn serve(address: SocketAddr) -> std::io::Result<()> {
-    let listener = TcpListener::bind(address).await?;
+async fn serve(Arguments { listen, name }: Arguments) -> std::io::Result<()> {
+    let listener = TcpListener::bind(listen).await?;
+    let mut asked = signal(SignalKind::terminate())?;
     println!("listening {}", listener.local_addr()?);
+    let (leave, leaving) = watch::channel(());
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             accepted = listener.accept() => {
-                connections.spawn(attend(accepted?.0));
+                connections.spawn(attend(accepted?.0, name.clone(), leaving.clone()));
             }
             Some(_) = connections.join_next() => {}
+            Some(()) = asked.recv() => break,
         }
     }
+    drop(listener);
+    leave.send_replace(());
+    while connections.join_next().await.is_some() {}
+    Ok(())
 }
 
 /// A connection that fails is its client's to complain about.
-async fn attend(stream: TcpStream) {
+async fn attend(stream: TcpStream, name: Option<HeaderValue>, mut leaving: watch::Receiver<()>) {
     let Ok(socket) = socket::ready(stream) else { return };
     let connection = Builder::new()
         .initial_window_size(DRIVER_WINDOW)
@@ -80,9 +96,15 @@ async fn attend(stream: TcpStream) {
         .handshake(socket);
     let Ok(mut connection) = connection.await else { return };
     let mut calls = JoinSet::new();
-    while let Some(Ok((request, respond))) = connection.accept().await {
-        calls.spawn(answer(request, respond));
-        while calls.try_join_next().is_some() {}
+    loop {
+        tokio::select! {
+            accepted = connection.accept() => {
+                let Some(Ok((request, respond))) = accepted else { return };
+                calls.spawn(answer(request, respond, name.clone()));
+                while calls.try_join_next().is_some() {}
+            }
+            Ok(()) = leaving.changed() => connection.graceful_shutdown(),
+        }
     }
 }
 
@@ -93,10 +115,12 @@ struct Wish {
     size: usize,
     delay: Duration,
     check: Option<usize>,
+    number: Option<u64>,
+    name: Option<HeaderValue>,
 }
 
 impl Wish {
-    fn of(headers: &HeaderMap) -> Self {
+    fn of(headers: &HeaderMap, name: Option<HeaderValue>) -> Self {
         let number = |name| headers.get(name)?.to_str().ok()?.parse::<u64>().ok();
         let size = |name| number(name).and_then(|size| usize::try_from(size).ok());
         Self {
@@ -104,18 +128,34 @@ impl Wish {
             size: size(ANSWER_SIZE).unwrap_or(32),
             delay: Duration::from_millis(number(ANSWER_DELAY).unwrap_or(0)),
             check: size(CHECK_SIZE),
+            number: number(NUMBER),
+            name,
         }
+    }
+
+    fn first(&self) -> u64 {
+        self.number.unwrap_or(0)
+    }
+
+    /// What tells whose answer it is, and to which call.
+    fn sign(&self, fields: &mut HeaderMap) {
+        fields.extend(self.name.clone().map(|name| (DRIVER, name)));
+        fields.extend(self.number.map(|number| (NUMBER, number.into())));
     }
 }
 
 /// A call that cannot be answered is reset: the load counts that as a fault.
-async fn answer(request: Request<RecvStream>, mut respond: SendResponse<Bytes>) {
+async fn answer(
+    request: Request<RecvStream>,
+    mut respond: SendResponse<Bytes>,
+    name: Option<HeaderValue>,
+) {
     if request.method() != Method::POST {
         respond.send_reset(Reason::PROTOCOL_ERROR);
         return;
     }
-    let wish = Wish::of(request.headers());
-    let read = read(request.into_body(), wish.check).await;
+    let wish = Wish::of(request.headers(), name);
+    let read = read(request.into_body(), &wish).await;
     if !wish.delay.is_zero() {
         tokio::time::sleep(wish.delay).await;
     }
@@ -128,8 +168,8 @@ async fn answer(request: Request<RecvStream>, mut respond: SendResponse<Bytes>) 
     }
 }
 
-async fn read(mut body: RecvStream, check: Option<usize>) -> Result<u64, Fault> {
-    let mut check = check.map(|size| Check::new(messages(size)));
+async fn read(mut body: RecvStream, wish: &Wish) -> Result<u64, Fault> {
+    let mut check = wish.check.map(|size| Check::new(messages(size), wish.first()));
     let mut received = 0;
     while let Some(piece) = body.data().await {
         let piece = piece.map_err(|e| Fault::Http2("request body", e))?;
@@ -151,14 +191,17 @@ async fn tell(
     wish: &Wish,
     received: u64,
 ) -> Result<(), h2::Error> {
-    let mut body = respond.send_response(head(), false)?;
+    let mut head = head();
+    wish.sign(head.headers_mut());
+    let mut body = respond.send_response(head, false)?;
     let ready = messages(wish.size);
     for index in 0..wish.messages {
-        send(&mut body, ready.number(index), false).await?;
+        send(&mut body, ready.number(wish.first().wrapping_add(index)), false).await?;
     }
-    let mut trailers = HeaderMap::with_capacity(2);
+    let mut trailers = HeaderMap::with_capacity(4);
     trailers.insert(GRPC_STATUS, HeaderValue::from_static("0"));
     trailers.insert(RECEIVED, received.into());
+    wish.sign(&mut trailers);
     body.send_trailers(trailers)
 }
 
