@@ -10,6 +10,7 @@ pub mod gate;
 pub mod line;
 pub mod message;
 pub mod run;
+pub mod soak;
 pub mod socket;
 pub mod tally;
 pub mod workload;

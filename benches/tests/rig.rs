@@ -3,12 +3,14 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use std::thread;
+use std::time::Duration;
 
 const STUB: &str = env!("CARGO_BIN_EXE_stub_driver");
 const RELAY: &str = env!("CARGO_BIN_EXE_relay");
 const LOAD: &str = env!("CARGO_BIN_EXE_load");
+const SOAK: &str = env!("CARGO_BIN_EXE_soak");
 
 /// A server of the rig, ended with the test.
 struct Server {
@@ -135,4 +137,88 @@ fn a_server_that_speaks_no_http2_fails_the_run() {
         }
     });
     assert!(!load(address, "W1").status.success());
+}
+
+/// The client of the soak, with one connection and one cluster; it does only as it is told.
+struct Soak {
+    child: Child,
+    told: BufReader<ChildStdout>,
+}
+
+impl Soak {
+    fn start(target: SocketAddr) -> Self {
+        let target = target.to_string();
+        let arguments = ["--target", &target, "--cluster", "ads/prod", "--connections", "1"];
+        let mut command = Command::new(SOAK);
+        command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let told = BufReader::new(child.stdout.take().unwrap());
+        Self { child, told }
+    }
+
+    fn order(&mut self, order: &str) {
+        writeln!(self.child.stdin.as_mut().unwrap(), "1 {order}").unwrap();
+    }
+
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.told.read_line(&mut line).unwrap();
+        line
+    }
+}
+
+impl Drop for Soak {
+    fn drop(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+#[test]
+fn the_soak_is_content_with_answers_of_the_driver_that_was_named() {
+    let stub = Server::start(STUB, &["--name", "mine"]);
+    let mut soak = Soak::start(stub.address);
+    for order in ["allow ads/prod driver=mine", "open", "fill 3 0 ads/prod"] {
+        soak.order(order);
+        assert_eq!(soak.line().trim(), "done 1");
+    }
+    soak.order("count");
+    assert_eq!(soak.line().trim(), r#"done 1 {"answered":3,"failed":{},"wrong":0}"#);
+}
+
+#[test]
+fn the_soak_notices_an_answer_of_another_driver() {
+    let stub = Server::start(STUB, &["--name", "yours"]);
+    let mut soak = Soak::start(stub.address);
+    for order in ["allow ads/prod driver=mine", "open", "fill 1 0 ads/prod"] {
+        soak.order(order);
+    }
+    let told = [soak.line(), soak.line(), soak.line()].concat();
+    assert!(told.contains("driver=yours; expected driver=mine"), "{told}");
+}
+
+#[test]
+fn the_soak_notices_that_its_connection_is_lost() {
+    let stub = Server::start(STUB, &["--name", "mine"]);
+    let mut soak = Soak::start(stub.address);
+    soak.order("open");
+    assert_eq!(soak.line().trim(), "done 1");
+    drop(stub);
+    assert!(soak.line().starts_with(r#"wrong {"claim":"connections""#));
+}
+
+#[test]
+fn a_stub_driver_that_is_asked_to_leave_answers_its_calls_first() {
+    let mut stub = Server::start(STUB, &["--name", "mine"]);
+    let mut soak = Soak::start(stub.address);
+    for order in ["allow ads/prod driver=mine", "open"] {
+        soak.order(order);
+        assert_eq!(soak.line().trim(), "done 1");
+    }
+    soak.order("farewell 500 ads/prod");
+    thread::sleep(Duration::from_millis(200));
+    let pid = stub.child.id().to_string();
+    assert!(Command::new("kill").arg(pid).status().unwrap().success());
+    assert_eq!(soak.line().trim(), "done 1");
+    assert!(stub.child.wait().unwrap().success());
 }
