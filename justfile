@@ -12,6 +12,10 @@ check:
 test *runners:
     scripts/test {{runners}}
 
+# Drivers die and files change under load: 1000 rounds, or as many as are said.
+soak *arguments:
+    tests/soak/run {{arguments}}
+
 # A short run of each fuzz target.
 fuzz:
     fuzz/run

@@ -202,14 +202,16 @@ class Sconce(Process):
             return str(told.get(name) or told.get("fields", {})[name])
         return re.search(rf'\b{name}="?([^\s",]+)', line).group(1)
 
-    def write_team(self, team: str, driver: str | None) -> None:
-        """Writes a team's file, or removes it; whole at once, as an editor does."""
+    def write_team(self, team: str, driver: str | dict[str, str] | None) -> None:
+        """Writes a team's file, or removes it; whole at once, as an editor does. One driver is that of `prod`."""
         path = self.place / "teams" / f"{team}.yaml"
         if driver is None:
             path.unlink()
             return
         draft = path.with_suffix(".draft")
-        draft.write_text(f'team: {team}\nenvironments:\n  prod:\n    driver: "{driver}"\n')
+        drivers = driver if isinstance(driver, dict) else {"prod": driver}
+        lines = "".join(f'  {environment}:\n    driver: "{where}"\n' for environment, where in drivers.items())
+        draft.write_text(f"team: {team}\nenvironments:\n{lines}")
         draft.replace(path)
 
     def url(self, team: str | None = None, **parameters: str) -> str:

@@ -76,6 +76,9 @@ RUNNERS = {
         "install Rust: rustup reads rust-toolchain.toml",
     ),
     "spark": Runner("real PySpark through sconce", ["tests/spark/run"], 30, closing_counts, "see tests/spark/"),
+    "soak": Runner(
+        "drivers die and files change under load", ["tests/soak/run", "60"], 15, closing_counts, "see tests/soak/"
+    ),
     "fuzz": Runner("a short run of each fuzz target", ["fuzz/run"], 25, fuzz_counts, "see fuzz/"),
 }
 
