@@ -80,7 +80,6 @@ impl Relay {
         let call = Call::new(method.clone(), metadata, self.peer, self.now);
         let call = call.with_deadline(deadline);
         self.worker.metrics.call_opened(asked.label);
-        self.calls_in_a_row = self.calls_in_a_row.saturating_add(1);
         let snapshot = self.worker.latest();
         let entry = self.exchanges.vacant_entry();
         let tag = entry.key();

@@ -11,8 +11,9 @@ use crate::wire::fault::{self, Fault};
 
 /// Streams are looked at no less often than this while there are any.
 const TICK_MAX: Duration = Duration::from_secs(2);
-/// From so long on, a connection without streams pauses.
-const PAUSE: Duration = Duration::from_secs(1);
+/// A connection without streams gives its memory back after so long: what goes on at once needs it
+/// again, and thousands that come one after another should not hold it at one time.
+const PAUSE: Duration = Duration::from_millis(20);
 /// A leg that nobody uses is kept for so long.
 const DRIVER_IDLE: Duration = Duration::from_secs(300);
 
@@ -52,13 +53,19 @@ impl Relay {
         }
     }
 
+    /// Sees to it that memory is given back if nothing else follows.
+    pub(super) fn rest_later(&mut self) {
+        self.is_warm = true;
+        self.wake_by(self.now + PAUSE);
+    }
+
     fn check_pause(&mut self) -> Instant {
         let pause = self.idle_since + PAUSE;
-        if self.calls_in_a_row > 0 && self.exchanges.is_empty() {
+        if self.is_warm && self.exchanges.is_empty() {
             if self.now < pause {
                 return pause;
             }
-            self.calls_in_a_row = 0;
+            self.is_warm = false;
             self.rest();
         }
         self.now + Duration::from_secs(600)

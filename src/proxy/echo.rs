@@ -6,6 +6,9 @@ use std::rc::Rc;
 use crate::wire::connection::Connection;
 use crate::wire::hpack::{Field, Fields};
 
+/// Octets that most blocks have room in.
+const BLOCK_MIN: usize = 192;
+
 /// The last list of one kind that went out on a connection, encoded.
 #[derive(Default)]
 pub(super) struct Echo {
@@ -30,6 +33,7 @@ impl Echo {
         let same = self.fields.as_ref().is_some_and(|known| Rc::ptr_eq(known, fields));
         if !same || self.generation != before {
             self.octets.clear();
+            self.octets.reserve(BLOCK_MIN);
             wire.encode(what(fields), &mut self.octets);
             self.generation = wire.encoder_generation();
             self.fields = (self.generation == before).then(|| Rc::clone(fields));

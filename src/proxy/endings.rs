@@ -75,6 +75,7 @@ impl Relay {
         exchange.settle(code, how, self.now, &self.worker.metrics);
         if self.exchanges.is_empty() {
             self.idle_since = self.now;
+            self.rest_later();
             if self.phase == Phase::Leaving(None) {
                 self.close();
             }

@@ -33,8 +33,6 @@ const LAST_WORDS: Duration = Duration::from_secs(5);
 /// How long a connection that we end is read on, so that the peer gets our last words.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// Calls in a row from which on a connection keeps its memory through short pauses.
-const BUSY: u32 = 8;
 /// The clock is looked at no more often than this.
 const TICK_MIN: Duration = Duration::from_millis(5);
 /// Octets that are read from a driver at one time, while its worker keeps much for slow clients
@@ -75,8 +73,8 @@ pub(super) struct Relay {
     pub(super) block_since: Option<Instant>,
     /// Since when the client has no stream.
     pub(super) idle_since: Instant,
-    /// Calls that came without a pause between them.
-    pub(super) calls_in_a_row: u32,
+    /// Whether memory is held that an idle connection does not need.
+    pub(super) is_warm: bool,
     /// Whether the clock will look at the exchanges.
     pub(super) is_ticking: bool,
     /// When the clock must be looked at.
@@ -114,7 +112,7 @@ impl Relay {
             accepted: now,
             block_since: None,
             idle_since: now,
-            calls_in_a_row: 0,
+            is_warm: false,
             is_ticking: false,
             due: now,
             kept: 0,
@@ -143,9 +141,6 @@ impl Relay {
                 return Poll::Ready(());
             }
             if !moved {
-                if self.exchanges.is_empty() && self.calls_in_a_row < BUSY {
-                    self.rest();
-                }
                 return Poll::Pending;
             }
         }
@@ -231,6 +226,9 @@ impl Relay {
             }
             Poll::Ready(Ok(read)) => read,
         };
+        if !self.is_warm {
+            self.rest_later();
+        }
         if matches!(self.phase, Phase::Open | Phase::Leaving(_)) {
             self.take_client_octets(HEAD, HEAD.saturating_add(read), scratch);
             self.flush(context, scratch);

@@ -14,6 +14,8 @@ use std::ops::Range;
 /// Slices that one write takes at most.
 pub const SLICES_MAX: usize = 32;
 
+/// Octets of memory that an outbox begins with.
+const OWN_MIN: usize = 256;
 /// Octets of memory that an empty outbox keeps for the next batch.
 const OWN_MAX: usize = 32 * 1024;
 
@@ -65,6 +67,9 @@ impl Outbox {
 
     /// Adds what `write` appends.
     pub fn write_with(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        if self.own.capacity() == 0 {
+            self.own.reserve(OWN_MIN);
+        }
         let start = self.own.len();
         write(&mut self.own);
         let end = self.own.len();

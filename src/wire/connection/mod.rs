@@ -373,6 +373,8 @@ impl Connection {
         if self.held.is_empty() {
             self.held = Vec::new();
         }
+        self.decoder.shrink();
+        self.encoder.shrink();
         self.streams.shrink();
         self.out.shrink();
     }

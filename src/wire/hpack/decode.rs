@@ -47,6 +47,7 @@ impl Decoder {
         into: &mut Fields,
     ) -> Result<(), Broken> {
         into.clear();
+        into.reserve(block.len());
         let mut rest = block;
         while rest.first().is_some_and(|first| first & 0xe0 == 0x20) {
             self.resize(&mut rest)?;
@@ -61,6 +62,11 @@ impl Decoder {
             }
         }
         Ok(())
+    }
+
+    /// Gives back the memory that the table does not use.
+    pub fn shrink(&mut self) {
+        self.table.shrink();
     }
 
     /// Another number after each change of the table: blocks of equal octets that met an equal

@@ -44,6 +44,11 @@ impl Encoder {
         self.table.resize(size);
     }
 
+    /// Gives back the memory that the table does not use.
+    pub fn shrink(&mut self) {
+        self.table.shrink();
+    }
+
     /// Another number after each change of the table: fields that met an equal generation, and
     /// left it so, are equal blocks.
     pub fn generation(&self) -> u64 {

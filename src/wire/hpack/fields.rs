@@ -39,6 +39,11 @@ pub enum Overflow {
     Count,
 }
 
+/// Fields that a new list has room for.
+const SLOTS_MIN: usize = 12;
+/// Octets that a list has room for beyond those of its block: what tables and Huffman add to it.
+const OCTETS_MORE: usize = 256;
+
 /// A list of fields.
 #[derive(Clone, Default)]
 pub struct Fields {
@@ -67,6 +72,14 @@ impl Fields {
         self.slots.clear();
         self.size = 0;
         self.overflow = None;
+    }
+
+    /// Makes room for what a block of so many octets may well hold, if there is none yet.
+    pub(super) fn reserve(&mut self, block: usize) {
+        if self.octets.capacity() == 0 {
+            self.octets.reserve(block.saturating_add(OCTETS_MORE));
+            self.slots.reserve(SLOTS_MIN);
+        }
     }
 
     /// How many fields are stored.

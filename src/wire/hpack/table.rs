@@ -14,6 +14,10 @@ use crate::wire::hpack::text::{Marks, Text};
 
 /// What an entry counts on top of its name and value (RFC 7541 4.1).
 pub(super) const ENTRY_EXTRA: usize = 32;
+/// Octets of memory that a table grows by, at least: the first request brings a dozen entries.
+const GROWTH_MIN: usize = 512;
+/// Entries that a table has room for from the first one on.
+const ENTRIES_MIN: usize = 16;
 
 /// A name to insert: given, or that of another entry.
 #[derive(Clone, Copy)]
@@ -153,6 +157,9 @@ impl Table {
         // Only now: the name may be that of an entry which goes.
         self.evict_to(others);
         self.size = self.size.saturating_add(size);
+        if self.entries.capacity() == 0 {
+            self.entries.reserve(ENTRIES_MIN);
+        }
         self.entries.push_back(Entry {
             at,
             name: narrow(name_len),
@@ -195,8 +202,14 @@ impl Table {
             self.dead = 0;
         }
         if self.free() < need {
-            self.octets.reserve_exact(need.max(self.octets.len() >> 1));
+            self.octets.reserve_exact(need.max(self.octets.len() >> 1).max(GROWTH_MIN));
         }
+    }
+
+    /// Gives back the memory that no entry uses.
+    pub(super) fn shrink(&mut self) {
+        self.octets.shrink_to_fit();
+        self.entries.shrink_to_fit();
     }
 
     fn free(&self) -> usize {
