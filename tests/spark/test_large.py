@@ -70,7 +70,7 @@ def test_an_artifact_of_50_megabytes_arrives_unharmed(both, tmp_path):
     assert both.same(case)["value"] == [(hashlib.sha256(content).hexdigest(),)]
 
 
-@pytest.mark.parametrize("depth", [30, 150])
+@pytest.mark.parametrize("depth", [30, 300])
 def test_a_chain_of_columns_is_planned(both, depth):
     def case(spark):
         frame = spark.range(1)
