@@ -8,6 +8,7 @@ import grpc
 import pytest
 import rig
 from client import Running, connect, outcome, rows
+from cutter import Cutter
 from pyspark.sql.connect import functions as f
 from pyspark.sql.types import LongType
 
@@ -79,13 +80,7 @@ def test_a_bad_edit_keeps_the_last_good_plan(door_to, driver):
 def test_a_drain_lets_a_running_query_finish(door_to, driver, cutter_to, tmp_path):
     """Its stream ends where it began; what the client asks afterwards goes to the next sconce."""
     old, new = door_to({"ads": driver}), door_to({"ads": driver})
-    balancer = cutter_to(old.address)
-    spark = connect(old.url("ads").replace(old.address, balancer.address))
-    assert rows(spark.sql("SELECT 1")) == [(1,)]
-    running = Running(lambda: slow(spark, tmp_path / "running"))
-    until((tmp_path / "running").exists)
-    balancer.upstream = new.address
-    os.kill(old.pid, signal.SIGTERM)
+    running = drained(old, new, cutter_to(old.address), tmp_path / "running")
     assert running.result() == SUM
     assert old.child.wait(40) == 0
     assert not new.metrics("sconce_calls_total", method="ReattachExecute")
@@ -95,17 +90,22 @@ def test_a_drain_whose_grace_is_short_hands_the_query_to_the_next_sconce(door_to
     """The stream is ended at a message boundary; the client reattaches through whoever takes its connection then."""
     old = door_to({"ads": driver}, settings="drain: { grace: 1s }\n")
     new = door_to({"ads": driver})
-    balancer = cutter_to(old.address)
-    spark = connect(old.url("ads").replace(old.address, balancer.address))
-    assert rows(spark.sql("SELECT 1")) == [(1,)]
-    running = Running(lambda: slow(spark, tmp_path / "running"))
-    until((tmp_path / "running").exists)
-    balancer.upstream = new.address
-    os.kill(old.pid, signal.SIGTERM)
+    running = drained(old, new, cutter_to(old.address), tmp_path / "running")
     assert old.child.wait(30) == 0
     assert not running.done(), "the query was over before the grace was"
     assert running.result() == SUM
     assert new.metrics("sconce_calls_total", method="ReattachExecute")
+
+
+def drained(old: rig.Sconce, new: rig.Sconce, balancer: Cutter, mark) -> Running:
+    """A slow query that runs through `old`, which was told to drain; whoever connects from now on reaches `new`."""
+    spark = connect(old.url("ads").replace(old.address, balancer.address))
+    assert rows(spark.sql("SELECT 1")) == [(1,)]
+    running = Running(lambda: slow(spark, mark))
+    until(mark.exists)
+    balancer.upstream = new.address
+    os.kill(old.pid, signal.SIGTERM)
+    return running
 
 
 def test_a_driver_that_is_not_there_is_told_by_its_team(door_to, cutter_to, driver):
