@@ -16,6 +16,10 @@ test *runners:
 soak *arguments:
     tests/soak/run {{arguments}}
 
+# PySpark's own tests, directly and through sconce; twenty minutes or more.
+pyspark-suite *arguments:
+    tests/spark/pyspark-suite {{arguments}}
+
 # A short run of each fuzz target.
 fuzz:
     fuzz/run
