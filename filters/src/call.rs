@@ -5,7 +5,7 @@
 //!
 //! Must never happen here: decoding a header value that no room asked for.
 
-use crate::{EnvironmentName, Method, Refusal, TeamName, refusal::Code};
+use crate::{EnvironmentName, Method, Notes, Refusal, TeamName, refusal::Code};
 use std::{borrow::Cow, fmt, net::SocketAddr, rc::Rc, time::Instant};
 
 /// The request headers of a call, looked up by need.
@@ -21,6 +21,11 @@ pub trait Metadata {
 
     /// Hands over every value of a header, in the order in which they came.
     fn all(&self, name: &str, each: &mut dyn FnMut(&[u8]));
+
+    /// What rooms have noted on these headers, where calls may share them.
+    fn notes(&self) -> Option<&Notes> {
+        None
+    }
 }
 
 /// One RPC on its way through the chain. It belongs to one worker.

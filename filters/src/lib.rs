@@ -12,6 +12,7 @@ pub mod call;
 pub mod chain;
 pub mod method;
 pub mod name;
+pub mod notes;
 pub mod outcome;
 pub mod refusal;
 pub mod registry;
@@ -21,6 +22,7 @@ pub use call::{Call, Metadata, Slot, Slots};
 pub use chain::{Account, Chain, Step};
 pub use method::Method;
 pub use name::{EnvironmentName, TeamName};
+pub use notes::{Author, Notes};
 pub use outcome::{Ending, Outcome};
 pub use refusal::{Code, Refusal};
 

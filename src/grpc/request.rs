@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use sconce_filters::method::SERVICE;
-use sconce_filters::{Code, Metadata, Method, Refusal};
+use sconce_filters::{Code, Metadata, Method, Notes, Refusal};
 
 use crate::wire::hpack::{Fields, Text};
 
@@ -20,6 +20,7 @@ pub struct Head {
     fields: Rc<Fields>,
     /// What a Huffman-coded value says, field by field.
     decoded: Box<[OnceCell<Box<[u8]>>]>,
+    notes: Notes,
 }
 
 impl Head {
@@ -27,7 +28,7 @@ impl Head {
     #[must_use]
     pub fn new(fields: Rc<Fields>) -> Self {
         let decoded = fields.iter().map(|_| OnceCell::new()).collect();
-        Self { fields, decoded }
+        Self { fields, decoded, notes: Notes::default() }
     }
 
     /// The fields as they came.
@@ -60,6 +61,10 @@ impl Metadata for Head {
 
     fn all(&self, name: &str, each: &mut dyn FnMut(&[u8])) {
         self.values(name).for_each(each);
+    }
+
+    fn notes(&self) -> Option<&Notes> {
+        Some(&self.notes)
     }
 }
 

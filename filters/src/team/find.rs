@@ -6,7 +6,7 @@ use super::{
     host_of,
     said::Said,
 };
-use crate::{Call, EnvironmentName, Metadata, Slots, TeamName, name::NameFault};
+use crate::{Author, Call, EnvironmentName, Metadata, Slots, TeamName, name::NameFault};
 use rustc_hash::FxHashMap;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -16,6 +16,7 @@ use std::{
 /// Finds the team and the environment of a call.
 #[derive(Debug)]
 pub struct Team {
+    pub(super) author: Author,
     /// Nobody but the configuration puts names in here: a quick hash cannot be flooded.
     teams: FxHashMap<TeamName, BTreeSet<EnvironmentName>>,
     authorities: FxHashMap<Authority, (TeamName, EnvironmentName)>,
@@ -38,7 +39,8 @@ impl Team {
         let Settings { teams, authorities, default_team, default_environment, reveal } = settings;
         let teams = BTreeMap::into_iter(teams).collect();
         let authorities = BTreeMap::into_iter(authorities).collect();
-        Self { teams, authorities, default_team, default_environment, reveal }
+        let author = Author::new();
+        Self { author, teams, authorities, default_team, default_environment, reveal }
     }
 
     pub(super) fn find(&self, call: &Call) -> Result<Found, Denial> {

@@ -20,10 +20,25 @@ pub use denial::{ENVIRONMENT, TEAM};
 pub use find::Team;
 pub use settings::{Reveal, Settings};
 
-use crate::{Admission, Call, Filter, Refusal, Slot};
+use crate::{Admission, Call, Filter, Refusal, Slot, Slots};
 
 /// The name of this room in config.
 pub const NAME: &str = "team";
+
+impl Team {
+    /// What it fills in: decided by metadata alone, so once for all calls that share them.
+    fn slots(&self, call: &Call) -> Result<Slots, Refusal> {
+        let notes = call.metadata().notes();
+        if let Some(noted) = notes.and_then(|notes| notes.read::<Slots>(&self.author)) {
+            return Ok(Slots::clone(&noted));
+        }
+        let slots = Slots::from(self.find(call).map_err(Refusal::from)?);
+        if let Some(notes) = notes {
+            notes.write(&self.author, slots.clone());
+        }
+        Ok(slots)
+    }
+}
 
 impl Filter for Team {
     fn name(&self) -> &'static str {
@@ -35,8 +50,8 @@ impl Filter for Team {
     }
 
     fn admit(&self, call: &mut Call) -> Admission {
-        let found = self.find(call).map_err(Refusal::from);
-        Admission::from(found.map(|found| call.fill(found.into())))
+        let slots = self.slots(call);
+        Admission::from(slots.map(|slots| call.fill(slots)))
     }
 
     fn explain(&self, call: &Call) -> Option<String> {

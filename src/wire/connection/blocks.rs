@@ -108,11 +108,8 @@ impl Connection {
     fn recall(&mut self, octets: &[u8]) -> bool {
         let generation = self.decoder.generation();
         let same = |memo: &Memo| memo.generation == generation && memo.octets == octets;
-        let Some(at) = self.memos.iter().position(same) else { return false };
-        self.memos.swap(0, at);
-        if let Some(memo) = self.memos.first() {
-            self.fields = Rc::clone(&memo.fields);
-        }
+        let Some(memo) = self.memos.iter().find(|memo| same(memo)) else { return false };
+        self.fields = Rc::clone(&memo.fields);
         true
     }
 
@@ -135,23 +132,24 @@ impl Connection {
         Ok(())
     }
 
-    /// Remembers the block of the latest fields in place of the one that was not seen for longest.
+    /// Remembers the block of the latest fields in place of the oldest one.
     fn remember(&mut self, octets: &[u8], generation: u64) {
         let fields = Rc::clone(&self.fields);
         let mut memo = Memo { octets: Vec::new(), generation, fields, judged: None };
         if self.memos.len() >= MEMOS
-            && let Some(oldest) = self.memos.pop()
+            && let Some(oldest) = self.memos.pop_front()
         {
             memo.octets = oldest.octets;
             memo.octets.clear();
         }
         memo.octets.extend_from_slice(octets);
-        self.memos.insert(0, memo);
+        self.memos.push_back(memo);
     }
 
     /// Holds the latest fields against the rules, unless the same block was found good before.
     fn judge(&mut self, part: Part) -> Result<head::Promise, StreamFault> {
-        let memo = self.memos.first_mut().filter(|memo| Rc::ptr_eq(&memo.fields, &self.fields));
+        let latest = |memo: &&mut Memo| Rc::ptr_eq(&memo.fields, &self.fields);
+        let memo = self.memos.iter_mut().find(latest);
         if let Some(Memo { judged: Some((known, promise)), .. }) = &memo
             && *known == part
         {

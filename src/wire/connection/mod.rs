@@ -175,7 +175,7 @@ pub struct Connection {
     decoder: Decoder,
     encoder: Encoder,
     fields: Rc<Fields>,
-    memos: Vec<blocks::Memo>,
+    memos: VecDeque<blocks::Memo>,
     /// What is to be written to the peer.
     pub out: Outbox,
     guard: Guard,
@@ -209,7 +209,7 @@ impl Connection {
             decoder: Decoder::new(offer.settings.header_table),
             encoder: Encoder::new(),
             fields: Rc::default(),
-            memos: Vec::new(),
+            memos: VecDeque::new(),
             out: Outbox::default(),
             guard: Guard::new(now),
             closing: None,
@@ -366,7 +366,7 @@ impl Connection {
     pub fn shrink(&mut self) {
         if self.block.is_none() {
             self.fields = Rc::default();
-            self.memos = Vec::new();
+            self.memos = VecDeque::new();
             self.block_octets = Vec::new();
             self.block_out = Vec::new();
         }

@@ -144,6 +144,13 @@ impl<'a> Symbols<'a> {
     }
 
     fn refill(&mut self) {
+        if let Some(octets) = self.rest.first_chunk::<4>() {
+            let more = u64::from(u32::from_be_bytes(*octets));
+            self.window |= more << 32_u32.saturating_sub(self.filled);
+            self.filled = self.filled.saturating_add(32);
+            self.rest = self.rest.get(4..).unwrap_or_default();
+            return;
+        }
         while self.filled <= 56 {
             let Some((&octet, tail)) = self.rest.split_first() else { return };
             self.window |= u64::from(octet) << 56_u32.saturating_sub(self.filled);
