@@ -76,17 +76,13 @@ async fn serve(plan: &Plan, steward: Steward, live: Live, metrics: Metrics) -> i
     let admin_listener = bind("admin.address", plan.admin).await?;
     let (address, admin_address) = (listener.local_addr()?, admin_listener.local_addr()?);
     let options = Options { workers: plan.workers.count() };
-    let proxy = Arc::new(Proxy::start(&options, &live, &metrics)?);
+    let proxy = Proxy::start(&options, listener.into_std()?, &live, &metrics)?;
     let state = Arc::new(admin::State::new(metrics));
     let mut background = JoinSet::new();
     background.spawn(steward.run());
     background.spawn({
         let state = Arc::clone(&state);
         async move { match admin::serve(admin_listener, state).await {} }
-    });
-    background.spawn({
-        let proxy = Arc::clone(&proxy);
-        async move { proxy.accept(listener).await }
     });
     state.set_ready();
     tracing::info!(%address, admin = %admin_address, workers = options.workers, "listening");

@@ -1,8 +1,11 @@
-//! Listen: takes sockets, as many as the budget has places for, and hands each to a worker.
+//! Listen: takes sockets, as many as the budget has places for, and gives each to a worker.
+//!
+//! One of the workers minds the door: what it keeps for itself crosses no thread.
 
 use std::io;
+use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
@@ -11,9 +14,7 @@ use tokio::sync::watch;
 use crate::config::Timeouts;
 use crate::proxy::admit::whole;
 use crate::proxy::leg;
-use crate::proxy::worker::{Accepted, Hand, Place, Told};
-use crate::route::Live;
-use crate::telemetry::WorkerMetrics;
+use crate::proxy::worker::{Accepted, Hand, Place, Told, Worker};
 
 /// How long to wait when the system has no more descriptors.
 const EXHAUSTED: Duration = Duration::from_millis(50);
@@ -21,43 +22,68 @@ const EXHAUSTED: Duration = Duration::from_millis(50);
 /// A client's host that answers nothing at all for so long is gone.
 const DEAD_HOST: Duration = Duration::from_secs(20);
 
-/// Accepts until told to leave.
-pub(super) async fn accept(
-    listener: TcpListener,
-    hands: &[Hand],
-    live: &Live,
-    mut told: watch::Receiver<Told>,
-    metrics: WorkerMetrics,
-) {
-    let taken = Arc::new(AtomicUsize::new(0));
-    let mut tuned = None;
-    loop {
-        let timeouts = live.load().timeouts;
-        if tuned != Some(timeouts) {
-            tune(&listener, &timeouts);
-            tuned = Some(timeouts);
-        }
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            _ = told.wait_for(|told| *told != Told::Serve) => return,
+/// Where clients come in.
+pub(super) struct Door {
+    pub(super) listener: std::net::TcpListener,
+    /// The worker that minds the door.
+    pub(super) own: Hand,
+    pub(super) others: Vec<Hand>,
+}
+
+impl Door {
+    /// Accepts until told to leave.
+    pub(super) async fn accept(self, worker: Rc<Worker>, mut told: watch::Receiver<Told>) {
+        let listener = match TcpListener::from_std(self.listener) {
+            Ok(listener) => listener,
+            Err(fault) => return tracing::error!(%fault, "nothing can be accepted"),
         };
-        let (socket, peer) = match accepted {
-            Ok(accepted) => accepted,
-            Err(fault) => {
-                if is_exhaustion(&fault) {
-                    tracing::error!(%fault, "no socket can be accepted");
-                    tokio::time::sleep(EXHAUSTED).await;
-                }
-                continue;
+        let taken = Arc::default();
+        let mut tuned = None;
+        loop {
+            let snapshot = worker.latest();
+            if tuned != Some(snapshot.timeouts) {
+                tune(&listener, &snapshot.timeouts);
+                tuned = Some(snapshot.timeouts);
             }
-        };
-        let Some(place) = Place::take(&taken, whole(live.load().connections)) else {
-            metrics.refused("connections.full");
-            continue;
-        };
-        if let Ok(socket) = socket.into_std() {
-            hand_over((socket, peer, place), hands).await;
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                _ = told.wait_for(|told| *told != Told::Serve) => return,
+            };
+            let (socket, peer) = match accepted {
+                Ok(accepted) => accepted,
+                Err(fault) => {
+                    if is_exhaustion(&fault) {
+                        tracing::error!(%fault, "no socket can be accepted");
+                        tokio::time::sleep(EXHAUSTED).await;
+                    }
+                    continue;
+                }
+            };
+            let Some(place) = Place::take(&taken, whole(worker.latest().connections)) else {
+                worker.metrics.refused("connections.full");
+                continue;
+            };
+            give((socket, peer, place), &worker, &self.own, &self.others).await;
         }
+    }
+}
+
+/// The worker with the fewest connections gets it.
+async fn give(accepted: Accepted, worker: &Rc<Worker>, own: &Hand, others: &[Hand]) {
+    let load = |hand: &Hand| hand.load.load(Ordering::Relaxed);
+    let least = others.iter().min_by_key(|hand| load(hand));
+    let hand = least.filter(|least| load(least) < load(own)).unwrap_or(own);
+    hand.load.fetch_add(1, Ordering::Relaxed);
+    if std::ptr::eq(hand, own) {
+        return worker.adopt(accepted);
+    }
+    let (socket, peer, place) = accepted;
+    let handed = match socket.into_std() {
+        Ok(socket) => hand.sockets.send((socket, peer, place)).await.is_ok(),
+        Err(_) => false,
+    };
+    if !handed {
+        hand.load.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -76,17 +102,6 @@ fn is_exhaustion(fault: &io::Error) -> bool {
             | io::ErrorKind::ConnectionReset
             | io::ErrorKind::Interrupted
     )
-}
-
-/// The worker with the fewest connections gets it.
-async fn hand_over(accepted: Accepted, hands: &[Hand]) {
-    let Some(hand) = hands.iter().min_by_key(|hand| hand.load.load(Ordering::Relaxed)) else {
-        return;
-    };
-    hand.load.fetch_add(1, Ordering::Relaxed);
-    if hand.sockets.send(accepted).await.is_err() {
-        hand.load.fetch_sub(1, Ordering::Relaxed);
-    }
 }
 
 #[cfg(test)]

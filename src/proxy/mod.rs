@@ -1,7 +1,7 @@
 //! Sockets, tasks and time: where bytes move.
 //!
 //! ```text
-//!   listen  -> takes a socket and a place in the budget, hands it to the least loaded
+//!   listen  -> takes a socket and a place in the budget, gives it to the least loaded
 //!   worker  -> one thread each, with a runtime and a read buffer; runs one task a connection:
 //!   relay   -> reads, passes on, writes; events of the client go
 //!   upward  -> to the driver, those of a driver go
@@ -29,13 +29,16 @@ mod upward;
 mod worker;
 
 use std::io;
+use std::net::TcpListener;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
-use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 pub use crate::proxy::worker::Told;
 
+use crate::proxy::listen::Door;
+use crate::proxy::worker::{Hand, Start};
 use crate::route::Live;
 use crate::telemetry::Metrics;
 
@@ -47,32 +50,31 @@ pub struct Options {
 
 /// A proxy whose workers run.
 pub struct Proxy {
-    hands: Vec<worker::Hand>,
+    threads: Vec<JoinHandle<()>>,
     told: watch::Sender<Told>,
-    live: Live,
-    metrics: Metrics,
 }
 
 impl Proxy {
-    /// Starts the workers.
+    /// Starts the workers, the first of which accepts until told otherwise.
     ///
     /// # Errors
     /// The system's, when a thread or its runtime cannot be made.
-    pub fn start(options: &Options, live: &Live, metrics: &Metrics) -> io::Result<Self> {
+    pub fn start(
+        options: &Options,
+        listener: TcpListener,
+        live: &Live,
+        metrics: &Metrics,
+    ) -> io::Result<Self> {
         let (told, hears) = watch::channel(Told::Serve);
-        let hands = (0..options.workers.max(1))
-            .map(|index| {
-                let heard = hears.clone();
-                worker::start(index, live.clone(), metrics.worker(), heard)
-            })
-            .collect::<io::Result<Vec<_>>>()?;
-        Ok(Self { hands, told, live: live.clone(), metrics: metrics.clone() })
-    }
-
-    /// Accepts until told otherwise.
-    pub async fn accept(&self, listener: TcpListener) {
-        let hears = self.told.subscribe();
-        listen::accept(listener, &self.hands, &self.live, hears, self.metrics.worker()).await;
+        let workers: Vec<_> = (0..options.workers.max(1)).map(|_| Hand::new()).collect();
+        let mut hands = workers.iter().map(|(hand, _)| hand.clone());
+        let own = hands.next();
+        let mut door = own.map(|own| Door { listener, own, others: hands.collect() });
+        let threads = workers.into_iter().enumerate().map(|(index, (hand, handed))| {
+            let (live, metrics, told) = (live.clone(), metrics.worker(), hears.clone());
+            worker::start(index, Start { live, metrics, told, hand, handed, door: door.take() })
+        });
+        Ok(Self { threads: threads.collect::<io::Result<_>>()?, told })
     }
 
     /// Tells every connection what to do from now on.
@@ -82,7 +84,7 @@ impl Proxy {
 
     /// Waits until every connection has ended, once they were told to.
     pub async fn ended(&self) {
-        while self.hands.iter().any(|hand| !hand.thread.is_finished()) {
+        while self.threads.iter().any(|thread| !thread.is_finished()) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }

@@ -12,11 +12,12 @@ use std::time::Instant;
 
 use slab::Slab;
 use tokio::net::TcpStream;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::LocalSet;
 
 use crate::proxy::admit::whole;
 use crate::proxy::leg::Leg;
+use crate::proxy::listen::Door;
 use crate::proxy::relay::Relay;
 use crate::route::{Live, Reader, Snapshot};
 use crate::telemetry::WorkerMetrics;
@@ -43,7 +44,9 @@ pub enum Told {
 }
 
 /// A socket that was accepted, and its client's address.
-pub(super) type Accepted = (std::net::TcpStream, SocketAddr, Place);
+pub(super) type Accepted = (TcpStream, SocketAddr, Place);
+/// The same on its way to another thread.
+pub(super) type Handed = (std::net::TcpStream, SocketAddr, Place);
 
 /// A place in the connection budget; it is free again when this is dropped.
 pub(super) struct Place(Arc<AtomicUsize>);
@@ -74,6 +77,10 @@ pub(super) struct Worker {
     pub(super) kept: Cell<usize>,
     reader: RefCell<Reader>,
     wakers: RefCell<Slab<Waker>>,
+    /// Connections of this thread, as the acceptor sees them too.
+    load: Arc<AtomicUsize>,
+    /// Says that the last connection has ended.
+    idle: Notify,
 }
 
 impl Worker {
@@ -100,6 +107,19 @@ impl Worker {
         Arc::clone(self.reader.borrow_mut().latest())
     }
 
+    /// Begins a connection, which was counted as load when it was given to this worker.
+    pub(super) fn adopt(self: &Rc<Self>, accepted: Accepted) {
+        tokio::task::spawn_local(converse(Rc::clone(self), accepted));
+    }
+
+    /// Counts one connection less.
+    fn dismiss(&self) {
+        let before = self.load.fetch_sub(1, Ordering::Relaxed);
+        if before == 1 && self.told.get() != Told::Serve {
+            self.idle.notify_one();
+        }
+    }
+
     fn tell(&self, told: Told) {
         self.told.set(told);
         for (_, waker) in self.wakers.borrow().iter() {
@@ -121,25 +141,37 @@ impl Worker {
     }
 }
 
-/// A worker as the acceptor sees it.
+/// A worker as others see it.
+#[derive(Clone)]
 pub(super) struct Hand {
-    pub(super) sockets: mpsc::Sender<Accepted>,
+    pub(super) sockets: mpsc::Sender<Handed>,
     pub(super) load: Arc<AtomicUsize>,
-    pub(super) thread: JoinHandle<()>,
+}
+
+/// What a worker is started with.
+pub(super) struct Start {
+    pub(super) live: Live,
+    pub(super) metrics: WorkerMetrics,
+    pub(super) told: watch::Receiver<Told>,
+    pub(super) hand: Hand,
+    pub(super) handed: mpsc::Receiver<Handed>,
+    /// The door to mind, which one worker does.
+    pub(super) door: Option<Door>,
+}
+
+impl Hand {
+    /// A hand, and what the worker takes from it.
+    pub(super) fn new() -> (Self, mpsc::Receiver<Handed>) {
+        let (sockets, handed) = mpsc::channel(HANDED_MAX);
+        (Self { sockets, load: Arc::default() }, handed)
+    }
 }
 
 /// Starts a worker's thread.
-pub(super) fn start(
-    index: usize,
-    live: Live,
-    metrics: WorkerMetrics,
-    told: watch::Receiver<Told>,
-) -> io::Result<Hand> {
-    let (sockets, handed) = mpsc::channel(HANDED_MAX);
-    let load = Arc::new(AtomicUsize::new(0));
-    let counted = Arc::clone(&load);
+pub(super) fn start(index: usize, start: Start) -> io::Result<JoinHandle<()>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let thread = std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
+    std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
+        let Start { live, metrics, told, hand, handed, door } = start;
         let worker = Rc::new(Worker {
             reader: RefCell::new(live.reader()),
             metrics,
@@ -147,51 +179,56 @@ pub(super) fn start(
             told: Cell::new(Told::Serve),
             kept: Cell::new(0),
             wakers: RefCell::default(),
+            load: hand.load,
+            idle: Notify::new(),
         });
-        LocalSet::new().block_on(&runtime, serve(worker, handed, told, counted));
-    })?;
-    Ok(Hand { sockets, load, thread })
+        // The hand's sender ends here, so that there is an end to what is handed over.
+        drop(hand.sockets);
+        LocalSet::new().block_on(&runtime, serve(worker, handed, told, door));
+    })
 }
 
 /// Takes sockets until there are no more, then waits for the connections to end.
 async fn serve(
     worker: Rc<Worker>,
-    mut handed: mpsc::Receiver<Accepted>,
+    mut handed: mpsc::Receiver<Handed>,
     mut told: watch::Receiver<Told>,
-    load: Arc<AtomicUsize>,
+    door: Option<Door>,
 ) {
-    let mut connections = tokio::task::JoinSet::new();
+    if let Some(door) = door {
+        tokio::task::spawn_local(door.accept(Rc::clone(&worker), told.clone()));
+    }
     let mut open = true;
-    while (open && worker.told.get() == Told::Serve) || !connections.is_empty() {
+    while (open && worker.told.get() == Told::Serve) || worker.load.load(Ordering::Relaxed) > 0 {
         tokio::select! {
             accepted = handed.recv(), if open => match accepted {
-                Some(accepted) => {
-                    let (worker, load) = (Rc::clone(&worker), Arc::clone(&load));
-                    connections.spawn_local(converse(worker, accepted, load));
-                }
+                Some((socket, peer, place)) => match TcpStream::from_std(socket) {
+                    Ok(socket) => worker.adopt((socket, peer, place)),
+                    Err(_) => worker.dismiss(),
+                },
                 None => open = false,
             },
             Ok(()) = told.changed() => worker.tell(*told.borrow_and_update()),
-            Some(_) = connections.join_next(), if !connections.is_empty() => {}
+            () = worker.idle.notified() => {}
         }
     }
 }
 
 #[expect(clippy::disallowed_methods, reason = "a connection's life begins here")]
-async fn converse(worker: Rc<Worker>, (socket, peer, place): Accepted, load: Arc<AtomicUsize>) {
-    let _load = Load(load);
+async fn converse(worker: Rc<Worker>, (socket, peer, place): Accepted) {
+    let _counted = Counted(Rc::clone(&worker));
     let _place = place;
-    let Ok(socket) = TcpStream::from_std(socket) else { return };
     let now = Instant::now();
     let wire = Connection::new(Role::Server, worker.offer(), now);
     // In a box, since an async function has room for what it awaits and once more for what it moves.
     Box::new(Relay::new(worker, Leg::new(socket, wire, now), peer, now)).await;
 }
 
-struct Load(Arc<AtomicUsize>);
+/// A connection that counts as load until it has ended, in whichever way.
+struct Counted(Rc<Worker>);
 
-impl Drop for Load {
+impl Drop for Counted {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.0.dismiss();
     }
 }
