@@ -187,8 +187,8 @@ impl Relay {
                     let refusal = Refusal::new(Code::ResourceExhausted, "route.clusters", message);
                     return self.refuse(tag, &refusal, Ending::Refused);
                 }
-                let timeouts = self.worker.latest().timeouts;
-                self.drivers.insert(Driver::dial(Arc::clone(cluster), &timeouts, self.now))
+                let patience = self.worker.latest().timeouts.connect;
+                self.drivers.insert(Driver::dial(Arc::clone(cluster), patience, self.now))
             }
         };
         if let (Some(driver), Some(exchange)) =

@@ -163,6 +163,13 @@ impl Relay {
         let mut idle = Vec::new();
         for (key, driver) in &mut self.drivers {
             let Line::Up(leg) = &mut driver.line else { continue };
+            if !driver.is_tuned {
+                driver.is_tuned = true;
+                if leg.tune(timeouts.driver_silence, timeouts.driver_ack).is_err() {
+                    dead.push((key, "the connection to it broke"));
+                    continue;
+                }
+            }
             if !leg.wire.has_met() {
                 due = due.min(driver.meet_by);
                 if driver.meet_by <= now {

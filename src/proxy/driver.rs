@@ -14,11 +14,11 @@ use std::{future::Future, pin::Pin};
 
 use tokio::net::TcpStream;
 
-use crate::config::{Host, Timeouts};
+use crate::config::Host;
 use crate::grpc::status::{self, Meaning};
 use crate::proxy::admit::whole;
 use crate::proxy::echo::Echo;
-use crate::proxy::leg::{self, Leg};
+use crate::proxy::leg::Leg;
 use crate::route::Cluster;
 use crate::wire::connection::{Connection, Offer, Role};
 use crate::wire::frame::StreamId;
@@ -120,6 +120,8 @@ pub(super) struct Driver {
     pub(super) parked: usize,
     /// By when its first SETTINGS must have come.
     pub(super) meet_by: Instant,
+    /// Whether its socket's options are set: that is left until the leg has lived for a while.
+    pub(super) is_tuned: bool,
     /// How often we have asked whether it is there since HEADERS or DATA last came.
     pub(super) asked: usize,
     /// The last requests that were forwarded on it, and what was last answered on it.
@@ -133,8 +135,8 @@ pub(super) struct Driver {
 }
 
 impl Driver {
-    pub(super) fn dial(cluster: Arc<Cluster>, timeouts: &Timeouts, now: Instant) -> Self {
-        let line = Line::Dialing(Box::pin(connect(Arc::clone(&cluster), *timeouts)));
+    pub(super) fn dial(cluster: Arc<Cluster>, patience: Duration, now: Instant) -> Self {
+        let line = Line::Dialing(Box::pin(connect(Arc::clone(&cluster), patience)));
         Self {
             cluster,
             line,
@@ -143,7 +145,8 @@ impl Driver {
             departing: Vec::new(),
             unreleased: 0,
             parked: 0,
-            meet_by: now + timeouts.connect,
+            meet_by: now + patience,
+            is_tuned: false,
             asked: 0,
             echoes: Echoes::default(),
             lost: false,
@@ -235,8 +238,8 @@ fn offer(theirs: &Settings) -> Offer {
     Offer { settings, window: WINDOW, headers }
 }
 
-async fn connect(cluster: Arc<Cluster>, timeouts: Timeouts) -> Result<TcpStream, Unreachable> {
-    let dialled = tokio::time::timeout(timeouts.connect, async {
+async fn connect(cluster: Arc<Cluster>, patience: Duration) -> Result<TcpStream, Unreachable> {
+    let dialled = tokio::time::timeout(patience, async {
         let port = cluster.driver().port();
         match cluster.driver().host() {
             Host::Ip(address) => reach((*address, port).into()).await,
@@ -244,8 +247,7 @@ async fn connect(cluster: Arc<Cluster>, timeouts: Timeouts) -> Result<TcpStream,
         }
     });
     let socket = dialled.await.map_err(|_| Unreachable::TimedOut)??;
-    leg::tune(&socket, timeouts.driver_silence, timeouts.driver_ack)
-        .map_err(|_| Unreachable::Refused)?;
+    socket.set_nodelay(true).map_err(|_| Unreachable::Refused)?;
     Ok(socket)
 }
 

@@ -85,6 +85,11 @@ impl Leg {
         Ok(moved)
     }
 
+    /// See [`tune`].
+    pub(super) fn tune(&self, silence: Duration, ack: Duration) -> io::Result<()> {
+        tune(&self.socket, silence, ack)
+    }
+
     /// Tells the peer that nothing more will be written.
     pub(super) fn poll_shutdown(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.socket).poll_shutdown(context)

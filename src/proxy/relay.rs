@@ -131,12 +131,13 @@ impl Relay {
         self.now = Instant::now();
         self.leave_if_told();
         for _ in 0..ROUNDS_MAX {
-            let mut moved = self.flush(context, &scratch);
-            moved |= self.read_client(context, &mut scratch);
+            // Reading first: what answers it leaves in one write with what waits already.
+            let mut moved = self.read_client(context, &mut scratch);
             moved |= self.read_drivers(context, &mut scratch);
             moved |= self.poll_dials(context);
             moved |= self.poll_waits(context);
             moved |= self.poll_clock(context);
+            moved |= self.flush(context, &scratch);
             if self.phase == Phase::Over {
                 return Poll::Ready(());
             }

@@ -98,7 +98,13 @@ impl Decoder {
     ) -> Result<(), Broken> {
         let (name, value) = self.both(rest, 6)?;
         into.admit(self.text_of(name)?, value, Indexing::Incremental, limits);
-        self.table.insert(name, value)
+        // A name that was Huffman-coded stands decoded in the list, unless that is over its limit.
+        match (name, into.last_name()) {
+            (Name::Given(text), Some(name)) if into.overflow().is_none() && text.is_huffman() => {
+                self.table.insert(Name::Given(decoded(name)), value)
+            }
+            (name, _) => self.table.insert(name, value),
+        }
     }
 
     fn literal(

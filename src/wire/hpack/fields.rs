@@ -97,6 +97,11 @@ impl Fields {
         self.slots.iter().filter_map(|slot| self.field(slot))
     }
 
+    /// The name of the last field.
+    pub(super) fn last_name(&self) -> Option<&[u8]> {
+        self.slots.last().and_then(|slot| self.field(slot)).map(|field| field.name)
+    }
+
     /// The fields of this name with their places in the list, in their order.
     pub fn named(&self, name: &[u8]) -> impl Iterator<Item = (usize, Field<'_>)> {
         let of_length = |(_, slot): &(usize, &Slot)| widen(slot.name) == name.len();
