@@ -26,7 +26,7 @@ use crate::wire::hpack::{Fields, Limits};
 use crate::wire::settings::Settings;
 
 /// Credit of a whole leg, in octets: what a driver may have under way to one client connection.
-const WINDOW: u32 = 1 << 20;
+const WINDOW: u32 = 4 << 20;
 /// Octets of a header list that a driver may send at most. It is told what the client takes, so
 /// that an answer too long for the client ends as it would without sconce.
 const HEADER_LIST_MAX: u32 = 65_536;
