@@ -220,7 +220,7 @@ async fn converse(worker: Rc<Worker>, (socket, peer, place): Accepted) {
     let _place = place;
     let now = Instant::now();
     let wire = Connection::new(Role::Server, worker.offer(), now);
-    // In a box, since an async function has room for what it awaits and once more for what it moves.
+    // In a box: an async function has room for what it awaits, and again for what it moves.
     Box::new(Relay::new(worker, Leg::new(socket, wire, now), peer, now)).await;
 }
 
