@@ -57,6 +57,17 @@ impl Settings {
         Ok(())
     }
 
+    /// The smallest SETTINGS_HEADER_TABLE_SIZE in a payload, which may name several.
+    #[must_use]
+    pub fn smallest_table(payload: &[u8]) -> Option<u32> {
+        let (entries, _) = payload.as_chunks::<6>();
+        let sizes = entries.iter().filter_map(|entry| match *entry {
+            [0, 1, a, b, c, d] => Some(u32::from_be_bytes([a, b, c, d])),
+            _ => None,
+        });
+        sizes.min()
+    }
+
     fn set(&mut self, id: u16, value: u32, from_server: bool) -> Result<(), Fault> {
         match id {
             0x1 => self.header_table = value,

@@ -32,7 +32,9 @@ impl Connection {
         let before = self.theirs;
         self.theirs.apply(payload, self.role == Role::Client)?;
         self.met = true;
-        if self.theirs.header_table != before.header_table {
+        if let Some(smallest) = Settings::smallest_table(payload) {
+            // Values hold in their order (RFC 9113, 6.5.3): the peer's table went through both.
+            self.encoder.limit_table(smallest);
             self.encoder.limit_table(self.theirs.header_table);
         }
         self.rewindow(before)?;

@@ -463,6 +463,27 @@ fn an_upload_that_moves_earns_a_larger_window_and_one_that_stands_does_not() {
 }
 
 #[test]
+fn a_table_that_the_peer_set_to_nothing_and_back_begins_anew() {
+    let now = Instant::now();
+    let mut connection = Connection::new(Role::Server, offer(), now);
+    drink(&mut connection, &Peer::client().octets, 1_000, now).unwrap();
+    let mut list = Fields::default();
+    list.push(b"x", b"y", Indexing::Incremental);
+    let encode = |connection: &mut Connection| {
+        let mut block = Vec::new();
+        connection.encode(list.iter(), &mut block);
+        block
+    };
+    encode(&mut connection);
+    assert_eq!(encode(&mut connection), [0xbe]);
+    let sizes = [[0, 1, 0, 0, 0, 0], [0, 1, 0, 0, 0x10, 0]].concat();
+    let peer = Peer { octets: Vec::new(), ..Peer::client() };
+    let peer = peer.frame(Kind::Settings, Flags::NONE, 0, &sizes);
+    drink(&mut connection, &peer.octets, 1_000, now).unwrap();
+    assert_eq!(encode(&mut connection), [0x20, 0x3f, 0xe1, 0x1f, 0x40, 1, b'x', 1, b'y']);
+}
+
+#[test]
 fn the_client_role_reads_answers_and_refuses_what_is_none() {
     let now = Instant::now();
     let answer = |peer: Peer| {
