@@ -73,7 +73,8 @@ impl Relay {
                 let now = rest.start..rest.start.saturating_add(taken);
                 rest.start = now.end;
                 leg.wire.data_in_place(stream, scratch, now, end && whole);
-                driver.push((exchange.stream, tag, u32::try_from(taken).unwrap_or(u32::MAX)));
+                let octets = u32::try_from(taken).unwrap_or(u32::MAX);
+                depart(driver, (exchange.stream, tag, octets));
             }
             if whole {
                 return;
@@ -95,7 +96,8 @@ impl Relay {
             let end = exchange.uploaded && taken == exchange.up.parked.len();
             leg.wire.data(stream, exchange.up.parked.get(..taken).unwrap_or_default(), end);
             exchange.up.parked.advance(taken);
-            departing.push((exchange.stream, tag, u32::try_from(taken).unwrap_or(u32::MAX)));
+            let octets = u32::try_from(taken).unwrap_or(u32::MAX);
+            depart(departing, (exchange.stream, tag, octets));
         }
         if exchange.up.parked.is_empty() {
             exchange.up.parked = bytes::BytesMut::new();
@@ -156,6 +158,14 @@ pub(super) fn length(octets: usize) -> u64 {
 }
 
 type Departing = Vec<(StreamId, usize, u32)>;
+
+/// Notes octets that are on their way to a driver; those of one stream in a row are one note.
+fn depart(departing: &mut Departing, (stream, tag, octets): (StreamId, usize, u32)) {
+    match departing.last_mut() {
+        Some((last, _, noted)) if *last == stream => *noted = noted.saturating_add(octets),
+        Some(_) | None => departing.push((stream, tag, octets)),
+    }
+}
 
 /// The leg and the stream that an exchange is on.
 fn line<'a>(

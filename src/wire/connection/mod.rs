@@ -383,6 +383,7 @@ impl Connection {
         let length = u32::try_from(payload.len()).unwrap_or(0);
         let head = frame::Head { length, kind, flags, stream };
         self.out.write_with(|own| {
+            own.reserve(frame::HEAD.saturating_add(payload.len()));
             own.extend_from_slice(&head.octets());
             own.extend_from_slice(payload);
         });
