@@ -30,6 +30,41 @@ impl Body {
 }
 
 impl Connection {
+    /// The common case in one step: DATA that is there as a whole, has octets and no padding, and
+    /// breaks no rule. Its length, its stream's tag, and whether nothing follows.
+    pub(in crate::wire) fn whole_body(
+        &mut self,
+        head: Head,
+        there: usize,
+    ) -> Option<(usize, u32, bool)> {
+        let length = usize::try_from(head.length).unwrap_or(usize::MAX);
+        let credit = i64::from(head.length);
+        if length == 0
+            || length > there
+            || head.flags.has(Flags::PADDED)
+            || credit > self.receive_credit
+        {
+            return None;
+        }
+        let stream = self.streams.find_mut(head.stream)?;
+        let is_due = self.role == Role::Server || stream.answered;
+        if stream.peer_ended || !is_due || stream.promised.is_some() || credit > stream.receive {
+            return None;
+        }
+        let end = head.flags.has(Flags::END_STREAM);
+        stream.receive = stream.receive.saturating_sub(credit);
+        stream.peer_ended = end;
+        let (tag, is_done) = (stream.tag, end && stream.we_ended);
+        self.receive_credit = self.receive_credit.saturating_sub(credit);
+        if is_done {
+            self.close(head.stream, Ended::Done);
+        }
+        if self.role == Role::Server {
+            self.owe(head.length);
+        }
+        Some((length, tag, end))
+    }
+
     pub(in crate::wire) fn begin_body(
         &mut self,
         head: Head,

@@ -86,6 +86,11 @@ impl Connection {
         self.check_head(head)?;
         match head.kind {
             Kind::Data => {
+                let behind = rest.get(taken..).unwrap_or_default();
+                if let Some((length, tag, end)) = self.whole_body(head, behind.len()) {
+                    let all = taken.saturating_add(length);
+                    return Ok((all, Some(Event::Data { tag, octets: taken..all, end })));
+                }
                 let event = self.begin_body(head, now)?;
                 return Ok((taken, event));
             }
