@@ -123,12 +123,17 @@ impl Relay {
         }
     }
 
+    /// What was read came by now: a deadline that counted from earlier would pass too early.
     #[expect(clippy::disallowed_methods, reason = "this is a loop that owns its clock")]
+    fn look_at_clock(&mut self) {
+        self.now = Instant::now();
+    }
+
     fn drive(&mut self, context: &mut Context<'_>) -> Poll<()> {
         let worker = Rc::clone(&self.worker);
         let Ok(mut scratch) = worker.scratch.try_borrow_mut() else { return Poll::Pending };
         self.waker = Some(worker.remember(self.waker, context.waker()));
-        self.now = Instant::now();
+        self.look_at_clock();
         self.leave_if_told();
         for _ in 0..ROUNDS_MAX {
             // Reading first: what answers it leaves in one write with what waits already.
@@ -227,6 +232,7 @@ impl Relay {
             }
             Poll::Ready(Ok(read)) => read,
         };
+        self.look_at_clock();
         if !self.is_warm {
             self.rest_later();
         }
