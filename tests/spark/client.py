@@ -7,6 +7,7 @@ error into text too early: type, condition, SQLSTATE, parameters and message are
 import os
 import re
 import threading
+import time
 
 os.environ["SPARK_CONNECT_MODE_ENABLED"] = "1"  # what builder.remote() sets: pyspark.sql.functions follow it
 
@@ -99,3 +100,11 @@ class Running:
         if self.error is not None:
             raise self.error
         return self.value
+
+
+def until(holds, seconds: float = 60.0) -> None:
+    """Waits until something holds."""
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end, "it never came to hold"
+        time.sleep(0.1)
