@@ -75,6 +75,23 @@ fn cut(
     });
 }
 
+/// A flood of calls that must be cut before the driver has had many of them.
+fn spared(
+    cases: &mut Cases,
+    name: &str,
+    budget: &'static str,
+    streams: usize,
+    round: fn(u32) -> Vec<u8>,
+) {
+    cases.alone(format!("{name}_is_cut_and_the_driver_spared"), Spec::default(), move |world| {
+        let mut client = world.client();
+        client.round_trip();
+        let sent = flood(world, &mut client, 20_000, round);
+        assert_cut(world, &mut client, sent, budget);
+        assert_driver_spared(world, streams);
+    });
+}
+
 fn call(case: &str, script: &str) -> Vec<u8> {
     Request::new(case).script(script).block()
 }
@@ -108,17 +125,7 @@ fn resets(cases: &mut Cases) {
         }),
     ];
     for (name, round) in table {
-        cases.alone(
-            format!("{name}_is_cut_and_the_driver_spared"),
-            Spec::default(),
-            move |world| {
-                let mut client = world.client();
-                client.round_trip();
-                let sent = flood(world, &mut client, 20_000, round);
-                assert_cut(world, &mut client, sent, "resets");
-                assert_driver_spared(world, 101);
-            },
-        );
+        spared(cases, name, "resets", 101, round);
     }
     cases.alone(
         "rapid_reset_on_many_connections_leaves_nothing_behind",
@@ -177,26 +184,10 @@ fn provoked_resets(cases: &mut Cases) {
         ("by_malformed_headers", |n| frame::headers(2 * n + 1, true, &literal(b"X-Bad", b"1"))),
     ];
     for (name, round) in table {
-        cases.alone(
-            format!("made_you_reset_{name}_is_cut_and_the_driver_spared"),
-            Spec::default(),
-            move |world| {
-                let mut client = world.client();
-                client.round_trip();
-                let sent = flood(world, &mut client, 20_000, round);
-                assert_cut(world, &mut client, sent, "provoked_resets");
-                assert_driver_spared(world, 101);
-            },
-        );
+        spared(cases, &format!("made_you_reset_{name}"), "provoked_resets", 101, round);
     }
-    cases.alone("streams_beyond_the_limit_without_end_are_cut", Spec::default(), |world| {
-        let mut client = world.client();
-        client.round_trip();
-        let sent = flood(world, &mut client, 20_000, |n| {
-            frame::headers(2 * n + 1, true, &call("flood", "end;hold"))
-        });
-        assert_cut(world, &mut client, sent, "provoked_resets");
-        assert_driver_spared(world, 100);
+    spared(cases, "opening_streams_beyond_the_limit", "provoked_resets", 100, |n| {
+        frame::headers(2 * n + 1, true, &call("flood", "end;hold"))
     });
 }
 
