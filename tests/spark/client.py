@@ -12,6 +12,7 @@ import time
 os.environ["SPARK_CONNECT_MODE_ENABLED"] = "1"  # what builder.remote() sets: pyspark.sql.functions follow it
 
 import pyspark  # noqa: E402
+from pyspark.sql.connect import functions  # noqa: E402
 from pyspark.sql.connect.client import core  # noqa: E402
 from pyspark.sql.connect.session import SparkSession  # noqa: E402
 
@@ -100,6 +101,22 @@ class Running:
         if self.error is not None:
             raise self.error
         return self.value
+
+
+def sent(spark: SparkSession, path) -> list:
+    """Sends a file as an artifact; a digest of what arrived, as a task of the cluster reads it."""
+    name = path.name
+    spark.addArtifacts(str(path), file=True)
+
+    def digest(_):
+        import hashlib
+
+        from pyspark import SparkFiles
+
+        with open(SparkFiles.get(name), "rb") as file:
+            return hashlib.sha256(file.read()).hexdigest()
+
+    return rows(spark.range(1).select(functions.udf(digest, "string")("id")))
 
 
 def until(holds, seconds: float = 60.0) -> None:

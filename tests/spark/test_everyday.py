@@ -6,7 +6,7 @@ import hashlib
 import os
 
 import pytest
-from client import VERSION, connect, outcome, rows, steady
+from client import VERSION, connect, outcome, rows, sent, steady
 from pyspark.sql.connect import functions as f
 
 pytestmark = pytest.mark.every_client
@@ -89,19 +89,7 @@ def test_an_artifact_arrives_unharmed(both, tmp_path):
     content = os.urandom(3 * MEGABYTE + 7)
     path = tmp_path / "artifact.bin"
     path.write_bytes(content)
-
-    def case(spark):
-        spark.addArtifacts(str(path), file=True)
-
-        def digest(_):
-            from pyspark import SparkFiles
-
-            with open(SparkFiles.get("artifact.bin"), "rb") as file:
-                return hashlib.sha256(file.read()).hexdigest()
-
-        return rows(spark.range(1).select(f.udf(digest, "string")("id")))
-
-    assert both.same(case)["value"] == [(hashlib.sha256(content).hexdigest(),)]
+    assert both.same(lambda spark: sent(spark, path))["value"] == [(hashlib.sha256(content).hexdigest(),)]
 
 
 WRONG = {

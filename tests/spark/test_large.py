@@ -6,7 +6,7 @@ import random
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from client import connect, rows
+from client import connect, rows, sent
 from pyspark.sql.connect import functions as f
 
 MEGABYTE = 1024 * 1024
@@ -55,19 +55,7 @@ def test_an_artifact_of_50_megabytes_arrives_unharmed(both, tmp_path):
     content = os.urandom(50 * MEGABYTE)
     path = tmp_path / "large.bin"
     path.write_bytes(content)
-
-    def case(spark):
-        spark.addArtifacts(str(path), file=True)
-
-        def digest(_):
-            from pyspark import SparkFiles
-
-            with open(SparkFiles.get("large.bin"), "rb") as file:
-                return hashlib.sha256(file.read()).hexdigest()
-
-        return rows(spark.range(1).select(f.udf(digest, "string")("id")))
-
-    assert both.same(case)["value"] == [(hashlib.sha256(content).hexdigest(),)]
+    assert both.same(lambda spark: sent(spark, path))["value"] == [(hashlib.sha256(content).hexdigest(),)]
 
 
 @pytest.mark.parametrize("depth", [30, 300])
