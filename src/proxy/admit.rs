@@ -40,7 +40,7 @@ impl Asked {
 
 impl Relay {
     pub(super) fn open(&mut self, stream: StreamId, end: bool) {
-        let fields = self.client.wire.shared_fields();
+        let fields = self.client.wire.fields();
         if let Some(overflow) = fields.overflow() {
             return self.refuse_head(stream, &too_long(overflow));
         }

@@ -239,6 +239,6 @@ impl Relay {
 fn heard(drivers: &mut Slab<Driver>, key: usize) -> Option<(Rc<Fields>, &mut Echoes)> {
     let driver = drivers.get_mut(key)?;
     driver.asked = 0;
-    let fields = driver.leg()?.wire.shared_fields();
+    let fields = driver.leg()?.wire.fields();
     Some((fields, &mut driver.echoes))
 }

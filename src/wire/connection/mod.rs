@@ -231,16 +231,10 @@ impl Connection {
         }
     }
 
-    /// The fields of the last header block, until the next one comes.
+    /// The fields of the last header block. Equal blocks in a row share one list: whoever keeps it
+    /// can tell by `Rc::ptr_eq` that nothing has changed.
     #[must_use]
-    pub fn fields(&self) -> &Fields {
-        &self.fields
-    }
-
-    /// The same, to keep. Equal blocks in a row share one list: whoever keeps it can tell by
-    /// `Rc::ptr_eq` that nothing has changed.
-    #[must_use]
-    pub fn shared_fields(&self) -> Rc<Fields> {
+    pub fn fields(&self) -> Rc<Fields> {
         Rc::clone(&self.fields)
     }
 
