@@ -81,6 +81,10 @@ impl Relay {
         let call = call.with_deadline(deadline);
         self.worker.metrics.call_opened(asked.label);
         let snapshot = self.worker.latest();
+        if !self.is_ticking {
+            self.is_ticking = true;
+            self.wake_by(self.next_tick(&snapshot.timeouts));
+        }
         let entry = self.exchanges.vacant_entry();
         let tag = entry.key();
         self.client.wire.tag(stream, u32::try_from(tag).unwrap_or(u32::MAX));
@@ -90,7 +94,7 @@ impl Relay {
             driver_stream: None,
             call,
             method: asked.label,
-            snapshot: Arc::clone(&snapshot),
+            snapshot,
             asked: Some(asked),
             wait: None,
             uploaded: end,
@@ -102,10 +106,6 @@ impl Relay {
             taken: 0,
             closed_since: None,
         });
-        if !self.is_ticking {
-            self.is_ticking = true;
-            self.wake_by(self.next_tick(&snapshot.timeouts));
-        }
         if let Some(deadline) = deadline {
             self.wake_by(deadline);
         }
