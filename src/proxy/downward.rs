@@ -11,7 +11,7 @@ use slab::Slab;
 use crate::grpc::status::{self, Meaning};
 use crate::proxy::driver::{Driver, Echoes};
 use crate::proxy::relay::Relay;
-use crate::proxy::upward::{key, length};
+use crate::proxy::upward::{behind, key, length};
 use crate::wire::connection::Event;
 use crate::wire::fault;
 use crate::wire::frame::StreamId;
@@ -32,8 +32,7 @@ impl Relay {
             Event::Settings => self.start_queued(driver),
             Event::Answered { tag, status, end } => self.answer(driver, key(tag), status, end),
             Event::Data { tag, octets, end } => {
-                let octets = octets.start.saturating_add(from)..octets.end.saturating_add(from);
-                self.download(driver, key(tag), octets, scratch);
+                self.download(driver, key(tag), behind(from, &octets), scratch);
                 if end {
                     self.end_without_status(key(tag));
                 }

@@ -27,8 +27,7 @@ impl Relay {
             Event::Settings => self.pass_settings(),
             Event::Opened { stream, end } => self.open(stream, end),
             Event::Data { tag, octets, end } => {
-                let octets = octets.start.saturating_add(from)..octets.end.saturating_add(from);
-                self.upload(key(tag), octets, end, scratch);
+                self.upload(key(tag), behind(from, &octets), end, scratch);
             }
             Event::Trailers { tag } => self.upload(key(tag), from..from, true, scratch),
             Event::Reset { tag, .. } | Event::Broken { tag, .. } => {
@@ -151,6 +150,11 @@ impl Relay {
 /// The slab key of a tag.
 pub(super) fn key(tag: u32) -> usize {
     usize::try_from(tag).unwrap_or(usize::MAX)
+}
+
+/// A range of what was read, as a range of the buffer.
+pub(super) fn behind(from: usize, octets: &Range<usize>) -> Range<usize> {
+    octets.start.saturating_add(from)..octets.end.saturating_add(from)
 }
 
 pub(super) fn length(octets: usize) -> u64 {
