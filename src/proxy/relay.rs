@@ -101,6 +101,8 @@ impl Future for Relay {
 impl Relay {
     pub(super) fn new(worker: Rc<Worker>, client: Leg, peer: SocketAddr, now: Instant) -> Self {
         worker.metrics.connection_opened();
+        // Not sooner: a timer that is armed for a short while costs two visits to the system.
+        let due = now + worker.latest().timeouts.handshake;
         Self {
             worker,
             peer,
@@ -114,9 +116,9 @@ impl Relay {
             idle_since: now,
             is_warm: false,
             is_ticking: false,
-            due: now,
+            due,
             kept: 0,
-            timer: Box::pin(tokio::time::sleep_until(now.into())),
+            timer: Box::pin(tokio::time::sleep_until(due.into())),
             waker: None,
             last: None,
             waits: 0,
