@@ -128,6 +128,21 @@ fn begins_blank(octets: &[u8]) -> bool {
         || octets.starts_with(&[0xff, 0xff, 0xea])
 }
 
+/// Appends the text of a string that has been checked and holds `decoded` octets of text.
+pub(super) fn append(octets: &[u8], decoded: usize, out: &mut Vec<u8>) {
+    out.reserve(decoded);
+    let mut symbols = Symbols::new(octets, decoded);
+    // By the piece: the vector's room is looked at once for each, and not once for each octet.
+    let mut piece = [0; 32];
+    loop {
+        let filled = piece.iter_mut().zip(&mut symbols).map(|(to, symbol)| *to = symbol).count();
+        out.extend_from_slice(piece.get(..filled).unwrap_or_default());
+        if filled < piece.len() {
+            return;
+        }
+    }
+}
+
 /// The text of a string that has been checked and holds `left` octets of text.
 pub(super) struct Symbols<'a> {
     rest: &'a [u8],

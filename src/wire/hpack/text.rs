@@ -88,7 +88,7 @@ impl<'a> Text<'a> {
     /// Appends the decoded text.
     pub(super) fn append_decoded(&self, out: &mut Vec<u8>) {
         if self.huffman {
-            out.extend(Symbols::new(self.octets, self.decoded));
+            huffman::append(self.octets, self.decoded, out);
         } else {
             out.extend_from_slice(self.octets);
         }
