@@ -55,12 +55,21 @@ impl Leg {
 
     /// Writes what waits until nothing does or the socket is full. Then keeps what still lies in
     /// `lent`, which may be used again. Says whether any octet left.
+    #[inline]
     pub(super) fn flush(
         &mut self,
         context: &mut Context<'_>,
         lent: &[u8],
         now: Instant,
     ) -> io::Result<bool> {
+        if self.wire.out.is_empty() {
+            self.blocked = None;
+            return Ok(false);
+        }
+        self.write(context, lent, now)
+    }
+
+    fn write(&mut self, context: &mut Context<'_>, lent: &[u8], now: Instant) -> io::Result<bool> {
         let mut moved = false;
         while !self.wire.out.is_empty() {
             let mut slices = [IoSlice::new(&[]); SLICES_MAX];

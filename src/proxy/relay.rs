@@ -194,20 +194,22 @@ impl Relay {
 
     fn flush_drivers(&mut self, context: &mut Context<'_>, lent: &[u8]) -> bool {
         let mut moved = false;
-        let mut lost = None;
+        let (mut broken, mut any_lost) = (None, false);
         for (key, driver) in &mut self.drivers {
+            any_lost |= driver.lost;
             let Some(leg) = driver.leg() else { continue };
             match leg.flush(context, lent, self.now) {
                 Ok(more) => moved |= more,
-                Err(_) => lost = Some(key),
+                Err(_) => broken = Some(key),
             }
         }
-        if let Some(key) = lost {
+        if let Some(key) = broken {
             self.lose_driver(key, "the connection to it broke");
-            moved = true;
         }
-        self.drop_lost_drivers();
-        moved
+        if any_lost || broken.is_some() {
+            self.drop_lost_drivers();
+        }
+        moved || broken.is_some()
     }
 
     /// The last words are out: say so to the kernel, then read on for a while.

@@ -9,6 +9,8 @@ pub const WINDOW_FLOOR: u32 = 65_535;
 pub const WINDOW_MAX: u32 = 0x7fff_ffff;
 /// Settings in one frame that are more than anybody needs; known ones are six.
 const ENTRIES_MAX: usize = 64;
+/// Octets of a payload that changes all known ones.
+const PAYLOAD_MAX: usize = 36;
 
 /// One side's settings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,6 +94,7 @@ impl Settings {
 
     /// The payload that turns `before` into these settings.
     pub fn payload_since(&self, before: &Self, out: &mut Vec<u8>) {
+        out.reserve(PAYLOAD_MAX);
         let mut put = |id: u16, value: u32| {
             out.extend_from_slice(&id.to_be_bytes());
             out.extend_from_slice(&value.to_be_bytes());
