@@ -13,6 +13,13 @@ use sconce_filters::{Code, Metadata, Method, Notes, Refusal};
 
 use crate::wire::hpack::{Fields, Text};
 
+/// Octets of a method's name that are served.
+const METHOD_MAX: usize = 128;
+/// More octets than the path of any method that is served.
+const PATH_MAX: usize = 192;
+/// Octets of a `grpc-timeout`: eight digits and a unit (gRPC over HTTP/2, "Requests").
+const TIMEOUT_MAX: usize = 9;
+
 /// A request's head, whose values are decoded when somebody asks, and once at most: equal requests
 /// in a row share one head.
 #[derive(Debug)]
@@ -43,7 +50,7 @@ impl Head {
                 return Some(field.value.encoded());
             }
             let decoded = self.decoded.get(place)?;
-            Some(decoded.get_or_init(|| field.value.decode(&mut Vec::new()).into()))
+            Some(decoded.get_or_init(|| field.value.to_boxed()))
         })
     }
 }
@@ -129,25 +136,24 @@ fn bad_timeout() -> Unserved {
 }
 
 fn is_grpc(kind: Text<'_>) -> bool {
-    let mut scratch = Vec::new();
-    match kind.decode(&mut scratch).strip_prefix(b"application/grpc") {
+    match kind.prefix(&mut [0; 32]).strip_prefix(b"application/grpc") {
         Some(rest) => matches!(rest.first(), None | Some(b'+' | b';')),
         None => false,
     }
 }
 
 fn served(path: Text<'_>) -> Option<Method> {
-    let mut scratch = Vec::new();
-    let path = std::str::from_utf8(path.decode(&mut scratch)).ok()?;
+    let mut scratch = [0; PATH_MAX];
+    let path = std::str::from_utf8(path.prefix(&mut scratch)).ok()?;
     let name = path.strip_prefix('/')?.strip_prefix(SERVICE)?.strip_prefix('/')?;
     let is_name = name.bytes().all(|octet| octet.is_ascii_alphanumeric() || octet == b'_');
-    (!name.is_empty() && name.len() <= 128 && is_name).then(|| Method::of(path))
+    (!name.is_empty() && name.len() <= METHOD_MAX && is_name).then(|| Method::of(path))
 }
 
 fn duration(value: Text<'_>) -> Option<Duration> {
-    let mut scratch = Vec::new();
-    let (unit, digits) = value.decode(&mut scratch).split_last()?;
-    if digits.is_empty() || digits.len() > 8 || !digits.iter().all(u8::is_ascii_digit) {
+    let mut scratch = [0; TIMEOUT_MAX + 1];
+    let (unit, digits) = value.prefix(&mut scratch).split_last()?;
+    if digits.is_empty() || digits.len() >= TIMEOUT_MAX || !digits.iter().all(u8::is_ascii_digit) {
         return None;
     }
     let number: u64 = std::str::from_utf8(digits).ok()?.parse().ok()?;

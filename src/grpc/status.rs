@@ -9,7 +9,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use sconce_filters::{Code, Refusal};
 
-use crate::wire::hpack::{Fields, Indexing};
+use crate::wire::hpack::{Fields, Indexing, Text};
 
 /// Octets of a message that are sent at most; longer ones are cut.
 const MESSAGE_MAX: usize = 1_024;
@@ -152,6 +152,9 @@ pub const fn of_reset(code: crate::wire::fault::Code) -> Code {
     }
 }
 
+/// Digits of any number of 64 bits.
+const DIGITS_MAX: usize = 20;
+
 /// What the head of an answer, or its trailers, say to gRPC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Meaning {
@@ -165,18 +168,21 @@ pub struct Meaning {
 #[must_use]
 pub fn read(fields: &Fields) -> Meaning {
     let mut meaning = Meaning { is_grpc: false, code: None };
-    let mut scratch = Vec::new();
     if let Some((_, kind)) = fields.named(b"content-type").next() {
-        meaning.is_grpc = kind.value.decode(&mut scratch).starts_with(b"application/grpc");
+        meaning.is_grpc = kind.value.prefix(&mut [0; 32]).starts_with(b"application/grpc");
     }
     if let Some((_, status)) = fields.named(b"grpc-status").next() {
-        meaning.code = number(status.value.decode(&mut scratch)).map(Code::of);
+        meaning.code = number(status.value).map(Code::of);
     }
     meaning
 }
 
-fn number(digits: &[u8]) -> Option<u64> {
-    let digits = std::str::from_utf8(digits).ok()?;
+fn number(value: Text<'_>) -> Option<u64> {
+    let mut scratch = [0; DIGITS_MAX + 1];
+    let digits = std::str::from_utf8(value.prefix(&mut scratch)).ok()?;
+    if digits.len() > DIGITS_MAX {
+        return None;
+    }
     if digits.bytes().all(|octet| octet.is_ascii_digit()) { digits.parse().ok() } else { None }
 }
 
@@ -204,6 +210,25 @@ mod tests {
         assert!(details.ends_with(&[0x0a, 8, 0x08, 1, 0x10, 0x80, 0xca, 0xb5, 0xee, 0x01]));
         let meaning = Meaning { is_grpc: true, code: Some(Code::Unavailable) };
         assert_eq!(read(&fields), meaning);
+    }
+
+    #[test]
+    fn a_status_is_read_if_it_is_a_number() {
+        for (status, code) in [
+            ("0", Some(Code::Ok)),
+            ("14", Some(Code::Unavailable)),
+            ("4294967296", Some(Code::Unknown)),
+            ("00000000000000000005", Some(Code::NotFound)),
+            ("000000000000000000000000000000014", None),
+            ("99999999999999999999", None),
+            ("-1", None),
+            ("", None),
+            ("OK", None),
+        ] {
+            let mut fields = Fields::default();
+            fields.push(b"grpc-status", status.as_bytes(), Indexing::Without);
+            assert_eq!(read(&fields).code, code, "{status}");
+        }
     }
 
     #[test]

@@ -114,8 +114,8 @@ pub fn trailers(fields: &Fields) -> Result<(), StreamFault> {
 }
 
 fn status(field: &Field<'_>) -> Option<u16> {
-    let mut scratch = Vec::new();
-    let text = field.value.decode(&mut scratch);
+    let mut scratch = [0; 4];
+    let text = field.value.prefix(&mut scratch);
     if text.len() != 3 || !text.iter().all(u8::is_ascii_digit) {
         return None;
     }
@@ -156,12 +156,9 @@ impl Pseudo {
             self.connect = field.value.equals(b"CONNECT");
         }
         if field.name == b":authority" {
-            let mut scratch = Vec::new();
-            let text = field.value.decode(&mut scratch);
-            if text
-                .iter()
-                .any(|octet| matches!(octet, b'@' | b'/' | b'?' | b'#' | b'\\' | 0..=b' ' | 0x7f..))
-            {
+            let foreign =
+                |octet| matches!(octet, b'@' | b'/' | b'?' | b'#' | b'\\' | 0..=b' ' | 0x7f..);
+            if field.value.has(foreign) {
                 return Err(malformed(":authority is more than host and port"));
             }
         }

@@ -70,6 +70,26 @@ impl<'a> Text<'a> {
         scratch
     }
 
+    /// The decoded text, or no less of its beginning than fits `scratch`. Does not allocate.
+    pub fn prefix<'s>(&self, scratch: &'s mut [u8]) -> &'s [u8]
+    where
+        'a: 's,
+    {
+        if !self.huffman {
+            return self.octets;
+        }
+        let symbols = Symbols::new(self.octets, self.decoded);
+        let filled = scratch.iter_mut().zip(symbols).map(|(to, symbol)| *to = symbol).count();
+        scratch.get(..filled).unwrap_or_default()
+    }
+
+    /// The decoded text, for good.
+    pub fn to_boxed(&self) -> Box<[u8]> {
+        let mut text = Vec::with_capacity(self.decoded);
+        self.append_decoded(&mut text);
+        text.into_boxed_slice()
+    }
+
     /// Whether the decoded text is `octets`. Does not allocate.
     pub fn equals(&self, octets: &[u8]) -> bool {
         if self.huffman {
@@ -77,6 +97,15 @@ impl<'a> Text<'a> {
                 && Symbols::new(self.octets, self.decoded).eq(octets.iter().copied())
         } else {
             self.octets == octets
+        }
+    }
+
+    /// Whether any octet of the decoded text is such a one. Does not allocate.
+    pub fn has(&self, is_such: impl Fn(u8) -> bool) -> bool {
+        if self.huffman {
+            Symbols::new(self.octets, self.decoded).any(is_such)
+        } else {
+            self.octets.iter().copied().any(is_such)
         }
     }
 
@@ -143,8 +172,19 @@ mod tests {
             assert_eq!(raw.decoded_len(), coded.decoded_len());
             assert!(raw.equals(plain) && coded.equals(plain));
             assert_eq!(coded.decode(&mut Vec::new()), plain);
+            assert_eq!((coded.prefix(&mut [0; 4]), &*coded.to_boxed()), (plain, plain));
         }
         assert!(Text::raw(b"a b").is_clean() && !Text::raw(b"a\nb").is_clean());
+    }
+
+    #[test]
+    fn a_prefix_is_as_long_as_there_is_room() {
+        let coded = huffman(b"abcdef");
+        let coded = Text::huffman(&coded).unwrap();
+        assert_eq!(coded.prefix(&mut [0; 4]), b"abcd");
+        assert_eq!(coded.prefix(&mut [0; 6]), b"abcdef");
+        assert_eq!(coded.prefix(&mut [0; 9]), b"abcdef");
+        assert_eq!(Text::raw(b"abcdef").prefix(&mut [0; 4]), b"abcdef");
     }
 
     #[test]
