@@ -1,7 +1,7 @@
 //! `sconce.yaml` made into a plan, together with the team files that it leads to.
 
 use crate::config::{
-    Plan, Rooms, Team,
+    Plan, Rooms, Sources, Team,
     complaint::{Complaint, Desk, Fault, shown},
     draft, folder, parts,
     section::{Section, Word},
@@ -19,35 +19,35 @@ use std::path::{Path, PathBuf};
 pub struct Reading {
     /// The plan, or all that is wrong, by file and line.
     pub plan: Result<Plan, Vec<Complaint>>,
-    /// The directory of the team files, if `sconce.yaml` told that much.
-    pub teams_directory: Option<PathBuf>,
+    /// The files that were read, or would have been if they were there.
+    pub sources: Sources,
 }
 
 /// Reads `sconce.yaml` and the team files that it leads to.
 pub fn read(file: &Path) -> Reading {
     let desk = Desk::new(file);
     let mut elsewhere = Vec::new();
+    let mut sources = Sources { file: file.to_owned(), ..Sources::default() };
     let node = folder::read(file).and_then(|text| {
         draft::read(&text)
             .map_err(|garbled| (garbled.line, Fault::new(garbled.what, garbled.remedy)))
     });
-    let (plan, teams_directory) = match node {
-        Ok(node) => plan(&desk, Section::of(&desk, "", node), &mut elsewhere),
+    let plan = match node {
+        Ok(node) => plan(&desk, Section::of(&desk, "", node), &mut elsewhere, &mut sources),
         Err((line, fault)) => {
             desk.complain(line, "", fault);
-            (None, None)
+            None
         }
     };
     let mut complaints = desk.clear();
     complaints.append(&mut elsewhere);
     complaints.sort();
     let plan = plan.filter(|_| complaints.is_empty()).ok_or(complaints);
-    Reading { plan, teams_directory }
+    Reading { plan, sources }
 }
 
 /// Which team files there are and what they say, as far as `sconce.yaml` told.
 struct Teams {
-    directory: PathBuf,
     gathered: Gathered,
     defaults: Defaults,
     reveal: Reveal,
@@ -63,43 +63,32 @@ fn plan(
     desk: &Desk,
     mut top: Section<'_>,
     elsewhere: &mut Vec<Complaint>,
-) -> (Option<Plan>, Option<PathBuf>) {
-    let listen = parts::listen(top.section("listen"));
-    let admin = parts::admin(top.section("admin"), desk, &listen);
+    sources: &mut Sources,
+) -> Option<Plan> {
+    let listen = parts::listen(desk, top.section("listen"), &mut sources.others);
+    let admin = parts::admin(top.section("admin"), desk, listen.as_ref());
     let workers = parts::workers(&mut top);
     let log = parts::log(top.section("log"));
     let names = top.words("chain");
     let timeouts = parts::timeouts(top.section("timeouts"));
     let drain = parts::drain(top.section("drain"));
     let limits = parts::limits(top.section("limits"));
-    let (teams, directory) = read_teams(desk, &mut top, elsewhere);
+    let teams = read_teams(desk, &mut top, elsewhere, &mut sources.teams);
     let line = top.line();
     top.close();
-    let Some(teams) = teams else { return (None, directory) };
+    let (listen, teams) = (listen?, teams?);
     elsewhere.extend(teams.gathered.loops(listen.address));
-    let Some(rooms) = rooms(desk, (names, line), &teams) else { return (None, directory) };
-    let Teams { directory, gathered: Gathered { teams, .. }, .. } = teams;
-    let teams_directory = directory.clone();
-    let plan = Plan {
-        listen,
-        admin,
-        workers,
-        log,
-        rooms,
-        teams,
-        teams_directory,
-        timeouts,
-        drain,
-        limits,
-    };
-    (Some(plan), Some(directory))
+    let rooms = rooms(desk, (names, line), &teams)?;
+    let Teams { gathered: Gathered { teams, .. }, .. } = teams;
+    Some(Plan { listen, admin, workers, log, rooms, teams, timeouts, drain, limits })
 }
 
 fn read_teams(
     desk: &Desk,
     top: &mut Section<'_>,
     elsewhere: &mut Vec<Complaint>,
-) -> (Option<Teams>, Option<PathBuf>) {
+    found: &mut Option<PathBuf>,
+) -> Option<Teams> {
     let mut section = top.section("teams");
     let known = section.has("directory");
     let directory = section.word_at("directory", |text| Ok(text.to_owned()));
@@ -112,14 +101,15 @@ fn read_teams(
     };
     let reveal = section.word("reveal", words::reveal).unwrap_or_default();
     section.close();
-    let Some((directory, line)) = directory else { return (None, None) };
+    let (directory, line) = directory?;
     // An empty parent is the working directory, which `join` does not spoil.
     let directory = desk.file().parent().unwrap_or(Path::new("")).join(directory);
+    *found = Some(directory.clone());
     match teams::gather(&directory) {
         Err(Fault { what, remedy }) => {
             let fault = Fault::new(format!("{} {what}", directory.display()), remedy);
             desk.complain(line, "teams.directory", fault);
-            (None, Some(directory))
+            None
         }
         Ok((gathered, complaints)) => {
             // A team that could not be read is not an unknown one.
@@ -127,8 +117,7 @@ fn read_teams(
                 defaults.check(desk, &gathered);
             }
             elsewhere.extend(complaints);
-            let found = directory.clone();
-            (Some(Teams { directory, gathered, defaults, reveal }), Some(found))
+            Some(Teams { gathered, defaults, reveal })
         }
     }
 }

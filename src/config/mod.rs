@@ -18,6 +18,7 @@ mod section;
 mod teams;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod watch;
 mod words;
 
@@ -28,7 +29,8 @@ pub use folder::{FILE_MAX, TEAM_FILES_MAX};
 pub use plan::{
     Drain, Environment, Format, Level, Limits, Listen, Log, Plan, Rooms, Team, Timeouts, Workers,
 };
-pub use watch::Watch;
+pub use tls::Tls;
+pub use watch::{Sources, Watch};
 
 use std::path::Path;
 

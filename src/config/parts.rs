@@ -5,11 +5,12 @@ use crate::config::{
     bounds::{self, Count, Span},
     complaint::{Desk, Fault},
     section::Section,
-    words,
+    tls, words,
 };
 use std::{
     net::{Ipv4Addr, SocketAddr},
     num::NonZeroUsize,
+    path::PathBuf,
     time::Duration,
 };
 
@@ -18,21 +19,27 @@ const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::UNSPEC
 /// Where operators look in when nobody says.
 const ADMIN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 15090);
 
-pub(super) fn listen(mut section: Section<'_>) -> Listen {
-    let listen = Listen {
-        address: section.word("address", words::listen).unwrap_or(LISTEN),
-        connections: count(&mut section, "connections", bounds::CONNECTIONS),
-        streams_per_connection: count(&mut section, "streams_per_connection", bounds::STREAMS),
-    };
+/// `None` if there should be TLS and cannot be. The files that it names are told in `files`.
+pub(super) fn listen(
+    desk: &Desk,
+    mut section: Section<'_>,
+    files: &mut Vec<PathBuf>,
+) -> Option<Listen> {
+    let address = section.word("address", words::listen).unwrap_or(LISTEN);
+    let connections = count(&mut section, "connections", bounds::CONNECTIONS);
+    let streams_per_connection = count(&mut section, "streams_per_connection", bounds::STREAMS);
+    let wanted = section.has("tls");
+    let tls = wanted.then(|| tls::read(desk, section.section("tls"), files));
     section.close();
-    listen
+    let tls = tls.map_or(Some(None), |tls| tls.map(Some))?;
+    Some(Listen { address, connections, streams_per_connection, tls })
 }
 
-pub(super) fn admin(mut section: Section<'_>, desk: &Desk, listen: &Listen) -> SocketAddr {
+pub(super) fn admin(mut section: Section<'_>, desk: &Desk, listen: Option<&Listen>) -> SocketAddr {
     let address = section.word_at("address", words::listen);
     let line = address.map_or(section.line(), |(_, line)| line);
     let address = address.map_or(ADMIN, |(address, _)| address);
-    if address.port() != 0 && address == listen.address {
+    if address.port() != 0 && listen.is_some_and(|listen| listen.address == address) {
         let fault = Fault::new("is the address that clients dial", "choose another port");
         desk.complain(line, "admin.address", fault);
     }

@@ -3,7 +3,7 @@
 //! If you hold a [`Plan`], it is sound. Must never happen here: a value that somebody still has to
 //! check.
 
-use crate::config::DriverAddress;
+use crate::config::{DriverAddress, Tls};
 use sconce_filters::{Chain, EnvironmentName, TeamName, registry::Settings, team::Authority};
 use std::{
     collections::BTreeMap, fmt, net::SocketAddr, num::NonZeroUsize, path::PathBuf, thread,
@@ -25,8 +25,6 @@ pub struct Plan {
     pub rooms: Rooms,
     /// Every team.
     pub teams: BTreeMap<TeamName, Team>,
-    /// The directory in which the team files are.
-    pub teams_directory: PathBuf,
     /// How long each thing may take.
     pub timeouts: Timeouts,
     /// How sconce goes away.
@@ -44,6 +42,8 @@ pub struct Listen {
     pub connections: u32,
     /// How many streams a client connection may have open at once.
     pub streams_per_connection: u32,
+    /// The TLS that clients are met with; without it they come in clear text.
+    pub tls: Option<Tls>,
 }
 
 /// How many threads move bytes.

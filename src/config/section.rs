@@ -103,15 +103,25 @@ impl<'d> Section<'d> {
 
     /// The values of the list under a key. `None` if it is absent or no list.
     pub(super) fn words(&mut self, key: &'static str) -> Option<Vec<Word>> {
-        let (_, node) = self.pull(key)?;
         let path = self.below(key);
+        let list = self.list(key, "write it as [one, two]")?;
+        Some(list.into_iter().filter_map(|node| word(self.desk, &path, node)).collect())
+    }
+
+    /// The mappings of the list under a key. `None` if it is absent or no list.
+    pub(super) fn sections(&mut self, key: &'static str) -> Option<Vec<Section<'d>>> {
+        let path = self.below(key);
+        let list = self.list(key, "write '- key: value' lines under it")?;
+        Some(list.into_iter().map(|node| Section::of(self.desk, &path, node)).collect())
+    }
+
+    fn list(&mut self, key: &'static str, remedy: &str) -> Option<Vec<Node>> {
+        let (_, node) = self.pull(key)?;
         match node.value {
-            Value::List(list) => {
-                Some(list.into_iter().filter_map(|node| word(self.desk, &path, node)).collect())
-            }
+            Value::List(list) => Some(list),
             Value::Nothing | Value::Text(_) | Value::Mapping(_) => {
-                let fault = Fault::new("must be a list", "write it as [one, two]");
-                self.desk.complain(node.line, &path, fault);
+                let fault = Fault::new("must be a list", remedy);
+                self.desk.complain(node.line, &self.below(key), fault);
                 None
             }
         }

@@ -11,10 +11,12 @@ use crate::config::folder;
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher, event};
 use std::{
     collections::hash_map::DefaultHasher,
+    ffi::OsString,
     fs,
     hash::{Hash, Hasher},
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 use tokio::{sync::mpsc, task, time};
@@ -26,12 +28,24 @@ const BURST_MAX: Duration = Duration::from_secs(2);
 /// So often the files are looked at though nothing was heard.
 const POLL: Duration = Duration::from_secs(10);
 
-/// Watches `sconce.yaml` and the directory of the team files.
+/// The files that make a plan.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sources {
+    /// `sconce.yaml`.
+    pub file: PathBuf,
+    /// The directory of the team files, if `sconce.yaml` told that much.
+    pub teams: Option<PathBuf>,
+    /// What else is named: certificates and keys.
+    pub others: Vec<PathBuf>,
+}
+
+/// Watches the files that make a plan.
 #[derive(Debug)]
 pub struct Watch {
-    file: PathBuf,
-    teams: Option<PathBuf>,
+    sources: Sources,
     watcher: Option<RecommendedWatcher>,
+    /// The names of files whose changes concern us, whatever they end in.
+    names: Arc<Mutex<Vec<OsString>>>,
     /// Holds one token: that something has changed is all that a burst tells.
     heard: mpsc::Receiver<()>,
     /// Directories under watch, each with the device and inode that it was.
@@ -44,15 +58,17 @@ type Identity = (u64, u64);
 
 impl Watch {
     /// Begins to watch. What has changed before this is not told: read the files after it.
-    pub fn new(file: &Path, teams: Option<&Path>) -> Self {
-        Self::polling_every(file, teams, POLL)
+    pub fn new(sources: &Sources) -> Self {
+        Self::polling_every(sources, POLL)
     }
 
-    fn polling_every(file: &Path, teams: Option<&Path>, poll: Duration) -> Self {
+    fn polling_every(sources: &Sources, poll: Duration) -> Self {
         let (tell, heard) = mpsc::channel(1);
-        let name = file.file_name().map(ToOwned::to_owned);
+        let names = Arc::new(Mutex::new(sources.names()));
+        let known = Arc::clone(&names);
         let watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
-            if event.is_ok_and(|event| concerns(&event, name.as_deref())) {
+            let known = known.lock().unwrap_or_else(PoisonError::into_inner);
+            if event.is_ok_and(|event| concerns(&event, &known)) {
                 // Full means that a change is about to be told anyway.
                 let _ = tell.try_send(());
             }
@@ -60,18 +76,18 @@ impl Watch {
         if let Err(error) = &watcher {
             tracing::warn!(%error, every = ?poll, "files are not watched but polled");
         }
-        let (watcher, file) = (watcher.ok(), file.to_owned());
-        let (teams, armed, stamp) = (teams.map(ToOwned::to_owned), Vec::new(), 0);
-        let mut watch = Self { file, teams, watcher, heard, armed, stamp, poll };
+        let (watcher, armed, stamp) = (watcher.ok(), Vec::new(), sources.stamp());
+        let sources = sources.clone();
+        let mut watch = Self { sources, watcher, names, heard, armed, stamp, poll };
         watch.arm();
-        watch.stamp = stamp_of(&watch.file, watch.teams.as_deref());
         watch
     }
 
-    /// Watches this directory of team files from now on.
-    pub fn follow(&mut self, teams: &Path) {
-        if self.teams.as_deref() != Some(teams) {
-            self.teams = Some(teams.to_owned());
+    /// Watches these from now on.
+    pub fn follow(&mut self, sources: &Sources) {
+        if self.sources != *sources {
+            *self.names.lock().unwrap_or_else(PoisonError::into_inner) = sources.names();
+            self.sources = sources.clone();
             self.arm();
         }
     }
@@ -104,8 +120,8 @@ impl Watch {
     }
 
     async fn look(&self) -> u64 {
-        let (file, teams) = (self.file.clone(), self.teams.clone());
-        let look = task::spawn_blocking(move || stamp_of(&file, teams.as_deref()));
+        let sources = self.sources.clone();
+        let look = task::spawn_blocking(move || sources.stamp());
         look.await.unwrap_or(self.stamp)
     }
 
@@ -113,7 +129,7 @@ impl Watch {
     fn arm(&mut self) -> bool {
         let Some(watcher) = &mut self.watcher else { return false };
         let mut rearmed = false;
-        let wanted = directories(&self.file, self.teams.as_deref());
+        let wanted = self.sources.directories();
         self.armed.retain(|(directory, _)| {
             let keep = wanted.contains(directory);
             if !keep {
@@ -141,27 +157,55 @@ impl Watch {
     }
 }
 
-/// The directories in which a change may concern us: those of the files, those above, since one may
-/// be deleted and made again, and those that links lead to. At most six.
-fn directories(file: &Path, teams: Option<&Path>) -> Vec<PathBuf> {
-    let above = |path: &Path| match path.parent() {
-        Some(parent) if parent.as_os_str().is_empty() => Some(PathBuf::from(".")),
-        parent => parent.map(ToOwned::to_owned),
-    };
-    let meant = fs::canonicalize(file).ok();
-    let mut all = vec![above(file), meant.and_then(|file| above(&file))];
-    if let Some(teams) = teams {
-        let meant = fs::canonicalize(teams).ok();
-        all.extend([above(teams), meant.as_deref().and_then(above), Some(teams.to_owned()), meant]);
+impl Sources {
+    fn names(&self) -> Vec<OsString> {
+        let all = [&self.file].into_iter().chain(&self.others);
+        all.filter_map(|file| file.file_name()).map(ToOwned::to_owned).collect()
     }
-    let mut all: Vec<_> = all.into_iter().flatten().collect();
-    all.sort();
-    all.dedup();
-    all
+
+    /// The directories in which a change may concern us: those of the files, those above, since one
+    /// may be deleted and made again, and those that links lead to. At most two for each source.
+    fn directories(&self) -> Vec<PathBuf> {
+        let above = |path: &Path| match path.parent() {
+            Some(parent) if parent.as_os_str().is_empty() => Some(PathBuf::from(".")),
+            parent => parent.map(ToOwned::to_owned),
+        };
+        let mut all = Vec::new();
+        for path in [&self.file].into_iter().chain(&self.teams).chain(&self.others) {
+            let meant = fs::canonicalize(path).ok();
+            all.extend([above(path), meant.as_deref().and_then(above)]);
+        }
+        if let Some(teams) = &self.teams {
+            all.extend([Some(teams.clone()), fs::canonicalize(teams).ok()]);
+        }
+        let mut all: Vec<_> = all.into_iter().flatten().collect();
+        all.sort();
+        all.dedup();
+        all
+    }
+
+    /// What the files look like from outside: any edit changes it.
+    fn stamp(&self) -> u64 {
+        let mut stamp = DefaultHasher::new();
+        let mut look = |path: &Path| {
+            let found = fs::metadata(path).ok().map(|found| {
+                let modified =
+                    (found.mtime(), found.mtime_nsec(), found.ctime(), found.ctime_nsec());
+                (found.dev(), found.ino(), found.len(), modified)
+            });
+            (path, found).hash(&mut stamp);
+        };
+        look(&self.file);
+        let listing = self.teams.as_deref().and_then(|teams| folder::list(teams).ok());
+        let listing = listing.unwrap_or_default();
+        listing.files.iter().chain(&listing.misnamed).for_each(|path| look(path));
+        self.others.iter().for_each(|path| look(path));
+        stamp.finish()
+    }
 }
 
 /// Whether an event may have changed what the files say. Our own reading does not.
-fn concerns(event: &Event, file: Option<&std::ffi::OsStr>) -> bool {
+fn concerns(event: &Event, names: &[OsString]) -> bool {
     use event::{AccessKind, AccessMode};
     let reading = match event.kind {
         EventKind::Access(AccessKind::Close(AccessMode::Write)) => false,
@@ -177,29 +221,14 @@ fn concerns(event: &Event, file: Option<&std::ffi::OsStr>) -> bool {
         let linked = name.is_some_and(|name| name.as_encoded_bytes().starts_with(b".."));
         let yaml = path.extension().is_some_and(|ending| ending == "yaml" || ending == "yml");
         // Without an ending it may be one of the directories themselves.
-        linked || yaml || name == file || path.extension().is_none()
+        let named = name.is_some_and(|name| names.iter().any(|known| known == name));
+        linked || yaml || named || path.extension().is_none()
     };
     !reading && (event.need_rescan() || event.paths.is_empty() || event.paths.iter().any(ours))
 }
 
 fn identity(path: &Path) -> Option<Identity> {
     fs::metadata(path).ok().map(|found| (found.dev(), found.ino()))
-}
-
-/// What the files look like from outside: any edit changes it.
-fn stamp_of(file: &Path, teams: Option<&Path>) -> u64 {
-    let mut stamp = DefaultHasher::new();
-    let mut look = |path: &Path| {
-        let found = fs::metadata(path).ok().map(|found| {
-            let modified = (found.mtime(), found.mtime_nsec(), found.ctime(), found.ctime_nsec());
-            (found.dev(), found.ino(), found.len(), modified)
-        });
-        (path, found).hash(&mut stamp);
-    };
-    look(file);
-    let listing = teams.and_then(|teams| folder::list(teams).ok()).unwrap_or_default();
-    listing.files.iter().chain(&listing.misnamed).for_each(|path| look(path));
-    stamp.finish()
 }
 
 #[cfg(test)]
@@ -220,6 +249,10 @@ mod tests {
         (home, file, teams)
     }
 
+    fn sources(file: &Path, teams: &Path) -> Sources {
+        Sources { file: file.to_owned(), teams: Some(teams.to_owned()), others: Vec::new() }
+    }
+
     fn run(test: impl AsyncFnOnce()) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(test());
@@ -237,7 +270,7 @@ mod tests {
     fn an_edit_in_place_and_one_by_renaming_are_told() {
         run(async || {
             let (_home, file, teams) = home();
-            let mut watch = Watch::polling_every(&file, Some(&teams), NEVER);
+            let mut watch = Watch::polling_every(&sources(&file, &teams), NEVER);
             fs::write(&file, "y").unwrap();
             assert!(told(&mut watch).await);
             let new = teams.join(".ads.yaml.new");
@@ -254,7 +287,7 @@ mod tests {
     fn reading_the_files_and_an_editor_s_own_files_are_no_change() {
         run(async || {
             let (_home, file, teams) = home();
-            let mut watch = Watch::polling_every(&file, Some(&teams), NEVER);
+            let mut watch = Watch::polling_every(&sources(&file, &teams), NEVER);
             fs::read(&file).unwrap();
             fs::read_dir(&teams).unwrap().count();
             fs::read(teams.join("ads.yaml")).unwrap();
@@ -274,7 +307,8 @@ mod tests {
             }
             symlink("..one", mount.join("..data")).unwrap();
             symlink("..data/ads.yaml", mount.join("ads.yaml")).unwrap();
-            let mut watch = Watch::polling_every(&home.path().join("s.yaml"), Some(&mount), NEVER);
+            let sources = sources(&home.path().join("s.yaml"), &mount);
+            let mut watch = Watch::polling_every(&sources, NEVER);
             symlink("..two", mount.join("..data_tmp")).unwrap();
             fs::rename(mount.join("..data_tmp"), mount.join("..data")).unwrap();
             assert!(told(&mut watch).await);
@@ -286,7 +320,7 @@ mod tests {
     fn a_directory_that_is_deleted_and_made_again_is_watched_again() {
         run(async || {
             let (_home, file, teams) = home();
-            let mut watch = Watch::polling_every(&file, Some(&teams), NEVER);
+            let mut watch = Watch::polling_every(&sources(&file, &teams), NEVER);
             fs::remove_dir_all(&teams).unwrap();
             assert!(told(&mut watch).await);
             fs::create_dir(&teams).unwrap();
@@ -303,9 +337,24 @@ mod tests {
             let (home, file, teams) = home();
             let other = home.path().join("other");
             fs::create_dir(&other).unwrap();
-            let mut watch = Watch::polling_every(&file, Some(&teams), NEVER);
-            watch.follow(&other);
+            let mut watch = Watch::polling_every(&sources(&file, &teams), NEVER);
+            watch.follow(&sources(&file, &other));
             fs::write(other.join("ml.yaml"), "z").unwrap();
+            assert!(told(&mut watch).await);
+        });
+    }
+
+    #[test]
+    fn a_file_that_is_named_is_followed_whatever_its_name_ends_in() {
+        run(async || {
+            let (home, file, teams) = home();
+            let key = home.path().join("keys").join("server.key");
+            fs::create_dir(key.parent().unwrap()).unwrap();
+            let mut watch = Watch::polling_every(&sources(&file, &teams), NEVER);
+            watch.follow(&Sources { others: vec![key.clone()], ..sources(&file, &teams) });
+            fs::write(key.with_file_name("other.key"), "y").unwrap();
+            assert!(silent(&mut watch).await);
+            fs::write(&key, "y").unwrap();
             assert!(told(&mut watch).await);
         });
     }
@@ -314,7 +363,8 @@ mod tests {
     fn without_the_kernel_s_help_the_poll_finds_the_change() {
         run(async || {
             let (_home, file, teams) = home();
-            let mut watch = Watch::polling_every(&file, Some(&teams), Duration::from_millis(50));
+            let mut watch =
+                Watch::polling_every(&sources(&file, &teams), Duration::from_millis(50));
             watch.watcher = None;
             assert!(silent(&mut watch).await);
             fs::write(teams.join("ads.yaml"), "y").unwrap();
@@ -326,7 +376,7 @@ mod tests {
     fn changes_that_never_pause_are_told_all_the_same() {
         run(async || {
             let (_home, file, teams) = home();
-            let mut watch = Watch::polling_every(&file, Some(&teams), NEVER);
+            let mut watch = Watch::polling_every(&sources(&file, &teams), NEVER);
             let edits = async {
                 loop {
                     fs::write(&file, "y").unwrap();

@@ -4,8 +4,9 @@ use crate::{
     config::{Drain, Limits, Plan, Timeouts},
     route::Table,
 };
+use rustls::ServerConfig;
 use sconce_filters::Chain;
-use std::time::SystemTime;
+use std::{sync::Arc, time::SystemTime};
 
 /// All that a call and its connection need to know. Never changed once it is made.
 #[derive(Debug)]
@@ -28,6 +29,8 @@ pub struct Snapshot {
     pub connections: u32,
     /// How many streams a new client connection may have open at once.
     pub streams_per_connection: u32,
+    /// The TLS that new client connections are met with.
+    pub tls: Option<Arc<ServerConfig>>,
 }
 
 impl Snapshot {
@@ -48,6 +51,7 @@ impl Snapshot {
             limits: plan.limits,
             connections: plan.listen.connections,
             streams_per_connection: plan.listen.streams_per_connection,
+            tls: plan.listen.tls.as_ref().map(|tls| Arc::clone(tls.server())),
         }
     }
 }

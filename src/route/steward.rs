@@ -6,17 +6,12 @@
 //! Runs on the control plane's runtime; files are read on a thread beside it.
 
 use crate::{
-    config::{self, Complaint, Plan, Reading, Watch},
+    config::{self, Complaint, Plan, Reading, Sources, Watch},
     route::Snapshot,
     telemetry::ControlMetrics,
 };
 use arc_swap::{ArcSwap, Cache};
-use std::{
-    fmt,
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::SystemTime,
-};
+use std::{fmt, path::Path, sync::Arc, time::SystemTime};
 use tokio::task;
 
 /// The most complaints that one reload writes to the log.
@@ -104,7 +99,8 @@ impl Reader {
 
 /// Reads the files again when they change, and publishes what they say.
 pub struct Steward {
-    file: PathBuf,
+    /// The files that were last read.
+    sources: Sources,
     live: Live,
     /// What is live.
     plan: Plan,
@@ -119,7 +115,8 @@ impl Steward {
     /// # Errors
     /// All that is wrong with the files: without a plan there is nothing to serve.
     pub fn start(file: &Path, metrics: ControlMetrics) -> Result<(Self, Live), Vec<Complaint>> {
-        let plan = config::load(file)?;
+        let Reading { plan, sources } = config::read(file);
+        let plan = plan?;
         let at = SystemTime::now();
         let snapshot = Snapshot::of(&plan, None, 1, at);
         let reload = LastReload { at, verdict: Verdict::Applied(1), restart: Vec::new() };
@@ -128,8 +125,8 @@ impl Steward {
             reload: Arc::new(ArcSwap::from_pointee(reload)),
         };
         metrics.reload_good(1, at);
-        let (file, started, handed) = (file.to_owned(), plan.clone(), live.clone());
-        Ok((Self { file, live, plan, started, metrics }, handed))
+        let (started, handed) = (plan.clone(), live.clone());
+        Ok((Self { sources, live, plan, started, metrics }, handed))
     }
 
     /// What is live.
@@ -139,15 +136,13 @@ impl Steward {
 
     /// Watches the files and reads them whenever they change. Never ends.
     pub async fn run(mut self) {
-        let mut watch = Watch::new(&self.file, Some(&self.plan.teams_directory));
+        let mut watch = Watch::new(&self.sources);
         loop {
             // The first round finds what changed between the start and the watch.
-            let file = self.file.clone();
+            let file = self.sources.file.clone();
             if let Ok(reading) = task::spawn_blocking(move || config::read(&file)).await {
-                if let Some(directory) = &reading.teams_directory {
-                    watch.follow(directory);
-                }
                 self.take(reading);
+                watch.follow(&self.sources);
             }
             watch.changed().await;
         }
@@ -155,12 +150,13 @@ impl Steward {
 
     /// Reads the files now. Blocks for as long as that takes.
     pub fn reload(&mut self) -> Verdict {
-        self.take(config::read(&self.file))
+        self.take(config::read(&self.sources.file))
     }
 
     fn take(&mut self, reading: Reading) -> Verdict {
         let at = SystemTime::now();
         let before = self.live.snapshot.load_full();
+        self.sources = reading.sources;
         let (verdict, restart) = match reading.plan {
             Err(complaints) => {
                 // Files near ours may change all the time: the same complaints are told once.
@@ -233,7 +229,7 @@ impl fmt::Debug for Reader {
 
 impl fmt::Debug for Steward {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Steward").field("file", &self.file).finish_non_exhaustive()
+        f.debug_struct("Steward").field("file", &self.sources.file).finish_non_exhaustive()
     }
 }
 

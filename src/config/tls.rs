@@ -1,0 +1,388 @@
+//! `listen.tls`: the certificates that clients are shown, and those that clients may show.
+//!
+//! Must never happen here: a key in a message, or half a set of certificates that goes live.
+
+use crate::config::{
+    complaint::{Desk, Fault},
+    folder,
+    section::Section,
+    words,
+};
+use rustls::{
+    RootCertStore, ServerConfig, SupportedProtocolVersion,
+    client::verify_server_name,
+    crypto::{CryptoProvider, aws_lc_rs},
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
+    server::{
+        ClientHello, NoServerSessionStorage, ParsedCertificate, ResolvesServerCert,
+        WebPkiClientVerifier, danger::ClientCertVerifier,
+    },
+    sign::CertifiedKey,
+    version::{TLS12, TLS13},
+};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+/// The most certificates that one address shows, and the most authorities that it trusts.
+const CERTIFICATES_MAX: usize = 100;
+
+/// How clients are met: what the files said, and what was made of it.
+#[derive(Clone)]
+pub struct Tls {
+    said: Arc<Said>,
+    server: Arc<ServerConfig>,
+}
+
+/// What the files said.
+#[derive(Debug, PartialEq, Eq)]
+struct Said {
+    pairs: Vec<Pair>,
+    authorities: Vec<CertificateDer<'static>>,
+    clients: Clients,
+    oldest: Oldest,
+}
+
+/// A certificate with what leads to its root, and its key.
+#[derive(PartialEq, Eq)]
+struct Pair {
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+}
+
+/// Whether clients must show a certificate.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Clients {
+    /// They may.
+    #[default]
+    Optional,
+    /// Who has none is not let in.
+    Required,
+}
+
+/// The oldest TLS that is spoken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Oldest {
+    #[default]
+    Tls12,
+    Tls13,
+}
+
+impl Tls {
+    /// What new connections are met with.
+    pub fn server(&self) -> &Arc<ServerConfig> {
+        &self.server
+    }
+}
+
+impl PartialEq for Tls {
+    /// Two are equal when clients could not tell them apart.
+    fn eq(&self, other: &Self) -> bool {
+        self.said == other.said
+    }
+}
+
+impl Eq for Tls {}
+
+impl fmt::Debug for Tls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tls").field("certificates", &self.said.pairs.len()).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Pair {
+    /// Without the key.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pair").field("chain", &self.chain.len()).finish_non_exhaustive()
+    }
+}
+
+/// Reads the section and the files that it names. They are told in `files`, found or not.
+pub(super) fn read(desk: &Desk, section: Section<'_>, files: &mut Vec<PathBuf>) -> Option<Tls> {
+    let line = section.line();
+    let mut reader = Reader { desk, provider: Arc::new(aws_lc_rs::default_provider()), files };
+    let (said, keys) = reader.read(section)?;
+    match server(&said, keys, &reader.provider) {
+        Ok(server) => Some(Tls { said: Arc::new(said), server: Arc::new(server) }),
+        Err(what) => {
+            let fault = Fault::new(what, "correct the files that are named here");
+            desk.complain(line, "listen.tls", fault);
+            None
+        }
+    }
+}
+
+type Keys = Vec<Arc<CertifiedKey>>;
+
+struct Reader<'r> {
+    desk: &'r Desk,
+    provider: Arc<CryptoProvider>,
+    files: &'r mut Vec<PathBuf>,
+}
+
+impl Reader<'_> {
+    fn read(&mut self, mut section: Section<'_>) -> Option<(Said, Keys)> {
+        let line = section.line();
+        if !section.has("certificates") {
+            section.miss("certificates", "name at least one, with its certificate and its key");
+        }
+        let mut pairs = Vec::new();
+        let mut keys = Vec::new();
+        let listed = section.sections("certificates");
+        let missing = listed.is_none();
+        let listed = listed.unwrap_or_default();
+        let count = listed.len();
+        for one in listed.into_iter().take(CERTIFICATES_MAX) {
+            if let Some((pair, key)) = self.pair(one) {
+                pairs.push(pair);
+                keys.push(key);
+            }
+        }
+        if (count == 0 && !missing) || count > CERTIFICATES_MAX {
+            let what = format!("has {count} certificates");
+            let fault = Fault::new(what, format!("name 1 to {CERTIFICATES_MAX}"));
+            self.desk.complain(line, "listen.tls.certificates", fault);
+        }
+        let authorities = self.pem(&mut section, "client_authorities");
+        let clients = section.word_at("client_certificate", |text| {
+            let all = [("optional", Clients::Optional), ("required", Clients::Required)];
+            words::choice(text, &all)
+        });
+        if let (Some((_, line)), None) = (clients, &authorities) {
+            let remedy = "name the file of those who sign clients' certificates";
+            let fault = Fault::new("means nothing without client_authorities", remedy);
+            self.desk.complain(line, "listen.tls.client_certificate", fault);
+        }
+        let oldest = section.word("oldest_version", |text| {
+            words::choice(text, &[("1.2", Oldest::Tls12), ("1.3", Oldest::Tls13)])
+        });
+        section.close();
+        let authorities = authorities.map(|(_, text)| text).unwrap_or_default();
+        let authorities = certificates(&authorities).unwrap_or_default();
+        let clients = clients.map(|(clients, _)| clients).unwrap_or_default();
+        let said = Said { pairs, authorities, clients, oldest: oldest.unwrap_or_default() };
+        (!keys.is_empty() && keys.len() == count).then_some((said, keys))
+    }
+
+    fn pair(&mut self, mut section: Section<'_>) -> Option<(Pair, Arc<CertifiedKey>)> {
+        let line = section.line();
+        for (key, what) in [("certificate", "the certificate"), ("key", "its key")] {
+            if !section.has(key) {
+                section.miss(key, &format!("name the PEM file with {what}"));
+            }
+        }
+        let certificate = self.pem(&mut section, "certificate");
+        let key = self.pem(&mut section, "key");
+        let path = section.below("key");
+        section.close();
+        let ((_, certificate), (file, key)) = (certificate?, key?);
+        let complain = |what: String, remedy: &str| {
+            self.desk.complain(line, &path, Fault::new(what, remedy));
+        };
+        let chain = certificates(&certificate)?;
+        let Ok(key) = PrivateKeyDer::from_pem_slice(key.as_bytes()) else {
+            let what = format!("{} holds no private key in PEM", file.display());
+            complain(what, "write it unencrypted, as '-----BEGIN PRIVATE KEY-----'");
+            return None;
+        };
+        let Ok(signer) = self.provider.key_provider.load_private_key(key.clone_key()) else {
+            let what = format!("{} holds a key that TLS cannot use", file.display());
+            complain(what, "use ECDSA P-256 or P-384, Ed25519, or RSA of 2048 bits or more");
+            return None;
+        };
+        let certified = CertifiedKey::new(chain.clone(), signer);
+        use rustls::{Error, InconsistentKeys};
+        match certified.keys_match() {
+            Ok(()) | Err(Error::InconsistentKeys(InconsistentKeys::Unknown)) => {}
+            Err(Error::InconsistentKeys(_)) => {
+                let what = format!("{} is not the key of this certificate", file.display());
+                complain(what, "put the server's own certificate first, and name its key");
+                return None;
+            }
+            Err(fault) => {
+                let remedy = "use a certificate of X.509 version 3 for a server";
+                complain(format!("the certificate cannot be shown: {fault}"), remedy);
+                return None;
+            }
+        }
+        Some((Pair { chain, key }, Arc::new(certified)))
+    }
+
+    /// The text of the PEM file that a key names, with its certificates checked if it should hold
+    /// any.
+    fn pem(&mut self, section: &mut Section<'_>, key: &'static str) -> Option<(PathBuf, String)> {
+        let (name, line) = section.word_at(key, |text| Ok(text.to_owned()))?;
+        let file = self.desk.file().parent().unwrap_or(Path::new("")).join(name);
+        self.files.push(file.clone());
+        let path = section.below(key);
+        let complain = |what: String, remedy: String| {
+            let what = format!("{} {what}", file.display());
+            self.desk.complain(line, &path, Fault::new(what, remedy));
+        };
+        let text = match folder::read(&file) {
+            Ok(text) => text,
+            Err((_, Fault { what, remedy })) => {
+                complain(what, remedy);
+                return None;
+            }
+        };
+        if key != "key" && certificates(&text).is_none() {
+            let remedy = "write certificates as '-----BEGIN CERTIFICATE-----'".to_owned();
+            complain("holds no certificate in PEM, or one that is spoilt".to_owned(), remedy);
+            return None;
+        }
+        Some((file, text))
+    }
+}
+
+/// The certificates of a PEM text; `None` if there is none, or one that cannot be read.
+fn certificates(text: &str) -> Option<Vec<CertificateDer<'static>>> {
+    let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(text.as_bytes()).collect();
+    all.ok().filter(|all| !all.is_empty() && all.len() <= CERTIFICATES_MAX)
+}
+
+fn server(said: &Said, keys: Keys, provider: &Arc<CryptoProvider>) -> Result<ServerConfig, String> {
+    let versions: &[&SupportedProtocolVersion] = match said.oldest {
+        Oldest::Tls12 => &[&TLS13, &TLS12],
+        Oldest::Tls13 => &[&TLS13],
+    };
+    let builder = ServerConfig::builder_with_provider(Arc::clone(provider))
+        .with_protocol_versions(versions)
+        .map_err(|fault| fault.to_string())?;
+    let builder = match verifier(said, provider)? {
+        Some(verifier) => builder.with_client_cert_verifier(verifier),
+        None => builder.with_no_client_auth(),
+    };
+    let mut server = builder.with_cert_resolver(Arc::new(Shown(keys)));
+    server.alpn_protocols = vec![b"h2".to_vec()];
+    // Clients of gRPC keep one connection and do not resume sessions.
+    server.send_tls13_tickets = 0;
+    server.session_storage = Arc::new(NoServerSessionStorage {});
+    Ok(server)
+}
+
+fn verifier(
+    said: &Said,
+    provider: &Arc<CryptoProvider>,
+) -> Result<Option<Arc<dyn ClientCertVerifier>>, String> {
+    if said.authorities.is_empty() {
+        return Ok(None);
+    }
+    let mut roots = RootCertStore::empty();
+    for authority in &said.authorities {
+        let added = roots.add(authority.clone());
+        added.map_err(|fault| format!("client_authorities holds one that cannot sign: {fault}"))?;
+    }
+    let builder =
+        WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider));
+    let builder = match said.clients {
+        Clients::Optional => builder.allow_unauthenticated(),
+        Clients::Required => builder,
+    };
+    builder.build().map(Some).map_err(|fault| fault.to_string())
+}
+
+/// The certificates that are shown: the first that is for the host which a client names, else the
+/// first of all.
+struct Shown(Keys);
+
+impl ResolvesServerCert for Shown {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let name = hello.server_name().and_then(|name| ServerName::try_from(name).ok());
+        let fits = |certified: &&Arc<CertifiedKey>| {
+            let parsed = certified.end_entity_cert().and_then(ParsedCertificate::try_from);
+            let named = parsed.ok().zip(name.as_ref());
+            named.is_some_and(|(parsed, name)| verify_server_name(&parsed, name).is_ok())
+        };
+        let usable = |certified: &&Arc<CertifiedKey>| {
+            certified.key.choose_scheme(hello.signature_schemes()).is_some()
+        };
+        let mut all = self.0.iter().filter(usable);
+        all.clone().find(fits).or_else(|| all.next()).map(Arc::clone)
+    }
+}
+
+impl fmt::Debug for Shown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shown").field("certificates", &self.0.len()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config;
+    use std::{fs, path::Path};
+
+    /// What is said of a `tls:` section with these lines.
+    fn said(lines: &str, fill: impl FnOnce(&Path)) -> Vec<String> {
+        let home = tempfile::tempdir().unwrap();
+        let ads = "team: ads\nenvironments: { prod: { driver: 'ads:1' } }\n";
+        fs::create_dir(home.path().join("teams")).unwrap();
+        fs::write(home.path().join("teams/ads.yaml"), ads).unwrap();
+        fill(home.path());
+        let main = home.path().join("sconce.yaml");
+        let lines: String = lines.lines().map(|line| format!("    {line}\n")).collect();
+        fs::write(&main, format!("teams: {{ directory: teams }}\nlisten:\n  tls:\n{lines}"))
+            .unwrap();
+        let complaints = config::load(&main).err().unwrap_or_default();
+        let here = format!("{}/", home.path().display());
+        complaints.iter().map(|complaint| complaint.to_string().replace(&here, "")).collect()
+    }
+
+    fn made(home: &Path, name: &str) -> String {
+        let made = rcgen::generate_simple_self_signed([name.to_owned()]).unwrap();
+        fs::write(home.join(format!("{name}.crt")), made.cert.pem()).unwrap();
+        fs::write(home.join(format!("{name}.key")), made.signing_key.serialize_pem()).unwrap();
+        made.cert.pem()
+    }
+
+    #[test]
+    fn certificates_with_their_keys_are_taken() {
+        let lines = "certificates:\n- { certificate: a.crt, key: a.key }\n\
+                     - { certificate: b.crt, key: b.key }\nclient_authorities: a.crt\n\
+                     client_certificate: required\noldest_version: \"1.3\"";
+        let complaints = said(lines, |home| {
+            made(home, "a");
+            made(home, "b");
+        });
+        assert!(complaints.is_empty(), "{complaints:?}");
+    }
+
+    #[test]
+    fn everything_wrong_is_said_with_its_file() {
+        let lines = "certificates:\n- { certificate: a.crt, key: b.key }\n\
+                     - { certificate: none.crt, key: a.crt }\n- { certificate: a.key }\n\
+                     client_certificate: maybe\nclient_authorities: empty.pem\nother: 1";
+        let complaints = said(lines, |home| {
+            made(home, "a");
+            made(home, "b");
+            fs::write(home.join("empty.pem"), "").unwrap();
+        });
+        for expected in [
+            "sconce.yaml:5: listen.tls.certificates.key: b.key is not the key of this certificate;",
+            "listen.tls.certificates.certificate: none.crt cannot be read: No such file",
+            "listen.tls.certificates.certificate: a.key holds no certificate in PEM, or one",
+            "listen.tls.certificates.key: is missing; name the PEM file with its key",
+            "listen.tls.client_certificate: 'maybe' ",
+            "listen.tls.client_authorities: empty.pem holds no certificate in PEM",
+            "listen.tls.other: there is no key 'other'",
+        ] {
+            assert!(
+                complaints.iter().any(|told| told.contains(expected)),
+                "{expected}: {complaints:#?}"
+            );
+        }
+    }
+
+    #[test]
+    fn no_key_is_ever_shown() {
+        let complaints = said("certificates: [{ certificate: a.crt, key: a.crt }]", |home| {
+            let pem = made(home, "a");
+            fs::write(home.join("a.crt"), pem.replace("CERTIFICATE", "SECRET")).unwrap();
+        });
+        assert!(complaints.iter().all(|told| !told.contains("SECRET")), "{complaints:?}");
+        assert_eq!(complaints.len(), 1, "{complaints:?}");
+    }
+}
