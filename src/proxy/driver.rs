@@ -169,7 +169,7 @@ impl Driver {
             Poll::Ready(Err(why)) => Poll::Ready(Err(why)),
             Poll::Ready(Ok(socket)) => {
                 let wire = Connection::new(Role::Client, offer(theirs), now);
-                self.line = Line::Up(Box::new(Leg::new(socket, wire, now)));
+                self.line = Line::Up(Box::new(Leg::new(socket, None, wire, now)));
                 Poll::Ready(Ok(()))
             }
         }

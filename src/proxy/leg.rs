@@ -1,17 +1,18 @@
 //! Leg: one socket and the HTTP/2 connection on it, towards a client or towards a driver.
 //!
 //! Reads into a buffer that belongs to the thread, writes what waits in the outbox. Holds no
-//! buffer of its own while nothing waits.
+//! buffer of its own while nothing waits. Between the two there may be TLS.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
+use crate::proxy::tls::{Opened, Session};
 use crate::wire::connection::Connection;
 use crate::wire::outbox::SLICES_MAX;
 
@@ -22,6 +23,7 @@ const UNSENT_MAX: u32 = 128 * 1024;
 pub(super) struct Leg {
     pub(super) wire: Connection,
     socket: TcpStream,
+    tls: Option<Box<Session>>,
     /// When octets last came.
     pub(super) heard: Instant,
     /// Since when the socket takes nothing although something waits.
@@ -31,8 +33,24 @@ pub(super) struct Leg {
 }
 
 impl Leg {
-    pub(super) fn new(socket: TcpStream, wire: Connection, now: Instant) -> Self {
-        Self { wire, socket, heard: now, blocked: None, asked: None }
+    pub(super) fn new(
+        socket: TcpStream,
+        tls: Option<Box<Session>>,
+        wire: Connection,
+        now: Instant,
+    ) -> Self {
+        Self { wire, socket, tls, heard: now, blocked: None, asked: None }
+    }
+
+    /// Whether HTTP/2 can be spoken: at once, or after the handshake of TLS.
+    pub(super) fn is_open(&self) -> bool {
+        self.tls.as_ref().is_none_or(|tls| tls.is_open())
+    }
+
+    /// Octets that wait to be written.
+    pub(super) fn waiting(&self) -> usize {
+        let sealed = self.tls.as_ref().map_or(0, |tls| tls.unsent().len());
+        self.wire.out.len().saturating_add(sealed)
     }
 
     /// Reads once. `Ok(0)` is the end.
@@ -42,15 +60,37 @@ impl Leg {
         into: &mut [u8],
         now: Instant,
     ) -> Poll<io::Result<usize>> {
-        let mut buffer = ReadBuf::new(into);
-        match Pin::new(&mut self.socket).poll_read(context, &mut buffer) {
-            Poll::Ready(Ok(())) => {
+        let Some(tls) = &mut self.tls else {
+            let read = poll_read(&mut self.socket, context, into);
+            if let Poll::Ready(Ok(1..)) = read {
                 self.heard = now;
-                Poll::Ready(Ok(buffer.filled().len()))
             }
-            Poll::Ready(Err(fault)) => Poll::Ready(Err(fault)),
-            Poll::Pending => Poll::Pending,
+            return read;
+        };
+        while !tls.is_closed() {
+            let socket = &mut self.socket;
+            let opened = tls.open(into, |room| match poll_read(socket, context, room) {
+                Poll::Ready(read) => read,
+                Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
+            });
+            match opened {
+                Ok(Opened::Octets(octets)) => {
+                    self.heard = now;
+                    let _: Poll<()> = write_sealed(tls, &mut self.socket, context)?;
+                    if octets > 0 {
+                        return Poll::Ready(Ok(octets));
+                    }
+                }
+                Ok(Opened::End) => break,
+                Err(fault) if fault.kind() == io::ErrorKind::WouldBlock => return Poll::Pending,
+                Err(fault) => {
+                    // The alert, as far as the socket takes it at once.
+                    let _ = write_sealed(tls, &mut self.socket, context);
+                    return Poll::Ready(Err(fault));
+                }
+            }
         }
+        Poll::Ready(Ok(0))
     }
 
     /// Writes what waits until nothing does or the socket is full. Then keeps what still lies in
@@ -62,7 +102,7 @@ impl Leg {
         lent: &[u8],
         now: Instant,
     ) -> io::Result<bool> {
-        if self.wire.out.is_empty() {
+        if self.waiting() == 0 || !self.is_open() {
             self.blocked = None;
             return Ok(false);
         }
@@ -71,12 +111,8 @@ impl Leg {
 
     fn write(&mut self, context: &mut Context<'_>, lent: &[u8], now: Instant) -> io::Result<bool> {
         let mut moved = false;
-        while !self.wire.out.is_empty() {
-            let mut slices = [IoSlice::new(&[]); SLICES_MAX];
-            let filled = self.wire.out.slices(lent, &mut slices);
-            let slices = slices.get(..filled).unwrap_or_default();
-            match Pin::new(&mut self.socket).poll_write_vectored(context, slices) {
-                Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
+        while self.waiting() > 0 {
+            match self.write_once(context, lent) {
                 Poll::Ready(Ok(written)) => {
                     self.wire.out.advance(written);
                     self.blocked = None;
@@ -94,6 +130,30 @@ impl Leg {
         Ok(moved)
     }
 
+    /// Writes once: how many octets of the outbox are on their way.
+    fn write_once(&mut self, context: &mut Context<'_>, lent: &[u8]) -> Poll<io::Result<usize>> {
+        let Self { wire, socket, tls, .. } = self;
+        if let Some(tls) = tls {
+            ready!(write_sealed(tls, socket, context))?;
+        }
+        let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+        let filled = wire.out.slices(lent, &mut slices);
+        let slices = slices.get(..filled).unwrap_or_default();
+        let Some(tls) = tls else {
+            return match ready!(Pin::new(socket).poll_write_vectored(context, slices)) {
+                Ok(0) => Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                written => Poll::Ready(written),
+            };
+        };
+        if filled == 0 {
+            return Poll::Ready(Ok(0));
+        }
+        Poll::Ready(tls.seal(slices, |sealed| match Pin::new(socket).poll_write(context, sealed) {
+            Poll::Ready(written) => written,
+            Poll::Pending => Ok(0),
+        }))
+    }
+
     /// See [`tune`].
     pub(super) fn tune(&self, silence: Duration, ack: Duration) -> io::Result<()> {
         tune(&self.socket, silence, ack)
@@ -101,6 +161,10 @@ impl Leg {
 
     /// Tells the peer that nothing more will be written.
     pub(super) fn poll_shutdown(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if let Some(tls) = &mut self.tls {
+            tls.say_goodbye();
+            ready!(write_sealed(tls, &mut self.socket, context))?;
+        }
         Pin::new(&mut self.socket).poll_shutdown(context)
     }
 
@@ -114,6 +178,31 @@ impl Leg {
     pub(super) fn is_silent_since_asked(&self, now: Instant, patience: Duration) -> bool {
         self.asked.is_some_and(|asked| self.heard <= asked && now >= asked + patience)
     }
+}
+
+fn poll_read(
+    socket: &mut TcpStream,
+    context: &mut Context<'_>,
+    into: &mut [u8],
+) -> Poll<io::Result<usize>> {
+    let mut buffer = ReadBuf::new(into);
+    ready!(Pin::new(socket).poll_read(context, &mut buffer))?;
+    Poll::Ready(Ok(buffer.filled().len()))
+}
+
+/// Writes the records that wait.
+fn write_sealed(
+    tls: &mut Session,
+    socket: &mut TcpStream,
+    context: &mut Context<'_>,
+) -> Poll<io::Result<()>> {
+    while !tls.unsent().is_empty() {
+        match ready!(Pin::new(&mut *socket).poll_write(context, tls.unsent()))? {
+            0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+            written => tls.sent(written),
+        }
+    }
+    Poll::Ready(Ok(()))
 }
 
 /// Sets what every socket of ours wants: no delay, dead peers found by the kernel, few octets

@@ -8,6 +8,7 @@
 //!   downward-> to the client;
 //!   admit   -> a stream becomes an exchange, passes the chain, finds its
 //!   driver  -> the leg to one driver
+//!   tls     -> records of a client's connection, opened and sealed
 //!   echo    -> what goes out as the same octets again
 //!   endings -> every way in which things end
 //!   clock   -> everything that takes too long
@@ -25,6 +26,7 @@ mod exchange;
 mod leg;
 mod listen;
 mod relay;
+mod tls;
 mod upward;
 mod worker;
 

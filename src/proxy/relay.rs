@@ -6,6 +6,7 @@
 //! Must never happen here: an await in the middle of a batch, or a queue without a bound.
 
 use std::future::Future;
+use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -174,8 +175,8 @@ impl Relay {
             Ok(more) => moved |= more,
             Err(_) => self.lose_client(),
         }
-        self.count_kept(self.client.wire.out.len());
-        if self.client.wire.out.is_empty() {
+        self.count_kept(self.client.waiting());
+        if self.client.waiting() == 0 {
             self.credit_downloads();
             moved |= self.flush_drivers(context, lent);
             self.linger(context);
@@ -224,17 +225,17 @@ impl Relay {
     }
 
     fn read_client(&mut self, context: &mut Context<'_>, scratch: &mut [u8]) -> bool {
-        if self.phase == Phase::Over || self.client.wire.out.len() > OUT_MAX {
+        if self.phase == Phase::Over || self.client.waiting() > OUT_MAX {
             return false;
         }
         let into = scratch.get_mut(HEAD..).unwrap_or_default();
         let read = match self.client.poll_read(context, into, self.now) {
             Poll::Pending => return false,
-            Poll::Ready(Ok(0) | Err(_)) => {
-                self.lose_client();
+            Poll::Ready(Ok(read @ 1..)) => read,
+            Poll::Ready(ended) => {
+                self.hear_end(ended.err());
                 return true;
             }
-            Poll::Ready(Ok(read)) => read,
         };
         self.look_at_clock();
         if !self.is_warm {
@@ -245,6 +246,15 @@ impl Relay {
             self.flush(context, scratch);
         }
         true
+    }
+
+    /// The client's socket has ended, well or badly.
+    fn hear_end(&mut self, fault: Option<io::Error>) {
+        if let Some(fault) = fault.filter(|fault| fault.kind() == io::ErrorKind::InvalidData) {
+            tracing::info!(peer = %self.peer, %fault, "TLS failed");
+            self.worker.metrics.refused("tls.failed");
+        }
+        self.lose_client();
     }
 
     fn take_client_octets(&mut self, mut at: usize, end: usize, scratch: &mut [u8]) {
@@ -299,6 +309,9 @@ impl Relay {
 
     /// Nothing more will be said; what waits has a while to be written.
     pub(super) fn close(&mut self) {
+        if !self.client.is_open() {
+            return self.lose_client();
+        }
         let by = self.now + LAST_WORDS;
         self.phase = Phase::Closing(by);
         self.wake_by(by);
@@ -325,11 +338,11 @@ impl Relay {
     /// How many octets may be read from a driver now; `None` while its client is behind.
     fn appetite(&self, key: usize) -> Option<usize> {
         let driver = self.drivers.get(key)?;
-        let behind = !self.client.wire.out.is_empty() || driver.parked > 0;
+        let behind = self.client.waiting() > 0 || driver.parked > 0;
         if !behind {
             return Some(if self.worker.kept.get() < KEPT_MAX { usize::MAX } else { SIP });
         }
-        (self.client.wire.out.is_empty() && driver.parked < PARKED_MAX).then_some(SIP)
+        (self.client.waiting() == 0 && driver.parked < PARKED_MAX).then_some(SIP)
     }
 
     /// The client broke a rule of the connection.
@@ -345,7 +358,7 @@ impl Relay {
 
     fn has_output(&self) -> bool {
         let waits = |driver: &Driver| driver.leg_ref().is_some_and(|leg| !leg.wire.out.is_empty());
-        !self.client.wire.out.is_empty() || self.drivers.iter().any(|(_, driver)| waits(driver))
+        self.client.waiting() > 0 || self.drivers.iter().any(|(_, driver)| waits(driver))
     }
 
     /// Sees to it that the clock is looked at by then.

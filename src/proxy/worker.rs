@@ -19,6 +19,7 @@ use crate::proxy::admit::whole;
 use crate::proxy::leg::Leg;
 use crate::proxy::listen::Door;
 use crate::proxy::relay::Relay;
+use crate::proxy::tls::{Room, Session};
 use crate::route::{Live, Reader, Snapshot};
 use crate::telemetry::WorkerMetrics;
 use crate::wire::connection::{Connection, Offer, Role};
@@ -72,6 +73,8 @@ impl Drop for Place {
 pub(super) struct Worker {
     pub(super) metrics: WorkerMetrics,
     pub(super) scratch: RefCell<Box<[u8]>>,
+    /// Where TLS is opened and sealed.
+    room: Room,
     pub(super) told: Cell<Told>,
     /// Octets that all connections keep for clients that are slow to take them.
     pub(super) kept: Cell<usize>,
@@ -127,6 +130,14 @@ impl Worker {
         }
     }
 
+    /// The TLS of a new connection, if there is to be any.
+    fn tls(&self) -> Result<Option<Box<Session>>, rustls::Error> {
+        let Some(config) = self.latest().tls.clone() else { return Ok(None) };
+        let session = Session::new(config, self.room.clone());
+        let session = session.inspect_err(|fault| tracing::error!(%fault, "no TLS can be spoken"));
+        session.map(|session| Some(Box::new(session)))
+    }
+
     fn offer(&self) -> Offer {
         let snapshot = self.latest();
         let limits = &snapshot.limits;
@@ -176,6 +187,7 @@ pub(super) fn start(index: usize, start: Start) -> io::Result<JoinHandle<()>> {
             reader: RefCell::new(live.reader()),
             metrics,
             scratch: RefCell::new(vec![0; SCRATCH].into_boxed_slice()),
+            room: Room::default(),
             told: Cell::new(Told::Serve),
             kept: Cell::new(0),
             wakers: RefCell::default(),
@@ -220,8 +232,9 @@ async fn converse(worker: Rc<Worker>, (socket, peer, place): Accepted) {
     let _place = place;
     let now = Instant::now();
     let wire = Connection::new(Role::Server, worker.offer(), now);
+    let Ok(tls) = worker.tls() else { return };
     // In a box: an async function has room for what it awaits, and again for what it moves.
-    Box::new(Relay::new(worker, Leg::new(socket, wire, now), peer, now)).await;
+    Box::new(Relay::new(worker, Leg::new(socket, tls, wire, now), peer, now)).await;
 }
 
 /// A connection that counts as load until it has ended, in whichever way.

@@ -1,0 +1,317 @@
+//! TLS on a client's socket, without I/O: records in, octets of HTTP/2 out, and back.
+//!
+//! Records are opened and sealed in one buffer that belongs to the thread. A connection of its own
+//! keeps nothing but the beginning of a record that is not whole yet, and records that its socket
+//! did not take: an idle one keeps no buffer.
+//!
+//! Must never happen here: octets before the handshake has ended, or a protocol other than h2.
+
+use std::cell::RefCell;
+use std::io::{self, IoSlice};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use rustls::server::UnbufferedServerConnection;
+use rustls::unbuffered::{
+    ConnectionState, EncodeError, EncodeTlsData, EncryptError, UnbufferedStatus, WriteTraffic,
+};
+use rustls::{Error, InvalidMessage, ServerConfig};
+
+/// Octets that are read and opened at one time.
+const ROOM: usize = 256 * 1024;
+/// Octets that are sealed for one write.
+const SEALED_MAX: usize = 64 * 1024;
+/// Octets that a record adds at most to its plaintext, in TLS 1.3 and 1.2.
+const RECORD_EXTRA: usize = 64;
+/// Steps that a connection may take without an octet of traffic before it counts as broken.
+const STEPS_MAX: usize = 64;
+
+/// The buffer of a thread.
+#[derive(Clone, Default)]
+pub(super) struct Room(Rc<RefCell<Vec<u8>>>);
+
+/// One connection's TLS.
+pub(super) struct Session {
+    connection: UnbufferedServerConnection,
+    room: Room,
+    /// The beginning of a record that is not whole yet.
+    begun: Vec<u8>,
+    /// Records that the socket has not taken yet.
+    unsent: Vec<u8>,
+    /// How many octets of `unsent` it has taken.
+    sent: usize,
+    is_open: bool,
+    is_closed: bool,
+    has_said_goodbye: bool,
+}
+
+impl Session {
+    pub(super) fn new(config: Arc<ServerConfig>, room: Room) -> Result<Self, Error> {
+        Ok(Self {
+            connection: UnbufferedServerConnection::new(config)?,
+            room,
+            begun: Vec::new(),
+            unsent: Vec::new(),
+            sent: 0,
+            is_open: false,
+            is_closed: false,
+            has_said_goodbye: false,
+        })
+    }
+
+    /// Whether the handshake has ended.
+    pub(super) fn is_open(&self) -> bool {
+        self.is_open
+    }
+
+    /// Whether the peer has said that nothing more will come.
+    pub(super) fn is_closed(&self) -> bool {
+        self.is_closed
+    }
+
+    /// Records that wait for the socket.
+    pub(super) fn unsent(&self) -> &[u8] {
+        self.unsent.get(self.sent..).unwrap_or_default()
+    }
+
+    /// The socket has taken so many octets of them.
+    pub(super) fn sent(&mut self, octets: usize) {
+        self.sent = self.sent.saturating_add(octets);
+        if self.unsent().is_empty() {
+            self.unsent = Vec::new();
+            self.sent = 0;
+        }
+    }
+
+    /// Reads records by `read`, which fills a buffer, and opens them into `into`: how many octets
+    /// of HTTP/2 that were, which may be none.
+    pub(super) fn open(
+        &mut self,
+        into: &mut [u8],
+        read: impl FnOnce(&mut [u8]) -> io::Result<usize>,
+    ) -> io::Result<Opened> {
+        let room = Rc::clone(&self.room.0);
+        let Ok(mut room) = room.try_borrow_mut() else { return Err(io::ErrorKind::Other.into()) };
+        room.resize(ROOM, 0);
+        // What is opened is shorter than what was sealed, so that it always fits.
+        let end = room.len().min(into.len());
+        let begun = self.begun.len();
+        let sealed = room.get_mut(..end).unwrap_or_default();
+        let Some((kept, free)) = sealed.split_at_mut_checked(begun) else {
+            return Err(broken(&Error::PeerSentOversizedRecord));
+        };
+        kept.copy_from_slice(&self.begun);
+        let octets = read(free)?;
+        if octets == 0 {
+            return Ok(Opened::End);
+        }
+        let sealed = sealed.get_mut(..begun.saturating_add(octets)).unwrap_or_default();
+        self.open_all(sealed, into).map(Opened::Octets).map_err(|fault| broken(&fault))
+    }
+
+    fn open_all(&mut self, sealed: &mut [u8], into: &mut [u8]) -> Result<usize, Error> {
+        let (mut at, mut filled, mut idle) = (0_usize, 0_usize, 0_usize);
+        loop {
+            let before = (at, filled);
+            let rest = sealed.get_mut(at..).unwrap_or_default();
+            let UnbufferedStatus { mut discard, state, .. } =
+                self.connection.process_tls_records(rest);
+            let mut more = true;
+            match state {
+                Ok(ConnectionState::ReadTraffic(mut traffic)) => {
+                    while let Some(record) = traffic.next_record() {
+                        let record = record?;
+                        discard = discard.saturating_add(record.discard);
+                        filled = copy(record.payload, into, filled);
+                    }
+                }
+                Ok(ConnectionState::EncodeTlsData(data)) => encode(data, &mut self.unsent)?,
+                Ok(ConnectionState::TransmitTlsData(data)) => data.done(),
+                Ok(ConnectionState::WriteTraffic(_) | ConnectionState::BlockedHandshake) => {
+                    more = false;
+                }
+                Ok(ConnectionState::PeerClosed | ConnectionState::Closed) => {
+                    self.is_closed = true;
+                    more = false;
+                }
+                Ok(_) => return Err(Error::General("an unknown state".to_owned())),
+                Err(fault) => {
+                    at = at.saturating_add(discard);
+                    self.last_words(sealed.get_mut(at..).unwrap_or_default());
+                    return Err(fault);
+                }
+            }
+            at = at.saturating_add(discard);
+            idle = if before == (at, filled) { idle.saturating_add(1) } else { 0 };
+            if idle > STEPS_MAX {
+                return Err(Error::InvalidMessage(InvalidMessage::UnexpectedMessage("")));
+            }
+            if !more {
+                break;
+            }
+        }
+        self.begun.clear();
+        self.begun.extend_from_slice(sealed.get(at..).unwrap_or_default());
+        if self.begun.is_empty() {
+            self.begun = Vec::new();
+        }
+        self.meet()?;
+        Ok(filled)
+    }
+
+    /// The handshake has ended: only h2 may follow (RFC 9113, 3.2).
+    fn meet(&mut self) -> Result<(), Error> {
+        if self.is_open || self.connection.is_handshaking() {
+            return Ok(());
+        }
+        if self.connection.alpn_protocol() != Some(b"h2") {
+            return Err(Error::NoApplicationProtocol);
+        }
+        self.is_open = true;
+        Ok(())
+    }
+
+    /// The alert that tells the peer what it did wrong. Asked for once: a second time the rest
+    /// would be read again.
+    fn last_words(&mut self, rest: &mut [u8]) {
+        if let Ok(ConnectionState::EncodeTlsData(data)) =
+            self.connection.process_tls_records(rest).state
+        {
+            // Without it the peer has the end alone.
+            let _ = encode(data, &mut self.unsent);
+        }
+    }
+
+    /// Seals what these slices hold, as far as one write should carry, and gives it to `write`.
+    /// What that does not take is kept. Returns how many octets of the slices are on their way.
+    pub(super) fn seal(
+        &mut self,
+        slices: &[IoSlice<'_>],
+        write: impl FnOnce(&[u8]) -> io::Result<usize>,
+    ) -> io::Result<usize> {
+        let room = Rc::clone(&self.room.0);
+        let Ok(mut room) = room.try_borrow_mut() else { return Err(io::ErrorKind::Other.into()) };
+        room.resize(ROOM, 0);
+        // The plain octets of records are gathered before the place where they are sealed.
+        let Some((plain, into)) = room.split_at_mut_checked(SEALED_MAX) else {
+            return Err(io::ErrorKind::Other.into());
+        };
+        let taken = gather(slices, plain);
+        let plain = plain.get(..taken).unwrap_or_default();
+        let mut length = 0;
+        self.traffic(|traffic| {
+            length = traffic.encrypt(plain, into)?;
+            Ok(())
+        })?;
+        let sealed = into.get(..length).unwrap_or_default();
+        // An answer to the peer's own words, such as a change of keys, goes first.
+        let written = if self.unsent().is_empty() { write(sealed)? } else { 0 };
+        self.unsent.extend_from_slice(sealed.get(written..).unwrap_or_default());
+        Ok(taken)
+    }
+
+    /// Says that nothing more will come (RFC 8446, 6.1), once.
+    pub(super) fn say_goodbye(&mut self) {
+        if std::mem::replace(&mut self.has_said_goodbye, true) || !self.is_open {
+            return;
+        }
+        let mut alert = [0; 2 * RECORD_EXTRA];
+        let mut length = 0;
+        let said = self.traffic(|traffic| {
+            length = traffic.queue_close_notify(&mut alert)?;
+            Ok(())
+        });
+        if said.is_ok() {
+            self.unsent.extend_from_slice(alert.get(..length).unwrap_or_default());
+        }
+    }
+
+    /// Lets `work` seal something. What is kept of records goes in again each time: the connection
+    /// may have notes of where in it a message begins.
+    fn traffic(
+        &mut self,
+        mut work: impl FnMut(&mut Sealer<'_>) -> Result<(), EncryptError>,
+    ) -> io::Result<()> {
+        for _ in 0..STEPS_MAX {
+            let UnbufferedStatus { discard, state, .. } =
+                self.connection.process_tls_records(&mut self.begun);
+            let done = match state {
+                Ok(ConnectionState::WriteTraffic(mut traffic)) => {
+                    Some(work(&mut traffic).map_err(io::Error::other))
+                }
+                Ok(ConnectionState::EncodeTlsData(data)) => {
+                    encode(data, &mut self.unsent).map_err(|fault| broken(&fault))?;
+                    None
+                }
+                Ok(ConnectionState::TransmitTlsData(data)) => {
+                    data.done();
+                    None
+                }
+                Ok(ConnectionState::PeerClosed) => {
+                    self.is_closed = true;
+                    None
+                }
+                Ok(_) => return Err(io::ErrorKind::BrokenPipe.into()),
+                Err(fault) => return Err(broken(&fault)),
+            };
+            self.begun.drain(..discard.min(self.begun.len()));
+            if let Some(done) = done {
+                return done;
+            }
+        }
+        Err(io::ErrorKind::InvalidData.into())
+    }
+}
+
+type Sealer<'c> = WriteTraffic<'c, rustls::server::ServerConnectionData>;
+
+/// What reading brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Opened {
+    /// So many octets of HTTP/2.
+    Octets(usize),
+    /// The socket's end.
+    End,
+}
+
+fn copy(from: &[u8], into: &mut [u8], at: usize) -> usize {
+    let end = at.saturating_add(from.len());
+    if let Some(place) = into.get_mut(at..end) {
+        place.copy_from_slice(from);
+    }
+    end
+}
+
+fn encode<D>(mut data: EncodeTlsData<'_, D>, into: &mut Vec<u8>) -> Result<(), Error> {
+    let at = into.len();
+    let mut size = RECORD_EXTRA;
+    loop {
+        into.resize(at.saturating_add(size), 0);
+        match data.encode(into.get_mut(at..).unwrap_or_default()) {
+            Ok(length) => {
+                into.truncate(at.saturating_add(length));
+                return Ok(());
+            }
+            Err(EncodeError::InsufficientSize(needs)) if needs.required_size > size => {
+                size = needs.required_size;
+            }
+            Err(_) => return Err(Error::General("a record cannot be encoded".to_owned())),
+        }
+    }
+}
+
+/// Copies slices next to each other, as far as there is room.
+fn gather(slices: &[IoSlice<'_>], into: &mut [u8]) -> usize {
+    let mut filled = 0_usize;
+    for slice in slices {
+        let free = into.get_mut(filled..).unwrap_or_default();
+        let length = slice.len().min(free.len());
+        copy(slice.get(..length).unwrap_or_default(), free, 0);
+        filled = filled.saturating_add(length);
+    }
+    filled
+}
+
+fn broken(fault: &Error) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, fault.to_string())
+}
