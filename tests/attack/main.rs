@@ -32,6 +32,7 @@ mod stalls;
 mod states;
 mod support;
 mod teams;
+mod tls;
 mod windows;
 
 fn main() {
@@ -52,5 +53,6 @@ fn main() {
     honest::cases(&mut cases);
     floods::cases(&mut cases);
     memory::cases(&mut cases);
+    tls::cases(&mut cases);
     std::process::exit(support::runner::run(cases));
 }

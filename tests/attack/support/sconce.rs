@@ -7,6 +7,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use super::bridge::Paper;
+
 /// What of the config differs from the defaults.
 #[derive(Clone, Default)]
 pub struct Config {
@@ -16,6 +18,8 @@ pub struct Config {
     pub limits: Vec<(&'static str, &'static str)>,
     /// Lines below `listen:`.
     pub listen: Vec<(&'static str, &'static str)>,
+    /// Lines below `listen.tls:` if there is to be TLS; the certificate stands in them already.
+    pub tls: Option<Vec<(&'static str, &'static str)>>,
 }
 
 pub struct Sconce {
@@ -23,13 +27,18 @@ pub struct Sconce {
     pub address: SocketAddr,
     admin: SocketAddr,
     stderr: Arc<Mutex<Vec<String>>>,
-    _home: tempfile::TempDir,
+    pub home: tempfile::TempDir,
+    /// What it shows to those who come by TLS.
+    pub paper: Paper,
 }
 
 impl Sconce {
     /// Starts it with these teams: name and driver.
     pub fn start(config: &Config, teams: &[(&str, SocketAddr)]) -> Self {
         let home = tempfile::tempdir().unwrap();
+        let paper = Paper::new("localhost");
+        std::fs::write(home.path().join("server.crt"), &paper.certificate).unwrap();
+        std::fs::write(home.path().join("server.key"), &paper.key).unwrap();
         write_config(home.path(), config, teams);
         let binary = std::env::var("ATTACK_BIN");
         let binary = binary.unwrap_or_else(|_| env!("CARGO_BIN_EXE_sconce").to_string());
@@ -52,7 +61,7 @@ impl Sconce {
             }
         });
         match await_ready(&mut child, &stderr) {
-            Some((address, admin)) => Self { child, address, admin, stderr, _home: home },
+            Some((address, admin)) => Self { child, address, admin, stderr, home, paper },
             None => {
                 let _ = child.kill();
                 let _ = child.wait();
@@ -72,12 +81,17 @@ impl Sconce {
 
     /// Which budgets were overrun, and how often, as the metrics tell it.
     pub fn guards(&self) -> Vec<String> {
+        let page = self.metrics();
+        let lines = page.lines().filter_map(|line| line.strip_prefix("sconce_guard_total{"));
+        lines.map(|line| line.replace('}', "")).filter(|line| !line.ends_with(" 0")).collect()
+    }
+
+    pub fn metrics(&self) -> String {
         let mut stream = TcpStream::connect(self.admin).unwrap();
         stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: admin\r\n\r\n").unwrap();
         let mut page = String::new();
         stream.read_to_string(&mut page).unwrap();
-        let lines = page.lines().filter_map(|line| line.strip_prefix("sconce_guard_total{"));
-        lines.map(|line| line.replace('}', "")).filter(|line| !line.ends_with(" 0")).collect()
+        page
     }
 
     pub fn process(&self) -> Process {
@@ -152,8 +166,17 @@ fn write_config(home: &Path, config: &Config, teams: &[(&str, SocketAddr)]) {
         }
         if fixed.is_empty() && lines.is_empty() { String::new() } else { out }
     };
+    let mut tls = String::new();
+    if let Some(lines) = &config.tls {
+        tls.push_str("  tls:\n    certificates:\n");
+        tls.push_str("      - { certificate: server.crt, key: server.key }\n");
+        for (key, value) in lines {
+            tls.push_str(&format!("    {key}: {value}\n"));
+        }
+    }
     let text = [
         section("listen", &[("address", "127.0.0.1:0")], &config.listen),
+        tls,
         section("admin", &[("address", "127.0.0.1:0")], &[]),
         "workers: 2\nlog: { format: json, level: info }\nteams:\n  directory: teams\n".to_string(),
         section("timeouts", &[], &config.timeouts),

@@ -8,6 +8,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use super::bridge::{self, How};
 use super::canary::Canary;
 use super::client::{Client, Manners};
 use super::driver::{self, Driver};
@@ -49,10 +50,21 @@ impl World {
         let web = Driver::start(any, named("web"));
         let calm = Driver::start(any, named("calm"));
         let teams = [("ads", driver.address), ("web", web.address), ("calm", calm.address)];
-        let sconce = outside.is_none().then(|| Sconce::start(&spec.config, &teams));
-        let target = outside.map_or_else(|| sconce.as_ref().map_or(any, |s| s.address), |(t, _)| t);
+        let mut config = spec.config.clone();
+        let is_bridged = std::env::var("ATTACK_TLS").is_ok() && config.tls.is_none();
+        if is_bridged {
+            config.tls = Some(Vec::new());
+        }
+        let sconce = outside.is_none().then(|| Sconce::start(&config, &teams));
+        let own = sconce.as_ref().map_or(any, |sconce| match is_bridged {
+            true => bridge::start(sconce.address, sconce.paper.client(&How::default())),
+            false => sconce.address,
+        });
+        let target = outside.map_or(own, |(target, _)| target);
         let plain = matches!(spec.driver.greeting, driver::Greeting::Plain);
-        let canary = Canary::start(target, sconce.is_some() || plain);
+        // It speaks no TLS itself.
+        let is_clear = spec.config.tls.is_none();
+        let canary = Canary::start(target, is_clear && (sconce.is_some() || plain));
         Self {
             target,
             sconce: sconce.map(Mutex::new),

@@ -1,0 +1,97 @@
+//! A bridge for cases that speak clear text to a sconce that speaks TLS: `ATTACK_TLS=1`.
+//!
+//! It adds nothing and hides nothing: octets go through in order, ends and breaks are passed on.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
+use tokio::io::copy_bidirectional;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio_rustls::TlsConnector;
+
+/// Octets that the kernel keeps on each side of the bridge.
+const BUFFER: u32 = 32 * 1024;
+
+/// A certificate and its key, in PEM.
+pub struct Paper {
+    pub certificate: String,
+    pub key: String,
+    der: CertificateDer<'static>,
+    signer: rcgen::KeyPair,
+}
+
+impl Paper {
+    /// One for this host, signed by itself.
+    pub fn new(host: &str) -> Self {
+        let made = rcgen::generate_simple_self_signed([host.to_owned()]).unwrap();
+        let (certificate, key) = (made.cert.pem(), made.signing_key.serialize_pem());
+        Self { certificate, key, der: made.cert.der().clone(), signer: made.signing_key }
+    }
+
+    /// A client that trusts nobody but this one.
+    pub fn client(&self, how: &How<'_>) -> Arc<ClientConfig> {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.der.clone()).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let builder = ClientConfig::builder_with_provider(provider);
+        let builder = builder.with_protocol_versions(how.versions).unwrap();
+        let builder = builder.with_root_certificates(roots);
+        let mut client = match how.shows {
+            None => builder.with_no_client_auth(),
+            Some(own) => {
+                let key = PrivateKeyDer::try_from(own.signer.serialize_der()).unwrap();
+                builder.with_client_auth_cert(vec![own.der.clone()], key).unwrap()
+            }
+        };
+        client.alpn_protocols = how.protocols.iter().map(|name| name.to_vec()).collect();
+        Arc::new(client)
+    }
+}
+
+/// How a client comes.
+#[derive(Clone, Copy)]
+pub struct How<'a> {
+    pub protocols: &'a [&'a [u8]],
+    pub versions: &'a [&'static SupportedProtocolVersion],
+    pub shows: Option<&'a Paper>,
+}
+
+impl Default for How<'_> {
+    fn default() -> Self {
+        Self { protocols: &[b"h2"], versions: rustls::ALL_VERSIONS, shows: None }
+    }
+}
+
+/// Takes connections in clear text and leads them to `target` by TLS, as long as the tests run.
+pub fn start(target: SocketAddr, client: Arc<ClientConfig>) -> SocketAddr {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let connector = TlsConnector::from(client);
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async move {
+            let listener = TcpListener::from_std(listener).unwrap();
+            while let Ok((near, _)) = listener.accept().await {
+                tokio::spawn(lead(near, target, connector.clone()));
+            }
+        });
+    });
+    address
+}
+
+async fn lead(mut near: TcpStream, target: SocketAddr, connector: TlsConnector) {
+    let _ = near.set_nodelay(true);
+    // Small buffers: what the kernel keeps for the bridge is no fault of sconce's.
+    let _ = socket2::SockRef::from(&near).set_send_buffer_size(BUFFER as usize);
+    let Ok(socket) = TcpSocket::new_v4() else { return };
+    let _ = socket.set_recv_buffer_size(BUFFER);
+    let Ok(far) = socket.connect(target).await else { return };
+    let _ = far.set_nodelay(true);
+    let name = ServerName::try_from("localhost").unwrap();
+    if let Ok(mut far) = connector.connect(name, far).await {
+        let _ = copy_bidirectional(&mut near, &mut far).await;
+    }
+}
