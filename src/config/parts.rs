@@ -28,8 +28,7 @@ pub(super) fn listen(
     let address = section.word("address", words::listen).unwrap_or(LISTEN);
     let connections = count(&mut section, "connections", bounds::CONNECTIONS);
     let streams_per_connection = count(&mut section, "streams_per_connection", bounds::STREAMS);
-    let wanted = section.has("tls");
-    let tls = wanted.then(|| tls::read(desk, section.section("tls"), files));
+    let tls = section.section_if_there("tls").map(|section| tls::read(desk, section, files));
     section.close();
     let tls = tls.map_or(Some(None), |tls| tls.map(Some))?;
     Some(Listen { address, connections, streams_per_connection, tls })

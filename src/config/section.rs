@@ -75,6 +75,13 @@ impl<'d> Section<'d> {
         Section::of(self.desk, &path, node.unwrap_or(Node { line, value: Value::Nothing }))
     }
 
+    /// The mapping under a key, if the key is there.
+    pub(super) fn section_if_there(&mut self, key: &'static str) -> Option<Section<'d>> {
+        let path = self.below(key);
+        let (_, node) = self.pull(key)?;
+        Some(Section::of(self.desk, &path, node))
+    }
+
     /// The value under a key, made into what is wanted of it. `None` if it is absent or unfit.
     pub(super) fn word<T>(
         &mut self,

@@ -121,7 +121,7 @@ fn everything_wrong_in_every_file_is_said_at_once_by_file_and_line() {
         said,
         [
             "sconce.yaml:2: listen.adress: there is no key 'adress'; the keys here are address, \
-             connections, streams_per_connection",
+             connections, streams_per_connection, tls",
             "sconce.yaml:3: listen.connections: 0 is out of range; write a whole number from 1 to \
              1000000 (default 10000)",
             "sconce.yaml:5: timeouts.idle: '30' is no duration; write a whole number and a unit, \
