@@ -4,5 +4,6 @@
 //! nobody's business here: they pass as octets.
 
 pub mod forward;
+mod protobuf;
 pub mod request;
 pub mod status;
