@@ -7,4 +7,5 @@ pub mod envelope;
 pub mod forward;
 mod protobuf;
 pub mod request;
+pub mod stamp;
 pub mod status;
