@@ -1,8 +1,11 @@
 //! What sconce understands of gRPC and of Spark Connect, and no more.
 //!
-//! Requests are read from heads, answers of sconce's own are written as heads. Messages are
-//! nobody's business here: they pass as octets.
+//! Requests are read from heads, answers of sconce's own are written as heads. Of messages only the
+//! envelope is looked at, to stamp it with who calls; all else passes as octets.
 
+pub mod envelope;
 pub mod forward;
+mod protobuf;
 pub mod request;
+pub mod stamp;
 pub mod status;

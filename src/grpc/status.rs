@@ -9,6 +9,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use sconce_filters::{Code, Refusal};
 
+use crate::grpc::protobuf::{put_number, put_octets};
 use crate::wire::hpack::{Fields, Indexing, Text};
 
 /// Octets of a message that are sent at most; longer ones are cut.
@@ -90,30 +91,6 @@ fn retry_info(wait: Duration) -> Vec<u8> {
     let mut info = Vec::new();
     put_octets(&mut info, 1, &delay);
     info
-}
-
-fn put_number(into: &mut Vec<u8>, field: u8, number: u64) {
-    if number != 0 {
-        into.push(field << 3);
-        put_varint(into, number);
-    }
-}
-
-fn put_octets(into: &mut Vec<u8>, field: u8, octets: &[u8]) {
-    into.push(field << 3 | 2);
-    put_varint(into, u64::try_from(octets.len()).unwrap_or(u64::MAX));
-    into.extend_from_slice(octets);
-}
-
-fn put_varint(into: &mut Vec<u8>, mut number: u64) {
-    loop {
-        let low = u8::try_from(number & 0x7f).unwrap_or(0);
-        number >>= 7;
-        if number == 0 {
-            return into.push(low);
-        }
-        into.push(low | 0x80);
-    }
 }
 
 /// The gRPC code of an HTTP status (gRPC, "HTTP to gRPC Status Code Mapping").

@@ -1,0 +1,60 @@
+//! Policy: what an operator lets pass, and how a client says that it compresses.
+
+/// What is done about requests that are sound, and yet not what honest clients send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// More than one `user_context` in a message.
+    pub repeated: OnOdd,
+    /// `extensions` in a `user_context`: they are not overruled by the stamp.
+    pub extensions: OnOdd,
+    /// Messages that are compressed.
+    pub compressed: Compressed,
+}
+
+/// What is done about something odd.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnOdd {
+    /// The call is refused.
+    Refuse,
+    /// It passes as it came, and the stamp rules what follows.
+    Pass,
+}
+
+/// What is done about compressed messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compressed {
+    /// The call is refused.
+    Refuse,
+    /// They are inflated, stamped, and passed on uncompressed.
+    Inflate {
+        /// Octets of a message, before inflating and after.
+        octets_max: usize,
+    },
+}
+
+/// How the messages of a request are compressed that say that they are: its `grpc-encoding`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Encoding {
+    /// Not at all. It is what an absent field says.
+    #[default]
+    Identity,
+    /// gzip (RFC 1952).
+    Gzip,
+    /// zlib (RFC 1950), which gRPC calls deflate.
+    Deflate,
+    /// Something that nobody here can inflate.
+    Other,
+}
+
+impl Encoding {
+    /// The encoding of this name, octet for octet.
+    #[must_use]
+    pub fn of(name: &[u8]) -> Self {
+        match name {
+            b"identity" => Self::Identity,
+            b"gzip" => Self::Gzip,
+            b"deflate" => Self::Deflate,
+            _ => Self::Other,
+        }
+    }
+}

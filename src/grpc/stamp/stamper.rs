@@ -1,0 +1,284 @@
+//! Stamper: the messages of one request stream, chunk by chunk, each with its stamp.
+//!
+//! It says which octets of a chunk pass and what goes in between; sending is its caller's.
+
+use std::mem;
+use std::ops::{Deref, Range};
+
+use sconce_filters::Refusal;
+
+use crate::grpc::envelope::{Found, Scanner};
+use crate::grpc::stamp::inflate::Inflater;
+use crate::grpc::stamp::{Compressed, Encoding, OnOdd, Policy, Tail, refusals};
+
+/// Octets of a message's prefix: the compressed flag, and a length (gRPC over HTTP/2).
+const PREFIX: usize = 5;
+
+/// One request stream on its way to a driver.
+#[derive(Debug)]
+pub struct Stamper {
+    policy: Policy,
+    tail: Tail,
+    encoding: Encoding,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    /// Between messages, or in a prefix that comes in parts.
+    Prefix(Held),
+    /// In a message that passes as it comes, or at its end, where the stamp is due.
+    Passing(Scanner),
+    /// In a compressed message.
+    Inflating(Box<Inflater>),
+    /// Nothing passes any more. Also what is left behind by whatever goes wrong.
+    Refused,
+}
+
+/// Octets of a prefix that came before the rest of it.
+#[derive(Clone, Copy, Debug, Default)]
+struct Held {
+    octets: [u8; PREFIX],
+    count: usize,
+}
+
+/// What is passed on next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Piece {
+    /// These octets of the chunk, as they now are.
+    Pass(Range<usize>),
+    /// Octets that are not in the chunk.
+    Add(Addition),
+}
+
+/// Octets that a [`Stamper`] adds to a stream, or has kept back. Read them by dereferencing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Addition {
+    /// The prefix of a message, which came in parts.
+    Prefix([u8; PREFIX]),
+    /// The stamp at the end of a message.
+    Tail(Tail),
+    /// A whole message that was compressed, with prefix and stamp.
+    Message(Vec<u8>),
+}
+
+impl Deref for Addition {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Prefix(octets) => octets,
+            Self::Tail(tail) => tail.octets(),
+            Self::Message(octets) => octets,
+        }
+    }
+}
+
+impl Stamper {
+    /// The stamper of one request stream, at its beginning.
+    #[must_use]
+    pub fn new(policy: Policy, tail: Tail, encoding: Encoding) -> Self {
+        Self { policy, tail, encoding, state: State::between() }
+    }
+
+    /// Takes octets from the front of `rest`, a range of `chunk`, and says what is passed on.
+    /// To be called until it is [`None`]: then the chunk is used up, and nothing is owed.
+    ///
+    /// # Errors
+    /// Why the call is turned away. Parts of the message may have passed; its end never does, and
+    /// nothing ever passes after it.
+    pub fn next(
+        &mut self,
+        chunk: &mut [u8],
+        rest: &mut Range<usize>,
+    ) -> Result<Option<Piece>, Refusal> {
+        match mem::replace(&mut self.state, State::Refused) {
+            State::Prefix(held) => self.prefix(held, chunk, rest),
+            State::Passing(scanner) if scanner.left() == 0 => {
+                self.state = State::between();
+                Ok(Some(Piece::Add(Addition::Tail(self.tail.clone()))))
+            }
+            State::Passing(scanner) => self.pass(scanner, chunk, (rest.start, rest)),
+            State::Inflating(inflater) => self.inflate(inflater, chunk, rest),
+            State::Refused => Err(refusals::over()),
+        }
+    }
+
+    /// Whether a stamp is due though all octets are taken: the piece before it is not the last.
+    #[must_use]
+    pub fn owes(&self) -> bool {
+        matches!(&self.state, State::Passing(scanner) if scanner.left() == 0)
+    }
+
+    /// The client has ended its side. To be asked before the last piece is sent as the last.
+    ///
+    /// # Errors
+    /// It did so in the middle of a message, or before it was given the stamp.
+    pub fn end(&mut self) -> Result<(), Refusal> {
+        match mem::replace(&mut self.state, State::Refused) {
+            State::Prefix(Held { count: 0, .. }) => {
+                self.state = State::between();
+                Ok(())
+            }
+            State::Prefix(_) | State::Passing(_) | State::Inflating(_) => Err(refusals::cut()),
+            State::Refused => Err(refusals::over()),
+        }
+    }
+
+    fn prefix(
+        &mut self,
+        mut held: Held,
+        chunk: &mut [u8],
+        rest: &mut Range<usize>,
+    ) -> Result<Option<Piece>, Refusal> {
+        let start = rest.start;
+        let octets = chunk.get_mut(rest.clone()).unwrap_or_default();
+        if held.count == 0
+            && let Some(place) = octets.first_chunk_mut()
+        {
+            rest.start = start.saturating_add(PREFIX);
+            return match self.begin(*place)? {
+                Begun::Passing(scanner, prefix) => {
+                    *place = prefix;
+                    self.pass(scanner, chunk, (start, rest))
+                }
+                Begun::Inflating(inflater) => self.inflate(inflater, chunk, rest),
+            };
+        }
+        rest.start = start.saturating_add(held.fill(octets));
+        if held.count < PREFIX {
+            self.state = State::Prefix(held);
+            return Ok(None);
+        }
+        match self.begin(held.octets)? {
+            Begun::Passing(scanner, prefix) => {
+                self.state = State::Passing(scanner);
+                Ok(Some(Piece::Add(Addition::Prefix(prefix))))
+            }
+            Begun::Inflating(inflater) => self.inflate(inflater, chunk, rest),
+        }
+    }
+
+    /// A message begins: what becomes of it.
+    fn begin(&self, [flag, length @ ..]: [u8; PREFIX]) -> Result<Begun, Refusal> {
+        let length = u32::from_be_bytes(length);
+        let octets = usize::try_from(length).map_err(|_| refusals::too_long())?;
+        match flag {
+            0 => Ok(Begun::Passing(Scanner::new(length), self.stamped(octets)?)),
+            1 => self.begin_compressed(octets).map(|it| Begun::Inflating(Box::new(it))),
+            _ => Err(refusals::flag()),
+        }
+    }
+
+    fn begin_compressed(&self, octets: usize) -> Result<Inflater, Refusal> {
+        let front = &[0; PREFIX];
+        match (self.encoding, self.policy.compressed) {
+            (Encoding::Identity, _) => Err(refusals::unnamed_encoding()),
+            (_, Compressed::Refuse) => Err(refusals::compressed()),
+            (Encoding::Other, _) => Err(refusals::unknown_encoding()),
+            (_, Compressed::Inflate { octets_max }) if octets > octets_max => {
+                Err(refusals::too_large(octets_max))
+            }
+            (Encoding::Gzip, Compressed::Inflate { octets_max }) => {
+                Ok(Inflater::gzip(octets, front, octets_max))
+            }
+            (Encoding::Deflate, Compressed::Inflate { octets_max }) => {
+                Ok(Inflater::zlib(octets, front, octets_max))
+            }
+        }
+    }
+
+    /// The prefix of a message of so many octets, once it has its stamp.
+    fn stamped(&self, octets: usize) -> Result<[u8; PREFIX], Refusal> {
+        let octets = octets.checked_add(self.tail.octets().len());
+        let length = octets.and_then(|octets| u32::try_from(octets).ok());
+        let [a, b, c, d] = length.ok_or_else(refusals::too_long)?.to_be_bytes();
+        Ok([0, a, b, c, d])
+    }
+
+    /// Passes on what begins at `start`, and what there is of the message at the front of `rest`.
+    fn pass(
+        &mut self,
+        mut scanner: Scanner,
+        chunk: &[u8],
+        (start, rest): (usize, &mut Range<usize>),
+    ) -> Result<Option<Piece>, Refusal> {
+        let mut octets = chunk.get(rest.clone()).unwrap_or_default();
+        let there = octets.len();
+        self.scan(&mut scanner, &mut octets)?;
+        self.state = State::Passing(scanner);
+        rest.start = rest.start.saturating_add(there.saturating_sub(octets.len()));
+        let passed = start..rest.start;
+        Ok((!passed.is_empty()).then_some(Piece::Pass(passed)))
+    }
+
+    /// Walks over octets of a message, and stops at what may not pass.
+    fn scan(&self, scanner: &mut Scanner, octets: &mut &[u8]) -> Result<(), Refusal> {
+        while let Some(found) = scanner.take(octets).map_err(refusals::malformed)? {
+            let rule = match found {
+                Found::Repeated => self.policy.repeated,
+                Found::Extensions => self.policy.extensions,
+            };
+            match rule {
+                OnOdd::Refuse => return Err(refusals::odd(found)),
+                OnOdd::Pass => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn inflate(
+        &mut self,
+        inflater: Box<Inflater>,
+        chunk: &[u8],
+        rest: &mut Range<usize>,
+    ) -> Result<Option<Piece>, Refusal> {
+        let octets = chunk.get(rest.clone()).unwrap_or_default();
+        let octets = octets.get(..inflater.left()).unwrap_or(octets);
+        rest.start = rest.start.saturating_add(octets.len());
+        let inflater = inflater.take(octets)?;
+        if inflater.left() > 0 {
+            self.state = State::Inflating(inflater);
+            return Ok(None);
+        }
+        let message = self.rewritten(inflater.finish()?)?;
+        self.state = State::between();
+        Ok(Some(Piece::Add(Addition::Message(message))))
+    }
+
+    /// An inflated message with its stamp, behind the prefix that there is room for.
+    fn rewritten(&self, mut message: Vec<u8>) -> Result<Vec<u8>, Refusal> {
+        let (place, mut octets) = match message.split_first_chunk_mut() {
+            Some((place, octets)) => (place, &*octets),
+            None => return Err(refusals::unsound()),
+        };
+        *place = self.stamped(octets.len())?;
+        let length = u32::try_from(octets.len()).map_err(|_| refusals::too_long())?;
+        self.scan(&mut Scanner::new(length), &mut octets)?;
+        message.extend_from_slice(self.tail.octets());
+        Ok(message)
+    }
+}
+
+/// What becomes of a message.
+enum Begun {
+    /// It passes as it comes, behind this prefix.
+    Passing(Scanner, [u8; PREFIX]),
+    Inflating(Box<Inflater>),
+}
+
+impl State {
+    fn between() -> Self {
+        Self::Prefix(Held::default())
+    }
+}
+
+impl Held {
+    /// Keeps octets from the front, as many as are missing. Says how many.
+    fn fill(&mut self, octets: &[u8]) -> usize {
+        let places = self.octets.iter_mut().skip(self.count);
+        let filled = places.zip(octets).map(|(place, octet)| *place = *octet).count();
+        self.count = self.count.saturating_add(filled);
+        filled
+    }
+}

@@ -1,0 +1,163 @@
+//! What a stamper does with single streams.
+
+use sconce_filters::{Code, Refusal};
+
+use crate::grpc::stamp::samples::{BOB, LAX, STRICT, TAIL, framed, gzip, messages, zlib};
+use crate::grpc::stamp::samples::{pass, stamper, user};
+use crate::grpc::stamp::{Addition, Compressed, Encoding, Piece, Policy, Tail};
+
+/// A request of somebody who says to be Alice.
+const ALICE: &[u8] = b"\x0a\x03ids\x12\x0e\x0a\x05alice\x12\x05Alice\x1a\x04plan";
+
+fn refusal(policy: Policy, encoding: Encoding, octets: &[u8]) -> (Code, &'static str) {
+    let (_, verdict) = pass(&mut stamper(policy, encoding), octets, &[1_000]);
+    verdict.map_err(|Refusal { code, label, .. }| (code, label)).unwrap_err()
+}
+
+#[test]
+fn each_message_of_a_stream_gets_the_stamp_and_a_prefix_that_counts_it() {
+    let octets = [framed(0, ALICE), framed(0, b""), framed(0, ALICE)].concat();
+    let (passed, verdict) = pass(&mut stamper(STRICT, Encoding::Identity), &octets, &[7]);
+    assert_eq!(verdict, Ok(()));
+    let stamped = framed(0, &[ALICE, TAIL].concat());
+    assert_eq!(passed, [&stamped, &framed(0, TAIL)[..], &stamped].concat());
+    assert!(messages(&passed).into_iter().all(|it| user(it) == (BOB.0.into(), BOB.1.into())));
+}
+
+#[test]
+fn a_message_in_one_chunk_is_one_range_and_the_stamp() {
+    let mut chunk = [b"???", &framed(0, ALICE)[..], b"???"].concat();
+    let mut rest = 3..chunk.len() - 3;
+    let mut stamper = stamper(STRICT, Encoding::Identity);
+    let whole = rest.clone();
+    assert_eq!(stamper.next(&mut chunk, &mut rest), Ok(Some(Piece::Pass(whole))));
+    assert!(rest.is_empty() && stamper.owes());
+    let tail = Addition::Tail(Tail::new("bob", "Bob"));
+    assert_eq!(stamper.next(&mut chunk, &mut rest), Ok(Some(Piece::Add(tail))));
+    assert!(!stamper.owes());
+    assert_eq!(stamper.end(), Ok(()));
+    assert_eq!(stamper.next(&mut chunk, &mut rest), Ok(None));
+    assert_eq!(chunk[3..8], framed(0, &[ALICE, TAIL].concat())[..5]);
+}
+
+#[test]
+fn chunks_in_the_middle_of_an_upload_pass_whole() {
+    let mut stamper = stamper(STRICT, Encoding::Identity);
+    let mut chunk = framed(0, &[&b"\x1a\x80\x80\x80\x20"[..], &[0; 11]].concat());
+    chunk[1..5].copy_from_slice(&(5_u32 + (64 << 20)).to_be_bytes());
+    assert_eq!(stamper.next(&mut chunk, &mut (0..21)), Ok(Some(Piece::Pass(0..21))));
+    let mut left = (64 << 20) - 11;
+    let mut chunk = vec![0xff; 1 << 14];
+    while left > 0 {
+        let mut rest = 0..left.min(1 << 14);
+        let whole = rest.clone();
+        left -= rest.len();
+        assert_eq!(stamper.next(&mut chunk, &mut rest), Ok(Some(Piece::Pass(whole))));
+        assert!(rest.is_empty());
+    }
+    assert!(stamper.owes());
+}
+
+#[test]
+fn a_prefix_in_parts_is_held_back_until_it_is_whole() {
+    let mut octets = framed(0, ALICE);
+    let mut stamper = stamper(STRICT, Encoding::Identity);
+    for at in 0..4 {
+        assert_eq!(stamper.next(&mut octets, &mut (at..at + 1)), Ok(None));
+    }
+    let piece = stamper.next(&mut octets, &mut (4..8)).unwrap().unwrap();
+    let length = u8::try_from(ALICE.len() + TAIL.len()).unwrap();
+    assert_eq!(piece, Piece::Add(Addition::Prefix([0, 0, 0, 0, length])));
+}
+
+#[test]
+fn a_stream_that_ends_within_a_message_is_refused() {
+    let octets = framed(0, ALICE);
+    for length in 1..octets.len() {
+        let told = refusal(STRICT, Encoding::Identity, &octets[..length]);
+        assert_eq!(told, (Code::InvalidArgument, "envelope.malformed"));
+    }
+    assert_eq!(pass(&mut stamper(STRICT, Encoding::Identity), b"", &[1]), (Vec::new(), Ok(())));
+}
+
+#[test]
+fn a_malformed_message_is_refused_before_its_last_octet() {
+    let octets = framed(0, b"\x0a\x03ids\x1a\x06plan");
+    let (passed, verdict) = pass(&mut stamper(LAX, Encoding::Identity), &octets, &[1]);
+    assert_eq!(verdict.unwrap_err().label, "envelope.malformed");
+    assert!(passed.len() < octets.len());
+}
+
+#[test]
+fn what_is_odd_is_refused_or_overruled_as_the_policy_says() {
+    let twice = framed(0, b"\x12\x00\x12\x07\x0a\x05alice");
+    let extended = framed(0, b"\x12\x03\xba\x3e\x00");
+    for (octets, label) in [(twice, "envelope.repeated"), (extended, "envelope.extensions")] {
+        let told = refusal(STRICT, Encoding::Identity, &octets);
+        assert_eq!(told, (Code::InvalidArgument, label));
+        let (passed, verdict) = pass(&mut stamper(LAX, Encoding::Identity), &octets, &[1_000]);
+        assert_eq!(verdict, Ok(()));
+        assert_eq!(user(messages(&passed)[0]), (BOB.0.into(), BOB.1.into()));
+    }
+}
+
+#[test]
+fn a_compressed_message_passes_uncompressed_with_its_stamp() {
+    let stamped = framed(0, &[ALICE, TAIL].concat());
+    for (encoding, compressed) in
+        [(Encoding::of(b"gzip"), gzip(ALICE)), (Encoding::of(b"deflate"), zlib(ALICE))]
+    {
+        let octets = [framed(1, &compressed), framed(0, ALICE), framed(1, &compressed)].concat();
+        for size in 1..octets.len() {
+            let (passed, verdict) = pass(&mut stamper(LAX, encoding), &octets, &[size]);
+            assert_eq!(verdict, Ok(()));
+            assert_eq!(passed, stamped.repeat(3));
+        }
+    }
+}
+
+#[test]
+fn what_a_compressed_message_hides_is_found() {
+    let policy = Policy { compressed: LAX.compressed, ..STRICT };
+    let told = |message: &[u8]| refusal(policy, Encoding::Gzip, &framed(1, &gzip(message))).1;
+    assert_eq!(told(b"\x12\x00\x12\x00"), "envelope.repeated");
+    assert_eq!(told(b"\x12\x03\xba\x3e\x00"), "envelope.extensions");
+    assert_eq!(told(b"\x12\x03"), "envelope.malformed");
+}
+
+#[test]
+fn a_compressed_message_that_cannot_be_taken_is_refused_by_its_prefix() {
+    use Code::{Internal, ResourceExhausted, Unimplemented};
+    let message = framed(1, &gzip(ALICE));
+    let small = Policy { compressed: Compressed::Inflate { octets_max: 8 }, ..STRICT };
+    let cases = [
+        (STRICT, Encoding::Gzip, Unimplemented, "envelope.compressed"),
+        (STRICT, Encoding::default(), Internal, "envelope.compressed"),
+        (LAX, Encoding::of(b"identity"), Internal, "envelope.compressed"),
+        (LAX, Encoding::of(b"snappy"), Unimplemented, "envelope.compressed"),
+        (small, Encoding::Gzip, ResourceExhausted, "envelope.inflated"),
+    ];
+    for (policy, encoding, code, label) in cases {
+        assert_eq!(refusal(policy, encoding, &message[..5]), (code, label));
+    }
+    let told = refusal(LAX, Encoding::Gzip, &framed(2, ALICE));
+    assert_eq!(told, (Internal, "envelope.compressed"));
+}
+
+#[test]
+fn a_message_that_has_no_room_for_the_stamp_is_refused() {
+    let longest = u32::MAX - u32::try_from(TAIL.len()).unwrap();
+    let prefix = |length: u32| [&[0], &length.to_be_bytes()[..]].concat();
+    let told = refusal(LAX, Encoding::Identity, &prefix(longest + 1));
+    assert_eq!(told, (Code::ResourceExhausted, "envelope.length"));
+    let (passed, _) = pass(&mut stamper(LAX, Encoding::Identity), &prefix(longest), &[5]);
+    assert_eq!(passed, prefix(u32::MAX));
+}
+
+#[test]
+fn a_compressed_message_of_no_octets_is_refused() {
+    for encoding in [Encoding::Gzip, Encoding::Deflate] {
+        let told = refusal(LAX, encoding, &framed(1, b""));
+        assert_eq!(told, (Code::InvalidArgument, "envelope.inflated"));
+    }
+}
