@@ -9,7 +9,9 @@
 //! the [`Call`]. To add a room: its folder, and one line in `registry.rs`.
 
 pub mod call;
+pub mod certificate;
 pub mod chain;
+pub mod identity;
 pub mod method;
 pub mod name;
 pub mod notes;
@@ -19,7 +21,9 @@ pub mod registry;
 pub mod team;
 
 pub use call::{Call, Metadata, Slot, Slots};
+pub use certificate::{Certificate, NameKind};
 pub use chain::{Account, Chain, Step};
+pub use identity::Identity;
 pub use method::Method;
 pub use name::{EnvironmentName, TeamName};
 pub use notes::{Author, Notes};
