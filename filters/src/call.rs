@@ -5,8 +5,16 @@
 //!
 //! Must never happen here: decoding a header value that no room asked for.
 
-use crate::{EnvironmentName, Method, Notes, Refusal, TeamName, refusal::Code};
-use std::{borrow::Cow, fmt, net::SocketAddr, rc::Rc, time::Instant};
+use crate::{
+    Certificate, EnvironmentName, Identity, Method, Notes, Refusal, TeamName, refusal::Code,
+};
+use std::{
+    borrow::Cow,
+    fmt,
+    net::SocketAddr,
+    rc::Rc,
+    time::{Instant, SystemTime},
+};
 
 /// The request headers of a call, looked up by need.
 ///
@@ -34,7 +42,9 @@ pub struct Call {
     metadata: Rc<dyn Metadata>,
     peer: SocketAddr,
     opened_at: Instant,
+    wall: Option<SystemTime>,
     deadline: Option<Instant>,
+    certificate: Option<Rc<Certificate>>,
     slots: Slots,
     /// How many rooms have admitted this call and not yet heard its outcome; kept by the chain.
     pub(crate) admitted: usize,
@@ -47,6 +57,8 @@ pub enum Slot {
     Team,
     /// The environment of that team.
     Environment,
+    /// Who calls.
+    Identity,
 }
 
 impl Slot {
@@ -55,6 +67,7 @@ impl Slot {
         match self {
             Self::Team => "team",
             Self::Environment => "environment",
+            Self::Identity => "identity",
         }
     }
 }
@@ -66,6 +79,8 @@ pub struct Slots {
     pub team: Option<TeamName>,
     /// See [`Slot::Environment`].
     pub environment: Option<EnvironmentName>,
+    /// See [`Slot::Identity`]. Shared, since a proof is good for many calls.
+    pub identity: Option<Rc<Identity>>,
 }
 
 impl Slots {
@@ -74,27 +89,41 @@ impl Slots {
         match slot {
             Slot::Team => self.team.is_some(),
             Slot::Environment => self.environment.is_some(),
+            Slot::Identity => self.identity.is_some(),
         }
     }
 }
 
 impl Call {
-    /// A call as it was opened: every slot empty, no deadline. `opened_at` is when its header block
-    /// was complete.
+    /// A call as it was opened: every slot empty, no deadline, no time of day, no certificate.
+    /// `opened_at` is when its header block was complete.
     pub fn new(
         method: Method,
         metadata: Rc<dyn Metadata>,
         peer: SocketAddr,
         opened_at: Instant,
     ) -> Self {
+        let (wall, deadline, certificate) = (None, None, None);
         let slots = Slots::default();
-        Self { method, metadata, peer, opened_at, deadline: None, slots, admitted: 0 }
+        Self { method, metadata, peer, opened_at, wall, deadline, certificate, slots, admitted: 0 }
     }
 
     /// The same call with the deadline that its `grpc-timeout` set.
     #[must_use]
     pub fn with_deadline(self, deadline: Option<Instant>) -> Self {
         Self { deadline, ..self }
+    }
+
+    /// The same call with the time of day at which it was opened.
+    #[must_use]
+    pub fn with_wall(self, wall: SystemTime) -> Self {
+        Self { wall: Some(wall), ..self }
+    }
+
+    /// The same call on a connection whose client has proved this certificate.
+    #[must_use]
+    pub fn with_certificate(self, certificate: Option<Rc<Certificate>>) -> Self {
+        Self { certificate, ..self }
     }
 
     /// The RPC that is called.
@@ -122,6 +151,17 @@ impl Call {
         self.opened_at
     }
 
+    /// The time of day when the call was opened; `None` where nobody told. A room that needs it
+    /// refuses such a call: no other time would be right.
+    pub fn wall(&self) -> Option<SystemTime> {
+        self.wall
+    }
+
+    /// The verified certificate of the client's connection.
+    pub fn certificate(&self) -> Option<&Certificate> {
+        self.certificate.as_deref()
+    }
+
     /// When the client stops waiting.
     pub fn deadline(&self) -> Option<Instant> {
         self.deadline
@@ -144,6 +184,14 @@ impl Call {
         self.slots.environment.as_ref().ok_or_else(|| empty(Slot::Environment))
     }
 
+    /// Who calls.
+    ///
+    /// # Errors
+    /// As for [`Call::team`].
+    pub fn identity(&self) -> Result<&Rc<Identity>, Refusal> {
+        self.slots.identity.as_ref().ok_or_else(|| empty(Slot::Identity))
+    }
+
     /// What the rooms have found out so far.
     pub fn slots(&self) -> &Slots {
         &self.slots
@@ -151,9 +199,10 @@ impl Call {
 
     /// Fills the slots that hold a value in `found`, and leaves the others alone.
     pub fn fill(&mut self, found: Slots) {
-        let Slots { team, environment } = found;
+        let Slots { team, environment, identity } = found;
         self.slots.team = team.or(self.slots.team.take());
         self.slots.environment = environment.or(self.slots.environment.take());
+        self.slots.identity = identity.or(self.slots.identity.take());
     }
 }
 
@@ -227,8 +276,9 @@ mod tests {
     #[test]
     fn filling_one_slot_leaves_the_other_alone() {
         let mut call = call();
-        call.fill(Slots { team: TeamName::parse("ads").ok(), environment: None });
-        call.fill(Slots { team: None, environment: EnvironmentName::parse("prod").ok() });
+        call.fill(Slots { team: TeamName::parse("ads").ok(), ..Slots::default() });
+        let environment = EnvironmentName::parse("prod").ok();
+        call.fill(Slots { environment, ..Slots::default() });
         assert_eq!(call.team().unwrap().as_str(), "ads");
         assert_eq!(call.environment().unwrap().as_str(), "prod");
     }

@@ -280,6 +280,7 @@ mod tests {
         Slots {
             team: TeamName::parse("ads").ok(),
             environment: EnvironmentName::parse("prod").ok(),
+            identity: None,
         }
     }
 

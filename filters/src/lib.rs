@@ -1,15 +1,19 @@
 //! The filter chain of sconce: what is asked of a call before it reaches a driver.
 //!
-//! One folder is one room, that is one [`Filter`]: `team` is the first. A room may admit a call,
-//! refuse it, or wait; once the call has ended, each room that admitted it hears the [`Outcome`].
+//! One folder is one room, that is one [`Filter`]: `authenticate` proves who calls, `team` finds
+//! where the call goes. A room may admit a call, refuse it, or wait; once the call has ended, each
+//! room that admitted it hears the [`Outcome`].
 //! The order of the rooms is data: see [`Chain`].
 //!
 //! Must never happen here: a socket, a route, a clock, a Spark cluster. This is a crate of its own,
 //! so Cargo keeps them out. A room never imports another room: what two rooms share is a slot of
 //! the [`Call`]. To add a room: its folder, and one line in `registry.rs`.
 
+pub mod authenticate;
 pub mod call;
+pub mod certificate;
 pub mod chain;
+pub mod identity;
 pub mod method;
 pub mod name;
 pub mod notes;
@@ -19,7 +23,9 @@ pub mod registry;
 pub mod team;
 
 pub use call::{Call, Metadata, Slot, Slots};
+pub use certificate::{Certificate, NameKind};
 pub use chain::{Account, Chain, Step};
+pub use identity::Identity;
 pub use method::Method;
 pub use name::{EnvironmentName, TeamName};
 pub use notes::{Author, Notes};

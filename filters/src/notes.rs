@@ -23,6 +23,11 @@ impl Author {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         Self(NEXT.fetch_add(1, Ordering::Relaxed))
     }
+
+    /// What tells this one from all others, for a room that remembers outside of any head.
+    pub fn number(&self) -> u64 {
+        self.0
+    }
 }
 
 impl Default for Author {

@@ -1,18 +1,23 @@
 //! Every room by its name in config. To add a room: its folder, and one line here.
 
-use crate::{Filter, team};
+use crate::{Filter, authenticate, team};
 use std::sync::Arc;
 
 /// What the rooms are built from: one field a room, checked already.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Settings {
+    /// For [`authenticate`].
+    pub authenticate: authenticate::Settings,
     /// For [`team`].
     pub team: team::Settings,
 }
 
 type Build = fn(&Settings) -> Arc<dyn Filter>;
 
-const ROOMS: &[(&str, Build)] = &[(team::NAME, |all| Arc::new(team::Team::new(all.team.clone())))];
+const ROOMS: &[(&str, Build)] = &[
+    (authenticate::NAME, |all| Arc::new(authenticate::Authenticate::new(all.authenticate.clone()))),
+    (team::NAME, |all| Arc::new(team::Team::new(all.team.clone()))),
+];
 
 /// Builds the room with this name; `None` when there is none.
 pub fn build(name: &str, settings: &Settings) -> Option<Arc<dyn Filter>> {

@@ -161,6 +161,7 @@ fn rooms(desk: &Desk, (names, line): (Option<Vec<Word>>, u64), teams: &Teams) ->
             default_environment: teams.defaults.environment.clone().map(|(name, _)| name),
             reveal: teams.reveal,
         },
+        ..registry::Settings::default()
     };
     let usual = || vec![Word { line, text: TEAM.to_owned() }];
     let mut rooms = Vec::new();

@@ -235,7 +235,8 @@ fn the_chain_must_exist_and_find_a_team() {
     let said = |chain: &str| main_says(&format!("{LEAST}chain: {chain}\n"));
     assert_eq!(
         said("[team, magic]"),
-        ["sconce.yaml:2: chain: there is no filter 'magic'; the filters are team"]
+        ["sconce.yaml:2: chain: there is no filter 'magic'; the filters are authenticate, \
+          team"]
     );
     assert_eq!(
         said("[team, team]"),

@@ -128,7 +128,8 @@ fn check(
 
 impl From<Found> for Slots {
     fn from(found: Found) -> Self {
-        Self { team: Some(found.team), environment: Some(found.environment) }
+        let Found { team, environment, .. } = found;
+        Self { team: Some(team), environment: Some(environment), ..Self::default() }
     }
 }
 

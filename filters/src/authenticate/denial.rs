@@ -1,0 +1,157 @@
+//! What the room says to a call that it turns away.
+//!
+//! Must never show a part of a token, nor what would have been right: the caller may be a stranger.
+
+use crate::{
+    Code, Refusal,
+    identity::{IdentityFault, Part},
+};
+use std::{fmt, time::Duration};
+
+/// When trying again may help.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Why a call proves nobody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Denial {
+    /// Neither a token nor a certificate.
+    Missing,
+    /// More than one `authorization`.
+    Duplicate,
+    /// Its value is no bearer token.
+    Malformed,
+    /// More octets than a token may have.
+    TooLong,
+    /// A header that must be understood and is not (RFC 7515, 4.1.11).
+    Critical,
+    /// Another way of signing than the issuer's.
+    Algorithm,
+    /// Nobody whose word counts.
+    Issuer,
+    /// No signature by the issuer's key.
+    Signature,
+    /// The issuer has no such key.
+    KeyUnknown,
+    /// The issuer's keys were never fetched.
+    KeysMissing,
+    /// Too many calls wait for other keys.
+    Busy,
+    /// Its time is over.
+    Expired,
+    /// Its time has not come.
+    Early,
+    /// It is meant for somebody else.
+    Audience,
+    /// It is right and says nothing that can be used.
+    Claims(ClaimFault),
+    /// The certificate names no user, or several.
+    Certificate,
+    /// The name in the certificate is none.
+    CertificateName(IdentityFault),
+    /// Nobody told the call what time it is.
+    NoTime,
+}
+
+/// What is wrong with the claims of a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ClaimFault {
+    NoUser,
+    NoText(Part),
+    NoExpiry,
+    NoTime(&'static str),
+    Unsound(IdentityFault),
+}
+
+impl From<ClaimFault> for Denial {
+    fn from(fault: ClaimFault) -> Self {
+        Self::Claims(fault)
+    }
+}
+
+impl fmt::Display for ClaimFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoUser => f.write_str("none names a user"),
+            Self::NoText(part) => write!(f, "a {} is no text", part.name()),
+            Self::NoExpiry => f.write_str("none says when it ends (exp)"),
+            Self::NoTime(name) => write!(f, "{name} is no time"),
+            Self::Unsound(fault) => write!(f, "{fault}"),
+        }
+    }
+}
+
+impl fmt::Display for Denial {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Missing => "no token: add ;token=... to the sc:// URL",
+            Self::Duplicate => "more than one authorization header",
+            Self::Malformed => "the authorization header is not 'Bearer' and one token",
+            Self::TooLong => "the token has more than 8192 octets",
+            Self::Critical => "the token must not be used by who does not know its header (crit)",
+            Self::Algorithm => "the token is signed in a way (alg) that is not accepted here",
+            Self::Issuer => "the token's issuer is not trusted here",
+            Self::Signature | Self::KeyUnknown => {
+                "the token's signature is not right or its key is not known"
+            }
+            Self::KeysMissing => {
+                "the keys of the identity provider that issued the token are not there yet"
+            }
+            Self::Busy => "too many calls wait for the keys of the identity provider",
+            Self::Expired => "the token has expired",
+            Self::Early => "the token is not valid yet (nbf, iat)",
+            Self::Audience => "the token is not meant for this service (aud)",
+            Self::Claims(fault) => return write!(f, "the token's claims cannot be used: {fault}"),
+            Self::Certificate => "the client certificate does not name one user",
+            Self::CertificateName(fault) => {
+                return write!(f, "the client certificate names no user: {fault}");
+            }
+            Self::NoTime => "the time of day is not known",
+        })
+    }
+}
+
+impl Denial {
+    fn label(self) -> &'static str {
+        match self {
+            Self::Missing => "authenticate.missing",
+            Self::Duplicate => "authenticate.duplicate",
+            Self::Malformed | Self::TooLong | Self::Critical => "authenticate.malformed",
+            Self::Algorithm | Self::Signature => "authenticate.signature",
+            Self::Issuer => "authenticate.issuer",
+            Self::KeyUnknown => "authenticate.key_unknown",
+            Self::KeysMissing => "authenticate.keys_missing",
+            Self::Busy => "authenticate.busy",
+            Self::Expired => "authenticate.expired",
+            Self::Early => "authenticate.early",
+            Self::Audience => "authenticate.audience",
+            Self::Claims(_) => "authenticate.claims",
+            Self::Certificate | Self::CertificateName(_) => "authenticate.certificate",
+            Self::NoTime => "authenticate.time",
+        }
+    }
+}
+
+impl From<Denial> for Refusal {
+    fn from(denial: Denial) -> Self {
+        let refusal = |code| Self::new(code, denial.label(), denial);
+        match denial {
+            Denial::KeysMissing | Denial::Busy => refusal(Code::Unavailable).retry_after(RETRY),
+            Denial::NoTime => refusal(Code::Internal),
+            Denial::Missing
+            | Denial::Duplicate
+            | Denial::Malformed
+            | Denial::TooLong
+            | Denial::Critical
+            | Denial::Algorithm
+            | Denial::Issuer
+            | Denial::Signature
+            | Denial::KeyUnknown
+            | Denial::Expired
+            | Denial::Early
+            | Denial::Audience
+            | Denial::Claims(_)
+            | Denial::Certificate
+            | Denial::CertificateName(_) => refusal(Code::Unauthenticated),
+        }
+    }
+}

@@ -1,0 +1,257 @@
+//! The decision: whom a call's credential proves.
+//!
+//! A token in the header decides alone; only a call without one is judged by its certificate. Must
+//! never fall back: a wrong token is a refusal, whatever else the call has.
+
+use super::{
+    Certificates, IssuerSettings, KeyRing, Settings,
+    claims::{self, Window},
+    denial::{ClaimFault, Denial},
+    keys::NoKey,
+    ring::Standing,
+    statics,
+    token::{self, Jwt},
+    verified::{self, Proof, Verified},
+};
+use crate::{
+    Author, Call, Certificate, Identity,
+    identity::{Claimed, Source},
+};
+use std::{rc::Rc, sync::Arc, time::Duration};
+
+/// Judges credentials by the settings of one room.
+#[derive(Debug)]
+pub(super) struct Judge {
+    author: Author,
+    settings: Settings,
+}
+
+/// Why a credential proves nobody, at least for now.
+pub(super) enum Undecided {
+    /// It does not, and other keys would not help.
+    Denied(Denial),
+    /// Its key is not known: other keys may be.
+    Unknown(Unknown),
+}
+
+/// A token whose key is not known.
+pub(super) struct Unknown {
+    pub(super) token: Box<str>,
+    pub(super) ring: Arc<KeyRing>,
+    /// The keys among which it was looked for.
+    pub(super) seen: Standing,
+}
+
+impl From<Denial> for Undecided {
+    fn from(denial: Denial) -> Self {
+        Self::Denied(denial)
+    }
+}
+
+impl Unknown {
+    /// What is said when no other keys come.
+    pub(super) fn denial(&self) -> Denial {
+        if self.seen.keys.is_some() { Denial::KeyUnknown } else { Denial::KeysMissing }
+    }
+}
+
+impl Judge {
+    pub(super) fn new(settings: Settings) -> Self {
+        Self { author: Author::new(), settings }
+    }
+
+    /// Whom a call proves, now.
+    pub(super) fn call(&self, call: &Call, now: Duration) -> Result<Rc<Verified>, Undecided> {
+        let notes = call.metadata().notes();
+        if let Some(noted) = notes.and_then(|notes| notes.read::<Rc<Verified>>(&self.author))
+            && noted.stands()
+        {
+            noted.window.holds(now)?;
+            return Ok(Rc::clone(&noted));
+        }
+        let Some(value) = token::header(call.metadata())? else {
+            return Ok(self.certificate(call.certificate())?);
+        };
+        let verified = self.token(token::bearer(&value)?, now)?;
+        if let Some(notes) = notes {
+            notes.write(&self.author, Rc::clone(&verified));
+        }
+        Ok(verified)
+    }
+
+    /// Whom a token proves, now.
+    pub(super) fn token(&self, token: &str, now: Duration) -> Result<Rc<Verified>, Undecided> {
+        let room = self.author.number();
+        if let Some(known) = verified::recall(room, token)
+            && known.stands()
+        {
+            known.window.holds(now)?;
+            return Ok(known);
+        }
+        if let Some(listed) = statics::find(&self.settings.tokens, token) {
+            return Ok(Rc::new(Verified::lasting(listed.identity.clone())));
+        }
+        let verified = Rc::new(self.signed(token, now)?);
+        verified::remember(room, token, &verified);
+        Ok(verified)
+    }
+
+    /// Whom a signed token proves. Its time is asked before its key, so that a client that repeats
+    /// an expired token costs no signature and no refresh; what a stranger could learn from an
+    /// answer is asked after it.
+    fn signed(&self, token: &str, now: Duration) -> Result<Verified, Undecided> {
+        let Settings { issuers, skew, grace, .. } = &self.settings;
+        let jwt = Jwt::parse(token)?;
+        let issuer = issuers.iter().find(|issuer| jwt.issuer() == Some(&*issuer.issuer));
+        let issuer = issuer.ok_or(Denial::Issuer)?;
+        if !issuer.algorithms.contains(&jwt.algorithm) {
+            return Err(Denial::Algorithm.into());
+        }
+        let window = Window::of(&jwt.claims, *skew, *grace)?;
+        window.holds(now)?;
+        let proof = prove(token, &jwt, issuer)?;
+        if !claims::is_meant_for(&jwt.claims, &issuer.audiences) {
+            return Err(Denial::Audience.into());
+        }
+        Ok(Verified::signed(owner(&jwt, issuer)?, window, proof))
+    }
+
+    /// Whom a client certificate proves: the same for all calls of a connection.
+    fn certificate(&self, certificate: Option<&Certificate>) -> Result<Rc<Verified>, Denial> {
+        let (Some(settings), Some(certificate)) = (&self.settings.certificates, certificate) else {
+            return Err(Denial::Missing);
+        };
+        if let Some(noted) = certificate.notes().read::<Rc<Verified>>(&self.author) {
+            return Ok(Rc::clone(&noted));
+        }
+        let user = only_name(certificate, settings).ok_or(Denial::Certificate)?.to_owned();
+        let claimed = Claimed { user, ..Claimed::default() };
+        let identity = Identity::new(claimed, Source::Certificate, None);
+        let verified = Rc::new(Verified::lasting(identity.map_err(Denial::CertificateName)?));
+        certificate.notes().write(&self.author, Rc::clone(&verified));
+        Ok(verified)
+    }
+}
+
+/// Verifies a signature by the keys of the issuer, and by no others.
+fn prove(token: &str, jwt: &Jwt<'_>, issuer: &IssuerSettings) -> Result<Proof, Undecided> {
+    let seen = issuer.keys.standing();
+    let unknown = |seen| {
+        let (token, ring) = (token.into(), Arc::clone(&issuer.keys));
+        Err(Undecided::Unknown(Unknown { token, ring, seen }))
+    };
+    let Some(keys) = &seen.keys else { return unknown(seen) };
+    let candidates = match keys.find(jwt.kid.as_deref(), jwt.algorithm) {
+        Ok(candidates) => candidates,
+        Err(NoKey::Unknown) => return unknown(seen.clone()),
+        Err(NoKey::Ambiguous) => return Err(Denial::KeyUnknown.into()),
+        Err(NoKey::Unfit) => return Err(Denial::Signature.into()),
+    };
+    let mut candidates = candidates.into_iter();
+    let key = candidates.find(|key| key.verifies(jwt.algorithm, jwt.message, jwt.signature));
+    Ok(Proof::new(&issuer.keys, &seen, key.ok_or(Denial::Signature)?))
+}
+
+fn owner(jwt: &Jwt<'_>, issuer: &IssuerSettings) -> Result<Identity, Denial> {
+    let claimed = claims::owner(&jwt.claims, &issuer.claims)?;
+    let expires_at = claims::moment(&jwt.claims, "exp")?.map(|end| end.as_secs());
+    let source = Source::Token { issuer: Arc::clone(&issuer.issuer) };
+    Identity::new(claimed, source, expires_at).map_err(|fault| ClaimFault::Unsound(fault).into())
+}
+
+/// The only name that fits: of several, none is the user more than another.
+fn only_name<'c>(certificate: &'c Certificate, settings: &Certificates) -> Option<&'c str> {
+    let names = certificate.names(settings.user);
+    let mut users = names.filter_map(|name| name.strip_prefix(&*settings.prefix));
+    let first = users.next()?;
+    users.next().is_none().then_some(first)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        NameKind,
+        authenticate::tests::{NOW, Signer, claims, listed, ring, settings},
+    };
+    use serde_json::json;
+
+    fn now() -> Duration {
+        Duration::from_secs(NOW)
+    }
+
+    fn by_certificate(names: &[(NameKind, &str)]) -> Result<String, Denial> {
+        let certificates = Certificates { user: NameKind::Uri, prefix: "spiffe://a/".to_owned() };
+        let judge =
+            Judge::new(Settings { certificates: Some(certificates), ..Settings::default() });
+        let names = names.iter().map(|(kind, name)| (*kind, (*name).to_owned())).collect();
+        let certificate = Certificate::new(names);
+        let verified = judge.certificate(Some(&certificate))?;
+        let again = judge.certificate(Some(&certificate))?;
+        assert!(Rc::ptr_eq(&verified, &again), "once for a connection");
+        assert_eq!(verified.identity.source(), &Source::Certificate);
+        Ok(verified.identity.user().to_owned())
+    }
+
+    #[test]
+    fn a_signature_is_verified_once_and_a_wrong_token_is_not_remembered() {
+        let judge = Judge::new(settings(&ring(&[Signer::P256.jwk("a")])));
+        let room = judge.author.number();
+        let token = Signer::P256.sign("a", &claims());
+        let Ok(first) = judge.token(&token, now()) else { panic!("it is right") };
+        let Ok(second) = judge.token(&token, now()) else { panic!("it is still right") };
+        assert!(Rc::ptr_eq(&first, &second));
+        let wrong = Signer::P256.sign("a", &json!({"iss": "https://id.example", "exp": 1}));
+        for token in [wrong, format!("{token}A"), Signer::P384.sign("b", &claims())] {
+            assert!(judge.token(&token, now()).is_err());
+            assert!(verified::recall(room, &token).is_none());
+        }
+    }
+
+    #[test]
+    fn a_listed_token_is_looked_up_before_any_signature() {
+        let tokens = vec![listed("a.b.c", "robot"), listed("secret", "cron")];
+        let judge = Judge::new(Settings { tokens, ..Settings::default() });
+        for (token, user) in [("a.b.c", "robot"), ("secret", "cron")] {
+            let Ok(verified) = judge.token(token, now()) else { panic!("{token} is listed") };
+            assert_eq!(verified.identity.user(), user);
+        }
+        assert!(matches!(judge.token("guess", now()), Err(Undecided::Denied(Denial::Malformed))));
+    }
+
+    #[test]
+    fn a_certificate_names_its_user_behind_the_prefix() {
+        let names = [
+            (NameKind::Dns, "spiffe://a/dns"),
+            (NameKind::Uri, "https://elsewhere"),
+            (NameKind::Uri, "spiffe://a/ann"),
+        ];
+        assert_eq!(by_certificate(&names).as_deref(), Ok("ann"));
+    }
+
+    #[test]
+    fn a_certificate_proves_nothing_where_none_is_asked_for() {
+        let certificate = Certificate::new(vec![(NameKind::Uri, "spiffe://a/ann".to_owned())]);
+        let judged = Judge::new(Settings::default()).certificate(Some(&certificate));
+        assert_eq!(judged.err(), Some(Denial::Missing));
+    }
+
+    #[test]
+    fn a_certificate_with_no_name_that_fits_or_with_two_names_nobody() {
+        let (one, other) = ((NameKind::Uri, "spiffe://a/ann"), (NameKind::Uri, "spiffe://a/bob"));
+        assert_eq!(by_certificate(&[one, other]), Err(Denial::Certificate));
+        assert_eq!(by_certificate(&[]), Err(Denial::Certificate));
+        assert_eq!(by_certificate(&[(NameKind::Uri, "spiffe://b/a")]), Err(Denial::Certificate));
+        let empty = by_certificate(&[(NameKind::Uri, "spiffe://a/")]);
+        assert!(matches!(empty, Err(Denial::CertificateName(_))), "{empty:?}");
+    }
+
+    #[test]
+    fn a_token_that_names_no_key_is_verified_by_the_only_one_of_its_kind() {
+        let keys = [Signer::P256.jwk("a"), Signer::RSA.jwk("b"), Signer::OTHER_RSA.jwk("c")];
+        let judge = Judge::new(settings(&ring(&keys)));
+        assert!(judge.token(&Signer::P256.sign(None, &claims()), now()).is_ok());
+        let ambiguous = judge.token(&Signer::RSA.sign(None, &claims()), now());
+        assert!(matches!(ambiguous, Err(Undecided::Denied(Denial::KeyUnknown))));
+    }
+}

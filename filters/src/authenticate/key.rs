@@ -1,0 +1,253 @@
+//! One public key, and what it may verify.
+//!
+//! Must never verify an algorithm that is not of its kind: the kind is the key's, and not the
+//! token's.
+
+use super::Algorithm;
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use jsonwebtoken::{DecodingKey, crypto};
+use serde_json::Value;
+use std::fmt;
+
+/// The least bits of an RSA modulus (RFC 7518, 3.3).
+const RSA_BITS_MIN: usize = 2048;
+/// The most, since a signature's cost grows with the square.
+const RSA_BITS_MAX: usize = 8192;
+/// The most octets of an RSA exponent; almost all keys have three.
+const EXPONENT_MAX: usize = 4;
+/// Octets of a coordinate on P-256.
+const P256_LEN: usize = 32;
+/// Octets of a coordinate on P-384.
+const P384_LEN: usize = 48;
+/// Octets of an Ed25519 key.
+const ED25519_LEN: usize = 32;
+
+/// Members that only private or shared keys have (RFC 7518, 6.2.2, 6.3.2, 6.4.1).
+const PRIVATE: [&str; 8] = ["d", "p", "q", "dp", "dq", "qi", "oth", "k"];
+
+/// A public key.
+pub(super) struct Key {
+    kid: Option<String>,
+    /// The only algorithm that it verifies, where its document says so.
+    pinned: Option<Algorithm>,
+    material: Material,
+    /// The same material, as the library takes it.
+    theirs: DecodingKey,
+}
+
+#[derive(Clone, PartialEq, Eq)]
+enum Material {
+    Rsa { modulus: Vec<u8>, exponent: Vec<u8> },
+    P256 { point: Vec<u8> },
+    P384 { point: Vec<u8> },
+    Ed25519 { octets: Vec<u8> },
+}
+
+/// Why a key is passed over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum KeyFault {
+    NoObject,
+    Missing { member: &'static str },
+    Unknown { member: &'static str },
+    NoText { member: &'static str },
+    Unreadable { member: &'static str },
+    Shared,
+    Private,
+    Use,
+    Operations,
+    Unpaired,
+    Short,
+    Long,
+    Exponent,
+}
+
+impl fmt::Display for KeyFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoObject => f.write_str("it is no object"),
+            Self::Missing { member } => write!(f, "it has no {member}"),
+            Self::Unknown { member } => write!(f, "its {member} is not known here"),
+            Self::NoText { member } => write!(f, "its {member} is no text"),
+            Self::Unreadable { member } => write!(f, "its {member} cannot be read"),
+            Self::Shared => f.write_str("it is a shared secret"),
+            Self::Private => f.write_str("it has private parts"),
+            Self::Use => f.write_str("its use is not sig"),
+            Self::Operations => f.write_str("its key_ops lack verify"),
+            Self::Unpaired => f.write_str("its alg is not of its kty"),
+            Self::Short => f.write_str("it has less than 2048 bits"),
+            Self::Long => f.write_str("it has more than 8192 bits"),
+            Self::Exponent => f.write_str("its exponent is not safe"),
+        }
+    }
+}
+
+impl Key {
+    /// Reads one key of a document.
+    pub(super) fn read(entry: &Value) -> Result<Self, KeyFault> {
+        if !entry.is_object() {
+            return Err(KeyFault::NoObject);
+        }
+        let kid = text(entry, "kid")?.map(str::to_owned);
+        let kty = text(entry, "kty")?.ok_or(KeyFault::Missing { member: "kty" })?;
+        if kty == "oct" {
+            return Err(KeyFault::Shared);
+        }
+        if PRIVATE.iter().any(|member| entry.get(member).is_some()) {
+            return Err(KeyFault::Private);
+        }
+        if text(entry, "use")?.is_some_and(|usage| usage != "sig") {
+            return Err(KeyFault::Use);
+        }
+        if let Some(operations) = entry.get("key_ops").and_then(Value::as_array)
+            && !operations.iter().any(|operation| operation == "verify")
+        {
+            return Err(KeyFault::Operations);
+        }
+        let pinned = match text(entry, "alg")? {
+            Some(name) => Some(Algorithm::parse(name).ok_or(KeyFault::Unknown { member: "alg" })?),
+            None => None,
+        };
+        let material = Material::read(kty, entry)?;
+        if pinned.is_some_and(|algorithm| !material.fits(algorithm)) {
+            return Err(KeyFault::Unpaired);
+        }
+        let theirs = material.theirs();
+        Ok(Self { kid, pinned, material, theirs })
+    }
+
+    /// Its name in tokens.
+    pub(super) fn kid(&self) -> Option<&str> {
+        self.kid.as_deref()
+    }
+
+    /// Whether it may verify this algorithm.
+    pub(super) fn fits(&self, algorithm: Algorithm) -> bool {
+        self.material.fits(algorithm) && self.pinned.is_none_or(|pinned| pinned == algorithm)
+    }
+
+    /// Whether a token could not tell it from another.
+    pub(super) fn is_alike(&self, other: &Self) -> bool {
+        let is_named_alike = match (&self.kid, &other.kid) {
+            (Some(one), Some(other)) => one == other,
+            (None, None) => self.material == other.material,
+            (Some(_), None) | (None, Some(_)) => false,
+        };
+        is_named_alike && self.pinned == other.pinned && self.material.is_of_kind(&other.material)
+    }
+
+    /// Whether this is a signature of the message by this key.
+    pub(super) fn verifies(&self, algorithm: Algorithm, message: &str, signature: &str) -> bool {
+        self.fits(algorithm)
+            && crypto::verify(signature, message.as_bytes(), &self.theirs, algorithm.theirs())
+                .unwrap_or(false)
+    }
+}
+
+impl PartialEq for Key {
+    fn eq(&self, other: &Self) -> bool {
+        self.kid == other.kid && self.pinned == other.pinned && self.material == other.material
+    }
+}
+
+impl Eq for Key {}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Key").field("kid", &self.kid).finish_non_exhaustive()
+    }
+}
+
+impl Material {
+    fn read(kty: &str, entry: &Value) -> Result<Self, KeyFault> {
+        match (kty, text(entry, "crv")?) {
+            ("RSA", _) => rsa(entry),
+            ("EC", Some("P-256")) => Ok(Self::P256 { point: point(entry, P256_LEN)? }),
+            ("EC", Some("P-384")) => Ok(Self::P384 { point: point(entry, P384_LEN)? }),
+            ("OKP", Some("Ed25519")) => {
+                let octets = exactly(entry, "x", ED25519_LEN)?;
+                Ok(Self::Ed25519 { octets })
+            }
+            ("EC" | "OKP", Some(_)) => Err(KeyFault::Unknown { member: "crv" }),
+            ("EC" | "OKP", None) => Err(KeyFault::Missing { member: "crv" }),
+            (_, _) => Err(KeyFault::Unknown { member: "kty" }),
+        }
+    }
+
+    fn fits(&self, algorithm: Algorithm) -> bool {
+        match algorithm {
+            Algorithm::Rs256
+            | Algorithm::Rs384
+            | Algorithm::Rs512
+            | Algorithm::Ps256
+            | Algorithm::Ps384
+            | Algorithm::Ps512 => matches!(self, Self::Rsa { .. }),
+            Algorithm::Es256 => matches!(self, Self::P256 { .. }),
+            Algorithm::Es384 => matches!(self, Self::P384 { .. }),
+            Algorithm::EdDsa => matches!(self, Self::Ed25519 { .. }),
+        }
+    }
+
+    fn is_of_kind(&self, other: &Self) -> bool {
+        std::mem::discriminant(self) == std::mem::discriminant(other)
+    }
+
+    fn theirs(&self) -> DecodingKey {
+        match self {
+            Self::Rsa { modulus, exponent } => {
+                DecodingKey::from_rsa_raw_components(modulus, exponent)
+            }
+            Self::P256 { point } | Self::P384 { point } => DecodingKey::from_ec_der(point),
+            Self::Ed25519 { octets } => DecodingKey::from_ed_der(octets),
+        }
+    }
+}
+
+/// A modulus that is long enough, and an exponent under which a signature is no mere copy of the
+/// message.
+fn rsa(entry: &Value) -> Result<Material, KeyFault> {
+    let (modulus, exponent) = (integer(entry, "n")?, integer(entry, "e")?);
+    let zeros = modulus.first().map_or(0, |first| first.leading_zeros());
+    let zeros = usize::try_from(zeros).unwrap_or_default();
+    let bits = modulus.len().saturating_mul(8).saturating_sub(zeros);
+    if bits < RSA_BITS_MIN {
+        return Err(KeyFault::Short);
+    }
+    if bits > RSA_BITS_MAX {
+        return Err(KeyFault::Long);
+    }
+    let is_odd = exponent.last().is_some_and(|last| last % 2 == 1);
+    if !is_odd || exponent == [1] || exponent.len() > EXPONENT_MAX {
+        return Err(KeyFault::Exponent);
+    }
+    Ok(Material::Rsa { modulus, exponent })
+}
+
+/// A point on a curve, not compressed (SEC 1, 2.3.3). Whether it lies there is asked with each
+/// signature.
+fn point(entry: &Value, len: usize) -> Result<Vec<u8>, KeyFault> {
+    let (x, y) = (exactly(entry, "x", len)?, exactly(entry, "y", len)?);
+    Ok([&[4], &*x, &*y].concat())
+}
+
+fn exactly(entry: &Value, member: &'static str, len: usize) -> Result<Vec<u8>, KeyFault> {
+    let octets = octets(entry, member)?;
+    if octets.len() == len { Ok(octets) } else { Err(KeyFault::Unreadable { member }) }
+}
+
+/// A number without leading zeros.
+fn integer(entry: &Value, member: &'static str) -> Result<Vec<u8>, KeyFault> {
+    let octets = octets(entry, member)?;
+    Ok(octets.into_iter().skip_while(|octet| *octet == 0).collect())
+}
+
+fn octets(entry: &Value, member: &'static str) -> Result<Vec<u8>, KeyFault> {
+    let text = text(entry, member)?.ok_or(KeyFault::Missing { member })?;
+    URL_SAFE_NO_PAD.decode(text).map_err(|_| KeyFault::Unreadable { member })
+}
+
+fn text<'e>(entry: &'e Value, member: &'static str) -> Result<Option<&'e str>, KeyFault> {
+    match entry.get(member) {
+        None => Ok(None),
+        Some(value) => value.as_str().map(Some).ok_or(KeyFault::NoText { member }),
+    }
+}

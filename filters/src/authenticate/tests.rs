@@ -1,0 +1,393 @@
+//! The room tried from outside: which token is whose, and which is nobody's. What the tests of its
+//! parts share is here too.
+
+#![expect(clippy::disallowed_methods, reason = "a call made by hand needs some moment")]
+
+use super::*;
+use crate::{
+    Admission, Call, Certificate, Code, Filter, Identity, Metadata, Method, NameKind, Notes,
+    Refusal,
+    call::Listed,
+    identity::{Claimed, Source},
+};
+use aws_lc_rs::digest::{SHA256, digest};
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use jsonwebtoken::{EncodingKey, Header, jwk::Jwk};
+use proptest::prelude::*;
+use serde_json::{Value, json};
+use std::{
+    borrow::Cow,
+    pin::Pin,
+    rc::Rc,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+    time::{Duration, Instant, SystemTime},
+};
+
+/// When all of this happens.
+pub(super) const NOW: u64 = 1_700_000_000;
+
+/// A private key that everybody can read.
+pub(super) struct Signer {
+    der: &'static [u8],
+    of: fn(&[u8]) -> EncodingKey,
+    /// How it signs when nothing else is said.
+    usual: Algorithm,
+}
+
+macro_rules! signer {
+    ($file:literal, $of:path, $usual:ident) => {
+        Signer {
+            der: include_bytes!(concat!("../../testdata/test-only-", $file, ".der")),
+            of: $of,
+            usual: Algorithm::$usual,
+        }
+    };
+}
+
+impl Signer {
+    pub(super) const RSA: Self = signer!("rsa", EncodingKey::from_rsa_der, Rs256);
+    pub(super) const OTHER_RSA: Self = signer!("rsa-other", EncodingKey::from_rsa_der, Rs256);
+    pub(super) const P256: Self = signer!("p256", EncodingKey::from_ec_der, Es256);
+    pub(super) const P384: Self = signer!("p384", EncodingKey::from_ec_der, Es384);
+    pub(super) const ED25519: Self = signer!("ed25519", EncodingKey::from_ed_der, EdDsa);
+
+    /// Its public half, as a key document has it.
+    pub(super) fn jwk(&self, kid: &str) -> Value {
+        let jwk = Jwk::from_encoding_key(&(self.of)(self.der), self.usual.theirs()).unwrap();
+        let mut jwk = serde_json::to_value(jwk).unwrap();
+        jwk.as_object_mut().unwrap().remove("alg");
+        jwk["kid"] = kid.into();
+        jwk
+    }
+
+    pub(super) fn sign<'k>(&self, kid: impl Into<Option<&'k str>>, claims: &Value) -> String {
+        let kid = kid.into().map(str::to_owned);
+        self.sign_as(Header { kid, ..Header::new(self.usual.theirs()) }, claims)
+    }
+
+    fn sign_as(&self, header: Header, claims: &Value) -> String {
+        jsonwebtoken::encode(&header, claims, &(self.of)(self.der)).unwrap()
+    }
+}
+
+pub(super) fn jwks(keys: &[Value]) -> KeySet {
+    KeySet::from_jwks(&json!({ "keys": keys }).to_string()).unwrap().0
+}
+
+pub(super) fn ring(keys: &[Value]) -> Arc<KeyRing> {
+    let ring = KeyRing::new();
+    ring.replace(jwks(keys));
+    Arc::new(ring)
+}
+
+pub(super) fn settings(ring: &Arc<KeyRing>) -> Settings {
+    let issuer = IssuerSettings {
+        issuer: "https://id.example".into(),
+        audiences: vec!["sconce".to_owned()],
+        algorithms: Algorithm::ALL.to_vec(),
+        claims: ClaimSettings::default(),
+        keys: Arc::clone(ring),
+    };
+    Settings { issuers: vec![issuer], ..Settings::default() }
+}
+
+/// Those of a token that is right.
+pub(super) fn claims() -> Value {
+    json!({
+        "iss": "https://id.example", "aud": ["other", "sconce"], "sub": "ann", "name": "Ann Ö.",
+        "groups": ["a", "b"], "iat": NOW - 10, "nbf": NOW, "exp": NOW + 3600,
+    })
+}
+
+fn but(name: &str, value: impl Into<Value>) -> Value {
+    let mut claims = claims();
+    claims[name] = value.into();
+    claims
+}
+
+pub(super) fn listed(token: &str, user: &str) -> StaticToken {
+    let source = Source::StaticToken { name: "listed".into() };
+    let claimed = Claimed { user: user.to_owned(), ..Claimed::default() };
+    let sha256 = digest(&SHA256, token.as_bytes()).as_ref().try_into().unwrap();
+    StaticToken { sha256, identity: Identity::new(claimed, source, None).unwrap() }
+}
+
+pub(super) fn call(metadata: impl Metadata + 'static) -> Call {
+    call_at(NOW, metadata)
+}
+
+fn call_at(seconds: u64, metadata: impl Metadata + 'static) -> Call {
+    let (metadata, peer) = (Rc::new(metadata), ([127, 0, 0, 1], 1).into());
+    let wall = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+    Call::new(Method::Config, metadata, peer, Instant::now()).with_wall(wall)
+}
+
+pub(super) fn poll<F: Future>(future: Pin<&mut F>) -> Poll<F::Output> {
+    future.poll(&mut Context::from_waker(Waker::noop()))
+}
+
+fn ask(room: &Authenticate, mut call: Call) -> Result<Rc<Identity>, Refusal> {
+    match room.admit(&mut call) {
+        Admission::Admitted => call.identity().cloned(),
+        Admission::Refused(refusal) => Err(refusal),
+        Admission::Wait(_) => panic!("nobody opened the ring"),
+    }
+}
+
+fn with(token: &str) -> Listed {
+    Listed::new("a").with("authorization", format!("Bearer {token}"))
+}
+
+/// The label of the refusal of this token by a room that knows each key under its own name.
+fn label(token: &str) -> &'static str {
+    ask(&open_to_all(), call(with(token))).map_or_else(|refusal| refusal.label, |_| "admitted")
+}
+
+fn open_to_all() -> Authenticate {
+    let (rsa, ed) = (Signer::RSA.jwk("rsa"), Signer::ED25519.jwk("ed"));
+    let keys = [rsa, Signer::P256.jwk("p256"), Signer::P384.jwk("p384"), ed];
+    Authenticate::new(settings(&ring(&keys)))
+}
+
+#[test]
+fn each_algorithm_is_verified_by_a_key_of_its_kind_and_by_no_other() {
+    for algorithm in Algorithm::ALL {
+        let (signer, kid) = match algorithm {
+            Algorithm::Es256 => (Signer::P256, "p256"),
+            Algorithm::Es384 => (Signer::P384, "p384"),
+            Algorithm::EdDsa => (Signer::ED25519, "ed"),
+            Algorithm::Rs256
+            | Algorithm::Rs384
+            | Algorithm::Rs512
+            | Algorithm::Ps256
+            | Algorithm::Ps384
+            | Algorithm::Ps512 => (Signer::RSA, "rsa"),
+        };
+        for named in ["rsa", "p256", "p384", "ed"] {
+            let end = if named == kid { "admitted" } else { "authenticate.signature" };
+            let header = Header { kid: Some(named.into()), ..Header::new(algorithm.theirs()) };
+            assert_eq!(label(&signer.sign_as(header, &claims())), end, "{algorithm} by {named}");
+        }
+    }
+}
+
+#[test]
+fn a_token_says_who_its_owner_is() {
+    let token = Signer::RSA.sign("rsa", &claims());
+    let identity = ask(&open_to_all(), call(with(&token))).unwrap();
+    assert_eq!((identity.user(), identity.display_name()), ("ann", "Ann Ö."));
+    assert_eq!(
+        (identity.groups(), identity.expires_at()),
+        (&["a", "b"].map(String::from)[..], Some(NOW + 3600))
+    );
+    assert_eq!(identity.source(), &Source::Token { issuer: "https://id.example".into() });
+}
+
+#[test]
+fn a_public_key_is_never_taken_for_a_secret_and_no_signature_is_none() {
+    let header = |alg| Header { kid: Some("rsa".into()), ..Header::new(alg) };
+    let jwk = Signer::RSA.jwk("rsa");
+    for secret in [jwk["n"].as_str().unwrap().to_owned(), jwk.to_string()] {
+        let secret = EncodingKey::from_secret(secret.as_bytes());
+        let header = header(jsonwebtoken::Algorithm::HS256);
+        let token = jsonwebtoken::encode(&header, &claims(), &secret).unwrap();
+        assert_eq!(label(&token), "authenticate.signature");
+    }
+    let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
+    let head = part(&json!({"alg": "none", "kid": "rsa"}));
+    assert_eq!(label(&format!("{head}.{}.", part(&claims()))), "authenticate.malformed");
+    assert_eq!(label(&format!("{head}.{}.AAAA", part(&claims()))), "authenticate.signature");
+}
+
+#[test]
+fn a_token_that_was_changed_is_refused() {
+    let token = Signer::P256.sign("p256", &claims());
+    let (message, signature) = token.rsplit_once('.').unwrap();
+    let (head, _) = message.split_once('.').unwrap();
+    let body = URL_SAFE_NO_PAD.encode(but("sub", "eve").to_string());
+    for changed in [
+        format!("{head}.{body}.{signature}"),
+        format!("{message}.{}", URL_SAFE_NO_PAD.encode([0; 64])),
+        format!("{message}.{signature}A"),
+        format!("{message}.!"),
+    ] {
+        assert_eq!(label(&changed), "authenticate.signature");
+    }
+}
+
+#[test]
+fn what_a_token_says_of_its_own_key_is_ignored() {
+    let own: Jwk = serde_json::from_value(Signer::OTHER_RSA.jwk("rsa")).unwrap();
+    let header = Header {
+        kid: Some("rsa".into()),
+        jwk: Some(own),
+        jku: Some("https://evil.example/jwks".into()),
+        x5u: Some("https://evil.example/x".into()),
+        ..Header::new(jsonwebtoken::Algorithm::RS256)
+    };
+    assert_eq!(
+        label(&Signer::OTHER_RSA.sign_as(header.clone(), &claims())),
+        "authenticate.signature"
+    );
+    assert_eq!(label(&Signer::RSA.sign_as(header, &claims())), "admitted");
+}
+
+#[test]
+fn the_key_of_one_issuer_proves_nothing_for_another() {
+    let mut both = settings(&ring(&[Signer::RSA.jwk("a")]));
+    let other = settings(&ring(&[Signer::OTHER_RSA.jwk("a"), Signer::P256.jwk("b")]));
+    both.issuers.push(IssuerSettings {
+        issuer: "https://other.example".into(),
+        ..other.issuers[0].clone()
+    });
+    let room = Authenticate::new(both);
+    let as_one = |token: String| ask(&room, call(with(&token))).map(drop).map_err(|it| it.label);
+    assert_eq!(as_one(Signer::OTHER_RSA.sign("a", &claims())), Err("authenticate.signature"));
+    assert_eq!(as_one(Signer::P256.sign("b", &claims())), Err("authenticate.key_unknown"));
+    let theirs = but("iss", "https://other.example");
+    assert_eq!(as_one(Signer::RSA.sign("a", &theirs)), Err("authenticate.signature"));
+    assert_eq!(as_one(Signer::OTHER_RSA.sign("a", &theirs)), Ok(()));
+}
+
+#[test]
+fn an_algorithm_that_the_issuer_does_not_use_is_refused() {
+    let mut settings = settings(&ring(&[Signer::RSA.jwk("a")]));
+    settings.issuers[0].algorithms = vec![Algorithm::Ps256];
+    let room = Authenticate::new(settings);
+    let refusal = ask(&room, call(with(&Signer::RSA.sign("a", &claims())))).unwrap_err();
+    assert_eq!(refusal.label, "authenticate.signature");
+}
+
+#[test]
+fn a_refusal_says_what_was_wrong_and_shows_nothing_of_the_token() {
+    let cases = [
+        (but("iss", "https://id.example/"), "the token's issuer is not trusted here"),
+        (but("iss", json!(["https://id.example"])), "the token's issuer is not trusted here"),
+        (but("aud", "spark-eu"), "the token is not meant for this service (aud)"),
+        (but("exp", NOW - 1), "the token has expired"),
+        (but("exp", 1.5), "the token has expired"),
+        (but("nbf", NOW + 1), "the token is not valid yet (nbf, iat)"),
+        (but("iat", NOW + 1), "the token is not valid yet (nbf, iat)"),
+        (but("exp", "soon"), "the token's claims cannot be used: exp is no time"),
+        (but("sub", ""), "the token's claims cannot be used: a user is empty"),
+        (but("sub", "a\nb"), "the token's claims cannot be used: a user has a control character"),
+        (but("groups", 7), "the token's claims cannot be used: a group is no text"),
+    ];
+    for (claims, message) in cases {
+        let token = Signer::P256.sign("p256", &claims);
+        let refusal = ask(&open_to_all(), call(with(&token))).unwrap_err();
+        assert_eq!((refusal.code, &*refusal.message), (Code::Unauthenticated, message));
+        assert_eq!(refusal.retry_after, None);
+    }
+}
+
+#[test]
+fn a_call_without_one_bearer_token_is_told_how_to_send_it() {
+    let room = open_to_all();
+    let refusal = ask(&room, call(Listed::new("a"))).unwrap_err();
+    assert_eq!((refusal.code, refusal.label), (Code::Unauthenticated, "authenticate.missing"));
+    assert_eq!(refusal.message, "no token: add ;token=... to the sc:// URL");
+    let token = Signer::P256.sign("p256", &claims());
+    let label = |metadata| ask(&room, call(metadata)).map_err(|refusal| refusal.label).err();
+    let twice = with(&token).with("authorization", format!("Bearer {token}"));
+    assert_eq!(label(twice), Some("authenticate.duplicate"));
+    let basic = Listed::new("a").with("authorization", "Basic YTpi");
+    assert_eq!(label(basic), Some("authenticate.malformed"));
+    assert_eq!(label(with(&"a".repeat(TOKEN_MAX + 1))), Some("authenticate.malformed"));
+    let lower = Listed::new("a").with("authorization", format!("bearer {token}"));
+    assert_eq!(label(lower), None);
+}
+
+/// Headers that several calls share.
+#[derive(Clone)]
+struct Shared(Rc<(Listed, Notes)>);
+
+impl Metadata for Shared {
+    fn authority(&self) -> Cow<'_, str> {
+        self.0.0.authority()
+    }
+    fn first(&self, name: &str) -> Option<Cow<'_, [u8]>> {
+        self.0.0.first(name)
+    }
+    fn all(&self, name: &str, each: &mut dyn FnMut(&[u8])) {
+        self.0.0.all(name, each);
+    }
+    fn notes(&self) -> Option<&Notes> {
+        Some(&self.0.1)
+    }
+}
+
+/// The same token on headers of its own, and twice on headers that are shared.
+fn thrice(room: &Authenticate, token: &str) -> impl Fn(u64) -> [Option<&'static str>; 3] {
+    let shared = Shared(Rc::new((with(token), Notes::default())));
+    move |seconds| {
+        let calls = [call_at(seconds, with(token)), call_at(seconds, shared.clone())];
+        let again = call_at(seconds, shared.clone());
+        let [one, two] = calls.map(|call| ask(room, call).err().map(|refusal| refusal.label));
+        [one, two, ask(room, again).err().map(|refusal| refusal.label)]
+    }
+}
+
+#[test]
+fn time_is_asked_at_each_call_however_well_the_token_is_known() {
+    let room = Authenticate::new(Settings {
+        skew: Duration::from_secs(30),
+        grace: Duration::from_secs(600),
+        ..settings(&ring(&[Signer::P256.jwk("a")]))
+    });
+    let token = Signer::P256.sign("a", &claims());
+    let ask = thrice(&room, &token);
+    assert_eq!(ask(NOW), [None; 3]);
+    assert_eq!(ask(NOW - 31), [Some("authenticate.early"); 3]);
+    assert_eq!(ask(NOW + 3600 + 629), [None; 3]);
+    assert_eq!(ask(NOW + 3600 + 630), [Some("authenticate.expired"); 3]);
+}
+
+#[test]
+fn a_key_that_is_gone_proves_nothing_at_once_and_one_that_stays_goes_on() {
+    let ring = ring(&[Signer::P256.jwk("a"), Signer::P384.jwk("b")]);
+    let room = Authenticate::new(settings(&ring));
+    let (gone, stays) = (Signer::P256.sign("a", &claims()), Signer::P384.sign("b", &claims()));
+    let (gone, stays) = (thrice(&room, &gone), thrice(&room, &stays));
+    assert_eq!((gone(NOW), stays(NOW)), ([None; 3], [None; 3]));
+    ring.replace(jwks(&[Signer::P384.jwk("b")]));
+    assert_eq!((gone(NOW), stays(NOW)), ([Some("authenticate.key_unknown"); 3], [None; 3]));
+    // Their names again, for other material.
+    ring.replace(jwks(&[Signer::RSA.jwk("b"), Signer::OTHER_RSA.jwk("a")]));
+    assert_eq!(gone(NOW), [Some("authenticate.signature"); 3]);
+    assert_eq!(stays(NOW), [Some("authenticate.signature"); 3]);
+}
+
+#[test]
+fn a_token_decides_alone_even_beside_a_good_certificate() {
+    let certificates = Some(Certificates { user: NameKind::Email, prefix: String::new() });
+    let room =
+        Authenticate::new(Settings { certificates, ..settings(&ring(&[Signer::P256.jwk("a")])) });
+    let certificate = Rc::new(Certificate::new(vec![(NameKind::Email, "bob@b".to_owned())]));
+    let ask = |metadata| {
+        let call = call(metadata).with_certificate(Some(Rc::clone(&certificate)));
+        ask(&room, call).map(|it| it.user().to_owned()).map_err(|refusal| refusal.label)
+    };
+    assert_eq!(ask(Listed::new("a")).as_deref(), Ok("bob@b"));
+    assert_eq!(ask(with(&Signer::P256.sign("a", &claims()))).as_deref(), Ok("ann"));
+    assert_eq!(ask(with(&Signer::P384.sign("a", &claims()))), Err("authenticate.signature"));
+    assert_eq!(ask(with("x")), Err("authenticate.malformed"));
+}
+
+#[test]
+fn a_call_without_a_time_of_day_is_refused_and_never_judged_by_another() {
+    let metadata = Rc::new(with(&Signer::P256.sign("p256", &claims())));
+    let call = Call::new(Method::Config, metadata, ([127, 0, 0, 1], 1).into(), Instant::now());
+    let refusal = ask(&open_to_all(), call).unwrap_err();
+    assert_eq!((refusal.code, refusal.label), (Code::Internal, "authenticate.time"));
+}
+
+proptest! {
+    #[test]
+    fn arbitrary_octets_prove_nobody(value in any::<Vec<u8>>()) {
+        let value = [&b"Bearer "[..], &value].concat();
+        let metadata = Listed::new("a").with("authorization", value);
+        prop_assert!(ask(&Authenticate::new(Settings::default()), call(metadata)).is_err());
+    }
+}

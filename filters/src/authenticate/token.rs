@@ -1,0 +1,189 @@
+//! Tokens as they come: the header they stand in, and the three parts of a signed one.
+//!
+//! Nothing here is verified. Must never follow what a token itself says of its key (`jwk`, `jku`,
+//! `x5u`, `x5c`): those headers are not even read.
+
+use super::{Algorithm, claims::Claims, denial::Denial};
+use crate::Metadata;
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use serde_json::Value;
+use std::borrow::Cow;
+
+/// The most octets of a token.
+pub const TOKEN_MAX: usize = 8192;
+
+const AUTHORIZATION: &str = "authorization";
+const SCHEME: &[u8] = b"bearer";
+
+/// The value of the only `authorization` header, if there is one.
+pub(super) fn header(metadata: &dyn Metadata) -> Result<Option<Cow<'_, [u8]>>, Denial> {
+    let mut count = 0_usize;
+    metadata.all(AUTHORIZATION, &mut |_| count = count.saturating_add(1));
+    if count > 1 { Err(Denial::Duplicate) } else { Ok(metadata.first(AUTHORIZATION)) }
+}
+
+/// The token in such a value: visible ASCII without a comma, since a comma joins two headers.
+pub(super) fn bearer(value: &[u8]) -> Result<&str, Denial> {
+    let (scheme, rest) = value.split_at_checked(SCHEME.len()).ok_or(Denial::Malformed)?;
+    let token = rest.trim_ascii();
+    if !scheme.eq_ignore_ascii_case(SCHEME) || rest.first() != Some(&b' ') || token.is_empty() {
+        return Err(Denial::Malformed);
+    }
+    if token.len() > TOKEN_MAX {
+        return Err(Denial::TooLong);
+    }
+    if !token.iter().all(|octet| octet.is_ascii_graphic() && *octet != b',') {
+        return Err(Denial::Malformed);
+    }
+    std::str::from_utf8(token).map_err(|_| Denial::Malformed)
+}
+
+/// A signed token, taken apart (RFC 7519; compact form of RFC 7515).
+pub(super) struct Jwt<'t> {
+    pub(super) algorithm: Algorithm,
+    pub(super) kid: Option<String>,
+    pub(super) claims: Claims,
+    /// What is signed.
+    pub(super) message: &'t str,
+    pub(super) signature: &'t str,
+}
+
+impl<'t> Jwt<'t> {
+    /// Takes a token apart. Of two members with the same name JSON keeps the last, here and in the
+    /// claims; all that is decided is decided by that one.
+    pub(super) fn parse(token: &'t str) -> Result<Self, Denial> {
+        let (message, signature) = token.rsplit_once('.').ok_or(Denial::Malformed)?;
+        let (head, body) = message.split_once('.').ok_or(Denial::Malformed)?;
+        if body.contains('.') || signature.is_empty() {
+            return Err(Denial::Malformed);
+        }
+        let head = object(head)?;
+        if head.contains_key("crit") {
+            return Err(Denial::Critical);
+        }
+        let kid = match head.get("kid") {
+            None => None,
+            Some(Value::String(kid)) => Some(kid.clone()),
+            Some(_) => return Err(Denial::Malformed),
+        };
+        let algorithm = head.get("alg").and_then(Value::as_str).ok_or(Denial::Malformed)?;
+        let algorithm = Algorithm::parse(algorithm).ok_or(Denial::Algorithm)?;
+        Ok(Self { algorithm, kid, claims: object(body)?, message, signature })
+    }
+
+    /// Who it says has issued it.
+    pub(super) fn issuer(&self) -> Option<&str> {
+        self.claims.get("iss").and_then(Value::as_str)
+    }
+}
+
+fn object(part: &str) -> Result<Claims, Denial> {
+    let octets = URL_SAFE_NO_PAD.decode(part).map_err(|_| Denial::Malformed)?;
+    serde_json::from_slice(&octets).map_err(|_| Denial::Malformed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::call::Listed;
+    use proptest::prelude::*;
+
+    fn encoded(part: &str) -> String {
+        URL_SAFE_NO_PAD.encode(part)
+    }
+
+    fn parsed(head: &str, body: &str) -> Result<Algorithm, Denial> {
+        let token = format!("{}.{}.c2ln", encoded(head), encoded(body));
+        Jwt::parse(&token).map(|jwt| jwt.algorithm)
+    }
+
+    #[test]
+    fn there_is_one_authorization_or_none() {
+        let listed = Listed::new("a");
+        assert_eq!(header(&listed), Ok(None));
+        let one = listed.with("Authorization", "Bearer a");
+        assert_eq!(header(&one).unwrap().as_deref(), Some(&b"Bearer a"[..]));
+        let two = one.with("authorization", "Bearer a");
+        assert_eq!(header(&two), Err(Denial::Duplicate));
+    }
+
+    #[test]
+    fn the_scheme_is_bearer_in_any_case() {
+        for value in ["Bearer t.o-k=", "bearer t.o-k=", "BEARER  t.o-k= "] {
+            assert_eq!(bearer(value.as_bytes()), Ok("t.o-k="), "{value}");
+        }
+        for value in ["", "Bearer", "Bearer ", "Bearert", "Basic abc", "Bearer a b", "Bearer a,b"] {
+            assert_eq!(bearer(value.as_bytes()), Err(Denial::Malformed), "{value}");
+        }
+        for value in [&b"Bearer a\x00"[..], b"Bearer \xc3\xa4", b"Bearer\ta", b"Bearer a\r\nb"] {
+            assert_eq!(bearer(value), Err(Denial::Malformed), "{value:?}");
+        }
+    }
+
+    #[test]
+    fn a_token_is_bounded() {
+        let value = |len| format!("Bearer {}", "a".repeat(len));
+        assert!(bearer(value(TOKEN_MAX).as_bytes()).is_ok());
+        assert_eq!(bearer(value(TOKEN_MAX + 1).as_bytes()), Err(Denial::TooLong));
+    }
+
+    #[test]
+    fn a_signed_token_has_three_parts_of_which_two_are_objects() {
+        assert_eq!(parsed(r#"{"alg":"ES256"}"#, "{}"), Ok(Algorithm::Es256));
+        let (head, body) = (encoded(r#"{"alg":"ES256"}"#), encoded("{}"));
+        for token in [
+            String::new(),
+            format!("{head}.{body}"),
+            format!("{head}.{body}."),
+            format!("{head}.{body}.a.b"),
+            format!("{head}..a"),
+            format!("{head}=.{body}.a"),
+            format!("{}.{body}.a", encoded("[]")),
+            format!("{head}.{}.a", encoded("{}}")),
+            format!("{head}.{}.a", encoded(&"[".repeat(4000))),
+        ] {
+            assert_eq!(Jwt::parse(&token).err(), Some(Denial::Malformed), "{token}");
+        }
+    }
+
+    #[test]
+    fn a_header_that_must_be_understood_is_a_reason_to_refuse() {
+        for head in
+            [r#"{"alg":"ES256","crit":["b64"],"b64":false}"#, r#"{"alg":"ES256","crit":null}"#]
+        {
+            assert_eq!(parsed(head, "{}"), Err(Denial::Critical));
+        }
+    }
+
+    #[test]
+    fn secrets_and_none_are_no_ways_of_signing() {
+        for name in ["none", "NONE", "HS256", "HS384", "HS512", "A128KW"] {
+            assert_eq!(parsed(&format!(r#"{{"alg":"{name}"}}"#), "{}"), Err(Denial::Algorithm));
+        }
+        for head in ["{}", r#"{"alg":null}"#, r#"{"alg":["ES256"]}"#, r#"{"alg":"ES256","kid":1}"#]
+        {
+            assert_eq!(parsed(head, "{}"), Err(Denial::Malformed), "{head}");
+        }
+    }
+
+    #[test]
+    fn of_two_members_with_one_name_the_last_counts() {
+        assert_eq!(parsed(r#"{"alg":"none","alg":"ES256"}"#, "{}"), Ok(Algorithm::Es256));
+        assert_eq!(parsed(r#"{"alg":"ES256","alg":"none"}"#, "{}"), Err(Denial::Algorithm));
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_octets_are_read_without_a_panic(value in any::<Vec<u8>>()) {
+            let value = [&b"Bearer "[..], &value].concat();
+            if let Ok(token) = bearer(&value) {
+                let _ = Jwt::parse(token);
+            }
+        }
+
+        #[test]
+        fn arbitrary_parts_are_read_without_a_panic(head in ".*", body in ".*", tail in ".*") {
+            let _ = Jwt::parse(&format!("{}.{}.{tail}", encoded(&head), encoded(&body)));
+        }
+    }
+}
