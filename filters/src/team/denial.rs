@@ -19,6 +19,12 @@ pub(super) enum Denial {
     TeamMissing { teams: Vec<TeamName> },
     /// There is no such team.
     TeamUnknown { asked: Shown, by: Source, teams: Vec<TeamName> },
+    /// Nothing says which of the caller's own teams.
+    TeamUnsaid { teams: Vec<TeamName> },
+    /// The caller does not belong to it, whether or not there is such a team.
+    NotMember { asked: Shown, by: Source, teams: Vec<TeamName> },
+    /// The caller belongs to no team at all.
+    NoTeam,
     /// Nothing says which environment of the team.
     EnvironmentMissing { team: TeamName, environments: Vec<EnvironmentName> },
     /// The team has no such environment.
@@ -43,6 +49,8 @@ pub(super) enum Source {
     Authority,
     /// The default in sconce's own config.
     Default,
+    /// The caller belongs to this one alone.
+    Membership,
 }
 
 impl Source {
@@ -52,6 +60,7 @@ impl Source {
             Self::Metadata => format!("metadata {header}"),
             Self::Authority => "the host that was dialled (:authority)".to_owned(),
             Self::Default => "the default".to_owned(),
+            Self::Membership => "the only one that the caller belongs to".to_owned(),
         }
     }
 
@@ -61,7 +70,7 @@ impl Source {
             Self::Authority => {
                 format!(", which the host stands for: add ;{header}={what} to the sc:// URL")
             }
-            Self::Default => {
+            Self::Default | Self::Membership => {
                 format!(", which is the default: add ;{header}={what} to the sc:// URL")
             }
         }
@@ -87,6 +96,24 @@ impl fmt::Display for Denial {
             Self::TeamUnknown { asked, by, teams } => {
                 write!(f, "there is no team {asked} here{}", by.advice(TEAM, "<team>"))?;
                 list(f, "teams here", teams)
+            }
+            Self::TeamUnsaid { teams } => {
+                let example = teams.first().map_or("ads", TeamName::as_str);
+                write!(f, "you belong to several teams and the call names none: ")?;
+                write!(f, "add ;{TEAM}=<team> to the sc:// URL, for example ")?;
+                write!(f, "sc://host:port/;{TEAM}={example}")?;
+                list(f, "your teams", teams)
+            }
+            Self::NotMember { asked, by, teams } => {
+                write!(f, "you do not belong to team {asked}{}", by.advice(TEAM, "<team>"))?;
+                list(f, "your teams", teams)
+            }
+            Self::NoTeam => {
+                write!(
+                    f,
+                    "you belong to no team here: ask those who run this service to add you, "
+                )?;
+                write!(f, "or a group of yours, to a team")
             }
             Self::EnvironmentMissing { team, environments } => {
                 let example = environments.first().map_or("prod", EnvironmentName::as_str);
@@ -131,6 +158,9 @@ impl From<Denial> for Refusal {
         let (code, label) = match &denial {
             Denial::TeamMissing { .. } => (Code::InvalidArgument, "team.missing"),
             Denial::TeamUnknown { .. } => (Code::NotFound, "team.unknown"),
+            Denial::TeamUnsaid { .. } => (Code::InvalidArgument, "team.unsaid"),
+            Denial::NotMember { .. } => (Code::PermissionDenied, "team.not_member"),
+            Denial::NoTeam => (Code::PermissionDenied, "team.none"),
             Denial::EnvironmentMissing { .. } => {
                 (Code::InvalidArgument, "team.environment_missing")
             }

@@ -1,12 +1,12 @@
 //! The decision: what a call says, what its host says, what the defaults say, in this order.
 
 use super::{
-    Authority, Reveal, Settings,
+    Authority, Members, Reveal, Settings,
     denial::{Denial, ENVIRONMENT, Source, TEAM},
     host_of,
     said::Said,
 };
-use crate::{Author, Call, EnvironmentName, Metadata, Slots, TeamName, name::NameFault};
+use crate::{Author, Call, EnvironmentName, Identity, Metadata, Slots, TeamName, name::NameFault};
 use rustc_hash::FxHashMap;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -23,6 +23,7 @@ pub struct Team {
     default_team: Option<TeamName>,
     default_environment: Option<EnvironmentName>,
     reveal: Reveal,
+    pub(super) members: Option<BTreeMap<TeamName, Members>>,
 }
 
 /// A team and an environment that exist, and what said so.
@@ -36,17 +37,22 @@ pub(super) struct Found {
 impl Team {
     /// The room for these teams.
     pub fn new(settings: Settings) -> Self {
-        let Settings { teams, authorities, default_team, default_environment, reveal } = settings;
+        let Settings { teams, authorities, default_team, default_environment, reveal, members } =
+            settings;
         let teams = BTreeMap::into_iter(teams).collect();
         let authorities = BTreeMap::into_iter(authorities).collect();
         let author = Author::new();
-        Self { author, teams, authorities, default_team, default_environment, reveal }
+        Self { author, teams, authorities, default_team, default_environment, reveal, members }
     }
 
-    pub(super) fn find(&self, call: &Call) -> Result<Found, Denial> {
+    /// Where a call goes. `caller` must be there if the teams have members.
+    pub(super) fn find(&self, call: &Call, caller: Option<&Identity>) -> Result<Found, Denial> {
         let authority = call.authority();
         let host = self.authorities.get(&*host_of(&authority));
-        let (team, theirs, team_by) = self.team(call.metadata(), host.map(|(team, _)| team))?;
+        let mine = caller.map(|caller| self.teams_of(caller));
+        let (asked, by) =
+            self.asked(call.metadata(), host.map(|(team, _)| team), mine.as_deref())?;
+        let (team, theirs, team_by) = self.team(&asked, by, mine.as_deref())?;
         let host = host.filter(|(owner, _)| owner == team).map(|(_, environment)| environment);
         let (environment, environment_by) =
             self.environment(call.metadata(), host, (team, theirs))?;
@@ -54,24 +60,58 @@ impl Team {
         Ok(Found { team, team_by, environment, environment_by })
     }
 
-    fn team(
+    /// The teams that a caller belongs to, by name.
+    fn teams_of(&self, caller: &Identity) -> Vec<TeamName> {
+        let belongs = |team: &&TeamName| {
+            let listed = self.members.as_ref().and_then(|members| members.get(*team));
+            listed.is_some_and(|members| members.include(caller))
+                || caller.teams().iter().any(|name| name == team.as_str())
+        };
+        let mut mine: Vec<_> = self.teams.keys().filter(belongs).cloned().collect();
+        mine.sort();
+        mine
+    }
+
+    /// Which team a call asks for, and what says so.
+    fn asked(
         &self,
         metadata: &dyn Metadata,
         host: Option<&TeamName>,
-    ) -> Result<(&TeamName, &BTreeSet<EnvironmentName>, Source), Denial> {
-        let (asked, by) = match (said(metadata, TEAM)?, host, &self.default_team) {
-            (Some(asked), _, _) => (asked, Source::Metadata),
-            (None, Some(team), _) => (Said::of(team.as_str().as_bytes()), Source::Authority),
-            (None, None, Some(team)) => (Said::of(team.as_str().as_bytes()), Source::Default),
-            (None, None, None) => return Err(Denial::TeamMissing { teams: self.shown() }),
-        };
-        match asked.text().and_then(|asked| self.teams.get_key_value(asked)) {
-            Some((team, theirs)) => Ok((team, theirs, by)),
-            None => {
-                check(TEAM, &asked, |text| TeamName::parse(text).err())?;
-                Err(Denial::TeamUnknown { asked: asked.shown(), by, teams: self.shown() })
-            }
+        mine: Option<&[TeamName]>,
+    ) -> Result<(Said, Source), Denial> {
+        let of = |team: &TeamName| Said::of(team.as_str().as_bytes());
+        let usual = self.default_team.as_ref();
+        let usual = usual.filter(|team| mine.is_none_or(|mine| mine.contains(team)));
+        match (said(metadata, TEAM)?, host, mine, usual) {
+            (Some(asked), ..) => Ok((asked, Source::Metadata)),
+            (None, Some(team), ..) => Ok((of(team), Source::Authority)),
+            (None, None, Some([only]), _) => Ok((of(only), Source::Membership)),
+            (None, None, _, Some(team)) => Ok((of(team), Source::Default)),
+            (None, None, None, None) => Err(Denial::TeamMissing { teams: self.shown() }),
+            (None, None, Some([]), None) => Err(Denial::NoTeam),
+            (None, None, Some(mine), None) => Err(Denial::TeamUnsaid { teams: mine.to_vec() }),
         }
+    }
+
+    fn team(
+        &self,
+        asked: &Said,
+        by: Source,
+        mine: Option<&[TeamName]>,
+    ) -> Result<(&TeamName, &BTreeSet<EnvironmentName>, Source), Denial> {
+        let known = asked.text().and_then(|asked| self.teams.get_key_value(asked));
+        let theirs = known.filter(|(team, _)| mine.is_none_or(|mine| mine.contains(team)));
+        if let Some((team, theirs)) = theirs {
+            return Ok((team, theirs, by));
+        }
+        check(TEAM, asked, |text| TeamName::parse(text).err())?;
+        let asked = asked.shown();
+        Err(match mine {
+            None => Denial::TeamUnknown { asked, by, teams: self.shown() },
+            // Whether there is such a team is nothing to those who are not in it.
+            Some([]) => Denial::NoTeam,
+            Some(mine) => Denial::NotMember { asked, by, teams: mine.to_vec() },
+        })
     }
 
     fn environment<'s>(

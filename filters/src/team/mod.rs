@@ -4,6 +4,9 @@
 //! is decided for itself, so that a call may take its team from the host and name another
 //! environment.
 //!
+//! Where teams have members, a call goes to no team but its caller's own; a caller who has but one
+//! need not name it.
+//!
 //! Must never lead a call to a team that nobody named: a host that is not listed says nothing, and
 //! an unknown name is a refusal and never a reason to fall back on a default.
 
@@ -18,21 +21,27 @@ mod tests;
 pub use authority::{Authority, AuthorityFault, HOST_MAX, host_of};
 pub use denial::{ENVIRONMENT, TEAM};
 pub use find::Team;
-pub use settings::{Reveal, Settings};
+pub use settings::{Members, Reveal, Settings};
 
-use crate::{Admission, Call, Filter, Refusal, Slot, Slots};
+use crate::{Admission, Call, Filter, Identity, Refusal, Slot, Slots};
 
 /// The name of this room in config.
 pub const NAME: &str = "team";
 
 impl Team {
-    /// What it fills in: decided by metadata alone, so once for all calls that share them.
+    /// Who calls, if that counts here.
+    fn caller<'c>(&self, call: &'c Call) -> Result<Option<&'c Identity>, Refusal> {
+        self.members.as_ref().map(|_| call.identity().map(|caller| &**caller)).transpose()
+    }
+
+    /// What it fills in: decided by metadata, and by who calls, which they prove. So once for all
+    /// calls that share them.
     fn slots(&self, call: &Call) -> Result<Slots, Refusal> {
         let notes = call.metadata().notes();
         if let Some(noted) = notes.and_then(|notes| notes.read::<Slots>(&self.author)) {
             return Ok(Slots::clone(&noted));
         }
-        let slots = Slots::from(self.find(call).map_err(Refusal::from)?);
+        let slots = Slots::from(self.find(call, self.caller(call)?).map_err(Refusal::from)?);
         if let Some(notes) = notes {
             notes.write(&self.author, slots.clone());
         }
@@ -45,6 +54,10 @@ impl Filter for Team {
         NAME
     }
 
+    fn needs(&self) -> &'static [Slot] {
+        if self.members.is_some() { &[Slot::Identity] } else { &[] }
+    }
+
     fn fills(&self) -> &'static [Slot] {
         &[Slot::Team, Slot::Environment]
     }
@@ -55,6 +68,7 @@ impl Filter for Team {
     }
 
     fn explain(&self, call: &Call) -> Option<String> {
-        self.find(call).ok().map(|found| found.to_string())
+        let caller = self.caller(call).ok()?;
+        self.find(call, caller).ok().map(|found| found.to_string())
     }
 }

@@ -1,6 +1,6 @@
 //! What the room is built from: which teams there are, and what a call may leave unsaid.
 
-use crate::{EnvironmentName, TeamName, team::Authority};
+use crate::{EnvironmentName, Identity, TeamName, team::Authority};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Every team, and how a call that does not name one finds its own.
@@ -19,6 +19,26 @@ pub struct Settings {
     pub default_environment: Option<EnvironmentName>,
     /// Whether a refusal lists the teams there are.
     pub reveal: Reveal,
+    /// Who belongs to each team; without it nobody is asked who he is, and every team is
+    /// everybody's.
+    pub members: Option<BTreeMap<TeamName, Members>>,
+}
+
+/// Who belongs to a team, apart from those whose proof itself names it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Members {
+    /// Users by their names.
+    pub users: BTreeSet<String>,
+    /// Everybody in these groups.
+    pub groups: BTreeSet<String>,
+}
+
+impl Members {
+    /// Whether somebody is one of them.
+    pub fn include(&self, caller: &Identity) -> bool {
+        self.users.contains(caller.user())
+            || caller.groups().iter().any(|group| self.groups.contains(group))
+    }
 }
 
 /// Whether callers may learn which teams there are.

@@ -3,7 +3,11 @@
 #![expect(clippy::disallowed_methods, reason = "a call made by hand needs some moment")]
 
 use super::*;
-use crate::{Code, EnvironmentName, Method, TeamName, call::Listed};
+use crate::{
+    Code, EnvironmentName, Method, TeamName,
+    call::Listed,
+    identity::{Claimed, Source},
+};
 use std::{rc::Rc, time::Instant};
 
 fn settings() -> Settings {
@@ -179,6 +183,92 @@ fn a_header_given_twice_must_say_the_same() {
         "x-sconce-team is given more than once, as 'ads' and as 'ml': keep one \
          ;x-sconce-team=... in the sc:// URL"
     );
+}
+
+/// Ann is in ads by her name, and in ml by a group; bob in ml by what proves him.
+fn proven() -> Settings {
+    let team = |name| TeamName::parse(name).unwrap();
+    let ads = Members { users: ["ann".to_owned()].into(), ..Members::default() };
+    let ml = Members { groups: ["science".to_owned()].into(), ..Members::default() };
+    Settings { members: Some([(team("ads"), ads), (team("ml"), ml)].into()), ..settings() }
+}
+
+fn ask_as(claimed: Claimed, metadata: Listed) -> Result<String, Refusal> {
+    let peer = ([127, 0, 0, 1], 1).into();
+    let mut call = Call::new(Method::Config, Rc::new(metadata), peer, Instant::now());
+    let identity = Identity::new(claimed, Source::Certificate, None).unwrap();
+    call.fill(Slots { identity: Some(Rc::new(identity)), ..Slots::default() });
+    match Team::new(proven()).admit(&mut call) {
+        Admission::Admitted => Ok(format!("{}/{}", call.team()?, call.environment()?)),
+        Admission::Refused(refusal) => Err(refusal),
+        Admission::Wait(_) => panic!("this room has its answer at hand"),
+    }
+}
+
+fn ann(groups: &[&str], teams: &[&str]) -> Claimed {
+    let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+    let (groups, teams) = (owned(groups), owned(teams));
+    Claimed { user: "ann".to_owned(), display_name: None, groups, teams }
+}
+
+fn bob(teams: &[&str]) -> Claimed {
+    Claimed { user: "bob".to_owned(), ..ann(&[], teams) }
+}
+
+#[test]
+fn who_belongs_to_one_team_need_not_name_it() {
+    let dev = || anyone().with(ENVIRONMENT, "dev");
+    let lab = || anyone().with(ENVIRONMENT, "lab");
+    assert_eq!(ask_as(ann(&[], &[]), dev()).unwrap(), "ads/dev");
+    assert_eq!(ask_as(bob(&["ml", "ml-of-another-house"]), lab()).unwrap(), "ml/lab");
+}
+
+#[test]
+fn who_belongs_to_several_teams_chooses_one_of_them() {
+    let refusal = ask_as(ann(&["science"], &[]), anyone()).unwrap_err();
+    assert_eq!((refusal.code, refusal.label), (Code::InvalidArgument, "team.unsaid"));
+    assert_eq!(
+        refusal.message,
+        "you belong to several teams and the call names none: add ;x-sconce-team=<team> to the \
+         sc:// URL, for example sc://host:port/;x-sconce-team=ads; your teams: ads, ml"
+    );
+    let lab = anyone().with(TEAM, "ml").with(ENVIRONMENT, "lab");
+    assert_eq!(ask_as(ann(&["science"], &[]), lab).unwrap(), "ml/lab");
+    let host = Listed::new("ads.example.com");
+    assert_eq!(ask_as(ann(&["science"], &[]), host).unwrap(), "ads/prod");
+}
+
+#[test]
+fn a_team_of_others_is_denied_like_one_that_does_not_exist() {
+    for asked in ["ml", "nobody-s"] {
+        let refusal = ask_as(ann(&[], &[]), anyone().with(TEAM, asked)).unwrap_err();
+        assert_eq!((refusal.code, refusal.label), (Code::PermissionDenied, "team.not_member"));
+        assert_eq!(
+            refusal.message,
+            format!(
+                "you do not belong to team '{asked}': correct ;x-sconce-team=<team> in the sc:// \
+                 URL; your teams: ads"
+            )
+        );
+    }
+    let host = Listed::new("ads.example.com");
+    assert_eq!(ask_as(bob(&["ml"]), host).unwrap_err().label, "team.not_member");
+}
+
+#[test]
+fn who_belongs_to_no_team_is_told_whom_to_ask() {
+    for metadata in [anyone(), anyone().with(TEAM, "ads"), Listed::new("ads.example.com")] {
+        let refusal = ask_as(bob(&["sales"]), metadata).unwrap_err();
+        assert_eq!((refusal.code, refusal.label), (Code::PermissionDenied, "team.none"));
+    }
+}
+
+#[test]
+fn without_a_proof_no_team_with_members_is_found() {
+    let refusal = ask(proven(), anyone().with(TEAM, "ads")).unwrap_err();
+    assert_eq!(refusal.code, Code::Internal);
+    assert_eq!(Team::new(proven()).needs(), [Slot::Identity]);
+    assert!(Team::new(settings()).needs().is_empty());
 }
 
 #[test]
