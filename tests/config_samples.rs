@@ -38,19 +38,44 @@ fn the_sample_is_a_plan_and_says_what_missing_keys_mean() {
     assert_eq!(sample.timeouts, least.timeouts);
     assert_eq!(sample.drain, least.drain);
     assert_eq!(sample.limits, least.limits);
+    assert_eq!(sample.stamp, least.stamp);
     assert_eq!(sample.teams.keys().map(|team| team.as_str()).collect::<Vec<_>>(), ["ads", "ml"]);
+}
+
+#[test]
+fn the_sample_with_okta_is_a_plan_that_asks_everybody_for_proof() {
+    let home = tempfile::tempdir().unwrap();
+    for file in ["sconce.yaml", "teams/ads.yaml", "teams/ml.yaml"] {
+        let to = home.path().join(file);
+        fs::create_dir_all(to.parent().unwrap()).unwrap();
+        fs::copy(root().join("config/okta").join(file), to).unwrap();
+    }
+    let made = rcgen::generate_simple_self_signed(["spark.example.com".to_owned()]).unwrap();
+    fs::create_dir(home.path().join("tls")).unwrap();
+    for (file, text) in [
+        ("server.crt", made.cert.pem()),
+        ("clients.crt", made.cert.pem()),
+        ("server.key", made.signing_key.serialize_pem()),
+    ] {
+        fs::write(home.path().join("tls").join(file), text).unwrap();
+    }
+    let plan = load(&home.path().join("sconce.yaml"));
+    assert!(plan.listen.tls.is_some());
+    assert_eq!(plan.rooms.chain().names().collect::<Vec<_>>(), ["authenticate", "team"]);
 }
 
 /// The keys that stand in a file of the sample, each as it is written there.
 fn keys(file: &str) -> Vec<String> {
     let text = read(file);
     let lines = text.lines().map(str::trim_start).filter(|line| !line.starts_with('#'));
-    lines.filter_map(|line| Some(line.split_once(':')?.0.to_owned())).collect()
+    let plain = |key: &str| key.trim_start_matches("- ").trim_start_matches("{ ").to_owned();
+    lines.filter_map(|line| Some(plain(line.split_once(':')?.0))).collect()
 }
 
 #[test]
 fn every_number_stands_in_the_sample_and_on_the_page_with_its_bounds() {
-    let (keys, sample) = (keys("config/sconce.yaml"), read("config/sconce.yaml"));
+    let keys = [keys("config/sconce.yaml"), keys("config/okta/sconce.yaml")].concat();
+    let sample = read("config/sconce.yaml") + &read("config/okta/sconce.yaml");
     let page = read("docs/configuration.md");
     let counts = bounds::COUNTS
         .iter()
@@ -61,11 +86,8 @@ fn every_number_stands_in_the_sample_and_on_the_page_with_its_bounds() {
     });
     for (key, usual, least, most) in counts.chain(spans) {
         let last = key.rsplit('.').next().unwrap();
-        assert!(keys.iter().any(|it| it == last), "config/sconce.yaml lacks {key}");
-        assert!(
-            sample.contains(&most),
-            "config/sconce.yaml does not say that {key} ends at {most}"
-        );
+        assert!(keys.iter().any(|it| it == last), "the samples lack {key}");
+        assert!(sample.contains(&most), "no sample says that {key} ends at {most}");
         let row = format!("| `{key}` | {usual} | {least} to {most} |");
         assert!(page.contains(&row), "docs/configuration.md lacks the row: {row}");
     }
@@ -74,7 +96,12 @@ fn every_number_stands_in_the_sample_and_on_the_page_with_its_bounds() {
 #[test]
 fn every_key_of_the_samples_is_explained_on_the_page() {
     let page = read("docs/configuration.md");
-    for file in ["config/sconce.yaml", "config/teams/ads.yaml"] {
+    for file in [
+        "config/sconce.yaml",
+        "config/teams/ads.yaml",
+        "config/okta/sconce.yaml",
+        "config/okta/teams/ads.yaml",
+    ] {
         for key in keys(file) {
             let named = [format!("`{key}`"), format!(".{key}`"), format!("`{key}.")];
             let known = ["prod", "dev"].contains(&&*key);

@@ -9,7 +9,13 @@ use crate::{
 };
 use clap::Args;
 use sconce_filters::{Account, Call, Code, Method, Refusal, call::Listed};
-use std::{fmt::Write, net::Ipv4Addr, process::ExitCode, rc::Rc, time::Instant};
+use std::{
+    fmt::Write,
+    net::Ipv4Addr,
+    process::ExitCode,
+    rc::Rc,
+    time::{Instant, SystemTime},
+};
 
 /// The status for a call that would be refused.
 const REFUSED: u8 = 2;
@@ -96,8 +102,9 @@ fn made_up(question: &Question) -> Call {
     let all = from_url.chain(headers);
     let metadata = all.fold(listed, |listed, (key, value)| listed.with(key, value.as_str()));
     #[expect(clippy::disallowed_methods, reason = "the made-up call is made now")]
-    let now = Instant::now();
-    Call::new(Method::of(method), Rc::new(metadata), (Ipv4Addr::LOCALHOST, 0).into(), now)
+    let (now, wall) = (Instant::now(), SystemTime::now());
+    let peer = (Ipv4Addr::LOCALHOST, 0).into();
+    Call::new(Method::of(method), Rc::new(metadata), peer, now).with_wall(wall)
 }
 
 fn place(call: &Call, plan: &Plan) -> Result<String, Refusal> {

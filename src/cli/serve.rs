@@ -15,6 +15,7 @@ use tokio::task::JoinSet;
 use tracing::level_filters::LevelFilter;
 
 use crate::admin;
+use crate::config::keys::{self, Book};
 use crate::config::{Drain, Format, Level, Plan};
 use crate::proxy::{Options, Proxy, Told};
 use crate::route::{Live, Steward};
@@ -25,7 +26,8 @@ use crate::telemetry::log::{self, LogFormat};
 /// serve or no way to.
 pub(super) fn run(file: &Path) -> ExitCode {
     let metrics = Metrics::new(env!("CARGO_PKG_VERSION"));
-    let (steward, live) = match Steward::start(file, metrics.control()) {
+    let book = Book::default();
+    let (steward, live) = match Steward::start(file, &book, metrics.control()) {
         Ok(started) => started,
         Err(complaints) => {
             for complaint in complaints {
@@ -47,7 +49,7 @@ pub(super) fn run(file: &Path) -> ExitCode {
         Ok(runtime) => runtime,
         Err(fault) => return failed(&fault),
     };
-    let served = runtime.block_on(serve(&plan, steward, live, metrics));
+    let served = runtime.block_on(serve(&plan, steward, live, (book, metrics)));
     runtime.shutdown_background();
     match served {
         Ok(()) => ExitCode::SUCCESS,
@@ -70,20 +72,28 @@ fn failed(fault: &dyn Display) -> ExitCode {
     ExitCode::FAILURE
 }
 
-async fn serve(plan: &Plan, steward: Steward, live: Live, metrics: Metrics) -> io::Result<()> {
+async fn serve(
+    plan: &Plan,
+    steward: Steward,
+    live: Live,
+    (book, metrics): (Book, Metrics),
+) -> io::Result<()> {
     let mut signals = Signals::new()?;
     let listener = bind("listen.address", plan.listen.address).await?;
     let admin_listener = bind("admin.address", plan.admin).await?;
     let (address, admin_address) = (listener.local_addr()?, admin_listener.local_addr()?);
     let options = Options { workers: plan.workers.count() };
     let proxy = Proxy::start(&options, listener.into_std()?, &live, &metrics)?;
-    let state = Arc::new(admin::State::new(metrics));
     let mut background = JoinSet::new();
+    background.spawn(keys::keep(book.clone(), metrics.control()));
+    let state = Arc::new(admin::State::new(metrics));
     background.spawn(steward.run());
     background.spawn({
         let state = Arc::clone(&state);
         async move { match admin::serve(admin_listener, state).await {} }
     });
+    // A provider that is down must not keep those out whose proof needs no keys of it.
+    let _ = tokio::time::timeout(keys::ATTEMPT_MAX, book.settled()).await;
     state.set_ready();
     tracing::info!(%address, admin = %admin_address, workers = options.workers, "listening");
     signals.next().await;

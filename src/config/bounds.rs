@@ -73,12 +73,21 @@ pub const DRAIN_DELAY: Span = span("drain.delay", Duration::ZERO..=m(10), Durati
 /// See [`crate::config::Drain::grace`].
 pub const DRAIN_GRACE: Span = span("drain.grace", Duration::ZERO..=h(24), s(30));
 
+/// Octets of a compressed message, before it is inflated and after.
+pub const INFLATED: Count = count("stamp.inflated", 1024..=134_217_728, 4_194_304);
+/// How far the clocks of sconce and of identity providers may be apart.
+pub const SKEW: Span = span("authenticate.skew", Duration::ZERO..=m(5), s(30));
+/// How long a token is still good after its end.
+pub const GRACE: Span = span("authenticate.grace", Duration::ZERO..=h(24), Duration::ZERO);
+/// How often the keys of a provider are fetched.
+pub const REFRESH: Span = span("authenticate.issuers.refresh", s(30)..=h(24), m(10));
+
 /// All whole numbers.
-pub const COUNTS: [Count; 6] =
-    [CONNECTIONS, STREAMS, WORKERS, HEADER_LIST, HEADER_COUNT, DRIVER_HEADER_LIST];
+pub const COUNTS: [Count; 7] =
+    [CONNECTIONS, STREAMS, WORKERS, HEADER_LIST, HEADER_COUNT, DRIVER_HEADER_LIST, INFLATED];
 
 /// All lengths of time.
-pub const SPANS: [Span; 12] = [
+pub const SPANS: [Span; 15] = [
     HANDSHAKE,
     SETTINGS_ACK,
     BODY_PROGRESS,
@@ -91,6 +100,9 @@ pub const SPANS: [Span; 12] = [
     DRIVER_ACK,
     DRAIN_DELAY,
     DRAIN_GRACE,
+    SKEW,
+    GRACE,
+    REFRESH,
 ];
 
 impl Count {

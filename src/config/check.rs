@@ -1,18 +1,20 @@
 //! `sconce.yaml` made into a plan, together with the team files that it leads to.
 
 use crate::config::{
-    Plan, Rooms, Sources, Team,
+    Plan, Rooms, Sources, Team, authenticate,
     complaint::{Complaint, Desk, Fault, shown},
-    draft, folder, parts,
+    draft, folder,
+    keys::Book,
+    parts,
     section::{Section, Word},
     teams::{self, Gathered},
     words,
 };
 use sconce_filters::{
-    Chain, EnvironmentName, Slot, TeamName, registry,
+    Chain, EnvironmentName, Slot, TeamName, authenticate as room, registry,
     team::{NAME as TEAM, Reveal, Settings as TeamSettings},
 };
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// What one reading of the files gave.
 #[derive(Debug)]
@@ -23,8 +25,9 @@ pub struct Reading {
     pub sources: Sources,
 }
 
-/// Reads `sconce.yaml` and the team files that it leads to.
-pub fn read(file: &Path) -> Reading {
+/// Reads `sconce.yaml` and the files that it leads to. The keys of identity providers are those of
+/// the book.
+pub fn read(file: &Path, book: &Book) -> Reading {
     let desk = Desk::new(file);
     let mut elsewhere = Vec::new();
     let mut sources = Sources { file: file.to_owned(), ..Sources::default() };
@@ -33,7 +36,12 @@ pub fn read(file: &Path) -> Reading {
             .map_err(|garbled| (garbled.line, Fault::new(garbled.what, garbled.remedy)))
     });
     let plan = match node {
-        Ok(node) => plan(&desk, Section::of(&desk, "", node), &mut elsewhere, &mut sources),
+        Ok(node) => {
+            let desk = &desk;
+            let mut reader =
+                Reader { desk, book, elsewhere: &mut elsewhere, sources: &mut sources };
+            reader.plan(Section::of(desk, "", node))
+        }
         Err((line, fault)) => {
             desk.complain(line, "", fault);
             None
@@ -59,65 +67,77 @@ struct Defaults {
     environment: Option<(EnvironmentName, u64)>,
 }
 
-fn plan(
-    desk: &Desk,
-    mut top: Section<'_>,
-    elsewhere: &mut Vec<Complaint>,
-    sources: &mut Sources,
-) -> Option<Plan> {
-    let listen = parts::listen(desk, top.section("listen"), &mut sources.others);
-    let admin = parts::admin(top.section("admin"), desk, listen.as_ref());
-    let workers = parts::workers(&mut top);
-    let log = parts::log(top.section("log"));
-    let names = top.words("chain");
-    let timeouts = parts::timeouts(top.section("timeouts"));
-    let drain = parts::drain(top.section("drain"));
-    let limits = parts::limits(top.section("limits"));
-    let teams = read_teams(desk, &mut top, elsewhere, &mut sources.teams);
-    let line = top.line();
-    top.close();
-    let (listen, teams) = (listen?, teams?);
-    elsewhere.extend(teams.gathered.loops(listen.address));
-    let rooms = rooms(desk, (names, line), &teams)?;
-    let Teams { gathered: Gathered { teams, .. }, .. } = teams;
-    Some(Plan { listen, admin, workers, log, rooms, teams, timeouts, drain, limits })
+/// One reading of `sconce.yaml`.
+struct Reader<'r> {
+    desk: &'r Desk,
+    book: &'r Book,
+    /// Complaints about other files.
+    elsewhere: &'r mut Vec<Complaint>,
+    sources: &'r mut Sources,
 }
 
-fn read_teams(
-    desk: &Desk,
-    top: &mut Section<'_>,
-    elsewhere: &mut Vec<Complaint>,
-    found: &mut Option<PathBuf>,
-) -> Option<Teams> {
-    let mut section = top.section("teams");
-    let known = section.has("directory");
-    let directory = section.word_at("directory", |text| Ok(text.to_owned()));
-    if !known {
-        section.miss("directory", "name the directory of the team files, as directory: teams");
+impl Reader<'_> {
+    fn plan(&mut self, mut top: Section<'_>) -> Option<Plan> {
+        let desk = self.desk;
+        let listen = parts::listen(desk, top.section("listen"), &mut self.sources.others);
+        let admin = parts::admin(top.section("admin"), desk, listen.as_ref());
+        let workers = parts::workers(&mut top);
+        let log = parts::log(top.section("log"));
+        let names = top.words("chain");
+        let authenticate = top.section_if_there("authenticate");
+        let authenticate = authenticate.map(|section| {
+            let line = section.line();
+            let files = &mut self.sources.others;
+            (authenticate::read(desk, section, self.book, files), line)
+        });
+        let stamp = parts::stamp(top.section("stamp"));
+        let timeouts = parts::timeouts(top.section("timeouts"));
+        let drain = parts::drain(top.section("drain"));
+        let limits = parts::limits(top.section("limits"));
+        let teams = self.teams(&mut top);
+        let line = top.line();
+        top.close();
+        let (listen, teams) = (listen?, teams?);
+        self.elsewhere.extend(teams.gathered.loops(listen.address));
+        let order = Order { names, line };
+        let rooms = rooms(desk, order, authenticate, &teams, self.elsewhere)?;
+        let Teams { gathered: Gathered { teams, .. }, .. } = teams;
+        Some(Plan { listen, admin, workers, log, rooms, teams, timeouts, drain, limits, stamp })
     }
-    let defaults = Defaults {
-        team: section.word_at("default_team", words::team),
-        environment: section.word_at("default_environment", words::environment),
-    };
-    let reveal = section.word("reveal", words::reveal).unwrap_or_default();
-    section.close();
-    let (directory, line) = directory?;
-    // An empty parent is the working directory, which `join` does not spoil.
-    let directory = desk.file().parent().unwrap_or(Path::new("")).join(directory);
-    *found = Some(directory.clone());
-    match teams::gather(&directory) {
-        Err(Fault { what, remedy }) => {
-            let fault = Fault::new(format!("{} {what}", directory.display()), remedy);
-            desk.complain(line, "teams.directory", fault);
-            None
+
+    fn teams(&mut self, top: &mut Section<'_>) -> Option<Teams> {
+        let desk = self.desk;
+        let mut section = top.section("teams");
+        let known = section.has("directory");
+        let directory = section.word_at("directory", |text| Ok(text.to_owned()));
+        if !known {
+            let remedy = "name the directory of the team files, as directory: teams";
+            section.miss("directory", remedy);
         }
-        Ok((gathered, complaints)) => {
-            // A team that could not be read is not an unknown one.
-            if complaints.is_empty() {
-                defaults.check(desk, &gathered);
+        let defaults = Defaults {
+            team: section.word_at("default_team", words::team),
+            environment: section.word_at("default_environment", words::environment),
+        };
+        let reveal = section.word("reveal", words::reveal).unwrap_or_default();
+        section.close();
+        let (directory, line) = directory?;
+        // An empty parent is the working directory, which `join` does not spoil.
+        let directory = desk.file().parent().unwrap_or(Path::new("")).join(directory);
+        self.sources.teams = Some(directory.clone());
+        match teams::gather(&directory) {
+            Err(Fault { what, remedy }) => {
+                let fault = Fault::new(format!("{} {what}", directory.display()), remedy);
+                desk.complain(line, "teams.directory", fault);
+                None
             }
-            elsewhere.extend(complaints);
-            Some(Teams { gathered, defaults, reveal })
+            Ok((gathered, complaints)) => {
+                // A team that could not be read is not an unknown one.
+                if complaints.is_empty() {
+                    defaults.check(desk, &gathered);
+                }
+                self.elsewhere.extend(complaints);
+                Some(Teams { gathered, defaults, reveal })
+            }
         }
     }
 }
@@ -150,23 +170,63 @@ impl Defaults {
     }
 }
 
+/// The chain as a person wrote it, and the line on which to complain about it.
+struct Order {
+    names: Option<Vec<Word>>,
+    line: u64,
+}
+
 /// Builds the chain, so that its contract is checked before anybody trusts it.
-fn rooms(desk: &Desk, (names, line): (Option<Vec<Word>>, u64), teams: &Teams) -> Option<Rooms> {
+fn rooms(
+    desk: &Desk,
+    Order { names, line }: Order,
+    authenticate: Option<(room::Settings, u64)>,
+    teams: &Teams,
+    elsewhere: &mut Vec<Complaint>,
+) -> Option<Rooms> {
     let line = names.as_ref().and_then(|names| names.first()).map_or(line, |word| word.line);
+    let usual = [authenticate.as_ref().map(|_| room::NAME), Some(TEAM)];
+    let usual = usual.into_iter().flatten().map(|name| Word { line, text: name.to_owned() });
+    let names = names.unwrap_or_else(|| usual.collect());
+    let asks = names.iter().any(|word| word.text == room::NAME);
+    match &authenticate {
+        None if asks => {
+            let fault = Fault::new(
+                "authenticate is in the chain, and nothing says whose word counts",
+                "write an authenticate section with issuers or tokens",
+            );
+            desk.complain(line, "chain", fault);
+        }
+        Some((_, line)) if !asks => {
+            let fault = Fault::new(
+                "is not in the chain, so that nobody would be asked who he is",
+                "write chain: [authenticate, team], or remove the section",
+            );
+            desk.complain(*line, "authenticate", fault);
+        }
+        Some(_) | None => {}
+    }
+    if !asks {
+        elsewhere.extend(teams.gathered.members_for_nothing());
+    }
     let settings = registry::Settings {
+        authenticate: authenticate.map(|(settings, _)| settings).unwrap_or_default(),
         team: TeamSettings {
             teams: teams.gathered.environments(),
             authorities: teams.gathered.authorities.clone(),
             default_team: teams.defaults.team.clone().map(|(team, _)| team),
             default_environment: teams.defaults.environment.clone().map(|(name, _)| name),
             reveal: teams.reveal,
+            members: asks.then(|| teams.gathered.members()),
         },
-        ..registry::Settings::default()
     };
-    let usual = || vec![Word { line, text: TEAM.to_owned() }];
+    chain(desk, names, line, &settings).map(|chain| Rooms { chain, settings })
+}
+
+fn chain(desk: &Desk, names: Vec<Word>, line: u64, settings: &registry::Settings) -> Option<Chain> {
     let mut rooms = Vec::new();
-    for word in names.unwrap_or_else(usual) {
-        match registry::build(&word.text, &settings) {
+    for word in names {
+        match registry::build(&word.text, settings) {
             Some(room) => rooms.push(room),
             None => {
                 let all: Vec<_> = registry::names().collect();
@@ -189,5 +249,5 @@ fn rooms(desk: &Desk, (names, line): (Option<Vec<Word>>, u64), teams: &Teams) ->
         desk.complain(line, "chain", Fault::new(what, format!("add {TEAM}")));
         return None;
     }
-    Some(Rooms { chain, settings })
+    Some(chain)
 }

@@ -7,11 +7,13 @@
 //! Must never happen here: a plan that is half right, or a reading that ends at the first mistake.
 
 mod address;
+mod authenticate;
 pub mod bounds;
 mod check;
 mod complaint;
 mod draft;
 mod folder;
+pub mod keys;
 mod parts;
 mod plan;
 mod section;
@@ -32,6 +34,7 @@ pub use plan::{
 pub use tls::Tls;
 pub use watch::{Sources, Watch};
 
+use crate::config::keys::Book;
 use std::path::Path;
 
 /// Reads `sconce.yaml` and the team files that it leads to.
@@ -39,5 +42,13 @@ use std::path::Path;
 /// # Errors
 /// All that is wrong in all files, by file and line.
 pub fn load(file: &Path) -> Result<Plan, Vec<Complaint>> {
-    read(file).plan
+    read(file, &Book::default()).plan
+}
+
+/// A whole number and its unit, as in the files: `500ms`, `5s`, `2m`, `1h`.
+///
+/// # Errors
+/// What to write instead.
+pub fn duration(text: &str) -> Result<std::time::Duration, String> {
+    words::duration(text).map_err(|fault| fault.remedy)
 }

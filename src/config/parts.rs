@@ -7,6 +7,7 @@ use crate::config::{
     section::Section,
     tls, words,
 };
+use crate::grpc::stamp::{Compressed, OnOdd, Policy};
 use std::{
     net::{Ipv4Addr, SocketAddr},
     num::NonZeroUsize,
@@ -96,6 +97,27 @@ pub(super) fn limits(mut section: Section<'_>) -> Limits {
     };
     section.close();
     limits
+}
+
+/// What may stand in a message beside the caller.
+pub(super) fn stamp(mut section: Section<'_>) -> Policy {
+    let odd = [("refuse", OnOdd::Refuse), ("pass", OnOdd::Pass)];
+    let repeated = section.word("repeated", |text| words::choice(text, &odd));
+    let extensions = section.word("extensions", |text| words::choice(text, &odd));
+    let octets_max = whole(count(&mut section, "inflated", bounds::INFLATED));
+    let inflate = Compressed::Inflate { octets_max };
+    let compressed = [("inflate", inflate), ("refuse", Compressed::Refuse)];
+    let compressed = section.word("compressed", |text| words::choice(text, &compressed));
+    section.close();
+    Policy {
+        repeated: repeated.unwrap_or(OnOdd::Refuse),
+        extensions: extensions.unwrap_or(OnOdd::Refuse),
+        compressed: compressed.unwrap_or(inflate),
+    }
+}
+
+fn whole(number: u32) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
 }
 
 fn count(section: &mut Section<'_>, key: &'static str, bounds: Count) -> u32 {

@@ -4,7 +4,12 @@
 //! check.
 
 use crate::config::{DriverAddress, Tls};
-use sconce_filters::{Chain, EnvironmentName, TeamName, registry::Settings, team::Authority};
+use crate::grpc::stamp::Policy;
+use sconce_filters::{
+    Chain, EnvironmentName, TeamName,
+    registry::Settings,
+    team::{Authority, Members},
+};
 use std::{
     collections::BTreeMap, fmt, net::SocketAddr, num::NonZeroUsize, path::PathBuf, thread,
     time::Duration,
@@ -31,6 +36,8 @@ pub struct Plan {
     pub drain: Drain,
     /// How large a request's head may be.
     pub limits: Limits,
+    /// What may stand in a message beside the caller who is written into it.
+    pub stamp: Policy,
 }
 
 /// Where clients come in.
@@ -143,6 +150,8 @@ pub struct Team {
     pub file: PathBuf,
     /// Its environments; at least one.
     pub environments: BTreeMap<EnvironmentName, Environment>,
+    /// Who belongs to it, apart from those whose proof itself names it.
+    pub members: Members,
 }
 
 /// One environment of a team.

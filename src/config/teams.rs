@@ -7,7 +7,10 @@ use crate::config::{
     section::Section,
     words,
 };
-use sconce_filters::{EnvironmentName, TeamName, team::Authority};
+use sconce_filters::{
+    EnvironmentName, TeamName,
+    team::{Authority, Members},
+};
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
@@ -24,6 +27,8 @@ pub(super) struct Gathered {
     pub(super) authorities: BTreeMap<Authority, (TeamName, EnvironmentName)>,
     said: BTreeMap<String, (PathBuf, u64)>,
     drivers: Vec<(DriverAddress, PathBuf, u64, String)>,
+    /// The files that list members, and the lines where they do.
+    listed: Vec<(PathBuf, u64)>,
 }
 
 /// Reads every team file of a directory. The complaints are those about the files in it; what is
@@ -60,6 +65,23 @@ impl Gathered {
         self.teams.iter().map(|(name, team)| (name.clone(), names(team))).collect()
     }
 
+    /// Who belongs to each team.
+    pub(super) fn members(&self) -> BTreeMap<TeamName, Members> {
+        self.teams.iter().map(|(name, team)| (name.clone(), team.members.clone())).collect()
+    }
+
+    /// Complaints about members where nobody is asked who he is.
+    pub(super) fn members_for_nothing(&self) -> Vec<Complaint> {
+        let complaints = self.listed.iter().flat_map(|(file, line)| {
+            let desk = Desk::new(file);
+            let what = "mean nothing while authenticate is not in the chain";
+            let remedy = "add it to the chain, or remove the members";
+            desk.complain(*line, "members", Fault::new(what, remedy));
+            desk.clear()
+        });
+        complaints.collect()
+    }
+
     fn read(&mut self, desk: &Desk) {
         let text = match folder::read(desk.file()) {
             Ok(text) => text,
@@ -82,10 +104,15 @@ impl Gathered {
         let file = desk.file().to_owned();
         let environments =
             self.read_environments(desk, &mut top, name.as_ref().map(|(name, _)| name));
+        let members = top.section_if_there("members").map(|section| {
+            self.listed.push((desk.file().to_owned(), section.line()));
+            members(section)
+        });
         top.close();
         let Some((name, line)) = name else { return };
         if self.unique(desk, line, "team", &format!("the team '{name}'")) {
-            self.teams.insert(name, Team { file, environments });
+            let members = members.unwrap_or_default();
+            self.teams.insert(name, Team { file, environments, members });
         }
     }
 
@@ -187,4 +214,14 @@ impl Gathered {
             }
         }
     }
+}
+
+fn members(mut section: Section<'_>) -> Members {
+    let mut names = |key| {
+        let words = section.words(key).unwrap_or_default();
+        words.into_iter().map(|word| word.text).collect()
+    };
+    let members = Members { users: names("users"), groups: names("groups") };
+    section.close();
+    members
 }

@@ -127,7 +127,7 @@ fn everything_wrong_in_every_file_is_said_at_once_by_file_and_line() {
             "sconce.yaml:5: timeouts.idle: '30' is no duration; write a whole number and a unit, \
              as 500ms, 5s, 2m or 1h",
             "sconce.yaml:6: x: there is no key 'x'; the keys here are listen, admin, workers, log, \
-             chain, timeouts, drain, limits, teams",
+             chain, authenticate, stamp, timeouts, drain, limits, teams",
             "teams/a.yaml:1: team: 'Ads' cannot be a name, since a name has only a to z, 0 to 9 \
              and '-'; write a name of a to z, 0 to 9 and '-', as ads or ads-2",
             "teams/a.yaml:3: environments.prod.driver: is missing; write where the driver listens, \

@@ -2,6 +2,7 @@
 
 use crate::{
     config::{Drain, Limits, Plan, Timeouts},
+    grpc::stamp::Policy,
     route::Table,
 };
 use rustls::ServerConfig;
@@ -29,6 +30,8 @@ pub struct Snapshot {
     pub connections: u32,
     /// How many streams a new client connection may have open at once.
     pub streams_per_connection: u32,
+    /// What may stand in a message beside the caller who is written into it.
+    pub stamp: Policy,
     /// The TLS that new client connections are met with.
     pub tls: Option<Arc<ServerConfig>>,
 }
@@ -51,6 +54,7 @@ impl Snapshot {
             limits: plan.limits,
             connections: plan.listen.connections,
             streams_per_connection: plan.listen.streams_per_connection,
+            stamp: plan.stamp,
             tls: plan.listen.tls.as_ref().map(|tls| Arc::clone(tls.server())),
         }
     }

@@ -6,7 +6,7 @@
 //! Runs on the control plane's runtime; files are read on a thread beside it.
 
 use crate::{
-    config::{self, Complaint, Plan, Reading, Sources, Watch},
+    config::{self, Complaint, Plan, Reading, Sources, Watch, keys::Book},
     route::Snapshot,
     telemetry::ControlMetrics,
 };
@@ -101,6 +101,8 @@ impl Reader {
 pub struct Steward {
     /// The files that were last read.
     sources: Sources,
+    /// The keys of identity providers.
+    book: Book,
     live: Live,
     /// What is live.
     plan: Plan,
@@ -114,8 +116,12 @@ impl Steward {
     ///
     /// # Errors
     /// All that is wrong with the files: without a plan there is nothing to serve.
-    pub fn start(file: &Path, metrics: ControlMetrics) -> Result<(Self, Live), Vec<Complaint>> {
-        let Reading { plan, sources } = config::read(file);
+    pub fn start(
+        file: &Path,
+        book: &Book,
+        metrics: ControlMetrics,
+    ) -> Result<(Self, Live), Vec<Complaint>> {
+        let Reading { plan, sources } = config::read(file, book);
         let plan = plan?;
         let at = SystemTime::now();
         let snapshot = Snapshot::of(&plan, None, 1, at);
@@ -126,7 +132,8 @@ impl Steward {
         };
         metrics.reload_good(1, at);
         let (started, handed) = (plan.clone(), live.clone());
-        Ok((Self { sources, live, plan, started, metrics }, handed))
+        let book = book.clone();
+        Ok((Self { sources, book, live, plan, started, metrics }, handed))
     }
 
     /// What is live.
@@ -139,8 +146,8 @@ impl Steward {
         let mut watch = Watch::new(&self.sources);
         loop {
             // The first round finds what changed between the start and the watch.
-            let file = self.sources.file.clone();
-            if let Ok(reading) = task::spawn_blocking(move || config::read(&file)).await {
+            let (file, book) = (self.sources.file.clone(), self.book.clone());
+            if let Ok(reading) = task::spawn_blocking(move || config::read(&file, &book)).await {
                 self.take(reading);
                 watch.follow(&self.sources);
             }
@@ -150,7 +157,7 @@ impl Steward {
 
     /// Reads the files now. Blocks for as long as that takes.
     pub fn reload(&mut self) -> Verdict {
-        self.take(config::read(&self.sources.file))
+        self.take(config::read(&self.sources.file, &self.book))
     }
 
     fn take(&mut self, reading: Reading) -> Verdict {
@@ -265,7 +272,7 @@ mod tests {
 
         fn start(&self) -> (Steward, Live) {
             let file = self.home.path().join("sconce.yaml");
-            Steward::start(&file, self.metrics.control()).unwrap()
+            Steward::start(&file, &Book::default(), self.metrics.control()).unwrap()
         }
     }
 
@@ -348,7 +355,8 @@ mod tests {
         let house = House::new();
         house.write("teams/ads.yaml", "team: ads\n");
         let file = house.home.path().join("sconce.yaml");
-        let complaints = Steward::start(&file, house.metrics.control()).unwrap_err();
+        let complaints =
+            Steward::start(&file, &Book::default(), house.metrics.control()).unwrap_err();
         assert_eq!(complaints.len(), 1);
     }
 

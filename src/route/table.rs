@@ -101,7 +101,8 @@ mod tests {
         };
         let name = |name| EnvironmentName::parse(name).unwrap();
         let environments = [(name("prod"), place(1)), (name("dev"), place(port))].into();
-        let team = Team { file: PathBuf::from("ads.yaml"), environments };
+        let (file, members) = (PathBuf::from("ads.yaml"), Default::default());
+        let team = Team { file, environments, members };
         [(TeamName::parse("ads").unwrap(), team)].into()
     }
 

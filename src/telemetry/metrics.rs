@@ -43,6 +43,8 @@ pub(super) struct Ledger {
 #[derive(Debug, Default)]
 pub(super) struct Control {
     pub(super) reloads_good: AtomicU64,
+    pub(super) key_fetches_good: AtomicU64,
+    pub(super) key_fetches_bad: AtomicU64,
     pub(super) reloads_bad: AtomicU64,
     pub(super) generation: AtomicU64,
     pub(super) last_good_s: AtomicU64,
@@ -119,6 +121,13 @@ impl ControlMetrics {
         let complaints = u64::try_from(complaints).unwrap_or(u64::MAX);
         self.0.control.reloads_bad.fetch_add(1, Ordering::Relaxed);
         self.0.control.complaints.store(complaints, Ordering::Relaxed);
+    }
+
+    /// An attempt to fetch the keys of an identity provider has ended.
+    pub fn keys_fetched(&self, is_good: bool) {
+        let control = &self.0.control;
+        let count = if is_good { &control.key_fetches_good } else { &control.key_fetches_bad };
+        count.fetch_add(1, Ordering::Relaxed);
     }
 
     /// How many complaints stand against the configuration as it was last read; 0 while it is good.

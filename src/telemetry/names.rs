@@ -73,6 +73,10 @@ pub(super) const GUARDS: Family = counter(
     "sconce_guard_total",
     "Budgets that a peer overran, by the guard that fired and the side of the peer",
 );
+pub(super) const KEY_FETCHES: Family = counter(
+    "sconce_key_fetches_total",
+    "Attempts to fetch the keys of an identity provider, by outcome",
+);
 pub(super) const CONFIG_RELOADS: Family =
     counter("sconce_config_reloads_total", "Times the configuration was read, by outcome");
 pub(super) const CONFIG_GENERATION: Family =

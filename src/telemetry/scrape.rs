@@ -140,6 +140,9 @@ impl Page<'_> {
         let outcomes = [("bad", &control.reloads_bad), ("good", &control.reloads_good)];
         let outcomes = outcomes.map(|(outcome, count)| (outcome, read(count)));
         self.reasoned(&names::CONFIG_RELOADS, outcomes, |label| vec![(key::OUTCOME, label)])?;
+        let outcomes = [("bad", &control.key_fetches_bad), ("good", &control.key_fetches_good)];
+        let outcomes = outcomes.map(|(outcome, count)| (outcome, read(count)));
+        self.reasoned(&names::KEY_FETCHES, outcomes, |label| vec![(key::OUTCOME, label)])?;
         self.gauge(&names::CONFIG_GENERATION, read(&control.generation))?;
         self.gauge(&names::CONFIG_LAST_GOOD, read(&control.last_good_s))?;
         self.gauge(&names::CONFIG_COMPLAINTS, read(&control.complaints))?;

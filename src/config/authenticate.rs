@@ -1,0 +1,263 @@
+//! `authenticate`: whose word counts for who somebody is.
+//!
+//! Must never happen here: a token in the plan. What the file holds of one is its hash.
+
+use crate::config::{
+    bounds,
+    complaint::{Desk, Fault, shown},
+    folder,
+    keys::{At, Book, Source},
+    section::{Section, Word},
+    words,
+};
+use sconce_filters::{
+    Identity, NameKind,
+    authenticate::{
+        Algorithm, Certificates, ClaimSettings, IssuerSettings, KeySet, Settings, StaticToken,
+    },
+    identity::{Claimed, Source as Proof},
+};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
+
+/// Reads the section and the files that it names.
+pub(super) fn read(
+    desk: &Desk,
+    mut section: Section<'_>,
+    book: &Book,
+    files: &mut Vec<PathBuf>,
+) -> Settings {
+    let line = section.line();
+    let mut reader = Reader { desk, book, files, said: BTreeSet::new() };
+    let issuers = section.sections("issuers").unwrap_or_default();
+    let issuers = issuers.into_iter().filter_map(|issuer| reader.issuer(issuer)).collect();
+    let tokens = section.sections("tokens").unwrap_or_default();
+    let tokens = tokens.into_iter().filter_map(|token| reader.token(token)).collect();
+    let certificates = section.section_if_there("certificates");
+    let certificates = certificates.and_then(|certificates| reader.certificates(certificates));
+    let skew = section.word("skew", |text| bounds::SKEW.read(text));
+    let grace = section.word("grace", |text| bounds::GRACE.read(text));
+    section.close();
+    let settings = Settings {
+        issuers,
+        tokens,
+        certificates,
+        skew: skew.unwrap_or(bounds::SKEW.usual),
+        grace: grace.unwrap_or(bounds::GRACE.usual),
+    };
+    let nobody = settings.issuers.is_empty()
+        && settings.tokens.is_empty()
+        && settings.certificates.is_none();
+    if nobody {
+        let fault = Fault::new("trusts nobody", "name issuers, tokens or certificates");
+        desk.complain(line, "authenticate", fault);
+    }
+    settings
+}
+
+struct Reader<'r> {
+    desk: &'r Desk,
+    book: &'r Book,
+    files: &'r mut Vec<PathBuf>,
+    /// Issuers and names of tokens that were said already.
+    said: BTreeSet<String>,
+}
+
+impl Reader<'_> {
+    fn issuer(&mut self, mut section: Section<'_>) -> Option<IssuerSettings> {
+        let line = section.line();
+        let issuer = self.needed(&mut section, "issuer", "as https://example.okta.com", url);
+        let audiences = self.audiences(&mut section);
+        let algorithms = self.algorithms(&mut section);
+        let claims = claims(section.section("claims"));
+        let authorities = self.file(&mut section, "authorities");
+        let keys_file = self.file(&mut section, "keys_file");
+        let keys_url = section.word_at("keys_url", |text| url(text).map(|()| text.to_owned()));
+        let refresh = section.word("refresh", |text| bounds::REFRESH.read(text));
+        let path = section.below("keys_file");
+        section.close();
+        let (issuer, audiences) = (issuer?, audiences?);
+        if !self.said.insert(issuer.clone()) {
+            let fault = Fault::new("stands here twice", "keep one of the two");
+            self.desk.complain(line, "authenticate.issuers.issuer", fault);
+            return None;
+        }
+        let at = match (keys_file, keys_url) {
+            (Some(_), Some((_, line))) => {
+                let fault = Fault::new("and keys_file are both there", "keep one of the two");
+                self.desk.complain(line, "authenticate.issuers.keys_url", fault);
+                return None;
+            }
+            (Some((text, line)), None) => {
+                self.check_keys(&text, line, &path)?;
+                At::Text(text)
+            }
+            (None, Some((url, _))) => At::Url(url),
+            (None, None) => At::Discovery,
+        };
+        let source = Source {
+            issuer: issuer.clone(),
+            at,
+            authorities: authorities.map(|(text, _)| text),
+            refresh: refresh.unwrap_or(bounds::REFRESH.usual),
+        };
+        let keys = self.book.ring(&source);
+        Some(IssuerSettings { issuer: issuer.into(), audiences, algorithms, claims, keys })
+    }
+
+    fn check_keys(&self, text: &str, line: u64, path: &str) -> Option<()> {
+        let what = match KeySet::from_jwks(text) {
+            Ok(_) => return Some(()),
+            Err(fault) => fault.to_string(),
+        };
+        let remedy = "put a JSON Web Key Set with public keys of RSA, EC or Ed25519 there";
+        self.desk.complain(line, path, Fault::new(what, remedy));
+        None
+    }
+
+    fn audiences(&self, section: &mut Section<'_>) -> Option<Vec<String>> {
+        let line = section.line();
+        let words = section.words("audiences");
+        if words.as_ref().is_none_or(Vec::is_empty) {
+            let remedy = "name what tokens must be meant for, as [api://sconce]";
+            let fault = Fault::new("is missing or empty", remedy);
+            self.desk.complain(line, &section.below("audiences"), fault);
+            return None;
+        }
+        words.map(|words| words.into_iter().map(|word| word.text).collect())
+    }
+
+    /// Those that are named; without a name, all there are.
+    fn algorithms(&self, section: &mut Section<'_>) -> Vec<Algorithm> {
+        let path = section.below("algorithms");
+        let Some(words) = section.words("algorithms") else { return Algorithm::ALL.to_vec() };
+        let read = |word: Word| {
+            let known = Algorithm::parse(&word.text);
+            if known.is_none() {
+                let all: Vec<_> = Algorithm::ALL.iter().map(|known| known.name()).collect();
+                let what = format!("{} is none that proves anything", shown(&word.text));
+                let remedy = format!("choose among {}", all.join(", "));
+                self.desk.complain(word.line, &path, Fault::new(what, remedy));
+            }
+            known
+        };
+        words.into_iter().filter_map(read).collect()
+    }
+
+    fn token(&mut self, mut section: Section<'_>) -> Option<StaticToken> {
+        let line = section.line();
+        let name = self.needed(&mut section, "name", "as airflow, for logs", |_| Ok(()));
+        let hash = "with the token's SHA-256 in hexadecimal";
+        let sha256 = self.needed(&mut section, "sha256", hash, |text| sha256(text).map(drop));
+        let user = self.needed(&mut section, "user", "as svc-airflow", |_| Ok(()));
+        let display_name = section.word("display_name", |text| Ok(text.to_owned()));
+        let mut list = |key| {
+            let words = section.words(key).unwrap_or_default();
+            words.into_iter().map(|word| word.text).collect()
+        };
+        let (groups, teams) = (list("groups"), list("teams"));
+        section.close();
+        let (name, sha256, user) = (name?, self::sha256(&sha256?).ok()?, user?);
+        let claimed = Claimed { user, display_name, groups, teams };
+        if !self.said.insert(format!("token {name}")) {
+            let fault = Fault::new("stands here twice", "keep one of the two");
+            self.desk.complain(line, "authenticate.tokens.name", fault);
+            return None;
+        }
+        let source = Proof::StaticToken { name: name.into() };
+        match Identity::new(claimed, source, None) {
+            Ok(identity) => Some(StaticToken { sha256, identity }),
+            Err(what) => {
+                let fault = Fault::new(what.to_string(), "shorten it, or leave it out");
+                self.desk.complain(line, "authenticate.tokens", fault);
+                None
+            }
+        }
+    }
+
+    fn certificates(&mut self, mut section: Section<'_>) -> Option<Certificates> {
+        let all = [NameKind::Uri, NameKind::Email, NameKind::Dns, NameKind::CommonName];
+        let all = ["uri", "email", "dns", "common_name"].into_iter().zip(all).collect::<Vec<_>>();
+        if !section.has("user") {
+            section.miss("user", "say which name is the user: uri, email, dns or common_name");
+        }
+        let user = section.word("user", |text| words::choice(text, &all));
+        let prefix = section.word("prefix", |text| Ok(text.to_owned())).unwrap_or_default();
+        section.close();
+        Some(Certificates { user: user?, prefix })
+    }
+
+    /// The value of a key that must be there.
+    fn needed(
+        &self,
+        section: &mut Section<'_>,
+        key: &'static str,
+        remedy: &str,
+        check: impl FnOnce(&str) -> Result<(), Fault>,
+    ) -> Option<String> {
+        if !section.has(key) {
+            section.miss(key, &format!("write it, {remedy}"));
+        }
+        section.word(key, |text| check(text).map(|()| text.to_owned()))
+    }
+
+    /// The text of the file that a key names, and the key's line.
+    fn file(&mut self, section: &mut Section<'_>, key: &'static str) -> Option<(String, u64)> {
+        let (name, line) = section.word_at(key, |text| Ok(text.to_owned()))?;
+        let file = self.desk.file().parent().unwrap_or(Path::new("")).join(name);
+        self.files.push(file.clone());
+        match folder::read(&file) {
+            Ok(text) => Some((text, line)),
+            Err((_, Fault { what, remedy })) => {
+                let fault = Fault::new(format!("{} {what}", file.display()), remedy);
+                self.desk.complain(line, &section.below(key), fault);
+                None
+            }
+        }
+    }
+}
+
+fn claims(mut section: Section<'_>) -> ClaimSettings {
+    let usual = ClaimSettings::default();
+    let mut word = |key| section.word(key, |text| Ok(text.to_owned()));
+    let (user, display_name) = (word("user"), word("display_name"));
+    let (groups, teams) = (word("groups"), word("teams"));
+    section.close();
+    ClaimSettings {
+        user: user.unwrap_or(usual.user),
+        display_name: display_name.map_or(usual.display_name, |name| vec![name]),
+        groups: groups.unwrap_or(usual.groups),
+        teams,
+    }
+}
+
+fn url(text: &str) -> Result<(), Fault> {
+    let uri: Option<http::Uri> = text.parse().ok();
+    let scheme = uri.as_ref().and_then(http::Uri::scheme_str);
+    let sound = matches!(scheme, Some("https" | "http"));
+    match sound && uri.is_some_and(|uri| uri.host().is_some()) {
+        true => Ok(()),
+        false => {
+            let what = format!("{} is no URL", shown(text));
+            Err(Fault::new(what, "write it whole, as https://example.okta.com/oauth2/default"))
+        }
+    }
+}
+
+fn sha256(text: &str) -> Result<[u8; 32], Fault> {
+    let no = || {
+        let remedy = "write its 64 hexadecimal digits, as printf %s TOKEN | sha256sum tells them";
+        Fault::new("is no SHA-256", remedy)
+    };
+    let mut octets = [0; 32];
+    if text.len() != 64 || !text.bytes().all(|octet| octet.is_ascii_hexdigit()) {
+        return Err(no());
+    }
+    for (octet, digits) in octets.iter_mut().zip(text.as_bytes().chunks(2)) {
+        let digits = std::str::from_utf8(digits).map_err(|_| no())?;
+        *octet = u8::from_str_radix(digits, 16).map_err(|_| no())?;
+    }
+    Ok(octets)
+}
