@@ -23,7 +23,7 @@ const DRIVERS_MAX: usize = 32;
 
 /// A request that was read. Equal ones in a row share one.
 pub(super) struct Asked {
-    head: Rc<Head>,
+    pub(super) head: Rc<Head>,
     request: Request,
     label: MethodLabel,
     /// Octets of what travels on, as HPACK counts.
@@ -78,7 +78,8 @@ impl Relay {
         let deadline = timeout.and_then(|timeout| self.now.checked_add(timeout));
         let metadata: Rc<dyn sconce_filters::Metadata> = Rc::clone(&asked.head) as _;
         let call = Call::new(method.clone(), metadata, self.peer, self.now);
-        let call = call.with_deadline(deadline);
+        let call = call.with_deadline(deadline).with_wall(self.wall);
+        let call = call.with_certificate(self.client.certificate());
         self.worker.metrics.call_opened(asked.label);
         let snapshot = self.worker.latest();
         if !self.is_ticking {
@@ -97,6 +98,7 @@ impl Relay {
             snapshot,
             asked: Some(asked),
             wait: None,
+            stamper: None,
             uploaded: end,
             up: Way::default(),
             down: Way::default(),
@@ -116,7 +118,10 @@ impl Relay {
 
     fn step(&mut self, tag: usize, step: Step) {
         match step {
-            Step::Admitted => self.route(tag),
+            Step::Admitted => {
+                self.begin_stamp(tag);
+                self.route(tag);
+            }
             Step::Refused(refusal) => self.refuse(tag, &refusal, Ending::Refused),
             Step::Waiting(wait) => {
                 if let Some(exchange) = self.exchanges.get_mut(tag) {

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 use sconce_filters::{Call, Code, Ending, Outcome, Wait};
 
+use crate::grpc::stamp::Stamper;
 use crate::proxy::admit::Asked;
 use crate::route::Snapshot;
 use crate::telemetry::{Ended, MethodLabel, WorkerMetrics};
@@ -31,7 +32,9 @@ pub(super) struct Exchange {
     pub(super) asked: Option<Rc<Asked>>,
     /// A room's answer that is still to come.
     pub(super) wait: Option<Wait>,
-    /// Whether the client has ended its side.
+    /// Who writes the verified caller into what goes up.
+    pub(super) stamper: Option<Box<Stamper>>,
+    /// Whether the client has ended its side, and nothing more will be added to it.
     pub(super) uploaded: bool,
     pub(super) up: Way,
     pub(super) down: Way,
@@ -53,6 +56,8 @@ pub(super) struct Way {
     pub(super) parked: BytesMut,
     /// Octets of DATA that came.
     pub(super) octets: u64,
+    /// Octets that were added and have not left yet: they give no credit back.
+    pub(super) surplus: usize,
 }
 
 impl Way {
@@ -60,6 +65,13 @@ impl Way {
     pub(super) fn passed(&self) -> u64 {
         let parked = u64::try_from(self.parked.len()).unwrap_or(u64::MAX);
         self.octets.saturating_sub(parked)
+    }
+
+    /// Octets have left: for how many of them the peer gets its credit back.
+    pub(super) fn repay(&mut self, left: usize) -> usize {
+        let added = left.min(self.surplus);
+        self.surplus = self.surplus.saturating_sub(added);
+        left.saturating_sub(added)
     }
 }
 

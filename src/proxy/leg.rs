@@ -5,9 +5,11 @@
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
+use sconce_filters::Certificate;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
@@ -45,6 +47,11 @@ impl Leg {
     /// Whether HTTP/2 can be spoken: at once, or after the handshake of TLS.
     pub(super) fn is_open(&self) -> bool {
         self.tls.as_ref().is_none_or(|tls| tls.is_open())
+    }
+
+    /// The certificate that the client has proven to own.
+    pub(super) fn certificate(&self) -> Option<Rc<Certificate>> {
+        self.tls.as_ref().and_then(|tls| tls.certificate()).map(Rc::clone)
     }
 
     /// Octets that wait to be written.

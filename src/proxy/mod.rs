@@ -9,6 +9,7 @@
 //!   admit   -> a stream becomes an exchange, passes the chain, finds its
 //!   driver  -> the leg to one driver
 //!   tls     -> records of a client's connection, opened and sealed
+//!   stamp   -> the verified caller, written into every message on its way up
 //!   echo    -> what goes out as the same octets again
 //!   endings -> every way in which things end
 //!   clock   -> everything that takes too long
@@ -17,6 +18,7 @@
 //! another client's leg.
 
 mod admit;
+mod certificate;
 mod clock;
 mod downward;
 mod driver;
@@ -26,6 +28,7 @@ mod exchange;
 mod leg;
 mod listen;
 mod relay;
+mod stamp;
 mod tls;
 mod upward;
 mod worker;

@@ -11,11 +11,13 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
+use sconce_filters::Identity;
 use slab::Slab;
 use tokio::time::Sleep;
 
+use crate::grpc::stamp::Tail;
 use crate::proxy::admit::Asked;
 use crate::proxy::driver::Driver;
 use crate::proxy::exchange::Exchange;
@@ -69,6 +71,8 @@ pub(super) struct Relay {
     pub(super) exchanges: Slab<Exchange>,
     pub(super) phase: Phase,
     pub(super) now: Instant,
+    /// The time of day that goes with `now`.
+    pub(super) wall: SystemTime,
     pub(super) accepted: Instant,
     /// Since when a frame or header block of the client is incomplete.
     pub(super) block_since: Option<Instant>,
@@ -86,6 +90,8 @@ pub(super) struct Relay {
     pub(super) waker: Option<usize>,
     /// The last request that was read.
     pub(super) last: Option<Rc<Asked>>,
+    /// The last caller, and the stamp of that one.
+    pub(super) last_caller: Option<(Rc<Identity>, Tail)>,
     /// Exchanges that wait for a room's answer.
     pub(super) waits: usize,
 }
@@ -112,6 +118,7 @@ impl Relay {
             exchanges: Slab::new(),
             phase: Phase::Open,
             now,
+            wall: SystemTime::UNIX_EPOCH,
             accepted: now,
             block_since: None,
             idle_since: now,
@@ -122,6 +129,7 @@ impl Relay {
             timer: Box::pin(tokio::time::sleep_until(due.into())),
             waker: None,
             last: None,
+            last_caller: None,
             waits: 0,
         }
     }
@@ -130,6 +138,7 @@ impl Relay {
     #[expect(clippy::disallowed_methods, reason = "this is a loop that owns its clock")]
     fn look_at_clock(&mut self) {
         self.now = Instant::now();
+        self.wall = SystemTime::now();
     }
 
     fn drive(&mut self, context: &mut Context<'_>) -> Poll<()> {
@@ -165,6 +174,7 @@ impl Relay {
         }
         self.exchanges = Slab::new();
         self.last = None;
+        self.last_caller = None;
     }
 
     /// Writes everything that waits; what has left gives credit back, which is written too.

@@ -16,6 +16,9 @@ use rustls::unbuffered::{
     ConnectionState, EncodeError, EncodeTlsData, EncryptError, UnbufferedStatus, WriteTraffic,
 };
 use rustls::{Error, InvalidMessage, ServerConfig};
+use sconce_filters::Certificate;
+
+use crate::proxy::certificate;
 
 /// Octets that are read and opened at one time.
 const ROOM: usize = 256 * 1024;
@@ -43,6 +46,8 @@ pub(super) struct Session {
     is_open: bool,
     is_closed: bool,
     has_said_goodbye: bool,
+    /// What the client has proven to own.
+    certificate: Option<Rc<Certificate>>,
 }
 
 impl Session {
@@ -56,12 +61,18 @@ impl Session {
             is_open: false,
             is_closed: false,
             has_said_goodbye: false,
+            certificate: None,
         })
     }
 
     /// Whether the handshake has ended.
     pub(super) fn is_open(&self) -> bool {
         self.is_open
+    }
+
+    /// The certificate that the client has proven to own.
+    pub(super) fn certificate(&self) -> Option<&Rc<Certificate>> {
+        self.certificate.as_ref()
     }
 
     /// Whether the peer has said that nothing more will come.
@@ -168,6 +179,8 @@ impl Session {
             return Err(Error::NoApplicationProtocol);
         }
         self.is_open = true;
+        let own = self.connection.peer_certificates().and_then(|chain| chain.first());
+        self.certificate = own.map(|own| Rc::new(certificate::read(own)));
         Ok(())
     }
 

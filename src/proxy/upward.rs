@@ -57,12 +57,26 @@ impl Relay {
     }
 
     fn upload(&mut self, tag: usize, octets: Range<usize>, end: bool, scratch: &mut [u8]) {
+        let Some(exchange) = self.exchanges.get_mut(tag) else { return };
+        exchange.up.octets = exchange.up.octets.saturating_add(length(octets.len()));
+        match exchange.stamper.take() {
+            None => self.send_up(tag, octets, end, scratch),
+            Some(stamper) => self.stamp(tag, stamper, (octets, end), scratch),
+        }
+    }
+
+    /// Passes on octets of the buffer, or parks them.
+    pub(super) fn send_up(
+        &mut self,
+        tag: usize,
+        mut rest: Range<usize>,
+        end: bool,
+        scratch: &mut [u8],
+    ) {
         let Self { exchanges, drivers, .. } = self;
         let Some(exchange) = exchanges.get_mut(tag) else { return };
-        exchange.up.octets = exchange.up.octets.saturating_add(length(octets.len()));
         exchange.uploaded |= end;
-        let mut rest = octets;
-        if let Some((driver, leg, stream)) = line(drivers, exchange)
+        if let Some((departing, leg, stream)) = line(drivers, exchange)
             && exchange.up.parked.is_empty()
             && leg.wire.out.len() < OUT_MAX
         {
@@ -72,14 +86,30 @@ impl Relay {
                 let now = rest.start..rest.start.saturating_add(taken);
                 rest.start = now.end;
                 leg.wire.data_in_place(stream, scratch, now, end && whole);
-                let octets = u32::try_from(taken).unwrap_or(u32::MAX);
-                depart(driver, (exchange.stream, tag, octets));
+                depart(departing, (tag, taken), exchange);
             }
             if whole {
                 return;
             }
         }
         exchange.up.parked.extend_from_slice(scratch.get(rest).unwrap_or_default());
+    }
+
+    /// Passes on octets of our own, or parks them.
+    pub(super) fn add_up(&mut self, tag: usize, octets: &[u8], end: bool) {
+        let Self { exchanges, drivers, .. } = self;
+        let Some(exchange) = exchanges.get_mut(tag) else { return };
+        exchange.uploaded |= end;
+        if let Some((departing, leg, stream)) = line(drivers, exchange)
+            && exchange.up.parked.is_empty()
+            && leg.wire.out.len() < OUT_MAX
+            && leg.wire.room(stream) >= octets.len()
+        {
+            leg.wire.data(stream, octets, end);
+            return depart(departing, (tag, octets.len()), exchange);
+        }
+        exchange.up.parked.extend_from_slice(octets);
+        self.resume_upload(tag);
     }
 
     /// Passes on what is parked of a body, as far as the driver has room.
@@ -95,8 +125,7 @@ impl Relay {
             let end = exchange.uploaded && taken == exchange.up.parked.len();
             leg.wire.data(stream, exchange.up.parked.get(..taken).unwrap_or_default(), end);
             exchange.up.parked.advance(taken);
-            let octets = u32::try_from(taken).unwrap_or(u32::MAX);
-            depart(departing, (exchange.stream, tag, octets));
+            depart(departing, (tag, taken), exchange);
         }
         if exchange.up.parked.is_empty() {
             exchange.up.parked = bytes::BytesMut::new();
@@ -164,10 +193,11 @@ pub(super) fn length(octets: usize) -> u64 {
 type Departing = Vec<(StreamId, usize, u32)>;
 
 /// Notes octets that are on their way to a driver; those of one stream in a row are one note.
-fn depart(departing: &mut Departing, (stream, tag, octets): (StreamId, usize, u32)) {
+fn depart(departing: &mut Departing, (tag, left): (usize, usize), exchange: &mut Exchange) {
+    let octets = u32::try_from(exchange.up.repay(left)).unwrap_or(u32::MAX);
     match departing.last_mut() {
-        Some((last, _, noted)) if *last == stream => *noted = noted.saturating_add(octets),
-        Some(_) | None => departing.push((stream, tag, octets)),
+        Some((last, _, noted)) if *last == exchange.stream => *noted = noted.saturating_add(octets),
+        Some(_) | None => departing.push((exchange.stream, tag, octets)),
     }
 }
 

@@ -1,0 +1,119 @@
+//! Stamp: the verified caller is written into every message that goes up.
+//!
+//! What came before the call was admitted was parked as it came, and is stamped then. Where no room
+//! asks who calls, nobody is written into anything.
+
+use std::ops::Range;
+use std::rc::Rc;
+
+use sconce_filters::{Ending, Identity};
+
+use crate::grpc::stamp::{Encoding, Piece, Stamper, Tail};
+use crate::proxy::relay::Relay;
+use crate::wire::hpack::Fields;
+
+/// Octets of the longest name of an encoding that is known, and more.
+const ENCODING_MAX: usize = 16;
+
+impl Relay {
+    /// From now on the verified caller is written into the messages of this call.
+    pub(super) fn begin_stamp(&mut self, tag: usize) {
+        let Some(exchange) = self.exchanges.get(tag) else { return };
+        let Some(caller) = exchange.call.slots().identity.clone() else { return };
+        let encoding = exchange.asked.as_ref().map(|asked| encoding(asked.head.fields()));
+        let (policy, tail) = (exchange.snapshot.stamp, self.tail(&caller));
+        let stamper = Box::new(Stamper::new(policy, tail, encoding.unwrap_or_default()));
+        let Some(exchange) = self.exchanges.get_mut(tag) else { return };
+        let mut came = std::mem::take(&mut exchange.up.parked);
+        let end = std::mem::take(&mut exchange.uploaded);
+        let all = 0..came.len();
+        self.stamp(tag, stamper, (all, end), &mut came);
+    }
+
+    /// The stamp of a caller: the last one's, if that is the same.
+    fn tail(&mut self, caller: &Rc<Identity>) -> Tail {
+        if let Some((known, tail)) = &self.last_caller
+            && Rc::ptr_eq(known, caller)
+        {
+            return tail.clone();
+        }
+        let tail = Tail::new(caller.user(), caller.display_name());
+        self.last_caller = Some((Rc::clone(caller), tail.clone()));
+        tail
+    }
+
+    /// Passes on what the stamper makes of octets that came.
+    pub(super) fn stamp(
+        &mut self,
+        tag: usize,
+        mut stamper: Box<Stamper>,
+        (mut rest, end): (Range<usize>, bool),
+        scratch: &mut [u8],
+    ) {
+        let mut has_lent = false;
+        loop {
+            let before = rest.len();
+            let piece = match stamper.next(scratch, &mut rest) {
+                Ok(piece) => piece,
+                Err(refusal) => return self.refuse(tag, &refusal, Ending::Refused),
+            };
+            let taken = before.saturating_sub(rest.len());
+            let last = end && rest.is_empty() && !stamper.owes();
+            if last && let Err(refusal) = stamper.end() {
+                return self.refuse(tag, &refusal, Ending::Refused);
+            }
+            match piece {
+                Some(Piece::Pass(range)) => {
+                    self.exchange_credit(tag, taken, range.len());
+                    // The head of a frame is written before what it carries: there is a place for
+                    // the first, and after that only what was lent a moment ago.
+                    if std::mem::replace(&mut has_lent, true) {
+                        self.add_up(tag, scratch.get(range).unwrap_or_default(), last);
+                    } else {
+                        self.send_up(tag, range, last, scratch);
+                    }
+                }
+                Some(Piece::Add(added)) => {
+                    self.exchange_credit(tag, taken, added.len());
+                    self.add_up(tag, &added, last);
+                }
+                None => {
+                    self.exchange_credit(tag, taken, 0);
+                    if last {
+                        self.send_up(tag, rest.clone(), true, scratch);
+                    }
+                    break;
+                }
+            }
+            if last {
+                break;
+            }
+        }
+        if let Some(exchange) = self.exchanges.get_mut(tag) {
+            exchange.stamper = Some(stamper);
+        }
+    }
+
+    /// So many octets came, and so many go on in their place. What is added gives no credit back
+    /// when it leaves; what is held back gives it at once, since it will not leave as it came.
+    fn exchange_credit(&mut self, tag: usize, came: usize, goes: usize) {
+        let Some(exchange) = self.exchanges.get_mut(tag) else { return };
+        let goes = exchange.up.surplus.saturating_add(goes);
+        exchange.up.surplus = goes.saturating_sub(came);
+        let held = came.saturating_sub(goes);
+        if held > 0 {
+            let octets = u32::try_from(held).unwrap_or(u32::MAX);
+            self.client.wire.left(exchange.stream, octets, 0);
+        }
+    }
+}
+
+/// How a request says that its messages are compressed.
+fn encoding(fields: &Fields) -> Encoding {
+    let mut all = fields.named(b"grpc-encoding");
+    match (all.next(), all.next()) {
+        (None, _) => Encoding::Identity,
+        (Some((_, one)), None) => Encoding::of(one.value.prefix(&mut [0; ENCODING_MAX])),
+        (Some(_), Some(_)) => Encoding::Other,
+    }
+}
