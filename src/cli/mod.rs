@@ -7,14 +7,12 @@ mod check;
 mod completions;
 mod explain;
 mod serve;
+mod token;
 mod url;
 
 use clap::{Args, Parser, Subcommand};
-use std::{
-    io::{self, Write},
-    path::PathBuf,
-    process::ExitCode,
-};
+use std::io::{self, Write};
+use std::{path::PathBuf, process::ExitCode};
 
 /// The front door for Apache Spark Connect: one address for the drivers of many teams.
 #[derive(Debug, Parser)]
@@ -32,6 +30,8 @@ enum Verb {
     Check(File),
     /// Tells where a call would go, and why
     Explain(explain::Question),
+    /// Mints a token with a key of your own, for development
+    Token(token::Wanted),
     /// Prints completions for a shell
     Completions(completions::Wanted),
 }
@@ -51,6 +51,7 @@ pub fn run() -> ExitCode {
         Verb::Serve(File { config }) => serve::run(&config),
         Verb::Check(File { config }) => check::run(&config),
         Verb::Explain(question) => explain::run(&question),
+        Verb::Token(wanted) => token::run(&wanted),
         Verb::Completions(wanted) => completions::run(&wanted),
     }
 }
@@ -67,12 +68,8 @@ mod tests {
     use clap::CommandFactory;
 
     #[test]
-    fn the_command_line_contradicts_itself_nowhere() {
-        Cli::command().debug_assert();
-    }
-
-    #[test]
     fn every_verb_that_reads_the_configuration_takes_it_by_the_same_flag() {
+        Cli::command().debug_assert();
         for verb in ["serve", "check", "explain"] {
             assert!(Cli::try_parse_from(["sconce", verb, "--config", "x.yaml"]).is_ok(), "{verb}");
         }
