@@ -1,4 +1,4 @@
-"""The demo: two teams, a real Spark driver each, one sconce, one query a team. See scripts/demo."""
+"""The demo: two teams, a real Spark driver each, one sconce that asks for proof, one query a team. See scripts/demo."""
 
 import pathlib
 import shutil
@@ -13,7 +13,7 @@ import rig  # noqa: E402
 import steps  # noqa: E402
 
 VERSION = "4.1.4"
-TEAMS = ("ads", "ml")
+TEAMS = {"ads": "ann", "ml": "bob"}  # and who is in them
 QUERY_SECONDS = 180
 
 
@@ -51,28 +51,34 @@ def show(place: pathlib.Path) -> None:
         driver.ready(ticker)
     ticker.done()
 
-    ticker = steps.Ticker("sconce")
-    door = rig.Sconce(place / "config", {team: driver.address for team, driver in drivers.items()})
+    ticker = steps.Ticker("sconce, with a certificate and a key that signs tokens")
+    proof = rig.Proof(place / "proof")
+    door = rig.Sconce(place / "config", {team: driver.address for team, driver in drivers.items()}, proof=proof)
     ticker.done()
 
-    for team, rows in ask(python, door).items():
+    tokens = {team: proof.token(user, team) for team, user in TEAMS.items()}
+    for team, rows in ask(python, door, tokens).items():
         if drivers[team].name not in rows:
             raise steps.Failed(f"the query of {team} was answered by somebody else:\n{rows}")
-        print(f"\n{team}: sc://{door.address}/;x-sconce-team={team};x-sconce-env=prod\n{rows}", flush=True)
-    tell(door, python)
+        url = door.url(token=f"(the token of {TEAMS[team]})", **{"x-sconce-env": "prod"})
+        print(f"\n{TEAMS[team]} of {team}: {url}\n{rows}", flush=True)
+    refuse(python, door, tokens)
+    tell(door, python, tokens["ads"])
 
 
-def ask(python: pathlib.Path, door: rig.Sconce) -> dict[str, str]:
+def hello(python: pathlib.Path, door: rig.Sconce, **parameters: str) -> subprocess.CompletedProcess:
+    """One PySpark query."""
+    url = door.url(use_ssl="true", **{"x-sconce-env": "prod"}, **parameters)
+    command = [python, pathlib.Path(__file__).with_name("hello.py"), url]
+    environment = door.proof.environment()
+    return subprocess.run(command, capture_output=True, text=True, timeout=QUERY_SECONDS, env=environment)
+
+
+def ask(python: pathlib.Path, door: rig.Sconce, tokens: dict[str, str]) -> dict[str, str]:
     """What PySpark printed for each team, asked side by side."""
-    ticker = steps.Ticker("one PySpark query for each team through sconce")
-    hello = pathlib.Path(__file__).with_name("hello.py")
-
-    def query(team: str) -> subprocess.CompletedProcess:
-        command = [python, hello, door.url(team)]
-        return subprocess.run(command, capture_output=True, text=True, timeout=QUERY_SECONDS)
-
+    ticker = steps.Ticker("one PySpark query for each team through sconce, over TLS and with a token")
     with ThreadPoolExecutor() as pool:
-        asked = {team: pool.submit(query, team) for team in TEAMS}
+        asked = {team: pool.submit(hello, python, door, token=token) for team, token in tokens.items()}
         while not all(future.done() for future in asked.values()):
             time.sleep(0.2)
             ticker.tick()
@@ -84,14 +90,36 @@ def ask(python: pathlib.Path, door: rig.Sconce) -> dict[str, str]:
     return {team: future.result().stdout.rstrip() for team, future in asked.items()}
 
 
-def tell(door: rig.Sconce, python: pathlib.Path) -> None:
+def refuse(python: pathlib.Path, door: rig.Sconce, tokens: dict[str, str]) -> None:
+    """Shows what happens without a token, and with one that is good for another team."""
+    cases = {
+        "without a token": {},
+        f"{TEAMS['ads']}, asking for ml": {"token": tokens["ads"], "x-sconce-team": "ml"},
+    }
+    ticker = steps.Ticker("the same without proof")
+    with ThreadPoolExecutor() as pool:
+        asked = {case: pool.submit(hello, python, door, **more) for case, more in cases.items()}
+        while not all(future.done() for future in asked.values()):
+            time.sleep(0.2)
+            ticker.tick()
+    ticker.done()
+    for case, future in asked.items():
+        if future.result().returncode == 0:
+            raise steps.Failed(f"{case}: the query was answered")
+        said = future.result().stderr.strip().splitlines()[-1]
+        print(f"\n{case}:\n  {said.rpartition('Exception: ')[2]}", flush=True)
+
+
+def tell(door: rig.Sconce, python: pathlib.Path, token: str) -> None:
     """The proof that the rows came through sconce, and how to go on."""
-    proof = door.metrics("sconce_calls_total", method="ExecutePlan")
-    if not proof:
+    counted = door.metrics("sconce_calls_total", method="ExecutePlan", code="OK")
+    if not counted:
         raise steps.Failed("sconce counted no ExecutePlan: the query went another way")
     print(f"\nWhat sconce counted (http://{door.admin}/metrics):")
-    print("\n".join(f"  {line}" for line in proof))
-    print(f"\nTry it:\n  {python.with_name('pyspark')} --remote '{door.url(TEAMS[0])}'")
+    print("\n".join(f"  {line}" for line in counted + door.metrics("sconce_refusals_total")))
+    print("\nTry it, for an hour:")
+    print(f"  export GRPC_DEFAULT_SSL_ROOTS_FILE_PATH={door.proof.certificate}")
+    print(f"  {python.with_name('pyspark')} --remote '{door.url(token=token, **{'x-sconce-env': 'prod'})}'")
     print(f"Teams live in {door.place}/teams/*.yaml, and are read again when they change.", flush=True)
 
 

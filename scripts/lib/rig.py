@@ -171,20 +171,79 @@ def environment(version: str) -> pathlib.Path:
     return pathlib.Path(made.stdout.strip())
 
 
+class Proof:
+    """What it takes to ask callers for proof: a certificate for localhost, and a key that signs their tokens."""
+
+    ISSUER = "https://sconce.invalid/dev"
+
+    def __init__(self, place: pathlib.Path):
+        place.mkdir(parents=True, exist_ok=True)
+        self.place = place
+        self.certificate = place / "server.crt"
+        self.renew()
+        self.token("nobody")  # makes the key
+
+    def renew(self) -> None:
+        """A new certificate with a new key, signed by itself."""
+        if not shutil.which("openssl"):
+            raise steps.Failed("no openssl here; it makes the certificate (Debian: apt-get install openssl)")
+        command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+        command += ["-days", "30", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
+        command += ["-keyout", self.place / "server.key", "-out", self.certificate]
+        subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
+
+    def token(self, user: str, *teams: str, groups: tuple = (), expires: str = "1h", **more: str) -> str:
+        """A token for a user, signed by our key."""
+        command = [binary(), "token", "--key", self.place / "dev.key", "--user", user, "--expires", expires]
+        for flag, values in (("--team", teams), ("--group", groups)):
+            for value in values:
+                command += [flag, value]
+        for flag, value in more.items():
+            command += [f"--{flag}", value]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+    def environment(self) -> dict:
+        """The variables of a client that trusts the certificate."""
+        return {**os.environ, "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH": str(self.certificate)}
+
+    def listen(self) -> str:
+        """Lines below `listen:`."""
+        pair = f'{{ certificate: "{self.certificate}", key: "{self.place / "server.key"}" }}'
+        return f"  tls:\n    certificates: [{pair}]\n"
+
+    def authenticate(self) -> str:
+        """The section of the configuration."""
+        return (
+            "chain: [authenticate, team]\nauthenticate:\n  issuers:\n"
+            f"    - issuer: {self.ISSUER}\n      audiences: [sconce]\n"
+            f'      keys_file: "{self.place / "dev.key.jwks"}"\n      claims: {{ teams: teams }}\n'
+        )
+
+
 class Sconce(Process):
     """sconce with a configuration made for the occasion, in a directory that can be edited while it runs."""
 
-    def __init__(self, place: pathlib.Path, teams: dict, default_team: str | None = None, settings: str = ""):
+    def __init__(
+        self,
+        place: pathlib.Path,
+        teams: dict,
+        default_team: str | None = None,
+        settings: str = "",
+        proof: Proof | None = None,
+    ):
         place.mkdir(parents=True, exist_ok=True)
         self.place = place
+        self.proof = proof
         self.config = place / "sconce.yaml"
         (place / "teams").mkdir(exist_ok=True)
         default = f"  default_team: {default_team}\n  default_environment: prod\n" if default_team else ""
         self.config.write_text(
             'listen:\n  address: "127.0.0.1:0"\n'
+            f"{proof.listen() if proof else ''}"
             'admin:\n  address: "127.0.0.1:0"\n'
             "log: { format: json, level: info }\n"
-            f"chain: [team]\nteams:\n  directory: teams\n{default}{settings}"
+            f"{proof.authenticate() if proof else ''}"
+            f"teams:\n  directory: teams\n{default}{settings}"
         )
         for team, driver in teams.items():
             self.write_team(team, driver)
@@ -217,7 +276,9 @@ class Sconce(Process):
     def url(self, team: str | None = None, **parameters: str) -> str:
         """The URL that a client dials for a team."""
         said = {**({"x-sconce-team": team, "x-sconce-env": "prod"} if team else {}), **parameters}
-        return f"sc://{self.address}/;" + ";".join(f"{key}={value}" for key, value in said.items())
+        # Certificates are for names; and a client that has a token insists on TLS for addresses alone.
+        host = f"localhost:{self.address.rpartition(':')[2]}" if self.proof else self.address
+        return f"sc://{host}/;" + ";".join(f"{key}={value}" for key, value in said.items())
 
     def get(self, path: str) -> tuple[int, str]:
         """Status and body of a page of the admin port."""
