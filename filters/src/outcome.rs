@@ -33,6 +33,8 @@ pub enum Ending {
     DriverLost,
     /// The call's own deadline passed.
     DeadlinePassed,
+    /// The caller's proof expired: the stream was ended where the client takes it up again.
+    Expired,
     /// sconce was shut down before the call could finish.
     Drained,
 }
@@ -47,6 +49,7 @@ impl Ending {
             Self::ClientLost => "client_lost",
             Self::DriverLost => "driver_lost",
             Self::DeadlinePassed => "deadline_passed",
+            Self::Expired => "expired",
             Self::Drained => "drained",
         }
     }

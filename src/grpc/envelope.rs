@@ -18,6 +18,10 @@ const USER_ID: u64 = 1;
 const USER_NAME: u64 = 2;
 /// Its field that may hold anything.
 const EXTENSIONS: u64 = 999;
+/// The field of an `ExecutePlanRequest` that holds its options.
+const REQUEST_OPTIONS: u64 = 5;
+/// An option that says `reattach_options { reattachable: true }`, as every client writes it.
+const REATTACHABLE: [u8; 4] = [0x0a, 0x02, 0x08, 0x01];
 /// Octets of a varint (protobuf, "Base 128 Varints").
 const VARINT_MAX: u8 = 10;
 
@@ -28,6 +32,8 @@ pub enum Found {
     Repeated,
     /// A `user_context` with `extensions`.
     Extensions,
+    /// A field 5 that says, in an `ExecutePlanRequest`, that its stream may be taken up again.
+    Reattachable,
 }
 
 /// Why an encoding has no meaning that all parsers share.
@@ -75,7 +81,7 @@ pub struct Scanner {
     varint: Varint,
 }
 
-/// What the next octet belongs to. All but the last are varints.
+/// What the next octet belongs to. Those that are not said to hold octets are varints.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
     Tag,
@@ -83,6 +89,10 @@ enum Step {
     Length,
     /// The length of a `user_context`.
     Open,
+    /// The length of an option.
+    OptionLength,
+    /// So many octets of an option have come, all as in [`REATTACHABLE`].
+    Option(usize),
     /// So many octets of a field that nobody asks for, at least one.
     Skip(u64),
 }
@@ -124,7 +134,11 @@ impl Scanner {
             } else {
                 let Some((octet, rest)) = octets.split_first() else { return Ok(None) };
                 *octets = rest;
-                let found = self.octet(*octet)?;
+                let found = if let Step::Option(at) = self.step {
+                    self.option(at, *octet)
+                } else {
+                    self.octet(*octet)?
+                };
                 if found.is_some() {
                     return Ok(found);
                 }
@@ -139,6 +153,19 @@ impl Scanner {
         self.leave();
     }
 
+    /// An octet of an option that has been [`REATTACHABLE`] so far.
+    fn option(&mut self, at: usize, octet: u8) -> Option<Found> {
+        self.at = self.at.saturating_add(1);
+        let next = at.saturating_add(1);
+        let left = u64::try_from(REATTACHABLE.len().saturating_sub(next)).unwrap_or(0);
+        if REATTACHABLE.get(at) != Some(&octet) {
+            self.step = Step::over(left);
+            return None;
+        }
+        self.step = if left == 0 { Step::Tag } else { Step::Option(next) };
+        (left == 0).then_some(Found::Reattachable)
+    }
+
     /// An octet of a varint.
     fn octet(&mut self, octet: u8) -> Result<Option<Found>, Malformed> {
         self.at = self.at.saturating_add(1);
@@ -147,8 +174,13 @@ impl Scanner {
             self.varint = Varint::default();
             match self.step {
                 Step::Tag => found = self.tag(value)?,
-                Step::Number | Step::Skip(_) => self.step = Step::Tag,
+                Step::Number | Step::Skip(_) | Step::Option(_) => self.step = Step::Tag,
                 Step::Length => self.step = Step::over(self.fitting(value)?),
+                Step::OptionLength => {
+                    let length = self.fitting(value)?;
+                    let same = usize::try_from(length) == Ok(REATTACHABLE.len());
+                    self.step = if same { Step::Option(0) } else { Step::over(length) };
+                }
                 Step::Open => {
                     self.inside = Some(self.at.saturating_add(self.fitting(value)?));
                     self.step = Step::Tag;
@@ -185,6 +217,9 @@ impl Scanner {
             return Ok((number == EXTENSIONS).then_some(Found::Extensions));
         }
         if !ours {
+            if number == REQUEST_OPTIONS && self.step == Step::Length {
+                self.step = Step::OptionLength;
+            }
             return Ok(None);
         }
         self.step = Step::Open;

@@ -3,6 +3,7 @@
 //! Requests are read from heads, answers of sconce's own are written as heads. Of messages only the
 //! envelope is looked at, to stamp it with who calls; all else passes as octets.
 
+pub mod boundary;
 pub mod envelope;
 pub mod forward;
 mod protobuf;

@@ -43,6 +43,18 @@ pub fn unsupported_media_type() -> Fields {
     fields
 }
 
+/// The end of an answer that is no error: trailers, or all there is of the answer.
+#[must_use]
+pub fn ok(answered: bool) -> Fields {
+    let mut fields = Fields::default();
+    if !answered {
+        fields.push(b":status", b"200", Indexing::Indexed);
+        fields.push(b"content-type", b"application/grpc", Indexing::Indexed);
+    }
+    fields.push(b"grpc-status", b"0", Indexing::Indexed);
+    fields
+}
+
 fn push_status(fields: &mut Fields, refusal: &Refusal) {
     let message = cut(&refusal.message);
     let number = refusal.code.number().to_string();

@@ -4,7 +4,7 @@
 
 use sconce_filters::{Code, Refusal};
 
-use crate::grpc::envelope::{Found, Malformed};
+use crate::grpc::envelope::Malformed;
 
 const MALFORMED: &str = "envelope.malformed";
 const COMPRESSED: &str = "envelope.compressed";
@@ -24,18 +24,14 @@ pub(super) fn cut() -> Refusal {
     Refusal::new(Code::InvalidArgument, MALFORMED, message)
 }
 
-pub(super) fn odd(found: Found) -> Refusal {
-    let (label, message) = match found {
-        Found::Repeated => (
-            "envelope.repeated",
-            "a request message has user_context more than once; send it once, or not at all",
-        ),
-        Found::Extensions => (
-            "envelope.extensions",
-            "extensions of user_context are not taken here; leave them out of the request",
-        ),
-    };
-    Refusal::new(Code::InvalidArgument, label, message)
+pub(super) fn repeated() -> Refusal {
+    let message = "a request message has user_context more than once; send it once, or not at all";
+    Refusal::new(Code::InvalidArgument, "envelope.repeated", message)
+}
+
+pub(super) fn extensions() -> Refusal {
+    let message = "extensions of user_context are not taken here; leave them out of the request";
+    Refusal::new(Code::InvalidArgument, "envelope.extensions", message)
 }
 
 /// A stamped message that no length prefix could tell of.

@@ -21,6 +21,7 @@ pub struct Stamper {
     tail: Tail,
     encoding: Encoding,
     state: State,
+    is_reattachable: bool,
 }
 
 #[derive(Debug)]
@@ -78,7 +79,7 @@ impl Stamper {
     /// The stamper of one request stream, at its beginning.
     #[must_use]
     pub fn new(policy: Policy, tail: Tail, encoding: Encoding) -> Self {
-        Self { policy, tail, encoding, state: State::between() }
+        Self { policy, tail, encoding, state: State::between(), is_reattachable: false }
     }
 
     /// Takes octets from the front of `rest`, a range of `chunk`, and says what is passed on.
@@ -102,6 +103,13 @@ impl Stamper {
             State::Inflating(inflater) => self.inflate(inflater, chunk, rest),
             State::Refused => Err(refusals::over()),
         }
+    }
+
+    /// Whether a message said so far, in the way of an `ExecutePlanRequest`, that its stream may be
+    /// taken up again.
+    #[must_use]
+    pub fn is_reattachable(&self) -> bool {
+        self.is_reattachable
     }
 
     /// Whether a stamp is due though all octets are taken: the piece before it is not the last.
@@ -213,14 +221,18 @@ impl Stamper {
     }
 
     /// Walks over octets of a message, and stops at what may not pass.
-    fn scan(&self, scanner: &mut Scanner, octets: &mut &[u8]) -> Result<(), Refusal> {
+    fn scan(&mut self, scanner: &mut Scanner, octets: &mut &[u8]) -> Result<(), Refusal> {
         while let Some(found) = scanner.take(octets).map_err(refusals::malformed)? {
-            let rule = match found {
-                Found::Repeated => self.policy.repeated,
-                Found::Extensions => self.policy.extensions,
+            let (rule, refusal): (OnOdd, fn() -> Refusal) = match found {
+                Found::Repeated => (self.policy.repeated, refusals::repeated),
+                Found::Extensions => (self.policy.extensions, refusals::extensions),
+                Found::Reattachable => {
+                    self.is_reattachable = true;
+                    continue;
+                }
             };
             match rule {
-                OnOdd::Refuse => return Err(refusals::odd(found)),
+                OnOdd::Refuse => return Err(refusal()),
                 OnOdd::Pass => {}
             }
         }
@@ -247,7 +259,7 @@ impl Stamper {
     }
 
     /// An inflated message with its stamp, behind the prefix that there is room for.
-    fn rewritten(&self, mut message: Vec<u8>) -> Result<Vec<u8>, Refusal> {
+    fn rewritten(&mut self, mut message: Vec<u8>) -> Result<Vec<u8>, Refusal> {
         let (place, mut octets) = match message.split_first_chunk_mut() {
             Some((place, octets)) => (place, &*octets),
             None => return Err(refusals::unsound()),

@@ -2,6 +2,7 @@
 
 use sconce_filters::{Code, Refusal};
 
+use crate::grpc::envelope::{Found, Scanner};
 use crate::grpc::stamp::samples::{BOB, LAX, STRICT, TAIL, framed, gzip, messages, zlib};
 use crate::grpc::stamp::samples::{pass, stamper, user};
 use crate::grpc::stamp::{Addition, Compressed, Encoding, Piece, Policy, Tail};
@@ -159,5 +160,30 @@ fn a_compressed_message_of_no_octets_is_refused() {
     for encoding in [Encoding::Gzip, Encoding::Deflate] {
         let told = refusal(LAX, encoding, &framed(1, b""));
         assert_eq!(told, (Code::InvalidArgument, "envelope.inflated"));
+    }
+}
+
+#[test]
+fn an_option_to_take_a_stream_up_again_is_found_as_clients_write_it() {
+    let yes = [0x2a, 4, 0x0a, 2, 8, 1];
+    let no = [0x2a, 4, 0x0a, 2, 8, 0];
+    let other = [0x2a, 6, 0x0a, 4, 8, 1, 16, 1];
+    let found = |message: &[u8], piece: usize| {
+        let mut scanner = Scanner::new(message.len().try_into().unwrap());
+        let mut found = Vec::new();
+        for mut octets in message.chunks(piece) {
+            while let Some(one) = scanner.take(&mut octets).unwrap() {
+                found.push(one);
+            }
+        }
+        assert_eq!(scanner.left(), 0);
+        found
+    };
+    for piece in 1..12 {
+        assert_eq!(found(&yes, piece), [Found::Reattachable]);
+        assert_eq!(found(&[other, [0; 8]].concat()[..8], piece), []);
+        assert_eq!(found(&no, piece), []);
+        let all = [&no[..], &other, &yes, &[0x0a, 1, b'x']].concat();
+        assert_eq!(found(&all, piece), [Found::Reattachable]);
     }
 }

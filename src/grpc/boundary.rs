@@ -1,0 +1,95 @@
+//! Boundary: where messages end in a stream of them, and nothing about what is in them.
+
+/// Octets of a message's prefix: the compressed flag, and a length (gRPC over HTTP/2).
+const PREFIX: u8 = 5;
+
+/// How far a stream of messages has come.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Boundary {
+    /// Octets of a prefix that came, if it is not whole.
+    held: u8,
+    /// What they say of the length so far.
+    length: u32,
+    /// Octets of the message that are still to come.
+    left: u32,
+}
+
+impl Boundary {
+    /// Whether the last message is whole, and nothing of the next one came.
+    #[must_use]
+    pub fn is_between(&self) -> bool {
+        self.held == 0 && self.left == 0
+    }
+
+    /// Walks over octets.
+    pub fn pass(&mut self, mut octets: &[u8]) {
+        while !octets.is_empty() {
+            let taken = self.message(octets);
+            octets = octets.get(taken..).unwrap_or_default();
+        }
+    }
+
+    /// Walks over octets up to the end of the message that they are in: how many that were.
+    pub fn message(&mut self, octets: &[u8]) -> usize {
+        let mut rest = octets;
+        while self.left == 0 {
+            let Some((octet, after)) = rest.split_first() else { return octets.len() };
+            rest = after;
+            // The first octet is the flag, the others are the length.
+            self.length = if self.held == 0 { 0 } else { self.length << 8 | u32::from(*octet) };
+            self.held = self.held.saturating_add(1);
+            if self.held == PREFIX {
+                self.held = 0;
+                self.left = self.length;
+                break;
+            }
+        }
+        let left = usize::try_from(self.left).unwrap_or(usize::MAX);
+        let taken = rest.len().min(left);
+        self.left = self.left.saturating_sub(u32::try_from(taken).unwrap_or(u32::MAX));
+        octets.len().saturating_sub(rest.len()).saturating_add(taken)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn stream(lengths: &[u16]) -> Vec<u8> {
+        let message = |length: &u16| {
+            let mut message = vec![0];
+            message.extend(u32::from(*length).to_be_bytes());
+            message.resize(message.len() + usize::from(*length), 7);
+            message
+        };
+        lengths.iter().flat_map(message).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn the_ends_of_messages_are_found_in_any_split(
+            lengths in proptest::collection::vec(0_u16..40, 0..20),
+            piece in 1_usize..50,
+        ) {
+            let whole = stream(&lengths);
+            let mut ends = vec![0];
+            for length in &lengths {
+                ends.push(ends.last().unwrap() + 5 + usize::from(*length));
+            }
+            let (mut boundary, mut at) = (Boundary::default(), 0);
+            for chunk in whole.chunks(piece) {
+                let mut rest = chunk;
+                while !rest.is_empty() {
+                    let taken = boundary.message(rest);
+                    rest = &rest[taken..];
+                    at += taken;
+                    prop_assert_eq!(boundary.is_between(), ends.contains(&at), "at {}", at);
+                }
+            }
+            let mut passed = Boundary::default();
+            passed.pass(&whole);
+            prop_assert!(passed.is_between());
+        }
+    }
+}
