@@ -126,6 +126,12 @@ impl Rooms {
     pub fn chain(&self) -> &Chain {
         &self.chain
     }
+
+    /// How much longer a caller's proof is good than it says.
+    pub fn proof_slack(&self) -> Duration {
+        let authenticate = &self.settings.authenticate;
+        authenticate.skew.saturating_add(authenticate.grace)
+    }
 }
 
 impl PartialEq for Rooms {

@@ -99,6 +99,7 @@ impl Relay {
             asked: Some(asked),
             wait: None,
             stamper: None,
+            lease: None,
             uploaded: end,
             up: Way::default(),
             down: Way::default(),

@@ -120,7 +120,7 @@ impl Relay {
         if !self.is_ticking {
             return due;
         }
-        let mut late = Vec::new();
+        let (mut late, mut expired) = (Vec::new(), Vec::new());
         let connection_open = self.client.wire.connection_credit() > 0;
         for (tag, exchange) in &mut self.exchanges {
             if let Some(deadline) = exchange.call.deadline() {
@@ -128,6 +128,12 @@ impl Relay {
                 if deadline <= self.now {
                     late.push((tag, Late::Deadline));
                     continue;
+                }
+            }
+            if let Some(lease) = exchange.lease.as_ref().filter(|lease| !lease.is_over) {
+                due = due.min(lease.until);
+                if lease.until <= self.now {
+                    expired.push(tag);
                 }
             }
             let octets = exchange.up.octets;
@@ -151,6 +157,9 @@ impl Relay {
         for (tag, late) in late {
             let (refusal, how) = late.refusal();
             self.refuse(tag, &refusal, how);
+        }
+        for tag in expired {
+            self.end_lease(tag);
         }
         due.min(self.next_tick(timeouts))
     }

@@ -75,8 +75,18 @@ impl Relay {
         let size = u32::try_from(octets.len()).unwrap_or(u32::MAX);
         driver.unreleased = driver.unreleased.saturating_add(size);
         let Some(exchange) = exchanges.get_mut(tag) else { return };
-        exchange.down.octets = exchange.down.octets.saturating_add(length(octets.len()));
         let mut rest = octets;
+        let mut ends = false;
+        if let Some(lease) = &mut exchange.lease {
+            let came = scratch.get(rest.clone()).unwrap_or_default();
+            if lease.is_over {
+                rest.end = rest.start.saturating_add(lease.boundary.message(came));
+                ends = lease.boundary.is_between();
+            } else {
+                lease.boundary.pass(came);
+            }
+        }
+        exchange.down.octets = exchange.down.octets.saturating_add(length(rest.len()));
         if exchange.down.parked.is_empty() {
             let taken = rest.len().min(client.wire.room(exchange.stream));
             let now = rest.start..rest.start.saturating_add(taken);
@@ -90,6 +100,9 @@ impl Relay {
             driver.unreleased =
                 driver.unreleased.saturating_sub(u32::try_from(rest.len()).unwrap_or(0));
             exchange.down.parked.extend_from_slice(scratch.get(rest).unwrap_or_default());
+        }
+        if ends {
+            self.suspend(tag);
         }
     }
 

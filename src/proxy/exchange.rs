@@ -11,6 +11,7 @@ use sconce_filters::{Call, Code, Ending, Outcome, Wait};
 
 use crate::grpc::stamp::Stamper;
 use crate::proxy::admit::Asked;
+use crate::proxy::lease::Lease;
 use crate::route::Snapshot;
 use crate::telemetry::{Ended, MethodLabel, WorkerMetrics};
 use crate::wire::frame::StreamId;
@@ -34,6 +35,8 @@ pub(super) struct Exchange {
     pub(super) wait: Option<Wait>,
     /// Who writes the verified caller into what goes up.
     pub(super) stamper: Option<Box<Stamper>>,
+    /// How long the answer may go on.
+    pub(super) lease: Option<Lease>,
     /// Whether the client has ended its side, and nothing more will be added to it.
     pub(super) uploaded: bool,
     pub(super) up: Way,

@@ -13,6 +13,7 @@
 //!   echo    -> what goes out as the same octets again
 //!   endings -> every way in which things end
 //!   clock   -> everything that takes too long
+//!   lease   -> streams that outlive the proof of their caller
 //! ```
 //! Must never happen here: a lock or a wait on the way of a call, or a byte of one client's on
 //! another client's leg.
@@ -25,6 +26,7 @@ mod driver;
 mod echo;
 mod endings;
 mod exchange;
+mod lease;
 mod leg;
 mod listen;
 mod relay;

@@ -9,6 +9,7 @@ use std::rc::Rc;
 use sconce_filters::{Ending, Identity};
 
 use crate::grpc::stamp::{Encoding, Piece, Stamper, Tail};
+use crate::proxy::lease::Lease;
 use crate::proxy::relay::Relay;
 use crate::wire::hpack::Fields;
 
@@ -24,9 +25,14 @@ impl Relay {
         let (policy, tail) = (exchange.snapshot.stamp, self.tail(&caller));
         let stamper = Box::new(Stamper::new(policy, tail, encoding.unwrap_or_default()));
         let Some(exchange) = self.exchanges.get_mut(tag) else { return };
+        exchange.lease = Lease::of(&exchange.call, exchange.snapshot.proof_slack);
+        let until = exchange.lease.as_ref().map(|lease| lease.until);
         let mut came = std::mem::take(&mut exchange.up.parked);
         let end = std::mem::take(&mut exchange.uploaded);
         let all = 0..came.len();
+        if let Some(until) = until {
+            self.wake_by(until);
+        }
         self.stamp(tag, stamper, (all, end), &mut came);
     }
 

@@ -7,7 +7,10 @@ use crate::{
 };
 use rustls::ServerConfig;
 use sconce_filters::Chain;
-use std::{sync::Arc, time::SystemTime};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 /// All that a call and its connection need to know. Never changed once it is made.
 #[derive(Debug)]
@@ -32,6 +35,8 @@ pub struct Snapshot {
     pub streams_per_connection: u32,
     /// What may stand in a message beside the caller who is written into it.
     pub stamp: Policy,
+    /// How much longer a caller's proof is good than it says.
+    pub proof_slack: Duration,
     /// The TLS that new client connections are met with.
     pub tls: Option<Arc<ServerConfig>>,
 }
@@ -55,6 +60,7 @@ impl Snapshot {
             connections: plan.listen.connections,
             streams_per_connection: plan.listen.streams_per_connection,
             stamp: plan.stamp,
+            proof_slack: plan.rooms.proof_slack(),
             tls: plan.listen.tls.as_ref().map(|tls| Arc::clone(tls.server())),
         }
     }

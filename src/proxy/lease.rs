@@ -1,0 +1,78 @@
+//! Lease: a stream that its client can take up again goes on for no longer than its caller's proof.
+//!
+//! It ends between two messages, with OK and without the mark of a complete result: Spark's clients
+//! then send ReattachExecute at once, at no cost to the query, and that call must prove itself
+//! anew. Any other stream goes on to its end: ending it would lose an answer.
+
+use std::rc::Rc;
+use std::time::{Duration, Instant, SystemTime};
+
+use sconce_filters::{Call, Code, Ending, Method};
+
+use crate::grpc::boundary::Boundary;
+use crate::grpc::stamp::Stamper;
+use crate::grpc::status;
+use crate::proxy::relay::Relay;
+use crate::wire::fault;
+
+/// How long a stream may go on, and where its messages end.
+pub(super) struct Lease {
+    /// When the caller's proof ends.
+    pub(super) until: Instant,
+    pub(super) boundary: Boundary,
+    /// The proof has ended, and a message has not.
+    pub(super) is_over: bool,
+}
+
+impl Lease {
+    /// The lease of a call that was opened just now; `slack` is how much longer proofs are good
+    /// than they say. `None` for calls that are not taken up again, and for proofs without an end.
+    pub(super) fn of(call: &Call, slack: Duration) -> Option<Self> {
+        if !matches!(call.method(), Method::ExecutePlan | Method::ReattachExecute) {
+            return None;
+        }
+        let end = call.slots().identity.as_ref()?.expires_at()?;
+        let wall = call.wall()?.duration_since(SystemTime::UNIX_EPOCH).ok()?;
+        let left = Duration::from_secs(end).saturating_add(slack).saturating_sub(wall);
+        let until = call.opened_at().checked_add(left)?;
+        Some(Self { until, boundary: Boundary::default(), is_over: false })
+    }
+}
+
+/// Whether the client has said that it takes the stream up again.
+fn is_reattachable(call: &Call, stamper: Option<&Stamper>) -> bool {
+    *call.method() == Method::ReattachExecute || stamper.is_some_and(Stamper::is_reattachable)
+}
+
+impl Relay {
+    /// The proof of a call's caller has ended.
+    pub(super) fn end_lease(&mut self, tag: usize) {
+        let Some(exchange) = self.exchanges.get_mut(tag) else { return };
+        if !is_reattachable(&exchange.call, exchange.stamper.as_deref()) {
+            exchange.lease = None;
+            return;
+        }
+        let Some(lease) = &mut exchange.lease else { return };
+        lease.is_over = true;
+        if lease.boundary.is_between() {
+            self.suspend(tag);
+        }
+    }
+
+    /// Ends a stream between two messages. The driver keeps the operation, as it does when a
+    /// connection is lost.
+    pub(super) fn suspend(&mut self, tag: usize) {
+        let Self { exchanges, drivers, client, .. } = self;
+        let Some(exchange) = exchanges.get_mut(tag) else { return };
+        let end = status::ok(exchange.answered);
+        if exchange.down.parked.is_empty() {
+            client.wire.head(exchange.stream, end.iter(), true);
+            return self.finish(tag, Code::Ok, Ending::Expired);
+        }
+        let leg = exchange.driver.and_then(|key| drivers.get_mut(key)).and_then(|it| it.leg());
+        if let (Some(stream), Some(leg)) = (exchange.driver_stream.take(), leg) {
+            leg.wire.reset_stream(stream, fault::Code::Cancel);
+        }
+        exchange.trailers = Some(Rc::new(end));
+    }
+}
