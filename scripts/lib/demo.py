@@ -68,7 +68,7 @@ def show(place: pathlib.Path) -> None:
 
 def hello(python: pathlib.Path, door: rig.Sconce, **parameters: str) -> subprocess.CompletedProcess:
     """One PySpark query."""
-    url = door.url(use_ssl="true", **{"x-sconce-env": "prod"}, **parameters)
+    url = door.url(**{"x-sconce-env": "prod"}, **parameters)
     command = [python, pathlib.Path(__file__).with_name("hello.py"), url]
     environment = door.proof.environment()
     return subprocess.run(command, capture_output=True, text=True, timeout=QUERY_SECONDS, env=environment)

@@ -276,8 +276,11 @@ class Sconce(Process):
     def url(self, team: str | None = None, **parameters: str) -> str:
         """The URL that a client dials for a team."""
         said = {**({"x-sconce-team": team, "x-sconce-env": "prod"} if team else {}), **parameters}
-        # Certificates are for names; and a client that has a token insists on TLS for addresses alone.
-        host = f"localhost:{self.address.rpartition(':')[2]}" if self.proof else self.address
+        host = self.address
+        if self.proof:
+            # The certificate is for this name, for which alone a client that has a token does not insist on TLS.
+            host = f"localhost:{self.address.rpartition(':')[2]}"
+            said["use_ssl"] = "true"
         return f"sc://{host}/;" + ";".join(f"{key}={value}" for key, value in said.items())
 
     def get(self, path: str) -> tuple[int, str]:
