@@ -4,7 +4,10 @@
 
 use crate::{
     cli::{File, check, url},
-    config::{self, Plan},
+    config::{
+        self, Plan,
+        keys::{self, Book},
+    },
     route::Table,
 };
 use clap::Args;
@@ -45,16 +48,28 @@ pub(super) struct Question {
 
 /// Prints what each room says and where the call goes.
 pub(super) fn run(question: &Question) -> ExitCode {
-    match config::load(&question.file.config) {
+    let book = Book::default();
+    match config::read(&question.file.config, &book).plan {
         Err(complaints) => {
             crate::cli::print(&check::list(&complaints));
             ExitCode::FAILURE
         }
         Ok(plan) => {
+            for what in fetch(&book) {
+                eprintln!("sconce: {what}");
+            }
             let (told, end) = explain(question, &plan);
             crate::cli::print(&told);
             if end.is_ok() { ExitCode::SUCCESS } else { ExitCode::from(REFUSED) }
         }
+    }
+}
+
+/// Fetches the keys of identity providers, once each; what went wrong.
+fn fetch(book: &Book) -> Vec<String> {
+    match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime.block_on(keys::fill_once(book)),
+        Err(fault) => vec![format!("no keys can be fetched: {fault}")],
     }
 }
 
@@ -119,7 +134,7 @@ fn place(call: &Call, plan: &Plan) -> Result<String, Refusal> {
 
 fn line(told: &mut String, what: &str, said: &str) {
     // Writing to a string does not fail.
-    let _ = writeln!(told, "{what:<9} {said}");
+    let _ = writeln!(told, "{what:<12} {said}");
 }
 
 #[cfg(test)]
@@ -154,10 +169,10 @@ mod tests {
         assert!(end.is_ok());
         assert_eq!(
             told,
-            "call      /spark.connect.SparkConnectService/ExecutePlan to h:1\n\
-             team      admits: team 'ads' by metadata x-sconce-team, environment 'prod' by the \
+            "call         /spark.connect.SparkConnectService/ExecutePlan to h:1\n\
+             team         admits: team 'ads' by metadata x-sconce-team, environment 'prod' by the \
              default\n\
-             goes to   ads/prod, driver 127.0.0.1:15002 (t/ads.yaml)\n"
+             goes to      ads/prod, driver 127.0.0.1:15002 (t/ads.yaml)\n"
         );
     }
 
@@ -175,8 +190,8 @@ mod tests {
         assert_eq!(end.unwrap_err().label, "team.unknown");
         assert_eq!(
             told,
-            "call      /a/B to nowhere in particular\n\
-             team      refuses: NOT_FOUND (5), team.unknown: there is no team 'ml' here: correct \
+            "call         /a/B to nowhere in particular\n\
+             team         refuses: NOT_FOUND (5), team.unknown: there is no team 'ml' here: correct \
              ;x-sconce-team=<team> in the sc:// URL\n"
         );
     }

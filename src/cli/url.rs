@@ -1,8 +1,8 @@
 //! A `sc://` URL as Spark's clients read it: the host they dial and the metadata they send.
 
-/// The keys that clients keep for themselves; every other one is sent as a header.
-const OWN: [&str; 6] =
-    ["token", "use_ssl", "user_id", "user_agent", "session_id", "grpc_max_message_size"];
+/// The keys that clients keep for themselves; every other one is sent as a header, and the token as
+/// their credential.
+const OWN: [&str; 5] = ["use_ssl", "user_id", "user_agent", "session_id", "grpc_max_message_size"];
 
 /// The port that clients dial when the URL names none.
 const PORT: u16 = 15002;
@@ -33,7 +33,9 @@ pub(super) fn read(text: &str) -> Result<Url, String> {
     for parameter in parameters.split(';').filter(|parameter| !parameter.is_empty()) {
         let (key, value) =
             parameter.split_once('=').ok_or_else(|| format!("'{parameter}' is not key=value"))?;
-        if !OWN.contains(&key) {
+        if key == "token" {
+            headers.push(("authorization".to_owned(), format!("Bearer {}", unescape(value))));
+        } else if !OWN.contains(&key) {
             headers.push((key.to_ascii_lowercase(), unescape(value)));
         }
     }
@@ -69,7 +71,8 @@ mod tests {
         let url = read(text).unwrap();
         assert_eq!(url.authority, "h:1");
         let sent = url.headers.iter().map(|(key, value)| format!("{key}={value}"));
-        assert_eq!(sent.collect::<Vec<_>>(), ["x-sconce-team=ads", "x-sconce-env=prod"]);
+        let expected = ["x-sconce-team=ads", "authorization=Bearer t", "x-sconce-env=prod"];
+        assert_eq!(sent.collect::<Vec<_>>(), expected);
         assert_eq!(read("sc://[::1]").unwrap().authority, "[::1]:15002");
         assert_eq!(read("sc://h/").unwrap().authority, "h:15002");
     }

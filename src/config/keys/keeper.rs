@@ -31,6 +31,18 @@ pub async fn keep(book: Book, metrics: ControlMetrics) {
     }
 }
 
+/// Fetches the keys of all sources once; what went wrong, for those that could not be fetched.
+pub async fn fill_once(book: &Book) -> Vec<String> {
+    let mut tasks = JoinSet::new();
+    for (source, ring) in book.take() {
+        tasks.spawn(async move {
+            let fetched = fetch(&source).await.map(|(keys, _)| ring.replace(keys));
+            fetched.map_err(|what| format!("the keys of {} are not there: {what}", source.issuer))
+        });
+    }
+    tasks.join_all().await.into_iter().filter_map(Result::err).collect()
+}
+
 /// Fills one ring until nobody uses it any more.
 async fn fill(book: Book, source: Source, ring: Weak<KeyRing>, metrics: ControlMetrics) {
     let mut failures = 0_u32;

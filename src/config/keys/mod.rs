@@ -12,4 +12,4 @@ mod keeper;
 
 pub use book::{At, Book, Source};
 pub use fetch::{ATTEMPT_MAX, fetch};
-pub use keeper::keep;
+pub use keeper::{fill_once, keep};
