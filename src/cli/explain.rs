@@ -191,8 +191,8 @@ mod tests {
         assert_eq!(
             told,
             "call         /a/B to nowhere in particular\n\
-             team         refuses: NOT_FOUND (5), team.unknown: there is no team 'ml' here: correct \
-             ;x-sconce-team=<team> in the sc:// URL\n"
+             team         refuses: NOT_FOUND (5), team.unknown: there is no team 'ml' here: \
+             correct ;x-sconce-team=<team> in the sc:// URL\n"
         );
     }
 
