@@ -40,9 +40,9 @@ const LINGER: Duration = Duration::from_secs(1);
 const TICK_MIN: Duration = Duration::from_millis(5);
 /// Octets that are read from a driver at one time, while its worker keeps much for slow clients
 /// already: what a client does not take at once must be kept.
-const SIP: usize = 32 * 1024;
+const SIP: usize = 16 * 1024;
 /// Octets that a worker may keep for slow clients before it takes no more than sips.
-const KEPT_MAX: usize = 512 * 1024;
+const KEPT_MAX: usize = 256 * 1024;
 /// Octets of one leg that may be parked before nothing more is read from it.
 const PARKED_MAX: usize = 64 * 1024;
 
