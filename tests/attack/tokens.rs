@@ -1,7 +1,10 @@
 //! Signed tokens: whose word counts, until when, and what forgers try.
 
+use std::io::{Read, Write};
+use std::net::TcpListener;
 use std::path::Path;
 use std::process::Command;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
@@ -20,6 +23,7 @@ pub fn cases(cases: &mut Cases) {
     forgeries(cases);
     times(cases);
     keys(cases);
+    fetched(cases);
     minted(cases);
 }
 
@@ -247,6 +251,52 @@ fn keys(cases: &mut Cases) {
             write_keys(world, text);
             std::thread::sleep(Duration::from_millis(300));
             assert!(!is_refused(&mut client, &one.sign(&claims())), "after {text:?}");
+        }
+    });
+}
+
+/// A provider of keys, for as long as the tests run.
+fn provide(provider: &TcpListener, keys: String) -> Arc<Mutex<String>> {
+    let keys = Arc::new(Mutex::new(keys));
+    let (provider, shared) = (provider.try_clone().unwrap(), keys.clone());
+    std::thread::spawn(move || {
+        for socket in provider.incoming() {
+            let Ok(mut socket) = socket else { return };
+            let _ = socket.read(&mut [0; 4096]);
+            let text = shared.lock().unwrap().clone();
+            let _ = write!(
+                socket,
+                "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: \
+                 {}\r\nconnection: close\r\n\r\n{text}",
+                text.len()
+            );
+        }
+    });
+    keys
+}
+
+fn fetched(cases: &mut Cases) {
+    let (one, two) = (Signer::new("one"), Signer::new("two"));
+    let provider = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("keys_url: http://{}/keys", provider.local_addr().unwrap());
+    let name = "a_fetched_key_that_is_taken_away_ends_on_the_connection_that_knows_it";
+    add(cases, name, proof::spec_with_keys_at(&url), move |world| {
+        let keys = provide(&provider, jwks(&[one.jwk()]));
+        let mut client = world.client();
+        let (gone, fresh) = (one.sign(&claims()), two.sign(&claims()));
+        let served = |client: &mut Client, token: &str| {
+            let id = client.call(&with(client, token));
+            client.finish(id).status() == Some(0)
+        };
+        eventually("the first keys are there", SOON, || served(&mut client, &gone));
+        assert!(served(&mut client, &gone));
+        *keys.lock().unwrap() = jwks(&[two.jwk()]);
+        // No provider is asked again within ten seconds.
+        let patience = Duration::from_secs(15);
+        eventually("the new key counts", patience, || !is_refused(&mut client, &fresh));
+        for _ in 0..20 {
+            assert!(is_refused(&mut client, &gone), "its key is gone");
+            assert!(!is_refused(&mut client, &fresh));
         }
     });
 }

@@ -64,13 +64,18 @@ pub fn spec(more: &str) -> Spec {
 
 /// The same, which believes an issuer by these keys too.
 pub fn spec_with_keys(keys: String) -> Spec {
-    let issuers = format!(
-        "  issuers:\n    - issuer: {ISSUER}\n      audiences: [{AUDIENCE}]\n      keys_file: \
-         keys.json\n      claims: {{ teams: teams }}\n"
-    );
-    let mut spec = spec_with("", &issuers);
+    let mut spec = spec_with_keys_at("keys_file: keys.json");
     spec.config.files = vec![("keys.json", keys)];
     spec
+}
+
+/// The same, with the keys where this line says.
+pub fn spec_with_keys_at(line: &str) -> Spec {
+    let issuers = format!(
+        "  issuers:\n    - issuer: {ISSUER}\n      audiences: [{AUDIENCE}]\n      {line}\n      \
+         claims: {{ teams: teams }}\n"
+    );
+    spec_with("", &issuers)
 }
 
 fn spec_with(more: &str, issuers: &str) -> Spec {
