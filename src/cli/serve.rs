@@ -92,10 +92,10 @@ async fn serve(
         let state = Arc::clone(&state);
         async move { match admin::serve(admin_listener, state).await {} }
     });
+    tracing::info!(%address, admin = %admin_address, workers = options.workers, "listening");
     // A provider that is down must not keep those out whose proof needs no keys of it.
     let _ = tokio::time::timeout(keys::ATTEMPT_MAX, book.settled()).await;
     state.set_ready();
-    tracing::info!(%address, admin = %admin_address, workers = options.workers, "listening");
     signals.next().await;
     state.set_draining();
     let drain = live.load().drain;

@@ -8,6 +8,8 @@ use crate::wire::hpack::{Field, Fields};
 
 /// Prefix of the fields that speak to sconce and not to drivers.
 const OWN: &[u8] = b"x-sconce-";
+/// A credential whose name can be written in two ways.
+const PROXY_CREDENTIAL: &[u8] = b"proxy-authorization";
 
 /// The fields that travel on, in the order in which they came.
 pub fn fields(head: &Fields) -> impl Iterator<Item = Field<'_>> {
@@ -22,17 +24,21 @@ pub fn size(head: &Fields) -> usize {
 
 fn travels(name: &[u8]) -> bool {
     match name {
-        b"authorization" | b"proxy-authorization" | b"cookie" | b"host" | b"expect" => false,
+        b"authorization" | b"cookie" | b"host" | b"expect" => false,
         // It was held against the body already, and a stamp makes that longer.
         b"content-length" => false,
-        _ => !begins_with_own(name),
+        _ => !begins_with(name, OWN) && !is_twin(name, PROXY_CREDENTIAL),
     }
 }
 
+fn begins_with(name: &[u8], prefix: &[u8]) -> bool {
+    name.get(..prefix.len()).is_some_and(|front| is_twin(front, prefix))
+}
+
 /// `_` and `-` are one to many servers behind: the twin of a name is that name.
-fn begins_with_own(name: &[u8]) -> bool {
-    name.len() >= OWN.len()
-        && name.iter().zip(OWN).all(|(octet, own)| octet == own || (*octet == b'_' && *own == b'-'))
+fn is_twin(name: &[u8], of: &[u8]) -> bool {
+    let same = |(octet, own): (&u8, &u8)| octet == own || (*octet == b'_' && *own == b'-');
+    name.len() == of.len() && name.iter().zip(of).all(same)
 }
 
 #[cfg(test)]
@@ -49,6 +55,8 @@ mod tests {
             "x-sconce-team",
             "x_sconce_team",
             "x-sconce_env",
+            "proxy-authorization",
+            "proxy_authorization",
             "te",
             "cookie",
             "x-sconc",

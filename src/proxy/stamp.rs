@@ -8,13 +8,16 @@ use std::rc::Rc;
 
 use sconce_filters::{Ending, Identity};
 
-use crate::grpc::stamp::{Encoding, Piece, Stamper, Tail};
+use crate::grpc::stamp::{Addition, Encoding, Piece, Stamper, Tail};
 use crate::proxy::lease::Lease;
 use crate::proxy::relay::Relay;
 use crate::wire::hpack::Fields;
 
 /// Octets of the longest name of an encoding that is known, and more.
 const ENCODING_MAX: usize = 16;
+/// So many of the longest inflated messages may be kept for one connection before no more are
+/// begun: what a client sends grows a thousandfold, so its windows alone are no bound.
+const INFLATED_MAX: usize = 4;
 
 impl Relay {
     /// From now on the verified caller is written into the messages of this call.
@@ -80,6 +83,9 @@ impl Relay {
                     }
                 }
                 Some(Piece::Add(added)) => {
+                    if matches!(added, Addition::Message(_)) && self.is_crowded(tag, &stamper) {
+                        return self.refuse(tag, &Stamper::crowded(), Ending::Refused);
+                    }
                     self.exchange_credit(tag, taken, added.len());
                     self.add_up(tag, &added, last);
                 }
@@ -95,9 +101,24 @@ impl Relay {
                 break;
             }
         }
+        if stamper.held() > 0 && self.is_crowded(tag, &stamper) {
+            return self.refuse(tag, &Stamper::crowded(), Ending::Refused);
+        }
         if let Some(exchange) = self.exchanges.get_mut(tag) {
             exchange.stamper = Some(stamper);
         }
+    }
+
+    /// Whether more is kept for the drivers of this connection than an inflated message may come
+    /// on top of.
+    fn is_crowded(&self, tag: usize, stamper: &Stamper) -> bool {
+        let Some(exchange) = self.exchanges.get(tag) else { return false };
+        let most = exchange.snapshot.stamp.compressed.octets_max().saturating_mul(INFLATED_MAX);
+        let kept = self.exchanges.iter().map(|(_, exchange)| {
+            let held = exchange.stamper.as_deref().map_or(0, Stamper::held);
+            held.saturating_add(exchange.up.parked.len())
+        });
+        kept.fold(stamper.held(), usize::saturating_add) > most
     }
 
     /// So many octets came, and so many go on in their place. What is added gives no credit back

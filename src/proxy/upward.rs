@@ -78,7 +78,8 @@ impl Relay {
         exchange.uploaded |= end;
         if let Some((departing, leg, stream)) = line(drivers, exchange)
             && exchange.up.parked.is_empty()
-            && leg.wire.out.len() < OUT_MAX
+            // An end without octets cannot be parked, and comes once for each stream.
+            && (rest.is_empty() || leg.wire.out.len() < OUT_MAX)
         {
             let taken = rest.len().min(leg.wire.room(stream));
             let whole = taken == rest.len();

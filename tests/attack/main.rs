@@ -16,6 +16,7 @@
     reason = "cases without libtest are not recognised as tests, and own their clock"
 )]
 
+mod callers;
 mod deaths;
 mod drivers;
 mod exact;
@@ -25,14 +26,19 @@ mod grpc;
 mod header_rules;
 mod honest;
 mod hpack;
+mod identity;
+mod members;
 mod memory;
 mod preface;
 mod slow;
+mod squeezed;
 mod stalls;
+mod stamped;
 mod states;
 mod support;
 mod teams;
 mod tls;
+mod tokens;
 mod windows;
 
 fn main() {
@@ -54,5 +60,11 @@ fn main() {
     floods::cases(&mut cases);
     memory::cases(&mut cases);
     tls::cases(&mut cases);
+    identity::cases(&mut cases);
+    callers::cases(&mut cases);
+    tokens::cases(&mut cases);
+    members::cases(&mut cases);
+    stamped::cases(&mut cases);
+    squeezed::cases(&mut cases);
     std::process::exit(support::runner::run(cases));
 }

@@ -57,6 +57,15 @@ impl Inflater {
         self.left
     }
 
+    /// Octets that came out so far.
+    pub(super) fn held(&self) -> usize {
+        let kept = match &self.decoder {
+            Decoder::Gzip(decoder) => decoder.get_ref(),
+            Decoder::Zlib(decoder) => decoder.get_ref(),
+        };
+        kept.octets.len()
+    }
+
     /// Takes octets of the compressed message.
     pub(super) fn take(mut self: Box<Self>, octets: &[u8]) -> Result<Box<Self>, Refusal> {
         self.left = self.left.saturating_sub(octets.len());

@@ -32,6 +32,17 @@ pub enum Compressed {
     },
 }
 
+impl Compressed {
+    /// Octets of a message, before inflating and after; none where none is inflated.
+    #[must_use]
+    pub fn octets_max(self) -> usize {
+        match self {
+            Self::Refuse => 0,
+            Self::Inflate { octets_max } => octets_max,
+        }
+    }
+}
+
 /// How the messages of a request are compressed that say that they are: its `grpc-encoding`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Encoding {

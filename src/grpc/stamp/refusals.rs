@@ -74,6 +74,14 @@ pub(super) fn too_large(octets_max: usize) -> Refusal {
     Refusal::new(Code::ResourceExhausted, INFLATED, message)
 }
 
+/// Too much that was inflated waits already.
+pub(super) fn crowded() -> Refusal {
+    let message = "too many compressed messages of this connection wait for their drivers; send \
+                   less at once, or switch off the compression of gRPC in the client's channel \
+                   options";
+    Refusal::new(Code::ResourceExhausted, INFLATED, message)
+}
+
 /// It does not inflate, or something follows it.
 pub(super) fn unsound() -> Refusal {
     let message = "a compressed message is not what grpc-encoding says, or not whole; switch off \

@@ -118,6 +118,21 @@ impl Stamper {
         matches!(&self.state, State::Passing(scanner) if scanner.left() == 0)
     }
 
+    /// Octets of an inflated message that are kept until it is whole.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        match &self.state {
+            State::Inflating(inflater) => inflater.held(),
+            State::Prefix(_) | State::Passing(_) | State::Refused => 0,
+        }
+    }
+
+    /// The refusal of a compressed message that there is no room for.
+    #[must_use]
+    pub fn crowded() -> Refusal {
+        refusals::crowded()
+    }
+
     /// The client has ended its side. To be asked before the last piece is sent as the last.
     ///
     /// # Errors

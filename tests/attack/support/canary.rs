@@ -18,13 +18,13 @@ pub struct Canary {
 
 impl Canary {
     /// Sings at once if it is to sing at all.
-    pub fn start(at: SocketAddr, sings: bool) -> Self {
+    pub fn start(at: SocketAddr, sings: bool, proof: Option<String>) -> Self {
         let mut canary = Self { stop: Arc::default(), failures: Arc::default(), thread: None };
         let (stop, failures) = (canary.stop.clone(), canary.failures.clone());
         canary.thread = sings.then(|| {
             std::thread::spawn(move || {
                 while !stop.load(Ordering::SeqCst) {
-                    let sung = std::panic::catch_unwind(|| sing(at, &stop));
+                    let sung = std::panic::catch_unwind(|| sing(at, &stop, proof.as_deref()));
                     if let Err(what) = sung.unwrap_or_else(|_| Err("broken protocol".into())) {
                         let mut held = failures.lock().unwrap();
                         if held.len() < 10_000 {
@@ -45,9 +45,10 @@ impl Canary {
     }
 }
 
-fn sing(at: SocketAddr, stop: &AtomicBool) -> Result<(), String> {
+fn sing(at: SocketAddr, stop: &AtomicBool, proof: Option<&str>) -> Result<(), String> {
     let mut client = Client::open_with(at, "canary", Manners::default());
     let request = client.request().team("calm");
+    let request = proof.into_iter().fold(request, |it, proof| it.with("authorization", proof));
     while !stop.load(Ordering::SeqCst) {
         let began = Instant::now();
         let id = client.call(&request);

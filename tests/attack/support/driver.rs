@@ -36,6 +36,8 @@ pub struct Spec {
     pub settings: Vec<(u16, u32)>,
     pub connection_bump: u32,
     pub greeting: Greeting,
+    /// Octets of a request's body that are kept for the case.
+    pub keeps: usize,
 }
 
 impl Default for Spec {
@@ -49,6 +51,7 @@ impl Default for Spec {
             ],
             connection_bump: 983_041,
             greeting: Greeting::Plain,
+            keeps: 0,
         }
     }
 }
@@ -59,6 +62,8 @@ pub struct Served {
     pub headers: List,
     pub trailers: List,
     pub received: usize,
+    /// The body, as far as the driver keeps bodies.
+    pub body: Vec<u8>,
     pub frames: usize,
     pub ended: bool,
     pub reset: Option<u32>,

@@ -20,6 +20,14 @@ pub struct Config {
     pub listen: Vec<(&'static str, &'static str)>,
     /// Lines below `listen.tls:` if there is to be TLS; the certificate stands in them already.
     pub tls: Option<Vec<(&'static str, &'static str)>>,
+    /// Further sections, as they are written.
+    pub extra: String,
+    /// Who belongs to a team: the value of `members` in its file.
+    pub members: Vec<(&'static str, &'static str)>,
+    /// Further files beside the config.
+    pub files: Vec<(&'static str, String)>,
+    /// What the canary says in `authorization`, where proof is asked for.
+    pub proof: Option<String>,
 }
 
 pub struct Sconce {
@@ -96,6 +104,11 @@ impl Sconce {
 
     pub fn process(&self) -> Process {
         Process { id: self.child.id() }
+    }
+
+    /// What it has logged so far.
+    pub fn log(&self) -> Vec<String> {
+        self.stderr.lock().unwrap().clone()
     }
 }
 
@@ -181,11 +194,17 @@ fn write_config(home: &Path, config: &Config, teams: &[(&str, SocketAddr)]) {
         "workers: 2\nlog: { format: json, level: info }\nteams:\n  directory: teams\n".to_string(),
         section("timeouts", &[], &config.timeouts),
         section("limits", &[], &config.limits),
+        config.extra.clone(),
     ];
+    for (name, text) in &config.files {
+        std::fs::write(home.join(name), text).unwrap();
+    }
     std::fs::write(home.join("sconce.yaml"), text.concat()).unwrap();
     std::fs::create_dir(home.join("teams")).unwrap();
     for (team, driver) in teams {
-        let text = format!("team: {team}\nenvironments:\n  prod:\n    driver: {driver}\n");
+        let members = config.members.iter().filter(|(of, _)| of == team);
+        let members: String = members.map(|(_, who)| format!("members: {who}\n")).collect();
+        let text = format!("team: {team}\n{members}environments:\n  prod:\n    driver: {driver}\n");
         std::fs::write(home.join("teams").join(format!("{team}.yaml")), text).unwrap();
     }
 }

@@ -6,6 +6,8 @@
 //! | `got<n>` | wait for n octets of it |
 //! | `nocredit` | return no stream credit for it; `credit` repays and returns it from then on |
 //! | `starve` | return no credit of the connection either |
+//! | `sip<n>x<ms>` | return n octets of stream credit every so many ms, until the request has ended |
+//! | `nap<ms>` | do not read the connection for so long |
 //! | `h` | HEADERS of an answer; `d<n>` a message of n octets within the windows; `t<code>` trailers |
 //! | `m<count>x<n>` | so many messages of n octets, a frame each |
 //! | `pad<n>x<pad>` | a message in padded DATA |
@@ -16,6 +18,7 @@
 //! | `bomb<n>` | an answer of n times 4,000 octets in a few of them |
 //! | `close` / `slam` | FIN / RST of the connection; `deaf` stops reading it |
 
+use std::cell::Cell;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -67,6 +70,23 @@ fn play_op(session: &Session, id: u32, op: &str) -> Result<(), Gone> {
         "hold" => session.wait(id, |_| false)?,
         "nocredit" | "starve" | "" => {}
         "credit" => session.repay(id),
+        "sip" => {
+            let (octets, pause) = pair(rest);
+            let ended = Cell::new(false);
+            while !ended.get() {
+                std::thread::sleep(Duration::from_millis(pause as u64));
+                session.sip(id, u32::try_from(octets).unwrap());
+                session.wait(id, |served| {
+                    ended.set(served.ended);
+                    true
+                })?;
+            }
+        }
+        "nap" => {
+            session.deaf.store(true, Ordering::SeqCst);
+            std::thread::sleep(Duration::from_millis(number() as u64));
+            session.deaf.store(false, Ordering::SeqCst);
+        }
         "h" => session.send(frame::headers(id, false, &answer_block())),
         "d" => send_message(session, id, number())?,
         "m" => {

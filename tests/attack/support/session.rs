@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
+use super::client::setting;
 use super::driver::{Entry, Greeting, Log, Served, Spec};
 use super::fields;
 use super::frame::{self, Frame};
@@ -31,6 +32,8 @@ struct Stream {
     script: String,
     window: i64,
     owed: u32,
+    /// What the peer may still send.
+    allowed: i64,
     is_live: bool,
 }
 
@@ -249,7 +252,9 @@ impl Session {
         let live = self.log.live.fetch_add(1, Ordering::SeqCst) + 1;
         self.log.live_peak.fetch_max(live, Ordering::SeqCst);
         let plain = script.is_empty();
-        let stream = Stream { entry, script, window: 0, owed: 0, is_live: true };
+        let initial = setting(&self.spec.settings, frame::INITIAL_WINDOW_SIZE).unwrap_or(65_535);
+        let allowed = i64::from(initial);
+        let stream = Stream { entry, script, window: 0, owed: 0, allowed, is_live: true };
         self.lock().streams.insert(id, stream);
         if plain {
             self.answer_plainly(id);
@@ -290,9 +295,22 @@ impl Session {
             stream.owed += length;
         }
         let wants = stream.is_live && !frame.has(frame::END_STREAM);
+        stream.allowed -= i64::from(length);
+        let is_over = stream.allowed < 0;
+        if length > 0 && wants && !holds {
+            stream.allowed += i64::from(length);
+        }
         drop(books);
+        if is_over {
+            self.log.fault(format!("DATA beyond the window of stream {}", frame.stream));
+        }
         self.note(frame.stream, |served| {
+            if served.ended {
+                self.log.fault(format!("DATA after the end of stream {}", frame.stream));
+            }
             served.received += frame.content().len();
+            let room = self.spec.keeps.saturating_sub(served.body.len());
+            served.body.extend(frame.content().iter().take(room));
             served.frames += 1;
             served.ended |= frame.has(frame::END_STREAM);
         });
@@ -390,10 +408,20 @@ impl Session {
         let mut books = self.lock();
         let Some(stream) = books.streams.get_mut(&id) else { return };
         stream.script = stream.script.replace("nocredit", "");
-        let owed = std::mem::take(&mut stream.owed);
         drop(books);
-        if owed > 0 {
-            self.send(frame::window_update(id, owed));
+        self.sip(id, u32::MAX);
+    }
+
+    /// Gives at most so much of the credit that was held back.
+    pub fn sip(&self, id: u32, most: u32) {
+        let mut books = self.lock();
+        let Some(stream) = books.streams.get_mut(&id) else { return };
+        let given = stream.owed.min(most);
+        stream.owed -= given;
+        stream.allowed += i64::from(given);
+        drop(books);
+        if given > 0 {
+            self.send(frame::window_update(id, given));
         }
     }
 

@@ -28,8 +28,8 @@ pub struct World {
     pub sconce: Option<Mutex<Sconce>>,
     /// The driver of team `ads`; those of `web` and `calm` are there to be called.
     pub driver: Mutex<Driver>,
-    _web: Driver,
-    _calm: Driver,
+    pub web: Driver,
+    pub calm: Driver,
     canary: Canary,
     names: AtomicUsize,
 }
@@ -43,7 +43,8 @@ pub fn external() -> Option<(SocketAddr, SocketAddr)> {
 impl World {
     pub fn new(spec: &Spec) -> Self {
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        let named = |name| driver::Spec { name, ..driver::Spec::default() };
+        let keeps = spec.driver.keeps;
+        let named = |name| driver::Spec { name, keeps, ..driver::Spec::default() };
         let outside = external();
         let at = outside.map_or(any, |(_, backend)| backend);
         let driver = Driver::start(at, spec.driver.clone());
@@ -64,13 +65,13 @@ impl World {
         let plain = matches!(spec.driver.greeting, driver::Greeting::Plain);
         // It speaks no TLS itself.
         let is_clear = spec.config.tls.is_none();
-        let canary = Canary::start(target, is_clear && (sconce.is_some() || plain));
+        let canary = Canary::start(target, is_clear && (sconce.is_some() || plain), config.proof);
         Self {
             target,
             sconce: sconce.map(Mutex::new),
             driver: Mutex::new(driver),
-            _web: web,
-            _calm: calm,
+            web,
+            calm,
             canary,
             names: AtomicUsize::new(0),
         }
