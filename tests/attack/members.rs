@@ -31,7 +31,8 @@ const WAYS: [(&str, Ask); 2] = [
 
 /// Names the hosts of all teams in their files, as soon as the world is there.
 fn name_hosts(world: &World) {
-    for (team, members) in [("ads", Some("{ users: [zoe] }")), ("web", None), ("calm", None)] {
+    // The last is asked about: once its host is known, so are those of the others.
+    for (team, members) in [("web", None), ("calm", None), ("ads", Some("{ users: [zoe] }"))] {
         write_team(world, team, members);
     }
     let mut client = world.client();
