@@ -176,21 +176,33 @@ class Proof:
 
     ISSUER = "https://sconce.invalid/dev"
 
-    def __init__(self, place: pathlib.Path):
+    def __init__(self, place: pathlib.Path, listen: str = "", issuers: str = "", more: str = ""):
+        """Takes what is in the place already. Lines of configuration may be given: below `listen.tls:`, instead of our
+        own issuer, and below `authenticate:`."""
         place.mkdir(parents=True, exist_ok=True)
         self.place = place
+        self.lines = {"listen": listen, "issuers": issuers, "more": more}
         self.certificate = place / "server.crt"
-        self.renew()
-        self.token("nobody")  # makes the key
+        if not self.certificate.exists():
+            self.renew()
+            self.token("nobody")  # makes the key
+
+    def copy(self, place: pathlib.Path, **lines: str) -> "Proof":
+        """The same certificate and key in files of its own, which can be edited, with other lines of configuration."""
+        shutil.copytree(self.place, place)
+        return Proof(place, **lines)
 
     def renew(self) -> None:
         """A new certificate with a new key, signed by itself."""
+        key, names = self.place / "server.key", "subjectAltName=DNS:localhost,IP:127.0.0.1"
+        self.openssl("-subj", "/CN=localhost", "-addext", names, "-keyout", key, "-out", self.certificate)
+
+    def openssl(self, *more) -> None:
+        """Makes a key and a certificate for it."""
         if not shutil.which("openssl"):
             raise steps.Failed("no openssl here; it makes the certificate (Debian: apt-get install openssl)")
         command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-        command += ["-days", "30", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
-        command += ["-keyout", self.place / "server.key", "-out", self.certificate]
-        subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
+        subprocess.run([*command, "-days", "30", *more], check=True, stderr=subprocess.DEVNULL)
 
     def token(self, user: str, *teams: str, groups: tuple = (), expires: str = "1h", **more: str) -> str:
         """A token for a user, signed by our key."""
@@ -209,15 +221,16 @@ class Proof:
     def listen(self) -> str:
         """Lines below `listen:`."""
         pair = f'{{ certificate: "{self.certificate}", key: "{self.place / "server.key"}" }}'
-        return f"  tls:\n    certificates: [{pair}]\n"
+        return f"  tls:\n    certificates: [{pair}]\n{self.lines['listen']}"
 
     def authenticate(self) -> str:
         """The section of the configuration."""
-        return (
-            "chain: [authenticate, team]\nauthenticate:\n  issuers:\n"
+        ours = (
             f"    - issuer: {self.ISSUER}\n      audiences: [sconce]\n"
             f'      keys_file: "{self.place / "dev.key.jwks"}"\n      claims: {{ teams: teams }}\n'
         )
+        issuers = self.lines["issuers"] or ours
+        return f"chain: [authenticate, team]\nauthenticate:\n  issuers:\n{issuers}{self.lines['more']}"
 
 
 class Sconce(Process):
@@ -230,6 +243,7 @@ class Sconce(Process):
         default_team: str | None = None,
         settings: str = "",
         proof: Proof | None = None,
+        members: dict[str, str] | None = None,
     ):
         place.mkdir(parents=True, exist_ok=True)
         self.place = place
@@ -246,7 +260,7 @@ class Sconce(Process):
             f"teams:\n  directory: teams\n{default}{settings}"
         )
         for team, driver in teams.items():
-            self.write_team(team, driver)
+            self.write_team(team, driver, (members or {}).get(team, ""))
         super().__init__("sconce", [binary(), "serve", "--config", self.config], place / "sconce.log")
         self.wait_for(r"listening", SCONCE_START_SECONDS)
         ready = next(line for line in self.log.read_text().splitlines() if "listening" in line)
@@ -261,8 +275,11 @@ class Sconce(Process):
             return str(told.get(name) or told.get("fields", {})[name])
         return re.search(rf'\b{name}="?([^\s",]+)', line).group(1)
 
-    def write_team(self, team: str, driver: str | dict[str, str] | None) -> None:
-        """Writes a team's file, or removes it; whole at once, as an editor does. One driver is that of `prod`."""
+    def write_team(self, team: str, driver: str | dict[str, str] | None, members: str = "") -> None:
+        """Writes a team's file, or removes it; whole at once, as an editor does. One driver is that of `prod`.
+
+        Members are in YAML: `{ groups: [spark] }`.
+        """
         path = self.place / "teams" / f"{team}.yaml"
         if driver is None:
             path.unlink()
@@ -270,7 +287,8 @@ class Sconce(Process):
         draft = path.with_suffix(".draft")
         drivers = driver if isinstance(driver, dict) else {"prod": driver}
         lines = "".join(f'  {environment}:\n    driver: "{where}"\n' for environment, where in drivers.items())
-        draft.write_text(f"team: {team}\nenvironments:\n{lines}")
+        who = f"members: {members}\n" if members else ""
+        draft.write_text(f"team: {team}\n{who}environments:\n{lines}")
         draft.replace(path)
 
     def url(self, team: str | None = None, **parameters: str) -> str:

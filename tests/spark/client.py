@@ -11,6 +11,7 @@ import time
 
 os.environ["SPARK_CONNECT_MODE_ENABLED"] = "1"  # what builder.remote() sets: pyspark.sql.functions follow it
 
+import grpc  # noqa: E402
 import pyspark  # noqa: E402
 from pyspark.sql.connect import functions  # noqa: E402
 from pyspark.sql.connect.client import core  # noqa: E402
@@ -23,9 +24,26 @@ Builder = core.DefaultChannelBuilder if hasattr(core, "DefaultChannelBuilder") e
 KEPT: list[SparkSession] = []
 
 
-def connect(url: str, options: dict | None = None) -> SparkSession:
+class Trusting(Builder):
+    """Trusts this certificate alone, and shows one of its own if given: so one process can trust several."""
+
+    def __init__(self, url: str, roots: bytes, key: bytes | None = None, chain: bytes | None = None):
+        super().__init__(url)
+        self.pem = (roots, key, chain)
+
+    def toChannel(self):  # noqa: N802  PySpark's name
+        credentials = grpc.ssl_channel_credentials(*self.pem)
+        said = self._params if hasattr(self, "_params") else self.params
+        if "token" in said:
+            by_token = grpc.access_token_call_credentials(said["token"])
+            credentials = grpc.composite_channel_credentials(credentials, by_token)
+        return grpc.secure_channel(self.endpoint, credentials, options=self._channel_options)
+
+
+def connect(url: str | Builder, options: dict | None = None) -> SparkSession:
     """A new session of its own, with channel options of grpc-core if given."""
-    session = SparkSession.Builder().channelBuilder(Builder(url, list((options or {}).items()))).create()
+    builder = Builder(url, list((options or {}).items())) if isinstance(url, str) else url
+    session = SparkSession.Builder().channelBuilder(builder).create()
     KEPT.append(session)
     patient(session)
     SparkSession._default_session = session  # PySpark asks the active session things when a UDF is made,

@@ -17,6 +17,7 @@ from cutter import Cutter  # noqa: E402
 DRIVER = os.environ["SCONCE_TEST_DRIVER"]
 EXIT = pytest.StashKey[int]()
 OTHER_DRIVER = os.environ.get("SCONCE_TEST_OTHER_DRIVER", DRIVER)
+PROOF = pathlib.Path(os.environ["SCONCE_TEST_PROOF"])
 
 
 def pytest_collection_modifyitems(items: list) -> None:
@@ -59,6 +60,22 @@ def door(tmp_path_factory) -> rig.Sconce:
     assert alive, "sconce died during the tests"
 
 
+@pytest.fixture(scope="session")
+def proof() -> rig.Proof:
+    """A certificate that every client of this run trusts, and the key that signs tokens. Copy it before an edit."""
+    return rig.Proof(PROOF)
+
+
+@pytest.fixture(scope="session")
+def proved(proof, tmp_path_factory) -> rig.Sconce:
+    """The same teams behind a sconce that asks everybody for proof."""
+    sconce = rig.Sconce(tmp_path_factory.mktemp("proved"), {"ads": DRIVER, "ml": OTHER_DRIVER}, proof=proof)
+    yield sconce
+    alive = sconce.alive()
+    sconce.stop()
+    assert alive, "sconce died during the tests"
+
+
 @pytest.fixture
 def door_to(tmp_path):
     """Makes a sconce for one test: `door_to({"ads": address}, default_team=..., settings=...)`."""
@@ -90,8 +107,8 @@ def cutter_to():
 class Both:
     """The same call made directly and through sconce, each in a new session."""
 
-    def __init__(self, door: rig.Sconce):
-        self.urls = {"direct": f"sc://{DRIVER}/", "through": door.url("ads")}
+    def __init__(self, through: str):
+        self.urls = {"direct": f"sc://{DRIVER}/", "through": through}
 
     def same(self, case, options: dict | None = None) -> dict:
         """Runs `case(session)` both ways and returns the outcome, which must be one."""
@@ -114,4 +131,4 @@ class Both:
 
 @pytest.fixture
 def both(door) -> Both:
-    return Both(door)
+    return Both(door.url("ads"))

@@ -1,19 +1,18 @@
 """grpc-js, a second implementation of gRPC: the same through sconce as directly. Needs Node and npm."""
 
-import hashlib
 import importlib
 import json
 import os
 import pathlib
 import pkgutil
-import shutil
 import subprocess
 import time
 
+import npm
 import pytest
 from google.protobuf import descriptor_pb2
 
-JS = pathlib.Path(__file__).resolve().with_name("js")
+JS = pathlib.Path(__file__).resolve().with_name("grpc-js")
 CANCELLED = 1
 MEGABYTE = 1024 * 1024
 
@@ -22,20 +21,7 @@ pytestmark = pytest.mark.quick
 
 @pytest.fixture(scope="module")
 def modules() -> pathlib.Path:
-    """node_modules as the lock file says, kept outside the checkout like the Python environments."""
-    if not shutil.which("npm"):
-        pytest.fail("no npm here; grpc-js needs Node 18 or newer with npm")
-    lock = JS / "package-lock.json"
-    home = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
-    root = pathlib.Path(os.environ.get("SCONCE_CACHE") or pathlib.Path(home) / "sconce")
-    place = root / f"grpc-js-{hashlib.sha256(lock.read_bytes()).hexdigest()[:12]}"
-    if not (place / "ready").exists():
-        place.mkdir(parents=True, exist_ok=True)
-        for name in ("package.json", "package-lock.json"):
-            shutil.copy(JS / name, place)
-        subprocess.run(["npm", "ci", "--ignore-scripts"], cwd=place, check=True, capture_output=True)
-        (place / "ready").touch()
-    return place / "node_modules"
+    return npm.modules(JS)
 
 
 @pytest.fixture(scope="module")
