@@ -87,16 +87,15 @@ def test_two_users_with_one_session_id_who_claim_to_be_each_other_never_meet(pro
     assert "TABLE_OR_VIEW_NOT_FOUND" in outcome(lambda: rows(other.sql("SELECT * FROM mine")))["message"]
     assert other.conf.get("sconce.word", "nothing") == "nothing"
     assert (has_artifact(ann), has_artifact(other)) == (True, False)
-    ann.addTag("mine")
     running = Running(work, ann, tmp_path / "running")
     until((tmp_path / "running").exists)
     assert (other.interruptAll(), other.interruptTag("mine")) == ([], [])
     other.stop()
     assert ann.conf.get("sconce.word") == "ann's"
-    assert rows(ann.sql("SELECT count(*) FROM mine")) == [(3,)]
     assert not running.done()
     assert len(ann.interruptTag("mine")) == 1
     assert "OPERATION_CANCELED" in outcome(running.result)["message"]
+    assert rows(ann.sql("SELECT count(*) FROM mine")) == [(3,)]
 
 
 def work(session, mark):
