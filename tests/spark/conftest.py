@@ -22,7 +22,8 @@ PROOF = pathlib.Path(os.environ["SCONCE_TEST_PROOF"])
 
 def pytest_collection_modifyitems(items: list) -> None:
     """Tests that leave clients before a dead sconce come last: PySpark ends all sessions' releases in one pool."""
-    items.sort(key=lambda item: item.path.name == "test_door.py")
+    last = ["test_proof.py", "test_door.py", "test_oidc.py"]
+    items.sort(key=lambda item: last.index(item.path.name) if item.path.name in last else -1)
 
 
 def pytest_sessionfinish(session, exitstatus) -> None:
