@@ -5,9 +5,8 @@
 use crate::config::{
     bounds,
     complaint::{Desk, Fault, shown},
-    folder,
     keys::{At, Book, Source},
-    section::{Section, Word},
+    section::{Named, Section, Word},
     words,
 };
 use sconce_filters::{
@@ -17,10 +16,7 @@ use sconce_filters::{
     },
     identity::{Claimed, Source as Proof},
 };
-use std::{
-    collections::BTreeSet,
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeSet, path::PathBuf};
 
 /// Reads the section and the files that it names.
 pub(super) fn read(
@@ -72,8 +68,8 @@ impl Reader<'_> {
         let audiences = self.audiences(&mut section);
         let algorithms = self.algorithms(&mut section);
         let claims = claims(section.section("claims"));
-        let authorities = self.file(&mut section, "authorities");
-        let keys_file = self.file(&mut section, "keys_file");
+        let authorities = section.file("authorities", self.files);
+        let keys_file = section.file("keys_file", self.files);
         let keys_url = section.word_at("keys_url", |text| url(text).map(|()| text.to_owned()));
         let refresh = section.word("refresh", |text| bounds::REFRESH.read(text));
         let path = section.below("keys_file");
@@ -90,7 +86,7 @@ impl Reader<'_> {
                 self.desk.complain(line, "authenticate.issuers.keys_url", fault);
                 return None;
             }
-            (Some((text, line)), None) => {
+            (Some(Named { text, line, .. }), None) => {
                 self.check_keys(&text, line, &path)?;
                 At::Text(text)
             }
@@ -100,7 +96,7 @@ impl Reader<'_> {
         let source = Source {
             issuer: issuer.clone(),
             at,
-            authorities: authorities.map(|(text, _)| text),
+            authorities: authorities.map(|named| named.text),
             refresh: refresh.unwrap_or(bounds::REFRESH.usual),
         };
         let keys = self.book.ring(&source);
@@ -201,21 +197,6 @@ impl Reader<'_> {
             section.miss(key, &format!("write it, {remedy}"));
         }
         section.word(key, |text| check(text).map(|()| text.to_owned()))
-    }
-
-    /// The text of the file that a key names, and the key's line.
-    fn file(&mut self, section: &mut Section<'_>, key: &'static str) -> Option<(String, u64)> {
-        let (name, line) = section.word_at(key, |text| Ok(text.to_owned()))?;
-        let file = self.desk.file().parent().unwrap_or(Path::new("")).join(name);
-        self.files.push(file.clone());
-        match folder::read(&file) {
-            Ok(text) => Some((text, line)),
-            Err((_, Fault { what, remedy })) => {
-                let fault = Fault::new(format!("{} {what}", file.display()), remedy);
-                self.desk.complain(line, &section.below(key), fault);
-                None
-            }
-        }
     }
 }
 

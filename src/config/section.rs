@@ -6,7 +6,9 @@
 use crate::config::{
     complaint::{Desk, Fault, shown},
     draft::{Key, Node, Value},
+    folder,
 };
+use std::path::{Path, PathBuf};
 
 /// A mapping under the key `path`.
 pub(super) struct Section<'d> {
@@ -21,6 +23,13 @@ pub(super) struct Section<'d> {
 pub(super) struct Word {
     pub(super) line: u64,
     pub(super) text: String,
+}
+
+/// A file that a key names, and the line on which it does.
+pub(super) struct Named {
+    pub(super) file: PathBuf,
+    pub(super) text: String,
+    pub(super) line: u64,
 }
 
 impl<'d> Section<'d> {
@@ -103,6 +112,22 @@ impl<'d> Section<'d> {
             Ok(value) => Some((value, word.line)),
             Err(fault) => {
                 self.desk.complain(word.line, &self.below(key), fault);
+                None
+            }
+        }
+    }
+
+    /// The text of the file that a key names, relative to this one. The file is told in `files`,
+    /// found or not. `None` if the key is absent or its file cannot be read.
+    pub(super) fn file(&mut self, key: &'static str, files: &mut Vec<PathBuf>) -> Option<Named> {
+        let (name, line) = self.word_at(key, |text| Ok(text.to_owned()))?;
+        let file = self.desk.file().parent().unwrap_or(Path::new("")).join(name);
+        files.push(file.clone());
+        match folder::read(&file) {
+            Ok(text) => Some(Named { file, text, line }),
+            Err((_, Fault { what, remedy })) => {
+                let fault = Fault::new(format!("{} {what}", file.display()), remedy);
+                self.desk.complain(line, &self.below(key), fault);
                 None
             }
         }

@@ -4,8 +4,7 @@
 
 use crate::config::{
     complaint::{Desk, Fault},
-    folder,
-    section::Section,
+    section::{Named, Section},
     words,
 };
 use rustls::{
@@ -20,11 +19,7 @@ use rustls::{
     sign::CertifiedKey,
     version::{TLS12, TLS13},
 };
-use std::{
-    fmt,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{fmt, path::PathBuf, sync::Arc};
 
 /// The most certificates that one address shows, and the most authorities that it trusts.
 const CERTIFICATES_MAX: usize = 100;
@@ -213,24 +208,12 @@ impl Reader<'_> {
     /// The text of the PEM file that a key names, with its certificates checked if it should hold
     /// any.
     fn pem(&mut self, section: &mut Section<'_>, key: &'static str) -> Option<(PathBuf, String)> {
-        let (name, line) = section.word_at(key, |text| Ok(text.to_owned()))?;
-        let file = self.desk.file().parent().unwrap_or(Path::new("")).join(name);
-        self.files.push(file.clone());
-        let path = section.below(key);
-        let complain = |what: String, remedy: String| {
-            let what = format!("{} {what}", file.display());
-            self.desk.complain(line, &path, Fault::new(what, remedy));
-        };
-        let text = match folder::read(&file) {
-            Ok(text) => text,
-            Err((_, Fault { what, remedy })) => {
-                complain(what, remedy);
-                return None;
-            }
-        };
+        let Named { file, text, line } = section.file(key, self.files)?;
         if key != "key" && certificates(&text).is_none() {
-            let remedy = "write certificates as '-----BEGIN CERTIFICATE-----'".to_owned();
-            complain("holds no certificate in PEM, or one that is spoilt".to_owned(), remedy);
+            let what =
+                format!("{} holds no certificate in PEM, or one that is spoilt", file.display());
+            let remedy = "write certificates as '-----BEGIN CERTIFICATE-----'";
+            self.desk.complain(line, &section.below(key), Fault::new(what, remedy));
             return None;
         }
         Some((file, text))
