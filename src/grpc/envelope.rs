@@ -9,6 +9,7 @@
 
 #![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::arithmetic_side_effects))]
 
+use crate::grpc::protobuf::Varint;
 use std::fmt;
 
 /// The field of every request in which a client names its user.
@@ -22,8 +23,6 @@ const EXTENSIONS: u64 = 999;
 const REQUEST_OPTIONS: u64 = 5;
 /// An option that says `reattach_options { reattachable: true }`, as every client writes it.
 const REATTACHABLE: [u8; 4] = [0x0a, 0x02, 0x08, 0x01];
-/// Octets of a varint (protobuf, "Base 128 Varints").
-const VARINT_MAX: u8 = 10;
 
 /// What a message holds that somebody may want to refuse.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -170,7 +169,7 @@ impl Scanner {
     fn octet(&mut self, octet: u8) -> Result<Option<Found>, Malformed> {
         self.at = self.at.saturating_add(1);
         let mut found = None;
-        if let Some(value) = self.varint.push(octet)? {
+        if let Some(value) = self.varint.push(octet).map_err(|_| Malformed::Varint)? {
             self.varint = Varint::default();
             match self.step {
                 Step::Tag => found = self.tag(value)?,
@@ -239,7 +238,7 @@ impl Scanner {
     }
 
     fn is_between(&self) -> bool {
-        self.step == Step::Tag && self.varint.octets == 0
+        self.step == Step::Tag && self.varint.is_empty()
     }
 
     /// Leaves a `user_context` at its end.
@@ -253,32 +252,6 @@ impl Scanner {
 impl Step {
     fn over(octets: u64) -> Self {
         if octets == 0 { Self::Tag } else { Self::Skip(octets) }
-    }
-}
-
-/// A number of which some groups of seven bits have come, the lowest first.
-#[derive(Clone, Copy, Debug, Default)]
-struct Varint {
-    value: u64,
-    octets: u8,
-}
-
-impl Varint {
-    /// The number, when this was its last octet.
-    fn push(&mut self, octet: u8) -> Result<Option<u64>, Malformed> {
-        let group = u64::from(octet & 0x7f);
-        let places = u32::from(self.octets).saturating_mul(7);
-        let shifted = group.checked_shl(places).unwrap_or(0);
-        if shifted.checked_shr(places) != Some(group) {
-            return Err(Malformed::Varint);
-        }
-        self.value |= shifted;
-        self.octets = self.octets.saturating_add(1);
-        match octet & 0x80 {
-            0 => Ok(Some(self.value)),
-            _ if self.octets == VARINT_MAX => Err(Malformed::Varint),
-            _ => Ok(None),
-        }
     }
 }
 

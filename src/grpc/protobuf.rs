@@ -1,6 +1,10 @@
-//! Protobuf, as far as sconce writes it: numbers, and octets with their length.
+//! Protobuf, as far as sconce knows it: it writes numbers, and octets with their length, and reads
+//! varints. What else there is to read is the business of who reads.
 //!
-//! Only fields 1 to 15, whose tags are one octet. Reading is the business of who reads.
+//! Only fields 1 to 15 are written, whose tags are one octet.
+
+/// Octets of a varint (protobuf, "Base 128 Varints").
+const VARINT_MAX: u8 = 10;
 
 /// Writes a number; zero is what an absent field means, and is left out.
 pub(super) fn put_number(into: &mut Vec<u8>, field: u8, number: u64) {
@@ -25,5 +29,40 @@ fn put_varint(into: &mut Vec<u8>, mut number: u64) {
             return into.push(low);
         }
         into.push(low | 0x80);
+    }
+}
+
+/// A number of which some groups of seven bits have come, the lowest first.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Varint {
+    value: u64,
+    octets: u8,
+}
+
+/// A varint above 64 bits, or of more than ten octets.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct TooLong;
+
+impl Varint {
+    /// Whether nothing has come yet.
+    pub(super) fn is_empty(&self) -> bool {
+        self.octets == 0
+    }
+
+    /// The number, when this was its last octet.
+    pub(super) fn push(&mut self, octet: u8) -> Result<Option<u64>, TooLong> {
+        let group = u64::from(octet & 0x7f);
+        let places = u32::from(self.octets).saturating_mul(7);
+        let shifted = group.checked_shl(places).unwrap_or(0);
+        if shifted.checked_shr(places) != Some(group) {
+            return Err(TooLong);
+        }
+        self.value |= shifted;
+        self.octets = self.octets.saturating_add(1);
+        match octet & 0x80 {
+            0 => Ok(Some(self.value)),
+            _ if self.octets == VARINT_MAX => Err(TooLong),
+            _ => Ok(None),
+        }
     }
 }
