@@ -131,6 +131,7 @@ impl Reader<'_> {
                 None
             }
             Ok((gathered, complaints)) => {
+                self.sources.others.extend(gathered.others.iter().cloned());
                 // A team that could not be read is not an unknown one.
                 if complaints.is_empty() {
                     defaults.check(desk, &gathered);

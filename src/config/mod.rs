@@ -11,6 +11,7 @@ mod authenticate;
 pub mod bounds;
 mod check;
 mod complaint;
+mod credential;
 mod draft;
 mod folder;
 pub mod keys;

@@ -4,7 +4,7 @@
 //! check.
 
 use crate::config::{DriverAddress, Tls};
-use crate::grpc::stamp::Policy;
+use crate::grpc::{credential::Credential, redact::Hidden, stamp::Policy};
 use sconce_filters::{
     Chain, EnvironmentName, TeamName,
     registry::Settings,
@@ -165,6 +165,10 @@ pub struct Team {
 pub struct Environment {
     /// Where its driver listens.
     pub driver: DriverAddress,
+    /// What the driver wants to see before it takes a call.
+    pub credential: Option<Credential>,
+    /// The keys of the driver's configuration that clients do not see.
+    pub hidden: Hidden,
     /// The hosts that stand for this environment; each belongs to one environment alone.
     pub authorities: Vec<Authority>,
 }

@@ -2,11 +2,12 @@
 
 use crate::config::{
     DriverAddress, Environment, Team,
-    complaint::{Complaint, Desk, Fault},
-    draft, folder,
-    section::Section,
+    complaint::{Complaint, Desk, Fault, shown},
+    credential, draft, folder,
+    section::{Section, Word},
     words,
 };
+use crate::grpc::redact::{Hidden, KEY_MAX};
 use sconce_filters::{
     EnvironmentName, TeamName,
     team::{Authority, Members},
@@ -19,6 +20,10 @@ use std::{
 
 /// After so many complaints no further file is read.
 const COMPLAINTS_MAX: usize = 1000;
+/// The most keys that one team hides.
+const HIDDEN_MAX: usize = 1000;
+/// Where a driver keeps its own token (Spark 4.0 and later).
+const TOKEN_KEY: &str = "spark.connect.authenticate.token";
 
 /// The teams of a directory, and where each thing that must be unique was said first.
 #[derive(Debug, Default)]
@@ -27,6 +32,8 @@ pub(super) struct Gathered {
     pub(super) authorities: BTreeMap<Authority, (TeamName, EnvironmentName)>,
     said: BTreeMap<String, (PathBuf, u64)>,
     drivers: Vec<(DriverAddress, PathBuf, u64, String)>,
+    /// The files that team files name, found or not.
+    pub(super) others: Vec<PathBuf>,
     /// The files that list members, and the lines where they do.
     listed: Vec<(PathBuf, u64)>,
 }
@@ -102,8 +109,16 @@ impl Gathered {
             top.miss("team", "name the team, as team: ads");
         }
         let file = desk.file().to_owned();
-        let environments =
-            self.read_environments(desk, &mut top, name.as_ref().map(|(name, _)| name));
+        let hidden = hidden(desk, &mut top);
+        let credential = credential::read(desk, &mut top, &mut self.others);
+        let owner = name.as_ref().map(|(name, _)| name);
+        let mut environments = self.read_environments(desk, &mut top, owner);
+        for environment in environments.values_mut() {
+            let own = environment.credential.take();
+            environment.credential = own.or_else(|| credential.clone());
+            let key = environment.credential.as_ref().map(|_| TOKEN_KEY.to_owned());
+            environment.hidden = Hidden::of(hidden.iter().cloned().chain(key));
+        }
         let members = top.section_if_there("members").map(|section| {
             self.listed.push((desk.file().to_owned(), section.line()));
             members(section)
@@ -138,9 +153,11 @@ impl Gathered {
             let name = name.map_err(|fault| desk.complain(key.line, &path, fault)).ok();
             let driver = self.driver(desk, &mut below, key.line);
             let authorities = self.authorities(desk, &mut below, team.zip(name.as_ref()));
+            let credential = credential::read(desk, &mut below, &mut self.others);
             below.close();
             if let (Some(name), Some(driver)) = (name, driver) {
-                environments.insert(name, Environment { driver, authorities });
+                let hidden = Hidden::default();
+                environments.insert(name, Environment { driver, credential, hidden, authorities });
             }
         }
         environments
@@ -214,6 +231,28 @@ impl Gathered {
             }
         }
     }
+}
+
+/// The keys of Spark's configuration that clients do not see.
+fn hidden(desk: &Desk, top: &mut Section<'_>) -> Vec<String> {
+    let path = top.below("hidden_configurations");
+    let words = top.words("hidden_configurations").unwrap_or_default();
+    if words.len() > HIDDEN_MAX {
+        let what = format!("has more than {HIDDEN_MAX} keys");
+        desk.complain(top.line(), &path, Fault::new(what, "hide fewer"));
+    }
+    let mut keys = Vec::new();
+    for Word { line, text } in words {
+        let sound = (1..=KEY_MAX).contains(&text.len());
+        if sound && text.bytes().all(|octet| octet.is_ascii_graphic()) {
+            keys.push(text);
+        } else {
+            let what = format!("{} cannot be a key of Spark's configuration", shown(&text));
+            let remedy = "write a whole key, as spark.hadoop.fs.s3a.secret.key";
+            desk.complain(line, &path, Fault::new(what, remedy));
+        }
+    }
+    keys
 }
 
 fn members(mut section: Section<'_>) -> Members {

@@ -1,6 +1,7 @@
 //! Whole directories read as people would write them: what becomes of them, and what is said.
 
 use super::*;
+use crate::grpc::redact::Hidden;
 use sconce_filters::{EnvironmentName, TeamName};
 use std::{fs, path::PathBuf, time::Duration};
 use tempfile::TempDir;
@@ -133,7 +134,7 @@ fn everything_wrong_in_every_file_is_said_at_once_by_file_and_line() {
             "teams/a.yaml:3: environments.prod.driver: is missing; write where the driver listens, \
              as driver: host:15002",
             "teams/a.yaml:4: environments.prod.drivr: there is no key 'drivr'; the keys here are \
-             driver, authorities",
+             driver, authorities, driver_token_file, driver_token_variable",
             "teams/b.yaml:2: team: this key stands in line 1 already; keep one of the two",
             "teams/b.yaml:4: environments.lab.driver: 'http://lab:1' has a scheme; write it \
              without, as 'lab:1'",
@@ -287,4 +288,56 @@ fn a_team_file_that_is_not_yaml_does_not_hide_the_others() {
     let said = Home::new(LEAST, &[("a.yaml", "team: {\n"), ("b.yaml", "team: b\n")]).said();
     assert!(said[0].starts_with("teams/a.yaml:1: not valid YAML: "), "{}", said[0]);
     assert!(said[1].starts_with("teams/b.yaml:1: environments: there is no"), "{}", said[1]);
+}
+
+#[test]
+fn a_driver_s_token_is_of_its_environment_or_of_the_team_and_hides_its_key() {
+    let ads = "team: ads\ndriver_token_file: ../ads.token\nhidden_configurations: [spark.a]\n\
+               environments:\n  prod: { driver: 'a:1' }\n  \
+               dev: { driver: 'b:1', driver_token_variable: CARGO_PKG_NAME }\n";
+    let ml = "team: ml\nenvironments:\n  prod: { driver: 'c:1' }\n";
+    let home = Home::new(LEAST, &[("ads.yaml", ads), ("ml.yaml", ml)]);
+    fs::write(home.0.path().join("ads.token"), "of-the-team\n").unwrap();
+    let read = read(&home.main(), &Book::default());
+    let token = home.0.path().join("teams").join("../ads.token");
+    assert_eq!(read.sources.others, [token]);
+    let plan = read.plan.unwrap();
+    let place = |team, environment| {
+        let team = plan.teams.get(&TeamName::parse(team).unwrap()).unwrap();
+        let place = &team.environments[&EnvironmentName::parse(environment).unwrap()];
+        let value = place.credential.as_ref().map(|it| String::from_utf8_lossy(it.value()));
+        (value.unwrap_or_default().into_owned(), place.hidden.clone())
+    };
+    let hidden = Hidden::of(["spark.a".into(), "spark.connect.authenticate.token".into()]);
+    assert_eq!(place("ads", "prod"), ("Bearer of-the-team".into(), hidden.clone()));
+    assert_eq!(place("ads", "dev"), (format!("Bearer {}", env!("CARGO_PKG_NAME")), hidden));
+    assert_eq!(place("ml", "prod"), (String::new(), Hidden::default()));
+}
+
+#[test]
+fn a_driver_s_token_that_cannot_be_one_is_said_and_never_shown() {
+    let text = "team: ads\ndriver_token_file: ../none\nhidden_configurations: [a b, spark.x]\n\
+                environments:\n  \
+                one: { driver: 'a:1', driver_token_variable: SCONCE_NO_SUCH }\n  \
+                two: { driver: 'b:1', driver_token_file: ../bad, driver_token_variable: HOME }\n  \
+                three: { driver: 'c:1', driver_token_file: ../bad }\n";
+    let home = Home::new(LEAST, &[("a.yaml", text)]);
+    fs::write(home.0.path().join("bad"), "secret words\n").unwrap();
+    let said = home.said();
+    assert_eq!(
+        said,
+        [
+            "teams/a.yaml:2: driver_token_file: teams/../none cannot be read: No such file or \
+             directory (os error 2); make it, or correct the path",
+            "teams/a.yaml:3: hidden_configurations: 'a b' cannot be a key of Spark's \
+             configuration; write a whole key, as spark.hadoop.fs.s3a.secret.key",
+            "teams/a.yaml:5: environments.one.driver_token_variable: the environment variable \
+             'SCONCE_NO_SUCH' is not set; set it where sconce is started, or write \
+             driver_token_file instead",
+            "teams/a.yaml:6: environments.two.driver_token_variable: stands beside \
+             driver_token_file; keep one of the two",
+            "teams/a.yaml:7: environments.three.driver_token_file: teams/../bad holds no token; \
+             put one line of 1 to 2048 visible ASCII characters into it",
+        ]
+    );
 }

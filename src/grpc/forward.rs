@@ -1,30 +1,62 @@
 //! Forward: which fields of a request travel on to a driver.
 //!
-//! A client's credential ends here, and so does everything that is said to sconce alone. Drivers
+//! A client's credential ends here, and so does everything that is said to sconce alone; a driver's
+//! own takes its place. Drivers
 //! answer a header list over 8,192 octets by closing streams, and one over 10,240 octets by
 //! closing the whole connection (grpc-java), so what travels on has a limit of its own.
 
-use crate::wire::hpack::{Field, Fields};
+use crate::grpc::credential::Credential;
+use crate::wire::hpack::{Field, Fields, Indexing, Text};
 
 /// Prefix of the fields that speak to sconce and not to drivers.
 const OWN: &[u8] = b"x-sconce-";
 /// A credential whose name can be written in two ways.
 const PROXY_CREDENTIAL: &[u8] = b"proxy-authorization";
 
-/// The fields that travel on, in the order in which they came.
-pub fn fields(head: &Fields) -> impl Iterator<Item = Field<'_>> {
-    head.iter().filter(|field| travels(field.name))
+/// The field in which a credential stands.
+const AUTHORIZATION: &[u8] = b"authorization";
+/// The field in which a client says which compression it understands.
+const ACCEPT_ENCODING: &[u8] = b"grpc-accept-encoding";
+
+/// What a driver is told in another way than its client said it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Onward<'a> {
+    /// What the driver wants to see before it takes a call.
+    pub credential: Option<&'a Credential>,
+    /// Whether the answer must come uncompressed, since it will be read.
+    pub is_read: bool,
 }
 
-/// Octets of the list that travels on, as HPACK counts (RFC 7541, 4.1).
+/// The fields that travel on, in the order in which they came, and what is added to them.
+pub fn fields<'a>(head: &'a Fields, onward: Onward<'a>) -> impl Iterator<Item = Field<'a>> {
+    let goes = move |field: &Field<'_>| !(onward.is_read && field.name == ACCEPT_ENCODING);
+    let added = onward.credential.map(|credential| Field {
+        name: AUTHORIZATION,
+        value: Text::raw(credential.value()),
+        indexing: Indexing::Never,
+    });
+    head.iter().filter(|field| travels(field.name)).filter(goes).chain(added)
+}
+
+/// Octets of the list that travels on, as HPACK counts (RFC 7541, 4.1), without what is added.
 #[must_use]
 pub fn size(head: &Fields) -> usize {
-    fields(head).map(|field| field.name.len() + field.value.decoded_len() + 32).sum()
+    fields(head, Onward::default()).map(|field| entry(field.name, field.value.decoded_len())).sum()
+}
+
+/// Octets that a credential adds to that list.
+#[must_use]
+pub fn added(credential: Option<&Credential>) -> usize {
+    credential.map_or(0, |credential| entry(AUTHORIZATION, credential.value().len()))
+}
+
+fn entry(name: &[u8], value: usize) -> usize {
+    name.len().saturating_add(value).saturating_add(32)
 }
 
 fn travels(name: &[u8]) -> bool {
     match name {
-        b"authorization" | b"cookie" | b"host" | b"expect" => false,
+        AUTHORIZATION | b"cookie" | b"host" | b"expect" => false,
         // It was held against the body already, and a stamp makes that longer.
         b"content-length" => false,
         _ => !begins_with(name, OWN) && !is_twin(name, PROXY_CREDENTIAL),
@@ -44,8 +76,6 @@ fn is_twin(name: &[u8], of: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::hpack::Indexing;
-
     #[test]
     fn credentials_and_words_to_sconce_stay_behind() {
         let mut head = Fields::default();
@@ -66,8 +96,24 @@ mod tests {
         ] {
             head.push(name.as_bytes(), b"v", Indexing::Without);
         }
-        let names: Vec<_> = fields(&head).map(|field| field.name.to_vec()).collect();
+        let onward = Onward::default();
+        let names: Vec<_> = fields(&head, onward).map(|field| field.name.to_vec()).collect();
         assert_eq!(names, [&b":path"[..], b"te", b"x-sconc", b"user-agent"]);
         assert_eq!(size(&head), 5 + 2 + 7 + 10 + 4 * 33);
+    }
+
+    #[test]
+    fn a_driver_sees_its_own_credential_and_nobody_else_s() {
+        let mut head = Fields::default();
+        head.push(b"authorization", b"Bearer client", Indexing::Incremental);
+        head.push(b"grpc-accept-encoding", b"gzip", Indexing::Incremental);
+        let credential = Credential::of("own");
+        let onward = Onward { credential: credential.as_ref(), is_read: true };
+        let all: Vec<_> = fields(&head, onward).collect();
+        let [field] = &all[..] else { panic!("one field, not {all:?}") };
+        assert_eq!((field.name, field.indexing), (AUTHORIZATION, Indexing::Never));
+        assert_eq!(field.value.encoded(), b"Bearer own");
+        assert_eq!(added(credential.as_ref()), 13 + 10 + 32);
+        assert_eq!(fields(&head, Onward::default()).count(), 1);
     }
 }

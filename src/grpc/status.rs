@@ -166,6 +166,18 @@ pub fn read(fields: &Fields) -> Meaning {
     meaning
 }
 
+/// Whether an answer is that of a driver which does not take sconce's credential, or misses one
+/// (Spark 4.0 and later, `PreSharedKeyAuthenticationInterceptor`). Callers prove themselves to
+/// sconce and never to drivers, so no caller can mend that.
+#[must_use]
+pub fn refuses_credential(fields: &Fields) -> bool {
+    let says = |text: &[u8]| {
+        fields.named(b"grpc-message").next().is_some_and(|(_, message)| message.value.equals(text))
+    };
+    read(fields).code == Some(Code::Unauthenticated)
+        && (says(b"Invalid authentication token") || says(b"No authentication token provided"))
+}
+
 fn number(value: Text<'_>) -> Option<u64> {
     let mut scratch = [0; DIGITS_MAX + 1];
     let digits = std::str::from_utf8(value.prefix(&mut scratch)).ok()?;
@@ -218,6 +230,20 @@ mod tests {
             fields.push(b"grpc-status", status.as_bytes(), Indexing::Without);
             assert_eq!(read(&fields).code, code, "{status}");
         }
+    }
+
+    #[test]
+    fn a_driver_that_refuses_sconce_is_told_from_one_that_refuses_a_caller() {
+        let says = |code: &str, message: &str| {
+            let mut fields = Fields::default();
+            fields.push(b"grpc-status", code.as_bytes(), Indexing::Without);
+            fields.push(b"grpc-message", message.as_bytes(), Indexing::Without);
+            refuses_credential(&fields)
+        };
+        assert!(says("16", "Invalid authentication token"));
+        assert!(says("16", "No authentication token provided"));
+        assert!(!says("13", "Invalid authentication token"));
+        assert!(!says("16", "the catalog's token has expired"));
     }
 
     #[test]

@@ -4,9 +4,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use sconce_filters::{Call, Code, Ending, Refusal, Slots, Step};
+use sconce_filters::{Call, Code, Ending, Method, Refusal, Slots, Step};
 
-use crate::grpc::forward;
+use crate::grpc::forward::{self, Onward};
+use crate::grpc::redact::Redactor;
 use crate::grpc::request::{self, Head, Request, Unserved};
 use crate::grpc::status;
 use crate::proxy::driver::{Driver, Line, Unreachable};
@@ -100,6 +101,7 @@ impl Relay {
             wait: None,
             stamper: None,
             lease: None,
+            redactor: None,
             uploaded: end,
             up: Way::default(),
             down: Way::default(),
@@ -159,23 +161,7 @@ impl Relay {
     /// Finds the cluster of an admitted call.
     fn route(&mut self, tag: usize) {
         let Some(exchange) = self.exchanges.get(tag) else { return };
-        let limit = whole(exchange.snapshot.limits.driver_header_list);
-        let size = exchange.asked.as_ref().map_or(0, |asked| asked.size);
-        if size > limit {
-            let message = format!(
-                "the request's metadata has {size} octets and a driver takes {limit}: send less"
-            );
-            let refusal = Refusal::new(Code::ResourceExhausted, "request.metadata", message);
-            return self.refuse(tag, &refusal, Ending::Refused);
-        }
-        let found = exchange.call.team().and_then(|team| {
-            let environment = exchange.call.environment()?;
-            exchange.snapshot.table.cluster(team, environment).cloned().ok_or_else(|| {
-                let message = format!("team {team} has no cluster in environment {environment}");
-                Refusal::new(Code::NotFound, "route.missing", message)
-            })
-        });
-        match found {
+        match find(exchange) {
             Ok(cluster) => self.place(tag, &cluster),
             Err(refusal) => self.refuse(tag, &refusal, Ending::Refused),
         }
@@ -201,6 +187,7 @@ impl Relay {
             (self.drivers.get_mut(key), self.exchanges.get_mut(tag))
         {
             exchange.driver = Some(key);
+            exchange.redactor = redactor(&exchange.call, cluster);
             if driver.calls == 0 {
                 driver.busy_since = self.now;
             }
@@ -235,7 +222,10 @@ impl Relay {
             let end = exchange.uploaded && exchange.up.parked.is_empty();
             let id = u32::try_from(tag).unwrap_or(u32::MAX);
             let requests = &mut driver.echoes.requests;
-            let block = requests.block(&mut leg.wire, asked.head.fields(), forward::fields);
+            let is_read = exchange.redactor.is_some();
+            let onward = Onward { credential: driver.cluster.credential(), is_read };
+            let what = |fields| forward::fields(fields, onward);
+            let block = requests.block(&mut leg.wire, asked.head.fields(), what);
             exchange.driver_stream = Some(leg.wire.open(id, block, end));
             self.sync_window(tag);
             self.resume_upload(tag);
@@ -275,6 +265,31 @@ impl Relay {
         self.fail_all_on(key, "driver.unreachable", what);
         self.drivers.try_remove(key);
     }
+}
+
+/// The cluster of an admitted call.
+fn find(exchange: &Exchange) -> Result<Arc<Cluster>, Refusal> {
+    let (team, environment) = (exchange.call.team()?, exchange.call.environment()?);
+    let cluster = exchange.snapshot.table.cluster(team, environment).ok_or_else(|| {
+        let message = format!("team {team} has no cluster in environment {environment}");
+        Refusal::new(Code::NotFound, "route.missing", message)
+    })?;
+    let limit = whole(exchange.snapshot.limits.driver_header_list);
+    let limit = limit.saturating_sub(forward::added(cluster.credential()));
+    let size = exchange.asked.as_ref().map_or(0, |asked| asked.size);
+    if size > limit {
+        let message = format!(
+            "the request's metadata has {size} octets and a driver takes {limit}: send less"
+        );
+        return Err(Refusal::new(Code::ResourceExhausted, "request.metadata", message));
+    }
+    Ok(Arc::clone(cluster))
+}
+
+/// What hides values in the answer to a call, if there are any to be hidden.
+fn redactor(call: &Call, cluster: &Cluster) -> Option<Box<Redactor>> {
+    let answers = *call.method() == Method::Config && !cluster.hidden().is_empty();
+    answers.then(|| Box::new(Redactor::new(cluster.hidden().clone())))
 }
 
 /// A limit as a size in memory.

@@ -60,6 +60,9 @@ impl Relay {
             let what = format!("it answered HTTP status {http} and no gRPC");
             return self.fail_exchange(tag, code.unwrap_or(grpc), "driver.not_grpc", &what);
         }
+        if end && status::refuses_credential(&fields) {
+            return self.fail_credential(tag);
+        }
         exchange.answered = true;
         let block = echoes.answers.echo.block(&mut client.wire, &fields, Fields::iter);
         client.wire.head_encoded(exchange.stream, block, end);
@@ -77,6 +80,12 @@ impl Relay {
         let Some(exchange) = exchanges.get_mut(tag) else { return };
         let mut rest = octets;
         let mut ends = false;
+        if let Some(redactor) = &mut exchange.redactor
+            && redactor.take(scratch.get_mut(rest.clone()).unwrap_or_default()).is_err()
+        {
+            let what = "its answer to Config cannot be read, and may hold what clients do not see";
+            return self.fail_exchange(tag, Code::Internal, "driver.unreadable", what);
+        }
         if let Some(lease) = &mut exchange.lease {
             let came = scratch.get(rest.clone()).unwrap_or_default();
             if lease.is_over {
@@ -226,6 +235,18 @@ impl Relay {
         let wanted = client.wire.stream_credit(exchange.stream).saturating_sub(parked);
         let more = wanted.saturating_sub(leg.wire.granted(stream));
         leg.wire.grant(stream, u32::try_from(more).unwrap_or(0));
+    }
+
+    /// The driver does not take sconce for somebody who may call it.
+    fn fail_credential(&mut self, tag: usize) {
+        let cluster = self.exchanges.get(tag).and_then(|exchange| exchange.driver);
+        let cluster = cluster.and_then(|key| self.drivers.get(key)).map(|driver| &driver.cluster);
+        let what = match cluster.and_then(|cluster| cluster.credential()) {
+            Some(_) => "it does not take the token that sconce has for it",
+            None => "it asks for a token, and sconce has none for it",
+        };
+        let what = format!("{what}; that is not about yours: tell those who run sconce");
+        self.fail_exchange(tag, Code::Internal, "driver.credential", &what);
     }
 
     /// Ends an exchange because of its driver: the client is told which cluster, and not where.

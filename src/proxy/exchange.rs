@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 use sconce_filters::{Call, Code, Ending, Outcome, Wait};
 
+use crate::grpc::redact::Redactor;
 use crate::grpc::stamp::Stamper;
 use crate::proxy::admit::Asked;
 use crate::proxy::lease::Lease;
@@ -37,6 +38,8 @@ pub(super) struct Exchange {
     pub(super) stamper: Option<Box<Stamper>>,
     /// How long the answer may go on.
     pub(super) lease: Option<Lease>,
+    /// Who hides values in the answer.
+    pub(super) redactor: Option<Box<Redactor>>,
     /// Whether the client has ended its side, and nothing more will be added to it.
     pub(super) uploaded: bool,
     pub(super) up: Way,

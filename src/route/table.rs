@@ -1,6 +1,9 @@
 //! The table: the cluster of each environment of each team.
 
-use crate::config::{DriverAddress, Team};
+use crate::{
+    config::{DriverAddress, Environment, Team},
+    grpc::{credential::Credential, redact::Hidden},
+};
 use rustc_hash::FxHashMap;
 use sconce_filters::{EnvironmentName, TeamName};
 use std::{collections::BTreeMap, fmt, sync::Arc};
@@ -12,9 +15,22 @@ pub struct Cluster {
     team: TeamName,
     environment: EnvironmentName,
     driver: DriverAddress,
+    credential: Option<Credential>,
+    hidden: Hidden,
 }
 
 impl Cluster {
+    fn new(team: &TeamName, environment: &EnvironmentName, place: &Environment) -> Self {
+        Self {
+            name: format!("{team}/{environment}").into(),
+            team: team.clone(),
+            environment: environment.clone(),
+            driver: place.driver.clone(),
+            credential: place.credential.clone(),
+            hidden: place.hidden.clone(),
+        }
+    }
+
     /// The name for messages, `team/environment`: it tells a caller more than an address, and no
     /// stranger where the driver is.
     pub fn name(&self) -> &str {
@@ -35,6 +51,16 @@ impl Cluster {
     pub fn driver(&self) -> &DriverAddress {
         &self.driver
     }
+
+    /// What its driver wants to see before it takes a call.
+    pub fn credential(&self) -> Option<&Credential> {
+        self.credential.as_ref()
+    }
+
+    /// The keys of its driver's configuration that clients do not see.
+    pub fn hidden(&self) -> &Hidden {
+        &self.hidden
+    }
 }
 
 impl fmt::Display for Cluster {
@@ -45,8 +71,8 @@ impl fmt::Display for Cluster {
 
 /// Which cluster serves which environment.
 ///
-/// A cluster keeps its identity (`Arc::ptr_eq`) from one table to the next as long as its driver
-/// stays the same: what was lent to it need not be thrown away on a reload.
+/// A cluster keeps its identity (`Arc::ptr_eq`) from one table to the next as long as what is
+/// known of its driver stays the same: what was lent to it need not be thrown away on a reload.
 #[derive(Debug, Default)]
 pub struct Table {
     /// Nobody but the configuration puts names in here: a quick hash cannot be flooded.
@@ -61,14 +87,10 @@ impl Table {
             let mut clusters = FxHashMap::default();
             for (environment, place) in &found.environments {
                 let old = before.and_then(|before| before.cluster(team, environment));
-                let cluster = match old.filter(|old| old.driver == place.driver) {
+                let new = Cluster::new(team, environment, place);
+                let cluster = match old.filter(|old| ***old == new) {
                     Some(same) => Arc::clone(same),
-                    None => Arc::new(Cluster {
-                        name: format!("{team}/{environment}").into(),
-                        team: team.clone(),
-                        environment: environment.clone(),
-                        driver: place.driver.clone(),
-                    }),
+                    None => Arc::new(new),
                 };
                 clusters.insert(environment.clone(), cluster);
             }
@@ -91,12 +113,18 @@ impl Table {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Environment, Host};
+    use crate::config::Host;
     use std::path::PathBuf;
 
     fn teams(port: u16) -> BTreeMap<TeamName, Team> {
+        with_token(port, None)
+    }
+
+    fn with_token(port: u16, token: Option<&str>) -> BTreeMap<TeamName, Team> {
         let place = |port| Environment {
             driver: DriverAddress::new(Host::Name("d".into()), port),
+            credential: token.and_then(Credential::of),
+            hidden: Hidden::default(),
             authorities: Vec::new(),
         };
         let name = |name| EnvironmentName::parse(name).unwrap();
@@ -132,5 +160,17 @@ mod tests {
         };
         assert!(same("prod"));
         assert!(!same("dev"));
+    }
+
+    #[test]
+    fn a_cluster_whose_token_changes_is_another_one() {
+        let before = Table::of(&with_token(2, Some("old")), None);
+        let same = Table::of(&with_token(2, Some("old")), Some(&before));
+        let after = Table::of(&with_token(2, Some("new")), Some(&before));
+        let team = TeamName::parse("ads").unwrap();
+        let prod = EnvironmentName::parse("prod").unwrap();
+        let [before, same, after] = [&before, &same, &after].map(|it| it.cluster(&team, &prod));
+        assert!(Arc::ptr_eq(before.unwrap(), same.unwrap()));
+        assert!(!Arc::ptr_eq(before.unwrap(), after.unwrap()) && before != after);
     }
 }

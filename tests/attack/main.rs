@@ -17,6 +17,7 @@
 )]
 
 mod callers;
+mod credentials;
 mod deaths;
 mod drivers;
 mod exact;
@@ -66,5 +67,6 @@ fn main() {
     members::cases(&mut cases);
     stamped::cases(&mut cases);
     squeezed::cases(&mut cases);
+    credentials::cases(&mut cases);
     std::process::exit(support::runner::run(cases));
 }

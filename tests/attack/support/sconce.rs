@@ -24,6 +24,8 @@ pub struct Config {
     pub extra: String,
     /// Who belongs to a team: the value of `members` in its file.
     pub members: Vec<(&'static str, &'static str)>,
+    /// Further lines of a team's file.
+    pub lines: Vec<(&'static str, String)>,
     /// Further files beside the config.
     pub files: Vec<(&'static str, String)>,
     /// What the canary says in `authorization`, where proof is asked for.
@@ -204,7 +206,10 @@ fn write_config(home: &Path, config: &Config, teams: &[(&str, SocketAddr)]) {
     for (team, driver) in teams {
         let members = config.members.iter().filter(|(of, _)| of == team);
         let members: String = members.map(|(_, who)| format!("members: {who}\n")).collect();
-        let text = format!("team: {team}\n{members}environments:\n  prod:\n    driver: {driver}\n");
+        let lines = config.lines.iter().filter(|(of, _)| of == team);
+        let lines: String = lines.map(|(_, lines)| lines.as_str()).collect();
+        let text =
+            format!("team: {team}\n{members}{lines}environments:\n  prod:\n    driver: {driver}\n");
         std::fs::write(home.join("teams").join(format!("{team}.yaml")), text).unwrap();
     }
 }

@@ -9,6 +9,7 @@
 //! | `sip<n>x<ms>` | return n octets of stream credit every so many ms, until the request has ended |
 //! | `nap<ms>` | do not read the connection for so long |
 //! | `h` | HEADERS of an answer; `d<n>` a message of n octets within the windows; `t<code>` trailers |
+//! | `B<hex>` | those octets as DATA within the windows |
 //! | `m<count>x<n>` | so many messages of n octets, a frame each |
 //! | `pad<n>x<pad>` | a message in padded DATA |
 //! | `o<code>` | trailers-only |
@@ -60,7 +61,7 @@ pub fn play(session: &Session, id: u32) -> Result<(), Gone> {
 fn play_op(session: &Session, id: u32, op: &str) -> Result<(), Gone> {
     let split = op.find(|letter: char| letter.is_ascii_digit() || letter == '.');
     let (name, rest) = match op.as_bytes().first() {
-        Some(b'F' | b'X') => op.split_at(1),
+        Some(b'F' | b'X' | b'B') => op.split_at(1),
         _ => op.split_at(split.unwrap_or(op.len())),
     };
     let number = || rest.parse::<usize>().unwrap_or(0);
@@ -114,6 +115,7 @@ fn play_op(session: &Session, id: u32, op: &str) -> Result<(), Gone> {
         "bomb" => session.send(bomb(id, number())),
         "F" => session.send(raw_frame(id, rest)),
         "X" => session.send(unhex(rest)),
+        "B" => send_octets(session, id, &unhex(rest))?,
         "close" | "slam" => {
             // What was said before must be on its way first.
             std::thread::sleep(Duration::from_millis(20));
