@@ -244,7 +244,9 @@ class Sconce(Process):
         settings: str = "",
         proof: Proof | None = None,
         members: dict[str, str] | None = None,
+        lines: dict[str, str] | None = None,
     ):
+        """Members in YAML by team; and further lines of a team's file."""
         place.mkdir(parents=True, exist_ok=True)
         self.place = place
         self.proof = proof
@@ -260,7 +262,7 @@ class Sconce(Process):
             f"teams:\n  directory: teams\n{default}{settings}"
         )
         for team, driver in teams.items():
-            self.write_team(team, driver, (members or {}).get(team, ""))
+            self.write_team(team, driver, (members or {}).get(team, ""), (lines or {}).get(team, ""))
         super().__init__("sconce", [binary(), "serve", "--config", self.config], place / "sconce.log")
         self.wait_for(r"listening", SCONCE_START_SECONDS)
         ready = next(line for line in self.log.read_text().splitlines() if "listening" in line)
@@ -275,10 +277,12 @@ class Sconce(Process):
             return str(told.get(name) or told.get("fields", {})[name])
         return re.search(rf'\b{name}="?([^\s",]+)', line).group(1)
 
-    def write_team(self, team: str, driver: str | dict[str, str] | None, members: str = "") -> None:
+    def write_team(
+        self, team: str, driver: str | dict[str, str] | None, members: str = "", more: str = ""
+    ) -> None:
         """Writes a team's file, or removes it; whole at once, as an editor does. One driver is that of `prod`.
 
-        Members are in YAML: `{ groups: [spark] }`.
+        Members are in YAML: `{ groups: [spark] }`; more are lines of their own.
         """
         path = self.place / "teams" / f"{team}.yaml"
         if driver is None:
@@ -286,9 +290,9 @@ class Sconce(Process):
             return
         draft = path.with_suffix(".draft")
         drivers = driver if isinstance(driver, dict) else {"prod": driver}
-        lines = "".join(f'  {environment}:\n    driver: "{where}"\n' for environment, where in drivers.items())
+        places = "".join(f'  {environment}:\n    driver: "{where}"\n' for environment, where in drivers.items())
         who = f"members: {members}\n" if members else ""
-        draft.write_text(f"team: {team}\n{who}environments:\n{lines}")
+        draft.write_text(f"team: {team}\n{who}{more}environments:\n{places}")
         draft.replace(path)
 
     def url(self, team: str | None = None, **parameters: str) -> str:

@@ -40,6 +40,22 @@ class Trusting(Builder):
         return grpc.secure_channel(self.endpoint, credentials, options=self._channel_options)
 
 
+class Renewing(Builder):
+    """Shows the token of the moment with every call, as a client does whose tokens are fetched anew."""
+
+    def __init__(self, url: str, roots: bytes, token):
+        super().__init__(url)
+        self.roots, self.current = roots, token
+
+    def toChannel(self):  # noqa: N802  PySpark's name
+        def authorize(_, tell) -> None:
+            tell((("authorization", f"Bearer {self.current()}"),), None)
+
+        by_token = grpc.metadata_call_credentials(authorize)
+        credentials = grpc.composite_channel_credentials(grpc.ssl_channel_credentials(self.roots), by_token)
+        return grpc.secure_channel(self.endpoint, credentials, options=self._channel_options)
+
+
 def connect(url: str | Builder, options: dict | None = None) -> SparkSession:
     """A new session of its own, with channel options of grpc-core if given."""
     builder = Builder(url, list((options or {}).items())) if isinstance(url, str) else url

@@ -1,6 +1,7 @@
 """PySpark before a sconce that asks for proof: over TLS, with tokens; what people see, and what no one may do to another."""
 
 import json
+import os
 import time
 import uuid
 
@@ -8,7 +9,7 @@ import pytest
 import rig
 import test_everyday
 import test_interrupt
-from client import VERSION, Running, Trusting, connect, outcome, rows, sent, until
+from client import VERSION, Renewing, Running, Trusting, connect, outcome, rows, sent, until
 from conftest import Both
 from pyspark.sql.connect import functions as f
 from raw import Caller
@@ -16,6 +17,7 @@ from test_door import app_name, slow
 
 every_client = pytest.mark.every_client
 SECONDS_AT_ONCE = 2  # an honest refusal ends a call; anything longer is a client that was made to retry
+QUERY_SECONDS = int(os.environ.get("SCONCE_TEST_QUERY_SECONDS", "12"))  # of the query that outlives its token
 TEAMS = {"ann": "ads", "eve": "ads", "bob": "ml"}
 
 # The everyday cases once more, by this file's `both`: what they compare is in their own files.
@@ -160,6 +162,32 @@ def test_a_token_that_ends_under_a_session_is_told_so_unless_there_is_a_grace(pr
     for session in (ends, connect(url(strict, token))):
         assert refusal(lambda session=session: rows(session.sql("SELECT 1"))) == (ONE, "the token has expired")
     assert rows(going_on.sql("SELECT 1")) == [(1,)]
+
+
+@every_client
+@pytest.mark.parametrize("renewed", [True, False], ids=["a new one", "the old one"])
+def test_a_query_whose_token_ends_is_taken_up_with(own, door_to, driver, tmp_path, renewed):
+    mine, life = own(more="  skew: 0s\n"), QUERY_SECONDS // 2
+    sconce = door_to({"ads": driver}, proof=mine)
+    old, new = mine.token("ann", "ads", expires=f"{life}s"), mine.token("ann", "ads")
+    soon = time.monotonic() + life - 2  # when a careful client shows the new one
+    token = lambda: new if renewed and time.monotonic() > soon else old  # noqa: E731
+    session = connect(Renewing(url(sconce, None), mine.certificate.read_bytes(), token))
+    query = lambda: slow(session, tmp_path / "running", QUERY_SECONDS)  # noqa: E731
+    if renewed:
+        assert query() == [(sum(range(2 * QUERY_SECONDS)),)]
+        taken_up = sconce.metrics("sconce_calls_total", method="ReattachExecute", code="OK")
+        assert taken_up, "the stream was not ended with its token"
+    else:
+        told = outcome(query)
+        assert (told["type"], told["message"]) == (ONE, "the token has expired")
+
+
+@pytest.mark.skipif(VERSION < (4, 0), reason="Spark 4.0 brought the variable")
+@every_client
+def test_a_token_in_the_environment_is_as_good_as_one_in_the_url(proved, proof, monkeypatch):
+    monkeypatch.setenv("SPARK_CONNECT_AUTHENTICATE_TOKEN", proof.token("ann", "ads"))
+    assert answer(connect(url(proved, None))) == answer(connect(url(proved, proof.token("ann", "ads"))))
 
 
 @pytest.mark.quick
