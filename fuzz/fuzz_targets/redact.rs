@@ -73,7 +73,10 @@ fn fields(mut octets: &[u8]) -> Option<Vec<(u64, Option<&[u8]>)>> {
         let inner = match tag & 7 {
             0 => varint(&mut octets).map(|_| None)?,
             1 => octets.split_off(..8).map(|_| None)?,
-            2 => Some(octets.split_off(..usize::try_from(varint(&mut octets)?).ok()?)?),
+            2 => {
+                let length = usize::try_from(varint(&mut octets)?).ok()?;
+                Some(octets.split_off(..length)?)
+            }
             5 => octets.split_off(..4).map(|_| None)?,
             _ => return None,
         };
