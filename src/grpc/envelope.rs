@@ -130,7 +130,7 @@ impl Scanner {
                 if skipped == 0 {
                     return Ok(None);
                 }
-            } else {
+            } else if !self.stride(octets) {
                 let Some((octet, rest)) = octets.split_first() else { return Ok(None) };
                 *octets = rest;
                 let found = if let Step::Option(at) = self.step {
@@ -144,6 +144,31 @@ impl Scanner {
             }
         }
         Ok(None)
+    }
+
+    /// Takes a whole tag and a whole length at once, where both are short and nothing is to be
+    /// found: the common case. Says whether it did; whatever is odd is left to a walk by octets.
+    fn stride(&mut self, octets: &mut &[u8]) -> bool {
+        let [tag, length, rest @ ..] = octets else { return false };
+        let (number, length) = (u64::from(tag >> 3), u64::from(*length));
+        let is_plain = tag & 0x87 == 2 && length < 0x80 && number > 0 && self.is_between();
+        let is_asked_for = match self.inside {
+            Some(_) => false,
+            None => number == REQUEST_OPTIONS || (number == USER_CONTEXT && self.named),
+        };
+        if !is_plain || is_asked_for || self.room() < length.saturating_add(2) {
+            return false;
+        }
+        *octets = rest;
+        self.at = self.at.saturating_add(2);
+        if self.inside.is_none() && number == USER_CONTEXT {
+            self.named = true;
+            self.inside = Some(self.at.saturating_add(length));
+        } else {
+            self.step = Step::over(length);
+        }
+        self.leave();
+        true
     }
 
     fn skip(&mut self, left: u64, skipped: u64) {
