@@ -8,10 +8,13 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from rig import process, targets
+from rig import papers, process, targets
+from rig.papers import Papers
 from rig.process import Process, Trouble
 
-LOADS = ["W1", "W1b", "W2", "W2x4", "W2b", "W3", "W4", "W5", "W6", "W8"]
+TLS = {"W7": "W1", "W7d": "W2", "W7u": "W3", "W7c": "W5", "W7i": "W4"}
+"""Workloads over TLS, and what each is in clear text."""
+LOADS = ["W1", "W1b", "W2", "W2x4", "W2b", "W3", "W4", "W5", "W6", *TLS, "W8"]
 
 
 @dataclass
@@ -20,6 +23,7 @@ class Settings:
 
     binaries: Path
     scratch: Path
+    papers: Papers
     out: Path
     proxy_core: int
     load_core: int
@@ -30,10 +34,15 @@ class Settings:
     wrap: list[str]
 
 
+def can(target: str, workload: str) -> bool:
+    """Whether the workload makes sense for the target."""
+    return workload not in TLS or target in targets.SPEAK_TLS
+
+
 def run(settings: Settings, target: str, workload: str, label: str) -> dict:
     """Measures once. Raises Trouble if anything was not as it must be."""
     with ExitStack() as stack:
-        stub, port, proxy = _start(settings, target, label, stack)
+        stub, port, proxy = _start(settings, target, workload, label, stack)
         load = _load(settings, port, workload, label)
         stack.callback(load.end)
         watched = proxy or stub
@@ -62,22 +71,30 @@ def run(settings: Settings, target: str, workload: str, label: str) -> dict:
         if proxy and proxy.popen.poll() is not None:
             raise Trouble(f"the proxy died: {proxy.tail()}")
         cpu = {"cpu_ns": after - before if proxy else None, "load_average": os.getloadavg()[0]}
-        return {"target": target, **counts, **cpu, **memory}
+        return counts | cpu | memory
 
 
 def _start(
-    settings: Settings, target: str, label: str, stack: ExitStack
+    settings: Settings, target: str, workload: str, label: str, stack: ExitStack
 ) -> tuple[Process, int, Process | None]:
-    directory = settings.scratch / label
     stub_log = settings.scratch / f"{label}.stub"
     command = [str(settings.binaries / "stub_driver")]
+    if target in targets.STAMP:
+        command += ["--stamp", f"{papers.USER},{papers.DISPLAY_NAME}"]
     stub = Process("stub_driver", command, settings.load_core, stub_log)
     stack.callback(stub.end)
     port = stub.listening()
     if target == "direct":
         return stub, port, None
-    core = settings.proxy_core
-    place = targets.Place(settings.binaries, directory, core, port, settings.wrap)
+    place = targets.Place(
+        binaries=settings.binaries,
+        directory=settings.scratch / label,
+        core=settings.proxy_core,
+        stub=port,
+        tls=workload in TLS,
+        papers=settings.papers,
+        wrap=settings.wrap,
+    )
     proxy, port = targets.start(target, place)
     stack.callback(proxy.end)
     return stub, port, proxy
@@ -86,11 +103,14 @@ def _start(
 def _load(settings: Settings, port: int, workload: str, label: str) -> Process:
     arguments = {
         "--target": f"127.0.0.1:{port}",
-        "--workload": workload,
+        "--workload": TLS.get(workload, workload),
+        "--token": settings.papers.token,
         "--warm": settings.warm,
         "--measure": settings.measure,
         "--idle": settings.idle,
     }
+    if workload in TLS:
+        arguments["--authority"] = settings.papers.authority
     command = [str(settings.binaries / "load"), "--gated"]
     command += [str(word) for pair in arguments.items() for word in pair]
     return Process("load", command, settings.load_core, settings.scratch / f"{label}.load")

@@ -2,15 +2,24 @@
 
 from statistics import median
 
-from rig.targets import MEANING, NAMES
+from rig.targets import MEANING, NAMES, SPEAK_TLS
 
 YARDSTICK = "relay"
+TLS_YARDSTICK = "envoy-equal"
+"""For TLS, which a relay of TCP does not speak."""
 UNARY = {"W1": "unary 50x10, us/call", "W1b": "unary 1x100, us/call", "W5": "connect + 1 call, us"}
 BULK = {
     "W2": "down 1 MiB messages, s/GB",
     "W2x4": "the same, 4 connections, s/GB",
     "W2b": "down 64 KiB messages, s/GB",
     "W3": "up 32 KiB messages, s/GB",
+}
+TLS = {
+    "W7": "unary 50x10, us/call",
+    "W7c": "connect + 1 call, us",
+    "W7d": "down 1 MiB messages, s/GB",
+    "W7u": "up 32 KiB messages, s/GB",
+    "W7i": "idle connection, KiB",
 }
 
 
@@ -56,7 +65,7 @@ class Results:
 
 def tables(results: Results) -> str:
     """All tables for which there are results."""
-    parts = [_cpu(results), _memory(results), _latency(results), _throughput(results)]
+    parts = [part(results) for part in (_cpu, _memory, _tls, _latency, _throughput)]
     meaning = [f"- `{name}`: {MEANING[name]}" for name in results.targets]
     return "\n\n".join([*(part for part in parts if part), "\n".join(meaning)]) + "\n"
 
@@ -75,6 +84,17 @@ def _memory(results: Results) -> str:
     lead = "Resident memory of the proxy (kernel buffers of sockets not counted)"
     targets = [name for name in results.targets if name != "direct"]
     return _table(lead, results, targets, figures, titles)
+
+
+def _tls(results: Results) -> str:
+    titles = {name: f"{name} {title}" for name, title in TLS.items()}
+    figures = {name: FIGURES[name] for name in titles if results.ran(name)}
+    lead = (
+        "TLS 1.3, CPU and resident memory of the proxy: median (min..max) and ratio to"
+        f" `{TLS_YARDSTICK}` in the same rounds"
+    )
+    targets = [name for name in results.targets if name in SPEAK_TLS]
+    return _table(lead, results, targets, figures, titles, base=TLS_YARDSTICK)
 
 
 def _latency(results: Results) -> str:
@@ -128,7 +148,9 @@ def _peak_mib(row: dict) -> float:
 FIGURES = {
     **{name: _us_per_call for name in UNARY},
     **{name: _s_per_gb for name in BULK},
-    "W4": _kib_per_connection,
+    **{name: _us_per_call for name in ("W7", "W7c")},
+    **{name: _s_per_gb for name in ("W7d", "W7u")},
+    **{name: _kib_per_connection for name in ("W4", "W7i")},
     "W8": _peak_mib,
 }
 """What a workload is judged by."""

@@ -1,9 +1,14 @@
-"""The proxies that are compared: how each is configured and started."""
+"""The proxies that are compared: how each is configured and started.
+
+A line of a configuration that begins with `@TLS@` is there only where the load speaks TLS, one with
+`@CLEAR@` only where it does not; other names between at signs stand for what differs between runs.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
 
-from rig import install
+from rig import install, papers
+from rig.papers import Papers
 from rig.process import Process, free_port
 
 PEERS = Path(__file__).resolve().parents[1] / "peers"
@@ -18,12 +23,15 @@ NAMES = [
     "nginx",
     "nghttpx",
 ]
+SPEAK_TLS = {"sconce", "envoy", "envoy-equal", "haproxy", "nginx", "nghttpx"}
+STAMP = {"sconce"}
+"""They write who calls into every message."""
 MEANING = {
     "direct": "no proxy: the load dials the stub driver",
     "relay": "the rig's own TCP relay, the yardstick",
-    "sconce": "`workers: 1`, `chain: [team]`",
+    "sconce": "`workers: 1`, `chain: [authenticate, team]`: token, stamp, team by claim",
     "envoy": "router only, one worker",
-    "envoy-equal": "route by team and environment, edge limits, JSON access log",
+    "envoy-equal": "token, route by its team and by environment, edge limits, JSON access log",
     "haproxy-tcp": "`mode tcp` with splice",
     "haproxy": "`mode http`, HTTP/2 on both sides",
     "nginx": "`grpc_pass`, connections kept",
@@ -39,6 +47,8 @@ class Place:
     directory: Path
     core: int
     stub: int
+    tls: bool
+    papers: Papers
     wrap: list[str]
 
 
@@ -51,7 +61,16 @@ def start(name: str, place: Place) -> tuple[Process, int]:
         relay = Process(name, place.wrap + command, place.core, log)
         return relay, relay.listening()
     port = free_port()
-    values = {"PORT": port, "STUB": place.stub, "ADMIN": free_port(), "DIR": place.directory}
+    values = {
+        "PORT": port,
+        "STUB": place.stub,
+        "ADMIN": free_port(),
+        "DIR": place.directory,
+        "ISSUER": papers.ISSUER,
+        "AUDIENCE": papers.AUDIENCE,
+        "KEYS": place.papers.keys,
+        "CERTIFICATE": place.papers.certificate,
+    }
     proxy = Process(name, place.wrap + _command(name, place, values), place.core, log)
     try:
         proxy.wait_for(port)
@@ -63,7 +82,10 @@ def start(name: str, place: Place) -> tuple[Process, int]:
 
 def _command(name: str, place: Place, values: dict) -> list[str]:
     def config(file: str) -> str:
-        text = (PEERS / file).read_text()
+        leave, take = ("@CLEAR@", "@TLS@") if place.tls else ("@TLS@", "@CLEAR@")
+        lines = (PEERS / file).read_text().splitlines()
+        lines = [line.removeprefix(take) for line in lines if not line.startswith(leave)]
+        text = "\n".join(lines) + "\n"
         for key, value in values.items():
             text = text.replace(f"@{key}@", str(value))
         filled = place.directory / file

@@ -1,7 +1,6 @@
 //! One gRPC call, from its request to its trailers, with every octet of the answer checked.
 
 use std::future::poll_fn;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,18 +11,21 @@ use http::header::{
 };
 use http::{Request, Response, StatusCode, Uri, Version};
 
+use crate::caller::Caller;
+use crate::envelope::Method;
 use crate::fault::Fault;
 use crate::message::{Check, Messages};
+use crate::target::Target;
 
 /// Metadata that tells the stub driver how many messages to answer with.
 pub const ANSWER_MESSAGES: HeaderName = HeaderName::from_static("x-answer-messages");
-/// Metadata that tells the stub driver how large each payload is, in octets.
+/// Metadata that tells the stub driver how long the pattern in each message is, in octets.
 pub const ANSWER_SIZE: HeaderName = HeaderName::from_static("x-answer-size");
 /// Metadata that tells the stub driver how long to wait before it answers.
 pub const ANSWER_DELAY: HeaderName = HeaderName::from_static("x-answer-delay-ms");
-/// Metadata by which a caller has its messages checked: the payload size of each.
+/// Metadata by which a caller has its messages checked: how long the pattern in each is.
 pub const CHECK_SIZE: HeaderName = HeaderName::from_static("x-check-size");
-/// Trailer by which the stub driver tells how many octets of body it got.
+/// Trailer by which the stub driver tells how many octets of body it got, stamps left out.
 pub const RECEIVED: HeaderName = HeaderName::from_static("x-received");
 /// Metadata by which a caller numbers a call: the answer tells it again, in its head and in its
 /// trailers, and the messages of both bodies are counted from it.
@@ -32,8 +34,6 @@ pub const NUMBER: HeaderName = HeaderName::from_static("x-call");
 pub const DRIVER: HeaderName = HeaderName::from_static("x-driver");
 const GRPC_STATUS: &str = "grpc-status";
 const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
-/// A token of RS256 with a few claims is about so long.
-const TOKEN_OCTETS: usize = 600;
 
 /// How fast the caller reads.
 #[derive(Clone, Copy, Debug)]
@@ -52,16 +52,14 @@ pub enum Reading {
 /// What a call sends and what must come back.
 #[derive(Clone, Debug)]
 pub struct Ask {
-    /// The method's path.
-    pub path: &'static str,
+    /// The method.
+    pub method: Method,
     /// The messages of the request.
     pub upload: Messages,
     /// How many of them are sent.
     pub upload_count: u64,
     /// The messages of the answer.
     pub answer: Messages,
-    /// Octets of payload of each of them.
-    pub answer_size: usize,
     /// How many of them must come.
     pub answer_count: u64,
     /// How the answer is read.
@@ -92,33 +90,34 @@ pub struct Call {
 }
 
 impl Call {
-    /// Prepares calls to `target` for a team and its environment.
+    /// Prepares calls of `caller` to `target`.
     ///
     /// # Errors
     /// When they cannot stand in a request.
-    pub fn new(target: SocketAddr, team: &str, environment: &str, ask: Ask) -> Result<Self, Fault> {
+    pub fn new(target: &Target, caller: &Caller, ask: Ask) -> Result<Self, Fault> {
         let wrong = |e: http::Error| Fault::Request(e.to_string());
         let value = |s: &str| HeaderValue::from_str(s).map_err(|e| wrong(e.into()));
         let uri = Uri::builder()
-            .scheme("http")
-            .authority(target.to_string())
-            .path_and_query(ask.path)
+            .scheme(target.scheme())
+            .authority(target.address.to_string())
+            .path_and_query(ask.method.path())
             .build()
             .map_err(wrong)?;
-        let check_size = ask.upload.octets() - crate::message::PREFIX;
         let headers = [
             (TE, HeaderValue::from_static("trailers")),
             (CONTENT_TYPE, HeaderValue::from_static("application/grpc")),
             (USER_AGENT, HeaderValue::from_static("sconce-bench grpc-c/0.0")),
             (HeaderName::from_static("grpc-accept-encoding"), value("identity, deflate, gzip")?),
-            (HeaderName::from_static("x-sconce-team"), value(team)?),
-            (HeaderName::from_static("x-sconce-env"), value(environment)?),
+            (HeaderName::from_static("x-sconce-env"), value(&caller.environment)?),
             (ANSWER_MESSAGES, ask.answer_count.into()),
-            (ANSWER_SIZE, ask.answer_size.into()),
-            (CHECK_SIZE, check_size.into()),
-            (AUTHORIZATION, value(&token())?),
+            (ANSWER_SIZE, ask.answer.size().into()),
+            (CHECK_SIZE, ask.upload.size().into()),
+            (AUTHORIZATION, value(&format!("Bearer {}", caller.token))?),
         ];
         let mut headers: HeaderMap = headers.into_iter().collect();
+        if let Some(team) = &caller.team {
+            headers.insert(HeaderName::from_static("x-sconce-team"), value(team)?);
+        }
         headers.extend(ask.number.map(|number| (NUMBER, number.into())));
         if !ask.delay.is_zero() {
             headers.insert(ANSWER_DELAY, value(&ask.delay.as_millis().to_string())?);
@@ -194,19 +193,6 @@ impl Call {
         }
         Ok(octets)
     }
-}
-
-/// Stands for a signed token: as long as one and, like one, of base64 that Huffman coding
-/// cannot make much shorter.
-fn token() -> String {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    let letters = (0..TOKEN_OCTETS).map(|_| {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-        let at = usize::try_from(state >> 58).unwrap_or_default();
-        ALPHABET.get(at).copied().map_or('A', char::from)
-    });
-    format!("Bearer {}", letters.collect::<String>())
 }
 
 fn send_one(mut body: SendStream<Bytes>, message: Bytes) -> Result<u64, h2::Error> {

@@ -10,6 +10,8 @@ pub enum Fault {
     Io(&'static str, io::Error),
     /// The HTTP/2 connection or stream failed.
     Http2(&'static str, h2::Error),
+    /// TLS cannot be spoken as it must be.
+    Authority(String),
     /// A request could not be put together from the given arguments.
     Request(String),
     /// The response head was not that of a gRPC answer.
@@ -46,6 +48,7 @@ impl fmt::Display for Fault {
         match self {
             Self::Io(what, error) => write!(f, "{what}: {error}"),
             Self::Http2(what, error) => write!(f, "{what}: {error}"),
+            Self::Authority(why) => write!(f, "no TLS: {why}"),
             Self::Request(why) => write!(f, "cannot make the request: {why}"),
             Self::Head(why) => write!(f, "not the head of a gRPC answer: {why}"),
             Self::Refused { code, message } => {

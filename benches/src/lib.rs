@@ -4,7 +4,9 @@
 //! find a fault of sconce's engine, so it speaks HTTP/2 with another engine (`h2`).
 
 pub mod call;
+pub mod caller;
 pub mod clock;
+pub mod envelope;
 pub mod fault;
 pub mod gate;
 pub mod line;
@@ -13,4 +15,5 @@ pub mod run;
 pub mod soak;
 pub mod socket;
 pub mod tally;
+pub mod target;
 pub mod workload;

@@ -1,15 +1,16 @@
 //! One client connection, with the windows that gRPC C-core clients grow to.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
 use h2::client::{Builder, SendRequest};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::task::{JoinError, JoinSet};
 
 use crate::fault::Fault;
 use crate::socket;
+use crate::target::{self, Target};
 
 /// Octets that a client takes on a stream, and on a connection, before it must give credit.
 pub const CLIENT_WINDOW: u32 = 4 << 20;
@@ -29,10 +30,21 @@ impl Line {
     /// Dials `target` and sends the preface.
     ///
     /// # Errors
-    /// When nobody listens there, or whoever does speaks no HTTP/2.
-    pub async fn open(target: SocketAddr) -> Result<Self, Fault> {
-        let stream = TcpStream::connect(target).await.map_err(|e| Fault::Io("connect", e))?;
+    /// When nobody listens there, or whoever does speaks no HTTP/2, or no TLS where it should.
+    pub async fn open(target: &Target) -> Result<Self, Fault> {
+        let stream = TcpStream::connect(target.address).await;
+        let stream = stream.map_err(|e| Fault::Io("connect", e))?;
         let socket = socket::ready(stream).map_err(|e| Fault::Io("socket", e))?;
+        match target.tls() {
+            None => Self::begin(socket).await,
+            Some(tls) => Self::begin(target::shake(tls, socket).await?).await,
+        }
+    }
+
+    async fn begin<S>(socket: S) -> Result<Self, Fault>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
         let (sender, connection) = Builder::new()
             .initial_window_size(CLIENT_WINDOW)
             .initial_connection_window_size(CLIENT_WINDOW)

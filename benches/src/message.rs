@@ -1,34 +1,56 @@
 //! gRPC messages whose every octet is known beforehand, and the check that they came unharmed.
 //!
-//! A message is the five-octet prefix and a payload of a pattern with an odd period, so that a
-//! frame left out, doubled or swapped with its neighbour shows. Nothing here allocates for each
-//! message: a rig that is slow measures itself.
+//! A message is the five-octet prefix and a payload: a pattern with an odd period, so that a frame
+//! left out, doubled or swapped with its neighbour shows; in a request there is an envelope of
+//! Spark Connect around it. Nothing here allocates for each message: a rig that is slow measures
+//! itself.
 
 use bytes::{BufMut, Bytes, BytesMut};
 
+use crate::envelope::{Method, Stamp};
 use crate::fault::Fault;
 
 /// Octets before each gRPC message: one flag, four of length.
 pub const PREFIX: usize = 5;
-/// The largest payload that a stub driver will make: 64 MiB.
-pub const PAYLOAD_MAX: usize = 64 << 20;
+/// The longest pattern that a stub driver will make: 64 MiB.
+pub const SIZE_MAX: usize = 64 << 20;
 /// A prime, so that no frame size is a multiple of it.
 const PERIOD: usize = 251;
 /// So many messages in a row differ from one another.
 const VARIANTS: usize = 3;
 
-/// The messages of one payload size, made once and shared.
+/// The messages of one kind and size, made once and shared.
 #[derive(Clone, Debug)]
 pub struct Messages {
     variants: [Bytes; VARIANTS],
+    size: usize,
 }
 
 impl Messages {
-    /// Messages with payloads of `size` octets, [`PAYLOAD_MAX`] at most.
+    /// Answers: nothing but a pattern of `size` octets, [`SIZE_MAX`] at most.
     #[must_use]
-    pub fn of(size: usize) -> Self {
-        let size = size.min(PAYLOAD_MAX);
-        Self { variants: std::array::from_fn(|variant| make(size, variant)) }
+    pub fn answers(size: usize) -> Self {
+        Self::of(size, |pattern| pattern)
+    }
+
+    /// Requests of a method with a pattern of `size` octets in them, [`SIZE_MAX`] at most, as their
+    /// client sends them or as a driver must get them.
+    #[must_use]
+    pub fn requests(method: Method, size: usize, stamp: Option<&Stamp>) -> Self {
+        let stamp = stamp.map_or(&[][..], Stamp::octets);
+        Self::of(size, |pattern| [&method.request(&pattern), stamp].concat())
+    }
+
+    fn of(size: usize, payload: impl Fn(Vec<u8>) -> Vec<u8>) -> Self {
+        let size = size.min(SIZE_MAX);
+        let make = |variant| framed(&payload(pattern(size, variant)));
+        Self { variants: std::array::from_fn(make), size }
+    }
+
+    /// Octets of the pattern in each message.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.size
     }
 
     /// Message number `index` of a body, prefix included.
@@ -49,13 +71,17 @@ impl Messages {
     }
 }
 
-fn make(size: usize, variant: usize) -> Bytes {
-    let mut message = BytesMut::with_capacity(PREFIX + size);
-    message.put_u8(0);
-    message.put_u32(u32::try_from(size).unwrap_or(u32::MAX));
+fn pattern(size: usize, variant: usize) -> Vec<u8> {
     let first = variant * 83;
     let octet = |at: usize| u8::try_from((first + at) % PERIOD).unwrap_or_default();
-    message.extend((0..size).map(octet));
+    (0..size).map(octet).collect()
+}
+
+fn framed(payload: &[u8]) -> Bytes {
+    let mut message = BytesMut::with_capacity(PREFIX + payload.len());
+    message.put_u8(0);
+    message.put_u32(u32::try_from(payload.len()).unwrap_or(u32::MAX));
+    message.extend_from_slice(payload);
     message.freeze()
 }
 
@@ -121,7 +147,7 @@ mod tests {
 
     #[test]
     fn a_body_is_accepted_however_it_is_cut() {
-        let messages = Messages::of(700);
+        let messages = Messages::answers(700);
         let whole = body(&messages, 5);
         for cut in [1, 4, 5, 6, 704, 705, 706, 3525] {
             let mut check = Check::new(messages.clone(), 0);
@@ -134,12 +160,12 @@ mod tests {
 
     #[test]
     fn the_prefix_tells_the_length_of_the_payload() {
-        assert_eq!(&Messages::of(0x0102).number(0)[..PREFIX], &[0, 0, 0, 1, 2]);
+        assert_eq!(&Messages::answers(0x0102).number(0)[..PREFIX], &[0, 0, 0, 1, 2]);
     }
 
     #[test]
     fn one_wrong_octet_is_named_by_its_place() {
-        let messages = Messages::of(300);
+        let messages = Messages::answers(300);
         let mut wrong = body(&messages, 2);
         wrong[305 + 7] ^= 1;
         let fault = Check::new(messages, 0).take(&wrong).unwrap_err();
@@ -148,7 +174,7 @@ mod tests {
 
     #[test]
     fn frames_in_the_wrong_order_are_found() {
-        let messages = Messages::of(1 << 16);
+        let messages = Messages::answers(1 << 16);
         let whole = messages.number(0);
         let mut check = Check::new(messages.clone(), 0);
         check.take(&whole[..16384]).unwrap();
@@ -157,22 +183,35 @@ mod tests {
 
     #[test]
     fn messages_in_the_wrong_order_are_found() {
-        let messages = Messages::of(64);
+        let messages = Messages::answers(64);
         assert!(Check::new(messages.clone(), 0).take(messages.number(1)).is_err());
     }
 
     #[test]
     fn a_body_is_counted_from_where_it_should_begin() {
-        let messages = Messages::of(64);
+        let messages = Messages::answers(64);
         assert!(Check::new(messages.clone(), 7).take(messages.number(7)).is_ok());
         assert!(Check::new(messages.clone(), 7).take(messages.number(6)).is_err());
     }
 
     #[test]
     fn a_body_that_ends_early_is_found() {
-        let messages = Messages::of(64);
+        let messages = Messages::answers(64);
         let mut check = Check::new(messages.clone(), 0);
         check.take(&messages.number(0)[..40]).unwrap();
         assert!(matches!(check.end(), Err(Fault::Count { wanted: 69, got: 40, .. })));
+    }
+
+    #[test]
+    fn a_stamp_that_is_missing_wrong_or_too_much_is_found() {
+        let (ann, bob) = (Stamp::of("ann", "Ann"), Stamp::of("bob", "Bob"));
+        let requests = |stamp: Option<&Stamp>| Messages::requests(Method::Config, 64, stamp);
+        let found = |came: Option<&Stamp>, due: Option<&Stamp>| {
+            Check::new(requests(due), 0).take(requests(came).number(0)).is_err()
+        };
+        assert!(!found(Some(&ann), Some(&ann)) && !found(None, None));
+        assert!(found(None, Some(&ann)));
+        assert!(found(Some(&bob), Some(&ann)));
+        assert!(found(Some(&ann), None));
     }
 }

@@ -3,7 +3,6 @@
 //! The first wrong answer ends the run. Must never retry: what a retry would hide is what the
 //! rig looks for.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,11 +12,13 @@ use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinSet};
 
 use crate::call::Call;
+use crate::caller::Caller;
 use crate::clock::now;
 use crate::fault::Fault;
 use crate::gate::Gate;
 use crate::line::Line;
 use crate::tally::{Latency, Outcome, Tally};
+use crate::target::Target;
 use crate::workload::{Scale, Shape, Workload};
 
 /// Idle connections must have been idle for so long before memory is read.
@@ -31,7 +32,9 @@ type Lanes = JoinSet<Result<Tally, Fault>>;
 #[derive(Debug)]
 pub struct Run {
     /// Where the proxy, or the stub driver itself, listens.
-    pub target: SocketAddr,
+    pub target: Target,
+    /// Who calls.
+    pub caller: Caller,
     /// What to do.
     pub workload: Workload,
     /// How much of it.
@@ -48,7 +51,8 @@ impl Run {
     /// # Errors
     /// The first thing that was not as it must be.
     pub async fn go(self) -> Result<Outcome, Fault> {
-        let call = Arc::new(self.workload.call(self.target, self.scale)?);
+        let ask = self.workload.ask(self.scale);
+        let call = Arc::new(Call::new(&self.target, &self.caller, ask)?);
         match self.workload.shape(self.scale) {
             Shape::Closed { connections, streams } => self.closed(call, connections, streams).await,
             Shape::Idle { connections } => self.idle(call, connections).await,
@@ -61,7 +65,7 @@ impl Run {
     async fn lines(&self, count: usize) -> Result<Vec<Line>, Fault> {
         let mut lines = Vec::with_capacity(count);
         for _ in 0..count {
-            lines.push(Line::open(self.target).await?);
+            lines.push(Line::open(&self.target).await?);
         }
         Ok(lines)
     }
@@ -104,7 +108,7 @@ impl Run {
         let mut tally = Tally::default();
         let mut lines = Vec::with_capacity(connections);
         for _ in 0..connections {
-            let line = Line::open(self.target).await?;
+            let line = Line::open(&self.target).await?;
             tally.count(call.make(line.sender()).await?.octets);
             lines.push(line);
         }
@@ -124,7 +128,7 @@ impl Run {
             let until = now() + length;
             let mut lanes = Lanes::new();
             for _ in 0..count {
-                lanes.spawn(come_and_go(Arc::clone(&call), self.target, until));
+                lanes.spawn(come_and_go(Arc::clone(&call), self.target.clone(), until));
             }
             lanes
         };
@@ -220,10 +224,10 @@ async fn repeat(
     Ok(tally)
 }
 
-async fn come_and_go(call: Arc<Call>, target: SocketAddr, until: Instant) -> Result<Tally, Fault> {
+async fn come_and_go(call: Arc<Call>, target: Target, until: Instant) -> Result<Tally, Fault> {
     let mut tally = Tally::default();
     while now() < until {
-        let line = Line::open(target).await?;
+        let line = Line::open(&target).await?;
         tally.count(call.make(line.sender()).await?.octets);
         line.close().await?;
     }

@@ -1,21 +1,18 @@
 //! The workloads by name: what each does, and how it stresses a proxy.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use clap::ValueEnum;
 
-use crate::call::{Ask, Call, Reading};
-use crate::fault::Fault;
+use crate::call::{Ask, Reading};
+use crate::envelope::Method::{self, AddArtifacts, Config, ExecutePlan};
 use crate::message::Messages;
 
-/// Team and environment that the calls name.
-const TEAM: (&str, &str) = ("ads", "prod");
-const UNARY: &str = "/spark.connect.SparkConnectService/Config";
-const DOWNLOAD: &str = "/spark.connect.SparkConnectService/ExecutePlan";
-const UPLOAD: &str = "/spark.connect.SparkConnectService/AddArtifacts";
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
+/// A configuration key has about so many octets, and a short query.
+const KEY: usize = 32;
+const SQL: usize = 128;
 /// A download of W2 and an upload of W3 have so many octets.
 const BULK: usize = 64 * MIB;
 /// What a slow reader of W8 asks for.
@@ -139,40 +136,32 @@ impl Workload {
     }
 
     /// The call it makes, over and over.
-    ///
-    /// # Errors
-    /// When the target cannot stand in a request.
-    pub fn call(self, target: SocketAddr, scale: Scale) -> Result<Call, Fault> {
-        let (team, environment) = TEAM;
-        Call::new(target, team, environment, self.ask(scale))
-    }
-
-    fn ask(self, scale: Scale) -> Ask {
+    #[must_use]
+    pub fn ask(self, scale: Scale) -> Ask {
         match self {
             Self::Unary | Self::UnaryOne | Self::Idle | Self::Churn | Self::Open => {
-                ask(UNARY, (128, 1), (128, 1))
+                ask(Config, (KEY, 1), (128, 1))
             }
-            Self::Download | Self::DownloadFour => ask(DOWNLOAD, (128, 1), (MIB, BULK / MIB)),
-            Self::DownloadSmall => ask(DOWNLOAD, (128, 1), (64 * KIB, BULK / (64 * KIB))),
-            Self::Upload => ask(UPLOAD, (32 * KIB, BULK / (32 * KIB)), (128, 1)),
+            Self::Download | Self::DownloadFour => ask(ExecutePlan, (SQL, 1), (MIB, BULK / MIB)),
+            Self::DownloadSmall => ask(ExecutePlan, (SQL, 1), (64 * KIB, BULK / (64 * KIB))),
+            Self::Upload => ask(AddArtifacts, (32 * KIB, BULK / (32 * KIB)), (128, 1)),
             Self::Slow => {
                 let steps = u32::try_from(SLOW / SLOW_STEP).unwrap_or(u32::MAX);
                 let reading =
                     Reading::Slow { step: SLOW_STEP, pause: SLOW_TIME.max(scale.measure) / steps };
-                Ask { reading, ..ask(DOWNLOAD, (128, 1), (MIB, SLOW / MIB)) }
+                Ask { reading, ..ask(ExecutePlan, (SQL, 1), (MIB, SLOW / MIB)) }
             }
         }
     }
 }
 
-/// A call with messages up and down, each given as payload size and count.
-fn ask(path: &'static str, up: (usize, usize), down: (usize, usize)) -> Ask {
+/// A call with messages up and down, each given as size of the pattern in it and count.
+fn ask(method: Method, up: (usize, usize), down: (usize, usize)) -> Ask {
     Ask {
-        path,
-        upload: Messages::of(up.0),
+        method,
+        upload: Messages::requests(method, up.0, None),
         upload_count: up.1 as u64,
-        answer: Messages::of(down.0),
-        answer_size: down.0,
+        answer: Messages::answers(down.0),
         answer_count: down.1 as u64,
         reading: Reading::Eager,
         number: None,

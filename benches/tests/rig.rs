@@ -1,11 +1,29 @@
 //! The rig tried on itself: it must be content with a right answer, and with no other.
 #![expect(clippy::unwrap_used, reason = "the helpers of a test may fail it as the test may")]
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::io::{BufRead, BufReader, Write};
+use std::net::{SocketAddr, TcpListener};
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
+
+use sconce_benches::call::{Ask, Call};
+use sconce_benches::caller::Caller;
+use sconce_benches::envelope::{Method, Stamp};
+use sconce_benches::fault::Fault;
+use sconce_benches::line::Line;
+use sconce_benches::message::Messages;
+use sconce_benches::target::SERVER_NAME;
+use sconce_benches::workload::{Scale, Workload};
+use tempfile::NamedTempFile;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net;
+use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::crypto::aws_lc_rs;
+use tokio_rustls::rustls::pki_types::PrivatePkcs8KeyDer;
 
 const STUB: &str = env!("CARGO_BIN_EXE_stub_driver");
 const RELAY: &str = env!("CARGO_BIN_EXE_relay");
@@ -37,10 +55,14 @@ impl Drop for Server {
 }
 
 fn load(target: SocketAddr, workload: &str) -> Output {
+    load_with(target, workload, &[])
+}
+
+fn load_with(target: SocketAddr, workload: &str, more: &[&str]) -> Output {
     let target = target.to_string();
     let arguments = ["--target", &target, "--workload", workload, "--warm", "0.1"];
-    let more = ["--measure", "0.1", "--idle", "20"];
-    Command::new(LOAD).args(arguments).args(more).output().unwrap()
+    let scale = ["--measure", "0.1", "--idle", "20"];
+    Command::new(LOAD).args(arguments).args(scale).args(more).output().unwrap()
 }
 
 fn counts(output: &Output) -> serde_json::Value {
@@ -62,33 +84,116 @@ enum Way {
 
 /// Relays to `to`, and changes one octet far into one way.
 fn tamper(to: SocketAddr, wrong: Way) -> SocketAddr {
+    serve(to, Some(wrong), None)
+}
+
+/// A server's certificate that has signed itself, and the file that says so to the load.
+struct Paper {
+    acceptor: TlsAcceptor,
+    file: NamedTempFile,
+}
+
+impl Paper {
+    fn new() -> Self {
+        let made = rcgen::generate_simple_self_signed([SERVER_NAME.to_owned()]).unwrap();
+        let key = PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let mut config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![made.cert.der().clone()], key.into())
+            .unwrap();
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        let mut file = NamedTempFile::new().unwrap();
+        file.write_all(made.cert.pem().as_bytes()).unwrap();
+        Self { acceptor: Arc::new(config).into(), file }
+    }
+
+    fn load(&self, target: SocketAddr, workload: &str) -> Output {
+        let authority = self.file.path().to_str().unwrap();
+        load_with(target, workload, &["--authority", authority])
+    }
+}
+
+/// Relays to `to`, by TLS if told so, and changes one octet in one way if told so.
+fn serve(to: SocketAddr, wrong: Option<Way>, tls: Option<TlsAcceptor>) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     thread::spawn(move || {
-        for client in listener.incoming() {
-            let (client, server) = (client.unwrap(), TcpStream::connect(to).unwrap());
-            let (up, down) = (client.try_clone().unwrap(), server.try_clone().unwrap());
-            thread::spawn(move || copy(up, server, wrong == Way::Up));
-            thread::spawn(move || copy(down, client, wrong == Way::Down));
-        }
+        runtime.block_on(async {
+            let listener = net::TcpListener::from_std(listener).unwrap();
+            let mut relays = JoinSet::new();
+            loop {
+                let (client, _) = listener.accept().await.unwrap();
+                relays.spawn(relay(client, to, wrong, tls.clone()));
+            }
+        });
     });
     address
 }
 
-fn copy(mut from: TcpStream, mut to: TcpStream, wrong: bool) {
+async fn relay(
+    client: net::TcpStream,
+    to: SocketAddr,
+    wrong: Option<Way>,
+    tls: Option<TlsAcceptor>,
+) {
+    let driver = net::TcpStream::connect(to).await.unwrap();
+    match tls {
+        None => pass(client, driver, wrong).await,
+        Some(tls) => {
+            // A client that breaks off the handshake says why.
+            if let Ok(client) = tls.accept(client).await {
+                pass(client, driver, wrong).await;
+            }
+        }
+    }
+}
+
+async fn pass<C: AsyncRead + AsyncWrite>(client: C, driver: net::TcpStream, wrong: Option<Way>) {
+    let (from_client, to_client) = tokio::io::split(client);
+    let (from_driver, to_driver) = driver.into_split();
+    tokio::join!(
+        copy(from_client, to_driver, wrong == Some(Way::Up)),
+        copy(from_driver, to_client, wrong == Some(Way::Down)),
+    );
+}
+
+async fn copy(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin, wrong: bool) {
     const PLACE: usize = 1_000_000;
     let (mut buf, mut passed) = (vec![0; 1 << 16], 0);
-    while let Ok(got @ 1..) = from.read(&mut buf) {
+    while let Ok(got @ 1..) = from.read(&mut buf).await {
         if wrong && (passed..passed + got).contains(&PLACE) {
             buf[PLACE - passed] ^= 1;
         }
         passed += got;
-        if to.write_all(&buf[..got]).is_err() {
+        if to.write_all(&buf[..got]).await.is_err() || to.flush().await.is_err() {
             break;
         }
     }
     // The other way may be done already.
-    to.shutdown(Shutdown::Write).unwrap_or_default();
+    to.shutdown().await.unwrap_or_default();
+}
+
+/// Makes one call straight to a driver that wants the stamp of Ann, with messages that have this
+/// one.
+fn call_stamped(stamp: Option<&Stamp>) -> Result<(), Fault> {
+    let driver = Server::start(STUB, &["--stamp", "ann,Ann"]);
+    let target = driver.address.into();
+    let ask = Ask {
+        upload: Messages::requests(Method::AddArtifacts, 1 << 15, stamp),
+        upload_count: 3,
+        ..Workload::Upload.ask(Scale { idle: 0, measure: Duration::ZERO })
+    };
+    let call = Call::new(&target, &Caller::naming("ads", "prod"), ask)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let line = Line::open(&target).await?;
+        call.make(line.sender()).await.map(drop)
+    })
 }
 
 #[test]
@@ -125,6 +230,57 @@ fn an_octet_changed_in_a_request_fails_the_run() {
     let stub = Server::start(STUB, &[]);
     let output = load(tamper(stub.address, Way::Up), "W3");
     assert!(complaint(&output).contains("grpc-status 3, wrong content in message"));
+}
+
+#[test]
+fn the_load_is_content_over_tls() {
+    let (stub, paper) = (Server::start(STUB, &[]), Paper::new());
+    let address = serve(stub.address, None, Some(paper.acceptor.clone()));
+    for workload in ["W1", "W2", "W3", "W4", "W5"] {
+        let counts = counts(&paper.load(address, workload));
+        assert!(counts["calls"].as_u64().unwrap() > 0, "{workload}: {counts}");
+    }
+}
+
+#[test]
+fn an_octet_changed_in_either_way_over_tls_fails_the_run() {
+    let (stub, paper) = (Server::start(STUB, &[]), Paper::new());
+    for (way, workload, told) in [
+        (Way::Down, "W2", "wrong content in message 0"),
+        (Way::Up, "W3", "grpc-status 3, wrong content in message"),
+    ] {
+        let address = serve(stub.address, Some(way), Some(paper.acceptor.clone()));
+        let complaint = complaint(&paper.load(address, workload));
+        assert!(complaint.contains(told), "{complaint}");
+    }
+}
+
+#[test]
+fn a_server_whom_nobody_vouches_for_fails_the_run() {
+    let (stub, paper, other) = (Server::start(STUB, &[]), Paper::new(), Paper::new());
+    let address = serve(stub.address, None, Some(other.acceptor));
+    assert!(complaint(&paper.load(address, "W1")).contains("TLS: invalid peer certificate"));
+}
+
+#[test]
+fn a_message_without_its_stamp_fails_the_run() {
+    let stub = Server::start(STUB, &["--stamp", "ann,Ann"]);
+    let complaint = complaint(&load(stub.address, "W1"));
+    assert!(complaint.contains("grpc-status 3, wrong content in message 0"), "{complaint}");
+}
+
+#[test]
+fn a_driver_takes_messages_with_the_right_stamp_and_with_no_other() {
+    let right = Stamp::of("ann", "Ann");
+    let octets = 3 * right.octets().len() as u64;
+    // Stamps are not of the client's making, and are not told with what came of it.
+    let ended = call_stamped(Some(&right));
+    let is_taken = matches!(ended, Err(Fault::Count { wanted, got, .. }) if wanted - got == octets);
+    assert!(is_taken, "{ended:?}");
+    for wrong in [None, Some(&Stamp::of("bob", "Bob")), Some(&Stamp::of("ann", "Anm"))] {
+        let ended = call_stamped(wrong);
+        assert!(matches!(ended, Err(Fault::Refused { code: 3, .. })), "{wrong:?}: {ended:?}");
+    }
 }
 
 #[test]

@@ -1,13 +1,19 @@
 //! The load generator: one workload against one address, every answer checked.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
+use sconce_benches::caller::Caller;
 use sconce_benches::gate::Gate;
 use sconce_benches::run::Run;
+use sconce_benches::target::Target;
 use sconce_benches::workload::{Scale, Workload};
+
+/// Team and environment of all calls.
+const PLACE: (&str, &str) = ("ads", "prod");
 
 /// Runs one workload and prints its counts as one line of JSON.
 #[derive(Debug, Parser)]
@@ -15,6 +21,13 @@ struct Arguments {
     /// Where to send the calls.
     #[arg(long)]
     target: SocketAddr,
+    /// Speak TLS, and trust whom this certificate in PEM has signed.
+    #[arg(long)]
+    authority: Option<PathBuf>,
+    /// The file of the token that the calls carry and that tells their team; without it they carry
+    /// something like a token, and name their team.
+    #[arg(long)]
+    token: Option<PathBuf>,
     /// Which workload.
     #[arg(long)]
     workload: Workload,
@@ -47,8 +60,16 @@ fn main() -> ExitCode {
 
 fn run(arguments: &Arguments) -> Result<String, Box<dyn std::error::Error>> {
     let measure = Duration::try_from_secs_f64(arguments.measure)?;
+    let (team, environment) = PLACE;
     let run = Run {
-        target: arguments.target,
+        target: match &arguments.authority {
+            None => arguments.target.into(),
+            Some(authority) => Target::secure(arguments.target, authority)?,
+        },
+        caller: match &arguments.token {
+            None => Caller::naming(team, environment),
+            Some(file) => Caller::proving(std::fs::read_to_string(file)?.trim(), environment),
+        },
         workload: arguments.workload,
         scale: Scale { idle: arguments.idle, measure },
         warm: Duration::try_from_secs_f64(arguments.warm)?,

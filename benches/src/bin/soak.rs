@@ -50,7 +50,7 @@ fn main() -> ExitCode {
 fn run(arguments: Arguments) -> Result<(), Box<dyn std::error::Error>> {
     let Arguments { target, cluster, connections, pause, seed } = arguments;
     let clusters = cluster.iter().map(|name| name.parse::<Cluster>().map(Arc::new));
-    let world = Arc::new(World::new(target, clusters.collect::<Result<_, _>>()?));
+    let world = Arc::new(World::new(target.into(), clusters.collect::<Result<_, _>>()?));
     let fleet = Fleet::new(Arc::clone(&world), Size { connections, pause, seed });
     let mut desk = Desk::new(world, fleet);
     let (tell, mut orders) = mpsc::channel(ORDERS_MAX);

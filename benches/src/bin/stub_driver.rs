@@ -3,8 +3,9 @@
 //! `x-answer-messages` (1 unless said), `x-answer-size` (octets of each payload, 32 unless said)
 //! and `x-answer-delay-ms` shape the answer; the request body is read to its end first, and its
 //! octets are told in the trailer `x-received`. With `x-check-size`, each message of the request
-//! must be the rig's pattern of that size. A call with a number in `x-call` has it told again, and
-//! its messages counted from there. It must be cheap, or it would be what is measured.
+//! must be the rig's own for that method, with a pattern of that size and, if `--stamp` says so,
+//! the stamp of that user behind it. A call with a number in `x-call` has it told again, and its
+//! messages counted from there. It must be cheap, or it would be what is measured.
 //!
 //! SIGTERM makes it leave as a driver does that is asked to: no more connections, GOAWAY on those
 //! there are, and the end when the last call has been answered.
@@ -13,6 +14,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -24,6 +26,7 @@ use http::{Method, Request, Response};
 use sconce_benches::call::{
     ANSWER_DELAY, ANSWER_MESSAGES, ANSWER_SIZE, CHECK_SIZE, DRIVER, NUMBER, RECEIVED, send,
 };
+use sconce_benches::envelope::{self, Stamp};
 use sconce_benches::fault::Fault;
 use sconce_benches::line::FRAME_BUDGET;
 use sconce_benches::message::{Check, Messages};
@@ -37,8 +40,8 @@ use tokio::task::JoinSet;
 const DRIVER_WINDOW: u32 = 1 << 20;
 /// grpc-java takes header lists of so many octets at most.
 const HEADER_LIST_MAX: u32 = 8192;
-/// Sizes of messages that are kept ready, at most.
-const SIZES_MAX: usize = 16;
+/// Kinds of messages that are kept ready, at most.
+const KINDS_MAX: usize = 16;
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 
 /// A gRPC server without TLS that answers every method.
@@ -50,7 +53,20 @@ struct Arguments {
     /// A name that every answer tells, in its head and in its trailers.
     #[arg(long)]
     name: Option<HeaderValue>,
+    /// `user,display name` that must be written behind every message of a request.
+    #[arg(long)]
+    stamp: Option<Stamp>,
 }
+
+/// What all calls of this driver have in common.
+#[derive(Debug)]
+struct House {
+    name: Option<HeaderValue>,
+    stamp: Option<Stamp>,
+}
+
+/// What messages are: requests of a method, or else answers; and their size.
+type Kind = (Option<envelope::Method>, usize);
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
@@ -64,7 +80,8 @@ fn main() -> ExitCode {
     }
 }
 
-async fn serve(Arguments { listen, name }: Arguments) -> std::io::Result<()> {
+async fn serve(Arguments { listen, name, stamp }: Arguments) -> std::io::Result<()> {
+    let house = Arc::new(House { name, stamp });
     let listener = TcpListener::bind(listen).await?;
     let mut asked = signal(SignalKind::terminate())?;
     println!("listening {}", listener.local_addr()?);
@@ -73,7 +90,7 @@ async fn serve(Arguments { listen, name }: Arguments) -> std::io::Result<()> {
     loop {
         tokio::select! {
             accepted = listener.accept() => {
-                connections.spawn(attend(accepted?.0, name.clone(), leaving.clone()));
+                connections.spawn(attend(accepted?.0, Arc::clone(&house), leaving.clone()));
             }
             Some(_) = connections.join_next() => {}
             Some(()) = asked.recv() => break,
@@ -86,7 +103,7 @@ async fn serve(Arguments { listen, name }: Arguments) -> std::io::Result<()> {
 }
 
 /// A connection that fails is its client's to complain about.
-async fn attend(stream: TcpStream, name: Option<HeaderValue>, mut leaving: watch::Receiver<()>) {
+async fn attend(stream: TcpStream, house: Arc<House>, mut leaving: watch::Receiver<()>) {
     let Ok(socket) = socket::ready(stream) else { return };
     let connection = Builder::new()
         .initial_window_size(DRIVER_WINDOW)
@@ -100,7 +117,7 @@ async fn attend(stream: TcpStream, name: Option<HeaderValue>, mut leaving: watch
         tokio::select! {
             accepted = connection.accept() => {
                 let Some(Ok((request, respond))) = accepted else { return };
-                calls.spawn(answer(request, respond, name.clone()));
+                calls.spawn(answer(request, respond, Arc::clone(&house)));
                 while calls.try_join_next().is_some() {}
             }
             Ok(()) = leaving.changed() => connection.graceful_shutdown(),
@@ -114,22 +131,23 @@ struct Wish {
     messages: u64,
     size: usize,
     delay: Duration,
-    check: Option<usize>,
+    check: Option<Kind>,
     number: Option<u64>,
-    name: Option<HeaderValue>,
+    house: Arc<House>,
 }
 
 impl Wish {
-    fn of(headers: &HeaderMap, name: Option<HeaderValue>) -> Self {
+    fn of<T>(request: &Request<T>, house: Arc<House>) -> Self {
+        let headers = request.headers();
         let number = |name| headers.get(name)?.to_str().ok()?.parse::<u64>().ok();
         let size = |name| number(name).and_then(|size| usize::try_from(size).ok());
         Self {
             messages: number(ANSWER_MESSAGES).unwrap_or(1),
             size: size(ANSWER_SIZE).unwrap_or(32),
             delay: Duration::from_millis(number(ANSWER_DELAY).unwrap_or(0)),
-            check: size(CHECK_SIZE),
+            check: size(CHECK_SIZE).map(|size| (envelope::Method::of(request.uri().path()), size)),
             number: number(NUMBER),
-            name,
+            house,
         }
     }
 
@@ -139,22 +157,18 @@ impl Wish {
 
     /// What tells whose answer it is, and to which call.
     fn sign(&self, fields: &mut HeaderMap) {
-        fields.extend(self.name.clone().map(|name| (DRIVER, name)));
+        fields.extend(self.house.name.clone().map(|name| (DRIVER, name)));
         fields.extend(self.number.map(|number| (NUMBER, number.into())));
     }
 }
 
 /// A call that cannot be answered is reset: the load counts that as a fault.
-async fn answer(
-    request: Request<RecvStream>,
-    mut respond: SendResponse<Bytes>,
-    name: Option<HeaderValue>,
-) {
+async fn answer(request: Request<RecvStream>, mut respond: SendResponse<Bytes>, house: Arc<House>) {
     if request.method() != Method::POST {
         respond.send_reset(Reason::PROTOCOL_ERROR);
         return;
     }
-    let wish = Wish::of(request.headers(), name);
+    let wish = Wish::of(&request, house);
     let read = read(request.into_body(), &wish).await;
     if !wish.delay.is_zero() {
         tokio::time::sleep(wish.delay).await;
@@ -168,8 +182,10 @@ async fn answer(
     }
 }
 
+/// Tells how many octets came, without the stamps.
 async fn read(mut body: RecvStream, wish: &Wish) -> Result<u64, Fault> {
-    let mut check = wish.check.map(|size| Check::new(messages(size), wish.first()));
+    let stamp = wish.house.stamp.as_ref();
+    let mut check = wish.check.map(|kind| Check::new(messages(kind, stamp), wish.first()));
     let mut received = 0;
     while let Some(piece) = body.data().await {
         let piece = piece.map_err(|e| Fault::Http2("request body", e))?;
@@ -180,10 +196,9 @@ async fn read(mut body: RecvStream, wish: &Wish) -> Result<u64, Fault> {
         let credit = body.flow_control().release_capacity(piece.len());
         credit.map_err(|e| Fault::Http2("credit", e))?;
     }
-    if let Some(check) = check {
-        check.end()?;
-    }
-    Ok(received)
+    let stamped = check.map(|check| check.end()).transpose()?.unwrap_or(0);
+    let stamp = stamp.map_or(0, |stamp| stamp.octets().len() as u64);
+    Ok(received - stamped * stamp)
 }
 
 async fn tell(
@@ -194,7 +209,7 @@ async fn tell(
     let mut head = head();
     wish.sign(head.headers_mut());
     let mut body = respond.send_response(head, false)?;
-    let ready = messages(wish.size);
+    let ready = messages((None, wish.size), None);
     for index in 0..wish.messages {
         send(&mut body, ready.number(wish.first().wrapping_add(index)), false).await?;
     }
@@ -220,15 +235,19 @@ fn head() -> Response<()> {
     head
 }
 
-/// The messages of a size, made at its first use.
-fn messages(size: usize) -> Messages {
+/// The messages of a kind, made at its first use. Of one process, all have the same stamp.
+fn messages(kind: Kind, stamp: Option<&Stamp>) -> Messages {
     thread_local! {
-        static READY: RefCell<HashMap<usize, Messages>> = RefCell::default();
+        static READY: RefCell<HashMap<Kind, Messages>> = RefCell::default();
     }
+    let make = || match kind {
+        (None, size) => Messages::answers(size),
+        (Some(method), size) => Messages::requests(method, size, stamp),
+    };
     READY.with_borrow_mut(|ready| {
-        if ready.len() >= SIZES_MAX && !ready.contains_key(&size) {
-            return Messages::of(size);
+        if ready.len() >= KINDS_MAX && !ready.contains_key(&kind) {
+            return make();
         }
-        ready.entry(size).or_insert_with(|| Messages::of(size)).clone()
+        ready.entry(kind).or_insert_with(make).clone()
     })
 }

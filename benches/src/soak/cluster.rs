@@ -1,7 +1,6 @@
 //! The clusters that calls are made on, and what is counted of all calls.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::str::FromStr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,10 +12,12 @@ use tokio::sync::RwLock;
 use tokio::time::timeout;
 
 use crate::call::Call;
+use crate::caller::Caller;
 use crate::clock::now;
 use crate::soak::ledger::{Ending, Ledger};
 use crate::soak::plan::{Plan, Shelf};
 use crate::soak::verdict::{Outcome, Verdict, judge};
+use crate::target::Target;
 
 /// So many wrong endings are told; the rest are counted.
 const TOLD_MAX: u64 = 10;
@@ -26,8 +27,7 @@ const TOLD_MAX: u64 = 10;
 pub struct Cluster {
     /// `team/environment`, as sconce says it.
     pub name: String,
-    team: String,
-    environment: String,
+    caller: Caller,
     ledger: Mutex<Ledger>,
 }
 
@@ -38,8 +38,7 @@ impl FromStr for Cluster {
         let (team, environment) = name.split_once('/').ok_or("a cluster is team/environment")?;
         Ok(Self {
             name: name.to_owned(),
-            team: team.to_owned(),
-            environment: environment.to_owned(),
+            caller: Caller::naming(team, environment),
             ledger: Mutex::default(),
         })
     }
@@ -56,7 +55,7 @@ impl Cluster {
 #[derive(Debug)]
 pub struct World {
     /// Where sconce listens.
-    pub target: SocketAddr,
+    pub target: Target,
     /// The clusters.
     pub clusters: Vec<Arc<Cluster>>,
     /// The calls.
@@ -79,7 +78,7 @@ struct Counts {
 impl World {
     /// A world in which nothing is allowed yet.
     #[must_use]
-    pub fn new(target: SocketAddr, clusters: Vec<Arc<Cluster>>) -> Self {
+    pub fn new(target: Target, clusters: Vec<Arc<Cluster>>) -> Self {
         Self {
             target,
             clusters,
@@ -108,9 +107,8 @@ impl World {
         place: &str,
     ) -> Option<Ending> {
         let since = cluster.ledger().moment();
-        let (team, environment) = (&cluster.team, &cluster.environment);
         let began = now();
-        let outcome = match Call::new(self.target, team, environment, plan.ask.clone()) {
+        let outcome = match Call::new(&self.target, &cluster.caller, plan.ask.clone()) {
             Err(fault) => Outcome::Ended(Err(fault)),
             Ok(call) => match timeout(plan.cut.unwrap_or(plan.bound()), call.make(sender)).await {
                 Ok(ended) => Outcome::Ended(ended),

@@ -75,7 +75,7 @@ impl Fleet {
     pub async fn open(&mut self) -> Result<(), Fault> {
         self.pause().await;
         for index in 0..self.size.connections {
-            let line = Line::open(self.world.target).await?;
+            let line = Line::open(&self.world.target).await?;
             let (leave, left) = oneshot::channel();
             let place = format!("connection {index}");
             for (lane, cluster) in clusters_of(index, &self.world.clusters).enumerate() {
@@ -175,7 +175,7 @@ async fn sail(
 async fn visit(world: Arc<World>, pause: u64, mut dice: Dice) {
     loop {
         let turn = world.turn.read().await;
-        match timeout(PATIENCE, Line::open(world.target)).await {
+        match timeout(PATIENCE, Line::open(&world.target)).await {
             Err(_) => world.wrong("hangs", "a visitor cannot connect"),
             Ok(Err(fault)) => world.wrong("connections", &format!("visitor: {fault}")),
             Ok(Ok(line)) => stay(&world, line, &mut dice).await,

@@ -4,15 +4,15 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::call::{Ask, Reading};
+use crate::envelope::Method::{self, AddArtifacts, Config, ExecutePlan};
 use crate::message::Messages;
 use crate::soak::dice::Dice;
 
-const UNARY: &str = "/spark.connect.SparkConnectService/Config";
-const DOWNLOAD: &str = "/spark.connect.SparkConnectService/ExecutePlan";
-const UPLOAD: &str = "/spark.connect.SparkConnectService/AddArtifacts";
 const KIB: usize = 1 << 10;
-/// Payloads of requests and answers. No more than a stub driver keeps ready.
-const SIZES: [usize; 7] = [128, KIB, 16 * KIB, 32 * KIB, 64 * KIB, 1 << 20, 4 << 20];
+/// Patterns in requests and answers. No more of both than a stub driver keeps ready.
+const ASKED: [(Method, usize); 4] =
+    [(Config, 128), (Config, KIB), (ExecutePlan, 128), (AddArtifacts, 32 * KIB)];
+const ANSWERED: [usize; 7] = [128, KIB, 16 * KIB, 32 * KIB, 64 * KIB, 1 << 20, 4 << 20];
 /// The deadline of a call that should be answered long before it.
 const DEADLINE: Duration = Duration::from_secs(4);
 /// A call without a deadline must have ended after so long, whatever was done to its driver.
@@ -47,11 +47,18 @@ impl Plan {
 
 /// The messages of every size, made once.
 #[derive(Debug)]
-pub struct Shelf(BTreeMap<usize, Messages>);
+pub struct Shelf {
+    requests: BTreeMap<(Method, usize), Messages>,
+    answers: BTreeMap<usize, Messages>,
+}
 
 impl Default for Shelf {
     fn default() -> Self {
-        Self(SIZES.iter().map(|size| (*size, Messages::of(*size))).collect())
+        let requests = |kind: (Method, usize)| (kind, Messages::requests(kind.0, kind.1, None));
+        Self {
+            requests: ASKED.into_iter().map(requests).collect(),
+            answers: ANSWERED.into_iter().map(|size| (size, Messages::answers(size))).collect(),
+        }
     }
 }
 
@@ -85,25 +92,25 @@ impl Shelf {
             1..=55 => {
                 let (up, down) =
                     (one_of(dice, [128, 128, KIB]), one_of(dice, [128, KIB, 16 * KIB]));
-                ("unary", self.ask(UNARY, (up, 1), (down, 1)))
+                ("unary", self.ask(Config, (up, 1), (down, 1)))
             }
             56..=70 => {
                 let count = dice.between(1, 64);
-                ("download", self.ask(DOWNLOAD, (128, 1), (64 * KIB, count)))
+                ("download", self.ask(ExecutePlan, (128, 1), (64 * KIB, count)))
             }
             71..=77 => {
                 let size = one_of(dice, [64 * KIB, 1 << 20, 4 << 20]);
-                ("large message", self.ask(DOWNLOAD, (128, 1), (size, 1)))
+                ("large message", self.ask(ExecutePlan, (128, 1), (size, 1)))
             }
             78..=82 => {
                 let reading = Reading::Slow { step: 32 * KIB, pause: dice.millis(1, 20) };
                 let count = dice.between(1, 16);
-                let ask = self.ask(DOWNLOAD, (128, 1), (32 * KIB, count));
+                let ask = self.ask(ExecutePlan, (128, 1), (32 * KIB, count));
                 ("slow download", Ask { reading, ..ask })
             }
             _ => {
                 let count = dice.between(1, 48);
-                ("upload", self.ask(UPLOAD, (32 * KIB, count), (128, 1)))
+                ("upload", self.ask(AddArtifacts, (32 * KIB, count), (128, 1)))
             }
         }
     }
@@ -115,20 +122,19 @@ impl Shelf {
             number: Some(number),
             delay,
             timeout: Some(DEADLINE),
-            ..self.ask(UNARY, (128, 1), (128, 1))
+            ..self.ask(Config, (128, 1), (128, 1))
         };
         Plan { kind: "probe", ask, times: 1, cut: None, expires: false }
     }
 
-    fn ask(&self, path: &'static str, up: (usize, u64), down: (usize, u64)) -> Ask {
-        let messages =
-            |size: usize| self.0.get(&size).cloned().unwrap_or_else(|| Messages::of(size));
+    fn ask(&self, method: Method, up: (usize, u64), down: (usize, u64)) -> Ask {
+        let (upload, answer) = (self.requests.get(&(method, up.0)), self.answers.get(&down.0));
+        let made = || Messages::requests(method, up.0, None);
         Ask {
-            path,
-            upload: messages(up.0),
+            method,
+            upload: upload.cloned().unwrap_or_else(made),
             upload_count: up.1,
-            answer: messages(down.0),
-            answer_size: down.0,
+            answer: answer.cloned().unwrap_or_else(|| Messages::answers(down.0)),
             answer_count: down.1,
             reading: Reading::Eager,
             number: None,
