@@ -95,6 +95,10 @@ fn pass(
         loop {
             match stamper.next(&mut chunk, &mut rest) {
                 Ok(Some(Piece::Pass(range))) => passed.extend_from_slice(&chunk[range]),
+                Ok(Some(Piece::Stamped(range, tail))) => {
+                    passed.extend_from_slice(&chunk[range]);
+                    passed.extend_from_slice(tail.octets());
+                }
                 Ok(Some(Piece::Add(addition))) => passed.extend_from_slice(&addition),
                 Ok(None) => break,
                 Err(refusal) => return (passed, Some(refusal.label)),

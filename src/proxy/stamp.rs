@@ -77,17 +77,23 @@ impl Relay {
                     // The head of a frame is written before what it carries: there is a place for
                     // the first, and after that only what was lent a moment ago.
                     if std::mem::replace(&mut has_lent, true) {
-                        self.add_up(tag, scratch.get(range).unwrap_or_default(), last);
+                        self.add_up(tag, [scratch.get(range).unwrap_or_default(), &[]], last);
                     } else {
                         self.send_up(tag, range, last, scratch);
                     }
+                }
+                Some(Piece::Stamped(range, tail)) => {
+                    let message = scratch.get(range).unwrap_or_default();
+                    let stamp = tail.octets();
+                    self.exchange_credit(tag, taken, message.len().saturating_add(stamp.len()));
+                    self.add_up(tag, [message, stamp], last);
                 }
                 Some(Piece::Add(added)) => {
                     if matches!(added, Addition::Message(_)) && self.is_crowded(tag, &stamper) {
                         return self.refuse(tag, &Stamper::crowded(), Ending::Refused);
                     }
                     self.exchange_credit(tag, taken, added.len());
-                    self.add_up(tag, &added, last);
+                    self.add_up(tag, [&added, &[]], last);
                 }
                 None => {
                     self.exchange_credit(tag, taken, 0);

@@ -96,20 +96,22 @@ impl Relay {
         exchange.up.parked.extend_from_slice(scratch.get(rest).unwrap_or_default());
     }
 
-    /// Passes on octets of our own, or parks them.
-    pub(super) fn add_up(&mut self, tag: usize, octets: &[u8], end: bool) {
+    /// Passes on octets by copying, or parks them: these, and those behind them.
+    pub(super) fn add_up(&mut self, tag: usize, [octets, behind]: [&[u8]; 2], end: bool) {
         let Self { exchanges, drivers, .. } = self;
         let Some(exchange) = exchanges.get_mut(tag) else { return };
         exchange.uploaded |= end;
         if let Some((departing, leg, stream)) = line(drivers, exchange)
             && exchange.up.parked.is_empty()
             && leg.wire.out.len() < OUT_MAX
-            && leg.wire.room(stream) >= octets.len()
+            && leg.wire.room(stream) >= octets.len().saturating_add(behind.len())
         {
-            leg.wire.data(stream, octets, end);
-            return depart(departing, (tag, octets.len()), exchange);
+            leg.wire.data_joined(stream, [octets, behind], end);
+            let octets = octets.len().saturating_add(behind.len());
+            return depart(departing, (tag, octets), exchange);
         }
         exchange.up.parked.extend_from_slice(octets);
+        exchange.up.parked.extend_from_slice(behind);
         self.resume_upload(tag);
     }
 

@@ -62,6 +62,10 @@ pub(super) fn pass(
         loop {
             match stamper.next(&mut octets, &mut rest) {
                 Ok(Some(Piece::Pass(range))) => passed.extend_from_slice(&octets[range]),
+                Ok(Some(Piece::Stamped(range, tail))) => {
+                    passed.extend_from_slice(&octets[range]);
+                    passed.extend_from_slice(tail.octets());
+                }
                 Ok(Some(Piece::Add(addition))) => passed.extend_from_slice(&addition),
                 Ok(None) => break,
                 Err(refusal) => {

@@ -13,6 +13,9 @@ use crate::grpc::stamp::{Compressed, Encoding, OnOdd, Policy, Tail, refusals};
 
 /// Octets of a message's prefix: the compressed flag, and a length (gRPC over HTTP/2).
 const PREFIX: usize = 5;
+/// Octets of a message that is handed over together with its stamp: copying so few costs less than
+/// a second frame.
+const SHORT: usize = 1_024;
 
 /// One request stream on its way to a driver.
 #[derive(Debug)]
@@ -48,6 +51,8 @@ struct Held {
 pub enum Piece {
     /// These octets of the chunk, as they now are.
     Pass(Range<usize>),
+    /// The same, up to the end of a short message, and its stamp.
+    Stamped(Range<usize>, Tail),
     /// Octets that are not in the chunk.
     Add(Addition),
 }
@@ -229,9 +234,13 @@ impl Stamper {
         let mut octets = chunk.get(rest.clone()).unwrap_or_default();
         let there = octets.len();
         self.scan(&mut scanner, &mut octets)?;
-        self.state = State::Passing(scanner);
         rest.start = rest.start.saturating_add(there.saturating_sub(octets.len()));
         let passed = start..rest.start;
+        if scanner.left() == 0 && passed.len() <= SHORT {
+            self.state = State::between();
+            return Ok(Some(Piece::Stamped(passed, self.tail.clone())));
+        }
+        self.state = State::Passing(scanner);
         Ok((!passed.is_empty()).then_some(Piece::Pass(passed)))
     }
 

@@ -31,14 +31,26 @@ fn a_message_in_one_chunk_is_one_range_and_the_stamp() {
     let mut rest = 3..chunk.len() - 3;
     let mut stamper = stamper(STRICT, Encoding::Identity);
     let whole = rest.clone();
+    let tail = Tail::new("bob", "Bob");
+    assert_eq!(stamper.next(&mut chunk, &mut rest), Ok(Some(Piece::Stamped(whole, tail))));
+    assert!(rest.is_empty() && !stamper.owes());
+    assert_eq!(stamper.end(), Ok(()));
+    assert_eq!(stamper.next(&mut chunk, &mut rest), Ok(None));
+    assert_eq!(chunk[3..8], framed(0, &[ALICE, TAIL].concat())[..5]);
+}
+
+#[test]
+fn the_stamp_of_a_long_message_is_a_piece_of_its_own() {
+    let long = [&b"\x1a\x80\x20"[..], &[0; 4_096]].concat();
+    let mut chunk = framed(0, &long);
+    let mut rest = 0..chunk.len();
+    let mut stamper = stamper(STRICT, Encoding::Identity);
+    let whole = rest.clone();
     assert_eq!(stamper.next(&mut chunk, &mut rest), Ok(Some(Piece::Pass(whole))));
     assert!(rest.is_empty() && stamper.owes());
     let tail = Addition::Tail(Tail::new("bob", "Bob"));
     assert_eq!(stamper.next(&mut chunk, &mut rest), Ok(Some(Piece::Add(tail))));
     assert!(!stamper.owes());
-    assert_eq!(stamper.end(), Ok(()));
-    assert_eq!(stamper.next(&mut chunk, &mut rest), Ok(None));
-    assert_eq!(chunk[3..8], framed(0, &[ALICE, TAIL].concat())[..5]);
 }
 
 #[test]

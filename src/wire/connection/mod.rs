@@ -374,12 +374,19 @@ impl Connection {
     }
 
     fn frame(&mut self, kind: Kind, flags: Flags, stream: StreamId, payload: &[u8]) {
-        let length = u32::try_from(payload.len()).unwrap_or(0);
+        self.frame_joined(kind, flags, stream, [payload, &[]]);
+    }
+
+    fn frame_joined(&mut self, kind: Kind, flags: Flags, stream: StreamId, payload: [&[u8]; 2]) {
+        let [front, behind] = payload;
+        let size = front.len().saturating_add(behind.len());
+        let length = u32::try_from(size).unwrap_or(0);
         let head = frame::Head { length, kind, flags, stream };
         self.out.write_with(|own| {
-            own.reserve(frame::HEAD.saturating_add(payload.len()));
+            own.reserve(frame::HEAD.saturating_add(size));
             own.extend_from_slice(&head.octets());
-            own.extend_from_slice(payload);
+            own.extend_from_slice(front);
+            own.extend_from_slice(behind);
         });
     }
 }

@@ -95,6 +95,25 @@ impl Connection {
         }
     }
 
+    /// Sends the octets of two places as DATA that is copied, in one frame if they fit. Within
+    /// `room`.
+    pub fn data_joined(&mut self, id: StreamId, [octets, behind]: [&[u8]; 2], end: bool) {
+        let size = octets.len().saturating_add(behind.len());
+        if behind.is_empty() || size > usize::try_from(SIZE_FLOOR).unwrap_or(usize::MAX) {
+            self.data(id, octets, end && behind.is_empty());
+            if !behind.is_empty() {
+                self.data(id, behind, end);
+            }
+            return;
+        }
+        self.spend_credit(id, size);
+        let flags = Flags::NONE.with(Flags::END_STREAM, end);
+        self.frame_joined(Kind::Data, flags, id, [octets, behind]);
+        if end {
+            self.end(id);
+        }
+    }
+
     /// Sends DATA out of the buffer that it was read into. Within `room`, and at most one frame.
     ///
     /// The nine octets in front of `octets` are overwritten by the frame's header: they must have
