@@ -227,6 +227,10 @@ fn certificates(text: &str) -> Option<Vec<CertificateDer<'static>>> {
 }
 
 fn server(said: &Said, keys: Keys, provider: &Arc<CryptoProvider>) -> Result<ServerConfig, String> {
+    // The first octets that this process draws cost thirty milliseconds, for AWS-LC gathers entropy
+    // by itself: here nobody waits for them, but on a worker every connection would.
+    let drawn = provider.secure_random.fill(&mut [0; 1]);
+    drawn.map_err(|_| "the system gives no random octets".to_owned())?;
     let versions: &[&SupportedProtocolVersion] = match said.oldest {
         Oldest::Tls12 => &[&TLS13, &TLS12],
         Oldest::Tls13 => &[&TLS13],
