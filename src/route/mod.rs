@@ -10,6 +10,8 @@
 mod snapshot;
 mod steward;
 mod table;
+#[cfg(test)]
+mod tests;
 
 pub use snapshot::Snapshot;
 pub use steward::{LastReload, Live, Reader, Restart, Steward, Verdict};
