@@ -52,6 +52,19 @@ pub(super) struct Control {
     pub(super) log_lines_dropped: AtomicU64,
     pub(super) ready: AtomicBool,
     pub(super) draining: AtomicBool,
+    /// Touched when files are read and when somebody scrapes.
+    pub(super) certificates: Mutex<Vec<Expiry>>,
+}
+
+/// When a file's certificates end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Expiry {
+    /// What they are there for.
+    pub used: &'static str,
+    /// The file.
+    pub file: String,
+    /// The last second of the first one to end, since the epoch.
+    pub ends: i64,
 }
 
 impl Metrics {
@@ -134,6 +147,11 @@ impl ControlMetrics {
     #[must_use]
     pub fn complaints(&self) -> u64 {
         self.0.control.complaints.load(Ordering::Relaxed)
+    }
+
+    /// These certificates are live from now on, and no others. A file comes once for each use.
+    pub fn certificates(&self, all: Vec<Expiry>) {
+        *self.0.control.certificates.lock().unwrap_or_else(PoisonError::into_inner) = all;
     }
 
     /// Whether calls are welcome.
@@ -281,6 +299,20 @@ mod tests {
         assert_line(&metrics, "sconce_config_complaints 0");
         assert_line(&metrics, r#"sconce_config_reloads_total{outcome="good"} 2"#);
         assert_line(&metrics, r#"sconce_config_reloads_total{outcome="bad"} 1"#);
+    }
+
+    #[test]
+    fn certificates_are_those_that_were_told_last() {
+        let metrics = Metrics::new("1");
+        let name = "sconce_certificate_expiry_timestamp_seconds";
+        let expiry = |used, file: &str, ends| Expiry { used, file: file.to_owned(), ends };
+        let both = [expiry("server", "a\"b.crt", 7), expiry("client_authority", "c.crt", -1)];
+        metrics.control().certificates(both.to_vec());
+        assert_line(&metrics, &format!("{name}{{use=\"server\",file=\"a\\\"b.crt\"}} 7"));
+        assert_line(&metrics, &format!("{name}{{use=\"client_authority\",file=\"c.crt\"}} -1"));
+        metrics.control().certificates(vec![expiry("server", "d.crt", 9)]);
+        let page = page(&metrics);
+        assert_eq!(page.iter().filter(|line| line.starts_with(name)).count(), 1, "{page:?}");
     }
 
     #[test]

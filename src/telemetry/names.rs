@@ -89,6 +89,10 @@ pub(super) const CONFIG_COMPLAINTS: Family = gauge(
     "sconce_config_complaints",
     "Complaints about the configuration as it was last read; 0 while it is good",
 );
+pub(super) const CERTIFICATE_EXPIRY: Family = gauge(
+    "sconce_certificate_expiry_timestamp_seconds",
+    "Unix time at which a certificate ends, by its use and its file; of several the first to end",
+);
 pub(super) const READY: Family =
     gauge("sconce_ready", "1 while /readyz says that calls are welcome");
 pub(super) const DRAINING: Family = gauge("sconce_draining", "1 since the drain began");
@@ -121,6 +125,8 @@ pub(super) mod key {
     pub(crate) const SIDE: &str = "side";
     pub(crate) const OUTCOME: &str = "outcome";
     pub(crate) const VERSION: &str = "version";
+    pub(crate) const USE: &str = "use";
+    pub(crate) const FILE: &str = "file";
 }
 
 /// Upper bounds of the buckets of [`CALL_DURATION`], in milliseconds. From a small unary call to

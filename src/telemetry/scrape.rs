@@ -5,14 +5,14 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeCounterValue, MetricEncoder};
 use prometheus_client::metrics::exemplar::Exemplar;
 
-use super::metrics::Ledger;
+use super::metrics::{Control, Expiry, Ledger};
 use super::names::{self, CODES, DURATION_BOUNDS_MS, Family, Guarded, MethodLabel, OTHER, key};
 use super::process::Process;
 use super::shard::{Lives, Reasons, Shard, Tenant, read};
@@ -146,11 +146,21 @@ impl Page<'_> {
         self.gauge(&names::CONFIG_GENERATION, read(&control.generation))?;
         self.gauge(&names::CONFIG_LAST_GOOD, read(&control.last_good_s))?;
         self.gauge(&names::CONFIG_COMPLAINTS, read(&control.complaints))?;
+        self.certificates(control)?;
         self.gauge(&names::READY, u64::from(control.ready.load(Ordering::Relaxed)))?;
         self.gauge(&names::DRAINING, u64::from(control.draining.load(Ordering::Relaxed)))?;
         self.counter(&names::LOG_DROPPED, &read(&control.log_lines_dropped))?;
         let version: Labels<'_> = vec![(key::VERSION, ledger.version)];
         self.family(&names::BUILD_INFO)?.encode_family(&version)?.encode_gauge(&1_u64)
+    }
+
+    fn certificates(&mut self, control: &Control) -> fmt::Result {
+        let all = control.certificates.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut family = self.family(&names::CERTIFICATE_EXPIRY)?;
+        all.iter().try_for_each(|Expiry { used, file, ends }| {
+            let labels: Labels<'_> = vec![(key::USE, used), (key::FILE, file)];
+            family.encode_family(&labels)?.encode_gauge(ends)
+        })
     }
 
     fn process(&mut self, process: &Process) -> fmt::Result {
