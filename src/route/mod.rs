@@ -7,6 +7,7 @@
 //! Must never happen here: a snapshot that changes, a second publisher, a bad edit that empties the
 //! routes.
 
+mod almanac;
 mod snapshot;
 mod steward;
 mod table;

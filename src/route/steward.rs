@@ -7,12 +7,12 @@
 
 use crate::{
     config::{self, Complaint, Plan, Reading, Sources, Watch, keys::Book},
-    route::Snapshot,
+    route::{Snapshot, almanac::Almanac},
     telemetry::ControlMetrics,
 };
 use arc_swap::{ArcSwap, Cache};
-use std::{fmt, path::Path, sync::Arc, time::SystemTime};
-use tokio::task;
+use std::{fmt, path::Path, pin::pin, sync::Arc, time::SystemTime};
+use tokio::{task, time};
 
 /// The most complaints that one reload writes to the log.
 const LOGGED_MAX: usize = 20;
@@ -108,6 +108,7 @@ pub struct Steward {
     plan: Plan,
     /// What the process was started with; see [`Restart`].
     started: Plan,
+    almanac: Almanac,
     metrics: ControlMetrics,
 }
 
@@ -132,8 +133,9 @@ impl Steward {
         };
         metrics.reload_good(1, at);
         let (started, handed) = (plan.clone(), live.clone());
-        let book = book.clone();
-        Ok((Self { sources, book, live, plan, started, metrics }, handed))
+        let (book, mut almanac) = (book.clone(), Almanac::new(metrics.clone()));
+        almanac.follow(plan.terms());
+        Ok((Self { sources, book, live, plan, started, almanac, metrics }, handed))
     }
 
     /// What is live.
@@ -141,7 +143,8 @@ impl Steward {
         &self.plan
     }
 
-    /// Watches the files and reads them whenever they change. Never ends.
+    /// Watches the files and reads them whenever they change; meanwhile tells of certificates that
+    /// come to their end. Never ends.
     pub async fn run(mut self) {
         let mut watch = Watch::new(&self.sources);
         loop {
@@ -151,7 +154,14 @@ impl Steward {
                 self.take(reading);
                 watch.follow(&self.sources);
             }
-            watch.changed().await;
+            let mut changed = pin!(watch.changed());
+            loop {
+                let steady = self.almanac.look(SystemTime::now());
+                tokio::select! {
+                    () = &mut changed => break,
+                    () = time::sleep(steady) => {}
+                }
+            }
         }
     }
 
@@ -164,7 +174,11 @@ impl Steward {
         let at = SystemTime::now();
         let before = self.live.snapshot.load_full();
         self.sources = reading.sources;
-        let (verdict, restart) = match reading.plan {
+        let plan = reading.plan.and_then(|plan| plan.after(&self.plan, &self.sources.file, at));
+        if let Ok(plan) = &plan {
+            self.almanac.follow(plan.terms());
+        }
+        let (verdict, restart) = match plan {
             Err(complaints) => {
                 // Files near ours may change all the time: the same complaints are told once.
                 let last = self.live.last_reload();

@@ -1,7 +1,10 @@
 //! A steward and its files: what is published of them, and when.
 
 use super::*;
-use crate::{config::keys::Book, telemetry::Metrics};
+use crate::{
+    config::keys::Book,
+    telemetry::{Format, Metrics},
+};
 use std::{fs, sync::Arc, time::Duration};
 use tempfile::TempDir;
 
@@ -32,6 +35,26 @@ impl House {
         let file = self.home.path().join("sconce.yaml");
         Steward::start(&file, &Book::default(), self.metrics.control()).unwrap()
     }
+}
+
+const TLS: &str = "teams: { directory: teams }\nlisten:\n  tls:\n    certificates:\n      - { \
+                   certificate: a.crt, key: a.key }\n";
+
+/// A certificate from the first day of one year to that of another, and its key.
+fn certify(house: &House, from: i32, to: i32) {
+    let mut params = rcgen::CertificateParams::new(["localhost".to_owned()]).unwrap();
+    params.not_before = rcgen::date_time_ymd(from, 1, 1);
+    params.not_after = rcgen::date_time_ymd(to, 1, 1);
+    let key = rcgen::KeyPair::generate().unwrap();
+    house.write("a.crt", &params.self_signed(&key).unwrap().pem());
+    house.write("a.key", &key.serialize_pem());
+}
+
+/// When the certificate ends, as the metrics tell it.
+fn end(house: &House) -> String {
+    let page = house.metrics.encode(Format::Classic);
+    let line = page.lines().find(|line| line.starts_with("sconce_certificate_expiry"));
+    line.and_then(|line| line.rsplit(' ').next()).unwrap_or_default().to_owned()
 }
 
 fn clusters(live: &Live) -> Vec<String> {
@@ -115,6 +138,37 @@ fn without_a_plan_there_is_no_start() {
     let file = house.home.path().join("sconce.yaml");
     let complaints = Steward::start(&file, &Book::default(), house.metrics.control()).unwrap_err();
     assert_eq!(complaints.len(), 1);
+}
+
+#[test]
+fn an_expired_certificate_takes_no_place_of_a_good_one() {
+    let house = House::new();
+    house.write("sconce.yaml", TLS);
+    certify(&house, 2001, 3001);
+    let (mut steward, live) = house.start();
+    assert_eq!(end(&house), "32535216000");
+    certify(&house, 2001, 2002);
+    let Verdict::Rejected(complaints) = steward.reload() else { panic!("must be rejected") };
+    let said = complaints[0].to_string();
+    let expected = "a.crt has expired on 2002-01-01 00:00:00 UTC; put a certificate in its place \
+                    that is good, with its key";
+    assert!(complaints.len() == 1 && said.ends_with(expected), "{complaints:?}");
+    assert!(said.contains("sconce.yaml:5: listen.tls.certificates.certificate: "), "{said}");
+    assert_eq!((live.load().generation, end(&house)), (1, "32535216000".to_owned()));
+    certify(&house, 2001, 3002);
+    assert_eq!((steward.reload(), end(&house)), (Verdict::Applied(2), "32566752000".to_owned()));
+}
+
+#[test]
+fn an_expired_certificate_serves_where_there_is_no_better_one() {
+    let house = House::new();
+    house.write("sconce.yaml", TLS);
+    certify(&house, 2001, 2002);
+    let (mut steward, _live) = house.start();
+    house.write("teams/ml.yaml", ML);
+    assert_eq!(steward.reload(), Verdict::Applied(2));
+    certify(&house, 2001, 2003);
+    assert_eq!((steward.reload(), end(&house)), (Verdict::Applied(3), "1041379200".to_owned()));
 }
 
 #[test]

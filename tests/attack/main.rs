@@ -20,6 +20,7 @@ mod callers;
 mod deaths;
 mod drivers;
 mod exact;
+mod expiry;
 mod floods;
 mod frames;
 mod grpc;
@@ -60,6 +61,7 @@ fn main() {
     floods::cases(&mut cases);
     memory::cases(&mut cases);
     tls::cases(&mut cases);
+    expiry::cases(&mut cases);
     identity::cases(&mut cases);
     callers::cases(&mut cases);
     tokens::cases(&mut cases);

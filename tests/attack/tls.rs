@@ -27,7 +27,7 @@ pub fn cases(cases: &mut Cases) {
     clients(cases);
 }
 
-fn with(lines: Vec<(&'static str, &'static str)>) -> Spec {
+pub fn with(lines: Vec<(&'static str, &'static str)>) -> Spec {
     Spec { config: Config { tls: Some(lines), ..Config::default() }, ..Spec::default() }
 }
 
@@ -38,20 +38,20 @@ fn hasty() -> Spec {
     spec
 }
 
-fn paper<T>(world: &World, work: impl FnOnce(&Paper) -> T) -> T {
+pub fn paper<T>(world: &World, work: impl FnOnce(&Paper) -> T) -> T {
     work(&world.sconce.as_ref().unwrap().lock().unwrap().paper)
 }
 
 /// A client of HTTP/2 that comes by TLS.
-fn client(world: &World, config: Arc<ClientConfig>) -> Client {
+pub fn client(world: &World, config: Arc<ClientConfig>) -> Client {
     let bridge = bridge::start(world.target, config);
     Client::open_with(bridge, &world.mark(), Manners::default())
 }
 
-type Line = StreamOwned<ClientConnection, TcpStream>;
+pub type Line = StreamOwned<ClientConnection, TcpStream>;
 
 /// The bare end of a TLS connection, its handshake still to come.
-fn line(world: &World, config: Arc<ClientConfig>, host: &str) -> Line {
+pub fn line(world: &World, config: Arc<ClientConfig>, host: &str) -> Line {
     let socket = TcpStream::connect(world.target).unwrap();
     socket.set_read_timeout(Some(SOON)).unwrap();
     socket.set_nodelay(true).unwrap();
@@ -60,7 +60,7 @@ fn line(world: &World, config: Arc<ClientConfig>, host: &str) -> Line {
 }
 
 /// Whether the server takes the handshake and says anything of HTTP/2 after it.
-fn is_let_in(line: &mut Line) -> bool {
+pub fn is_let_in(line: &mut Line) -> bool {
     let mut first = [0; 9];
     line.write_all(PREFACE).and_then(|()| line.read_exact(&mut first)).is_ok()
 }
@@ -233,14 +233,14 @@ fn certificates(cases: &mut Cases) {
     });
 }
 
-fn replace(world: &World, new: &Paper) {
+pub fn replace(world: &World, new: &Paper) {
     let sconce = world.sconce.as_ref().unwrap().lock().unwrap();
     std::fs::write(sconce.home.path().join("server.crt"), &new.certificate).unwrap();
     std::fs::write(sconce.home.path().join("server.key"), &new.key).unwrap();
 }
 
 /// Waits until those are let in who trust this certificate alone.
-fn await_let_in(world: &World, new: &Paper) {
+pub fn await_let_in(world: &World, new: &Paper) {
     let end = Instant::now() + Duration::from_secs(8);
     while !is_let_in(&mut line(world, new.client(&How::default()), "localhost")) {
         assert!(Instant::now() < end, "the new certificate is not shown");
