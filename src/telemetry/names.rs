@@ -77,6 +77,10 @@ pub(super) const KEY_FETCHES: Family = counter(
     "sconce_key_fetches_total",
     "Attempts to fetch the keys of an identity provider, by outcome",
 );
+pub(super) const KEYS_FETCHED: Family = gauge(
+    "sconce_keys_fetched_timestamp_seconds",
+    "Unix time at which the keys of an identity provider were last fetched; 0 before the first",
+);
 pub(super) const CONFIG_RELOADS: Family =
     counter("sconce_config_reloads_total", "Times the configuration was read, by outcome");
 pub(super) const CONFIG_GENERATION: Family =
@@ -125,6 +129,7 @@ pub(super) mod key {
     pub(crate) const SIDE: &str = "side";
     pub(crate) const OUTCOME: &str = "outcome";
     pub(crate) const VERSION: &str = "version";
+    pub(crate) const ISSUER: &str = "issuer";
     pub(crate) const USE: &str = "use";
     pub(crate) const FILE: &str = "file";
 }
