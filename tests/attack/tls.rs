@@ -22,6 +22,7 @@ pub fn cases(cases: &mut Cases) {
     cases.room("tls");
     versions(cases);
     strangers(cases);
+    rudeness(cases);
     deadlines(cases);
     certificates(cases);
     clients(cases);
@@ -131,6 +132,38 @@ fn strangers(cases: &mut Cases) {
         });
         assert!(cut, "200,000 changes of keys were taken");
         client(world, paper(world, |paper| paper.client(&How::default()))).must_work();
+    });
+}
+
+/// What a client sends that has been shown the door, or that never shows what it wants.
+fn rudeness(cases: &mut Cases) {
+    cases.own("records_that_are_spoilt_after_the_last_word_are_let_go", with(vec![]), |world| {
+        let mut rude =
+            line(world, paper(world, |paper| paper.client(&How::default())), "localhost");
+        assert!(is_let_in(&mut rude));
+        // DATA of a stream that is none.
+        rude.write_all(&[0, 0, 0, 0, 0, 0, 0, 0, 0]).unwrap();
+        let _ = rude.read_to_end(&mut Vec::new());
+        for _ in 0..50 {
+            let _ = rude.sock.write_all(&[&[23, 3, 3, 0, 99][..], &[7; 99]].concat());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        client(world, paper(world, |paper| paper.client(&How::default()))).must_work();
+    });
+    cases.own("a_hello_in_crumbs_is_cut_off", with(vec![]), |world| {
+        let mut socket = TcpStream::connect(world.target).unwrap();
+        let crumb = |octet: u8| [22, 3, 1, 0, 1, octet];
+        // A hello that would have 65,535 octets.
+        let hello = [1, 0, 0xff, 0xff].into_iter().chain([0; 40_000]);
+        let crumbs: Vec<u8> = hello.flat_map(crumb).collect();
+        let (mut sent, mut cut) = (0, false);
+        for some in crumbs.chunks(8 * 1024) {
+            cut |= socket.write_all(some).is_err();
+            sent += if cut { 0 } else { some.len() };
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        assert!(cut && sent < 160 * 1024, "{sent} octets of a hello were taken");
+        assert_counted(world);
     });
 }
 
