@@ -37,7 +37,10 @@ pub async fn fill_once(book: &Book) -> Vec<String> {
     for (source, ring) in book.take() {
         tasks.spawn(async move {
             let fetched = fetch(&source).await.map(|(keys, _)| ring.replace(keys));
-            fetched.map_err(|what| format!("the keys of {} are not there: {what}", source.issuer))
+            fetched.map_err(|what| {
+                ring.settled();
+                format!("the keys of {} are not there: {what}", source.issuer)
+            })
         });
     }
     tasks.join_all().await.into_iter().filter_map(Result::err).collect()
