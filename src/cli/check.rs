@@ -1,13 +1,14 @@
 //! `sconce check`: all that is wrong with the configuration, one line each.
 
 use crate::config::{self, Complaint, Plan};
-use std::{path::Path, process::ExitCode};
+use std::{path::Path, process::ExitCode, time::SystemTime};
 
-/// Prints `file:line: key: what; remedy` for each thing wrong, or one line that says `ok`.
+/// Prints `file:line: key: what; remedy` for each thing wrong, or one line that says `ok`, behind
+/// what will not stay so.
 pub(super) fn run(file: &Path) -> ExitCode {
     match config::load(file) {
         Ok(plan) => {
-            crate::cli::print(&summary(&plan));
+            crate::cli::print(&(warnings(&plan, SystemTime::now()) + &summary(&plan)));
             ExitCode::SUCCESS
         }
         Err(complaints) => {
@@ -22,6 +23,12 @@ pub(super) fn list(complaints: &[Complaint]) -> String {
     complaints.iter().map(|complaint| format!("{complaint}\n")).collect()
 }
 
+/// One line for each certificate that has ended, is about to, or is not valid yet.
+fn warnings(plan: &Plan, now: SystemTime) -> String {
+    let concerns = plan.terms().iter().filter_map(|term| Some((term.file(), term.concern(now)?)));
+    concerns.map(|(file, concern)| format!("warning: {}: {concern}\n", file.display())).collect()
+}
+
 fn summary(plan: &Plan) -> String {
     let environments = plan.teams.values().map(|team| team.environments.len()).sum();
     let teams = count(plan.teams.len(), "team");
@@ -32,4 +39,35 @@ fn summary(plan: &Plan) -> String {
 
 fn count(number: usize, what: &str) -> String {
     format!("{number} {what}{}", if number == 1 { "" } else { "s" })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{fs, time::Duration};
+
+    #[test]
+    fn a_certificate_that_will_not_last_is_a_warning_and_no_complaint() {
+        let home = tempfile::tempdir().unwrap();
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        fs::write(home.path().join("a.crt"), made.cert.pem()).unwrap();
+        fs::write(home.path().join("a.key"), made.signing_key.serialize_pem()).unwrap();
+        fs::create_dir(home.path().join("teams")).unwrap();
+        let ads = "team: ads\nenvironments: { prod: { driver: 'ads:1' } }\n";
+        fs::write(home.path().join("teams/ads.yaml"), ads).unwrap();
+        let main = home.path().join("sconce.yaml");
+        let tls = "{ certificates: [{ certificate: a.crt, key: a.key }] }";
+        let text = format!("teams: {{ directory: teams }}\nlisten: {{ tls: {tls} }}\n");
+        fs::write(&main, text).unwrap();
+        let plan = config::load(&main).unwrap();
+        assert_eq!(warnings(&plan, SystemTime::now()), "");
+        // Certificates of rcgen end with the year 4095.
+        let late = SystemTime::UNIX_EPOCH + Duration::from_secs(67_100_000_000);
+        let expected = format!(
+            "warning: {}: the certificate has expired on 4096-01-01 00:00:00 UTC; clients refuse \
+             it: put a new one in its place, with its key\n",
+            home.path().join("a.crt").display()
+        );
+        assert_eq!(warnings(&plan, late), expected);
+    }
 }

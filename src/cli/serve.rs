@@ -94,9 +94,11 @@ async fn serve(
     });
     tracing::info!(%address, admin = %admin_address, workers = options.workers, "listening");
     // A provider that is down must not keep those out whose proof needs no keys of it.
-    let _ = tokio::time::timeout(keys::ATTEMPT_MAX, book.settled()).await;
-    state.set_ready();
-    signals.next().await;
+    let first_keys = tokio::time::timeout(keys::ATTEMPT_MAX, book.settled());
+    if within(&mut signals, first_keys).await.is_some() {
+        state.set_ready();
+        signals.next().await;
+    }
     state.set_draining();
     let drain = live.load().drain;
     tracing::info!(delay = ?drain.delay, grace = ?drain.grace, "draining");

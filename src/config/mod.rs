@@ -19,6 +19,7 @@ mod parts;
 mod plan;
 mod section;
 mod teams;
+mod term;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -32,6 +33,7 @@ pub use folder::{FILE_MAX, TEAM_FILES_MAX};
 pub use plan::{
     Drain, Environment, Format, Level, Limits, Listen, Log, Plan, Rooms, Team, Timeouts, Workers,
 };
+pub use term::{Concern, Standing, Term, Use};
 pub use tls::Tls;
 pub use watch::{Sources, Watch};
 

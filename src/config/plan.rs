@@ -3,7 +3,7 @@
 //! If you hold a [`Plan`], it is sound. Must never happen here: a value that somebody still has to
 //! check.
 
-use crate::config::{DriverAddress, Tls};
+use crate::config::{Complaint, DriverAddress, Term, Tls, term};
 use crate::grpc::{credential::Credential, redact::Hidden, stamp::Policy};
 use sconce_filters::{
     Chain, EnvironmentName, TeamName,
@@ -11,8 +11,13 @@ use sconce_filters::{
     team::{Authority, Members},
 };
 use std::{
-    collections::BTreeMap, fmt, net::SocketAddr, num::NonZeroUsize, path::PathBuf, thread,
-    time::Duration,
+    collections::BTreeMap,
+    fmt,
+    net::SocketAddr,
+    num::NonZeroUsize,
+    path::{Path, PathBuf},
+    thread,
+    time::{Duration, SystemTime},
 };
 
 /// All that the files say.
@@ -38,6 +43,22 @@ pub struct Plan {
     pub limits: Limits,
     /// What may stand in a message beside the caller who is written into it.
     pub stamp: Policy,
+}
+
+impl Plan {
+    /// From when to when the certificates of all files are good.
+    pub fn terms(&self) -> &[Term] {
+        self.listen.tls.as_ref().map(Tls::terms).unwrap_or_default()
+    }
+
+    /// This plan, which `file` says, if it may follow upon the one that is live.
+    ///
+    /// # Errors
+    /// What would be lost by it.
+    pub fn after(self, live: &Self, file: &Path, now: SystemTime) -> Result<Self, Vec<Complaint>> {
+        let lost = term::lost((self.terms(), live.terms()), file, now);
+        if lost.is_empty() { Ok(self) } else { Err(lost) }
+    }
 }
 
 /// Where clients come in.

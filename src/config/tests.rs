@@ -2,8 +2,14 @@
 
 use super::*;
 use crate::grpc::redact::Hidden;
-use sconce_filters::{EnvironmentName, TeamName};
-use std::{fs, path::PathBuf, time::Duration};
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use sconce_filters::{Call, EnvironmentName, Method, Step, TeamName, call::Listed};
+use std::{
+    fs,
+    path::PathBuf,
+    rc::Rc,
+    time::{Duration, Instant, SystemTime},
+};
 use tempfile::TempDir;
 
 /// A directory with a `sconce.yaml` and team files.
@@ -281,6 +287,24 @@ fn values_of_the_wrong_shape_are_said() {
              under it at least one, as prod, with its driver",
         ]
     );
+}
+
+#[test]
+fn a_call_that_comes_before_anybody_fetches_keys_waits_for_them() {
+    let main = format!(
+        "{LEAST}authenticate:\n  issuers:\n    - {{ issuer: 'https://i', audiences: [a], keys_url: \
+         'http://127.0.0.1:1/' }}\n"
+    );
+    let plan = Home::new(&main, &[("ads.yaml", ADS)]).load().unwrap();
+    let claims = "{\"iss\":\"https://i\",\"aud\":\"a\",\"sub\":\"x\",\"exp\":9999999999}";
+    let parts = ["{\"alg\":\"ES256\",\"kid\":\"k\"}", claims, "no signature"];
+    let token = parts.map(|part| URL_SAFE_NO_PAD.encode(part)).join(".");
+    let metadata = Listed::new("a").with("authorization", format!("Bearer {token}"));
+    #[expect(clippy::disallowed_methods, reason = "a test needs some moment")]
+    let now = Instant::now();
+    let call = Call::new(Method::Config, Rc::new(metadata), ([127, 0, 0, 1], 1).into(), now);
+    let mut call = call.with_wall(SystemTime::now());
+    assert!(matches!(plan.rooms.chain().admit(&mut call), Step::Waiting(_)));
 }
 
 #[test]

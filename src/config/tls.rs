@@ -5,6 +5,7 @@
 use crate::config::{
     complaint::{Desk, Fault},
     section::{Named, Section},
+    term::{self, Term, Use},
     words,
 };
 use rustls::{
@@ -29,6 +30,7 @@ const CERTIFICATES_MAX: usize = 100;
 pub struct Tls {
     said: Arc<Said>,
     server: Arc<ServerConfig>,
+    terms: Arc<[Term]>,
 }
 
 /// What the files said.
@@ -70,6 +72,11 @@ impl Tls {
     pub fn server(&self) -> &Arc<ServerConfig> {
         &self.server
     }
+
+    /// From when to when all the certificates are good.
+    pub fn terms(&self) -> &[Term] {
+        &self.terms
+    }
 }
 
 impl PartialEq for Tls {
@@ -97,10 +104,12 @@ impl fmt::Debug for Pair {
 /// Reads the section and the files that it names. They are told in `files`, found or not.
 pub(super) fn read(desk: &Desk, section: Section<'_>, files: &mut Vec<PathBuf>) -> Option<Tls> {
     let line = section.line();
-    let mut reader = Reader { desk, provider: Arc::new(aws_lc_rs::default_provider()), files };
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let mut reader = Reader { desk, provider, files, terms: Vec::new() };
     let (said, keys) = reader.read(section)?;
+    let terms = reader.terms.into();
     match server(&said, keys, &reader.provider) {
-        Ok(server) => Some(Tls { said: Arc::new(said), server: Arc::new(server) }),
+        Ok(server) => Some(Tls { said: Arc::new(said), server: Arc::new(server), terms }),
         Err(what) => {
             let fault = Fault::new(what, "correct the files that are named here");
             desk.complain(line, "listen.tls", fault);
@@ -115,6 +124,7 @@ struct Reader<'r> {
     desk: &'r Desk,
     provider: Arc<CryptoProvider>,
     files: &'r mut Vec<PathBuf>,
+    terms: Vec<Term>,
 }
 
 impl Reader<'_> {
@@ -154,8 +164,8 @@ impl Reader<'_> {
             words::choice(text, &[("1.2", Oldest::Tls12), ("1.3", Oldest::Tls13)])
         });
         section.close();
-        let authorities = authorities.map(|(_, text)| text).unwrap_or_default();
-        let authorities = certificates(&authorities).unwrap_or_default();
+        let authorities = authorities.map(|named| self.all(&named, Use::ClientAuthority));
+        let authorities = authorities.flatten().unwrap_or_default();
         let clients = clients.map(|(clients, _)| clients).unwrap_or_default();
         let said = Said { pairs, authorities, clients, oldest: oldest.unwrap_or_default() };
         (!keys.is_empty() && keys.len() == count).then_some((said, keys))
@@ -172,11 +182,11 @@ impl Reader<'_> {
         let key = self.pem(&mut section, "key");
         let path = section.below("key");
         section.close();
-        let ((_, certificate), (file, key)) = (certificate?, key?);
+        let (certificate, Named { file, text: key, .. }) = (certificate?, key?);
         let complain = |what: String, remedy: &str| {
             self.desk.complain(line, &path, Fault::new(what, remedy));
         };
-        let chain = certificates(&certificate)?;
+        let chain = self.all(&certificate, Use::Server)?;
         let Ok(key) = PrivateKeyDer::from_pem_slice(key.as_bytes()) else {
             let what = format!("{} holds no private key in PEM", file.display());
             complain(what, "write it unencrypted, as '-----BEGIN PRIVATE KEY-----'");
@@ -207,16 +217,23 @@ impl Reader<'_> {
 
     /// The text of the PEM file that a key names, with its certificates checked if it should hold
     /// any.
-    fn pem(&mut self, section: &mut Section<'_>, key: &'static str) -> Option<(PathBuf, String)> {
-        let Named { file, text, line } = section.file(key, self.files)?;
-        if key != "key" && certificates(&text).is_none() {
-            let what =
-                format!("{} holds no certificate in PEM, or one that is spoilt", file.display());
+    fn pem(&mut self, section: &mut Section<'_>, key: &'static str) -> Option<Named> {
+        let named = section.file(key, self.files)?;
+        if key != "key" && certificates(&named.text).is_none() {
+            let file = named.file.display();
+            let what = format!("{file} holds no certificate in PEM, or one that is spoilt");
             let remedy = "write certificates as '-----BEGIN CERTIFICATE-----'";
-            self.desk.complain(line, &section.below(key), Fault::new(what, remedy));
+            self.desk.complain(named.line, &section.below(key), Fault::new(what, remedy));
             return None;
         }
-        Some((file, text))
+        Some(named)
+    }
+
+    /// The certificates of a file, whose terms are noted.
+    fn all(&mut self, named: &Named, used: Use) -> Option<Vec<CertificateDer<'static>>> {
+        let all = certificates(&named.text)?;
+        self.terms.extend(term::read((&named.file, named.line), used, &all));
+        Some(all)
     }
 }
 

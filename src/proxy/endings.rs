@@ -212,7 +212,8 @@ impl Drop for Relay {
     fn drop(&mut self) {
         self.cancel_all();
         self.drop_idle_drivers();
-        self.count_kept(0);
+        self.worker.kept.change(&mut self.kept, 0);
+        self.worker.inflated.change(&mut self.inflated, 0);
         self.worker.metrics.connection_closed();
         self.worker.forget(self.waker.take());
     }

@@ -67,7 +67,8 @@ impl Leg {
         into: &mut [u8],
         now: Instant,
     ) -> Poll<io::Result<usize>> {
-        let Some(tls) = &mut self.tls else {
+        // What comes after our last word stays sealed: nobody reads it, but it must be taken.
+        let Some(tls) = self.tls.as_mut().filter(|tls| !tls.has_said_goodbye()) else {
             let read = poll_read(&mut self.socket, context, into);
             if let Poll::Ready(Ok(1..)) = read {
                 self.heard = now;

@@ -31,7 +31,7 @@ mod leg;
 mod listen;
 mod relay;
 mod stamp;
-mod tls;
+pub mod tls;
 mod upward;
 mod worker;
 

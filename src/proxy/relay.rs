@@ -22,7 +22,7 @@ use crate::proxy::admit::Asked;
 use crate::proxy::driver::Driver;
 use crate::proxy::exchange::Exchange;
 use crate::proxy::leg::Leg;
-use crate::proxy::worker::Worker;
+use crate::proxy::worker::{Share, Worker};
 use crate::telemetry::Guarded;
 use crate::wire::fault::Fault;
 use crate::wire::frame::HEAD;
@@ -85,7 +85,9 @@ pub(super) struct Relay {
     /// When the clock must be looked at.
     pub(super) due: Instant,
     /// Octets that are kept because the client did not take them.
-    kept: usize,
+    pub(super) kept: Share,
+    /// Octets that are kept for drivers, if any were inflated.
+    pub(super) inflated: Share,
     timer: Pin<Box<Sleep>>,
     pub(super) waker: Option<usize>,
     /// The last request that was read.
@@ -125,7 +127,8 @@ impl Relay {
             is_warm: false,
             is_ticking: false,
             due,
-            kept: 0,
+            kept: Share::default(),
+            inflated: Share::default(),
             timer: Box::pin(tokio::time::sleep_until(due.into())),
             waker: None,
             last: None,
@@ -185,22 +188,16 @@ impl Relay {
             Ok(more) => moved |= more,
             Err(_) => self.lose_client(),
         }
-        self.count_kept(self.client.waiting());
+        self.worker.kept.change(&mut self.kept, self.client.waiting());
         if self.client.waiting() == 0 {
             self.credit_downloads();
             moved |= self.flush_drivers(context, lent);
             self.linger(context);
         }
-        moved
-    }
-
-    /// What the client did not take is counted, so that the worker knows how much it keeps.
-    pub(super) fn count_kept(&mut self, octets: usize) {
-        if self.kept != octets {
-            let others = self.worker.kept.get().saturating_sub(self.kept);
-            self.worker.kept.set(others.saturating_add(octets));
-            self.kept = octets;
+        if self.inflated.is_some() {
+            self.count_inflated();
         }
+        moved
     }
 
     fn flush_drivers(&mut self, context: &mut Context<'_>, lent: &[u8]) -> bool {

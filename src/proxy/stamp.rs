@@ -11,6 +11,7 @@ use sconce_filters::{Ending, Identity};
 use crate::grpc::stamp::{Addition, Encoding, Piece, Stamper, Tail};
 use crate::proxy::lease::Lease;
 use crate::proxy::relay::Relay;
+use crate::telemetry::Guarded;
 use crate::wire::hpack::Fields;
 
 /// Octets of the longest name of an encoding that is known, and more.
@@ -18,6 +19,8 @@ const ENCODING_MAX: usize = 16;
 /// So many of the longest inflated messages may be kept for one connection before no more are
 /// begun: what a client sends grows a thousandfold, so its windows alone are no bound.
 const INFLATED_MAX: usize = 4;
+/// And so many for all connections of a thread, since each client may have many connections.
+const WORKER_INFLATED_MAX: usize = 64;
 
 impl Relay {
     /// From now on the verified caller is written into the messages of this call.
@@ -89,11 +92,15 @@ impl Relay {
                     self.add_up(tag, [message, stamp], last);
                 }
                 Some(Piece::Add(added)) => {
-                    if matches!(added, Addition::Message(_)) && self.is_crowded(tag, &stamper) {
-                        return self.refuse(tag, &Stamper::crowded(), Ending::Refused);
+                    let is_inflated = matches!(added, Addition::Message(_));
+                    if is_inflated && self.is_crowded(tag, &stamper) {
+                        return;
                     }
                     self.exchange_credit(tag, taken, added.len());
                     self.add_up(tag, [&added, &[]], last);
+                    if is_inflated {
+                        self.count_inflated();
+                    }
                 }
                 None => {
                     self.exchange_credit(tag, taken, 0);
@@ -108,23 +115,44 @@ impl Relay {
             }
         }
         if stamper.held() > 0 && self.is_crowded(tag, &stamper) {
-            return self.refuse(tag, &Stamper::crowded(), Ending::Refused);
+            return;
         }
         if let Some(exchange) = self.exchanges.get_mut(tag) {
             exchange.stamper = Some(stamper);
         }
     }
 
-    /// Whether more is kept for the drivers of this connection than an inflated message may come
-    /// on top of.
-    fn is_crowded(&self, tag: usize, stamper: &Stamper) -> bool {
+    /// Turns a call away whose inflated message would come on top of more than may be kept for
+    /// drivers: of this connection, or of all that this thread has.
+    fn is_crowded(&mut self, tag: usize, stamper: &Stamper) -> bool {
         let Some(exchange) = self.exchanges.get(tag) else { return false };
-        let most = exchange.snapshot.stamp.compressed.octets_max().saturating_mul(INFLATED_MAX);
+        let most = exchange.snapshot.stamp.compressed.octets_max();
+        let kept = self.kept_for_drivers().saturating_add(stamper.held());
+        self.worker.inflated.change(&mut self.inflated, kept);
+        let (guard, refusal) = if kept > most.saturating_mul(INFLATED_MAX) {
+            ("inflated", Stamper::crowded())
+        } else if self.worker.inflated.get() > most.saturating_mul(WORKER_INFLATED_MAX) {
+            ("inflated_worker", Stamper::crowded_out())
+        } else {
+            return false;
+        };
+        self.worker.metrics.guard_fired(guard, Guarded::Client);
+        self.refuse(tag, &refusal, Ending::Refused);
+        true
+    }
+
+    /// Sees to it that the worker knows how much is kept for drivers.
+    pub(super) fn count_inflated(&mut self) {
+        let kept = self.kept_for_drivers();
+        self.worker.inflated.change(&mut self.inflated, kept);
+    }
+
+    fn kept_for_drivers(&self) -> usize {
         let kept = self.exchanges.iter().map(|(_, exchange)| {
             let held = exchange.stamper.as_deref().map_or(0, Stamper::held);
             held.saturating_add(exchange.up.parked.len())
         });
-        kept.fold(stamper.held(), usize::saturating_add) > most
+        kept.fold(0, usize::saturating_add)
     }
 
     /// So many octets came, and so many go on in their place. What is added gives no credit back

@@ -2,7 +2,7 @@
 //!
 //! Records are opened and sealed in one buffer that belongs to the thread. A connection of its own
 //! keeps nothing but the beginning of a record that is not whole yet, and records that its socket
-//! did not take: an idle one keeps no buffer.
+//! did not take: an idle one keeps no buffer. Open to the world for the fuzz target alone.
 //!
 //! Must never happen here: octets before the handshake has ended, or a protocol other than h2.
 
@@ -26,15 +26,18 @@ const ROOM: usize = 256 * 1024;
 const SEALED_MAX: usize = 64 * 1024;
 /// Octets that a record adds at most to its plaintext, in TLS 1.3 and 1.2.
 const RECORD_EXTRA: usize = 64;
+/// Octets that are kept of what is not whole yet. A handshake message has 64 KiB at most (so rustls
+/// wants it), and its records add little, unless somebody cuts it into crumbs.
+pub const BEGUN_MAX: usize = 96 * 1024;
 /// Steps that a connection may take without an octet of traffic before it counts as broken.
 const STEPS_MAX: usize = 64;
 
 /// The buffer of a thread.
 #[derive(Clone, Default)]
-pub(super) struct Room(Rc<RefCell<Vec<u8>>>);
+pub struct Room(Rc<RefCell<Vec<u8>>>);
 
 /// One connection's TLS.
-pub(super) struct Session {
+pub struct Session {
     connection: UnbufferedServerConnection,
     room: Room,
     /// The beginning of a record that is not whole yet.
@@ -51,7 +54,11 @@ pub(super) struct Session {
 }
 
 impl Session {
-    pub(super) fn new(config: Arc<ServerConfig>, room: Room) -> Result<Self, Error> {
+    /// At the beginning of its handshake.
+    ///
+    /// # Errors
+    /// A configuration that cannot serve.
+    pub fn new(config: Arc<ServerConfig>, room: Room) -> Result<Self, Error> {
         Ok(Self {
             connection: UnbufferedServerConnection::new(config)?,
             room,
@@ -66,27 +73,32 @@ impl Session {
     }
 
     /// Whether the handshake has ended.
-    pub(super) fn is_open(&self) -> bool {
+    pub fn is_open(&self) -> bool {
         self.is_open
     }
 
     /// The certificate that the client has proven to own.
-    pub(super) fn certificate(&self) -> Option<&Rc<Certificate>> {
+    pub fn certificate(&self) -> Option<&Rc<Certificate>> {
         self.certificate.as_ref()
     }
 
     /// Whether the peer has said that nothing more will come.
-    pub(super) fn is_closed(&self) -> bool {
+    pub fn is_closed(&self) -> bool {
         self.is_closed
     }
 
+    /// Octets that are kept of what has begun and is not whole yet.
+    pub fn begun(&self) -> usize {
+        self.begun.len()
+    }
+
     /// Records that wait for the socket.
-    pub(super) fn unsent(&self) -> &[u8] {
+    pub fn unsent(&self) -> &[u8] {
         self.unsent.get(self.sent..).unwrap_or_default()
     }
 
     /// The socket has taken so many octets of them.
-    pub(super) fn sent(&mut self, octets: usize) {
+    pub fn sent(&mut self, octets: usize) {
         self.sent = self.sent.saturating_add(octets);
         if self.unsent().is_empty() {
             self.unsent = Vec::new();
@@ -96,7 +108,11 @@ impl Session {
 
     /// Reads records by `read`, which fills a buffer, and opens them into `into`: how many octets
     /// of HTTP/2 that were, which may be none.
-    pub(super) fn open(
+    ///
+    /// # Errors
+    /// What `read` says, and then nothing has happened; or what the peer did wrong, as
+    /// [`io::ErrorKind::InvalidData`], and then an alert may wait to be sent.
+    pub fn open(
         &mut self,
         into: &mut [u8],
         read: impl FnOnce(&mut [u8]) -> io::Result<usize>,
@@ -161,8 +177,12 @@ impl Session {
                 break;
             }
         }
+        let rest = sealed.get(at..).unwrap_or_default();
+        if rest.len() > BEGUN_MAX {
+            return Err(Error::PeerSentOversizedRecord);
+        }
         self.begun.clear();
-        self.begun.extend_from_slice(sealed.get(at..).unwrap_or_default());
+        self.begun.extend_from_slice(rest);
         if self.begun.is_empty() {
             self.begun = Vec::new();
         }
@@ -197,7 +217,10 @@ impl Session {
 
     /// Seals what these slices hold, as far as one write should carry, and gives it to `write`.
     /// What that does not take is kept. Returns how many octets of the slices are on their way.
-    pub(super) fn seal(
+    ///
+    /// # Errors
+    /// What `write` says, or that nothing can be sealed any more.
+    pub fn seal(
         &mut self,
         slices: &[IoSlice<'_>],
         write: impl FnOnce(&[u8]) -> io::Result<usize>,
@@ -223,8 +246,14 @@ impl Session {
         Ok(taken)
     }
 
+    /// Whether nothing more is said. Nothing may be opened then: there is no word left to answer a
+    /// fault with.
+    pub fn has_said_goodbye(&self) -> bool {
+        self.has_said_goodbye
+    }
+
     /// Says that nothing more will come (RFC 8446, 6.1), once.
-    pub(super) fn say_goodbye(&mut self) {
+    pub fn say_goodbye(&mut self) {
         if std::mem::replace(&mut self.has_said_goodbye, true) || !self.is_open {
             return;
         }
@@ -280,7 +309,7 @@ type Sealer<'c> = WriteTraffic<'c, rustls::server::ServerConnectionData>;
 
 /// What reading brought.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Opened {
+pub enum Opened {
     /// So many octets of HTTP/2.
     Octets(usize),
     /// The socket's end.

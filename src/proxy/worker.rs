@@ -69,6 +69,35 @@ impl Drop for Place {
     }
 }
 
+/// A sum over the connections of a thread.
+#[derive(Default)]
+pub(super) struct Sum(Cell<usize>);
+
+/// What one connection adds to a sum.
+#[derive(Default)]
+pub(super) struct Share(usize);
+
+impl Sum {
+    pub(super) fn get(&self) -> usize {
+        self.0.get()
+    }
+
+    /// A connection's share is so large from now on.
+    pub(super) fn change(&self, share: &mut Share, now: usize) {
+        if share.0 != now {
+            let others = self.0.get().saturating_sub(share.0);
+            self.0.set(others.saturating_add(now));
+            share.0 = now;
+        }
+    }
+}
+
+impl Share {
+    pub(super) fn is_some(&self) -> bool {
+        self.0 > 0
+    }
+}
+
 /// What the connections of one thread share.
 pub(super) struct Worker {
     pub(super) metrics: WorkerMetrics,
@@ -77,7 +106,9 @@ pub(super) struct Worker {
     room: Room,
     pub(super) told: Cell<Told>,
     /// Octets that all connections keep for clients that are slow to take them.
-    pub(super) kept: Cell<usize>,
+    pub(super) kept: Sum,
+    /// Octets that connections with compressed messages keep for drivers that are slow.
+    pub(super) inflated: Sum,
     reader: RefCell<Reader>,
     wakers: RefCell<Slab<Waker>>,
     /// Connections of this thread, as the acceptor sees them too.
@@ -189,7 +220,8 @@ pub(super) fn start(index: usize, start: Start) -> io::Result<JoinHandle<()>> {
             scratch: RefCell::new(vec![0; SCRATCH].into_boxed_slice()),
             room: Room::default(),
             told: Cell::new(Told::Serve),
-            kept: Cell::new(0),
+            kept: Sum::default(),
+            inflated: Sum::default(),
             wakers: RefCell::default(),
             load: hand.load,
             idle: Notify::new(),

@@ -7,9 +7,12 @@
 //! Must never happen here: a snapshot that changes, a second publisher, a bad edit that empties the
 //! routes.
 
+mod almanac;
 mod snapshot;
 mod steward;
 mod table;
+#[cfg(test)]
+mod tests;
 
 pub use snapshot::Snapshot;
 pub use steward::{LastReload, Live, Reader, Restart, Steward, Verdict};

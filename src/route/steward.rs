@@ -7,12 +7,12 @@
 
 use crate::{
     config::{self, Complaint, Plan, Reading, Sources, Watch, keys::Book},
-    route::Snapshot,
+    route::{Snapshot, almanac::Almanac},
     telemetry::ControlMetrics,
 };
 use arc_swap::{ArcSwap, Cache};
-use std::{fmt, path::Path, sync::Arc, time::SystemTime};
-use tokio::task;
+use std::{fmt, path::Path, pin::pin, sync::Arc, time::SystemTime};
+use tokio::{task, time};
 
 /// The most complaints that one reload writes to the log.
 const LOGGED_MAX: usize = 20;
@@ -108,6 +108,7 @@ pub struct Steward {
     plan: Plan,
     /// What the process was started with; see [`Restart`].
     started: Plan,
+    almanac: Almanac,
     metrics: ControlMetrics,
 }
 
@@ -132,8 +133,9 @@ impl Steward {
         };
         metrics.reload_good(1, at);
         let (started, handed) = (plan.clone(), live.clone());
-        let book = book.clone();
-        Ok((Self { sources, book, live, plan, started, metrics }, handed))
+        let (book, mut almanac) = (book.clone(), Almanac::new(metrics.clone()));
+        almanac.follow(plan.terms());
+        Ok((Self { sources, book, live, plan, started, almanac, metrics }, handed))
     }
 
     /// What is live.
@@ -141,7 +143,8 @@ impl Steward {
         &self.plan
     }
 
-    /// Watches the files and reads them whenever they change. Never ends.
+    /// Watches the files and reads them whenever they change; meanwhile tells of certificates that
+    /// come to their end. Never ends.
     pub async fn run(mut self) {
         let mut watch = Watch::new(&self.sources);
         loop {
@@ -151,7 +154,14 @@ impl Steward {
                 self.take(reading);
                 watch.follow(&self.sources);
             }
-            watch.changed().await;
+            let mut changed = pin!(watch.changed());
+            loop {
+                let steady = self.almanac.look(SystemTime::now());
+                tokio::select! {
+                    () = &mut changed => break,
+                    () = time::sleep(steady) => {}
+                }
+            }
         }
     }
 
@@ -164,7 +174,11 @@ impl Steward {
         let at = SystemTime::now();
         let before = self.live.snapshot.load_full();
         self.sources = reading.sources;
-        let (verdict, restart) = match reading.plan {
+        let plan = reading.plan.and_then(|plan| plan.after(&self.plan, &self.sources.file, at));
+        if let Ok(plan) = &plan {
+            self.almanac.follow(plan.terms());
+        }
+        let (verdict, restart) = match plan {
             Err(complaints) => {
                 // Files near ours may change all the time: the same complaints are told once.
                 let last = self.live.last_reload();
@@ -237,150 +251,5 @@ impl fmt::Debug for Reader {
 impl fmt::Debug for Steward {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Steward").field("file", &self.sources.file).finish_non_exhaustive()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::telemetry::Metrics;
-    use std::{fs, time::Duration};
-    use tempfile::TempDir;
-
-    const MAIN: &str = "teams: { directory: teams }\n";
-    const ADS: &str = "team: ads\nenvironments:\n  prod: { driver: 'ads:15002' }\n";
-    const ML: &str = "team: ml\nenvironments:\n  lab: { driver: 'ml:15002' }\n";
-
-    struct House {
-        home: TempDir,
-        metrics: Metrics,
-    }
-
-    impl House {
-        fn new() -> Self {
-            let home = tempfile::tempdir().unwrap();
-            fs::create_dir(home.path().join("teams")).unwrap();
-            let house = Self { home, metrics: Metrics::new("test") };
-            house.write("sconce.yaml", MAIN);
-            house.write("teams/ads.yaml", ADS);
-            house
-        }
-
-        fn write(&self, name: &str, text: &str) {
-            fs::write(self.home.path().join(name), text).unwrap();
-        }
-
-        fn start(&self) -> (Steward, Live) {
-            let file = self.home.path().join("sconce.yaml");
-            Steward::start(&file, &Book::default(), self.metrics.control()).unwrap()
-        }
-    }
-
-    fn clusters(live: &Live) -> Vec<String> {
-        let snapshot = live.load();
-        let mut names: Vec<_> = snapshot.table.clusters().map(ToString::to_string).collect();
-        names.sort();
-        names
-    }
-
-    #[test]
-    fn a_good_edit_is_published_and_a_call_keeps_the_snapshot_it_began_with() {
-        let house = House::new();
-        let (mut steward, live) = house.start();
-        let mut reader = live.reader();
-        let kept = Arc::clone(reader.latest());
-        house.write("teams/ml.yaml", ML);
-        assert_eq!(steward.reload(), Verdict::Applied(2));
-        assert_eq!(clusters(&live), ["ads/prod", "ml/lab"]);
-        assert_eq!(reader.latest().generation, 2);
-        assert_eq!((kept.generation, kept.table.clusters().count()), (1, 1));
-    }
-
-    #[test]
-    fn a_bad_edit_keeps_the_last_good_plan_and_is_told() {
-        let house = House::new();
-        let (mut steward, live) = house.start();
-        house.write("teams/ml.yaml", "team: ML\n");
-        let Verdict::Rejected(complaints) = steward.reload() else { panic!("must be rejected") };
-        assert_eq!(complaints.len(), 2);
-        assert_eq!((live.load().generation, clusters(&live)), (1, vec!["ads/prod".to_owned()]));
-        assert!(matches!(&live.last_reload().verdict, Verdict::Rejected(told) if told.len() == 2));
-        assert_eq!(house.metrics.control().complaints(), 2);
-    }
-
-    #[test]
-    fn an_edit_that_is_taken_back_is_good_again_without_a_new_generation() {
-        let house = House::new();
-        let (mut steward, live) = house.start();
-        house.write("teams/ads.yaml", "nonsense");
-        assert!(matches!(steward.reload(), Verdict::Rejected(_)));
-        house.write("teams/ads.yaml", ADS);
-        assert_eq!(steward.reload(), Verdict::Unchanged);
-        assert_eq!(live.last_reload().verdict, Verdict::Unchanged);
-        assert_eq!((live.load().generation, house.metrics.control().complaints()), (1, 0));
-    }
-
-    #[test]
-    fn a_directory_that_is_gone_empties_no_routes() {
-        let house = House::new();
-        let (mut steward, live) = house.start();
-        fs::remove_dir_all(house.home.path().join("teams")).unwrap();
-        assert!(matches!(steward.reload(), Verdict::Rejected(_)));
-        assert_eq!(clusters(&live), ["ads/prod"]);
-        fs::remove_file(house.home.path().join("sconce.yaml")).unwrap();
-        assert!(matches!(steward.reload(), Verdict::Rejected(_)));
-        assert_eq!(clusters(&live), ["ads/prod"]);
-    }
-
-    #[test]
-    fn what_needs_a_restart_is_told_and_the_rest_is_applied() {
-        let house = House::new();
-        let (mut steward, live) = house.start();
-        house.write(
-            "sconce.yaml",
-            "teams: { directory: teams }\nlisten: { address: 127.0.0.1:1, connections: 5 }\n\
-             admin: { address: 127.0.0.1:2 }\nworkers: 9\nlog: { level: debug }\n",
-        );
-        assert_eq!(steward.reload(), Verdict::Applied(2));
-        let restart: Vec<_> = live.last_reload().restart.iter().map(ToString::to_string).collect();
-        assert_eq!(restart, ["listen.address", "admin.address", "workers", "log"]);
-        assert_eq!(live.load().connections, 5);
-        house.write("sconce.yaml", MAIN);
-        assert_eq!(steward.reload(), Verdict::Applied(3));
-        assert!(live.last_reload().restart.is_empty());
-    }
-
-    #[test]
-    fn without_a_plan_there_is_no_start() {
-        let house = House::new();
-        house.write("teams/ads.yaml", "team: ads\n");
-        let file = house.home.path().join("sconce.yaml");
-        let complaints =
-            Steward::start(&file, &Book::default(), house.metrics.control()).unwrap_err();
-        assert_eq!(complaints.len(), 1);
-    }
-
-    #[test]
-    fn files_that_change_while_it_runs_are_published() {
-        let house = House::new();
-        let (steward, live) = house.start();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let published = async {
-            // After the first round only the watch can tell.
-            while live.last_reload().verdict != Verdict::Unchanged {
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
-            house.write("teams/ml.yaml", ML);
-            while live.load().generation < 2 {
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
-        };
-        runtime.block_on(async {
-            tokio::select! {
-                () = steward.run() => {}
-                done = tokio::time::timeout(Duration::from_secs(10), published) => done.unwrap(),
-            }
-        });
-        assert_eq!(clusters(&live), ["ads/prod", "ml/lab"]);
     }
 }

@@ -6,7 +6,7 @@
 //! never by a call.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use prometheus_client::encoding::text;
@@ -52,6 +52,34 @@ pub(super) struct Control {
     pub(super) log_lines_dropped: AtomicU64,
     pub(super) ready: AtomicBool,
     pub(super) draining: AtomicBool,
+    /// Touched when files are read and when somebody scrapes, as what follows.
+    pub(super) certificates: Mutex<Vec<Expiry>>,
+    pub(super) issuers: Mutex<Vec<Weak<Issuer>>>,
+}
+
+/// When the keys of one identity provider were last fetched: told for as long as this is held.
+#[derive(Debug)]
+pub struct Issuer {
+    pub(super) name: String,
+    pub(super) fetched_s: AtomicU64,
+}
+
+impl Issuer {
+    /// They were fetched at this time.
+    pub fn fetched(&self, at: SystemTime) {
+        self.fetched_s.store(seconds(at), Ordering::Relaxed);
+    }
+}
+
+/// When a file's certificates end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Expiry {
+    /// What they are there for.
+    pub used: &'static str,
+    /// The file.
+    pub file: String,
+    /// The last second of the first one to end, since the epoch.
+    pub ends: i64,
 }
 
 impl Metrics {
@@ -109,10 +137,9 @@ impl ControlMetrics {
     /// The configuration was read and its plan is live since `at`, as the `generation`-th one.
     pub fn reload_good(&self, generation: u64, at: SystemTime) {
         let control = &self.0.control;
-        let at = at.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         control.reloads_good.fetch_add(1, Ordering::Relaxed);
         control.generation.store(generation, Ordering::Relaxed);
-        control.last_good_s.store(at, Ordering::Relaxed);
+        control.last_good_s.store(seconds(at), Ordering::Relaxed);
         control.complaints.store(0, Ordering::Relaxed);
     }
 
@@ -130,10 +157,26 @@ impl ControlMetrics {
         count.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// An identity provider whose keys are fetched from now on.
+    #[must_use]
+    pub fn issuer(&self, name: &str) -> Arc<Issuer> {
+        let issuer = Arc::new(Issuer { name: name.to_owned(), fetched_s: AtomicU64::new(0) });
+        let issuers = &self.0.control.issuers;
+        let mut issuers = issuers.lock().unwrap_or_else(PoisonError::into_inner);
+        issuers.retain(|issuer| issuer.strong_count() > 0);
+        issuers.push(Arc::downgrade(&issuer));
+        issuer
+    }
+
     /// How many complaints stand against the configuration as it was last read; 0 while it is good.
     #[must_use]
     pub fn complaints(&self) -> u64 {
         self.0.control.complaints.load(Ordering::Relaxed)
+    }
+
+    /// These certificates are live from now on, and no others. A file comes once for each use.
+    pub fn certificates(&self, all: Vec<Expiry>) {
+        *self.0.control.certificates.lock().unwrap_or_else(PoisonError::into_inner) = all;
     }
 
     /// Whether calls are welcome.
@@ -150,6 +193,10 @@ impl ControlMetrics {
     pub(super) fn log_lines_dropped(&self, lines: u64) {
         self.0.control.log_lines_dropped.fetch_add(lines, Ordering::Relaxed);
     }
+}
+
+fn seconds(at: SystemTime) -> u64 {
+    at.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 impl Ledger {
@@ -281,6 +328,40 @@ mod tests {
         assert_line(&metrics, "sconce_config_complaints 0");
         assert_line(&metrics, r#"sconce_config_reloads_total{outcome="good"} 2"#);
         assert_line(&metrics, r#"sconce_config_reloads_total{outcome="bad"} 1"#);
+    }
+
+    #[test]
+    fn certificates_are_those_that_were_told_last() {
+        let metrics = Metrics::new("1");
+        let name = "sconce_certificate_expiry_timestamp_seconds";
+        let expiry = |used, file: &str, ends| Expiry { used, file: file.to_owned(), ends };
+        let both = [expiry("server", "a\"b.crt", 7), expiry("client_authority", "c.crt", -1)];
+        metrics.control().certificates(both.to_vec());
+        assert_line(&metrics, &format!("{name}{{use=\"server\",file=\"a\\\"b.crt\"}} 7"));
+        assert_line(&metrics, &format!("{name}{{use=\"client_authority\",file=\"c.crt\"}} -1"));
+        metrics.control().certificates(vec![expiry("server", "d.crt", 9)]);
+        let page = page(&metrics);
+        assert_eq!(page.iter().filter(|line| line.starts_with(name)).count(), 1, "{page:?}");
+    }
+
+    #[test]
+    fn an_issuer_is_told_once_while_its_keys_are_fetched() {
+        let metrics = Metrics::new("1");
+        let at = |seconds| UNIX_EPOCH + Duration::from_secs(seconds);
+        let (a, b) = (metrics.control().issuer("a"), metrics.control().issuer("b"));
+        // The same one from another place, as after a reload.
+        let again = metrics.control().issuer("a");
+        a.fetched(at(7));
+        assert_line(&metrics, "sconce_keys_fetched_timestamp_seconds{issuer=\"a\"} 7");
+        assert_line(&metrics, "sconce_keys_fetched_timestamp_seconds{issuer=\"b\"} 0");
+        again.fetched(at(9));
+        drop((a, b));
+        let page = page(&metrics);
+        let told = page.iter().filter(|line| line.starts_with("sconce_keys_fetched_timestamp"));
+        assert_eq!(
+            told.collect::<Vec<_>>(),
+            ["sconce_keys_fetched_timestamp_seconds{issuer=\"a\"} 9"]
+        );
     }
 
     #[test]

@@ -16,6 +16,6 @@ mod shard;
 mod spool;
 mod table;
 
-pub use metrics::{ControlMetrics, Format, Metrics};
+pub use metrics::{ControlMetrics, Expiry, Format, Issuer, Metrics};
 pub use names::{Guarded, MethodLabel};
 pub use shard::{Ended, WorkerMetrics};

@@ -77,6 +77,10 @@ pub(super) const KEY_FETCHES: Family = counter(
     "sconce_key_fetches_total",
     "Attempts to fetch the keys of an identity provider, by outcome",
 );
+pub(super) const KEYS_FETCHED: Family = gauge(
+    "sconce_keys_fetched_timestamp_seconds",
+    "Unix time at which the keys of an identity provider were last fetched; 0 before the first",
+);
 pub(super) const CONFIG_RELOADS: Family =
     counter("sconce_config_reloads_total", "Times the configuration was read, by outcome");
 pub(super) const CONFIG_GENERATION: Family =
@@ -88,6 +92,10 @@ pub(super) const CONFIG_LAST_GOOD: Family = gauge(
 pub(super) const CONFIG_COMPLAINTS: Family = gauge(
     "sconce_config_complaints",
     "Complaints about the configuration as it was last read; 0 while it is good",
+);
+pub(super) const CERTIFICATE_EXPIRY: Family = gauge(
+    "sconce_certificate_expiry_timestamp_seconds",
+    "Unix time at which a certificate ends, by its use and its file; of several the first to end",
 );
 pub(super) const READY: Family =
     gauge("sconce_ready", "1 while /readyz says that calls are welcome");
@@ -121,6 +129,9 @@ pub(super) mod key {
     pub(crate) const SIDE: &str = "side";
     pub(crate) const OUTCOME: &str = "outcome";
     pub(crate) const VERSION: &str = "version";
+    pub(crate) const ISSUER: &str = "issuer";
+    pub(crate) const USE: &str = "use";
+    pub(crate) const FILE: &str = "file";
 }
 
 /// Upper bounds of the buckets of [`CALL_DURATION`], in milliseconds. From a small unary call to

@@ -5,14 +5,14 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError, Weak};
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeCounterValue, MetricEncoder};
 use prometheus_client::metrics::exemplar::Exemplar;
 
-use super::metrics::Ledger;
+use super::metrics::{Control, Expiry, Ledger};
 use super::names::{self, CODES, DURATION_BOUNDS_MS, Family, Guarded, MethodLabel, OTHER, key};
 use super::process::Process;
 use super::shard::{Lives, Reasons, Shard, Tenant, read};
@@ -143,14 +143,40 @@ impl Page<'_> {
         let outcomes = [("bad", &control.key_fetches_bad), ("good", &control.key_fetches_good)];
         let outcomes = outcomes.map(|(outcome, count)| (outcome, read(count)));
         self.reasoned(&names::KEY_FETCHES, outcomes, |label| vec![(key::OUTCOME, label)])?;
+        self.issuers(control)?;
         self.gauge(&names::CONFIG_GENERATION, read(&control.generation))?;
         self.gauge(&names::CONFIG_LAST_GOOD, read(&control.last_good_s))?;
         self.gauge(&names::CONFIG_COMPLAINTS, read(&control.complaints))?;
+        self.certificates(control)?;
         self.gauge(&names::READY, u64::from(control.ready.load(Ordering::Relaxed)))?;
         self.gauge(&names::DRAINING, u64::from(control.draining.load(Ordering::Relaxed)))?;
         self.counter(&names::LOG_DROPPED, &read(&control.log_lines_dropped))?;
         let version: Labels<'_> = vec![(key::VERSION, ledger.version)];
         self.family(&names::BUILD_INFO)?.encode_family(&version)?.encode_gauge(&1_u64)
+    }
+
+    /// An issuer whose keys come from another place by now is told once.
+    fn issuers(&mut self, control: &Control) -> fmt::Result {
+        let all = control.issuers.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut fetched = BTreeMap::new();
+        for issuer in all.iter().filter_map(Weak::upgrade) {
+            let last = fetched.entry(issuer.name.clone()).or_insert(0);
+            *last = read(&issuer.fetched_s).max(*last);
+        }
+        let mut family = self.family(&names::KEYS_FETCHED)?;
+        fetched.iter().try_for_each(|(issuer, at)| {
+            let labels: Labels<'_> = vec![(key::ISSUER, issuer)];
+            family.encode_family(&labels)?.encode_gauge(at)
+        })
+    }
+
+    fn certificates(&mut self, control: &Control) -> fmt::Result {
+        let all = control.certificates.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut family = self.family(&names::CERTIFICATE_EXPIRY)?;
+        all.iter().try_for_each(|Expiry { used, file, ends }| {
+            let labels: Labels<'_> = vec![(key::USE, used), (key::FILE, file)];
+            family.encode_family(&labels)?.encode_gauge(ends)
+        })
     }
 
     fn process(&mut self, process: &Process) -> fmt::Result {

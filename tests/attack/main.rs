@@ -21,6 +21,7 @@ mod credentials;
 mod deaths;
 mod drivers;
 mod exact;
+mod expiry;
 mod floods;
 mod frames;
 mod grpc;
@@ -61,6 +62,7 @@ fn main() {
     floods::cases(&mut cases);
     memory::cases(&mut cases);
     tls::cases(&mut cases);
+    expiry::cases(&mut cases);
     identity::cases(&mut cases);
     callers::cases(&mut cases);
     tokens::cases(&mut cases);

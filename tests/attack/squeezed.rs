@@ -6,12 +6,14 @@ use std::time::{Duration, Instant};
 use flate2::Compression;
 use flate2::write::{GzEncoder, ZlibEncoder};
 
-use crate::support::client::SOON;
+use crate::support::client::{Client, SOON};
 use crate::support::fields::Request;
 use crate::support::frame;
+use crate::support::probe::eventually;
 use crate::support::proof::{self, ANN, INTERNAL, INVALID_ARGUMENT, RESOURCE_EXHAUSTED};
 use crate::support::proof::{UNIMPLEMENTED, add, of};
 use crate::support::protobuf::{self, context, field, flagged, framed};
+use crate::support::reply::Reply;
 use crate::support::runner::{self, Cases};
 use crate::support::world::{Spec, World};
 
@@ -20,6 +22,7 @@ pub fn cases(cases: &mut Cases) {
     passes(cases);
     refused(cases);
     bounded(cases);
+    shared(cases);
 }
 
 pub fn gzip(octets: &[u8]) -> Vec<u8> {
@@ -50,16 +53,19 @@ fn message(plan: impl AsRef<[u8]>) -> Vec<u8> {
     [field(1, "ids"), context("eve", "Eve"), field(3, plan)].concat()
 }
 
+/// A world whose drivers take 64 KiB before they read any.
+fn narrow(more: &str) -> Spec {
+    let mut spec = proof::spec(more);
+    spec.driver.settings.clear();
+    spec.driver.connection_bump = 0;
+    spec
+}
+
 type Squeeze = fn(&[u8]) -> Vec<u8>;
 
 fn passes(cases: &mut Cases) {
     let squeezes: [(&str, Squeeze); 2] = [("gzip", gzip), ("deflate", zlib)];
-    let narrow = || {
-        let mut spec = proof::spec("");
-        spec.driver.settings.clear();
-        spec.driver.connection_bump = 0;
-        spec
-    };
+    let narrow = || narrow("");
     for (encoding, squeeze) in squeezes {
         let small = vec![message("plan"), Vec::new(), message(vec![7; 3000])];
         let large = vec![message(noise(700_000)), message(vec![0; 3_000_000]), message("x")];
@@ -286,6 +292,73 @@ fn bomb(mib: usize) -> Vec<u8> {
         encoder.write_all(&vec![0; 1 << 20]).unwrap();
     }
     encoder.finish().unwrap()
+}
+
+/// Octets of an inflated message in worlds whose bounds are to be met soon.
+const SMALL: usize = 64 << 10;
+
+/// Clients with four messages each for a driver that reads nothing but the first, which is within
+/// what one connection may keep; and how many of their calls were refused.
+fn hoard(world: &World, count: usize) -> (Vec<Client>, usize) {
+    let message = flagged(1, &gzip(&field(3, vec![0; SMALL - 100])));
+    let mut clients: Vec<Client> = (0..count).map(|_| world.client()).collect();
+    let mut refused = 0;
+    for client in &mut clients {
+        let request = of(client, &ANN).with("grpc-encoding", "gzip").script("starve;hold");
+        let id = client.start(&request, false);
+        world.driver_sees(&client.case, SOON, |_| true);
+        for _ in 0..4 {
+            client.speak(id, &message, 16_384, false);
+        }
+        assert!(client.round_trip());
+        let status = client.streams.get(&id).and_then(Reply::status);
+        assert!(matches!(status, None | Some(RESOURCE_EXHAUSTED)), "{status:?}");
+        refused += usize::from(status.is_some());
+    }
+    (clients, refused)
+}
+
+/// What fits into one connection many times over fits into a worker only so often.
+fn shared(cases: &mut Cases) {
+    let spec = || narrow(&format!("stamp: {{ inflated: {SMALL} }}\n"));
+    cases.alone("messages_inflated_on_many_connections_are_bounded", spec(), |world| {
+        let Some(sconce) = &world.sconce else { return };
+        // Twice 64 messages fit into the two workers there are.
+        let (clients, refused) = hoard(world, 80);
+        assert!((20..60).contains(&refused), "{refused} calls were refused");
+        let guards = sconce.lock().unwrap().guards();
+        assert_eq!(guards, [format!("guard=\"inflated_worker\",side=\"client\" {refused}")]);
+        let mut other = world.client();
+        let plain = of(&other, &ANN);
+        assert_eq!(other.must_succeed(&plain).status(), Some(0));
+        // Who goes takes along what was kept for him.
+        drop(clients);
+        let body = flagged(1, &gzip(&message("plan")));
+        eventually("there is room again", SOON, || {
+            let id = other.start(&of(&other, &ANN).with("grpc-encoding", "gzip"), false);
+            other.speak(id, &body, 16_384, true);
+            other.finish(id).status() == Some(0)
+        });
+    });
+    add(cases, "messages_inflated_on_some_connections_are_kept", spec(), |world| {
+        let (_clients, refused) = hoard(world, 20);
+        assert_eq!(refused, 0);
+        assert!(world.sconce.as_ref().unwrap().lock().unwrap().guards().is_empty());
+        let mut other = world.client();
+        let id = other.start(&of(&other, &ANN).with("grpc-encoding", "gzip"), false);
+        other.speak(id, &flagged(1, &gzip(&message("plan"))), 16_384, true);
+        assert_eq!(other.finish(id).status(), Some(0));
+    });
+    add(cases, "messages_that_drivers_take_are_never_too_many", spec(), |world| {
+        let mut client = world.client();
+        let message = flagged(1, &gzip(&field(3, vec![0; SMALL - 100])));
+        for _ in 0..200 {
+            let id = client.start(&of(&client, &ANN).with("grpc-encoding", "gzip"), false);
+            client.speak(id, &message, 16_384, true);
+            assert_eq!(client.finish(id).status(), Some(0));
+        }
+        assert!(world.sconce.as_ref().unwrap().lock().unwrap().guards().is_empty());
+    });
 }
 
 const AT_ONCE: Duration = Duration::from_millis(100);

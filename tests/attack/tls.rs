@@ -22,12 +22,13 @@ pub fn cases(cases: &mut Cases) {
     cases.room("tls");
     versions(cases);
     strangers(cases);
+    rudeness(cases);
     deadlines(cases);
     certificates(cases);
     clients(cases);
 }
 
-fn with(lines: Vec<(&'static str, &'static str)>) -> Spec {
+pub fn with(lines: Vec<(&'static str, &'static str)>) -> Spec {
     Spec { config: Config { tls: Some(lines), ..Config::default() }, ..Spec::default() }
 }
 
@@ -38,20 +39,20 @@ fn hasty() -> Spec {
     spec
 }
 
-fn paper<T>(world: &World, work: impl FnOnce(&Paper) -> T) -> T {
+pub fn paper<T>(world: &World, work: impl FnOnce(&Paper) -> T) -> T {
     work(&world.sconce.as_ref().unwrap().lock().unwrap().paper)
 }
 
 /// A client of HTTP/2 that comes by TLS.
-fn client(world: &World, config: Arc<ClientConfig>) -> Client {
+pub fn client(world: &World, config: Arc<ClientConfig>) -> Client {
     let bridge = bridge::start(world.target, config);
     Client::open_with(bridge, &world.mark(), Manners::default())
 }
 
-type Line = StreamOwned<ClientConnection, TcpStream>;
+pub type Line = StreamOwned<ClientConnection, TcpStream>;
 
 /// The bare end of a TLS connection, its handshake still to come.
-fn line(world: &World, config: Arc<ClientConfig>, host: &str) -> Line {
+pub fn line(world: &World, config: Arc<ClientConfig>, host: &str) -> Line {
     let socket = TcpStream::connect(world.target).unwrap();
     socket.set_read_timeout(Some(SOON)).unwrap();
     socket.set_nodelay(true).unwrap();
@@ -60,7 +61,7 @@ fn line(world: &World, config: Arc<ClientConfig>, host: &str) -> Line {
 }
 
 /// Whether the server takes the handshake and says anything of HTTP/2 after it.
-fn is_let_in(line: &mut Line) -> bool {
+pub fn is_let_in(line: &mut Line) -> bool {
     let mut first = [0; 9];
     line.write_all(PREFACE).and_then(|()| line.read_exact(&mut first)).is_ok()
 }
@@ -131,6 +132,38 @@ fn strangers(cases: &mut Cases) {
         });
         assert!(cut, "200,000 changes of keys were taken");
         client(world, paper(world, |paper| paper.client(&How::default()))).must_work();
+    });
+}
+
+/// What a client sends that has been shown the door, or that never shows what it wants.
+fn rudeness(cases: &mut Cases) {
+    cases.own("records_that_are_spoilt_after_the_last_word_are_let_go", with(vec![]), |world| {
+        let mut rude =
+            line(world, paper(world, |paper| paper.client(&How::default())), "localhost");
+        assert!(is_let_in(&mut rude));
+        // DATA of a stream that is none.
+        rude.write_all(&[0, 0, 0, 0, 0, 0, 0, 0, 0]).unwrap();
+        let _ = rude.read_to_end(&mut Vec::new());
+        for _ in 0..50 {
+            let _ = rude.sock.write_all(&[&[23, 3, 3, 0, 99][..], &[7; 99]].concat());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        client(world, paper(world, |paper| paper.client(&How::default()))).must_work();
+    });
+    cases.own("a_hello_in_crumbs_is_cut_off", with(vec![]), |world| {
+        let mut socket = TcpStream::connect(world.target).unwrap();
+        let crumb = |octet: u8| [22, 3, 1, 0, 1, octet];
+        // A hello that would have 65,535 octets.
+        let hello = [1, 0, 0xff, 0xff].into_iter().chain([0; 40_000]);
+        let crumbs: Vec<u8> = hello.flat_map(crumb).collect();
+        let (mut sent, mut cut) = (0, false);
+        for some in crumbs.chunks(8 * 1024) {
+            cut |= socket.write_all(some).is_err();
+            sent += if cut { 0 } else { some.len() };
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        assert!(cut && sent < 160 * 1024, "{sent} octets of a hello were taken");
+        assert_counted(world);
     });
 }
 
@@ -233,14 +266,14 @@ fn certificates(cases: &mut Cases) {
     });
 }
 
-fn replace(world: &World, new: &Paper) {
+pub fn replace(world: &World, new: &Paper) {
     let sconce = world.sconce.as_ref().unwrap().lock().unwrap();
     std::fs::write(sconce.home.path().join("server.crt"), &new.certificate).unwrap();
     std::fs::write(sconce.home.path().join("server.key"), &new.key).unwrap();
 }
 
 /// Waits until those are let in who trust this certificate alone.
-fn await_let_in(world: &World, new: &Paper) {
+pub fn await_let_in(world: &World, new: &Paper) {
     let end = Instant::now() + Duration::from_secs(8);
     while !is_let_in(&mut line(world, new.client(&How::default()), "localhost")) {
         assert!(Instant::now() < end, "the new certificate is not shown");

@@ -290,6 +290,8 @@ fn fetched(cases: &mut Cases) {
             client.finish(id).status() == Some(0)
         };
         assert!(served(&mut client, &gone));
+        let first = fetched_at(world);
+        assert!((now() - 60..=now()).contains(&first), "{first}");
         *keys.lock().unwrap() = jwks(&[two.jwk()]);
         // No provider is asked again within ten seconds.
         let patience = Duration::from_secs(15);
@@ -298,7 +300,15 @@ fn fetched(cases: &mut Cases) {
             assert!(is_refused(&mut client, &gone), "its key is gone");
             assert!(!is_refused(&mut client, &fresh));
         }
+        assert!(fetched_at(world) > first, "the metric stands still");
     });
+}
+
+/// When the issuer's keys were last fetched, as the metrics tell it.
+fn fetched_at(world: &World) -> u64 {
+    let page = world.sconce.as_ref().unwrap().lock().unwrap().metrics();
+    let name = format!("sconce_keys_fetched_timestamp_seconds{{issuer=\"{}\"}} ", signer::ISSUER);
+    page.lines().find_map(|line| line.strip_prefix(&name)).unwrap().parse().unwrap()
 }
 
 fn write_keys(world: &World, text: &str) {

@@ -66,7 +66,8 @@ impl Default for Pages {
 }
 
 impl Book {
-    /// The ring of a source: the one that is in use already, or a new one without keys.
+    /// The ring of a source: the one that is in use already, or a new one without keys, for which
+    /// calls wait.
     pub fn ring(&self, source: &Source) -> Arc<KeyRing> {
         let mut entries = self.0.entries.lock().unwrap_or_else(PoisonError::into_inner);
         entries.retain(|entry| entry.ring.strong_count() > 0);
@@ -76,7 +77,11 @@ impl Book {
         }
         let ring = Arc::new(KeyRing::new());
         let is_kept = match &source.at {
-            At::Discovery | At::Url(_) => false,
+            At::Discovery | At::Url(_) => {
+                // A call may come before whoever fetches has heard of the ring: it waits.
+                ring.open();
+                false
+            }
             At::Text(text) => {
                 // Whoever wrote the source down has seen that there are keys in it.
                 let _ = KeySet::from_jwks(text).map(|(keys, _)| ring.replace(keys));

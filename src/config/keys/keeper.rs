@@ -5,7 +5,7 @@ use crate::telemetry::ControlMetrics;
 use sconce_filters::authenticate::KeyRing;
 use std::{
     sync::{Arc, Weak},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 use tokio::{task::JoinSet, time};
 
@@ -37,7 +37,10 @@ pub async fn fill_once(book: &Book) -> Vec<String> {
     for (source, ring) in book.take() {
         tasks.spawn(async move {
             let fetched = fetch(&source).await.map(|(keys, _)| ring.replace(keys));
-            fetched.map_err(|what| format!("the keys of {} are not there: {what}", source.issuer))
+            fetched.map_err(|what| {
+                ring.settled();
+                format!("the keys of {} are not there: {what}", source.issuer)
+            })
         });
     }
     tasks.join_all().await.into_iter().filter_map(Result::err).collect()
@@ -45,6 +48,7 @@ pub async fn fill_once(book: &Book) -> Vec<String> {
 
 /// Fills one ring until nobody uses it any more.
 async fn fill(book: Book, source: Source, ring: Weak<KeyRing>, metrics: ControlMetrics) {
+    let told = metrics.issuer(&source.issuer);
     let mut failures = 0_u32;
     let mut is_tried = false;
     while let Some(live) = ring.upgrade() {
@@ -57,6 +61,7 @@ async fn fill(book: Book, source: Source, ring: Weak<KeyRing>, metrics: ControlM
                 let (issuer, count) = (&source.issuer, keys.count());
                 tracing::debug!(%issuer, count, ?passed_over, "keys fetched");
                 live.replace(keys);
+                told.fetched(SystemTime::now());
                 0
             }
             Err(what) => {

@@ -82,6 +82,14 @@ pub(super) fn crowded() -> Refusal {
     Refusal::new(Code::ResourceExhausted, INFLATED, message)
 }
 
+/// Too much that was inflated for others waits already.
+pub(super) fn crowded_out() -> Refusal {
+    let message = "too many compressed messages of other clients wait for their drivers here; try \
+                   again later, or switch off the compression of gRPC in the client's channel \
+                   options";
+    Refusal::new(Code::ResourceExhausted, INFLATED, message)
+}
+
 /// It does not inflate, or something follows it.
 pub(super) fn unsound() -> Refusal {
     let message = "a compressed message is not what grpc-encoding says, or not whole; switch off \

@@ -132,10 +132,17 @@ impl Stamper {
         }
     }
 
-    /// The refusal of a compressed message that there is no room for.
+    /// The refusal of a compressed message that there is no room for, since its connection keeps
+    /// too many.
     #[must_use]
     pub fn crowded() -> Refusal {
         refusals::crowded()
+    }
+
+    /// The refusal of a compressed message that there is no room for, since others keep too many.
+    #[must_use]
+    pub fn crowded_out() -> Refusal {
+        refusals::crowded_out()
     }
 
     /// The client has ended its side. To be asked before the last piece is sent as the last.

@@ -3,8 +3,11 @@
 //! It adds nothing and hides nothing: octets go through in order, ends and breaks are passed on.
 
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
+use rcgen::{CertificateParams, Issuer, KeyPair};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
 use tokio::io::copy_bidirectional;
@@ -19,15 +22,38 @@ pub struct Paper {
     pub certificate: String,
     pub key: String,
     der: CertificateDer<'static>,
-    signer: rcgen::KeyPair,
+    signer: KeyPair,
 }
 
 impl Paper {
     /// One for this host, signed by itself.
     pub fn new(host: &str) -> Self {
         let made = rcgen::generate_simple_self_signed([host.to_owned()]).unwrap();
-        let (certificate, key) = (made.cert.pem(), made.signing_key.serialize_pem());
-        Self { certificate, key, der: made.cert.der().clone(), signer: made.signing_key }
+        Self::of(made.cert, made.signing_key)
+    }
+
+    /// One that is good between two moments, in seconds since the epoch, signed by itself.
+    pub fn lasting(host: &str, span: Range<u64>) -> Self {
+        let signer = KeyPair::generate().unwrap();
+        Self::of(lasting(host, span).self_signed(&signer).unwrap(), signer)
+    }
+
+    /// An authority that is good between two moments, and what it has signed, which is good for
+    /// long.
+    pub fn signed(host: &str, span: Range<u64>) -> (Self, Self) {
+        let mut authority = lasting("authority", span);
+        authority.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let own = KeyPair::generate().unwrap();
+        let signer = KeyPair::generate().unwrap();
+        let ca = authority.self_signed(&own).unwrap();
+        let made = CertificateParams::new([host.to_owned()]).unwrap();
+        let made = made.signed_by(&signer, &Issuer::from_params(&authority, &own)).unwrap();
+        (Self::of(ca, own), Self::of(made, signer))
+    }
+
+    fn of(made: rcgen::Certificate, signer: KeyPair) -> Self {
+        let (certificate, key) = (made.pem(), signer.serialize_pem());
+        Self { certificate, key, der: made.der().clone(), signer }
     }
 
     /// A client that trusts nobody but this one.
@@ -48,6 +74,13 @@ impl Paper {
         client.alpn_protocols = how.protocols.iter().map(|name| name.to_vec()).collect();
         Arc::new(client)
     }
+}
+
+fn lasting(host: &str, span: Range<u64>) -> CertificateParams {
+    let at = |seconds| rcgen::date_time_ymd(1970, 1, 1) + Duration::from_secs(seconds);
+    let mut params = CertificateParams::new([host.to_owned()]).unwrap();
+    (params.not_before, params.not_after) = (at(span.start), at(span.end));
+    params
 }
 
 /// How a client comes.

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use super::bridge::Paper;
+use super::signer::now;
 
 /// What of the config differs from the defaults.
 #[derive(Clone, Default)]
@@ -20,6 +21,8 @@ pub struct Config {
     pub listen: Vec<(&'static str, &'static str)>,
     /// Lines below `listen.tls:` if there is to be TLS; the certificate stands in them already.
     pub tls: Option<Vec<(&'static str, &'static str)>>,
+    /// How long its certificate is good from the start; for ever, if nobody says.
+    pub life: Option<Duration>,
     /// Further sections, as they are written.
     pub extra: String,
     /// Who belongs to a team: the value of `members` in its file.
@@ -46,7 +49,10 @@ impl Sconce {
     /// Starts it with these teams: name and driver.
     pub fn start(config: &Config, teams: &[(&str, SocketAddr)]) -> Self {
         let home = tempfile::tempdir().unwrap();
-        let paper = Paper::new("localhost");
+        let paper = match config.life {
+            None => Paper::new("localhost"),
+            Some(life) => Paper::lasting("localhost", now()..now() + life.as_secs()),
+        };
         std::fs::write(home.path().join("server.crt"), &paper.certificate).unwrap();
         std::fs::write(home.path().join("server.key"), &paper.key).unwrap();
         write_config(home.path(), config, teams);

@@ -1,0 +1,196 @@
+//! A steward and its files: what is published of them, and when.
+
+use super::*;
+use crate::{
+    config::keys::Book,
+    telemetry::{Format, Metrics},
+};
+use std::{fs, sync::Arc, time::Duration};
+use tempfile::TempDir;
+
+const MAIN: &str = "teams: { directory: teams }\n";
+const ADS: &str = "team: ads\nenvironments:\n  prod: { driver: 'ads:15002' }\n";
+const ML: &str = "team: ml\nenvironments:\n  lab: { driver: 'ml:15002' }\n";
+
+struct House {
+    home: TempDir,
+    metrics: Metrics,
+}
+
+impl House {
+    fn new() -> Self {
+        let home = tempfile::tempdir().unwrap();
+        fs::create_dir(home.path().join("teams")).unwrap();
+        let house = Self { home, metrics: Metrics::new("test") };
+        house.write("sconce.yaml", MAIN);
+        house.write("teams/ads.yaml", ADS);
+        house
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        fs::write(self.home.path().join(name), text).unwrap();
+    }
+
+    fn start(&self) -> (Steward, Live) {
+        let file = self.home.path().join("sconce.yaml");
+        Steward::start(&file, &Book::default(), self.metrics.control()).unwrap()
+    }
+}
+
+const TLS: &str = "teams: { directory: teams }\nlisten:\n  tls:\n    certificates:\n      - { \
+                   certificate: a.crt, key: a.key }\n";
+
+/// A certificate from the first day of one year to that of another, and its key.
+fn certify(house: &House, from: i32, to: i32) {
+    let mut params = rcgen::CertificateParams::new(["localhost".to_owned()]).unwrap();
+    params.not_before = rcgen::date_time_ymd(from, 1, 1);
+    params.not_after = rcgen::date_time_ymd(to, 1, 1);
+    let key = rcgen::KeyPair::generate().unwrap();
+    house.write("a.crt", &params.self_signed(&key).unwrap().pem());
+    house.write("a.key", &key.serialize_pem());
+}
+
+/// When the certificate ends, as the metrics tell it.
+fn end(house: &House) -> String {
+    let page = house.metrics.encode(Format::Classic);
+    let line = page.lines().find(|line| line.starts_with("sconce_certificate_expiry"));
+    line.and_then(|line| line.rsplit(' ').next()).unwrap_or_default().to_owned()
+}
+
+fn clusters(live: &Live) -> Vec<String> {
+    let snapshot = live.load();
+    let mut names: Vec<_> = snapshot.table.clusters().map(ToString::to_string).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn a_good_edit_is_published_and_a_call_keeps_the_snapshot_it_began_with() {
+    let house = House::new();
+    let (mut steward, live) = house.start();
+    let mut reader = live.reader();
+    let kept = Arc::clone(reader.latest());
+    house.write("teams/ml.yaml", ML);
+    assert_eq!(steward.reload(), Verdict::Applied(2));
+    assert_eq!(clusters(&live), ["ads/prod", "ml/lab"]);
+    assert_eq!(reader.latest().generation, 2);
+    assert_eq!((kept.generation, kept.table.clusters().count()), (1, 1));
+}
+
+#[test]
+fn a_bad_edit_keeps_the_last_good_plan_and_is_told() {
+    let house = House::new();
+    let (mut steward, live) = house.start();
+    house.write("teams/ml.yaml", "team: ML\n");
+    let Verdict::Rejected(complaints) = steward.reload() else { panic!("must be rejected") };
+    assert_eq!(complaints.len(), 2);
+    assert_eq!((live.load().generation, clusters(&live)), (1, vec!["ads/prod".to_owned()]));
+    assert!(matches!(&live.last_reload().verdict, Verdict::Rejected(told) if told.len() == 2));
+    assert_eq!(house.metrics.control().complaints(), 2);
+}
+
+#[test]
+fn an_edit_that_is_taken_back_is_good_again_without_a_new_generation() {
+    let house = House::new();
+    let (mut steward, live) = house.start();
+    house.write("teams/ads.yaml", "nonsense");
+    assert!(matches!(steward.reload(), Verdict::Rejected(_)));
+    house.write("teams/ads.yaml", ADS);
+    assert_eq!(steward.reload(), Verdict::Unchanged);
+    assert_eq!(live.last_reload().verdict, Verdict::Unchanged);
+    assert_eq!((live.load().generation, house.metrics.control().complaints()), (1, 0));
+}
+
+#[test]
+fn a_directory_that_is_gone_empties_no_routes() {
+    let house = House::new();
+    let (mut steward, live) = house.start();
+    fs::remove_dir_all(house.home.path().join("teams")).unwrap();
+    assert!(matches!(steward.reload(), Verdict::Rejected(_)));
+    assert_eq!(clusters(&live), ["ads/prod"]);
+    fs::remove_file(house.home.path().join("sconce.yaml")).unwrap();
+    assert!(matches!(steward.reload(), Verdict::Rejected(_)));
+    assert_eq!(clusters(&live), ["ads/prod"]);
+}
+
+#[test]
+fn what_needs_a_restart_is_told_and_the_rest_is_applied() {
+    let house = House::new();
+    let (mut steward, live) = house.start();
+    house.write(
+        "sconce.yaml",
+        "teams: { directory: teams }\nlisten: { address: 127.0.0.1:1, connections: 5 }\n\
+         admin: { address: 127.0.0.1:2 }\nworkers: 9\nlog: { level: debug }\n",
+    );
+    assert_eq!(steward.reload(), Verdict::Applied(2));
+    let restart: Vec<_> = live.last_reload().restart.iter().map(ToString::to_string).collect();
+    assert_eq!(restart, ["listen.address", "admin.address", "workers", "log"]);
+    assert_eq!(live.load().connections, 5);
+    house.write("sconce.yaml", MAIN);
+    assert_eq!(steward.reload(), Verdict::Applied(3));
+    assert!(live.last_reload().restart.is_empty());
+}
+
+#[test]
+fn without_a_plan_there_is_no_start() {
+    let house = House::new();
+    house.write("teams/ads.yaml", "team: ads\n");
+    let file = house.home.path().join("sconce.yaml");
+    let complaints = Steward::start(&file, &Book::default(), house.metrics.control()).unwrap_err();
+    assert_eq!(complaints.len(), 1);
+}
+
+#[test]
+fn an_expired_certificate_takes_no_place_of_a_good_one() {
+    let house = House::new();
+    house.write("sconce.yaml", TLS);
+    certify(&house, 2001, 3001);
+    let (mut steward, live) = house.start();
+    assert_eq!(end(&house), "32535216000");
+    certify(&house, 2001, 2002);
+    let Verdict::Rejected(complaints) = steward.reload() else { panic!("must be rejected") };
+    let said = complaints[0].to_string();
+    let expected = "a.crt has expired on 2002-01-01 00:00:00 UTC; put a certificate in its place \
+                    that is good, with its key";
+    assert!(complaints.len() == 1 && said.ends_with(expected), "{complaints:?}");
+    assert!(said.contains("sconce.yaml:5: listen.tls.certificates.certificate: "), "{said}");
+    assert_eq!((live.load().generation, end(&house)), (1, "32535216000".to_owned()));
+    certify(&house, 2001, 3002);
+    assert_eq!((steward.reload(), end(&house)), (Verdict::Applied(2), "32566752000".to_owned()));
+}
+
+#[test]
+fn an_expired_certificate_serves_where_there_is_no_better_one() {
+    let house = House::new();
+    house.write("sconce.yaml", TLS);
+    certify(&house, 2001, 2002);
+    let (mut steward, _live) = house.start();
+    house.write("teams/ml.yaml", ML);
+    assert_eq!(steward.reload(), Verdict::Applied(2));
+    certify(&house, 2001, 2003);
+    assert_eq!((steward.reload(), end(&house)), (Verdict::Applied(3), "1041379200".to_owned()));
+}
+
+#[test]
+fn files_that_change_while_it_runs_are_published() {
+    let house = House::new();
+    let (steward, live) = house.start();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let published = async {
+        // After the first round only the watch can tell.
+        while live.last_reload().verdict != Verdict::Unchanged {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        house.write("teams/ml.yaml", ML);
+        while live.load().generation < 2 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    runtime.block_on(async {
+        tokio::select! {
+            () = steward.run() => {}
+            done = tokio::time::timeout(Duration::from_secs(10), published) => done.unwrap(),
+        }
+    });
+    assert_eq!(clusters(&live), ["ads/prod", "ml/lab"]);
+}
