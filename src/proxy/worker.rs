@@ -27,7 +27,7 @@ use crate::wire::hpack::Limits;
 use crate::wire::settings::Settings;
 
 /// Octets that are read at one time.
-const SCRATCH: usize = 256 * 1024;
+const SCRATCH: usize = 128 * 1024;
 /// Credit of a client's whole connection, in octets; it goes back on receipt.
 const WINDOW: u32 = 1 << 20;
 /// Sockets that may wait for their worker.

@@ -17,7 +17,7 @@ pub const SLICES_MAX: usize = 32;
 /// Octets of memory that an outbox begins with.
 const OWN_MIN: usize = 256;
 /// Octets of memory that an empty outbox keeps for the next batch.
-const OWN_MAX: usize = 32 * 1024;
+const OWN_MAX: usize = 8 * 1024;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Part {
