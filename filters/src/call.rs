@@ -30,10 +30,26 @@ pub trait Metadata {
     /// Hands over every value of a header, in the order in which they came.
     fn all(&self, name: &str, each: &mut dyn FnMut(&[u8]));
 
+    /// What tells the value of a header from others without decoding it; `None` where the header
+    /// does not stand once, or nobody knows.
+    fn mark(&self, name: &str) -> Option<Mark<'_>> {
+        let _ = name;
+        None
+    }
+
     /// What rooms have noted on these headers, where calls may share them.
     fn notes(&self) -> Option<&Notes> {
         None
     }
+}
+
+/// A value as it came. Equal marks are equal values; the reverse does not hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mark<'a> {
+    /// The octets on the wire.
+    pub octets: &'a [u8],
+    /// Whether they are Huffman-coded (RFC 7541, 5.2).
+    pub is_coded: bool,
 }
 
 /// One RPC on its way through the chain. It belongs to one worker.
@@ -254,6 +270,14 @@ impl Metadata for Listed {
 
     fn all(&self, name: &str, each: &mut dyn FnMut(&[u8])) {
         self.headers.iter().filter(|(key, _)| key == name).for_each(|(_, value)| each(value));
+    }
+
+    fn mark(&self, name: &str) -> Option<Mark<'_>> {
+        let mut all = self.headers.iter().filter(|(key, _)| key == name);
+        match (all.next(), all.next()) {
+            (Some((_, octets)), None) => Some(Mark { octets, is_coded: false }),
+            (None | Some(_), _) => None,
+        }
     }
 }
 

@@ -8,10 +8,11 @@ use std::cell::OnceCell;
 use std::rc::Rc;
 use std::time::Duration;
 
+use sconce_filters::call::Mark;
 use sconce_filters::method::SERVICE;
 use sconce_filters::{Code, Metadata, Method, Notes, Refusal};
 
-use crate::wire::hpack::{Fields, Text};
+use crate::wire::hpack::{Field, Fields, Text};
 
 /// Octets of a method's name that are served.
 const METHOD_MAX: usize = 128;
@@ -68,6 +69,16 @@ impl Metadata for Head {
 
     fn all(&self, name: &str, each: &mut dyn FnMut(&[u8])) {
         self.values(name).for_each(each);
+    }
+
+    fn mark(&self, name: &str) -> Option<Mark<'_>> {
+        let mut all = self.fields.named(name.as_bytes());
+        match (all.next(), all.next()) {
+            (Some((_, Field { value, .. })), None) => {
+                Some(Mark { octets: value.encoded(), is_coded: value.is_huffman() })
+            }
+            (None | Some(_), _) => None,
+        }
     }
 
     fn notes(&self) -> Option<&Notes> {
@@ -191,6 +202,16 @@ mod tests {
         let request = read(&head(CONFIG, &[GRPC, ("grpc-timeout", "1500m")])).unwrap();
         assert_eq!(request.method, Method::Config);
         assert_eq!(request.timeout, Some(Duration::from_millis(1_500)));
+    }
+
+    #[test]
+    fn a_header_that_stands_once_has_a_mark() {
+        let head = |more: &[(&str, &str)]| Head::new(Rc::new(head(CONFIG, more)));
+        let one = head(&[("authorization", "a")]);
+        assert_eq!(one.mark("authorization"), Some(Mark { octets: b"a", is_coded: false }));
+        assert_eq!(head(&[]).mark("authorization"), None);
+        let two = head(&[("authorization", "a"), ("authorization", "a")]);
+        assert_eq!(two.mark("authorization"), None);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use super::{
     ring::Standing,
     statics,
     token::{self, Jwt},
-    verified::{self, Proof, Verified},
+    verified::{self, Proof, Shown, Verified},
 };
 use crate::{
     Author, Call, Certificate, Identity,
@@ -69,20 +69,37 @@ impl Judge {
             noted.window.holds(now)?;
             return Ok(Rc::clone(&noted));
         }
-        let Some(value) = token::header(call.metadata())? else {
-            return Ok(self.certificate(call.certificate())?);
+        let verified = match self.seen(call, now) {
+            Some(seen) => seen?,
+            None => {
+                let Some(value) = token::header(call.metadata())? else {
+                    return Ok(self.certificate(call.certificate())?);
+                };
+                let verified = self.token(token::bearer(&value)?, now)?;
+                // Listed tokens are compared in constant time, always.
+                if let Some(mark) = token::mark(call.metadata()).filter(|_| verified.is_signed()) {
+                    verified::remember(self.author.number(), Shown::Value(mark), &verified);
+                }
+                verified
+            }
         };
-        let verified = self.token(token::bearer(&value)?, now)?;
         if let Some(notes) = notes {
             notes.write(&self.author, Rc::clone(&verified));
         }
         Ok(verified)
     }
 
+    /// Whom a call proves whose header has come before, octet for octet, on whatever connection.
+    fn seen(&self, call: &Call, now: Duration) -> Option<Result<Rc<Verified>, Denial>> {
+        let mark = token::mark(call.metadata())?;
+        let known = verified::recall(self.author.number(), Shown::Value(mark))?;
+        known.stands().then(|| known.window.holds(now).map(|()| known))
+    }
+
     /// Whom a token proves, now.
     pub(super) fn token(&self, token: &str, now: Duration) -> Result<Rc<Verified>, Undecided> {
         let room = self.author.number();
-        if let Some(known) = verified::recall(room, token)
+        if let Some(known) = verified::recall(room, Shown::Token(token))
             && known.stands()
         {
             known.window.holds(now)?;
@@ -92,7 +109,7 @@ impl Judge {
             return Ok(Rc::new(Verified::lasting(listed.identity.clone())));
         }
         let verified = Rc::new(self.signed(token, now)?);
-        verified::remember(room, token, &verified);
+        verified::remember(room, Shown::Token(token), &verified);
         Ok(verified)
     }
 
@@ -172,7 +189,8 @@ mod tests {
     use super::*;
     use crate::{
         NameKind,
-        authenticate::tests::{NOW, Signer, claims, listed, ring, settings},
+        authenticate::tests::{NOW, Signer, call, claims, jwks, listed, ring, settings},
+        call::Listed,
     };
     use serde_json::json;
 
@@ -204,8 +222,30 @@ mod tests {
         let wrong = Signer::P256.sign("a", &json!({"iss": "https://id.example", "exp": 1}));
         for token in [wrong, format!("{token}A"), Signer::P384.sign("b", &claims())] {
             assert!(judge.token(&token, now()).is_err());
-            assert!(verified::recall(room, &token).is_none());
+            assert!(verified::recall(room, Shown::Token(&token)).is_none());
         }
+    }
+
+    #[test]
+    fn a_header_that_came_before_is_not_decoded_again_and_its_time_and_key_still_count() {
+        let ring = ring(&[Signer::P256.jwk("a")]);
+        let judge = Judge::new(Settings { skew: Duration::ZERO, ..settings(&ring) });
+        let header = format!("Bearer {}", Signer::P256.sign("a", &claims()));
+        let with = || call(Listed::new("a").with("authorization", header.clone()));
+        assert!(judge.seen(&with(), now()).is_none());
+        let Ok(first) = judge.call(&with(), now()) else { panic!("it is right") };
+        let Some(Ok(second)) = judge.seen(&with(), now()) else { panic!("it came before") };
+        assert!(Rc::ptr_eq(&first, &second));
+        let late = now() + Duration::from_hours(2);
+        assert!(matches!(judge.seen(&with(), late), Some(Err(_))), "it has expired since");
+        let other = call(Listed::new("a").with("authorization", format!("{header} ")));
+        assert!(judge.seen(&other, now()).is_none(), "another value is another header");
+        let twice = Listed::new("a").with("authorization", header.clone());
+        let twice = call(twice.with("authorization", header.clone()));
+        assert!(judge.seen(&twice, now()).is_none());
+        assert!(judge.call(&twice, now()).is_err());
+        ring.replace(jwks(&[Signer::P384.jwk("b")]));
+        assert!(judge.seen(&with(), now()).is_none(), "its key is gone");
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! `x5u`, `x5c`): those headers are not even read.
 
 use super::{Algorithm, claims::Claims, denial::Denial};
-use crate::Metadata;
+use crate::{Metadata, call::Mark};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::Value;
 use std::borrow::Cow;
@@ -20,6 +20,11 @@ pub(super) fn header(metadata: &dyn Metadata) -> Result<Option<Cow<'_, [u8]>>, D
     let mut count = 0_usize;
     metadata.all(AUTHORIZATION, &mut |_| count = count.saturating_add(1));
     if count > 1 { Err(Denial::Duplicate) } else { Ok(metadata.first(AUTHORIZATION)) }
+}
+
+/// What tells that value from others, undecoded.
+pub(super) fn mark(metadata: &dyn Metadata) -> Option<Mark<'_>> {
+    metadata.mark(AUTHORIZATION)
 }
 
 /// The token in such a value: visible ASCII without a comma, since a comma joins two headers.

@@ -5,7 +5,7 @@
 //! ones would push out those that are right.
 
 use super::{KeyRing, claims::Window, key::Key, ring::Standing};
-use crate::{Identity, Slots};
+use crate::{Identity, Slots, call::Mark};
 use std::{
     cell::{Cell, RefCell},
     collections::HashMap,
@@ -13,7 +13,8 @@ use std::{
     sync::Arc,
 };
 
-/// The most tokens that a worker remembers, all rooms together.
+/// The most tokens that a worker remembers, all rooms together, and as many values of headers of
+/// either kind.
 pub(super) const REMEMBERED_MAX: usize = 1024;
 
 /// Somebody, and for how long.
@@ -50,6 +51,11 @@ impl Verified {
         self.proof.as_ref().is_none_or(Proof::stands)
     }
 
+    /// Whether a signature has shown it.
+    pub(super) fn is_signed(&self) -> bool {
+        self.proof.is_some()
+    }
+
     /// The slot that it fills.
     pub(super) fn slots(&self) -> Slots {
         Slots { identity: Some(Rc::clone(&self.identity)), ..Slots::default() }
@@ -76,23 +82,43 @@ impl Proof {
     }
 }
 
+/// What a credential is known by.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Shown<'a> {
+    /// The token itself.
+    Token(&'a str),
+    /// The value of the header that it stands in, undecoded. One token can be shown in many ways,
+    /// so that these have a memory of their own: they push no token out.
+    Value(Mark<'a>),
+}
+
 thread_local! {
-    static MEMORY: RefCell<Memory> = RefCell::default();
+    static TOKENS: RefCell<Memory> = RefCell::default();
+    static PLAIN: RefCell<Memory> = RefCell::default();
+    static CODED: RefCell<Memory> = RefCell::default();
 }
 
-/// What this worker remembers of a token, if a room with this number has verified it.
-pub(super) fn recall(room: u64, token: &str) -> Option<Rc<Verified>> {
-    MEMORY.try_with(|memory| memory.try_borrow_mut().ok()?.recall(room, token)).ok()?
+impl Shown<'_> {
+    /// Calls with the memory of such credentials, and the octets by which it knows them. `None`
+    /// for a worker that ends: it has lost its memory already.
+    fn with<T>(self, ask: impl FnOnce(&mut Memory, &[u8]) -> T) -> Option<T> {
+        let (memory, octets) = match self {
+            Self::Token(token) => (&TOKENS, token.as_bytes()),
+            Self::Value(Mark { octets, is_coded: false }) => (&PLAIN, octets),
+            Self::Value(Mark { octets, is_coded: true }) => (&CODED, octets),
+        };
+        memory.try_with(|it| Some(ask(&mut *it.try_borrow_mut().ok()?, octets))).ok()?
+    }
 }
 
-/// Remembers a token that a room has verified.
-pub(super) fn remember(room: u64, token: &str, verified: &Rc<Verified>) {
-    // A worker that ends has lost its memory already.
-    let _ = MEMORY.try_with(|memory| {
-        if let Ok(mut memory) = memory.try_borrow_mut() {
-            memory.remember(room, token, Rc::clone(verified));
-        }
-    });
+/// What this worker remembers of a credential, if a room with this number has verified it.
+pub(super) fn recall(room: u64, shown: Shown<'_>) -> Option<Rc<Verified>> {
+    shown.with(|memory, octets| memory.recall(room, octets))?
+}
+
+/// Remembers a credential that a room has verified.
+pub(super) fn remember(room: u64, shown: Shown<'_>, verified: &Rc<Verified>) {
+    let _ = shown.with(|memory, octets| memory.remember(room, octets, Rc::clone(verified)));
 }
 
 /// Tokens that were used lately, in two halves. When the young half is full it becomes the old one,
@@ -106,10 +132,10 @@ struct Memory {
     old: Half,
 }
 
-type Half = HashMap<Box<str>, (u64, Rc<Verified>)>;
+type Half = HashMap<Box<[u8]>, (u64, Rc<Verified>)>;
 
 impl Memory {
-    fn recall(&mut self, room: u64, token: &str) -> Option<Rc<Verified>> {
+    fn recall(&mut self, room: u64, token: &[u8]) -> Option<Rc<Verified>> {
         let is_ours = |(owner, _): &&(u64, Rc<Verified>)| *owner == room;
         if let Some((_, verified)) = self.young.get(token).filter(is_ours) {
             return Some(Rc::clone(verified));
@@ -120,12 +146,12 @@ impl Memory {
         Some(verified)
     }
 
-    fn remember(&mut self, room: u64, token: &str, verified: Rc<Verified>) {
+    fn remember(&mut self, room: u64, token: &[u8], verified: Rc<Verified>) {
         self.old.remove(token);
         self.keep(token.into(), room, verified);
     }
 
-    fn keep(&mut self, token: Box<str>, room: u64, verified: Rc<Verified>) {
+    fn keep(&mut self, token: Box<[u8]>, room: u64, verified: Rc<Verified>) {
         if self.young.len() >= REMEMBERED_MAX / 2 && !self.young.contains_key(&token) {
             self.old = std::mem::take(&mut self.young);
         }
@@ -146,24 +172,24 @@ mod tests {
     #[test]
     fn a_room_recalls_what_it_has_verified_and_no_other_does() {
         let mut memory = Memory::default();
-        memory.remember(1, "a", somebody("ann"));
-        assert_eq!(memory.recall(1, "a").unwrap().identity.user(), "ann");
-        assert!(memory.recall(2, "a").is_none());
-        assert!(memory.recall(1, "ab").is_none());
-        memory.remember(2, "a", somebody("bob"));
-        assert_eq!(memory.recall(2, "a").unwrap().identity.user(), "bob");
-        assert!(memory.recall(1, "a").is_none());
+        memory.remember(1, b"a", somebody("ann"));
+        assert_eq!(memory.recall(1, b"a").unwrap().identity.user(), "ann");
+        assert!(memory.recall(2, b"a").is_none());
+        assert!(memory.recall(1, b"ab").is_none());
+        memory.remember(2, b"a", somebody("bob"));
+        assert_eq!(memory.recall(2, b"a").unwrap().identity.user(), "bob");
+        assert!(memory.recall(1, b"a").is_none());
     }
 
     #[test]
     fn the_memory_is_bounded_and_keeps_what_is_used() {
         let mut memory = Memory::default();
-        memory.remember(1, "used", somebody("ann"));
+        memory.remember(1, b"used", somebody("ann"));
         for round in 0..5 * REMEMBERED_MAX {
-            memory.remember(1, &format!("once {round}"), somebody("bob"));
-            assert!(memory.recall(1, "used").is_some());
+            memory.remember(1, format!("once {round}").as_bytes(), somebody("bob"));
+            assert!(memory.recall(1, b"used").is_some());
             assert!(memory.young.len() + memory.old.len() <= REMEMBERED_MAX);
         }
-        assert!(memory.recall(1, "once 0").is_none());
+        assert!(memory.recall(1, b"once 0").is_none());
     }
 }
