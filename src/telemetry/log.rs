@@ -10,7 +10,7 @@ use tracing::level_filters::LevelFilter;
 use tracing::{Subscriber, warn};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{EnvFilter, Layer, fmt};
+use tracing_subscriber::{Layer, filter::Targets, fmt};
 
 use super::ControlMetrics;
 use super::spool::Spool;
@@ -68,9 +68,9 @@ pub fn start(
 }
 
 /// The filter, and what was wrong with `directives` if they could not be used.
-fn filter(level: LevelFilter, directives: Option<&str>) -> (EnvFilter, Option<String>) {
-    let configured = EnvFilter::default().add_directive(level.into());
-    match directives.map(EnvFilter::try_new) {
+fn filter(level: LevelFilter, directives: Option<&str>) -> (Targets, Option<String>) {
+    let configured = Targets::new().with_default(level);
+    match directives.map(str::parse::<Targets>) {
         None => (configured, None),
         Some(Ok(filter)) => (filter, None),
         Some(Err(fault)) => (configured, Some(fault.to_string())),
@@ -79,7 +79,7 @@ fn filter(level: LevelFilter, directives: Option<&str>) -> (EnvFilter, Option<St
 
 fn subscriber(
     format: LogFormat,
-    filter: EnvFilter,
+    filter: Targets,
     coloured: bool,
     spool: Spool,
 ) -> impl Subscriber + Send + Sync {
