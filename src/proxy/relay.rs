@@ -42,7 +42,7 @@ const TICK_MIN: Duration = Duration::from_millis(5);
 /// already: what a client does not take at once must be kept.
 const SIP: usize = 16 * 1024;
 /// Octets that a worker may keep for slow clients before it takes no more than sips.
-const KEPT_MAX: usize = 128 * 1024;
+const KEPT_MAX: usize = 256 * 1024;
 /// Octets of one leg that may be parked before nothing more is read from it.
 const PARKED_MAX: usize = 64 * 1024;
 
