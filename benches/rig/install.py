@@ -38,8 +38,10 @@ def peers(wanted: set[str]) -> None:
 
 def build(sconce: bool) -> Path:
     """Builds for release and tells the directory of the binaries."""
-    packages = ["-p", "sconce-benches"] + (["-p", "sconce"] if sconce else [])
-    run(["cargo", "build", "--release", "--locked", *packages], "release build")
+    # Each by itself: together they would share features, and sconce would be another than users build.
+    wanted = [["-p", "sconce-benches"]] + ([["-p", "sconce", "--bin", "sconce"]] if sconce else [])
+    for packages in wanted:
+        run(["cargo", "build", "--release", "--locked", *packages], "release build")
     return Path(os.environ.get("CARGO_TARGET_DIR") or ROOT / "target") / "release"
 
 
