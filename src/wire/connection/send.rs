@@ -99,12 +99,12 @@ impl Connection {
     /// `room`.
     pub fn data_joined(&mut self, id: StreamId, [octets, behind]: [&[u8]; 2], end: bool) {
         let size = octets.len().saturating_add(behind.len());
-        if behind.is_empty() || size > usize::try_from(SIZE_FLOOR).unwrap_or(usize::MAX) {
-            self.data(id, octets, end && behind.is_empty());
-            if !behind.is_empty() {
-                self.data(id, behind, end);
-            }
-            return;
+        if behind.is_empty() {
+            return self.data(id, octets, end);
+        }
+        if size > usize::try_from(SIZE_FLOOR).unwrap_or(usize::MAX) {
+            self.data(id, octets, false);
+            return self.data(id, behind, end);
         }
         self.spend_credit(id, size);
         let flags = Flags::NONE.with(Flags::END_STREAM, end);
