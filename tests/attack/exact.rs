@@ -1,7 +1,7 @@
 //! What is a call of Spark Connect, octet for octet, and what is answered to all else.
 
 use crate::support::client::SOON;
-use crate::support::fields::SERVICE;
+use crate::support::fields::{METHODS, SERVICE};
 use crate::support::probe::valid;
 use crate::support::runner::Cases;
 
@@ -63,19 +63,7 @@ fn paths(cases: &mut Cases) {
             client.must_work();
         });
     }
-    for method in [
-        "ExecutePlan",
-        "AnalyzePlan",
-        "Config",
-        "AddArtifacts",
-        "ArtifactStatus",
-        "Interrupt",
-        "ReattachExecute",
-        "ReleaseExecute",
-        "ReleaseSession",
-        "FetchErrorDetails",
-        "CloneSession",
-    ] {
+    for method in METHODS {
         valid(cases, &format!("{method}_is_served"), None, move |r| {
             r.set(":path", format!("{SERVICE}{method}"))
         });

@@ -60,6 +60,21 @@ pub fn table_size(octets: usize) -> Vec<u8> {
 }
 
 pub const SERVICE: &str = "/spark.connect.SparkConnectService/";
+/// All methods of that service, as of Spark 4.3.
+pub const METHODS: [&str; 12] = [
+    "ExecutePlan",
+    "AnalyzePlan",
+    "Config",
+    "AddArtifacts",
+    "ArtifactStatus",
+    "Interrupt",
+    "ReattachExecute",
+    "ReleaseExecute",
+    "ReleaseSession",
+    "FetchErrorDetails",
+    "CloneSession",
+    "GetStatus",
+];
 
 /// A request's header list in order, to be bent by the test.
 #[derive(Clone)]
