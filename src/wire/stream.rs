@@ -73,6 +73,8 @@ pub(in crate::wire) enum Ended {
 pub(in crate::wire) struct Streams {
     open: FxHashMap<StreamId, Stream>,
     ended: VecDeque<(StreamId, Ended)>,
+    /// Whether any stream ended otherwise than by both sides.
+    any_reset: bool,
 }
 
 impl Streams {
@@ -100,6 +102,7 @@ impl Streams {
 
     /// Remembers a stream that never opened because we refused it at once.
     pub(in crate::wire) fn remember(&mut self, id: StreamId, how: Ended) {
+        self.any_reset |= how != Ended::Done;
         if self.ended.len() >= MEMORY {
             self.ended.pop_front();
         }
@@ -108,6 +111,11 @@ impl Streams {
 
     pub(in crate::wire) fn ended(&self, id: StreamId) -> Option<Ended> {
         self.ended.iter().rev().find(|(ended, _)| *ended == id).map(|(_, how)| *how)
+    }
+
+    /// Whether there is no stream, and there was none that did not end by both sides.
+    pub(in crate::wire) fn are_spotless(&self) -> bool {
+        self.open.is_empty() && !self.any_reset
     }
 
     pub(in crate::wire) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Stream> {

@@ -7,6 +7,7 @@ mod blocks;
 mod body;
 mod control;
 mod receive;
+mod reuse;
 mod send;
 #[cfg(test)]
 #[expect(clippy::disallowed_methods, reason = "a test needs some moment")]

@@ -44,6 +44,14 @@ impl Encoder {
         self.table.resize(size);
     }
 
+    /// Begins anew: what was sent so far has no influence on the blocks to come.
+    pub fn forget(&mut self) {
+        let size = self.table.size_max();
+        self.smallest = Some(0);
+        self.table.resize(0);
+        self.table.resize(size);
+    }
+
     /// Gives back the memory that the table does not use.
     pub fn shrink(&mut self) {
         self.table.shrink();
@@ -193,6 +201,25 @@ mod tests {
         assert_eq!(encode(&mut encoder, own), [0xbe]);
         assert_eq!(encode(&mut encoder, field(b"x", b"z", Indexing::Indexed)), [0x7e, 1, b'z']);
         assert_eq!(encode(&mut encoder, own), [0xbf]);
+    }
+
+    #[test]
+    fn what_is_forgotten_has_no_influence_on_what_follows() {
+        let (mut encoder, mut decoder) = (Encoder::new(), Decoder::new(SIZE_INITIAL));
+        let limits = Limits { octets: 10_000, count: 100 };
+        let own = field(b"x", b"secret", Indexing::Incremental);
+        let mut read = Fields::default();
+        decoder.decode(&encode(&mut encoder, own), limits, &mut read).unwrap();
+        let generation = encoder.generation();
+        encoder.forget();
+        assert_ne!(encoder.generation(), generation);
+        let block = encode(&mut encoder, own);
+        let anew = encode(&mut Encoder::new(), own);
+        assert_eq!(block, [&[0x20, 0x3f, 0xe1, 0x1f], &*anew].concat());
+        decoder.decode(&block, limits, &mut read).unwrap();
+        assert_eq!(encode(&mut encoder, own), [0xbe]);
+        decoder.decode(&[0xbe], limits, &mut read).unwrap();
+        assert_eq!(read.iter().next().map(|field| field.name.to_vec()), Some(b"x".to_vec()));
     }
 
     #[test]
