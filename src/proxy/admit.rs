@@ -10,7 +10,7 @@ use crate::grpc::forward::{self, Onward};
 use crate::grpc::redact::Redactor;
 use crate::grpc::request::{self, Head, Request, Unserved};
 use crate::grpc::status;
-use crate::proxy::driver::{Driver, Line, Unreachable};
+use crate::proxy::driver::{Driver, Line, Unreachable, header_list};
 use crate::proxy::exchange::{Exchange, Progress, Way};
 use crate::proxy::relay::Relay;
 use crate::route::Cluster;
@@ -179,8 +179,8 @@ impl Relay {
                     let refusal = Refusal::new(Code::ResourceExhausted, "route.clusters", message);
                     return self.refuse(tag, &refusal, Ending::Refused);
                 }
-                let patience = self.worker.latest().timeouts.connect;
-                self.drivers.insert(Driver::dial(Arc::clone(cluster), patience, self.now))
+                let driver = self.reach(cluster);
+                self.drivers.insert(driver)
             }
         };
         if let (Some(driver), Some(exchange)) =
@@ -195,6 +195,23 @@ impl Relay {
             driver.queue.push_back(tag);
         }
         self.start_queued(key);
+    }
+
+    /// A leg to a cluster's driver: one that another client connection has left, or a new one.
+    fn reach(&self, cluster: &Arc<Cluster>) -> Driver {
+        let Self { worker, client, now, .. } = self;
+        let theirs = client.wire.theirs();
+        let spare = worker.shelf.take(cluster, header_list(theirs), *now, &worker.metrics);
+        match spare {
+            Some(spare) => {
+                worker.metrics.leg_reused();
+                Driver::again(spare, theirs, *now)
+            }
+            None => {
+                let patience = worker.latest().timeouts.connect;
+                Driver::dial(Arc::clone(cluster), patience, *now)
+            }
+        }
     }
 
     /// Takes a call off a leg that will not begin it, and finds another.

@@ -19,6 +19,7 @@ use crate::grpc::status::{self, Meaning};
 use crate::proxy::admit::whole;
 use crate::proxy::echo::Echo;
 use crate::proxy::leg::Leg;
+use crate::proxy::shelf::Spare;
 use crate::route::Cluster;
 use crate::wire::connection::{Connection, Offer, Role};
 use crate::wire::frame::StreamId;
@@ -132,11 +133,30 @@ pub(super) struct Driver {
     pub(super) busy_since: Instant,
     /// Since when nobody uses it.
     pub(super) idle_since: Instant,
+    /// When its dial began.
+    dialled: Instant,
 }
 
 impl Driver {
     pub(super) fn dial(cluster: Arc<Cluster>, patience: Duration, now: Instant) -> Self {
         let line = Line::Dialing(Box::pin(connect(Arc::clone(&cluster), patience)));
+        Self::new(cluster, line, (now + patience, now), now)
+    }
+
+    /// A leg that another client connection has left. `theirs` is what this one's client said.
+    pub(super) fn again(spare: Spare, theirs: &Settings, now: Instant) -> Self {
+        let Spare { cluster, mut leg, dialled, .. } = spare;
+        leg.wire.forget_sent();
+        leg.wire.retune(theirs.window, now);
+        Self::new(cluster, Line::Up(leg), (now, dialled), now)
+    }
+
+    fn new(
+        cluster: Arc<Cluster>,
+        line: Line,
+        (meet_by, dialled): (Instant, Instant),
+        now: Instant,
+    ) -> Self {
         Self {
             cluster,
             line,
@@ -145,13 +165,32 @@ impl Driver {
             departing: Vec::new(),
             unreleased: 0,
             parked: 0,
-            meet_by: now + patience,
+            meet_by,
             is_tuned: false,
             asked: 0,
             echoes: Echoes::default(),
             lost: false,
             busy_since: now,
             idle_since: now,
+            dialled,
+        }
+    }
+
+    /// The leg, if it is in such good order that another client connection may have it.
+    pub(super) fn spare(mut self) -> Option<Spare> {
+        let is_settled = self.calls == 0
+            && !self.lost
+            && self.asked == 0
+            && self.parked == 0
+            && self.unreleased == 0
+            && self.departing.is_empty();
+        self.rest();
+        match self.line {
+            Line::Up(leg) if is_settled && leg.wire.is_spotless() => {
+                let Self { cluster, dialled, idle_since, .. } = self;
+                Some(Spare { cluster, leg, dialled, idle_since })
+            }
+            Line::Up(_) | Line::Dialing(_) => None,
         }
     }
 
@@ -226,12 +265,17 @@ impl Driver {
     }
 }
 
+/// Octets of a header list that a client's drivers are told to send at most.
+pub(super) fn header_list(theirs: &Settings) -> u32 {
+    theirs.header_list.min(HEADER_LIST_MAX)
+}
+
 fn offer(theirs: &Settings) -> Offer {
     let settings = Settings {
         push: false,
         streams: 0,
         window: theirs.window,
-        header_list: theirs.header_list.min(HEADER_LIST_MAX),
+        header_list: header_list(theirs),
         ..Settings::INITIAL
     };
     let headers = Limits { octets: whole(HEADER_LIST_MAX), count: HEADER_COUNT_MAX };

@@ -4,12 +4,13 @@
 //! it. Must never happen here: an invented success, or REFUSED_STREAM for work that a driver may
 //! have begun.
 
+use std::rc::Rc;
 use std::time::Duration;
 
 use sconce_filters::{Code, Ending, Refusal};
 
 use crate::grpc::status;
-use crate::proxy::driver::Driver;
+use crate::proxy::driver::{Driver, Line};
 use crate::proxy::relay::{Phase, Relay};
 use crate::proxy::worker::Told;
 use crate::telemetry::Guarded;
@@ -163,6 +164,18 @@ impl Relay {
         }
     }
 
+    /// Legs in good order are left to the next client connection.
+    fn leave_drivers(&mut self) {
+        let worker = Rc::clone(&self.worker);
+        for driver in self.drivers.drain() {
+            let Line::Up(_) = driver.line else { continue };
+            match driver.spare().filter(|_| worker.told.get() == Told::Serve) {
+                Some(spare) => worker.shelf.put(spare, &worker.metrics),
+                None => worker.metrics.leg_closed("idle"),
+            }
+        }
+    }
+
     /// Does what the worker was told: drain, or end now.
     pub(super) fn leave_if_told(&mut self) {
         match (self.worker.told.get(), self.phase) {
@@ -211,7 +224,7 @@ impl Relay {
 impl Drop for Relay {
     fn drop(&mut self) {
         self.cancel_all();
-        self.drop_idle_drivers();
+        self.leave_drivers();
         self.worker.kept.change(&mut self.kept, 0);
         self.worker.inflated.change(&mut self.inflated, 0);
         self.worker.metrics.connection_closed();

@@ -4,6 +4,7 @@
 //! buffer of its own while nothing waits. Between the two there may be TLS.
 
 use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -160,6 +161,14 @@ impl Leg {
             Poll::Ready(written) => written,
             Poll::Pending => Ok(0),
         }))
+    }
+
+    /// Whether the peer is there, as far as the kernel knows, and has said nothing that was not
+    /// read. (A look at the socket itself: the runtime hears of it a moment later.)
+    pub(super) fn is_quiet(&self) -> bool {
+        let mut octet = [MaybeUninit::uninit()];
+        let peeked = SockRef::from(&self.socket).peek(&mut octet);
+        peeked.is_err_and(|fault| fault.kind() == io::ErrorKind::WouldBlock)
     }
 
     /// See [`tune`].

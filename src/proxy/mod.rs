@@ -8,6 +8,7 @@
 //!   downward-> to the client;
 //!   admit   -> a stream becomes an exchange, passes the chain, finds its
 //!   driver  -> the leg to one driver
+//!   shelf   -> legs that nobody uses, for the next client connection
 //!   tls     -> records of a client's connection, opened and sealed
 //!   stamp   -> the verified caller, written into every message on its way up
 //!   echo    -> what goes out as the same octets again
@@ -30,6 +31,7 @@ mod lease;
 mod leg;
 mod listen;
 mod relay;
+mod shelf;
 mod stamp;
 pub mod tls;
 mod upward;

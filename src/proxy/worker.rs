@@ -19,6 +19,7 @@ use crate::proxy::admit::whole;
 use crate::proxy::leg::Leg;
 use crate::proxy::listen::Door;
 use crate::proxy::relay::Relay;
+use crate::proxy::shelf::{SWEEP, Shelf};
 use crate::proxy::tls::{Room, Session};
 use crate::route::{Live, Reader, Snapshot};
 use crate::telemetry::WorkerMetrics;
@@ -109,6 +110,8 @@ pub(super) struct Worker {
     pub(super) kept: Sum,
     /// Octets that connections with compressed messages keep for drivers that are slow.
     pub(super) inflated: Sum,
+    /// Legs that no connection uses.
+    pub(super) shelf: Shelf,
     reader: RefCell<Reader>,
     wakers: RefCell<Slab<Waker>>,
     /// Connections of this thread, as the acceptor sees them too.
@@ -156,6 +159,9 @@ impl Worker {
 
     fn tell(&self, told: Told) {
         self.told.set(told);
+        if told != Told::Serve {
+            self.shelf.clear(&self.metrics);
+        }
         for (_, waker) in self.wakers.borrow().iter() {
             waker.wake_by_ref();
         }
@@ -222,6 +228,7 @@ pub(super) fn start(index: usize, start: Start) -> io::Result<JoinHandle<()>> {
             told: Cell::new(Told::Serve),
             kept: Sum::default(),
             inflated: Sum::default(),
+            shelf: Shelf::default(),
             wakers: RefCell::default(),
             load: hand.load,
             idle: Notify::new(),
@@ -242,6 +249,7 @@ async fn serve(
     if let Some(door) = door {
         tokio::task::spawn_local(door.accept(Rc::clone(&worker), told.clone()));
     }
+    tokio::task::spawn_local(sweep(Rc::clone(&worker)));
     let mut open = true;
     while (open && worker.told.get() == Told::Serve) || worker.load.load(Ordering::Relaxed) > 0 {
         tokio::select! {
@@ -254,6 +262,20 @@ async fn serve(
             },
             Ok(()) = told.changed() => worker.tell(*told.borrow_and_update()),
             () = worker.idle.notified() => {}
+        }
+    }
+}
+
+/// Lets go of legs that nobody takes.
+#[expect(clippy::disallowed_methods, reason = "this is a loop that owns its clock")]
+async fn sweep(worker: Rc<Worker>) {
+    loop {
+        worker.shelf.filled().await;
+        loop {
+            tokio::time::sleep(SWEEP).await;
+            if !worker.shelf.sweep(Instant::now(), &worker.metrics) {
+                break;
+            }
         }
     }
 }

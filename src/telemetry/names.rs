@@ -61,6 +61,10 @@ pub(super) const CONNECTIONS: Family =
 pub(super) const LEGS_OPEN: Family =
     gauge("sconce_legs_open", "Connections to drivers that are open now");
 pub(super) const LEGS: Family = counter("sconce_legs_total", "Connections to drivers established");
+pub(super) const LEGS_REUSED: Family = counter(
+    "sconce_legs_reused_total",
+    "Times that a client connection took over a connection to a driver which another had left",
+);
 pub(super) const LEG_CLOSED: Family =
     counter("sconce_leg_closed_total", "Connections to drivers that ended, by reason");
 pub(super) const DIAL_FAILURES: Family =

@@ -112,7 +112,8 @@ impl Page<'_> {
         let closed: u64 = total(|shard| shard.legs_closed.counts().map(|(_, count)| count).sum());
         let opened: u64 = total(|shard| read(&shard.legs_opened));
         self.gauge(&names::LEGS_OPEN, opened.saturating_sub(closed))?;
-        self.counter(&names::LEGS, &opened)
+        self.counter(&names::LEGS, &opened)?;
+        self.counter(&names::LEGS_REUSED, &total(|shard| read(&shard.legs_reused)))
     }
 
     fn reasons(&mut self, shards: &[Arc<Shard>]) -> fmt::Result {

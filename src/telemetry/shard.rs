@@ -97,6 +97,11 @@ impl WorkerMetrics {
         add(&self.0.legs_opened, 1);
     }
 
+    /// A connection to a driver that stood goes on with another client connection.
+    pub fn leg_reused(&self) {
+        add(&self.0.legs_reused, 1);
+    }
+
     /// A connection to a driver that stood is gone.
     pub fn leg_closed(&self, reason: &'static str) {
         self.0.legs_closed.count(reason);
@@ -123,6 +128,7 @@ pub(super) struct Shard {
     pub(super) connections_opened: AtomicU64,
     pub(super) connections_closed: AtomicU64,
     pub(super) legs_opened: AtomicU64,
+    pub(super) legs_reused: AtomicU64,
 }
 
 /// The calls of one team in one environment.
@@ -163,6 +169,7 @@ impl Shard {
             connections_opened: AtomicU64::new(0),
             connections_closed: AtomicU64::new(0),
             legs_opened: AtomicU64::new(0),
+            legs_reused: AtomicU64::new(0),
         }
     }
 

@@ -33,6 +33,7 @@ mod members;
 mod memory;
 mod preface;
 mod slow;
+mod spares;
 mod squeezed;
 mod stalls;
 mod stamped;
@@ -54,6 +55,7 @@ fn main() {
     exact::cases(&mut cases);
     drivers::cases(&mut cases);
     deaths::cases(&mut cases);
+    spares::cases(&mut cases);
     grpc::cases(&mut cases);
     teams::cases(&mut cases);
     slow::cases(&mut cases);

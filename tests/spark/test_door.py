@@ -57,6 +57,21 @@ def test_a_team_that_is_missing_or_unknown_is_refused_in_plain_words(door, team,
 
 
 @pytest.mark.quick
+@pytest.mark.every_client
+def test_a_connection_to_a_driver_goes_from_one_client_to_the_next(door_to, driver):
+    sconce = door_to({"ads": driver})
+    for number in range(6):
+        spark = connect(sconce.url("ads"))
+        unset = spark.conf.get("spark.sql.session.timeZone")
+        spark.conf.set("spark.sql.session.timeZone", "Pacific/Chatham")
+        assert unset != "Pacific/Chatham"
+        assert rows(spark.range(number).select(f.sum("id"))) == [(sum(range(number)) if number else None,)]
+        spark.stop()
+        until(lambda: sconce.metrics("sconce_connections_open")[0].endswith(" 0"))
+    assert not sconce.metrics("sconce_legs_reused_total")[0].endswith(" 0")
+
+
+@pytest.mark.quick
 def test_a_reload_neither_loses_nor_moves_a_running_query(door_to, driver, other_driver, tmp_path):
     sconce = door_to({"ads": driver})
     spark = connect(sconce.url("ads"))
