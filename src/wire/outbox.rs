@@ -7,17 +7,26 @@
 //!
 //! Must never do I/O: the proxy writes, and says how far it came.
 
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io::IoSlice;
+use std::mem;
 use std::ops::Range;
 
 /// Slices that one write takes at most.
 pub const SLICES_MAX: usize = 32;
 
-/// Octets of memory that an outbox begins with.
-const OWN_MIN: usize = 256;
-/// Octets of memory that an empty outbox keeps for the next batch.
-const OWN_MAX: usize = 8 * 1024;
+/// Octets of memory that an outbox begins with, if no other one has left any.
+const OWN_MIN: usize = 4 * 1024;
+/// Octets of memory, at most, that an outbox leaves to others when it is empty.
+const SPARE_MAX: usize = 32 * 1024;
+/// How many such pieces of memory a thread keeps.
+const SPARES_MAX: usize = 4;
+
+thread_local! {
+    /// Memory of outboxes that are empty. The one that was left last is in the processor's cache.
+    static SPARES: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
+}
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Part {
@@ -26,10 +35,12 @@ enum Part {
 }
 
 impl Part {
-    fn range(&self) -> &Range<usize> {
-        match self {
-            Self::Own(range) | Self::Lent(range) => range,
-        }
+    fn octets<'a>(&self, own: &'a [u8], lent: &'a [u8]) -> &'a [u8] {
+        let octets = match self {
+            Self::Own(range) => own.get(range.clone()),
+            Self::Lent(range) => lent.get(range.clone()),
+        };
+        octets.unwrap_or_default()
     }
 }
 
@@ -37,7 +48,10 @@ impl Part {
 #[derive(Debug, Default)]
 pub struct Outbox {
     own: Vec<u8>,
+    /// What comes before the tail.
     parts: VecDeque<Part>,
+    /// Where in `own` that begins which comes last.
+    tail: usize,
     len: usize,
 }
 
@@ -68,19 +82,12 @@ impl Outbox {
     /// Adds what `write` appends.
     pub fn write_with(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
         if self.own.capacity() == 0 {
-            self.own.reserve(OWN_MIN);
+            let spare = SPARES.with_borrow_mut(Vec::pop);
+            self.own = spare.unwrap_or_else(|| Vec::with_capacity(OWN_MIN));
         }
         let start = self.own.len();
         write(&mut self.own);
-        let end = self.own.len();
-        self.len = self.len.saturating_add(end.saturating_sub(start));
-        match self.parts.back_mut() {
-            Some(Part::Own(range)) => range.end = end,
-            Some(Part::Lent(_)) | None if end > start => {
-                self.parts.push_back(Part::Own(start..end))
-            }
-            Some(Part::Lent(_)) | None => {}
-        }
+        self.len = self.len.saturating_add(self.own.len().saturating_sub(start));
     }
 
     /// Adds a range of the read buffer without copying it.
@@ -89,21 +96,33 @@ impl Outbox {
             return;
         }
         self.len = self.len.saturating_add(range.len());
+        self.end_tail();
         match self.parts.back_mut() {
             Some(Part::Lent(last)) if last.end == range.start => last.end = range.end,
             Some(Part::Lent(_) | Part::Own(_)) | None => self.parts.push_back(Part::Lent(range)),
         }
     }
 
+    /// What follows does not come right behind the tail.
+    fn end_tail(&mut self) {
+        let end = self.own.len();
+        if end > self.tail {
+            self.parts.push_back(Part::Own(self.tail..end));
+            self.tail = end;
+        }
+    }
+
+    /// The slices that wait, in order; `lent` is the read buffer.
+    fn all<'a>(&'a self, lent: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
+        let tail = self.own.get(self.tail..).filter(|tail| !tail.is_empty());
+        self.parts.iter().map(|part| part.octets(&self.own, lent)).chain(tail)
+    }
+
     /// The first slices that wait; `lent` is the read buffer. Returns how many were filled in.
     pub fn slices<'a>(&'a self, lent: &'a [u8], into: &mut [IoSlice<'a>; SLICES_MAX]) -> usize {
         let mut filled = 0_usize;
-        for (part, slot) in self.parts.iter().zip(into.iter_mut()) {
-            let octets = match part {
-                Part::Own(range) => self.own.get(range.clone()),
-                Part::Lent(range) => lent.get(range.clone()),
-            };
-            *slot = IoSlice::new(octets.unwrap_or_default());
+        for (octets, slot) in self.all(lent).zip(into.iter_mut()) {
+            *slot = IoSlice::new(octets);
             filled = filled.saturating_add(1);
         }
         filled
@@ -113,6 +132,11 @@ impl Outbox {
     pub fn advance(&mut self, written: usize) {
         let mut left = written.min(self.len);
         self.len = self.len.saturating_sub(left);
+        if self.len == 0 {
+            self.tail = 0;
+            self.parts.clear();
+            return leave(mem::take(&mut self.own));
+        }
         while left > 0 {
             let Some(Part::Own(range) | Part::Lent(range)) = self.parts.front_mut() else { break };
             let taken = left.min(range.len());
@@ -122,11 +146,7 @@ impl Outbox {
                 self.parts.pop_front();
             }
         }
-        if self.len == 0 {
-            self.own.clear();
-            self.own.shrink_to(OWN_MAX);
-            self.parts.clear();
-        }
+        self.tail = self.tail.saturating_add(left);
     }
 
     /// Copies what still lies in the read buffer, which may then be used again.
@@ -134,58 +154,43 @@ impl Outbox {
         if !self.has_lent() {
             return;
         }
-        let mut own = Vec::with_capacity(self.len);
-        for part in &self.parts {
-            let octets = match part {
-                Part::Own(range) => self.own.get(range.clone()),
-                Part::Lent(range) => lent.get(range.clone()),
-            };
-            own.extend_from_slice(octets.unwrap_or_default());
-        }
-        self.len = own.len();
-        self.own = own;
+        let own = self.to_vec(lent);
+        leave(mem::replace(&mut self.own, own));
         self.parts.clear();
-        self.parts.push_back(Part::Own(0..self.len));
+        self.tail = 0;
     }
 
     /// Gives memory back that an idle connection does not need.
     pub fn shrink(&mut self) {
         if self.is_empty() {
-            self.own = Vec::new();
             self.parts = VecDeque::new();
-        } else if let Some(Part::Own(range)) = self.parts.front()
-            && range.start > 65_536
-        {
-            self.compact();
+        } else if !self.has_lent() && self.own.len().saturating_sub(self.len) > 65_536 {
+            self.own = self.to_vec(&[]);
+            self.parts = VecDeque::new();
+            self.tail = 0;
         }
     }
 
-    fn compact(&mut self) {
-        let start = self.parts.iter().find_map(|part| match part {
-            Part::Own(range) => Some(range.start),
-            Part::Lent(_) => None,
-        });
-        let Some(start) = start else { return };
-        self.own.drain(..start.min(self.own.len()));
-        self.own.shrink_to_fit();
-        for part in &mut self.parts {
-            if let Part::Own(range) = part {
-                range.start = range.start.saturating_sub(start);
-                range.end = range.end.saturating_sub(start);
-            }
-        }
-    }
-
-    /// Everything that waits, in order; for tests and for peers in memory.
+    /// Everything that waits, in order.
     #[must_use]
     pub fn to_vec(&self, lent: &[u8]) -> Vec<u8> {
         let mut all = Vec::with_capacity(self.len);
-        for part in &self.parts {
-            let from = if matches!(part, Part::Own(_)) { self.own.as_slice() } else { lent };
-            all.extend_from_slice(from.get(part.range().clone()).unwrap_or_default());
-        }
+        self.all(lent).for_each(|octets| all.extend_from_slice(octets));
         all
     }
+}
+
+/// Leaves memory to the next outbox of this thread that needs some.
+fn leave(mut own: Vec<u8>) {
+    own.clear();
+    if own.capacity() == 0 || own.capacity() > SPARE_MAX {
+        return;
+    }
+    SPARES.with_borrow_mut(|spares| {
+        if spares.len() < SPARES_MAX {
+            spares.push(own);
+        }
+    });
 }
 
 #[cfg(test)]
@@ -207,6 +212,29 @@ mod tests {
         let mut slices = [IoSlice::new(b""); SLICES_MAX];
         assert_eq!(out.slices(b"12345", &mut slices), 3);
         assert_eq!(out.to_vec(b"12345"), b"ab12345cd");
+    }
+
+    #[test]
+    fn memory_goes_from_an_empty_outbox_to_the_next_one_and_takes_nothing_along() {
+        let (mut one, mut other) = (filled(), Outbox::default());
+        let memory = one.own.as_ptr();
+        one.advance(one.len());
+        assert_eq!(one.own.capacity(), 0);
+        other.copy(b"x");
+        assert_eq!((other.own.as_ptr(), other.to_vec(b"")), (memory, b"x".to_vec()));
+        one.copy(b"y");
+        assert_eq!((one.to_vec(b""), other.to_vec(b"")), (b"y".to_vec(), b"x".to_vec()));
+    }
+
+    #[test]
+    fn what_waits_for_long_gives_back_what_was_written_of_it() {
+        let mut out = Outbox::default();
+        out.copy(&[1; 200_000]);
+        out.advance(150_000);
+        out.shrink();
+        assert!(out.own.capacity() < 60_000);
+        out.copy(b"z");
+        assert_eq!(out.to_vec(b""), [&[1; 50_000][..], b"z"].concat());
     }
 
     #[test]
