@@ -1,5 +1,6 @@
 //! Header blocks: gathered, decoded, held against the rules, and turned into events.
 
+use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -27,6 +28,14 @@ pub(in crate::wire) struct Memo {
     fields: Rc<Fields>,
     /// As what it was held against the rules and found good.
     judged: Option<(Part, head::Promise)>,
+}
+
+/// The blocks that are remembered.
+#[derive(Debug, Default)]
+pub(in crate::wire) struct Memos {
+    all: VecDeque<Memo>,
+    /// Which of them holds the latest fields.
+    latest: Option<usize>,
 }
 
 /// What a header block is to its stream.
@@ -108,7 +117,10 @@ impl Connection {
     fn recall(&mut self, octets: &[u8]) -> bool {
         let generation = self.decoder.generation();
         let same = |memo: &Memo| memo.generation == generation && memo.octets == octets;
-        let Some(memo) = self.memos.iter().find(|memo| same(memo)) else { return false };
+        self.memos.latest = self.memos.all.iter().position(same);
+        let Some(memo) = self.memos.latest.and_then(|at| self.memos.all.get(at)) else {
+            return false;
+        };
         self.fields = Rc::clone(&memo.fields);
         true
     }
@@ -136,20 +148,21 @@ impl Connection {
     fn remember(&mut self, octets: &[u8], generation: u64) {
         let fields = Rc::clone(&self.fields);
         let mut memo = Memo { octets: Vec::new(), generation, fields, judged: None };
-        if self.memos.len() >= MEMOS
-            && let Some(oldest) = self.memos.pop_front()
+        let all = &mut self.memos.all;
+        if all.len() >= MEMOS
+            && let Some(oldest) = all.pop_front()
         {
             memo.octets = oldest.octets;
             memo.octets.clear();
         }
         memo.octets.extend_from_slice(octets);
-        self.memos.push_back(memo);
+        self.memos.latest = Some(all.len());
+        all.push_back(memo);
     }
 
     /// Holds the latest fields against the rules, unless the same block was found good before.
     fn judge(&mut self, part: Part) -> Result<head::Promise, StreamFault> {
-        let latest = |memo: &&mut Memo| Rc::ptr_eq(&memo.fields, &self.fields);
-        let memo = self.memos.iter_mut().find(latest);
+        let memo = self.memos.latest.and_then(|at| self.memos.all.get_mut(at));
         if let Some(Memo { judged: Some((known, promise)), .. }) = &memo
             && *known == part
         {

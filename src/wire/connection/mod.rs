@@ -176,7 +176,7 @@ pub struct Connection {
     decoder: Decoder,
     encoder: Encoder,
     fields: Rc<Fields>,
-    memos: VecDeque<blocks::Memo>,
+    memos: blocks::Memos,
     /// What is to be written to the peer.
     pub out: Outbox,
     guard: Guard,
@@ -210,7 +210,7 @@ impl Connection {
             decoder: Decoder::new(offer.settings.header_table),
             encoder: Encoder::new(),
             fields: Rc::default(),
-            memos: VecDeque::new(),
+            memos: blocks::Memos::default(),
             out: Outbox::default(),
             guard: Guard::new(now),
             closing: None,
@@ -361,7 +361,7 @@ impl Connection {
     pub fn shrink(&mut self) {
         if self.block.is_none() {
             self.fields = Rc::default();
-            self.memos = VecDeque::new();
+            self.memos = blocks::Memos::default();
             self.block_octets = Vec::new();
             self.block_out = Vec::new();
         }

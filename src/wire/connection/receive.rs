@@ -106,7 +106,14 @@ impl Connection {
             | Kind::Ping
             | Kind::GoAway
             | Kind::WindowUpdate
-            | Kind::Continuation => self.parse = Parse::Payload(head),
+            | Kind::Continuation => {
+                let length = usize::try_from(head.length).unwrap_or(usize::MAX);
+                let all = taken.saturating_add(length);
+                if let Some(payload) = rest.get(taken..all) {
+                    return Ok((all, self.understand(head, payload, now)?));
+                }
+                self.parse = Parse::Payload(head);
+            }
         }
         Ok((taken, None))
     }
@@ -155,6 +162,7 @@ impl Connection {
         Ok(())
     }
 
+    /// The payload of a frame that comes in parts.
     fn payload(
         &mut self,
         head: Head,
@@ -162,12 +170,6 @@ impl Connection {
         now: Instant,
     ) -> Result<(usize, Option<Event>), Fault> {
         let length = usize::try_from(head.length).unwrap_or(usize::MAX);
-        if self.held.is_empty()
-            && let Some(payload) = rest.get(..length)
-        {
-            self.parse = Parse::Head;
-            return Ok((length, self.understand(head, payload, now)?));
-        }
         let taken = length.saturating_sub(self.held.len()).min(rest.len());
         self.held.extend_from_slice(rest.get(..taken).unwrap_or_default());
         if self.held.len() < length {
