@@ -12,6 +12,9 @@
 use crate::grpc::protobuf::Varint;
 use std::fmt;
 
+#[cfg(test)]
+mod tests;
+
 /// The field of every request in which a client names its user.
 const USER_CONTEXT: u64 = 2;
 /// Its fields that are text.
@@ -130,45 +133,73 @@ impl Scanner {
                 if skipped == 0 {
                     return Ok(None);
                 }
-            } else if !self.stride(octets) {
-                let Some((octet, rest)) = octets.split_first() else { return Ok(None) };
-                *octets = rest;
-                let found = if let Step::Option(at) = self.step {
-                    self.option(at, *octet)
-                } else {
-                    self.octet(*octet)?
-                };
-                if found.is_some() {
-                    return Ok(found);
+                continue;
+            }
+            if self.is_between() {
+                self.stride(octets);
+                if self.left() == 0 {
+                    break;
                 }
+            }
+            let Some((octet, rest)) = octets.split_first() else { return Ok(None) };
+            *octets = rest;
+            let found = if let Step::Option(at) = self.step {
+                self.option(at, *octet)
+            } else {
+                self.octet(*octet)?
+            };
+            if found.is_some() {
+                return Ok(found);
             }
         }
         Ok(None)
     }
 
-    /// Takes a whole tag and a whole length at once, where both are short and nothing is to be
-    /// found: the common case. Says whether it did; whatever is odd is left to a walk by octets.
-    fn stride(&mut self, octets: &mut &[u8]) -> bool {
-        let [tag, length, rest @ ..] = octets else { return false };
-        let (number, length) = (u64::from(tag >> 3), u64::from(*length));
-        let is_plain = tag & 0x87 == 2 && length < 0x80 && number > 0 && self.is_between();
-        let is_asked_for = match self.inside {
-            Some(_) => false,
-            None => number == REQUEST_OPTIONS || (number == USER_CONTEXT && self.named),
+    /// Walks over fields that are there as a whole, whose tags and lengths are short, and in which
+    /// nothing is to be found: the common case. Whatever is odd, or cut, is left to a walk by
+    /// octets.
+    fn stride(&mut self, octets: &mut &[u8]) {
+        let left = usize::try_from(self.left()).unwrap_or(usize::MAX);
+        let here = octets.get(..left).unwrap_or(octets);
+        let mut rest = here;
+        // How many octets come behind the `user_context` that the walk is in.
+        let mut behind = match self.inside {
+            None => None,
+            Some(_) => match rest.len().checked_sub(usize::try_from(self.room()).unwrap_or(left)) {
+                Some(behind) => Some(behind),
+                None => return,
+            },
         };
-        if !is_plain || is_asked_for || self.room() < length.saturating_add(2) {
-            return false;
+        while let [tag, length, field @ ..] = rest {
+            let number = u64::from(tag >> 3);
+            if tag & 0x87 != 2 || number == 0 || *length > 0x7f {
+                break;
+            }
+            let Some(next) = field.get(usize::from(*length)..) else { break };
+            match behind {
+                Some(end) if next.len() < end => break,
+                Some(end) => {
+                    rest = next;
+                    behind = behind.filter(|_| rest.len() > end);
+                }
+                None if number == REQUEST_OPTIONS || (number == USER_CONTEXT && self.named) => {
+                    break;
+                }
+                None if number == USER_CONTEXT => {
+                    self.named = true;
+                    rest = field;
+                    behind = Some(next.len()).filter(|end| rest.len() > *end);
+                }
+                None => rest = next,
+            }
         }
-        *octets = rest;
-        self.at = self.at.saturating_add(2);
-        if self.inside.is_none() && number == USER_CONTEXT {
-            self.named = true;
-            self.inside = Some(self.at.saturating_add(length));
-        } else {
-            self.step = Step::over(length);
-        }
-        self.leave();
-        true
+        let walked = here.len().saturating_sub(rest.len());
+        *octets = octets.get(walked..).unwrap_or_default();
+        self.at = self.at.saturating_add(u64::try_from(walked).unwrap_or(u64::MAX));
+        self.inside = behind.map(|end| {
+            let inside = rest.len().saturating_sub(end);
+            self.at.saturating_add(u64::try_from(inside).unwrap_or(u64::MAX))
+        });
     }
 
     fn skip(&mut self, left: u64, skipped: u64) {
@@ -277,109 +308,5 @@ impl Scanner {
 impl Step {
     fn over(octets: u64) -> Self {
         if octets == 0 { Self::Tag } else { Self::Skip(octets) }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// What is found in a message that comes in pieces of so many octets.
-    fn walk(message: &[u8], piece: usize) -> Result<Vec<Found>, Malformed> {
-        let mut scanner = Scanner::new(u32::try_from(message.len()).unwrap());
-        let mut all = Vec::new();
-        for mut octets in message.chunks(piece) {
-            while let Some(found) = scanner.take(&mut octets)? {
-                all.push(found);
-            }
-            assert!(octets.is_empty());
-        }
-        assert_eq!(scanner.left(), 0);
-        Ok(all)
-    }
-
-    /// The same for every size of the pieces.
-    fn found(message: &[u8]) -> Result<Vec<Found>, Malformed> {
-        let whole = walk(message, message.len().max(1));
-        for piece in 1..message.len() {
-            assert_eq!(walk(message, piece), whole, "pieces of {piece}");
-        }
-        whole
-    }
-
-    #[test]
-    fn an_honest_request_is_walked_and_nothing_is_found() {
-        let mut request = vec![0x0a, 3, b'i', b'd', b's'];
-        request.extend([0x12, 6, 0x0a, 1, b'a', 0x12, 1, b'A']);
-        request.extend([0x1a, 4, 0x12, 0xff, 0x0b, 0]);
-        request.extend([0x20, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1]);
-        request.extend([0x29, 1, 2, 3, 4, 5, 6, 7, 8, 0x35, 1, 2, 3, 4]);
-        assert_eq!(found(&request), Ok(Vec::new()));
-        assert_eq!(found(&[]), Ok(Vec::new()));
-        assert_eq!(found(&[0x12, 0]), Ok(Vec::new()));
-    }
-
-    #[test]
-    fn one_more_user_context_is_found_wherever_it_stands() {
-        let request = [0x12, 0, 0x1a, 2, 0x12, 0, 0x92, 0x00, 2, 0x0a, 0, 0x12, 0];
-        assert_eq!(found(&request), Ok(vec![Found::Repeated, Found::Repeated]));
-    }
-
-    #[test]
-    fn extensions_are_found_in_a_user_context_and_nowhere_else() {
-        let request = [0x12, 4, 0xba, 0x3e, 1, 0x0a, 0xba, 0x3e, 1, 7];
-        assert_eq!(found(&request), Ok(vec![Found::Extensions]));
-        assert_eq!(found(&[0x12, 3, 0xb8, 0x3e, 1]), Ok(vec![Found::Extensions]));
-    }
-
-    #[test]
-    fn what_parsers_read_differently_is_malformed() {
-        use Malformed::{Cut, FieldNumber, Length, UserContext, Varint, WireType};
-        let cases: &[(&[u8], Malformed)] = &[
-            (&[0x20, 255, 255, 255, 255, 255, 255, 255, 255, 255, 2], Varint),
-            (&[0x20, 255, 255, 255, 255, 255, 255, 255, 255, 255, 0x81, 0], Varint),
-            (&[0x80, 128, 128, 128, 128, 128, 128, 128, 128, 128, 0], Varint),
-            (&[0x02, 0], FieldNumber),
-            (&[0x92, 0x80, 0x80, 0x80, 0x10, 0], FieldNumber),
-            (&[0x0b, 0x0c], WireType),
-            (&[0x0c], WireType),
-            (&[0x0e], WireType),
-            (&[0x0f], WireType),
-            (&[0x10, 1], UserContext),
-            (&[0x12, 2, 0x08, 1], UserContext),
-            (&[0x12, 5, 0x15, 1, 2, 3, 4], UserContext),
-            (&[0x0a, 2, 0], Length),
-            (&[0x0a, 0x81, 0x80, 0x80, 0x80, 0x10, 0], Length),
-            (&[0x12, 2, 0x0a, 1, 0], Length),
-            (&[0x12, 3, 0], Length),
-            (&[0x1d, 1, 2, 3], Length),
-            (&[0x12, 2, 0x19, 0, 0, 0, 0, 0, 0, 0, 0], Length),
-            (&[0x0a], Cut),
-            (&[0x20, 0x80], Cut),
-            (&[0x92], Cut),
-            (&[0x12, 1, 0x0a, 0], Cut),
-            (&[0x12, 1, 0x8a, 0], Cut),
-        ];
-        for (message, why) in cases {
-            assert_eq!(found(message), Err(*why), "{message:02x?}");
-        }
-    }
-
-    #[test]
-    fn octets_behind_the_message_are_left_alone() {
-        let mut scanner = Scanner::new(2);
-        let mut octets: &[u8] = &[0x0a, 0, 0xff, 0xff];
-        assert_eq!(scanner.take(&mut octets), Ok(None));
-        assert_eq!((octets, scanner.left()), (&[0xff, 0xff][..], 0));
-    }
-
-    #[test]
-    fn a_long_field_is_stepped_over_without_being_read() {
-        let mut scanner = Scanner::new(u32::MAX);
-        let mut octets: &[u8] = &[0x1a, 0xf9, 0xff, 0xff, 0xff, 0x0f];
-        assert_eq!(scanner.take(&mut octets), Ok(None));
-        let mut octets: &[u8] = &[0xff; 1 << 16];
-        assert_eq!(scanner.take(&mut octets), Ok(None));
-        assert_eq!((octets.len(), scanner.left()), (0, u64::from(u32::MAX) - 6 - (1 << 16)));
     }
 }
