@@ -69,11 +69,12 @@ impl Relay {
 
     /// The rooms and the metrics hear how an exchange ended; then it is gone.
     pub(super) fn settle(&mut self, tag: usize, code: Code, how: Ending) {
-        let Some(exchange) = self.exchanges.try_remove(tag) else { return };
+        let Some(exchange) = self.exchanges.get_mut(tag) else { return };
         if exchange.wait.is_some() {
             self.waits = self.waits.saturating_sub(1);
         }
         exchange.settle(code, how, self.now, &self.worker.metrics);
+        self.exchanges.remove(tag);
         if self.exchanges.is_empty() {
             self.idle_since = self.now;
             self.rest_later();

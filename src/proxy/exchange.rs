@@ -35,7 +35,7 @@ pub(super) struct Exchange {
     /// A room's answer that is still to come.
     pub(super) wait: Option<Wait>,
     /// Who writes the verified caller into what goes up.
-    pub(super) stamper: Option<Box<Stamper>>,
+    pub(super) stamper: Option<Stamper>,
     /// How long the answer may go on.
     pub(super) lease: Option<Lease>,
     /// Who hides values in the answer.
@@ -111,8 +111,19 @@ impl Progress {
 }
 
 impl Exchange {
-    /// Tells the rooms and the metrics how it ended. Consumes it: an exchange ends once.
-    pub(super) fn settle(mut self, code: Code, how: Ending, now: Instant, metrics: &WorkerMetrics) {
+    /// Octets of an inflated message that are kept until it is whole.
+    pub(super) fn held(&self) -> usize {
+        self.stamper.as_ref().map_or(0, Stamper::held)
+    }
+
+    /// Tells the rooms and the metrics how it ended: once, and then it goes.
+    pub(super) fn settle(
+        &mut self,
+        code: Code,
+        how: Ending,
+        now: Instant,
+        metrics: &WorkerMetrics,
+    ) {
         let duration = now.saturating_duration_since(self.call.opened_at());
         let (octets_up, octets_down) = (self.up.octets, self.down.octets);
         let outcome = Outcome { code, duration, octets_up, octets_down, how };

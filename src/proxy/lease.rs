@@ -48,7 +48,7 @@ impl Relay {
     /// The proof of a call's caller has ended.
     pub(super) fn end_lease(&mut self, tag: usize) {
         let Some(exchange) = self.exchanges.get_mut(tag) else { return };
-        if !is_reattachable(&exchange.call, exchange.stamper.as_deref()) {
+        if !is_reattachable(&exchange.call, exchange.stamper.as_ref()) {
             exchange.lease = None;
             return;
         }

@@ -149,7 +149,12 @@ impl Leg {
         let filled = wire.out.slices(lent, &mut slices);
         let slices = slices.get(..filled).unwrap_or_default();
         let Some(tls) = tls else {
-            return match ready!(Pin::new(socket).poll_write_vectored(context, slices)) {
+            let written = match slices {
+                // A little cheaper for the system.
+                [all] => Pin::new(socket).poll_write(context, all),
+                slices => Pin::new(socket).poll_write_vectored(context, slices),
+            };
+            return match ready!(written) {
                 Ok(0) => Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 written => Poll::Ready(written),
             };

@@ -29,8 +29,8 @@ impl Relay {
         let Some(caller) = exchange.call.slots().identity.clone() else { return };
         let encoding = exchange.asked.as_ref().map(|asked| encoding(asked.head.fields()));
         let (policy, tail) = (exchange.snapshot.stamp, self.tail(&caller));
-        let stamper = Box::new(Stamper::new(policy, tail, encoding.unwrap_or_default()));
         let Some(exchange) = self.exchanges.get_mut(tag) else { return };
+        exchange.stamper = Some(Stamper::new(policy, tail, encoding.unwrap_or_default()));
         exchange.lease = Lease::of(&exchange.call, exchange.snapshot.proof_slack);
         let until = exchange.lease.as_ref().map(|lease| lease.until);
         let mut came = std::mem::take(&mut exchange.up.parked);
@@ -39,7 +39,9 @@ impl Relay {
         if let Some(until) = until {
             self.wake_by(until);
         }
-        self.stamp(tag, stamper, (all, end), &mut came);
+        if end || !all.is_empty() {
+            self.stamp(tag, (all, end), &mut came);
+        }
     }
 
     /// The stamp of a caller: the last one's, if that is the same.
@@ -58,12 +60,15 @@ impl Relay {
     pub(super) fn stamp(
         &mut self,
         tag: usize,
-        mut stamper: Box<Stamper>,
         (mut rest, end): (Range<usize>, bool),
         scratch: &mut [u8],
     ) {
         let mut has_lent = false;
         loop {
+            let exchange = self.exchanges.get_mut(tag);
+            let Some(stamper) = exchange.and_then(|exchange| exchange.stamper.as_mut()) else {
+                return;
+            };
             let before = rest.len();
             let piece = match stamper.next(scratch, &mut rest) {
                 Ok(piece) => piece,
@@ -93,7 +98,7 @@ impl Relay {
                 }
                 Some(Piece::Add(added)) => {
                     let is_inflated = matches!(added, Addition::Message(_));
-                    if is_inflated && self.is_crowded(tag, &stamper) {
+                    if is_inflated && self.is_crowded(tag) {
                         return;
                     }
                     self.exchange_credit(tag, taken, added.len());
@@ -114,20 +119,18 @@ impl Relay {
                 break;
             }
         }
-        if stamper.held() > 0 && self.is_crowded(tag, &stamper) {
-            return;
-        }
-        if let Some(exchange) = self.exchanges.get_mut(tag) {
-            exchange.stamper = Some(stamper);
+        let exchange = self.exchanges.get(tag);
+        if exchange.is_some_and(|exchange| exchange.held() > 0) {
+            self.is_crowded(tag);
         }
     }
 
     /// Turns a call away whose inflated message would come on top of more than may be kept for
     /// drivers: of this connection, or of all that this thread has.
-    fn is_crowded(&mut self, tag: usize, stamper: &Stamper) -> bool {
+    fn is_crowded(&mut self, tag: usize) -> bool {
         let Some(exchange) = self.exchanges.get(tag) else { return false };
         let most = exchange.snapshot.stamp.compressed.octets_max();
-        let kept = self.kept_for_drivers().saturating_add(stamper.held());
+        let kept = self.kept_for_drivers();
         self.worker.inflated.change(&mut self.inflated, kept);
         let (guard, refusal) = if kept > most.saturating_mul(INFLATED_MAX) {
             ("inflated", Stamper::crowded())
@@ -148,10 +151,10 @@ impl Relay {
     }
 
     fn kept_for_drivers(&self) -> usize {
-        let kept = self.exchanges.iter().map(|(_, exchange)| {
-            let held = exchange.stamper.as_deref().map_or(0, Stamper::held);
-            held.saturating_add(exchange.up.parked.len())
-        });
+        let kept = self
+            .exchanges
+            .iter()
+            .map(|(_, exchange)| exchange.held().saturating_add(exchange.up.parked.len()));
         kept.fold(0, usize::saturating_add)
     }
 

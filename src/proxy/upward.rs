@@ -59,9 +59,9 @@ impl Relay {
     fn upload(&mut self, tag: usize, octets: Range<usize>, end: bool, scratch: &mut [u8]) {
         let Some(exchange) = self.exchanges.get_mut(tag) else { return };
         exchange.up.octets = exchange.up.octets.saturating_add(length(octets.len()));
-        match exchange.stamper.take() {
+        match exchange.stamper {
             None => self.send_up(tag, octets, end, scratch),
-            Some(stamper) => self.stamp(tag, stamper, (octets, end), scratch),
+            Some(_) => self.stamp(tag, (octets, end), scratch),
         }
     }
 
