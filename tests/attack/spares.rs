@@ -167,7 +167,7 @@ fn spoilt_while_nobody_looks(cases: &mut Cases) {
         ("is_closed", "close"),
         ("is_reset", "slam"),
         ("is_said_goodbye_on", "F7.0.0.7fffffff00000000"),
-        ("is_said_goodbye_on_for_good", "F7.0.0.0000000100000000"),
+        ("is_said_goodbye_on_for_good", "F7.0.0.ssssssss00000000"),
         ("gets_a_ping", "F6.0.0.0000000000000000"),
         ("gets_settings", "F4.0.0.000300000001"),
         ("gets_garbage", "Xffffffffffffffffffffffffffffffff"),

@@ -15,7 +15,8 @@
 //! | `o<code>` | trailers-only |
 //! | `z<ms>` | sleep; `hold` until the stream is dropped |
 //! | `r<code>` | RST_STREAM |
-//! | `F<kind>.<flags>.<stream or s>.<hex>` | that frame; `X<hex>` those octets; `<n>*<op>` n times |
+//! | `F<kind>.<flags>.<stream or s>.<hex>` | that frame; `ssssssss` in it is the stream |
+//! | `X<hex>` | those octets; `<n>*<op>` n times |
 //! | `bomb<n>` | an answer of n times 4,000 octets in a few of them |
 //! | `close` / `slam` | FIN / RST of the connection; `deaf` stops reading it |
 
@@ -164,7 +165,8 @@ fn send_octets(session: &Session, id: u32, mut octets: &[u8]) -> Result<(), Gone
 fn raw_frame(id: u32, text: &str) -> Vec<u8> {
     let parts: Vec<&str> = text.split('.').collect();
     let stream = if parts[2] == "s" { id } else { parts[2].parse().unwrap() };
-    frame::frame(parts[0].parse().unwrap(), parts[1].parse().unwrap(), stream, &unhex(parts[3]))
+    let payload = parts[3].replace("ssssssss", &format!("{id:08x}"));
+    frame::frame(parts[0].parse().unwrap(), parts[1].parse().unwrap(), stream, &unhex(&payload))
 }
 
 pub fn hex(octets: &[u8]) -> String {
