@@ -1,6 +1,5 @@
 //! Header blocks: gathered, decoded, held against the rules, and turned into events.
 
-use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -33,7 +32,7 @@ pub(in crate::wire) struct Memo {
 /// The blocks that are remembered.
 #[derive(Debug, Default)]
 pub(in crate::wire) struct Memos {
-    all: VecDeque<Memo>,
+    all: Vec<Memo>,
     /// Which of them holds the latest fields.
     latest: Option<usize>,
 }
@@ -149,15 +148,13 @@ impl Connection {
         let fields = Rc::clone(&self.fields);
         let mut memo = Memo { octets: Vec::new(), generation, fields, judged: None };
         let all = &mut self.memos.all;
-        if all.len() >= MEMOS
-            && let Some(oldest) = all.pop_front()
-        {
-            memo.octets = oldest.octets;
+        if all.len() >= MEMOS {
+            memo.octets = all.remove(0).octets;
             memo.octets.clear();
         }
         memo.octets.extend_from_slice(octets);
         self.memos.latest = Some(all.len());
-        all.push_back(memo);
+        all.push(memo);
     }
 
     /// Holds the latest fields against the rules, unless the same block was found good before.

@@ -31,19 +31,10 @@ impl Body {
 
 impl Connection {
     /// The common case in one step: DATA that is there as a whole, has octets and no padding, and
-    /// breaks no rule. Its length, its stream's tag, and whether nothing follows.
-    pub(in crate::wire) fn whole_body(
-        &mut self,
-        head: Head,
-        there: usize,
-    ) -> Option<(usize, u32, bool)> {
-        let length = usize::try_from(head.length).unwrap_or(usize::MAX);
+    /// breaks no rule. Its stream's tag, and whether nothing follows.
+    pub(in crate::wire) fn whole_body(&mut self, head: Head) -> Option<(u32, bool)> {
         let credit = i64::from(head.length);
-        if length == 0
-            || length > there
-            || head.flags.has(Flags::PADDED)
-            || credit > self.receive_credit
-        {
+        if credit == 0 || head.flags.has(Flags::PADDED) || credit > self.receive_credit {
             return None;
         }
         let stream = self.streams.find_mut(head.stream)?;
@@ -62,7 +53,7 @@ impl Connection {
         if self.role == Role::Server {
             self.owe(head.length);
         }
-        Some((length, tag, end))
+        Some((tag, end))
     }
 
     pub(in crate::wire) fn begin_body(

@@ -18,11 +18,27 @@ impl Connection {
         let mut taken = 0_usize;
         loop {
             let rest = input.get(taken..).unwrap_or_default();
+            let at = taken;
+            if let Some((head, payload)) = self.whole_frame(rest) {
+                self.check_head(head)?;
+                let all = at.saturating_add(HEAD).saturating_add(payload.len());
+                if head.kind == Kind::Data {
+                    if let Some((tag, end)) = self.whole_body(head) {
+                        let octets = at.saturating_add(HEAD)..all;
+                        return Ok((all, Event::Data { tag, octets, end }));
+                    }
+                } else if head.kind != Kind::Unknown {
+                    taken = all;
+                    match self.understand(head, payload, now)? {
+                        None | Some(Event::Starved) => continue,
+                        Some(event) => return Ok((taken, event)),
+                    }
+                }
+            }
             if rest.is_empty() && !self.is_between() {
                 return Ok((taken, Event::Starved));
             }
             let (more, event) = self.step(rest, now)?;
-            let at = taken;
             taken = taken.saturating_add(more);
             match event {
                 None if more == 0 && rest.is_empty() => return Ok((taken, Event::Starved)),
@@ -34,6 +50,17 @@ impl Connection {
                 Some(event) => return Ok((taken, event)),
             }
         }
+    }
+
+    /// The frame that begins here, if it is there as a whole: the common case.
+    fn whole_frame<'i>(&self, rest: &'i [u8]) -> Option<(Head, &'i [u8])> {
+        if self.parse != Parse::Head || !self.held.is_empty() {
+            return None;
+        }
+        let (octets, behind) = rest.split_first_chunk::<HEAD>()?;
+        let head = Head::parse(*octets);
+        let length = usize::try_from(head.length).unwrap_or(usize::MAX);
+        Some((head, behind.get(..length)?))
     }
 
     /// Whether a step can be made without any octets: a payload of none, or the end of a body.
@@ -85,15 +112,7 @@ impl Connection {
         let head = Head::parse(octets);
         self.check_head(head)?;
         match head.kind {
-            Kind::Data => {
-                let behind = rest.get(taken..).unwrap_or_default();
-                if let Some((length, tag, end)) = self.whole_body(head, behind.len()) {
-                    let all = taken.saturating_add(length);
-                    return Ok((all, Some(Event::Data { tag, octets: taken..all, end })));
-                }
-                let event = self.begin_body(head, now)?;
-                return Ok((taken, event));
-            }
+            Kind::Data => return Ok((taken, self.begin_body(head, now)?)),
             Kind::Unknown => {
                 self.spend(Budget::Priorities, now)?;
                 self.parse = Parse::Skip(head.length);
@@ -106,14 +125,7 @@ impl Connection {
             | Kind::Ping
             | Kind::GoAway
             | Kind::WindowUpdate
-            | Kind::Continuation => {
-                let length = usize::try_from(head.length).unwrap_or(usize::MAX);
-                let all = taken.saturating_add(length);
-                if let Some(payload) = rest.get(taken..all) {
-                    return Ok((all, self.understand(head, payload, now)?));
-                }
-                self.parse = Parse::Payload(head);
-            }
+            | Kind::Continuation => self.parse = Parse::Payload(head),
         }
         Ok((taken, None))
     }
