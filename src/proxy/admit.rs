@@ -238,7 +238,7 @@ impl Relay {
             let Some(asked) = exchange.asked.take() else { continue };
             let end = exchange.uploaded && exchange.up.parked.is_empty();
             let id = u32::try_from(tag).unwrap_or(u32::MAX);
-            let requests = &mut driver.echoes.requests;
+            let requests = &mut driver.echoes.get_or_insert_default().requests;
             let is_read = exchange.redactor.is_some();
             let onward = Onward { credential: driver.cluster.credential(), is_read };
             let what = |fields| forward::fields(fields, onward);

@@ -273,5 +273,5 @@ fn heard(drivers: &mut Slab<Driver>, key: usize) -> Option<(Rc<Fields>, &mut Ech
     let driver = drivers.get_mut(key)?;
     driver.asked = 0;
     let fields = driver.leg()?.wire.fields();
-    Some((fields, &mut driver.echoes))
+    Some((fields, driver.echoes.get_or_insert_default()))
 }

@@ -125,8 +125,9 @@ pub(super) struct Driver {
     pub(super) is_tuned: bool,
     /// How often we have asked whether it is there since HEADERS or DATA last came.
     pub(super) asked: usize,
-    /// The last requests that were forwarded on it, and what was last answered on it.
-    pub(super) echoes: Echoes,
+    /// The last requests that were forwarded on it, and what was last answered on it; not while it
+    /// rests.
+    pub(super) echoes: Option<Box<Echoes>>,
     /// Whether it is of no use any more: it goes when its last words are written.
     pub(super) lost: bool,
     /// Since when somebody uses it.
@@ -168,7 +169,7 @@ impl Driver {
             meet_by,
             is_tuned: false,
             asked: 0,
-            echoes: Echoes::default(),
+            echoes: None,
             lost: false,
             busy_since: now,
             idle_since: now,
@@ -223,7 +224,7 @@ impl Driver {
 
     /// Gives back what an idle leg does not need.
     pub(super) fn rest(&mut self) {
-        self.echoes = Echoes::default();
+        self.echoes = None;
         self.departing = Vec::new();
         if let Some(leg) = self.leg() {
             leg.wire.shrink();
