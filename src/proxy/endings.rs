@@ -74,7 +74,7 @@ impl Relay {
             self.waits = self.waits.saturating_sub(1);
         }
         exchange.settle(code, how, self.now, &self.worker.metrics);
-        self.exchanges.remove(tag);
+        self.exchanges.try_remove(tag);
         if self.exchanges.is_empty() {
             self.idle_since = self.now;
             self.rest_later();
