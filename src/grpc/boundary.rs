@@ -1,15 +1,12 @@
 //! Boundary: where messages end in a stream of them, and nothing about what is in them.
 
-/// Octets of a message's prefix: the compressed flag, and a length (gRPC over HTTP/2).
-const PREFIX: u8 = 5;
+use crate::grpc::prefix::{self, Prefix};
 
 /// How far a stream of messages has come.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Boundary {
-    /// Octets of a prefix that came, if it is not whole.
-    held: u8,
-    /// What they say of the length so far.
-    length: u32,
+    /// What came of a prefix, if it is not whole.
+    prefix: Prefix,
     /// Octets of the message that are still to come.
     left: u32,
 }
@@ -18,7 +15,7 @@ impl Boundary {
     /// Whether the last message is whole, and nothing of the next one came.
     #[must_use]
     pub fn is_between(&self) -> bool {
-        self.held == 0 && self.left == 0
+        self.prefix.is_empty() && self.left == 0
     }
 
     /// Walks over octets.
@@ -32,17 +29,12 @@ impl Boundary {
     /// Walks over octets up to the end of the message that they are in: how many that were.
     pub fn message(&mut self, octets: &[u8]) -> usize {
         let mut rest = octets;
-        while self.left == 0 {
-            let Some((octet, after)) = rest.split_first() else { return octets.len() };
-            rest = after;
-            // The first octet is the flag, the others are the length.
-            self.length = if self.held == 0 { 0 } else { self.length << 8 | u32::from(*octet) };
-            self.held = self.held.saturating_add(1);
-            if self.held == PREFIX {
-                self.held = 0;
-                self.left = self.length;
-                break;
-            }
+        if self.left == 0 {
+            let filled = self.prefix.fill(rest);
+            rest = rest.get(filled..).unwrap_or_default();
+            let Some(whole) = self.prefix.whole() else { return octets.len() };
+            self.prefix = Prefix::default();
+            self.left = prefix::length(whole);
         }
         let left = usize::try_from(self.left).unwrap_or(usize::MAX);
         let taken = rest.len().min(left);

@@ -12,13 +12,12 @@
 
 use std::sync::Arc;
 
+use crate::grpc::prefix::{self, Prefix};
 use crate::grpc::protobuf::Varint;
 
 /// Octets of the longest key that can be hidden.
 pub const KEY_MAX: usize = 256;
 
-/// Octets of a message's prefix: the compressed flag, and a length (gRPC over HTTP/2).
-const PREFIX: u8 = 5;
 /// The field of a `ConfigResponse` that holds a pair, and the fields of that.
 const PAIRS: u64 = 2;
 const KEY: u64 = 1;
@@ -78,8 +77,7 @@ struct Pair {
 /// What the next octet belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
-    /// So many octets of a prefix have come, and this much of the length.
-    Prefix(u8, u32),
+    Prefix(Prefix),
     Tag,
     Number,
     /// The length of this.
@@ -100,7 +98,7 @@ impl Redactor {
     /// The redactor of one answer, at its beginning.
     #[must_use]
     pub fn new(hidden: Hidden) -> Self {
-        let step = Step::Prefix(0, 0);
+        let step = Step::Prefix(Prefix::default());
         Self { hidden, step, left: 0, pair: None, varint: Varint::default() }
     }
 
@@ -112,7 +110,7 @@ impl Redactor {
         while !octets.is_empty() {
             let taken = match self.step {
                 Step::Octets(of, left) => self.octets(of, left, octets)?,
-                Step::Prefix(count, length) => self.prefix(count, length, octets)?,
+                Step::Prefix(prefix) => self.prefix(prefix, octets)?,
                 Step::Tag | Step::Number | Step::Length(_) => self.varint(octets)?,
             };
             octets = octets.get_mut(taken..).unwrap_or_default();
@@ -120,20 +118,19 @@ impl Redactor {
         Ok(())
     }
 
-    fn prefix(&mut self, count: u8, length: u32, octets: &[u8]) -> Result<usize, Unreadable> {
-        let octet = octets.first().copied().unwrap_or_default();
-        if count == 0 && octet != 0 {
+    fn prefix(&mut self, mut prefix: Prefix, octets: &[u8]) -> Result<usize, Unreadable> {
+        let filled = prefix.fill(octets);
+        if prefix.flag().is_some_and(|flag| flag != 0) {
             return Err(Unreadable);
         }
-        let length = (length << 8) | u32::from(octet);
-        let count = count.saturating_add(1);
-        if count < PREFIX {
-            self.step = Step::Prefix(count, length);
-        } else {
-            self.left = u64::from(length);
-            self.next();
+        match prefix.whole() {
+            None => self.step = Step::Prefix(prefix),
+            Some(whole) => {
+                self.left = u64::from(prefix::length(whole));
+                self.next();
+            }
         }
-        Ok(1)
+        Ok(filled)
     }
 
     /// One octet of a tag, a number or a length.
@@ -159,7 +156,7 @@ impl Redactor {
                 self.fits(value)?;
                 self.go(of, value);
             }
-            Step::Number | Step::Prefix(..) | Step::Octets(..) => self.next(),
+            Step::Number | Step::Prefix(_) | Step::Octets(..) => self.next(),
         }
         Ok(1)
     }
@@ -242,7 +239,7 @@ impl Redactor {
         if self.pair.as_ref().is_some_and(|pair| pair.left == 0) {
             self.pair = None;
         }
-        self.step = if self.left == 0 { Step::Prefix(0, 0) } else { Step::Tag };
+        self.step = if self.left == 0 { Step::Prefix(Prefix::default()) } else { Step::Tag };
     }
 }
 

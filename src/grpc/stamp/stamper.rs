@@ -8,11 +8,10 @@ use std::ops::{Deref, Range};
 use sconce_filters::Refusal;
 
 use crate::grpc::envelope::{Found, Scanner};
+use crate::grpc::prefix::{self, PREFIX, Prefix};
 use crate::grpc::stamp::inflate::Inflater;
 use crate::grpc::stamp::{Compressed, Encoding, OnOdd, Policy, Tail, refusals};
 
-/// Octets of a message's prefix: the compressed flag, and a length (gRPC over HTTP/2).
-const PREFIX: usize = 5;
 /// Octets of a message that is handed over together with its stamp: copying so few costs less than
 /// a second frame.
 const SHORT: usize = 1_024;
@@ -30,20 +29,13 @@ pub struct Stamper {
 #[derive(Debug)]
 enum State {
     /// Between messages, or in a prefix that comes in parts.
-    Prefix(Held),
+    Prefix(Prefix),
     /// In a message that passes as it comes, or at its end, where the stamp is due.
     Passing(Scanner),
     /// In a compressed message.
     Inflating(Box<Inflater>),
     /// Nothing passes any more. Also what is left behind by whatever goes wrong.
     Refused,
-}
-
-/// Octets of a prefix that came before the rest of it.
-#[derive(Clone, Copy, Debug, Default)]
-struct Held {
-    octets: [u8; PREFIX],
-    count: usize,
 }
 
 /// What is passed on next.
@@ -151,7 +143,7 @@ impl Stamper {
     /// It did so in the middle of a message, or before it was given the stamp.
     pub fn end(&mut self) -> Result<(), Refusal> {
         match mem::replace(&mut self.state, State::Refused) {
-            State::Prefix(Held { count: 0, .. }) => {
+            State::Prefix(prefix) if prefix.is_empty() => {
                 self.state = State::between();
                 Ok(())
             }
@@ -162,13 +154,13 @@ impl Stamper {
 
     fn prefix(
         &mut self,
-        mut held: Held,
+        mut held: Prefix,
         chunk: &mut [u8],
         rest: &mut Range<usize>,
     ) -> Result<Option<Piece>, Refusal> {
         let start = rest.start;
         let octets = chunk.get_mut(rest.clone()).unwrap_or_default();
-        if held.count == 0
+        if held.is_empty()
             && let Some(place) = octets.first_chunk_mut()
         {
             rest.start = start.saturating_add(PREFIX);
@@ -181,11 +173,11 @@ impl Stamper {
             };
         }
         rest.start = start.saturating_add(held.fill(octets));
-        if held.count < PREFIX {
+        let Some(whole) = held.whole() else {
             self.state = State::Prefix(held);
             return Ok(None);
-        }
-        match self.begin(held.octets)? {
+        };
+        match self.begin(whole)? {
             Begun::Passing(scanner, prefix) => {
                 self.state = State::Passing(scanner);
                 Ok(Some(Piece::Add(Addition::Prefix(prefix))))
@@ -195,8 +187,8 @@ impl Stamper {
     }
 
     /// A message begins: what becomes of it.
-    fn begin(&self, [flag, length @ ..]: [u8; PREFIX]) -> Result<Begun, Refusal> {
-        let length = u32::from_be_bytes(length);
+    fn begin(&self, whole: [u8; PREFIX]) -> Result<Begun, Refusal> {
+        let ([flag, ..], length) = (whole, prefix::length(whole));
         let octets = usize::try_from(length).map_err(|_| refusals::too_long())?;
         match flag {
             0 => Ok(Begun::Passing(Scanner::new(length), self.stamped(octets)?)),
@@ -312,16 +304,6 @@ enum Begun {
 
 impl State {
     fn between() -> Self {
-        Self::Prefix(Held::default())
-    }
-}
-
-impl Held {
-    /// Keeps octets from the front, as many as are missing. Says how many.
-    fn fill(&mut self, octets: &[u8]) -> usize {
-        let places = self.octets.iter_mut().skip(self.count);
-        let filled = places.zip(octets).map(|(place, octet)| *place = *octet).count();
-        self.count = self.count.saturating_add(filled);
-        filled
+        Self::Prefix(Prefix::default())
     }
 }
