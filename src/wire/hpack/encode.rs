@@ -36,19 +36,21 @@ impl Encoder {
     /// Obeys the peer's SETTINGS_HEADER_TABLE_SIZE, of which no more than 4,096 is used. The next
     /// block begins by saying so (RFC 7541 4.2).
     pub fn limit_table(&mut self, peer_max: u32) {
-        let size = octets(peer_max.min(SIZE_MAX));
-        if size == self.table.size_max() && self.smallest.is_none() {
-            return;
-        }
-        self.smallest = Some(self.smallest.map_or(size, |smallest| smallest.min(size)));
-        self.table.resize(size);
+        self.resize(octets(peer_max.min(SIZE_MAX)));
     }
 
     /// Begins anew: what was sent so far has no influence on the blocks to come.
     pub fn forget(&mut self) {
         let size = self.table.size_max();
-        self.smallest = Some(0);
-        self.table.resize(0);
+        self.resize(0);
+        self.resize(size);
+    }
+
+    fn resize(&mut self, size: usize) {
+        if size == self.table.size_max() && self.smallest.is_none() {
+            return;
+        }
+        self.smallest = Some(self.smallest.map_or(size, |smallest| smallest.min(size)));
         self.table.resize(size);
     }
 
