@@ -201,12 +201,8 @@ impl Relay {
     fn reach(&self, cluster: &Arc<Cluster>) -> Driver {
         let Self { worker, client, now, .. } = self;
         let theirs = client.wire.theirs();
-        let spare = worker.shelf.take(cluster, header_list(theirs), *now, &worker.metrics);
-        match spare {
-            Some(spare) => {
-                worker.metrics.leg_reused();
-                Driver::again(spare, theirs, *now)
-            }
+        match worker.shelf.take(cluster, header_list(theirs), *now) {
+            Some(spare) => Driver::again(spare, theirs, *now),
             None => {
                 let patience = worker.latest().timeouts.connect;
                 Driver::dial(Arc::clone(cluster), patience, *now)

@@ -141,7 +141,7 @@ pub(super) struct Driver {
 impl Driver {
     pub(super) fn dial(cluster: Arc<Cluster>, patience: Duration, now: Instant) -> Self {
         let line = Line::Dialing(Box::pin(connect(Arc::clone(&cluster), patience)));
-        Self::new(cluster, line, (now + patience, now), now)
+        Self { meet_by: now + patience, ..Self::new(cluster, line, now) }
     }
 
     /// A leg that another client connection has left. `theirs` is what this one's client said.
@@ -149,15 +149,10 @@ impl Driver {
         let Spare { cluster, mut leg, dialled, .. } = spare;
         leg.wire.forget_sent();
         leg.wire.retune(theirs.window, now);
-        Self::new(cluster, Line::Up(leg), (now, dialled), now)
+        Self { dialled, ..Self::new(cluster, Line::Up(leg), now) }
     }
 
-    fn new(
-        cluster: Arc<Cluster>,
-        line: Line,
-        (meet_by, dialled): (Instant, Instant),
-        now: Instant,
-    ) -> Self {
+    fn new(cluster: Arc<Cluster>, line: Line, now: Instant) -> Self {
         Self {
             cluster,
             line,
@@ -166,14 +161,14 @@ impl Driver {
             departing: Vec::new(),
             unreleased: 0,
             parked: 0,
-            meet_by,
+            meet_by: now,
             is_tuned: false,
             asked: 0,
             echoes: None,
             lost: false,
             busy_since: now,
             idle_since: now,
-            dialled,
+            dialled: now,
         }
     }
 
@@ -240,8 +235,8 @@ impl Driver {
 
     /// Whether a new call may be put on this line, now or when a place is free.
     pub(super) fn takes_calls_for(&self, cluster: &Arc<Cluster>) -> bool {
-        let same = Arc::ptr_eq(&self.cluster, cluster) || *self.cluster == **cluster;
-        same && !self.lost
+        self.cluster == *cluster
+            && !self.lost
             && match &self.line {
                 Line::Dialing(_) => true,
                 Line::Up(leg) => !leg.wire.is_leaving(),

@@ -4,7 +4,6 @@
 //! it. Must never happen here: an invented success, or REFUSED_STREAM for work that a driver may
 //! have begun.
 
-use std::rc::Rc;
 use std::time::Duration;
 
 use sconce_filters::{Code, Ending, Refusal};
@@ -167,11 +166,11 @@ impl Relay {
 
     /// Legs in good order are left to the next client connection.
     fn leave_drivers(&mut self) {
-        let worker = Rc::clone(&self.worker);
-        for driver in self.drivers.drain() {
+        let Self { worker, drivers, .. } = self;
+        for driver in drivers.drain() {
             let Line::Up(_) = driver.line else { continue };
             match driver.spare().filter(|_| worker.told.get() == Told::Serve) {
-                Some(spare) => worker.shelf.put(spare, &worker.metrics),
+                Some(spare) => worker.shelf.put(spare),
                 None => worker.metrics.leg_closed("idle"),
             }
         }

@@ -16,8 +16,8 @@ use crate::telemetry::WorkerMetrics;
 
 /// Legs that one worker keeps at most. The oldest one goes for the next.
 const SPARES_MAX: usize = 32;
-/// How long a leg waits for its next client connection. Short: a driver that goes away without a
-/// word must not be found out by somebody's query.
+/// How long after its last call a leg may still go to another client connection. Short: a driver
+/// that goes away without a word must not be found out by somebody's query.
 const WAIT_MAX: Duration = Duration::from_secs(5);
 /// How old a leg may be that is lent again.
 const AGE_MAX: Duration = Duration::from_secs(600);
@@ -42,22 +42,26 @@ impl Spare {
 }
 
 /// The legs of a worker that nobody uses.
-#[derive(Default)]
 pub(super) struct Shelf {
     spares: RefCell<Vec<Spare>>,
     filled: Notify,
+    metrics: WorkerMetrics,
 }
 
 impl Shelf {
+    /// An empty one.
+    pub(super) fn new(metrics: WorkerMetrics) -> Self {
+        Self { spares: RefCell::default(), filled: Notify::new(), metrics }
+    }
+
     /// Keeps a leg for a while.
-    pub(super) fn put(&self, spare: Spare, metrics: &WorkerMetrics) {
+    pub(super) fn put(&self, spare: Spare) {
         let mut spares = self.spares.borrow_mut();
         if spares.is_empty() {
             self.filled.notify_one();
         }
         if spares.len() >= SPARES_MAX {
-            spares.remove(0);
-            metrics.leg_closed("idle");
+            self.close(spares.remove(0));
         }
         spares.push(spare);
     }
@@ -69,32 +73,32 @@ impl Shelf {
         cluster: &Arc<Cluster>,
         header_list: u32,
         now: Instant,
-        metrics: &WorkerMetrics,
     ) -> Option<Spare> {
         let mut spares = self.spares.borrow_mut();
+        let fits = |spare: &Spare| {
+            spare.cluster == *cluster && spare.leg.wire.ours().header_list == header_list
+        };
         loop {
-            let fits = |spare: &Spare| {
-                (Arc::ptr_eq(&spare.cluster, cluster) || *spare.cluster == **cluster)
-                    && spare.leg.wire.ours().header_list == header_list
-            };
             let spare = spares.iter().rposition(fits).map(|at| spares.remove(at))?;
             if spare.is_good(now) {
+                self.metrics.leg_reused();
                 return Some(spare);
             }
-            metrics.leg_closed("idle");
+            self.close(spare);
         }
     }
 
     /// Lets go of all legs.
-    pub(super) fn clear(&self, metrics: &WorkerMetrics) {
-        self.keep(metrics, |_| false);
+    pub(super) fn clear(&self) {
+        self.spares.borrow_mut().drain(..).for_each(|spare| self.close(spare));
     }
 
     /// Lets go of legs that waited for too long, or whose drivers did something. Says whether any
     /// are left.
-    pub(super) fn sweep(&self, now: Instant, metrics: &WorkerMetrics) -> bool {
-        self.keep(metrics, |spare| spare.is_good(now));
-        !self.spares.borrow().is_empty()
+    pub(super) fn sweep(&self, now: Instant) -> bool {
+        let mut spares = self.spares.borrow_mut();
+        spares.extract_if(.., |spare| !spare.is_good(now)).for_each(|spare| self.close(spare));
+        !spares.is_empty()
     }
 
     /// Waits until there is something to sweep.
@@ -102,13 +106,8 @@ impl Shelf {
         self.filled.notified().await;
     }
 
-    fn keep(&self, metrics: &WorkerMetrics, is_kept: impl Fn(&Spare) -> bool) {
-        self.spares.borrow_mut().retain(|spare| {
-            let kept = is_kept(spare);
-            if !kept {
-                metrics.leg_closed("idle");
-            }
-            kept
-        });
+    fn close(&self, spare: Spare) {
+        drop(spare);
+        self.metrics.leg_closed("idle");
     }
 }

@@ -160,7 +160,7 @@ impl Worker {
     fn tell(&self, told: Told) {
         self.told.set(told);
         if told != Told::Serve {
-            self.shelf.clear(&self.metrics);
+            self.shelf.clear();
         }
         for (_, waker) in self.wakers.borrow().iter() {
             waker.wake_by_ref();
@@ -222,13 +222,13 @@ pub(super) fn start(index: usize, start: Start) -> io::Result<JoinHandle<()>> {
         let Start { live, metrics, told, hand, handed, door } = start;
         let worker = Rc::new(Worker {
             reader: RefCell::new(live.reader()),
+            shelf: Shelf::new(metrics.clone()),
             metrics,
             scratch: RefCell::new(vec![0; SCRATCH].into_boxed_slice()),
             room: Room::default(),
             told: Cell::new(Told::Serve),
             kept: Sum::default(),
             inflated: Sum::default(),
-            shelf: Shelf::default(),
             wakers: RefCell::default(),
             load: hand.load,
             idle: Notify::new(),
@@ -273,7 +273,7 @@ async fn sweep(worker: Rc<Worker>) {
         worker.shelf.filled().await;
         loop {
             tokio::time::sleep(SWEEP).await;
-            if !worker.shelf.sweep(Instant::now(), &worker.metrics) {
+            if !worker.shelf.sweep(Instant::now()) {
                 break;
             }
         }
