@@ -156,16 +156,20 @@ impl Relay {
         }
     }
 
-    /// Answers that have left for the client give their credit back to the drivers.
-    pub(super) fn credit_downloads(&mut self) {
+    /// Answers that have left for the client give their credit back to the drivers. Says whether
+    /// one of them is to be told now.
+    pub(super) fn credit_downloads(&mut self) -> bool {
+        let mut is_due = false;
         for (_, driver) in &mut self.drivers {
             let octets = std::mem::take(&mut driver.unreleased);
             if octets > 0
                 && let Some(leg) = driver.leg()
             {
                 leg.wire.release(octets);
+                is_due |= !leg.wire.out.is_empty();
             }
         }
+        is_due
     }
 
     fn trailers(&mut self, driver: usize, tag: usize) {

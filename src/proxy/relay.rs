@@ -150,14 +150,19 @@ impl Relay {
         self.waker = Some(worker.remember(self.waker, context.waker()));
         self.look_at_clock();
         self.leave_if_told();
-        for _ in 0..ROUNDS_MAX {
+        for round in 1..=ROUNDS_MAX {
             // Reading first: what answers it leaves in one write with what waits already.
             let mut moved = self.read_client(context, &mut scratch);
             moved |= self.read_drivers(context, &mut scratch);
-            moved |= self.poll_dials(context);
-            moved |= self.poll_waits(context);
-            moved |= self.poll_clock(context);
-            moved |= self.flush(context, &scratch);
+            // All else has its turn when there is nothing more to be read, or after so many rounds.
+            if !moved || round == ROUNDS_MAX {
+                moved |= self.poll_dials(context);
+                moved |= self.poll_waits(context);
+                moved |= self.poll_clock(context);
+                if moved || self.phase != Phase::Open || self.has_output() {
+                    moved |= self.flush(context, &scratch);
+                }
+            }
             if self.phase == Phase::Over {
                 return Poll::Ready(());
             }
@@ -190,8 +195,9 @@ impl Relay {
         }
         self.worker.kept.change(&mut self.kept, self.client.waiting());
         if self.client.waiting() == 0 {
-            self.credit_downloads();
-            moved |= self.flush_drivers(context, lent);
+            if self.credit_downloads() {
+                moved |= self.flush_drivers(context, lent);
+            }
             self.linger(context);
         }
         if self.inflated.is_some() {
@@ -373,21 +379,18 @@ impl Relay {
         self.due = self.due.min(at);
     }
 
+    /// Looks at the clock when that is due; says whether it was.
     fn poll_clock(&mut self, context: &mut Context<'_>) -> bool {
-        loop {
-            if self.timer.deadline().into_std() != self.due {
-                let due = self.due;
-                self.timer.as_mut().reset(due.into());
-            }
-            if self.timer.as_mut().poll(context).is_pending() {
-                return false;
-            }
-            self.due = self.now + Duration::from_secs(3_600);
-            let due = self.check_clock().max(self.now + TICK_MIN);
-            self.wake_by(due);
-            if self.phase == Phase::Over || self.has_output() {
-                return true;
-            }
+        if self.timer.deadline().into_std() != self.due {
+            let due = self.due;
+            self.timer.as_mut().reset(due.into());
         }
+        if self.timer.as_mut().poll(context).is_pending() {
+            return false;
+        }
+        self.due = self.now + Duration::from_secs(3_600);
+        let due = self.check_clock().max(self.now + TICK_MIN);
+        self.wake_by(due);
+        true
     }
 }

@@ -12,8 +12,8 @@ use std::time::Instant;
 
 use slab::Slab;
 use tokio::net::TcpStream;
+use tokio::runtime::LocalOptions;
 use tokio::sync::{Notify, mpsc, watch};
-use tokio::task::LocalSet;
 
 use crate::proxy::admit::whole;
 use crate::proxy::leg::Leg;
@@ -217,8 +217,18 @@ impl Hand {
 
 /// Starts a worker's thread.
 pub(super) fn start(index: usize, start: Start) -> io::Result<JoinHandle<()>> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
+    let (tell, failed) = std::sync::mpsc::sync_channel(1);
+    let thread = std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
+        // It belongs to the thread that makes it.
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        let runtime = match builder.enable_all().build_local(LocalOptions::default()) {
+            Ok(runtime) => runtime,
+            Err(fault) => {
+                tell.try_send(fault).ok();
+                return;
+            }
+        };
+        drop(tell);
         let Start { live, metrics, told, hand, handed, door } = start;
         let worker = Rc::new(Worker {
             reader: RefCell::new(live.reader()),
@@ -235,8 +245,9 @@ pub(super) fn start(index: usize, start: Start) -> io::Result<JoinHandle<()>> {
         });
         // The hand's sender ends here, so that there is an end to what is handed over.
         drop(hand.sockets);
-        LocalSet::new().block_on(&runtime, serve(worker, handed, told, door));
-    })
+        runtime.block_on(serve(worker, handed, told, door));
+    })?;
+    failed.recv().map_or(Ok(thread), Err)
 }
 
 /// Takes sockets until there are no more, then waits for the connections to end.
