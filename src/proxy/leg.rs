@@ -145,19 +145,16 @@ impl Leg {
         if let Some(tls) = tls {
             ready!(write_sealed(tls, socket, context))?;
         }
+        if let (None, Some(all)) = (&tls, wire.out.single()) {
+            // A little cheaper for the system, and the common case.
+            return Poll::Ready(unless_nothing(ready!(Pin::new(socket).poll_write(context, all))));
+        }
         let mut slices = [IoSlice::new(&[]); SLICES_MAX];
         let filled = wire.out.slices(lent, &mut slices);
         let slices = slices.get(..filled).unwrap_or_default();
         let Some(tls) = tls else {
-            let written = match slices {
-                // A little cheaper for the system.
-                [all] => Pin::new(socket).poll_write(context, all),
-                slices => Pin::new(socket).poll_write_vectored(context, slices),
-            };
-            return match ready!(written) {
-                Ok(0) => Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                written => Poll::Ready(written),
-            };
+            let written = ready!(Pin::new(socket).poll_write_vectored(context, slices));
+            return Poll::Ready(unless_nothing(written));
         };
         if filled == 0 {
             return Poll::Ready(Ok(0));
@@ -199,6 +196,14 @@ impl Leg {
     /// Whether a question of ours has waited for longer than that, and nothing was heard since.
     pub(super) fn is_silent_since_asked(&self, now: Instant, patience: Duration) -> bool {
         self.asked.is_some_and(|asked| self.heard <= asked && now >= asked + patience)
+    }
+}
+
+/// A socket that takes nothing will never take anything.
+fn unless_nothing(written: io::Result<usize>) -> io::Result<usize> {
+    match written {
+        Ok(0) => Err(io::ErrorKind::WriteZero.into()),
+        written => written,
     }
 }
 

@@ -118,6 +118,12 @@ impl Outbox {
         self.parts.iter().map(|part| part.octets(&self.own, lent)).chain(tail)
     }
 
+    /// Everything that waits, if it lies in one place of our own and not in the read buffer.
+    #[must_use]
+    pub fn single(&self) -> Option<&[u8]> {
+        if self.parts.is_empty() { self.own.get(self.tail..) } else { None }
+    }
+
     /// The first slices that wait; `lent` is the read buffer. Returns how many were filled in.
     pub fn slices<'a>(&'a self, lent: &'a [u8], into: &mut [IoSlice<'a>; SLICES_MAX]) -> usize {
         let mut filled = 0_usize;
@@ -211,6 +217,7 @@ mod tests {
         let out = filled();
         let mut slices = [IoSlice::new(b""); SLICES_MAX];
         assert_eq!(out.slices(b"12345", &mut slices), 3);
+        assert_eq!(out.single(), None);
         assert_eq!(out.to_vec(b"12345"), b"ab12345cd");
     }
 
@@ -224,6 +231,7 @@ mod tests {
         assert_eq!((other.own.as_ptr(), other.to_vec(b"")), (memory, b"x".to_vec()));
         one.copy(b"y");
         assert_eq!((one.to_vec(b""), other.to_vec(b"")), (b"y".to_vec(), b"x".to_vec()));
+        assert_eq!((one.single(), other.single()), (Some(&b"y"[..]), Some(&b"x"[..])));
     }
 
     #[test]
