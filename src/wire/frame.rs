@@ -40,29 +40,30 @@ impl StreamId {
 
 /// A frame's type (RFC 9113, 6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
 pub enum Kind {
     /// Octets of a message.
-    Data,
+    Data = 0,
     /// A header block, or its beginning.
-    Headers,
+    Headers = 1,
     /// Deprecated priorities: read past.
-    Priority,
+    Priority = 2,
     /// RST_STREAM.
-    Reset,
+    Reset = 3,
     /// Settings or their acknowledgement.
-    Settings,
+    Settings = 4,
     /// Never allowed here: sconce turns pushing off.
-    PushPromise,
+    PushPromise = 5,
     /// A question whether somebody is there, or its answer.
-    Ping,
+    Ping = 6,
     /// No new streams, please.
-    GoAway,
+    GoAway = 7,
     /// More credit.
-    WindowUpdate,
+    WindowUpdate = 8,
     /// More of a header block.
-    Continuation,
+    Continuation = 9,
     /// Anything else is read past (RFC 9113, 5.5).
-    Unknown,
+    Unknown = 0xff,
 }
 
 impl Kind {
@@ -83,19 +84,7 @@ impl Kind {
     }
 
     const fn octet(self) -> u8 {
-        match self {
-            Self::Data => 0,
-            Self::Headers => 1,
-            Self::Priority => 2,
-            Self::Reset => 3,
-            Self::Settings => 4,
-            Self::PushPromise => 5,
-            Self::Ping => 6,
-            Self::GoAway => 7,
-            Self::WindowUpdate => 8,
-            Self::Continuation => 9,
-            Self::Unknown => 0xff,
-        }
+        self as u8
     }
 }
 

@@ -13,6 +13,8 @@ use std::io::IoSlice;
 use std::mem;
 use std::ops::Range;
 
+use crate::wire::frame::HEAD;
+
 /// Slices that one write takes at most.
 pub const SLICES_MAX: usize = 32;
 
@@ -76,18 +78,36 @@ impl Outbox {
 
     /// Adds octets by copying.
     pub fn copy(&mut self, octets: &[u8]) {
-        self.write_with(|own| own.extend_from_slice(octets));
+        self.memory().extend_from_slice(octets);
+        self.len = self.len.saturating_add(octets.len());
     }
 
-    /// Adds what `write` appends.
-    pub fn write_with(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
-        if self.own.capacity() == 0 {
-            let spare = SPARES.with_borrow_mut(Vec::pop);
-            self.own = spare.unwrap_or_else(|| Vec::with_capacity(OWN_MIN));
+    /// Adds a frame by copying: its head, and a payload in two pieces, either of which may be empty.
+    pub fn frame(&mut self, head: [u8; HEAD], [front, behind]: [&[u8]; 2]) {
+        let all = HEAD.saturating_add(front.len()).saturating_add(behind.len());
+        let own = self.memory();
+        own.reserve(all);
+        own.extend_from_slice(&head);
+        own.extend_from_slice(front);
+        if !behind.is_empty() {
+            own.extend_from_slice(behind);
         }
-        let start = self.own.len();
-        write(&mut self.own);
-        self.len = self.len.saturating_add(self.own.len().saturating_sub(start));
+        self.len = self.len.saturating_add(all);
+    }
+
+    /// Where octets are copied to.
+    #[inline]
+    fn memory(&mut self) -> &mut Vec<u8> {
+        if self.own.capacity() == 0 {
+            self.borrow_memory();
+        }
+        &mut self.own
+    }
+
+    #[cold]
+    fn borrow_memory(&mut self) {
+        let spare = SPARES.with_borrow_mut(Vec::pop);
+        self.own = spare.unwrap_or_else(|| Vec::with_capacity(OWN_MIN));
     }
 
     /// Adds a range of the read buffer without copying it.

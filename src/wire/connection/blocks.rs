@@ -252,7 +252,9 @@ impl Connection {
         stream.promised = promise.content_length;
         stream.answered = true;
         stream.peer_ended = block.end;
-        self.close_if_done(block.stream);
+        if block.end && stream.we_ended {
+            self.close(block.stream, Ended::Done);
+        }
         Ok(Ok(Some(Event::Answered { tag, status: promise.status, end: block.end })))
     }
 
@@ -279,7 +281,9 @@ impl Connection {
         let Some(stream) = self.streams.find_mut(block.stream) else { return Ok(None) };
         stream.peer_ended = true;
         let tag = stream.tag;
-        self.close_if_done(block.stream);
+        if stream.we_ended {
+            self.close(block.stream, Ended::Done);
+        }
         Ok(Some(Event::Trailers { tag }))
     }
 

@@ -383,12 +383,7 @@ impl Connection {
         let size = front.len().saturating_add(behind.len());
         let length = u32::try_from(size).unwrap_or(0);
         let head = frame::Head { length, kind, flags, stream };
-        self.out.write_with(|own| {
-            own.reserve(frame::HEAD.saturating_add(size));
-            own.extend_from_slice(&head.octets());
-            own.extend_from_slice(front);
-            own.extend_from_slice(behind);
-        });
+        self.out.frame(head.octets(), payload);
     }
 }
 

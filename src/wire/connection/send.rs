@@ -61,16 +61,14 @@ impl Connection {
     /// The same with a block of `encode`.
     pub fn head_encoded(&mut self, id: StreamId, octets: &[u8], end: bool) {
         let size = usize::try_from(self.theirs.frame.min(SIZE_FLOOR)).unwrap_or(0).max(1);
-        let mut kind = Kind::Headers;
-        let mut left = octets.len();
-        for piece in octets.chunks(size) {
-            left = left.saturating_sub(piece.len());
-            let flags = Flags::NONE
-                .with(Flags::END_STREAM, end && kind == Kind::Headers)
-                .with(Flags::END_HEADERS, left == 0);
+        let mut flags = Flags::NONE.with(Flags::END_STREAM, end);
+        let (mut kind, mut rest) = (Kind::Headers, octets);
+        while rest.len() > size {
+            let (piece, behind) = rest.split_at_checked(size).unwrap_or_default();
             self.frame(kind, flags, id, piece);
-            kind = Kind::Continuation;
+            (kind, flags, rest) = (Kind::Continuation, Flags::NONE, behind);
         }
+        self.frame(kind, flags.with(Flags::END_HEADERS, true), id, rest);
         if end {
             self.end(id);
         }
@@ -156,10 +154,11 @@ impl Connection {
     }
 
     fn end(&mut self, id: StreamId) {
-        if let Some(stream) = self.streams.find_mut(id) {
-            stream.we_ended = true;
+        let Some(stream) = self.streams.find_mut(id) else { return };
+        stream.we_ended = true;
+        if stream.peer_ended {
+            self.close(id, Ended::Done);
         }
-        self.close_if_done(id);
     }
 
     /// Resets a stream, if it is still there.
