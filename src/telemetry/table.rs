@@ -11,9 +11,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rustc_hash::FxHasher;
 
-/// The map. Memory: two slots of two words for each row that may come, and the rows that came.
+/// The map. Memory: two to four slots of two words for each row that may come, and the rows that
+/// came.
 #[derive(Debug)]
 pub(super) struct Table<K, V> {
+    /// As many as a power of two.
     slots: Box<[Slot<K, V>]>,
     rows: AtomicUsize,
     rows_max: usize,
@@ -30,7 +32,8 @@ struct Row<K, V> {
 impl<K, V: Default> Table<K, V> {
     /// An empty table for at most `rows_max` rows.
     pub(super) fn new(rows_max: usize) -> Self {
-        let slots = (0..rows_max.saturating_mul(2)).map(|_| OnceLock::new()).collect();
+        let slots = rows_max.saturating_mul(2).next_power_of_two();
+        let slots = (0..slots).map(|_| OnceLock::new()).collect();
         Self { slots, rows: AtomicUsize::new(0), rows_max }
     }
 
@@ -42,8 +45,9 @@ impl<K, V: Default> Table<K, V> {
         is: impl Fn(&K) -> bool,
         key: impl Fn() -> K,
     ) -> Option<&V> {
-        let (before, after) = self.slots.split_at(self.first_slot(hashed));
-        for slot in after.iter().chain(before) {
+        let first = self.first_slot(hashed);
+        for passed in 0..self.slots.len() {
+            let slot = self.slots.get(first.wrapping_add(passed) & self.last_slot())?;
             let row = match slot.get() {
                 Some(row) => row,
                 None if self.claim() => {
@@ -66,8 +70,12 @@ impl<K, V: Default> Table<K, V> {
     fn first_slot(&self, hashed: impl Hash) -> usize {
         let mut hasher = FxHasher::default();
         hashed.hash(&mut hasher);
-        let slots = u64::try_from(self.slots.len()).unwrap_or(u64::MAX);
-        usize::try_from(hasher.finish().checked_rem(slots).unwrap_or(0)).unwrap_or(0)
+        let last = u64::try_from(self.last_slot()).unwrap_or(u64::MAX);
+        usize::try_from(hasher.finish() & last).unwrap_or(0)
+    }
+
+    fn last_slot(&self) -> usize {
+        self.slots.len().wrapping_sub(1)
     }
 
     /// Takes the right to one more row. Two threads that race for one slot may take two: the table
