@@ -9,6 +9,7 @@ use sconce_filters::{Call, Code, Ending, Method, Refusal, Slots, Step};
 use crate::grpc::forward::{self, Onward};
 use crate::grpc::redact::Redactor;
 use crate::grpc::request::{self, Head, Request, Unserved};
+use crate::grpc::stamp::Encoding;
 use crate::grpc::status;
 use crate::proxy::driver::{Driver, Line, Unreachable, header_list};
 use crate::proxy::exchange::{Exchange, Progress, Way};
@@ -19,6 +20,8 @@ use crate::wire::fault;
 use crate::wire::frame::StreamId;
 use crate::wire::hpack::{Fields, Overflow};
 
+/// Octets of the longest name of an encoding that is known, and more.
+const ENCODING_MAX: usize = 16;
 /// Drivers that one client connection may have legs to at one time.
 const DRIVERS_MAX: usize = 32;
 
@@ -29,13 +32,15 @@ pub(super) struct Asked {
     label: MethodLabel,
     /// Octets of what travels on, as HPACK counts.
     size: usize,
+    /// How its messages are compressed.
+    pub(super) encoding: Encoding,
 }
 
 impl Asked {
     fn new(fields: Rc<Fields>, request: Request) -> Self {
         let label = MethodLabel::of_path(request.method.path().as_bytes());
-        let size = forward::size(&fields);
-        Self { head: Rc::new(Head::new(fields)), request, label, size }
+        let (size, encoding) = (forward::size(&fields), encoding(&fields));
+        Self { head: Rc::new(Head::new(fields)), request, label, size, encoding }
     }
 }
 
@@ -158,36 +163,52 @@ impl Relay {
         moved
     }
 
-    /// Finds the cluster of an admitted call.
+    /// Finds the driver of an admitted call.
     fn route(&mut self, tag: usize) {
-        let Some(exchange) = self.exchanges.get(tag) else { return };
-        match find(exchange) {
-            Ok(cluster) => self.place(tag, &cluster),
+        match self.leg_for(tag) {
+            Ok(Some(key)) => self.join(tag, key),
+            Ok(None) => {}
             Err(refusal) => self.refuse(tag, &refusal, Ending::Refused),
         }
     }
 
-    /// Puts a call on the leg to a cluster's driver, dialling one if there is none.
-    fn place(&mut self, tag: usize, cluster: &Arc<Cluster>) {
-        let known = self.drivers.iter().find(|(_, driver)| driver.takes_calls_for(cluster));
-        let key = match known.map(|(key, _)| key) {
-            Some(key) => key,
-            None => {
-                self.drop_idle_drivers();
-                if self.drivers.len() >= DRIVERS_MAX {
-                    let message = "this connection has calls on too many clusters at one time";
-                    let refusal = Refusal::new(Code::ResourceExhausted, "route.clusters", message);
-                    return self.refuse(tag, &refusal, Ending::Refused);
-                }
-                let driver = self.reach(cluster);
-                self.drivers.insert(driver)
-            }
-        };
+    /// The leg that an admitted call goes to.
+    fn leg_for(&mut self, tag: usize) -> Result<Option<usize>, Refusal> {
+        let Some(exchange) = self.exchanges.get(tag) else { return Ok(None) };
+        let known = self.drivers.iter().find(|(_, driver)| driver.was_found_for(exchange));
+        if let Some((key, driver)) = known {
+            return unless_too_long(exchange, &driver.cluster).map(|()| Some(key));
+        }
+        let (cluster, generation) = (find(exchange)?, exchange.snapshot.generation);
+        unless_too_long(exchange, &cluster)?;
+        self.place(&cluster, generation).map(Some)
+    }
+
+    /// The leg to a cluster's driver, which is dialled if there is none. `generation` is that of
+    /// the snapshot that knows of it.
+    fn place(&mut self, cluster: &Arc<Cluster>, generation: u64) -> Result<usize, Refusal> {
+        let known = self.drivers.iter_mut().find(|(_, driver)| driver.takes_calls_for(cluster));
+        if let Some((key, driver)) = known {
+            driver.generation = generation;
+            return Ok(key);
+        }
+        self.drop_idle_drivers();
+        if self.drivers.len() >= DRIVERS_MAX {
+            let message = "this connection has calls on too many clusters at one time";
+            return Err(Refusal::new(Code::ResourceExhausted, "route.clusters", message));
+        }
+        let mut driver = self.reach(cluster);
+        driver.generation = generation;
+        Ok(self.drivers.insert(driver))
+    }
+
+    /// Puts a call on a leg.
+    fn join(&mut self, tag: usize, key: usize) {
         if let (Some(driver), Some(exchange)) =
             (self.drivers.get_mut(key), self.exchanges.get_mut(tag))
         {
             exchange.driver = Some(key);
-            exchange.redactor = redactor(&exchange.call, cluster);
+            exchange.redactor = redactor(&exchange.call, &driver.cluster);
             if driver.calls == 0 {
                 driver.busy_since = self.now;
             }
@@ -240,8 +261,11 @@ impl Relay {
             let what = |fields| forward::fields(fields, onward);
             let block = requests.block(&mut leg.wire, asked.head.fields(), what);
             exchange.driver_stream = Some(leg.wire.open(id, block, end));
+            let is_parked = !exchange.up.parked.is_empty();
             self.sync_window(tag);
-            self.resume_upload(tag);
+            if is_parked {
+                self.resume_upload(tag);
+            }
         }
     }
 
@@ -283,20 +307,33 @@ impl Relay {
 /// The cluster of an admitted call.
 fn find(exchange: &Exchange) -> Result<Arc<Cluster>, Refusal> {
     let (team, environment) = (exchange.call.team()?, exchange.call.environment()?);
-    let cluster = exchange.snapshot.table.cluster(team, environment).ok_or_else(|| {
+    exchange.snapshot.table.cluster(team, environment).map(Arc::clone).ok_or_else(|| {
         let message = format!("team {team} has no cluster in environment {environment}");
         Refusal::new(Code::NotFound, "route.missing", message)
-    })?;
+    })
+}
+
+/// Refuses what would make the driver close the connection.
+fn unless_too_long(exchange: &Exchange, cluster: &Cluster) -> Result<(), Refusal> {
     let limit = whole(exchange.snapshot.limits.driver_header_list);
     let limit = limit.saturating_sub(forward::added(cluster.credential()));
     let size = exchange.asked.as_ref().map_or(0, |asked| asked.size);
-    if size > limit {
-        let message = format!(
-            "the request's metadata has {size} octets and a driver takes {limit}: send less"
-        );
-        return Err(Refusal::new(Code::ResourceExhausted, "request.metadata", message));
+    if size <= limit {
+        return Ok(());
     }
-    Ok(Arc::clone(cluster))
+    let message =
+        format!("the request's metadata has {size} octets and a driver takes {limit}: send less");
+    Err(Refusal::new(Code::ResourceExhausted, "request.metadata", message))
+}
+
+/// How a request says that its messages are compressed.
+fn encoding(fields: &Fields) -> Encoding {
+    let mut all = fields.named(b"grpc-encoding");
+    match (all.next(), all.next()) {
+        (None, _) => Encoding::Identity,
+        (Some((_, one)), None) => Encoding::of(one.value.prefix(&mut [0; ENCODING_MAX])),
+        (Some(_), Some(_)) => Encoding::Other,
+    }
 }
 
 /// What hides values in the answer to a call, if there are any to be hidden.

@@ -12,12 +12,14 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 use std::{future::Future, pin::Pin};
 
+use sconce_filters::Slots;
 use tokio::net::TcpStream;
 
 use crate::config::Host;
 use crate::grpc::status::{self, Meaning};
 use crate::proxy::admit::whole;
 use crate::proxy::echo::Echo;
+use crate::proxy::exchange::Exchange;
 use crate::proxy::leg::Leg;
 use crate::proxy::shelf::Spare;
 use crate::route::Cluster;
@@ -107,6 +109,8 @@ pub(super) enum Line {
 /// A client connection's leg to one driver.
 pub(super) struct Driver {
     pub(super) cluster: Arc<Cluster>,
+    /// The latest snapshot that led a call to this cluster.
+    pub(super) generation: u64,
     pub(super) line: Line,
     /// Exchanges that wait for the line, or for a place on it.
     pub(super) queue: VecDeque<usize>,
@@ -155,6 +159,7 @@ impl Driver {
     fn new(cluster: Arc<Cluster>, line: Line, now: Instant) -> Self {
         Self {
             cluster,
+            generation: 0,
             line,
             queue: VecDeque::new(),
             calls: 0,
@@ -235,8 +240,20 @@ impl Driver {
 
     /// Whether a new call may be put on this line, now or when a place is free.
     pub(super) fn takes_calls_for(&self, cluster: &Arc<Cluster>) -> bool {
-        self.cluster == *cluster
-            && !self.lost
+        self.takes_calls() && self.cluster == *cluster
+    }
+
+    /// The same for a call whose snapshot has led one of the same team and environment here before.
+    pub(super) fn was_found_for(&self, exchange: &Exchange) -> bool {
+        let Slots { team, environment, .. } = exchange.call.slots();
+        self.generation == exchange.snapshot.generation
+            && self.takes_calls()
+            && team.as_ref() == Some(self.cluster.team())
+            && environment.as_ref() == Some(self.cluster.environment())
+    }
+
+    fn takes_calls(&self) -> bool {
+        !self.lost
             && match &self.line {
                 Line::Dialing(_) => true,
                 Line::Up(leg) => !leg.wire.is_leaving(),

@@ -62,7 +62,9 @@ impl Relay {
             (None, _) => driver.queue.retain(|queued| *queued != tag),
             (Some(_), None) => {}
         }
-        self.start_queued(key);
+        if !driver.queue.is_empty() {
+            self.start_queued(key);
+        }
         self.drop_driver_if_done(key);
     }
 

@@ -8,14 +8,11 @@ use std::rc::Rc;
 
 use sconce_filters::{Ending, Identity};
 
-use crate::grpc::stamp::{Addition, Encoding, Piece, Stamper, Tail};
+use crate::grpc::stamp::{Addition, Piece, Stamper, Tail};
 use crate::proxy::lease::Lease;
 use crate::proxy::relay::Relay;
 use crate::telemetry::Guarded;
-use crate::wire::hpack::Fields;
 
-/// Octets of the longest name of an encoding that is known, and more.
-const ENCODING_MAX: usize = 16;
 /// So many of the longest inflated messages may be kept for one connection before no more are
 /// begun: what a client sends grows a thousandfold, so its windows alone are no bound.
 const INFLATED_MAX: usize = 4;
@@ -27,7 +24,7 @@ impl Relay {
     pub(super) fn begin_stamp(&mut self, tag: usize) {
         let Some(exchange) = self.exchanges.get(tag) else { return };
         let Some(caller) = exchange.call.slots().identity.clone() else { return };
-        let encoding = exchange.asked.as_ref().map(|asked| encoding(asked.head.fields()));
+        let encoding = exchange.asked.as_ref().map(|asked| asked.encoding);
         let (policy, tail) = (exchange.snapshot.stamp, self.tail(&caller));
         let Some(exchange) = self.exchanges.get_mut(tag) else { return };
         exchange.stamper = Some(Stamper::new(policy, tail, encoding.unwrap_or_default()));
@@ -169,15 +166,5 @@ impl Relay {
             let octets = u32::try_from(held).unwrap_or(u32::MAX);
             self.client.wire.left(exchange.stream, octets, 0);
         }
-    }
-}
-
-/// How a request says that its messages are compressed.
-fn encoding(fields: &Fields) -> Encoding {
-    let mut all = fields.named(b"grpc-encoding");
-    match (all.next(), all.next()) {
-        (None, _) => Encoding::Identity,
-        (Some((_, one)), None) => Encoding::of(one.value.prefix(&mut [0; ENCODING_MAX])),
-        (Some(_), Some(_)) => Encoding::Other,
     }
 }
