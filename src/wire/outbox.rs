@@ -86,7 +86,6 @@ impl Outbox {
     pub fn frame(&mut self, head: [u8; HEAD], [front, behind]: [&[u8]; 2]) {
         let all = HEAD.saturating_add(front.len()).saturating_add(behind.len());
         let own = self.memory();
-        own.reserve(all);
         own.extend_from_slice(&head);
         own.extend_from_slice(front);
         if !behind.is_empty() {

@@ -60,7 +60,8 @@ impl Connection {
 
     /// The same with a block of `encode`.
     pub fn head_encoded(&mut self, id: StreamId, octets: &[u8], end: bool) {
-        let size = usize::try_from(self.theirs.frame.min(SIZE_FLOOR)).unwrap_or(0).max(1);
+        // Every peer takes that much (RFC 9113, 6.5.2).
+        let size = usize::try_from(SIZE_FLOOR).unwrap_or(usize::MAX);
         let mut flags = Flags::NONE.with(Flags::END_STREAM, end);
         let (mut kind, mut rest) = (Kind::Headers, octets);
         while rest.len() > size {
