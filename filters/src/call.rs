@@ -216,9 +216,15 @@ impl Call {
     /// Fills the slots that hold a value in `found`, and leaves the others alone.
     pub fn fill(&mut self, found: Slots) {
         let Slots { team, environment, identity } = found;
-        self.slots.team = team.or(self.slots.team.take());
-        self.slots.environment = environment.or(self.slots.environment.take());
-        self.slots.identity = identity.or(self.slots.identity.take());
+        if team.is_some() {
+            self.slots.team = team;
+        }
+        if environment.is_some() {
+            self.slots.environment = environment;
+        }
+        if identity.is_some() {
+            self.slots.identity = identity;
+        }
     }
 }
 
