@@ -11,6 +11,7 @@ use crate::grpc::redact::Redactor;
 use crate::grpc::request::{self, Head, Request, Unserved};
 use crate::grpc::stamp::Encoding;
 use crate::grpc::status;
+use crate::proxy::downward::pass_window;
 use crate::proxy::driver::{Driver, Line, Unreachable, header_list};
 use crate::proxy::exchange::{Exchange, Progress, Way};
 use crate::proxy::relay::Relay;
@@ -245,13 +246,14 @@ impl Relay {
     /// Opens the streams of calls that wait for a leg, as far as the driver takes them.
     pub(super) fn start_queued(&mut self, key: usize) {
         loop {
-            let Some(driver) = self.drivers.get_mut(key) else { return };
+            let Self { exchanges, drivers, client, .. } = self;
+            let Some(driver) = drivers.get_mut(key) else { return };
             let Line::Up(leg) = &mut driver.line else { return };
             if driver.lost || !leg.wire.can_open() {
                 return;
             }
             let Some(tag) = driver.queue.pop_front() else { return };
-            let Some(exchange) = self.exchanges.get_mut(tag) else { continue };
+            let Some(exchange) = exchanges.get_mut(tag) else { continue };
             let Some(asked) = exchange.asked.take() else { continue };
             let end = exchange.uploaded && exchange.up.parked.is_empty();
             let id = u32::try_from(tag).unwrap_or(u32::MAX);
@@ -261,9 +263,8 @@ impl Relay {
             let what = |fields| forward::fields(fields, onward);
             let block = requests.block(&mut leg.wire, asked.head.fields(), what);
             exchange.driver_stream = Some(leg.wire.open(id, block, end));
-            let is_parked = !exchange.up.parked.is_empty();
-            self.sync_window(tag);
-            if is_parked {
+            pass_window(client, leg, exchange);
+            if !exchange.up.parked.is_empty() {
                 self.resume_upload(tag);
             }
         }

@@ -10,6 +10,8 @@ use slab::Slab;
 
 use crate::grpc::status::{self, Meaning};
 use crate::proxy::driver::{Driver, Echoes};
+use crate::proxy::exchange::Exchange;
+use crate::proxy::leg::Leg;
 use crate::proxy::relay::Relay;
 use crate::proxy::upward::{behind, key, length};
 use crate::wire::connection::Event;
@@ -230,15 +232,11 @@ impl Relay {
     pub(super) fn sync_window(&mut self, tag: usize) {
         let Self { exchanges, drivers, client, .. } = self;
         let Some(exchange) = exchanges.get_mut(tag) else { return };
-        let Some(stream) = exchange.driver_stream else { return };
         let Some(leg) = exchange.driver.and_then(|key| drivers.get_mut(key)).and_then(Driver::leg)
         else {
             return;
         };
-        let parked = i64::try_from(exchange.down.parked.len()).unwrap_or(i64::MAX);
-        let wanted = client.wire.stream_credit(exchange.stream).saturating_sub(parked);
-        let more = wanted.saturating_sub(leg.wire.granted(stream));
-        leg.wire.grant(stream, u32::try_from(more).unwrap_or(0));
+        pass_window(client, leg, exchange);
     }
 
     /// The driver does not take sconce for somebody who may call it.
@@ -268,6 +266,17 @@ impl Relay {
             .map_or("", |driver| driver.cluster.name());
         let message = format!("the driver of cluster {cluster} failed this call: {what}");
         self.refuse(tag, &Refusal::new(code, label, message), Ending::DriverLost);
+    }
+}
+
+/// Lets the driver at the end of a leg send what the client allows for an exchange, and no more.
+pub(super) fn pass_window(client: &Leg, leg: &mut Leg, exchange: &Exchange) {
+    let Some(stream) = exchange.driver_stream else { return };
+    let parked = i64::try_from(exchange.down.parked.len()).unwrap_or(i64::MAX);
+    let wanted = client.wire.stream_credit(exchange.stream).saturating_sub(parked);
+    let more = wanted.saturating_sub(leg.wire.granted(stream));
+    if more > 0 {
+        leg.wire.grant(stream, u32::try_from(more).unwrap_or(0));
     }
 }
 

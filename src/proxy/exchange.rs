@@ -3,7 +3,6 @@
 //! What cannot be passed on yet is parked here, bounded by the windows that were granted for it.
 
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
@@ -13,7 +12,7 @@ use crate::grpc::redact::Redactor;
 use crate::grpc::stamp::Stamper;
 use crate::proxy::admit::Asked;
 use crate::proxy::lease::Lease;
-use crate::route::Snapshot;
+use crate::route::Held;
 use crate::telemetry::{Ended, MethodLabel, WorkerMetrics};
 use crate::wire::frame::StreamId;
 use crate::wire::hpack::Fields;
@@ -29,7 +28,7 @@ pub(super) struct Exchange {
     pub(super) call: Call,
     pub(super) method: MethodLabel,
     /// The snapshot that the call began with, and keeps to the end.
-    pub(super) snapshot: Arc<Snapshot>,
+    pub(super) snapshot: Held,
     /// What is asked for, until it is forwarded.
     pub(super) asked: Option<Rc<Asked>>,
     /// A room's answer that is still to come.

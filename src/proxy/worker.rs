@@ -21,7 +21,7 @@ use crate::proxy::listen::Door;
 use crate::proxy::relay::Relay;
 use crate::proxy::shelf::{SWEEP, Shelf};
 use crate::proxy::tls::{Room, Session};
-use crate::route::{Live, Reader, Snapshot};
+use crate::route::{Held, Live, Reader};
 use crate::telemetry::WorkerMetrics;
 use crate::wire::connection::{Connection, Offer, Role};
 use crate::wire::hpack::Limits;
@@ -140,8 +140,8 @@ impl Worker {
     }
 
     /// The latest snapshot.
-    pub(super) fn latest(&self) -> Arc<Snapshot> {
-        Arc::clone(self.reader.borrow_mut().latest())
+    pub(super) fn latest(&self) -> Held {
+        Rc::clone(self.reader.borrow_mut().latest())
     }
 
     /// Begins a connection, which was counted as load when it was given to this worker.

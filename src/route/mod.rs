@@ -15,5 +15,5 @@ mod table;
 mod tests;
 
 pub use snapshot::Snapshot;
-pub use steward::{LastReload, Live, Reader, Restart, Steward, Verdict};
+pub use steward::{Held, LastReload, Live, Reader, Restart, Steward, Verdict};
 pub use table::{Cluster, Table};

@@ -11,7 +11,7 @@ use crate::{
     telemetry::ControlMetrics,
 };
 use arc_swap::{ArcSwap, Cache};
-use std::{fmt, path::Path, pin::pin, sync::Arc, time::SystemTime};
+use std::{fmt, path::Path, pin::pin, rc::Rc, sync::Arc, time::SystemTime};
 use tokio::{task, time};
 
 /// The most complaints that one reload writes to the log.
@@ -71,7 +71,13 @@ impl fmt::Display for Restart {
 }
 
 /// One worker's view of the latest snapshot. Asking it costs one load while nothing has changed.
-pub struct Reader(Cache<Arc<ArcSwap<Snapshot>>, Arc<Snapshot>>);
+pub struct Reader {
+    cache: Cache<Arc<ArcSwap<Snapshot>>, Arc<Snapshot>>,
+    held: Held,
+}
+
+/// A snapshot that is counted on one thread alone, so that threads do not meet in a counter.
+pub type Held = Rc<Arc<Snapshot>>;
 
 impl Live {
     /// The latest snapshot. On a worker, ask a [`Reader`].
@@ -81,7 +87,8 @@ impl Live {
 
     /// A view for one worker.
     pub fn reader(&self) -> Reader {
-        Reader(Cache::new(Arc::clone(&self.snapshot)))
+        let cache = Cache::new(Arc::clone(&self.snapshot));
+        Reader { cache, held: Rc::new(self.load()) }
     }
 
     /// How the files were found when they were last read.
@@ -92,8 +99,12 @@ impl Live {
 
 impl Reader {
     /// The latest snapshot. A call clones it once and keeps that one.
-    pub fn latest(&mut self) -> &Arc<Snapshot> {
-        self.0.load()
+    pub fn latest(&mut self) -> &Held {
+        let latest = self.cache.load();
+        if !Arc::ptr_eq(latest, &self.held) {
+            self.held = Rc::new(Arc::clone(latest));
+        }
+        &self.held
     }
 }
 
