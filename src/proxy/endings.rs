@@ -105,6 +105,17 @@ impl Relay {
         self.remove_driver(key, "lost");
     }
 
+    /// The client broke a rule of the connection.
+    pub(super) fn fail_client(&mut self, fault: Fault) {
+        tracing::info!(peer = %self.peer, what = fault.what, "client connection refused");
+        if let Some(budget) = fault.guard {
+            self.worker.metrics.guard_fired(budget.name(), Guarded::Client);
+        }
+        self.client.wire.fail(fault);
+        self.cancel_all();
+        self.close();
+    }
+
     /// A driver broke a rule of the connection: its calls fail, it is told, and the leg goes.
     pub(super) fn fail_driver(&mut self, key: usize, fault: Fault) {
         if let Some(budget) = fault.guard {

@@ -27,6 +27,8 @@ pub(super) struct Leg {
     pub(super) wire: Connection,
     socket: TcpStream,
     tls: Option<Box<Session>>,
+    /// Whether there was nothing to be read in this turn: who waits for octets will be woken.
+    is_starved: bool,
     /// When octets last came.
     pub(super) heard: Instant,
     /// Since when the socket takes nothing although something waits.
@@ -42,7 +44,7 @@ impl Leg {
         wire: Connection,
         now: Instant,
     ) -> Self {
-        Self { wire, socket, tls, heard: now, blocked: None, asked: None }
+        Self { wire, socket, tls, is_starved: false, heard: now, blocked: None, asked: None }
     }
 
     /// Whether HTTP/2 can be spoken: at once, or after the handshake of TLS.
@@ -61,8 +63,27 @@ impl Leg {
         self.wire.out.len().saturating_add(sealed)
     }
 
+    /// A turn of the task begins, after whatever woke it.
+    pub(super) fn begin_turn(&mut self) {
+        self.is_starved = false;
+    }
+
     /// Reads once. `Ok(0)` is the end.
     pub(super) fn poll_read(
+        &mut self,
+        context: &mut Context<'_>,
+        into: &mut [u8],
+        now: Instant,
+    ) -> Poll<io::Result<usize>> {
+        if self.is_starved {
+            return Poll::Pending;
+        }
+        let read = self.read(context, into, now);
+        self.is_starved = read.is_pending();
+        read
+    }
+
+    fn read(
         &mut self,
         context: &mut Context<'_>,
         into: &mut [u8],

@@ -23,8 +23,6 @@ use crate::proxy::driver::Driver;
 use crate::proxy::exchange::Exchange;
 use crate::proxy::leg::Leg;
 use crate::proxy::worker::{Share, Worker};
-use crate::telemetry::Guarded;
-use crate::wire::fault::Fault;
 use crate::wire::frame::HEAD;
 
 /// Octets that may wait to be written to a client before nothing more is read from it.
@@ -71,7 +69,7 @@ pub(super) struct Relay {
     pub(super) exchanges: Slab<Exchange>,
     pub(super) phase: Phase,
     pub(super) now: Instant,
-    /// The time of day that goes with `now`.
+    /// The time of day when the client was last read.
     pub(super) wall: SystemTime,
     pub(super) accepted: Instant,
     /// Since when a frame or header block of the client is incomplete.
@@ -137,10 +135,14 @@ impl Relay {
         }
     }
 
-    /// What was read came by now: a deadline that counted from earlier would pass too early.
     #[expect(clippy::disallowed_methods, reason = "this is a loop that owns its clock")]
     fn look_at_clock(&mut self) {
         self.now = Instant::now();
+    }
+
+    /// What was read came by now: a deadline that counted from earlier would pass too early.
+    fn look_at_clocks(&mut self) {
+        self.look_at_clock();
         self.wall = SystemTime::now();
     }
 
@@ -150,6 +152,8 @@ impl Relay {
         self.waker = Some(worker.remember(self.waker, context.waker()));
         self.look_at_clock();
         self.leave_if_told();
+        self.client.begin_turn();
+        self.drivers.iter_mut().filter_map(|(_, driver)| driver.leg()).for_each(Leg::begin_turn);
         for round in 1..=ROUNDS_MAX {
             // Reading first: what answers it leaves in one write with what waits already.
             let mut moved = self.read_client(context, &mut scratch);
@@ -250,7 +254,7 @@ impl Relay {
                 return true;
             }
         };
-        self.look_at_clock();
+        self.look_at_clocks();
         if !self.is_warm {
             self.rest_later();
         }
@@ -356,17 +360,6 @@ impl Relay {
             return Some(if self.worker.kept.get() < KEPT_MAX { usize::MAX } else { SIP });
         }
         (self.client.waiting() == 0 && driver.parked < PARKED_MAX).then_some(SIP)
-    }
-
-    /// The client broke a rule of the connection.
-    fn fail_client(&mut self, fault: Fault) {
-        tracing::info!(peer = %self.peer, what = fault.what, "client connection refused");
-        if let Some(budget) = fault.guard {
-            self.worker.metrics.guard_fired(budget.name(), Guarded::Client);
-        }
-        self.client.wire.fail(fault);
-        self.cancel_all();
-        self.close();
     }
 
     fn has_output(&self) -> bool {
