@@ -1,5 +1,5 @@
-//! Names of teams and environments: checked once, then cheap to hand around: a short one lies in its
-//! place, so that threads that clone it do not meet in a counter.
+//! Names of teams and environments: checked once, then cheap to hand around. A short one lies in
+//! its place, so that threads that clone it do not meet in a counter.
 //!
 //! A name is a DNS-1035 label, so that it can stand in a URL, a metric and a Kubernetes object
 //! alike.

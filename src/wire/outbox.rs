@@ -82,7 +82,8 @@ impl Outbox {
         self.len = self.len.saturating_add(octets.len());
     }
 
-    /// Adds a frame by copying: its head, and a payload in two pieces, either of which may be empty.
+    /// Adds a frame by copying: its head, and a payload in two pieces, of which either may be
+    /// empty.
     pub fn frame(&mut self, head: [u8; HEAD], [front, behind]: [&[u8]; 2]) {
         let all = HEAD.saturating_add(front.len()).saturating_add(behind.len());
         let own = self.memory();

@@ -244,11 +244,12 @@ mod tests {
         /// Numbers in a row, and numbers that all fall into one chain.
         #[test]
         fn streams_are_found_as_in_a_map(
-            steps in prop::collection::vec((0_u32..90, prop::sample::select(vec![1, 1_024])), 0..300),
+            steps in prop::collection::vec((0_u32..90, prop::bool::ANY), 0..300),
         ) {
             let mut streams = Streams::default();
             let mut map = BTreeMap::new();
-            for (tag, (number, factor)) in (0..).zip(steps) {
+            for (tag, (number, is_far)) in (0..).zip(steps) {
+                let factor = if is_far { 1_024 } else { 1 };
                 let id = StreamId::new(number * factor * 2 + 1);
                 if map.remove(&id).is_some() {
                     prop_assert!(streams.close(id, Ended::Done).is_some());
