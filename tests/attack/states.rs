@@ -102,6 +102,22 @@ pub fn cases(cases: &mut Cases) {
             client.must_work();
         }
     });
+    cases.add("a_hundred_streams_whose_ids_share_their_last_bits_are_told_apart", |world| {
+        let mut client = world.client();
+        let request = client.request();
+        let mut ids: Vec<u32> = (0..100).map(|step| 1 + (step << 16)).collect();
+        for id in &ids {
+            client.next_id = *id;
+            client.start(&request, false);
+        }
+        ids.rotate_left(40);
+        for id in ids.iter().step_by(2).chain(ids.iter().skip(1).step_by(2)) {
+            client.send(&frame::data(*id, true, &frame::message(2)));
+            assert_eq!(client.finish(*id).status(), Some(0), "stream {id}");
+        }
+        client.send(&frame::data(ids[0], true, b"a"));
+        client.expect(ids[0], &[Goaway(STREAM_CLOSED), Reset(STREAM_CLOSED)]);
+    });
     cases.add("the_highest_stream_id_works", |world| {
         let mut client = world.client();
         client.next_id = 0x7fff_ffff;
