@@ -11,6 +11,10 @@ use aws_lc_rs::{
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use clap::Args;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
+use sconce_filters::{
+    Identity,
+    identity::{Claimed, Source},
+};
 use serde_json::json;
 use std::{
     fs::{self, OpenOptions},
@@ -25,7 +29,7 @@ use std::{
 const LIFE_MAX: Duration = Duration::from_secs(366 * 24 * 3_600);
 
 /// What the token shall say.
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 pub(super) struct Wanted {
     /// The private key; it is made if it is not there, and its public half beside it, as
     /// FILE.jwks, which is what authenticate.issuers.keys_file wants
@@ -76,7 +80,16 @@ fn life(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// Names that no gateway would admit are not written into a token.
+fn check(wanted: &Wanted) -> Result<(), String> {
+    let Wanted { user, name, groups, teams, .. } = wanted.clone();
+    let claimed = Claimed { user, display_name: name, groups, teams };
+    let checked = Identity::new(claimed, Source::Certificate, None);
+    checked.map(drop).map_err(|fault| format!("{fault}: correct it"))
+}
+
 fn mint(wanted: &Wanted) -> Result<String, String> {
+    check(wanted)?;
     let pkcs8 = key(&wanted.key).map_err(|fault| format!("{}: {fault}", wanted.key.display()))?;
     let pair = pair(&pkcs8)
         .map_err(|()| format!("{}: is no key of ours; remove it", wanted.key.display()))?;
@@ -143,4 +156,29 @@ fn jwks(pair: &EcdsaKeyPair) -> serde_json::Value {
 fn kid(pair: &EcdsaKeyPair) -> String {
     let digest = digest::digest(&digest::SHA256, pair.public_key().as_ref());
     URL_SAFE_NO_PAD.encode(digest.as_ref().get(..12).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_nobody_can_have_is_refused_before_a_key_is_made() {
+        let place = tempfile::tempdir().unwrap();
+        let wanted = |user: &str, team: &str| Wanted {
+            key: place.path().join("dev.key"),
+            issuer: "https://i".to_owned(),
+            audience: "a".to_owned(),
+            user: user.to_owned(),
+            name: None,
+            groups: Vec::new(),
+            teams: vec![team.to_owned()],
+            expires: Duration::from_secs(1),
+        };
+        assert_eq!(mint(&wanted("", "ads")).unwrap_err(), "a user is empty: correct it");
+        assert!(mint(&wanted("a\nb", "ads")).unwrap_err().contains("control character"));
+        assert_eq!(mint(&wanted("ann", "")).unwrap_err(), "a team is empty: correct it");
+        assert!(!place.path().join("dev.key").exists());
+        assert!(mint(&wanted("ann", "ads")).is_ok());
+    }
 }

@@ -25,7 +25,7 @@ pub(super) fn read(
     book: &Book,
     files: &mut Vec<PathBuf>,
 ) -> Settings {
-    let line = section.line();
+    let (line, before) = (section.line(), desk.count());
     let mut reader = Reader { desk, book, files, said: BTreeSet::new() };
     let issuers = section.sections("issuers").unwrap_or_default();
     let issuers = issuers.into_iter().filter_map(|issuer| reader.issuer(issuer)).collect();
@@ -46,7 +46,8 @@ pub(super) fn read(
     let nobody = settings.issuers.is_empty()
         && settings.tokens.is_empty()
         && settings.certificates.is_none();
-    if nobody {
+    // Whoever was named, and not well, was told so.
+    if nobody && desk.count() == before {
         let fault = Fault::new("trusts nobody", "name issuers, tokens or certificates");
         desk.complain(line, "authenticate", fault);
     }

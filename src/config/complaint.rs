@@ -87,6 +87,11 @@ impl Desk {
         self.complaints.borrow_mut().push(Complaint { file, line, key, what, remedy });
     }
 
+    /// How much was complained about so far.
+    pub(super) fn count(&self) -> usize {
+        self.complaints.borrow().len()
+    }
+
     pub(super) fn clear(self) -> Vec<Complaint> {
         self.complaints.into_inner()
     }

@@ -254,6 +254,16 @@ fn the_chain_must_exist_and_find_a_team() {
 }
 
 #[test]
+fn who_trusts_nobody_is_told_so_once_and_not_when_a_name_was_wrong() {
+    assert_eq!(
+        main_says(&format!("{LEAST}authenticate: {{}}\n")),
+        ["sconce.yaml:2: authenticate: trusts nobody; name issuers, tokens or certificates"]
+    );
+    let said = main_says(&format!("{LEAST}authenticate:\n  issuers:\n    - issuer: 'https://i'\n"));
+    assert!(said.iter().all(|said| said.contains("audiences")), "{said:?}");
+}
+
+#[test]
 fn sconce_is_neither_its_own_driver_nor_its_own_admin() {
     let main = format!(
         "{LEAST}listen:\n  address: 127.0.0.1:15002\nadmin: {{ address: 127.0.0.1:15002 }}\n"
