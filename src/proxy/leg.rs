@@ -16,6 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use crate::proxy::tls::{Opened, Session};
+use crate::proxy::worker::Turn;
 use crate::wire::connection::Connection;
 use crate::wire::outbox::SLICES_MAX;
 
@@ -27,8 +28,8 @@ pub(super) struct Leg {
     pub(super) wire: Connection,
     socket: TcpStream,
     tls: Option<Box<Session>>,
-    /// Whether there was nothing to be read in this turn: who waits for octets will be woken.
-    is_starved: bool,
+    /// The latest turn in which there was nothing to be read.
+    starved_in: Turn,
     /// When octets last came.
     pub(super) heard: Instant,
     /// Since when the socket takes nothing although something waits.
@@ -44,7 +45,15 @@ impl Leg {
         wire: Connection,
         now: Instant,
     ) -> Self {
-        Self { wire, socket, tls, is_starved: false, heard: now, blocked: None, asked: None }
+        Self {
+            wire,
+            socket,
+            tls,
+            starved_in: Turn::default(),
+            heard: now,
+            blocked: None,
+            asked: None,
+        }
     }
 
     /// Whether HTTP/2 can be spoken: at once, or after the handshake of TLS.
@@ -63,23 +72,21 @@ impl Leg {
         self.wire.out.len().saturating_add(sealed)
     }
 
-    /// A turn of the task begins, after whatever woke it.
-    pub(super) fn begin_turn(&mut self) {
-        self.is_starved = false;
-    }
-
-    /// Reads once. `Ok(0)` is the end.
+    /// Reads once. `Ok(0)` is the end. When there was nothing to be read, there is nothing for the
+    /// rest of the turn: whose turn it is will be woken.
     pub(super) fn poll_read(
         &mut self,
         context: &mut Context<'_>,
         into: &mut [u8],
-        now: Instant,
+        (turn, now): (Turn, Instant),
     ) -> Poll<io::Result<usize>> {
-        if self.is_starved {
+        if self.starved_in == turn {
             return Poll::Pending;
         }
         let read = self.read(context, into, now);
-        self.is_starved = read.is_pending();
+        if read.is_pending() {
+            self.starved_in = turn;
+        }
         read
     }
 
@@ -272,4 +279,38 @@ pub(super) fn tune<'s>(
         socket.set_tcp_notsent_lowat(UNSENT_MAX)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "a test needs some moment")]
+mod tests {
+    use super::*;
+    use crate::wire::connection::{Offer, Role};
+    use crate::wire::hpack::Limits;
+    use crate::wire::settings::Settings;
+    use std::future::poll_fn;
+    use tokio::io::AsyncWriteExt;
+    use tokio::net::TcpListener;
+
+    async fn read(leg: &mut Leg, turn: Turn) -> Poll<io::Result<usize>> {
+        let (mut room, now) = ([0; 8], Instant::now());
+        poll_fn(|context| Poll::Ready(leg.poll_read(context, &mut room, (turn, now)))).await
+    }
+
+    #[tokio::test]
+    async fn a_leg_is_asked_once_a_turn_and_again_in_the_next_whosever_that_is() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut peer = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (socket, _) = listener.accept().await.unwrap();
+        let headers = Limits { octets: 1_000, count: 10 };
+        let offer = Offer { settings: Settings::INITIAL, window: 65_535, headers };
+        let now = Instant::now();
+        let mut leg = Leg::new(socket, None, Connection::new(Role::Client, offer, now), now);
+        let one = Turn::default().next();
+        assert!(read(&mut leg, one).await.is_pending());
+        peer.write_all(b"abc").await.unwrap();
+        leg.socket.readable().await.unwrap();
+        assert!(read(&mut leg, one).await.is_pending());
+        assert!(matches!(read(&mut leg, one.next()).await, Poll::Ready(Ok(3))));
+    }
 }

@@ -22,7 +22,7 @@ use crate::proxy::admit::Asked;
 use crate::proxy::driver::Driver;
 use crate::proxy::exchange::Exchange;
 use crate::proxy::leg::Leg;
-use crate::proxy::worker::{Share, Worker};
+use crate::proxy::worker::{Share, Turn, Worker};
 use crate::wire::frame::HEAD;
 
 /// Octets that may wait to be written to a client before nothing more is read from it.
@@ -68,6 +68,7 @@ pub(super) struct Relay {
     pub(super) drivers: Slab<Driver>,
     pub(super) exchanges: Slab<Exchange>,
     pub(super) phase: Phase,
+    turn: Turn,
     pub(super) now: Instant,
     /// The time of day when the client was last read.
     pub(super) wall: SystemTime,
@@ -117,6 +118,7 @@ impl Relay {
             drivers: Slab::with_capacity(1),
             exchanges: Slab::new(),
             phase: Phase::Open,
+            turn: Turn::default(),
             now,
             wall: SystemTime::UNIX_EPOCH,
             accepted: now,
@@ -152,8 +154,7 @@ impl Relay {
         self.waker = Some(worker.remember(self.waker, context.waker()));
         self.look_at_clock();
         self.leave_if_told();
-        self.client.begin_turn();
-        self.drivers.iter_mut().filter_map(|(_, driver)| driver.leg()).for_each(Leg::begin_turn);
+        self.turn = worker.begin_turn();
         for round in 1..=ROUNDS_MAX {
             // Reading first: what answers it leaves in one write with what waits already.
             let mut moved = self.read_client(context, &mut scratch);
@@ -246,7 +247,7 @@ impl Relay {
             return false;
         }
         let into = scratch.get_mut(HEAD..).unwrap_or_default();
-        let read = match self.client.poll_read(context, into, self.now) {
+        let read = match self.client.poll_read(context, into, (self.turn, self.now)) {
             Poll::Pending => return false,
             Poll::Ready(Ok(read @ 1..)) => read,
             Poll::Ready(ended) => {
@@ -307,11 +308,11 @@ impl Relay {
 
     fn read_driver(&mut self, key: usize, context: &mut Context<'_>, scratch: &mut [u8]) -> bool {
         let Some(most) = self.appetite(key) else { return false };
-        let now = self.now;
+        let turn = (self.turn, self.now);
         let Some(leg) = self.drivers.get_mut(key).and_then(Driver::leg) else { return false };
         let end = HEAD.saturating_add(most).min(scratch.len());
         let into = scratch.get_mut(HEAD..end).unwrap_or_default();
-        let read = match leg.poll_read(context, into, now) {
+        let read = match leg.poll_read(context, into, turn) {
             Poll::Pending => return false,
             Poll::Ready(Ok(0) | Err(_)) => {
                 self.lose_driver(key, "it closed the connection");

@@ -99,8 +99,19 @@ impl Share {
     }
 }
 
+/// One turn of one connection's task. No two of a thread are equal, and none is the default.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Turn(u64);
+
+impl Turn {
+    pub(super) fn next(self) -> Self {
+        Self(self.0.wrapping_add(1))
+    }
+}
+
 /// What the connections of one thread share.
 pub(super) struct Worker {
+    turn: Cell<Turn>,
     pub(super) metrics: WorkerMetrics,
     pub(super) scratch: RefCell<Box<[u8]>>,
     /// Where TLS is opened and sealed.
@@ -137,6 +148,12 @@ impl Worker {
         if let Some(key) = key {
             self.wakers.borrow_mut().try_remove(key);
         }
+    }
+
+    /// A new turn begins.
+    pub(super) fn begin_turn(&self) -> Turn {
+        self.turn.set(self.turn.get().next());
+        self.turn.get()
     }
 
     /// The latest snapshot.
@@ -231,6 +248,7 @@ pub(super) fn start(index: usize, start: Start) -> io::Result<JoinHandle<()>> {
         drop(tell);
         let Start { live, metrics, told, hand, handed, door } = start;
         let worker = Rc::new(Worker {
+            turn: Cell::default(),
             reader: RefCell::new(live.reader()),
             shelf: Shelf::new(metrics.clone()),
             metrics,
