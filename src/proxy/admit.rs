@@ -21,8 +21,6 @@ use crate::wire::fault;
 use crate::wire::frame::StreamId;
 use crate::wire::hpack::{Fields, Overflow};
 
-/// Octets of the longest name of an encoding that is known, and more.
-const ENCODING_MAX: usize = 16;
 /// Drivers that one client connection may have legs to at one time.
 const DRIVERS_MAX: usize = 32;
 
@@ -40,7 +38,7 @@ pub(super) struct Asked {
 impl Asked {
     fn new(fields: Rc<Fields>, request: Request) -> Self {
         let label = MethodLabel::of_path(request.method.path().as_bytes());
-        let (size, encoding) = (forward::size(&fields), encoding(&fields));
+        let (size, encoding) = (forward::size(&fields), Encoding::said_by(&fields));
         Self { head: Rc::new(Head::new(fields)), request, label, size, encoding }
     }
 }
@@ -325,16 +323,6 @@ fn unless_too_long(exchange: &Exchange, cluster: &Cluster) -> Result<(), Refusal
     let message =
         format!("the request's metadata has {size} octets and a driver takes {limit}: send less");
     Err(Refusal::new(Code::ResourceExhausted, "request.metadata", message))
-}
-
-/// How a request says that its messages are compressed.
-fn encoding(fields: &Fields) -> Encoding {
-    let mut all = fields.named(b"grpc-encoding");
-    match (all.next(), all.next()) {
-        (None, _) => Encoding::Identity,
-        (Some((_, one)), None) => Encoding::of(one.value.prefix(&mut [0; ENCODING_MAX])),
-        (Some(_), Some(_)) => Encoding::Other,
-    }
 }
 
 /// What hides values in the answer to a call, if there are any to be hidden.

@@ -1,5 +1,10 @@
 //! Policy: what an operator lets pass, and how a client says that it compresses.
 
+use crate::wire::hpack::Fields;
+
+/// Octets of the longest name of an encoding that is known, and more.
+const NAME_MAX: usize = 16;
+
 /// What is done about requests that are sound, and yet not what honest clients send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Policy {
@@ -58,6 +63,17 @@ pub enum Encoding {
 }
 
 impl Encoding {
+    /// What a request says.
+    #[must_use]
+    pub fn said_by(fields: &Fields) -> Self {
+        let mut all = fields.named(b"grpc-encoding");
+        match (all.next(), all.next()) {
+            (None, _) => Self::Identity,
+            (Some((_, one)), None) => Self::of(one.value.prefix(&mut [0; NAME_MAX])),
+            (Some(_), Some(_)) => Self::Other,
+        }
+    }
+
     /// The encoding of this name, octet for octet.
     #[must_use]
     pub fn of(name: &[u8]) -> Self {
