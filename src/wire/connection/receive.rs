@@ -20,9 +20,7 @@ impl Connection {
             let rest = input.get(taken..).unwrap_or_default();
             let at = taken;
             if let Some((head, payload)) = self.whole_frame(rest) {
-                if !self.is_common(head) {
-                    self.check_head(head)?;
-                }
+                self.check_head(head)?;
                 let all = at.saturating_add(HEAD).saturating_add(payload.len());
                 if head.kind == Kind::Data {
                     if let Some((tag, end)) = self.whole_body(head) {
@@ -132,15 +130,6 @@ impl Connection {
         Ok((taken, None))
     }
 
-    /// Whether this is a frame for which `check_head` need not be asked.
-    fn is_common(&self, head: Head) -> bool {
-        matches!(head.kind, Kind::Data | Kind::Headers)
-            && self.met
-            && self.block.is_none()
-            && head.length <= SIZE_FLOOR
-            && head.stream != StreamId::CONNECTION
-    }
-
     /// What must hold for any frame, before a single octet of its payload is looked at.
     fn check_head(&self, head: Head) -> Result<(), Fault> {
         if !self.met
@@ -150,6 +139,12 @@ impl Connection {
         }
         if head.length > SIZE_FLOOR {
             return Err(Fault::new(Code::FrameSizeError, "a frame is too large"));
+        }
+        let on_connection = head.stream == StreamId::CONNECTION;
+        if self.block.is_none() && matches!(head.kind, Kind::Data | Kind::Headers) && !on_connection
+        {
+            // The common case, of which nothing more is asked.
+            return Ok(());
         }
         match (self.block, head.kind) {
             (Some(block), Kind::Continuation) if block.stream == head.stream => {}
@@ -161,7 +156,6 @@ impl Connection {
             }
             (None, _) => {}
         }
-        let on_connection = head.stream == StreamId::CONNECTION;
         let (wanted, size) = match head.kind {
             Kind::Settings => (Some(true), None),
             Kind::Ping => (Some(true), Some(8)),
