@@ -5,10 +5,9 @@
 //! ones would push out those that are right.
 
 use super::{KeyRing, claims::Window, key::Key, ring::Standing};
-use crate::{Identity, Slots, call::Mark};
+use crate::{Identity, Lately, Slots, call::Mark};
 use std::{
     cell::{Cell, RefCell},
-    collections::HashMap,
     rc::Rc,
     sync::Arc,
 };
@@ -92,10 +91,14 @@ pub(super) enum Shown<'a> {
     Value(Mark<'a>),
 }
 
+/// The rooms of a reload share it with those they replace: a token is remembered for the room, by
+/// its number, that verified it last.
+type Memory = Lately<(u64, Rc<Verified>)>;
+
 thread_local! {
-    static TOKENS: RefCell<Memory> = RefCell::default();
-    static PLAIN: RefCell<Memory> = RefCell::default();
-    static CODED: RefCell<Memory> = RefCell::default();
+    static TOKENS: RefCell<Memory> = RefCell::new(Memory::new(REMEMBERED_MAX));
+    static PLAIN: RefCell<Memory> = RefCell::new(Memory::new(REMEMBERED_MAX));
+    static CODED: RefCell<Memory> = RefCell::new(Memory::new(REMEMBERED_MAX));
 }
 
 impl Shown<'_> {
@@ -113,50 +116,15 @@ impl Shown<'_> {
 
 /// What this worker remembers of a credential, if a room with this number has verified it.
 pub(super) fn recall(room: u64, shown: Shown<'_>) -> Option<Rc<Verified>> {
-    shown.with(|memory, octets| memory.recall(room, octets))?
+    shown.with(|memory, octets| {
+        let known = memory.recall(octets, |(owner, _)| *owner == room);
+        known.map(|(_, verified)| verified)
+    })?
 }
 
 /// Remembers a credential that a room has verified.
 pub(super) fn remember(room: u64, shown: Shown<'_>, verified: &Rc<Verified>) {
-    let _ = shown.with(|memory, octets| memory.remember(room, octets, Rc::clone(verified)));
-}
-
-/// Tokens that were used lately, in two halves. When the young half is full it becomes the old one,
-/// and what nobody has used since then is forgotten.
-///
-/// The rooms of a reload share it with those they replace: a token is remembered for the room that
-/// verified it last. The map's hash is keyed, since tokens are chosen by others.
-#[derive(Default)]
-struct Memory {
-    young: Half,
-    old: Half,
-}
-
-type Half = HashMap<Box<[u8]>, (u64, Rc<Verified>)>;
-
-impl Memory {
-    fn recall(&mut self, room: u64, token: &[u8]) -> Option<Rc<Verified>> {
-        let is_ours = |(owner, _): &&(u64, Rc<Verified>)| *owner == room;
-        if let Some((_, verified)) = self.young.get(token).filter(is_ours) {
-            return Some(Rc::clone(verified));
-        }
-        self.old.get(token).filter(is_ours)?;
-        let (token, (_, verified)) = self.old.remove_entry(token)?;
-        self.keep(token, room, Rc::clone(&verified));
-        Some(verified)
-    }
-
-    fn remember(&mut self, room: u64, token: &[u8], verified: Rc<Verified>) {
-        self.old.remove(token);
-        self.keep(token.into(), room, verified);
-    }
-
-    fn keep(&mut self, token: Box<[u8]>, room: u64, verified: Rc<Verified>) {
-        if self.young.len() >= REMEMBERED_MAX / 2 && !self.young.contains_key(&token) {
-            self.old = std::mem::take(&mut self.young);
-        }
-        self.young.insert(token, (room, verified));
-    }
+    let _ = shown.with(|memory, octets| memory.remember(octets, (room, Rc::clone(verified))));
 }
 
 #[cfg(test)]
@@ -171,25 +139,13 @@ mod tests {
 
     #[test]
     fn a_room_recalls_what_it_has_verified_and_no_other_does() {
-        let mut memory = Memory::default();
-        memory.remember(1, b"a", somebody("ann"));
-        assert_eq!(memory.recall(1, b"a").unwrap().identity.user(), "ann");
-        assert!(memory.recall(2, b"a").is_none());
-        assert!(memory.recall(1, b"ab").is_none());
-        memory.remember(2, b"a", somebody("bob"));
-        assert_eq!(memory.recall(2, b"a").unwrap().identity.user(), "bob");
-        assert!(memory.recall(1, b"a").is_none());
-    }
-
-    #[test]
-    fn the_memory_is_bounded_and_keeps_what_is_used() {
-        let mut memory = Memory::default();
-        memory.remember(1, b"used", somebody("ann"));
-        for round in 0..5 * REMEMBERED_MAX {
-            memory.remember(1, format!("once {round}").as_bytes(), somebody("bob"));
-            assert!(memory.recall(1, b"used").is_some());
-            assert!(memory.young.len() + memory.old.len() <= REMEMBERED_MAX);
-        }
-        assert!(memory.recall(1, b"once 0").is_none());
+        let (one, other) = (Shown::Token("a"), Shown::Token("ab"));
+        let user = |room, shown| recall(room, shown).map(|it| it.identity.user().to_owned());
+        remember(1, one, &somebody("ann"));
+        assert_eq!(user(1, one).as_deref(), Some("ann"));
+        assert_eq!((user(2, one), user(1, other)), (None, None));
+        remember(2, one, &somebody("bob"));
+        assert_eq!(user(2, one).as_deref(), Some("bob"));
+        assert_eq!(user(1, one), None);
     }
 }
