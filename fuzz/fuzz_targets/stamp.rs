@@ -3,7 +3,10 @@
 //! However a stream is split, the same of it passes, with the same verdict; and whoever reads what
 //! has passed as a driver does finds the verified user in each message, whatever a client claimed.
 //!
-//! Input: an octet of choices, the size of the pieces, then the stream, or one message of it.
+//! Whoever asks for the session of a message hears what a driver reads.
+//!
+//! Input: an octet of choices, the size of the pieces with whether sessions are asked for, then the
+//! stream, or one message of it.
 
 #![no_main]
 
@@ -42,9 +45,14 @@ fuzz_target!(|data: &[u8]| {
         2 => framed(1, octets),
         _ => framed(1, &compressed(encoding, octets)),
     };
-    let piece = usize::from(*piece).max(1);
-    let (whole, verdict) = pass(policy, encoding, &stream, stream.len().max(1));
-    let (split, other) = pass(policy, encoding, &stream, piece);
+    let is_asked = piece & 0x80 != 0;
+    let piece = usize::from(piece & 0x7f).max(1);
+    let stamper = || {
+        let stamper = Stamper::new(policy, Tail::new("bob", "Bob"), encoding);
+        if is_asked { stamper.with_sessions() } else { stamper }
+    };
+    let (whole, sessions, verdict) = pass(stamper(), &stream, stream.len().max(1));
+    let (split, again, other) = pass(stamper(), &stream, piece);
     // What is wrong with a compressed message in more than one way is told as it comes to light.
     let inflated = [verdict, other].contains(&Some("envelope.inflated"));
     assert!(verdict == other || (inflated && verdict.is_some() && other.is_some()));
@@ -52,7 +60,8 @@ fuzz_target!(|data: &[u8]| {
         assert!(whole.starts_with(&split) || split.starts_with(&whole));
         return;
     }
-    assert_eq!(whole, split, "the split is told apart");
+    assert_eq!((&whole, &sessions), (&split, &again), "the split is told apart");
+    let mut sessions = sessions.into_iter();
     let mut rest = &whole[..];
     while !rest.is_empty() {
         let (prefix, behind) = rest.split_first_chunk::<5>().expect("a whole prefix");
@@ -60,6 +69,8 @@ fuzz_target!(|data: &[u8]| {
         let length = u32::from_be_bytes(prefix[1..].try_into().expect("four octets"));
         let (message, behind) = behind.split_at(length as usize);
         assert_eq!(user(message), ("bob".into(), "Bob".into()));
+        let read = is_asked.then(|| session(message)).flatten();
+        assert_eq!(sessions.next(), Some(read));
         rest = behind;
     }
 });
@@ -80,20 +91,21 @@ fn compressed(encoding: Encoding, message: &[u8]) -> Vec<u8> {
     }
 }
 
-/// What passes of a stream, and why it was refused, if it was.
-fn pass(
-    policy: Policy,
-    encoding: Encoding,
-    stream: &[u8],
-    piece: usize,
-) -> (Vec<u8>, Option<&'static str>) {
-    let mut stamper = Stamper::new(policy, Tail::new("bob", "Bob"), encoding);
+type Passed = (Vec<u8>, Vec<Option<Vec<u8>>>, Option<&'static str>);
+
+/// What passes of a stream, the session of each message, and why it was refused, if it was.
+fn pass(mut stamper: Stamper, stream: &[u8], piece: usize) -> Passed {
     let mut passed = Vec::new();
+    let mut sessions = Vec::new();
     for chunk in stream.chunks(piece) {
         let mut chunk = chunk.to_vec();
         let mut rest = 0..chunk.len();
         loop {
-            match stamper.next(&mut chunk, &mut rest) {
+            let next = stamper.next(&mut chunk, &mut rest);
+            if matches!(&next, Ok(Some(piece)) if piece.ends_message()) {
+                sessions.push(stamper.session().map(<[u8]>::to_vec));
+            }
+            match next {
                 Ok(Some(Piece::Pass(range))) => passed.extend_from_slice(&chunk[range]),
                 Ok(Some(Piece::Stamped(range, tail))) => {
                     passed.extend_from_slice(&chunk[range]);
@@ -101,12 +113,12 @@ fn pass(
                 }
                 Ok(Some(Piece::Add(addition))) => passed.extend_from_slice(&addition),
                 Ok(None) => break,
-                Err(refusal) => return (passed, Some(refusal.label)),
+                Err(refusal) => return (passed, sessions, Some(refusal.label)),
             }
         }
         assert!(rest.is_empty() && !stamper.owes(), "a chunk was not used up");
     }
-    (passed, stamper.end().err().map(|refusal| refusal.label))
+    (passed, sessions, stamper.end().err().map(|refusal| refusal.label))
 }
 
 /// The user of a message as a driver merges it: messages as their octets do one after the other,
@@ -117,7 +129,20 @@ fn user(message: &[u8]) -> (Vec<u8>, Vec<u8>) {
     (last(1), last(2))
 }
 
-fn named(mut octets: &[u8], wanted: u32) -> Vec<Vec<u8>> {
+/// The session of a message as a driver reads it, if it can be one.
+fn session(message: &[u8]) -> Option<Vec<u8>> {
+    let named = fields(message).into_iter().filter(|(tag, _)| *tag == 1 << 3 | 2);
+    let last = named.map(|(_, content)| content).next_back();
+    last.filter(|id| (1..=36).contains(&id.len()))
+}
+
+fn named(octets: &[u8], wanted: u32) -> Vec<Vec<u8>> {
+    let named = fields(octets).into_iter().filter(|(tag, _)| tag >> 3 == wanted);
+    named.inspect(|(tag, _)| assert_eq!(tag & 7, 2)).map(|(_, content)| content).collect()
+}
+
+/// The tag of each field, and what it holds if it has a length.
+fn fields(mut octets: &[u8]) -> Vec<(u32, Vec<u8>)> {
     let mut found = Vec::new();
     while !octets.is_empty() {
         let tag = varint(&mut octets);
@@ -133,10 +158,7 @@ fn named(mut octets: &[u8], wanted: u32) -> Vec<Vec<u8>> {
             other => panic!("wire type {other}"),
         };
         let (content, rest) = octets.split_at(skipped);
-        if tag >> 3 == wanted {
-            assert_eq!(tag & 7, 2);
-            found.push(content.to_vec());
-        }
+        found.push((tag, content.to_vec()));
         octets = rest;
     }
     found

@@ -9,13 +9,18 @@
 
 #![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::arithmetic_side_effects))]
 
+use crate::grpc::envelope::session::Session;
 use crate::grpc::protobuf::Varint;
 use std::fmt;
 
+mod session;
 #[cfg(test)]
 mod tests;
 
-/// The field of every request in which a client names its user.
+/// The field of every request that names its session.
+const SESSION_ID: u64 = 1;
+
+/// The field in which a client names its user.
 const USER_CONTEXT: u64 = 2;
 /// Its fields that are text.
 const USER_ID: u64 = 1;
@@ -69,7 +74,7 @@ impl fmt::Display for Malformed {
 }
 
 /// Where the walk is: one for each message.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Scanner {
     /// Octets of the message.
     length: u64,
@@ -81,6 +86,8 @@ pub struct Scanner {
     named: bool,
     step: Step,
     varint: Varint,
+    /// The session of the message, if somebody asks for it.
+    session: Option<Box<Session>>,
 }
 
 /// What the next octet belongs to. Those that are not said to hold octets are varints.
@@ -95,6 +102,10 @@ enum Step {
     OptionLength,
     /// So many octets of an option have come, all as in [`REATTACHABLE`].
     Option(usize),
+    /// The length of a session's id.
+    SessionLength,
+    /// So many octets of a session's id, at least one.
+    Session(u64),
     /// So many octets of a field that nobody asks for, at least one.
     Skip(u64),
 }
@@ -110,7 +121,21 @@ impl Scanner {
             named: false,
             step: Step::Tag,
             varint: Varint::default(),
+            session: None,
         }
+    }
+
+    /// The same walk, which also looks for the session.
+    #[must_use]
+    pub fn with_session(self) -> Self {
+        Self { session: Some(Box::default()), ..self }
+    }
+
+    /// The session that the message names, as far as it was walked over. Of several the last
+    /// counts, as for every parser. None if it was not looked for, or can be nobody's.
+    #[must_use]
+    pub fn session(&self) -> Option<&[u8]> {
+        self.session.as_ref()?.id()
     }
 
     /// Octets of the message that are still to come.
@@ -126,11 +151,12 @@ impl Scanner {
     /// The message is malformed; the walk is over.
     pub fn take(&mut self, octets: &mut &[u8]) -> Result<Option<Found>, Malformed> {
         while self.left() > 0 {
-            if let Step::Skip(left) = self.step {
-                let skipped = octets.len().min(usize::try_from(left).unwrap_or(usize::MAX));
-                *octets = octets.get(skipped..).unwrap_or_default();
-                self.skip(left, u64::try_from(skipped).unwrap_or(left));
-                if skipped == 0 {
+            if let Step::Skip(left) | Step::Session(left) = self.step {
+                let here = octets.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+                let (content, rest) = octets.split_at_checked(here).unwrap_or_default();
+                *octets = rest;
+                self.walk_over(left, content);
+                if here == 0 {
                     return Ok(None);
                 }
                 continue;
@@ -185,6 +211,7 @@ impl Scanner {
                 None if number == REQUEST_OPTIONS || (number == USER_CONTEXT && self.named) => {
                     break;
                 }
+                None if number == SESSION_ID && self.session.is_some() => break,
                 None if number == USER_CONTEXT => {
                     self.named = true;
                     rest = field;
@@ -202,9 +229,20 @@ impl Scanner {
         });
     }
 
-    fn skip(&mut self, left: u64, skipped: u64) {
-        self.at = self.at.saturating_add(skipped);
-        self.step = Step::over(left.saturating_sub(skipped));
+    /// Octets of a field of which so many were left.
+    fn walk_over(&mut self, left: u64, octets: &[u8]) {
+        let walked = u64::try_from(octets.len()).unwrap_or(left);
+        self.at = self.at.saturating_add(walked);
+        let left = left.saturating_sub(walked);
+        let is_session = matches!(self.step, Step::Session(_));
+        if let (true, Some(session)) = (is_session, &mut self.session) {
+            session.push(octets);
+        }
+        self.step = match left {
+            0 => Step::Tag,
+            left if is_session => Step::Session(left),
+            left => Step::Skip(left),
+        };
         self.leave();
     }
 
@@ -229,12 +267,21 @@ impl Scanner {
             self.varint = Varint::default();
             match self.step {
                 Step::Tag => found = self.tag(value)?,
-                Step::Number | Step::Skip(_) | Step::Option(_) => self.step = Step::Tag,
+                Step::Number | Step::Skip(_) | Step::Session(_) | Step::Option(_) => {
+                    self.step = Step::Tag;
+                }
                 Step::Length => self.step = Step::over(self.fitting(value)?),
                 Step::OptionLength => {
                     let length = self.fitting(value)?;
                     let same = usize::try_from(length) == Ok(REATTACHABLE.len());
                     self.step = if same { Step::Option(0) } else { Step::over(length) };
+                }
+                Step::SessionLength => {
+                    let length = self.fitting(value)?;
+                    if let Some(session) = &mut self.session {
+                        session.begin();
+                    }
+                    self.step = if length == 0 { Step::Tag } else { Step::Session(length) };
                 }
                 Step::Open => {
                     self.inside = Some(self.at.saturating_add(self.fitting(value)?));
@@ -272,8 +319,12 @@ impl Scanner {
             return Ok((number == EXTENSIONS).then_some(Found::Extensions));
         }
         if !ours {
-            if number == REQUEST_OPTIONS && self.step == Step::Length {
-                self.step = Step::OptionLength;
+            if self.step == Step::Length {
+                self.step = match number {
+                    REQUEST_OPTIONS => Step::OptionLength,
+                    SESSION_ID if self.session.is_some() => Step::SessionLength,
+                    _ => Step::Length,
+                };
             }
             return Ok(None);
         }

@@ -100,3 +100,41 @@ fn a_long_field_is_stepped_over_without_being_read() {
     assert_eq!(scanner.take(&mut octets), Ok(None));
     assert_eq!((octets.len(), scanner.left()), (0, u64::from(u32::MAX) - 6 - (1 << 16)));
 }
+
+/// The session of a message that comes in pieces of any size.
+fn session(message: &[u8]) -> Option<Vec<u8>> {
+    let in_pieces = |piece: usize| {
+        let length = u32::try_from(message.len()).unwrap();
+        let mut scanner = Scanner::new(length).with_session();
+        for mut octets in message.chunks(piece) {
+            while scanner.take(&mut octets).unwrap().is_some() {}
+        }
+        scanner.session().map(<[u8]>::to_vec)
+    };
+    let whole = in_pieces(message.len().max(1));
+    for piece in 1..message.len() {
+        assert_eq!(in_pieces(piece), whole, "pieces of {piece}");
+    }
+    whole
+}
+
+#[test]
+fn the_session_of_a_message_is_the_last_that_it_names() {
+    assert_eq!(session(b"\x0a\x03ids\x12\x03\x0a\x01a\x1a\x01p"), Some(b"ids".to_vec()));
+    assert_eq!(session(b"\x0a\x03ids\x12\x03\x0a\x01a\x0a\x02no"), Some(b"no".to_vec()));
+    assert_eq!(session(b"\x0a\x03ids\x8a\x00\x02no"), Some(b"no".to_vec()));
+    assert_eq!(session(b"\x0a\x03ids\x0a\x00"), None);
+    assert_eq!(session(b"\x12\x05\x0a\x03ids\x1a\x03\x0a\x01i"), None);
+    assert_eq!(session(b"\x0a\x03ids\x08\x07"), Some(b"ids".to_vec()));
+    let id = [b'7'; 36];
+    assert_eq!(session(&[b"\x0a\x24", &id[..]].concat()), Some(id.to_vec()));
+    assert_eq!(session(&[b"\x0a\x25", &id[..], b"7"].concat()), None);
+    assert_eq!(session(&[b"\x0a\x25", &id[..], b"7\x0a\x01i"].concat()), Some(b"i".to_vec()));
+}
+
+#[test]
+fn a_session_that_nobody_asks_for_is_walked_over() {
+    let mut scanner = Scanner::new(5);
+    assert_eq!(scanner.take(&mut &b"\x0a\x03ids"[..]), Ok(None));
+    assert_eq!((scanner.left(), scanner.session()), (0, None));
+}

@@ -24,6 +24,15 @@ pub struct Stamper {
     encoding: Encoding,
     state: State,
     is_reattachable: bool,
+    sessions: Sessions,
+}
+
+/// Whether it is asked which sessions the messages name.
+#[derive(Debug)]
+enum Sessions {
+    Unasked,
+    /// It is: that of the message whose stamp was given last.
+    Asked(Option<Box<[u8]>>),
 }
 
 #[derive(Debug)]
@@ -47,6 +56,17 @@ pub enum Piece {
     Stamped(Range<usize>, Tail),
     /// Octets that are not in the chunk.
     Add(Addition),
+}
+
+impl Piece {
+    /// Whether the stamp of a message is in it: with it the message is whole.
+    #[must_use]
+    pub fn ends_message(&self) -> bool {
+        match self {
+            Self::Stamped(_, _) | Self::Add(Addition::Tail(_) | Addition::Message(_)) => true,
+            Self::Pass(_) | Self::Add(Addition::Prefix(_)) => false,
+        }
+    }
 }
 
 /// Octets that a [`Stamper`] adds to a stream, or has kept back. Read them by dereferencing.
@@ -76,7 +96,24 @@ impl Stamper {
     /// The stamper of one request stream, at its beginning.
     #[must_use]
     pub fn new(policy: Policy, tail: Tail, encoding: Encoding) -> Self {
-        Self { policy, tail, encoding, state: State::between(), is_reattachable: false }
+        let (state, sessions) = (State::between(), Sessions::Unasked);
+        Self { policy, tail, encoding, state, is_reattachable: false, sessions }
+    }
+
+    /// The same, which also tells the session of each message.
+    #[must_use]
+    pub fn with_sessions(self) -> Self {
+        Self { sessions: Sessions::Asked(None), ..self }
+    }
+
+    /// The session of the message whose stamp was given last: whoever passes the stamp on can ask
+    /// before that. None where it names none, or nobody wanted to know.
+    #[must_use]
+    pub fn session(&self) -> Option<&[u8]> {
+        match &self.sessions {
+            Sessions::Asked(session) => session.as_deref(),
+            Sessions::Unasked => None,
+        }
     }
 
     /// Takes octets from the front of `rest`, a range of `chunk`, and says what is passed on.
@@ -93,7 +130,7 @@ impl Stamper {
         match mem::replace(&mut self.state, State::Refused) {
             State::Prefix(held) => self.prefix(held, chunk, rest),
             State::Passing(scanner) if scanner.left() == 0 => {
-                self.state = State::between();
+                self.finish(&scanner);
                 Ok(Some(Piece::Add(Addition::Tail(self.tail.clone()))))
             }
             State::Passing(scanner) => self.pass(scanner, chunk, (rest.start, rest)),
@@ -191,7 +228,7 @@ impl Stamper {
         let ([flag, ..], length) = (whole, prefix::length(whole));
         let octets = usize::try_from(length).map_err(|_| refusals::too_long())?;
         match flag {
-            0 => Ok(Begun::Passing(Scanner::new(length), self.stamped(octets)?)),
+            0 => Ok(Begun::Passing(self.scanner(length), self.stamped(octets)?)),
             1 => self.begin_compressed(octets).map(|it| Begun::Inflating(Box::new(it))),
             _ => Err(refusals::flag()),
         }
@@ -223,6 +260,22 @@ impl Stamper {
         Ok([0, a, b, c, d])
     }
 
+    /// A walk over a message of this length.
+    fn scanner(&self, length: u32) -> Scanner {
+        match self.sessions {
+            Sessions::Unasked => Scanner::new(length),
+            Sessions::Asked(_) => Scanner::new(length).with_session(),
+        }
+    }
+
+    /// A message was walked to its end, and its stamp is given.
+    fn finish(&mut self, scanner: &Scanner) {
+        self.state = State::between();
+        if let Sessions::Asked(session) = &mut self.sessions {
+            *session = scanner.session().map(Into::into);
+        }
+    }
+
     /// Passes on what begins at `start`, and what there is of the message at the front of `rest`.
     fn pass(
         &mut self,
@@ -236,7 +289,7 @@ impl Stamper {
         rest.start = rest.start.saturating_add(there.saturating_sub(octets.len()));
         let passed = start..rest.start;
         if scanner.left() == 0 && passed.len() <= SHORT {
-            self.state = State::between();
+            self.finish(&scanner);
             return Ok(Some(Piece::Stamped(passed, self.tail.clone())));
         }
         self.state = State::Passing(scanner);
@@ -277,7 +330,6 @@ impl Stamper {
             return Ok(None);
         }
         let message = self.rewritten(inflater.finish()?)?;
-        self.state = State::between();
         Ok(Some(Piece::Add(Addition::Message(message))))
     }
 
@@ -289,7 +341,9 @@ impl Stamper {
         };
         *place = self.stamped(octets.len())?;
         let length = u32::try_from(octets.len()).map_err(|_| refusals::too_long())?;
-        self.scan(&mut Scanner::new(length), &mut octets)?;
+        let mut scanner = self.scanner(length);
+        self.scan(&mut scanner, &mut octets)?;
+        self.finish(&scanner);
         message.extend_from_slice(self.tail.octets());
         Ok(message)
     }

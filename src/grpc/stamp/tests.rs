@@ -199,3 +199,27 @@ fn an_option_to_take_a_stream_up_again_is_found_as_clients_write_it() {
         assert_eq!(found(&all, piece), [Found::Reattachable]);
     }
 }
+
+#[test]
+fn the_session_of_a_message_is_told_with_its_stamp() {
+    let long = [&b"\x0a\x03two\x1a\x80\x20"[..], &[0; 4_096]].concat();
+    let stream =
+        [framed(0, ALICE), framed(0, &long), framed(1, &gzip(b"\x0a\x01z")), framed(0, b"")];
+    for piece in [1, 7, 10_000] {
+        let mut stamper = stamper(LAX, Encoding::Gzip).with_sessions();
+        let mut told = Vec::new();
+        for chunk in stream.concat().chunks(piece) {
+            let (mut chunk, mut rest) = (chunk.to_vec(), 0..chunk.len());
+            while let Some(piece) = stamper.next(&mut chunk, &mut rest).unwrap() {
+                if piece.ends_message() {
+                    told.push(stamper.session().map(<[u8]>::to_vec));
+                }
+            }
+        }
+        assert_eq!(told, [Some(b"ids".to_vec()), Some(b"two".to_vec()), Some(b"z".to_vec()), None]);
+    }
+    let mut unasked = stamper(LAX, Encoding::Identity);
+    let (mut chunk, mut rest) = (framed(0, ALICE), 0..framed(0, ALICE).len());
+    assert!(unasked.next(&mut chunk, &mut rest).unwrap().unwrap().ends_message());
+    assert_eq!(unasked.session(), None);
+}
