@@ -31,7 +31,8 @@ pub use check::{Reading, read};
 pub use complaint::Complaint;
 pub use folder::{FILE_MAX, TEAM_FILES_MAX};
 pub use plan::{
-    Drain, Environment, Format, Level, Limits, Listen, Log, Plan, Rooms, Team, Timeouts, Workers,
+    Drain, Environment, Format, Level, Limits, Listen, Log, Plan, Rooms, Slack, Team, Timeouts,
+    Workers,
 };
 pub use term::{Concern, Standing, Term, Use};
 pub use tls::Tls;

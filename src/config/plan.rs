@@ -149,9 +149,25 @@ impl Rooms {
     }
 
     /// How much longer a caller's proof is good than it says.
-    pub fn proof_slack(&self) -> Duration {
+    pub fn slack(&self) -> Slack {
         let authenticate = &self.settings.authenticate;
-        authenticate.skew.saturating_add(authenticate.grace)
+        Slack { skew: authenticate.skew, grace: authenticate.grace }
+    }
+}
+
+/// How much longer a caller's proof is good than it says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Slack {
+    /// For whatever it is used: clocks may be apart by so much.
+    pub skew: Duration,
+    /// And after that, for sessions that began before.
+    pub grace: Duration,
+}
+
+impl Slack {
+    /// All of it.
+    pub fn whole(self) -> Duration {
+        self.skew.saturating_add(self.grace)
     }
 }
 

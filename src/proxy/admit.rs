@@ -105,6 +105,7 @@ impl Relay {
             wait: None,
             stamper: None,
             lease: None,
+            tenure: None,
             redactor: None,
             uploaded: end,
             up: Way::default(),

@@ -12,6 +12,7 @@ use crate::grpc::redact::Redactor;
 use crate::grpc::stamp::Stamper;
 use crate::proxy::admit::Asked;
 use crate::proxy::lease::Lease;
+use crate::proxy::tenure::Tenure;
 use crate::route::Held;
 use crate::telemetry::{Ended, MethodLabel, WorkerMetrics};
 use crate::wire::frame::StreamId;
@@ -37,6 +38,8 @@ pub(super) struct Exchange {
     pub(super) stamper: Option<Stamper>,
     /// How long the answer may go on.
     pub(super) lease: Option<Lease>,
+    /// How its proof stands, where one that has ended may count still.
+    pub(super) tenure: Option<Tenure>,
     /// Who hides values in the answer.
     pub(super) redactor: Option<Box<Redactor>>,
     /// Whether the client has ended its side, and nothing more will be added to it.

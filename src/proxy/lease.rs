@@ -9,6 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use sconce_filters::{Call, Code, Ending, Method};
 
+use crate::config::Slack;
 use crate::grpc::boundary::Boundary;
 use crate::grpc::stamp::Stamper;
 use crate::grpc::status;
@@ -25,15 +26,15 @@ pub(super) struct Lease {
 }
 
 impl Lease {
-    /// The lease of a call that was opened just now; `slack` is how much longer proofs are good
-    /// than they say. `None` for calls that are not taken up again, and for proofs without an end.
-    pub(super) fn of(call: &Call, slack: Duration) -> Option<Self> {
+    /// The lease of a call that was opened just now. `None` for calls that are not taken up again,
+    /// and for proofs without an end.
+    pub(super) fn of(call: &Call, slack: Slack) -> Option<Self> {
         if !matches!(call.method(), Method::ExecutePlan | Method::ReattachExecute) {
             return None;
         }
         let end = call.slots().identity.as_ref()?.expires_at()?;
         let wall = call.wall()?.duration_since(SystemTime::UNIX_EPOCH).ok()?;
-        let left = Duration::from_secs(end).saturating_add(slack).saturating_sub(wall);
+        let left = Duration::from_secs(end).saturating_add(slack.whole()).saturating_sub(wall);
         let until = call.opened_at().checked_add(left)?;
         Some(Self { until, boundary: Boundary::default(), is_over: false })
     }

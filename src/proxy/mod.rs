@@ -14,7 +14,8 @@
 //!   echo    -> what goes out as the same octets again
 //!   endings -> every way in which things end
 //!   clock   -> everything that takes too long
-//!   lease   -> streams that outlive the proof of their caller
+//!   lease   -> streams that outlive the proof of their caller, and
+//!   tenure  -> sessions that may do so for a while
 //! ```
 //! Must never happen here: a lock or a wait on the way of a call, or a byte of one client's on
 //! another client's leg.
@@ -33,6 +34,7 @@ mod listen;
 mod relay;
 mod shelf;
 mod stamp;
+mod tenure;
 pub mod tls;
 mod upward;
 mod worker;
@@ -47,6 +49,7 @@ use tokio::sync::watch;
 pub use crate::proxy::worker::Told;
 
 use crate::proxy::listen::Door;
+use crate::proxy::tenure::Begun;
 use crate::proxy::worker::{Hand, Start};
 use crate::route::Live;
 use crate::telemetry::Metrics;
@@ -78,10 +81,12 @@ impl Proxy {
         let workers: Vec<_> = (0..options.workers.max(1)).map(|_| Hand::new()).collect();
         let mut hands = workers.iter().map(|(hand, _)| hand.clone());
         let own = hands.next();
+        let begun = Begun::new();
         let mut door = own.map(|own| Door { listener, own, others: hands.collect() });
         let threads = workers.into_iter().enumerate().map(|(index, (hand, handed))| {
             let (live, metrics, told) = (live.clone(), metrics.worker(), hears.clone());
-            worker::start(index, Start { live, metrics, told, hand, handed, door: door.take() })
+            let (begun, door) = (begun.clone(), door.take());
+            worker::start(index, Start { live, metrics, told, hand, handed, door, begun })
         });
         Ok(Self { threads: threads.collect::<io::Result<_>>()?, told })
     }

@@ -6,11 +6,12 @@
 use std::ops::Range;
 use std::rc::Rc;
 
-use sconce_filters::{Ending, Identity};
+use sconce_filters::{Ending, Identity, Refusal};
 
 use crate::grpc::stamp::{Addition, Piece, Stamper, Tail};
 use crate::proxy::lease::Lease;
 use crate::proxy::relay::Relay;
+use crate::proxy::tenure::Tenure;
 use crate::telemetry::Guarded;
 
 /// So many of the longest inflated messages may be kept for one connection before no more are
@@ -18,6 +19,16 @@ use crate::telemetry::Guarded;
 const INFLATED_MAX: usize = 4;
 /// And so many for all connections of a thread, since each client may have many connections.
 const WORKER_INFLATED_MAX: usize = 64;
+
+/// What a stamper makes of octets that came.
+struct Next {
+    /// `None` when they are used up.
+    piece: Option<Piece>,
+    /// How many of them are in it.
+    taken: usize,
+    /// Whether nothing comes behind it.
+    last: bool,
+}
 
 impl Relay {
     /// From now on the verified caller is written into the messages of this call.
@@ -27,8 +38,14 @@ impl Relay {
         let encoding = exchange.asked.as_ref().map(|asked| asked.encoding);
         let (policy, tail) = (exchange.snapshot.stamp, self.tail(&caller));
         let Some(exchange) = self.exchanges.get_mut(tag) else { return };
-        exchange.stamper = Some(Stamper::new(policy, tail, encoding.unwrap_or_default()));
-        exchange.lease = Lease::of(&exchange.call, exchange.snapshot.proof_slack);
+        let slack = exchange.snapshot.slack;
+        let stamper = Stamper::new(policy, tail, encoding.unwrap_or_default());
+        exchange.tenure = Tenure::of(&exchange.call, slack);
+        exchange.stamper = Some(match exchange.tenure {
+            None => stamper,
+            Some(_) => stamper.with_sessions(),
+        });
+        exchange.lease = Lease::of(&exchange.call, slack);
         let until = exchange.lease.as_ref().map(|lease| lease.until);
         let mut came = std::mem::take(&mut exchange.up.parked);
         let end = std::mem::take(&mut exchange.uploaded);
@@ -62,20 +79,11 @@ impl Relay {
     ) {
         let mut has_lent = false;
         loop {
-            let exchange = self.exchanges.get_mut(tag);
-            let Some(stamper) = exchange.and_then(|exchange| exchange.stamper.as_mut()) else {
-                return;
-            };
-            let before = rest.len();
-            let piece = match stamper.next(scratch, &mut rest) {
-                Ok(piece) => piece,
+            let next = match self.next_piece(tag, (&mut rest, end), scratch) {
+                Ok(next) => next,
                 Err(refusal) => return self.refuse(tag, &refusal, Ending::Refused),
             };
-            let taken = before.saturating_sub(rest.len());
-            let last = end && rest.is_empty() && !stamper.owes();
-            if last && let Err(refusal) = stamper.end() {
-                return self.refuse(tag, &refusal, Ending::Refused);
-            }
+            let Some(Next { piece, taken, last }) = next else { return };
             match piece {
                 Some(Piece::Pass(range)) => {
                     self.exchange_credit(tag, taken, range.len());
@@ -120,6 +128,30 @@ impl Relay {
         if exchange.is_some_and(|exchange| exchange.held() > 0) {
             self.is_crowded(tag);
         }
+    }
+
+    /// The next piece of what came, judged.
+    fn next_piece(
+        &mut self,
+        tag: usize,
+        (rest, end): (&mut Range<usize>, bool),
+        scratch: &mut [u8],
+    ) -> Result<Option<Next>, Refusal> {
+        let Some(exchange) = self.exchanges.get_mut(tag) else { return Ok(None) };
+        let Some(stamper) = exchange.stamper.as_mut() else { return Ok(None) };
+        let before = rest.len();
+        let piece = stamper.next(scratch, rest)?;
+        if let Some(tenure) = exchange.tenure
+            && piece.as_ref().is_some_and(Piece::ends_message)
+        {
+            self.worker.tenures.hold(tenure, &exchange.call, stamper.session())?;
+        }
+        let taken = before.saturating_sub(rest.len());
+        let last = end && rest.start >= rest.end && !stamper.owes();
+        if last {
+            stamper.end()?;
+        }
+        Ok(Some(Next { piece, taken, last }))
     }
 
     /// Turns a call away whose inflated message would come on top of more than may be kept for

@@ -20,6 +20,7 @@ use crate::proxy::leg::Leg;
 use crate::proxy::listen::Door;
 use crate::proxy::relay::Relay;
 use crate::proxy::shelf::{SWEEP, Shelf};
+use crate::proxy::tenure::{Begun, Tenures};
 use crate::proxy::tls::{Room, Session};
 use crate::route::{Held, Live, Reader};
 use crate::telemetry::WorkerMetrics;
@@ -123,6 +124,8 @@ pub(super) struct Worker {
     pub(super) inflated: Sum,
     /// Legs that no connection uses.
     pub(super) shelf: Shelf,
+    /// Sessions that began with a good proof.
+    pub(super) tenures: Tenures,
     reader: RefCell<Reader>,
     wakers: RefCell<Slab<Waker>>,
     /// Connections of this thread, as the acceptor sees them too.
@@ -222,6 +225,7 @@ pub(super) struct Start {
     pub(super) handed: mpsc::Receiver<Handed>,
     /// The door to mind, which one worker does.
     pub(super) door: Option<Door>,
+    pub(super) begun: Begun,
 }
 
 impl Hand {
@@ -246,11 +250,12 @@ pub(super) fn start(index: usize, start: Start) -> io::Result<JoinHandle<()>> {
             }
         };
         drop(tell);
-        let Start { live, metrics, told, hand, handed, door } = start;
+        let Start { live, metrics, told, hand, handed, door, begun } = start;
         let worker = Rc::new(Worker {
             turn: Cell::default(),
             reader: RefCell::new(live.reader()),
             shelf: Shelf::new(metrics.clone()),
+            tenures: Tenures::new(begun),
             metrics,
             scratch: RefCell::new(vec![0; SCRATCH].into_boxed_slice()),
             room: Room::default(),

@@ -1,16 +1,13 @@
 //! One state of the configuration, whole.
 
 use crate::{
-    config::{Drain, Limits, Plan, Timeouts},
+    config::{Drain, Limits, Plan, Slack, Timeouts},
     grpc::stamp::Policy,
     route::Table,
 };
 use rustls::ServerConfig;
 use sconce_filters::Chain;
-use std::{
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{sync::Arc, time::SystemTime};
 
 /// All that a call and its connection need to know. Never changed once it is made.
 #[derive(Debug)]
@@ -36,7 +33,7 @@ pub struct Snapshot {
     /// What may stand in a message beside the caller who is written into it.
     pub stamp: Policy,
     /// How much longer a caller's proof is good than it says.
-    pub proof_slack: Duration,
+    pub slack: Slack,
     /// The TLS that new client connections are met with.
     pub tls: Option<Arc<ServerConfig>>,
 }
@@ -60,7 +57,7 @@ impl Snapshot {
             connections: plan.listen.connections,
             streams_per_connection: plan.listen.streams_per_connection,
             stamp: plan.stamp,
-            proof_slack: plan.rooms.proof_slack(),
+            slack: plan.rooms.slack(),
             tls: plan.listen.tls.as_ref().map(|tls| Arc::clone(tls.server())),
         }
     }

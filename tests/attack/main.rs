@@ -24,6 +24,7 @@ mod exact;
 mod expiry;
 mod floods;
 mod frames;
+mod grace;
 mod grpc;
 mod header_rules;
 mod honest;
@@ -68,6 +69,7 @@ fn main() {
     identity::cases(&mut cases);
     callers::cases(&mut cases);
     tokens::cases(&mut cases);
+    grace::cases(&mut cases);
     members::cases(&mut cases);
     stamped::cases(&mut cases);
     squeezed::cases(&mut cases);

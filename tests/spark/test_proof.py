@@ -162,6 +162,9 @@ def test_a_token_that_ends_under_a_session_is_told_so_unless_there_is_a_grace(pr
     for session in (ends, connect(url(strict, token))):
         assert refusal(lambda session=session: rows(session.sql("SELECT 1"))) == (ONE, "the token has expired")
     assert rows(going_on.sql("SELECT 1")) == [(1,)]
+    late = connect(url(lenient, token))
+    assert refusal(lambda: rows(late.sql("SELECT 1"))) == (ONE, "the token has expired")
+    assert rows(going_on.sql("SELECT 2")) == [(2,)]
 
 
 @every_client

@@ -11,6 +11,11 @@ use std::{fmt, time::Duration};
 /// When trying again may help.
 const RETRY: Duration = Duration::from_secs(1);
 
+/// The refusal of a call whose token has expired, and whose session did not begin before that.
+pub fn expired() -> Refusal {
+    Denial::Expired.into()
+}
+
 /// Why a call proves nobody.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Denial {

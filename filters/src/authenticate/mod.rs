@@ -22,6 +22,7 @@ mod token;
 mod verified;
 
 pub use algorithm::Algorithm;
+pub use denial::expired;
 pub use keys::{DOCUMENT_MAX, KEYS_MAX, KeySet, KeysFault};
 pub use ring::{KeyRing, WAITING_MAX};
 pub use room::Authenticate;

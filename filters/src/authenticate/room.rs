@@ -102,7 +102,7 @@ fn told(identity: &Identity, now: Duration) -> String {
     if let Some(end) = identity.expires_at() {
         let _ = match end.checked_sub(now.as_secs()) {
             Some(left) => write!(told, "; it expires in {left} s"),
-            None => write!(told, "; it has expired, and is still admitted for a while"),
+            None => write!(told, "; it has expired: only sessions that began before go on"),
         };
     }
     told

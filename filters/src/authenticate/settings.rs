@@ -20,9 +20,9 @@ pub struct Settings {
     /// How far clocks may be apart: a token counts from so long before its beginning until so long
     /// after its end.
     pub skew: Duration,
-    /// How long after its end, and after the skew, a token is still good. For clients that cannot
-    /// put a fresh token into a session that runs: it makes every token, a stolen one too, live
-    /// that much longer.
+    /// How long after its end, and after the skew, a token is still admitted. For clients that
+    /// cannot put a fresh token into a session that runs: whoever knows the sessions must see to
+    /// it that it counts for those alone that began before.
     pub grace: Duration,
 }
 

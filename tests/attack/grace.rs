@@ -1,0 +1,151 @@
+//! Grace: a token that has expired goes on for the sessions that began before, and begins nothing.
+
+use std::time::{Duration, SystemTime};
+
+use serde_json::json;
+
+use crate::squeezed::gzip;
+use crate::support::client::{Client, SOON};
+use crate::support::proof::{self, UNAUTHENTICATED, add};
+use crate::support::protobuf::{self, context, field, flagged, framed};
+use crate::support::runner::Cases;
+use crate::support::signer::{Signer, claims_but, jwks, now};
+use crate::support::world::World;
+
+pub fn cases(cases: &mut Cases) {
+    cases.room("grace");
+    goes_on(cases);
+    begins_nothing(cases);
+    belongs(cases);
+    compressed(cases);
+    without(cases);
+}
+
+/// A message that names a session.
+fn of(session: &str) -> Vec<u8> {
+    [field(1, session), context("eve", "Eve")].concat()
+}
+
+/// How many messages of a call with this token have come to the driver; `None` if it is refused
+/// since the token has expired.
+fn heard(world: &World, client: &mut Client, token: &str, body: &[u8]) -> Option<usize> {
+    client.case = world.mark();
+    let request = proof::bare(client).with("authorization", format!("Bearer {token}"));
+    let request = request.with("grpc-encoding", "gzip");
+    let id = proof::ask(client, &request.block(), body);
+    let reply = client.finish(id);
+    if reply.status() == Some(UNAUTHENTICATED) {
+        assert_eq!(reply.message(), "the token has expired");
+        return None;
+    }
+    assert_eq!(proof::answerer(&reply), "ads");
+    let served = world.driver_sees(&client.case, SOON, |served| served.ended);
+    Some(protobuf::messages(&served.body).len())
+}
+
+/// The time since the epoch, with its fraction.
+fn clock() -> Duration {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap()
+}
+
+type Deed = fn(&World, &Signer, &str);
+
+/// Somebody's token ends soon, and so much later its grace: what is done `before` and `after`.
+fn ending(cases: &mut Cases, name: &str, grace: &'static str, [before, after]: [Deed; 2]) {
+    let one = Signer::new("one");
+    let mut spec = proof::spec_with_keys(jwks(&[one.jwk()]));
+    let lines = format!("  skew: 0s\n  grace: {grace}\n");
+    spec.config.extra = spec.config.extra.replace("  skew: 0s\n", &lines);
+    add(cases, name, spec, move |world| {
+        let end = Duration::from_secs(now() + 3);
+        let token = one.sign(&claims_but(&json!({"exp": end.as_secs()})));
+        before(world, &one, &token);
+        assert!(clock() < end, "the machine is too slow for this case");
+        std::thread::sleep(end.saturating_sub(clock()) + Duration::from_millis(20));
+        after(world, &one, &token);
+    });
+}
+
+fn one_begins(world: &World, _: &Signer, token: &str) {
+    assert_eq!(heard(world, &mut world.client(), token, &framed(&of("one"))), Some(1));
+}
+
+fn goes_on(cases: &mut Cases) {
+    let name = "a_session_that_began_in_time_goes_on_and_no_other_begins";
+    let after: Deed = |world, _, token| {
+        for _ in 0..3 {
+            let mut client = world.client();
+            assert_eq!(heard(world, &mut client, token, &framed(&of("one"))), Some(1));
+            assert_eq!(heard(world, &mut client, token, &framed(&of("two"))), None);
+            let both = [framed(&of("one")), framed(&of("one"))].concat();
+            assert_eq!(heard(world, &mut client, token, &both), Some(2));
+        }
+    };
+    ending(cases, name, "1m", [one_begins, after]);
+}
+
+fn begins_nothing(cases: &mut Cases) {
+    let after: Deed = |world, _, token| {
+        let disguises = [
+            framed(&[of("one"), field(1, "two")].concat()),
+            framed(&[of("one"), field(1, "")].concat()),
+            framed(&field(3, field(1, "one"))),
+            framed(&field(2, field(1, "one"))),
+            framed(&field(1, "one\0")),
+            framed(&field(1, "one".repeat(20))),
+            framed(&[]),
+            [framed(&of("one")), framed(&of("two"))].concat(),
+        ];
+        let mut client = world.client();
+        for body in disguises {
+            assert_eq!(heard(world, &mut client, token, &body), None, "{body:02x?}");
+        }
+        let hidden = [field(1, "two"), of("one")].concat();
+        assert_eq!(heard(world, &mut client, token, &framed(&hidden)), Some(1));
+    };
+    ending(cases, "nothing_begins_in_disguise", "1m", [one_begins, after]);
+}
+
+fn belongs(cases: &mut Cases) {
+    let after: Deed = |world, signer, token| {
+        let mut client = world.client();
+        let body = framed(&of("one"));
+        let kay = |end: u64| signer.sign(&claims_but(&json!({"sub": "kay", "exp": end})));
+        let expired = kay(now() - 1);
+        assert_eq!(heard(world, &mut client, &expired, &body), None, "it is somebody else's");
+        assert_eq!(heard(world, &mut client, &kay(now() + 60), &body), Some(1));
+        assert_eq!(heard(world, &mut client, &expired, &body), Some(1), "now it is hers too");
+        assert_eq!(heard(world, &mut client, token, &body), Some(1));
+    };
+    ending(cases, "a_session_belongs_to_who_began_it", "1m", [one_begins, after]);
+}
+
+fn compressed(cases: &mut Cases) {
+    let before: Deed = |world, _, token| {
+        let body = flagged(1, &gzip(&of("one")));
+        assert_eq!(heard(world, &mut world.client(), token, &body), Some(1));
+    };
+    let after: Deed = |world, _, token| {
+        let mut client = world.client();
+        for (session, expected) in [("one", Some(1)), ("two", None)] {
+            let body = flagged(1, &gzip(&of(session)));
+            assert_eq!(heard(world, &mut client, token, &body), expected, "{session}");
+        }
+        assert_eq!(heard(world, &mut client, token, &framed(&of("one"))), Some(1));
+    };
+    ending(cases, "a_compressed_message_names_its_session_too", "1m", [before, after]);
+}
+
+fn without(cases: &mut Cases) {
+    let after: Deed = |world, _, token| {
+        let mut client = world.client();
+        assert_eq!(heard(world, &mut client, token, &framed(&of("one"))), Some(1));
+        std::thread::sleep(Duration::from_millis(2_100));
+        assert_eq!(heard(world, &mut client, token, &framed(&of("one"))), None);
+    };
+    ending(cases, "a_grace_ends", "2s", [one_begins, after]);
+    let after: Deed = |world, _, token| {
+        assert_eq!(heard(world, &mut world.client(), token, &framed(&of("one"))), None);
+    };
+    ending(cases, "without_a_grace_nothing_goes_on", "0s", [one_begins, after]);
+}
