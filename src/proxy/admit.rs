@@ -13,7 +13,7 @@ use crate::grpc::stamp::Encoding;
 use crate::grpc::status;
 use crate::proxy::downward::pass_window;
 use crate::proxy::driver::{Driver, Line, Unreachable, header_list};
-use crate::proxy::exchange::{Exchange, Progress, Way};
+use crate::proxy::exchange::{Exchange, Progress, Unstamped, Way};
 use crate::proxy::relay::Relay;
 use crate::route::Cluster;
 use crate::telemetry::MethodLabel;
@@ -104,6 +104,7 @@ impl Relay {
             asked: Some(asked),
             wait: None,
             stamper: None,
+            unstamped: Unstamped::default(),
             lease: None,
             tenure: None,
             redactor: None,

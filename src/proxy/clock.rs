@@ -137,7 +137,7 @@ impl Relay {
                 }
             }
             let octets = exchange.up.octets;
-            if exchange.uploaded || self.client.wire.granted(exchange.stream) <= 0 {
+            if exchange.has_come() || self.client.wire.granted(exchange.stream) <= 0 {
                 exchange.progress.excuse(octets, self.now);
             } else if exchange.progress.is_stuck(octets, self.now, timeouts.body_progress) {
                 late.push((tag, Late::Body));

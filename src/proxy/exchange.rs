@@ -36,6 +36,8 @@ pub(super) struct Exchange {
     pub(super) wait: Option<Wait>,
     /// Who writes the verified caller into what goes up.
     pub(super) stamper: Option<Stamper>,
+    /// What waits for that, since what is before it waits for the driver.
+    pub(super) unstamped: Unstamped,
     /// How long the answer may go on.
     pub(super) lease: Option<Lease>,
     /// How its proof stands, where one that has ended may count still.
@@ -55,6 +57,15 @@ pub(super) struct Exchange {
     pub(super) taken: u64,
     /// Since when the client's window is closed.
     pub(super) closed_since: Option<Instant>,
+}
+
+/// What came of a request and is to be stamped when the driver takes more. It waits as it came: a
+/// stamp can be a hundred times longer than its message.
+#[derive(Default)]
+pub(super) struct Unstamped {
+    pub(super) octets: BytesMut,
+    /// Whether the client has ended its side behind them.
+    pub(super) end: bool,
 }
 
 /// One direction of an exchange.
@@ -113,6 +124,16 @@ impl Progress {
 }
 
 impl Exchange {
+    /// Whether what comes now has to wait behind what came before.
+    pub(super) fn is_behind(&self) -> bool {
+        !self.up.parked.is_empty() || !self.unstamped.octets.is_empty() || self.unstamped.end
+    }
+
+    /// Whether nothing more will come from the client.
+    pub(super) fn has_come(&self) -> bool {
+        self.uploaded || self.unstamped.end
+    }
+
     /// Octets of an inflated message that are kept until it is whole.
     pub(super) fn held(&self) -> usize {
         self.stamper.as_ref().map_or(0, Stamper::held)

@@ -7,7 +7,7 @@
 use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime};
 
-use sconce_filters::{Call, Code, Ending, Method};
+use sconce_filters::{Call, Code, Ending, Method, Refusal, authenticate};
 
 use crate::config::Slack;
 use crate::grpc::boundary::Boundary;
@@ -23,6 +23,8 @@ pub(super) struct Lease {
     pub(super) boundary: Boundary,
     /// The proof has ended, and a message has not.
     pub(super) is_over: bool,
+    /// Whether the driver has the request as a whole.
+    has_begun: bool,
 }
 
 impl Lease {
@@ -36,7 +38,17 @@ impl Lease {
         let wall = call.wall()?.duration_since(SystemTime::UNIX_EPOCH).ok()?;
         let left = Duration::from_secs(end).saturating_add(slack.whole()).saturating_sub(wall);
         let until = call.opened_at().checked_add(left)?;
-        Some(Self { until, boundary: Boundary::default(), is_over: false })
+        Some(Self { until, boundary: Boundary::default(), is_over: false, has_begun: false })
+    }
+
+    /// The request is whole but for its stamp: whether the driver may have it. One that took longer
+    /// to come than its caller's proof was good is as one that came after that.
+    pub(super) fn begin(&mut self, now: Instant) -> Result<(), Refusal> {
+        if now >= self.until {
+            return Err(authenticate::expired());
+        }
+        self.has_begun = true;
+        Ok(())
     }
 }
 
@@ -49,12 +61,15 @@ impl Relay {
     /// The proof of a call's caller has ended.
     pub(super) fn end_lease(&mut self, tag: usize) {
         let Some(exchange) = self.exchanges.get_mut(tag) else { return };
+        let Some(lease) = &mut exchange.lease else { return };
+        lease.is_over = true;
+        if !lease.has_begun {
+            return;
+        }
         if !is_reattachable(&exchange.call, exchange.stamper.as_ref()) {
             exchange.lease = None;
             return;
         }
-        let Some(lease) = &mut exchange.lease else { return };
-        lease.is_over = true;
         if lease.boundary.is_between() {
             self.suspend(tag);
         }

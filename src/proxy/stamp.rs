@@ -6,9 +6,11 @@
 use std::ops::Range;
 use std::rc::Rc;
 
+use bytes::Buf;
 use sconce_filters::{Ending, Identity, Refusal};
 
 use crate::grpc::stamp::{Addition, Piece, Stamper, Tail};
+use crate::proxy::exchange::{Exchange, Unstamped};
 use crate::proxy::lease::Lease;
 use crate::proxy::relay::Relay;
 use crate::proxy::tenure::Tenure;
@@ -19,6 +21,15 @@ use crate::telemetry::Guarded;
 const INFLATED_MAX: usize = 4;
 /// And so many for all connections of a thread, since each client may have many connections.
 const WORKER_INFLATED_MAX: usize = 64;
+
+/// Where octets lie that are to be stamped.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Source {
+    /// In the thread's buffer, out of which they can be written.
+    Read,
+    /// In memory of their own, which they are copied from.
+    Kept,
+}
 
 /// What a stamper makes of octets that came.
 struct Next {
@@ -47,15 +58,13 @@ impl Relay {
         });
         exchange.lease = Lease::of(&exchange.call, slack);
         let until = exchange.lease.as_ref().map(|lease| lease.until);
-        let mut came = std::mem::take(&mut exchange.up.parked);
+        let octets = std::mem::take(&mut exchange.up.parked);
         let end = std::mem::take(&mut exchange.uploaded);
-        let all = 0..came.len();
+        exchange.unstamped = Unstamped { octets, end };
         if let Some(until) = until {
             self.wake_by(until);
         }
-        if end || !all.is_empty() {
-            self.stamp(tag, (all, end), &mut came);
-        }
+        self.stamp_rest(tag);
     }
 
     /// The stamp of a caller: the last one's, if that is the same.
@@ -70,52 +79,72 @@ impl Relay {
         tail
     }
 
-    /// Passes on what the stamper makes of octets that came.
+    /// Passes on what the stamper makes of octets that were read just now, as far as the driver
+    /// takes it. The others wait.
     pub(super) fn stamp(
         &mut self,
         tag: usize,
-        (mut rest, end): (Range<usize>, bool),
+        (octets, end): (Range<usize>, bool),
         scratch: &mut [u8],
     ) {
-        let mut has_lent = false;
+        let is_behind = self.exchanges.get(tag).is_some_and(Exchange::is_behind);
+        let rest = match is_behind {
+            true => Some(octets),
+            false => self.stamp_some(tag, (octets, end), scratch, Source::Read),
+        };
+        if let (Some(rest), Some(exchange)) = (rest, self.exchanges.get_mut(tag)) {
+            let octets = scratch.get(rest).unwrap_or_default();
+            exchange.unstamped.octets.extend_from_slice(octets);
+            exchange.unstamped.end |= end;
+        }
+    }
+
+    /// Goes on with what waits for its stamp.
+    pub(super) fn stamp_rest(&mut self, tag: usize) {
+        let Some(exchange) = self.exchanges.get_mut(tag) else { return };
+        let Unstamped { mut octets, end } = std::mem::take(&mut exchange.unstamped);
+        if octets.is_empty() && !end {
+            return;
+        }
+        let all = 0..octets.len();
+        let rest = self.stamp_some(tag, (all, end), &mut octets, Source::Kept);
+        if let (Some(rest), Some(exchange)) = (rest, self.exchanges.get_mut(tag)) {
+            octets.advance(rest.start);
+            exchange.unstamped = Unstamped { octets, end };
+        }
+    }
+
+    /// Passes on what the stamper makes of these octets until the driver takes no more: those that
+    /// are left then.
+    fn stamp_some(
+        &mut self,
+        tag: usize,
+        (mut rest, end): (Range<usize>, bool),
+        octets: &mut [u8],
+        source: Source,
+    ) -> Option<Range<usize>> {
+        // The head of a frame is written before what it carries: there is a place for the first,
+        // and after that only what was lent a moment ago.
+        let mut is_copied = source == Source::Kept;
         loop {
-            let next = match self.next_piece(tag, (&mut rest, end), scratch) {
-                Ok(next) => next,
-                Err(refusal) => return self.refuse(tag, &refusal, Ending::Refused),
+            let next = match self.next_piece(tag, (&mut rest, end), octets) {
+                Ok(next) => next?,
+                Err(refusal) => {
+                    self.refuse(tag, &refusal, Ending::Refused);
+                    return None;
+                }
             };
-            let Some(Next { piece, taken, last }) = next else { return };
+            let Next { piece, taken, last } = next;
             match piece {
-                Some(Piece::Pass(range)) => {
-                    self.exchange_credit(tag, taken, range.len());
-                    // The head of a frame is written before what it carries: there is a place for
-                    // the first, and after that only what was lent a moment ago.
-                    if std::mem::replace(&mut has_lent, true) {
-                        self.add_up(tag, [scratch.get(range).unwrap_or_default(), &[]], last);
-                    } else {
-                        self.send_up(tag, range, last, scratch);
-                    }
-                }
-                Some(Piece::Stamped(range, tail)) => {
-                    let message = scratch.get(range).unwrap_or_default();
-                    let stamp = tail.octets();
-                    self.exchange_credit(tag, taken, message.len().saturating_add(stamp.len()));
-                    self.add_up(tag, [message, stamp], last);
-                }
-                Some(Piece::Add(added)) => {
-                    let is_inflated = matches!(added, Addition::Message(_));
-                    if is_inflated && self.is_crowded(tag) {
-                        return;
-                    }
-                    self.exchange_credit(tag, taken, added.len());
-                    self.add_up(tag, [&added, &[]], last);
-                    if is_inflated {
-                        self.count_inflated();
-                    }
+                Some(piece) => {
+                    let is_lent = matches!(piece, Piece::Pass(_)) && !is_copied;
+                    self.send_piece(tag, (piece, taken, last), octets, is_lent)?;
+                    is_copied |= is_lent;
                 }
                 None => {
                     self.exchange_credit(tag, taken, 0);
                     if last {
-                        self.send_up(tag, rest.clone(), true, scratch);
+                        self.send_up(tag, rest.clone(), true, octets);
                     }
                     break;
                 }
@@ -123,11 +152,54 @@ impl Relay {
             if last {
                 break;
             }
+            let exchange = self.exchanges.get(tag)?;
+            if !rest.is_empty() && !exchange.up.parked.is_empty() {
+                return Some(rest);
+            }
         }
-        let exchange = self.exchanges.get(tag);
-        if exchange.is_some_and(|exchange| exchange.held() > 0) {
+        let exchange = self.exchanges.get(tag)?;
+        if exchange.held() > 0 {
             self.is_crowded(tag);
         }
+        None
+    }
+
+    /// Sends a piece, or parks it. `None` if the call is turned away instead.
+    fn send_piece(
+        &mut self,
+        tag: usize,
+        (piece, taken, last): (Piece, usize, bool),
+        octets: &mut [u8],
+        is_lent: bool,
+    ) -> Option<()> {
+        match piece {
+            Piece::Pass(range) => {
+                self.exchange_credit(tag, taken, range.len());
+                if is_lent {
+                    self.send_up(tag, range, last, octets);
+                } else {
+                    self.add_up(tag, [octets.get(range).unwrap_or_default(), &[]], last);
+                }
+            }
+            Piece::Stamped(range, tail) => {
+                let message = octets.get(range).unwrap_or_default();
+                let stamp = tail.octets();
+                self.exchange_credit(tag, taken, message.len().saturating_add(stamp.len()));
+                self.add_up(tag, [message, stamp], last);
+            }
+            Piece::Add(added) => {
+                let is_inflated = matches!(added, Addition::Message(_));
+                if is_inflated && self.is_crowded(tag) {
+                    return None;
+                }
+                self.exchange_credit(tag, taken, added.len());
+                self.add_up(tag, [&added, &[]], last);
+                if is_inflated {
+                    self.count_inflated();
+                }
+            }
+        }
+        Some(())
     }
 
     /// The next piece of what came, judged.
@@ -141,10 +213,13 @@ impl Relay {
         let Some(stamper) = exchange.stamper.as_mut() else { return Ok(None) };
         let before = rest.len();
         let piece = stamper.next(scratch, rest)?;
-        if let Some(tenure) = exchange.tenure
-            && piece.as_ref().is_some_and(Piece::ends_message)
-        {
-            self.worker.tenures.hold(tenure, &exchange.call, stamper.session())?;
+        if piece.as_ref().is_some_and(Piece::ends_message) {
+            if let Some(lease) = &mut exchange.lease {
+                lease.begin(self.now)?;
+            }
+            if let Some(tenure) = exchange.tenure {
+                self.worker.tenures.hold(tenure, &exchange.call, stamper.session())?;
+            }
         }
         let taken = before.saturating_sub(rest.len());
         let last = end && rest.start >= rest.end && !stamper.owes();
@@ -158,7 +233,7 @@ impl Relay {
     /// drivers: of this connection, or of all that this thread has.
     fn is_crowded(&mut self, tag: usize) -> bool {
         let Some(exchange) = self.exchanges.get(tag) else { return false };
-        let most = exchange.snapshot.stamp.compressed.octets_max();
+        let most = exchange.snapshot.stamp.compressed.kept_max();
         let kept = self.kept_for_drivers();
         self.worker.inflated.change(&mut self.inflated, kept);
         let (guard, refusal) = if kept > most.saturating_mul(INFLATED_MAX) {

@@ -132,6 +132,7 @@ impl Relay {
         }
         if exchange.up.parked.is_empty() {
             exchange.up.parked = bytes::BytesMut::new();
+            self.stamp_rest(tag);
         }
     }
 

@@ -30,6 +30,7 @@ mod header_rules;
 mod honest;
 mod hpack;
 mod identity;
+mod lease;
 mod members;
 mod memory;
 mod preface;
@@ -70,6 +71,7 @@ fn main() {
     callers::cases(&mut cases);
     tokens::cases(&mut cases);
     grace::cases(&mut cases);
+    lease::cases(&mut cases);
     members::cases(&mut cases);
     stamped::cases(&mut cases);
     squeezed::cases(&mut cases);

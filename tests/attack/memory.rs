@@ -3,18 +3,38 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use serde_json::json;
+
 use crate::support::client::{Client, Manners, SOON};
-use crate::support::fields::{indexed, indexing, literal};
+use crate::support::fields::{Request, indexed, indexing, literal};
 use crate::support::frame::{self, frame as raw};
+use crate::support::proof::{self, ANN};
+use crate::support::protobuf::{self, flagged};
 use crate::support::runner::{Cases, note};
+use crate::support::signer::{Signer, claims_but, jwks};
 use crate::support::world::{Spec, World};
 
 const MEGABYTE: i64 = 1 << 20;
 
 /// Warms the process up, then runs; resident memory may have grown by so much.
 fn grows_by(world: &World, what: &str, bound: i64, attack: impl FnOnce() -> Vec<Client>) {
+    grows_as_by(world, Client::request, what, bound, attack);
+}
+
+/// The same where a call that works looks like this.
+fn grows_as_by(
+    world: &World,
+    honest: impl Fn(&Client) -> Request,
+    what: &str,
+    bound: i64,
+    attack: impl FnOnce() -> Vec<Client>,
+) {
     let mut warm = world.client();
-    (0..50).for_each(|_| warm.must_work());
+    let work = |client: &mut Client| {
+        let request = honest(client);
+        client.must_succeed(&request);
+    };
+    (0..50).for_each(|_| work(&mut warm));
     let before = world.process().map(|process| process.resident());
     let clients = attack();
     if let (Some(process), Some(before)) = (world.process(), before) {
@@ -22,12 +42,13 @@ fn grows_by(world: &World, what: &str, bound: i64, attack: impl FnOnce() -> Vec<
         note(format!("{what}: resident memory grew by {} KiB", grown / 1024));
         assert!(grown <= bound, "{what}: grew by {grown}, bound {bound}");
     }
-    world.client().must_work();
+    work(&mut world.client());
     drop(clients);
 }
 
 pub fn cases(cases: &mut Cases) {
     cases.room("memory");
+    stamped(cases);
     cases.alone(
         "five_hundred_unread_downloads_pull_little_and_hold_little",
         Spec::default(),
@@ -207,6 +228,74 @@ fn rounds(cases: &mut Cases) {
             note(format!("ten rounds: KiB {sizes:?}, descriptors {descriptors:?}"));
             assert!(sizes[9] <= sizes[2] + 4096, "resident memory grows: {sizes:?}");
             assert!(descriptors[9] <= descriptors[0] + 10, "descriptors grow: {descriptors:?}");
+        },
+    );
+}
+
+/// What is added to messages, and what is kept of compressed ones, is bounded like all else.
+fn stamped(cases: &mut Cases) {
+    cases.alone("heads_of_gzip_without_an_end_are_not_kept", proof::spec(""), |world| {
+        // FEXTRA, FNAME and FCOMMENT, each as long as can be, and the last one without an end.
+        let mut head = vec![0x1f, 0x8b, 8, 4 | 8 | 16, 0, 0, 0, 0, 0, 255, 255, 255];
+        head.extend([b'e'; 65_535]);
+        head.extend([b'n'; 65_535]);
+        head.push(0);
+        head.extend([b'c'; 65_000]);
+        let body = flagged(1, &[head, vec![b'c'; 4 << 20]].concat())[..200_000].to_vec();
+        let honest = |client: &Client| proof::of(client, &ANN);
+        grows_as_by(world, honest, "270 heads of gzip", 16 * MEGABYTE, || {
+            let mut clients: Vec<Client> = (0..3).map(|_| world.client()).collect();
+            for client in &mut clients {
+                for _ in 0..90 {
+                    let request = proof::of(client, &ANN).with("grpc-encoding", "gzip");
+                    let id = client.start(&request.script("starve;hold"), false);
+                    client.speak(id, &body, 16_384, false);
+                }
+            }
+            clients
+        });
+    });
+    let one = Signer::new("one");
+    let mut spec = proof::spec_with_keys(jwks(&[one.jwk()]));
+    spec.driver.settings.clear();
+    spec.driver.connection_bump = 0;
+    cases.alone("stamps_do_not_pile_up_before_a_driver_that_does_not_read", spec, move |world| {
+        let names = json!({"sub": "u".repeat(250), "name": "n".repeat(250)});
+        let bearer = format!("Bearer {}", one.sign(&claims_but(&names)));
+        let honest = |client: &Client| proof::of(client, &ANN);
+        grows_as_by(world, honest, "60 x 13,000 messages of nothing", 16 * MEGABYTE, || {
+            let mut client = world.client();
+            for _ in 0..60 {
+                let request = proof::bare(&client).with("authorization", bearer.clone());
+                let id = client.start(&request.script("starve;hold"), false);
+                client.speak(id, &vec![0; 65_000], 16_384, false);
+            }
+            assert!(client.round_trip());
+            vec![client]
+        });
+    });
+    let one = Signer::new("one");
+    let spec = proof::spec_with_keys(jwks(&[one.jwk()]));
+    cases.alone(
+        "a_stream_of_a_hundred_thousand_messages_of_nothing_is_stamped",
+        spec,
+        move |world| {
+            let mut client = world.client();
+            let bearer = format!("Bearer {}", one.sign(&claims_but(&json!({}))));
+            let request = proof::bare(&client).with("authorization", bearer);
+            let id = client.start(&request, false);
+            for part in 0..10 {
+                assert!(client.speak(id, &vec![0; 50_000], 16_384, part == 9), "part {part}");
+            }
+            let reply = client.finish_within(id, Duration::from_secs(20));
+            assert_eq!(proof::answerer(&reply), "ads");
+            let served = world.driver_sees(&client.case, SOON, |served| served.ended);
+            let messages = protobuf::messages(&served.body);
+            assert_eq!(messages.len(), 100_000);
+            assert!(
+                messages.iter().all(|message| *message == messages[0]),
+                "not all are stamped alike"
+            );
         },
     );
 }

@@ -1,0 +1,84 @@
+//! Leases: a stream goes on for no longer than its caller's token, and a request that comes later
+//! than that does not begin.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::support::client::{Client, SOON};
+use crate::support::fields::{Request, SERVICE};
+use crate::support::proof::{self, UNAUTHENTICATED, add};
+use crate::support::protobuf::{field, framed};
+use crate::support::runner::Cases;
+use crate::support::signer::{Signer, claims_but, jwks, now};
+use crate::support::world::Spec;
+
+pub fn cases(cases: &mut Cases) {
+    cases.room("lease");
+    late(cases);
+    running(cases);
+}
+
+const LONG: Duration = Duration::from_secs(5);
+
+fn world(signer: &Signer) -> Spec {
+    proof::spec_with_keys(jwks(&[signer.jwk()]))
+}
+
+fn ask(client: &Client, token: &str, method: &str) -> Request {
+    let request = proof::bare(client).with("authorization", format!("Bearer {token}"));
+    request.set(":path", format!("{SERVICE}{method}")).script("end;h;hold")
+}
+
+/// An `ExecutePlanRequest` that says whether its stream may be taken up again.
+fn plan(is_reattachable: u8) -> Vec<u8> {
+    let options = field(5, [0x0a, 2, 8, is_reattachable]);
+    framed(&[field(1, "ids"), field(3, "plan"), options].concat())
+}
+
+fn late(cases: &mut Cases) {
+    for (what, option) in [("can", 1), ("cannot", 0)] {
+        let one = Signer::new("one");
+        let name = format!("a_plan_that_{what}_be_taken_up_again_comes_too_late_for_its_token");
+        add(cases, name, world(&one), move |world| {
+            let mut client = world.client();
+            let token = one.sign(&claims_but(&json!({"exp": now() + 2})));
+            let id = client.start(&ask(&client, &token, "ExecutePlan"), false);
+            let body = plan(option);
+            let (front, rest) = body.split_at(12);
+            assert!(client.speak(id, front, 16_384, false));
+            client.pump(|_| false, Duration::from_millis(3_100));
+            assert!(client.speak(id, rest, 16_384, true));
+            let reply = client.finish_within(id, LONG);
+            assert_eq!(reply.status(), Some(UNAUTHENTICATED), "{reply:?}");
+            assert_eq!(reply.message(), "the token has expired");
+            let served = world
+                .driver_sees(&client.case, SOON, |served| served.ended || served.reset.is_some());
+            assert!(!served.ended, "the driver has the plan");
+        });
+    }
+}
+
+fn running(cases: &mut Cases) {
+    let one = Signer::new("one");
+    let name = "a_stream_that_can_be_taken_up_again_ends_with_its_token";
+    add(cases, name, world(&one), move |world| {
+        let mut client = world.client();
+        let token = one.sign(&claims_but(&json!({"exp": now() + 2})));
+        let id = client.start(&ask(&client, &token, "ExecutePlan"), false);
+        assert!(client.speak(id, &plan(1), 16_384, true));
+        assert_eq!(client.finish_within(id, LONG).status(), Some(0));
+    });
+    let one = Signer::new("one");
+    let name = "a_stream_that_cannot_be_taken_up_again_outlives_its_token";
+    add(cases, name, world(&one), move |world| {
+        let mut client = world.client();
+        let token = one.sign(&claims_but(&json!({"exp": now() + 2})));
+        let id = client.start(&ask(&client, &token, "ExecutePlan"), false);
+        assert!(client.speak(id, &plan(0), 16_384, true));
+        let is_over =
+            |client: &Client| client.streams.get(&id).is_some_and(|reply| reply.is_over());
+        let is_cut = client.pump(is_over, Duration::from_millis(3_500));
+        assert!(!is_cut, "{:?} {:?}", client.streams.get(&id), client.closed);
+    });
+}
