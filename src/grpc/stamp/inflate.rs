@@ -13,6 +13,11 @@ use crate::grpc::stamp::refusals;
 
 /// Members that one gzip may consist of. Honest clients send one; each costs a decoder of its own.
 const MEMBERS_MAX: usize = 16;
+/// Octets of a member's head. Honest ones have ten; the decoder keeps what else there is: a name, a
+/// remark, anything, of 64 KiB each.
+const HEAD_MAX: usize = 512;
+/// Octets that a decoder takes besides, most of them for its window.
+pub(super) const DECODER: usize = 48 * 1024;
 
 /// A compressed message on its way.
 #[derive(Debug)]
@@ -22,6 +27,8 @@ pub(super) struct Inflater {
     octets_max: usize,
     /// Members that were begun.
     members: usize,
+    /// Octets of the last one's head.
+    head: usize,
     decoder: Decoder,
 }
 
@@ -43,13 +50,13 @@ impl Inflater {
     /// may come out.
     pub(super) fn gzip(length: usize, front: &[u8], octets_max: usize) -> Self {
         let decoder = Decoder::Gzip(GzDecoder::new(Kept::behind(front, octets_max)));
-        Self { left: length, octets_max, members: 1, decoder }
+        Self { left: length, octets_max, members: 1, head: 0, decoder }
     }
 
     /// The same for zlib, which gRPC calls deflate.
     pub(super) fn zlib(length: usize, front: &[u8], octets_max: usize) -> Self {
         let decoder = Decoder::Zlib(ZlibDecoder::new(Kept::behind(front, octets_max)));
-        Self { left: length, octets_max, members: 1, decoder }
+        Self { left: length, octets_max, members: 1, head: 0, decoder }
     }
 
     /// Octets of the compressed message that are still to come.
@@ -57,13 +64,13 @@ impl Inflater {
         self.left
     }
 
-    /// Octets that came out so far.
+    /// Octets that came out so far, and those that the work takes.
     pub(super) fn held(&self) -> usize {
         let kept = match &self.decoder {
             Decoder::Gzip(decoder) => decoder.get_ref(),
             Decoder::Zlib(decoder) => decoder.get_ref(),
         };
-        kept.octets.len()
+        kept.octets.len().saturating_add(DECODER)
     }
 
     /// Takes octets of the compressed message.
@@ -72,6 +79,14 @@ impl Inflater {
         let mut rest = octets;
         while !rest.is_empty() {
             let written = match &mut self.decoder {
+                Decoder::Gzip(decoder) if decoder.header().is_none() => {
+                    let room = HEAD_MAX.saturating_sub(self.head);
+                    let written = decoder.write(rest.get(..room).unwrap_or(rest));
+                    if decoder.header().is_none() {
+                        self.head = self.head.saturating_add(*written.as_ref().unwrap_or(&0));
+                    }
+                    written
+                }
                 Decoder::Gzip(decoder) => decoder.write(rest),
                 Decoder::Zlib(decoder) => decoder.write(rest),
             };
@@ -86,13 +101,13 @@ impl Inflater {
 
     /// gzip is a row of members (RFC 1952 2.2); behind zlib nothing may stand.
     fn next_member(self: Box<Self>) -> Result<Box<Self>, Refusal> {
-        let Self { left, octets_max, members, decoder } = *self;
+        let Self { left, octets_max, members, decoder, .. } = *self;
         match decoder {
             Decoder::Gzip(decoder) if members < MEMBERS_MAX => {
                 let kept = decoder.finish().map_err(|error| refusal(&error, octets_max))?;
                 let decoder = Decoder::Gzip(GzDecoder::new(kept));
                 let members = members.saturating_add(1);
-                Ok(Box::new(Self { left, octets_max, members, decoder }))
+                Ok(Box::new(Self { left, octets_max, members, head: 0, decoder }))
             }
             Decoder::Gzip(_) | Decoder::Zlib(_) => Err(refusals::unsound()),
         }
@@ -199,6 +214,29 @@ mod tests {
         assert_eq!(ungzip(&most, 99).map(|octets| octets.len()), Ok(MEMBERS_MAX + 1));
         let more = gzip(b"x").repeat(MEMBERS_MAX + 1);
         assert_eq!(ungzip(&more, 99), Err(Code::InvalidArgument));
+    }
+
+    #[test]
+    fn a_member_whose_head_does_not_end_is_refused() {
+        let whole = gzip(b"a plan");
+        let named = |length: usize| {
+            let mut octets = whole[..10].to_vec();
+            octets[3] = 8;
+            octets.extend(vec![b'n'; length]);
+            [&octets, &b"\0"[..], &whole[10..]].concat()
+        };
+        assert_eq!(ungzip(&named(500), 6), Ok(b"<a plan".to_vec()));
+        assert_eq!(ungzip(&named(600), 6), Err(Code::InvalidArgument));
+        assert_eq!(ungzip(&[named(500), named(500)].concat(), 12).map(|all| all.len()), Ok(13));
+        let endless = [&named(600)[..600]].concat();
+        let mut inflater = Box::new(Inflater::gzip(1 << 20, &[], 99));
+        for octets in endless.chunks(100) {
+            match inflater.take(octets) {
+                Ok(more) => inflater = more,
+                Err(refusal) => return assert_eq!(refusal.code, Code::InvalidArgument),
+            }
+        }
+        panic!("a head without an end is taken");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Policy: what an operator lets pass, and how a client says that it compresses.
 
+use crate::grpc::stamp::inflate::DECODER;
 use crate::wire::hpack::Fields;
 
 /// Octets of the longest name of an encoding that is known, and more.
@@ -38,12 +39,12 @@ pub enum Compressed {
 }
 
 impl Compressed {
-    /// Octets of a message, before inflating and after; none where none is inflated.
+    /// Octets of memory that one message takes at most while it is inflated; none where none is.
     #[must_use]
-    pub fn octets_max(self) -> usize {
+    pub fn kept_max(self) -> usize {
         match self {
             Self::Refuse => 0,
-            Self::Inflate { octets_max } => octets_max,
+            Self::Inflate { octets_max } => octets_max.saturating_add(DECODER),
         }
     }
 }
