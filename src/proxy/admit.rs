@@ -12,7 +12,7 @@ use crate::grpc::request::{self, Head, Request, Unserved};
 use crate::grpc::stamp::Encoding;
 use crate::grpc::status;
 use crate::proxy::downward::pass_window;
-use crate::proxy::driver::{Driver, Line, Unreachable, header_list};
+use crate::proxy::driver::{Driver, Line, Unreachable, allowance, header_list};
 use crate::proxy::exchange::{Exchange, Progress, Unstamped, Way};
 use crate::proxy::relay::Relay;
 use crate::route::Cluster;
@@ -223,7 +223,8 @@ impl Relay {
     fn reach(&self, cluster: &Arc<Cluster>) -> Driver {
         let Self { worker, client, now, .. } = self;
         let theirs = client.wire.theirs();
-        match worker.shelf.take(cluster, header_list(theirs), *now) {
+        let wanted = (header_list(theirs), allowance(&client.wire));
+        match worker.shelf.take(cluster, wanted, *now) {
             Some(spare) => Driver::again(spare, theirs, *now),
             None => {
                 let patience = worker.latest().timeouts.connect;
@@ -274,9 +275,7 @@ impl Relay {
     pub(super) fn poll_dials(&mut self, context: &mut Context<'_>) -> bool {
         let mut ready = Vec::new();
         for (key, driver) in &mut self.drivers {
-            if let Poll::Ready(outcome) =
-                driver.poll_dial(context, self.client.wire.theirs(), self.now)
-            {
+            if let Poll::Ready(outcome) = driver.poll_dial(context, &self.client.wire, self.now) {
                 ready.push((key, outcome));
             }
         }

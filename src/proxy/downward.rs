@@ -9,7 +9,7 @@ use sconce_filters::{Code, Ending, Refusal};
 use slab::Slab;
 
 use crate::grpc::status::{self, Meaning};
-use crate::proxy::driver::{Driver, Echoes};
+use crate::proxy::driver::{Driver, Echoes, allowance};
 use crate::proxy::exchange::Exchange;
 use crate::proxy::leg::Leg;
 use crate::proxy::relay::Relay;
@@ -77,8 +77,6 @@ impl Relay {
         let Self { exchanges, drivers, client, .. } = self;
         let Some(driver) = drivers.get_mut(driver) else { return };
         driver.asked = 0;
-        let size = u32::try_from(octets.len()).unwrap_or(u32::MAX);
-        driver.unreleased = driver.unreleased.saturating_add(size);
         let Some(exchange) = exchanges.get_mut(tag) else { return };
         let mut rest = octets;
         let mut ends = false;
@@ -108,8 +106,6 @@ impl Relay {
         }
         if !rest.is_empty() {
             driver.parked = driver.parked.saturating_add(rest.len());
-            driver.unreleased =
-                driver.unreleased.saturating_sub(u32::try_from(rest.len()).unwrap_or(0));
             exchange.down.parked.extend_from_slice(scratch.get(rest).unwrap_or_default());
         }
         if ends {
@@ -128,8 +124,6 @@ impl Relay {
             exchange.down.parked.advance(taken);
             if let Some(driver) = exchange.driver.and_then(|key| drivers.get_mut(key)) {
                 driver.parked = driver.parked.saturating_sub(taken);
-                driver.unreleased =
-                    driver.unreleased.saturating_add(u32::try_from(taken).unwrap_or(0));
             }
         }
         if !exchange.down.parked.is_empty() {
@@ -158,16 +152,18 @@ impl Relay {
         }
     }
 
-    /// Answers that have left for the client give their credit back to the drivers. Says whether
-    /// one of them is to be told now.
+    /// Lets the drivers send what the client takes, now that what they have sent has left for it.
+    /// Says whether one of them is to be told now.
     pub(super) fn credit_downloads(&mut self) -> bool {
+        let allowance = allowance(&self.client.wire);
         let mut is_due = false;
         for (_, driver) in &mut self.drivers {
-            let octets = std::mem::take(&mut driver.unreleased);
-            if octets > 0
-                && let Some(leg) = driver.leg()
-            {
-                leg.wire.release(octets);
+            let parked = i64::try_from(driver.parked).unwrap_or(i64::MAX);
+            let Some(leg) = driver.leg() else { continue };
+            let wanted = allowance.saturating_sub(parked);
+            let more = wanted.saturating_sub(leg.wire.granted_connection());
+            if let Ok(more @ 1..) = u32::try_from(more) {
+                leg.wire.release(more);
                 is_due |= !leg.wire.out.is_empty();
             }
         }

@@ -26,10 +26,12 @@ use crate::route::Cluster;
 use crate::wire::connection::{Connection, Offer, Role};
 use crate::wire::frame::StreamId;
 use crate::wire::hpack::{Fields, Limits};
-use crate::wire::settings::Settings;
+use crate::wire::settings::{Settings, WINDOW_FLOOR};
 
 /// Credit of a whole leg, in octets: what a driver may have under way to one client connection.
 const WINDOW: u32 = 4 << 20;
+/// Octets of one leg that may be parked.
+pub(super) const PARKED_MAX: u32 = 64 * 1024;
 /// Octets of a header list that a driver may send at most. It is told what the client takes, so
 /// that an answer too long for the client ends as it would without sconce.
 const HEADER_LIST_MAX: u32 = 65_536;
@@ -119,8 +121,6 @@ pub(super) struct Driver {
     /// Octets of the client's streams that are in the outbox: their credit goes back when it is
     /// empty.
     pub(super) departing: Vec<(StreamId, usize, u32)>,
-    /// Octets that are on their way to the client and whose credit this leg gets back after.
-    pub(super) unreleased: u32,
     /// Octets of this leg that are parked.
     pub(super) parked: usize,
     /// By when its first SETTINGS must have come.
@@ -164,7 +164,6 @@ impl Driver {
             queue: VecDeque::new(),
             calls: 0,
             departing: Vec::new(),
-            unreleased: 0,
             parked: 0,
             meet_by: now,
             is_tuned: false,
@@ -183,7 +182,6 @@ impl Driver {
             && !self.lost
             && self.asked == 0
             && self.parked == 0
-            && self.unreleased == 0
             && self.departing.is_empty();
         self.rest();
         match self.line {
@@ -195,12 +193,12 @@ impl Driver {
         }
     }
 
-    /// Goes on with the dial; `Ready(Ok)` once, when the line is up. `theirs` is what the client
-    /// said: its stream window is passed through.
+    /// Goes on with the dial; `Ready(Ok)` once, when the line is up. `client` says what is passed
+    /// through.
     pub(super) fn poll_dial(
         &mut self,
         context: &mut Context<'_>,
-        theirs: &Settings,
+        client: &Connection,
         now: Instant,
     ) -> Poll<Result<(), Unreachable>> {
         let Line::Dialing(dial) = &mut self.line else { return Poll::Pending };
@@ -208,7 +206,7 @@ impl Driver {
             Poll::Pending => Poll::Pending,
             Poll::Ready(Err(why)) => Poll::Ready(Err(why)),
             Poll::Ready(Ok(socket)) => {
-                let wire = Connection::new(Role::Client, offer(theirs), now);
+                let wire = Connection::new(Role::Client, offer(client), now);
                 self.line = Line::Up(Box::new(Leg::new(socket, None, wire, now)));
                 Poll::Ready(Ok(()))
             }
@@ -283,7 +281,16 @@ pub(super) fn header_list(theirs: &Settings) -> u32 {
     theirs.header_list.min(HEADER_LIST_MAX)
 }
 
-fn offer(theirs: &Settings) -> Offer {
+/// Octets that the driver at the end of a leg may have under way: what the client takes and, so that
+/// the leg can always be read, what may be parked.
+pub(super) fn allowance(client: &Connection) -> i64 {
+    let most = client.connection_credit().saturating_add(i64::from(PARKED_MAX));
+    most.min(i64::from(WINDOW))
+}
+
+fn offer(client: &Connection) -> Offer {
+    let theirs = client.theirs();
+    let window = u32::try_from(allowance(client)).unwrap_or(0).max(WINDOW_FLOOR);
     let settings = Settings {
         push: false,
         streams: 0,
@@ -292,7 +299,7 @@ fn offer(theirs: &Settings) -> Offer {
         ..Settings::INITIAL
     };
     let headers = Limits { octets: whole(HEADER_LIST_MAX), count: HEADER_COUNT_MAX };
-    Offer { settings, window: WINDOW, headers }
+    Offer { settings, window, headers }
 }
 
 async fn connect(cluster: Arc<Cluster>, patience: Duration) -> Result<TcpStream, Unreachable> {

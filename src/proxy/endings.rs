@@ -51,8 +51,6 @@ impl Relay {
         let Some(driver) = drivers.get_mut(key) else { return };
         let parked = exchange.down.parked.len();
         driver.parked = driver.parked.saturating_sub(parked);
-        driver.unreleased =
-            driver.unreleased.saturating_add(u32::try_from(parked).unwrap_or(u32::MAX));
         driver.calls = driver.calls.saturating_sub(1);
         if driver.calls == 0 {
             driver.idle_since = *now;

@@ -18,8 +18,8 @@ use slab::Slab;
 use tokio::time::Sleep;
 
 use crate::grpc::stamp::Tail;
-use crate::proxy::admit::Asked;
-use crate::proxy::driver::Driver;
+use crate::proxy::admit::{Asked, whole};
+use crate::proxy::driver::{Driver, PARKED_MAX};
 use crate::proxy::exchange::Exchange;
 use crate::proxy::leg::Leg;
 use crate::proxy::worker::{Share, Turn, Worker};
@@ -41,8 +41,6 @@ const TICK_MIN: Duration = Duration::from_millis(5);
 const SIP: usize = 16 * 1024;
 /// Octets that a worker may keep for slow clients before it takes no more than sips.
 const KEPT_MAX: usize = 256 * 1024;
-/// Octets of one leg that may be parked before nothing more is read from it.
-const PARKED_MAX: usize = 64 * 1024;
 
 /// How far a client connection has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -360,7 +358,7 @@ impl Relay {
         if !behind {
             return Some(if self.worker.kept.get() < KEPT_MAX { usize::MAX } else { SIP });
         }
-        (self.client.waiting() == 0 && driver.parked < PARKED_MAX).then_some(SIP)
+        (self.client.waiting() == 0 && driver.parked <= whole(PARKED_MAX)).then_some(SIP)
     }
 
     fn has_output(&self) -> bool {

@@ -67,16 +67,18 @@ impl Shelf {
     }
 
     /// The latest leg to this cluster that offers its driver what a new one would, but for the
-    /// window of its streams.
+    /// window of its streams, and no more credit than `allowance`.
     pub(super) fn take(
         &self,
         cluster: &Arc<Cluster>,
-        header_list: u32,
+        (header_list, allowance): (u32, i64),
         now: Instant,
     ) -> Option<Spare> {
         let mut spares = self.spares.borrow_mut();
         let fits = |spare: &Spare| {
-            spare.cluster == *cluster && spare.leg.wire.ours().header_list == header_list
+            spare.cluster == *cluster
+                && spare.leg.wire.ours().header_list == header_list
+                && spare.leg.wire.granted_connection() <= allowance
         };
         loop {
             let spare = spares.iter().rposition(fits).map(|at| spares.remove(at))?;

@@ -47,6 +47,28 @@ pub fn cases(cases: &mut Cases) {
         let id = client.call(&client.request().script("end;h;d20000;t0"));
         assert_eq!(client.finish(id).status(), Some(0));
     });
+    for (stream, connection, unread) in
+        [(2 << 20, 5 << 20, 4), (4 << 20, 4 << 20, 2), (1 << 20, 1 << 20, 2), (300_000, 65_535, 1)]
+    {
+        let name = format!("answers_that_fill_{connection}_octets_leave_what_needs_none_alone");
+        cases.add(name, move |world| {
+            let mut client = world.client_with(Manners {
+                settings: vec![(frame::INITIAL_WINDOW_SIZE, stream)],
+                connection_bump: connection - 65_535,
+                credit: false,
+                ..Manners::default()
+            });
+            for _ in 0..unread {
+                client.call(&client.request().script("end;h;d9000000;t0"));
+            }
+            client.pump(|_| false, Duration::from_millis(300));
+            let id = client.call(&client.request().script("end;o5"));
+            assert_eq!(client.finish(id).status(), Some(5), "a head waits behind bodies");
+            let up = client.start(&client.request().script("end;o5"), false);
+            assert!(client.upload(up, 3_000_000, true), "an upload waits behind downloads");
+            assert_eq!(client.finish(up).status(), Some(5));
+        });
+    }
     cases.alone("five_hundred_unread_streams_leave_strangers_alone", Spec::default(), |world| {
         let mut clients: Vec<Client> =
             (0..5).map(|_| unread(world, 95, 65_535, 100 * 65_535, "end;h;d1000000;t0")).collect();

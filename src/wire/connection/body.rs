@@ -204,7 +204,7 @@ impl Connection {
     /// Connection credit goes back to the peer, in pieces worth a frame.
     pub(in crate::wire) fn owe(&mut self, octets: u32) {
         self.owed = self.owed.saturating_add(octets);
-        if self.owed >= OWED_MIN.max(self.offer.window >> 1) {
+        if self.owed >= OWED_MIN && i64::from(self.owed) >= self.receive_credit {
             let owed = std::mem::take(&mut self.owed);
             self.receive_credit = self.receive_credit.saturating_add(i64::from(owed));
             self.window_update(StreamId::CONNECTION, owed);
