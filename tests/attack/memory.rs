@@ -241,7 +241,8 @@ fn stamped(cases: &mut Cases) {
         head.extend([b'n'; 65_535]);
         head.push(0);
         head.extend([b'c'; 65_000]);
-        let body = flagged(1, &[head, vec![b'c'; 4 << 20]].concat())[..200_000].to_vec();
+        let whole = [&head[..], &vec![b'c'; 4 << 20]].concat();
+        let body = flagged(1, &whole[..4 << 20])[..head.len()].to_vec();
         let honest = |client: &Client| proof::of(client, &ANN);
         grows_as_by(world, honest, "270 heads of gzip", 16 * MEGABYTE, || {
             let mut clients: Vec<Client> = (0..3).map(|_| world.client()).collect();
