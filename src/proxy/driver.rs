@@ -281,8 +281,8 @@ pub(super) fn header_list(theirs: &Settings) -> u32 {
     theirs.header_list.min(HEADER_LIST_MAX)
 }
 
-/// Octets that the driver at the end of a leg may have under way: what the client takes and, so that
-/// the leg can always be read, what may be parked.
+/// Octets that the driver at the end of a leg may have under way: what the client takes and, so
+/// that the leg can always be read, what may be parked.
 pub(super) fn allowance(client: &Connection) -> i64 {
     let most = client.connection_credit().saturating_add(i64::from(PARKED_MAX));
     most.min(i64::from(WINDOW))

@@ -238,6 +238,7 @@ impl Drop for Relay {
         self.leave_drivers();
         self.worker.kept.change(&mut self.kept, 0);
         self.worker.inflated.change(&mut self.inflated, 0);
+        self.count_parked();
         self.worker.metrics.connection_closed();
         self.worker.forget(self.waker.take());
     }

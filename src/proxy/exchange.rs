@@ -129,6 +129,14 @@ impl Exchange {
         !self.up.parked.is_empty() || !self.unstamped.octets.is_empty() || self.unstamped.end
     }
 
+    /// Octets that wait for the driver, as they came. (Inflated ones have a bound of their own.)
+    pub(super) fn parked(&self) -> usize {
+        if self.stamper.as_ref().is_some_and(Stamper::inflates) {
+            return 0;
+        }
+        self.up.parked.len().saturating_add(self.unstamped.octets.len())
+    }
+
     /// Whether nothing more will come from the client.
     pub(super) fn has_come(&self) -> bool {
         self.uploaded || self.unstamped.end

@@ -11,11 +11,11 @@
 //!   shelf   -> legs that nobody uses, for the next client connection
 //!   tls     -> records of a client's connection, opened and sealed
 //!   stamp   -> the verified caller, written into every message on its way up
+//!   parked  -> what waits for drivers that do not take it
 //!   echo    -> what goes out as the same octets again
 //!   endings -> every way in which things end
 //!   clock   -> everything that takes too long
-//!   lease   -> streams that outlive the proof of their caller, and
-//!   tenure  -> sessions that may do so for a while
+//!   lease, tenure -> streams, and sessions, that outlive the proof of their caller
 //! ```
 //! Must never happen here: a lock or a wait on the way of a call, or a byte of one client's on
 //! another client's leg.
@@ -31,6 +31,7 @@ mod exchange;
 mod lease;
 mod leg;
 mod listen;
+mod parked;
 mod relay;
 mod shelf;
 mod stamp;
@@ -49,8 +50,7 @@ use tokio::sync::watch;
 pub use crate::proxy::worker::Told;
 
 use crate::proxy::listen::Door;
-use crate::proxy::tenure::Begun;
-use crate::proxy::worker::{Hand, Start};
+use crate::proxy::worker::{Hand, Shared, Start};
 use crate::route::Live;
 use crate::telemetry::Metrics;
 
@@ -81,12 +81,12 @@ impl Proxy {
         let workers: Vec<_> = (0..options.workers.max(1)).map(|_| Hand::new()).collect();
         let mut hands = workers.iter().map(|(hand, _)| hand.clone());
         let own = hands.next();
-        let begun = Begun::new();
+        let shared = Shared::default();
         let mut door = own.map(|own| Door { listener, own, others: hands.collect() });
         let threads = workers.into_iter().enumerate().map(|(index, (hand, handed))| {
             let (live, metrics, told) = (live.clone(), metrics.worker(), hears.clone());
-            let (begun, door) = (begun.clone(), door.take());
-            worker::start(index, Start { live, metrics, told, hand, handed, door, begun })
+            let (shared, door) = (shared.clone(), door.take());
+            worker::start(index, Start { live, metrics, told, hand, handed, door, shared })
         });
         Ok(Self { threads: threads.collect::<io::Result<_>>()?, told })
     }

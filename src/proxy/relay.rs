@@ -85,6 +85,8 @@ pub(super) struct Relay {
     pub(super) kept: Share,
     /// Octets that are kept for drivers, if any were inflated.
     pub(super) inflated: Share,
+    /// Octets that are parked for drivers.
+    pub(super) parked: Share,
     timer: Pin<Box<Sleep>>,
     pub(super) waker: Option<usize>,
     /// The last request that was read.
@@ -127,6 +129,7 @@ impl Relay {
             due,
             kept: Share::default(),
             inflated: Share::default(),
+            parked: Share::default(),
             timer: Box::pin(tokio::time::sleep_until(due.into())),
             waker: None,
             last: None,
@@ -205,6 +208,9 @@ impl Relay {
         }
         if self.inflated.is_some() {
             self.count_inflated();
+        }
+        if self.parked.is_some() {
+            self.count_parked();
         }
         moved
     }

@@ -50,8 +50,8 @@ impl Tenure {
     }
 }
 
-impl Begun {
-    pub(super) fn new() -> Self {
+impl Default for Begun {
+    fn default() -> Self {
         Self(Arc::new(Mutex::new(Lately::new(SESSIONS_MAX))))
     }
 }
@@ -125,7 +125,7 @@ mod tests {
 
     #[test]
     fn a_session_that_one_worker_has_seen_is_known_to_all_and_no_other_is() {
-        let begun = Begun::new();
+        let begun = Begun::default();
         let (one, other) = (Tenures::new(begun.clone()), Tenures::new(begun));
         one.note(b"a");
         assert!(one.knows(b"a") && other.knows(b"a") && other.knows(b"a"));

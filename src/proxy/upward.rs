@@ -63,6 +63,7 @@ impl Relay {
             None => self.send_up(tag, octets, end, scratch),
             Some(_) => self.stamp(tag, (octets, end), scratch),
         }
+        self.mind_parked(tag);
     }
 
     /// Passes on octets of the buffer, or parks them.

@@ -18,6 +18,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use crate::proxy::admit::whole;
 use crate::proxy::leg::Leg;
 use crate::proxy::listen::Door;
+use crate::proxy::parked::Pool;
 use crate::proxy::relay::Relay;
 use crate::proxy::shelf::{SWEEP, Shelf};
 use crate::proxy::tenure::{Begun, Tenures};
@@ -98,6 +99,15 @@ impl Share {
     pub(super) fn is_some(&self) -> bool {
         self.0 > 0
     }
+
+    pub(super) fn get(&self) -> usize {
+        self.0
+    }
+
+    /// It is so large from now on. Says what it was.
+    pub(super) fn replace(&mut self, now: usize) -> usize {
+        std::mem::replace(&mut self.0, now)
+    }
 }
 
 /// One turn of one connection's task. No two of a thread are equal, and none is the default.
@@ -122,6 +132,8 @@ pub(super) struct Worker {
     pub(super) kept: Sum,
     /// Octets that connections with compressed messages keep for drivers that are slow.
     pub(super) inflated: Sum,
+    /// Octets that all connections of all workers have parked for drivers.
+    pub(super) pool: Pool,
     /// Legs that no connection uses.
     pub(super) shelf: Shelf,
     /// Sessions that began with a good proof.
@@ -216,6 +228,13 @@ pub(super) struct Hand {
     pub(super) load: Arc<AtomicUsize>,
 }
 
+/// What all workers share.
+#[derive(Clone, Default)]
+pub(super) struct Shared {
+    begun: Begun,
+    pool: Pool,
+}
+
 /// What a worker is started with.
 pub(super) struct Start {
     pub(super) live: Live,
@@ -225,7 +244,7 @@ pub(super) struct Start {
     pub(super) handed: mpsc::Receiver<Handed>,
     /// The door to mind, which one worker does.
     pub(super) door: Option<Door>,
-    pub(super) begun: Begun,
+    pub(super) shared: Shared,
 }
 
 impl Hand {
@@ -250,18 +269,19 @@ pub(super) fn start(index: usize, start: Start) -> io::Result<JoinHandle<()>> {
             }
         };
         drop(tell);
-        let Start { live, metrics, told, hand, handed, door, begun } = start;
+        let Start { live, metrics, told, hand, handed, door, shared } = start;
         let worker = Rc::new(Worker {
             turn: Cell::default(),
             reader: RefCell::new(live.reader()),
             shelf: Shelf::new(metrics.clone()),
-            tenures: Tenures::new(begun),
+            tenures: Tenures::new(shared.begun),
             metrics,
             scratch: RefCell::new(vec![0; SCRATCH].into_boxed_slice()),
             room: Room::default(),
             told: Cell::new(Told::Serve),
             kept: Sum::default(),
             inflated: Sum::default(),
+            pool: shared.pool,
             wakers: RefCell::default(),
             load: hand.load,
             idle: Notify::new(),

@@ -77,25 +77,29 @@ pub fn cases(cases: &mut Cases) {
     );
     cases.alone("five_hundred_stalled_uploads_hold_little", Spec::default(), |world| {
         grows_by(world, "500 uploads the driver does not read", 32 * MEGABYTE, || {
-            let clients = (0..5)
-                .map(|_| {
-                    let mut client =
-                        open_streams(world, Manners::default(), 99, "starve;hold", false);
-                    for n in 0..99 {
-                        let id = 2 * n + 1;
-                        for _ in 0..16 {
-                            client.pump(|c| c.budget > 8192, Duration::from_millis(50));
-                            if client.budget <= 8192 || !client.upload_now(id, 8192) {
-                                break;
-                            }
-                        }
-                    }
-                    client
-                })
-                .collect();
+            let clients: Vec<Client> = (0..5).map(|_| stalled(world)).collect();
+            assert!(clients.iter().all(|client| turned_away(client) == 0));
             std::thread::sleep(Duration::from_millis(300));
             clients
         });
+    });
+    let name = "a_thousand_uploads_that_no_driver_takes_are_bounded_and_leave_small_calls_alone";
+    cases.alone(name, Spec::default(), |world| {
+        let mut away = 0;
+        grows_by(world, "1,500 uploads the driver does not read", 36 * MEGABYTE, || {
+            let clients: Vec<Client> = (0..15).map(|_| stalled(world)).collect();
+            away = clients.iter().map(turned_away).sum();
+            clients
+        });
+        if let Some(sconce) = &world.sconce {
+            assert!(away > 100, "{away} were turned away");
+            let guards = sconce.lock().unwrap().guards();
+            assert_eq!(guards, [format!("guard=\"parked\",side=\"client\" {away}")]);
+        }
+        let mut other = world.client();
+        let id = other.start(&other.request(), false);
+        assert!(other.upload(id, 3_000_000, true), "an honest upload stands still");
+        assert_eq!(other.finish(id).status(), Some(0));
     });
     cases.alone("four_thousand_open_streams_hold_two_kilobytes_each", Spec::default(), |world| {
         grows_by(world, "4000 streams nobody answers", 4000 * 2048 + 40 * 12 * 1024, || {
@@ -230,6 +234,28 @@ fn rounds(cases: &mut Cases) {
             assert!(descriptors[9] <= descriptors[0] + 10, "descriptors grow: {descriptors:?}");
         },
     );
+}
+
+/// A client whose hundred uploads fill their windows before a driver that takes nothing.
+fn stalled(world: &World) -> Client {
+    let mut client = open_streams(world, Manners::default(), 99, "starve;hold", false);
+    for n in 0..99 {
+        let id = 2 * n + 1;
+        for _ in 0..16 {
+            client.pump(|c| c.budget > 8192, Duration::from_millis(50));
+            if client.budget <= 8192 || !client.upload_now(id, 8192) {
+                break;
+            }
+        }
+    }
+    assert!(client.round_trip());
+    client
+}
+
+/// How many calls were told to come later.
+fn turned_away(client: &Client) -> usize {
+    let told = client.streams.values().filter_map(|reply| reply.status());
+    told.inspect(|status| assert_eq!(*status, 8)).count()
 }
 
 /// What is added to messages, and what is kept of compressed ones, is bounded like all else.

@@ -146,6 +146,12 @@ impl Stamper {
         self.is_reattachable
     }
 
+    /// Whether its messages may be compressed: what it passes on is longer than what came, then.
+    #[must_use]
+    pub fn inflates(&self) -> bool {
+        self.encoding != Encoding::Identity
+    }
+
     /// Whether a stamp is due though all octets are taken: the piece before it is not the last.
     #[must_use]
     pub fn owes(&self) -> bool {

@@ -1,0 +1,66 @@
+//! Parked: what waits for drivers that do not take it, over all connections of the process.
+//!
+//! A stream parks no more than its window, and windows are small; but whoever opens many streams on
+//! many connections to a driver that does not read parks many windows. So there is a bound on all
+//! of them together. What stands still is not refused below it: a driver may think for a while.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use sconce_filters::{Code, Ending, Refusal};
+
+use crate::proxy::relay::Relay;
+use crate::proxy::worker::Share;
+use crate::telemetry::Guarded;
+
+/// Octets that may be parked in all before calls are turned away, of connections that park more
+/// than their share.
+const ALL_MAX: usize = 26 << 20;
+/// What a connection may park whatever others do, up to twice as much in all.
+const SHARE_MAX: usize = 256 << 10;
+/// A call that parks less than that is never turned away.
+const CALL_MIN: usize = 16 << 10;
+/// When it may be tried again.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// What all connections of all workers have parked.
+#[derive(Clone, Default)]
+pub(super) struct Pool(Arc<AtomicUsize>);
+
+impl Pool {
+    /// A connection's share is so large from now on. Says what all have.
+    fn change(&self, share: &mut Share, now: usize) -> usize {
+        let before = share.replace(now);
+        self.0.fetch_add(now, Ordering::Relaxed);
+        let all = self.0.fetch_sub(before, Ordering::Relaxed);
+        all.saturating_sub(before)
+    }
+}
+
+impl Relay {
+    /// A call may have parked something: turns it away if that is too much.
+    pub(super) fn mind_parked(&mut self, tag: usize) {
+        let parked = self.exchanges.get(tag).map_or(0, |exchange| exchange.parked());
+        if parked == 0 && !self.parked.is_some() {
+            return;
+        }
+        let all = self.count_parked();
+        let is_greedy = self.parked.get() > SHARE_MAX || all > ALL_MAX.saturating_mul(2);
+        if all <= ALL_MAX || parked < CALL_MIN || !is_greedy {
+            return;
+        }
+        let message = "too much waits for drivers that take nothing: try again later";
+        let refusal = Refusal::new(Code::ResourceExhausted, "request.parked", message);
+        self.worker.metrics.guard_fired("parked", Guarded::Client);
+        self.refuse(tag, &refusal.retry_after(RETRY), Ending::Refused);
+        self.count_parked();
+    }
+
+    /// Counts anew what this connection has parked. Says what all have.
+    pub(super) fn count_parked(&mut self) -> usize {
+        let all = self.exchanges.iter().map(|(_, exchange)| exchange.parked());
+        let mine = all.fold(0, usize::saturating_add);
+        self.worker.pool.change(&mut self.parked, mine)
+    }
+}
