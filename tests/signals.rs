@@ -141,3 +141,16 @@ fn a_drain_that_begins_before_the_first_keys_is_a_drain_like_any_other() {
     assert_eq!(sconce.ends_within(SOON).code(), Some(0));
     sconce.hears("a second signal: ending now");
 }
+
+#[test]
+fn a_hangup_has_the_files_read_and_ends_nothing() {
+    let mut sconce = Sconce::waiting_for_keys("{}");
+    let hangup = format!("kill -HUP {}", sconce.child.id());
+    for _ in 0..2 {
+        assert!(Command::new("sh").args(["-c", &hangup]).status().unwrap().success());
+        sconce.hears("SIGHUP: reading the configuration");
+    }
+    assert_eq!(sconce.child.try_wait().unwrap(), None, "it has ended");
+    sconce.terminate();
+    assert_eq!(sconce.ends_within(SOON).code(), Some(0));
+}

@@ -1,6 +1,6 @@
 //! `sconce serve`: builds every layer from the bottom up, then waits for signals.
 //!
-//! The first SIGTERM or SIGINT drains, a second one ends at once.
+//! The first SIGTERM or SIGINT drains, a second one ends at once. SIGHUP has the files read.
 
 use std::fmt::Display;
 use std::future::Future;
@@ -88,6 +88,7 @@ async fn serve(
     background.spawn(keys::keep(book.clone(), metrics.control()));
     let state = Arc::new(admin::State::new(metrics));
     background.spawn(steward.run());
+    background.spawn(read_again(signal(SignalKind::hangup())?, live.clone()));
     background.spawn({
         let state = Arc::clone(&state);
         async move { match admin::serve(admin_listener, state).await {} }
@@ -107,6 +108,15 @@ async fn serve(
     }
     tracing::info!("ended");
     Ok(())
+}
+
+/// Has the files read at each signal. They are read anyway when they change, but who is used to
+/// asking must not end the process.
+async fn read_again(mut hangup: Signal, live: Live) {
+    while hangup.recv().await.is_some() {
+        tracing::info!("SIGHUP: reading the configuration");
+        live.ask();
+    }
 }
 
 /// Drains: connections are taken for a while, then asked to go, then ended.

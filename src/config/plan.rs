@@ -6,7 +6,7 @@
 use crate::config::{Complaint, DriverAddress, Term, Tls, term};
 use crate::grpc::{credential::Credential, redact::Hidden, stamp::Policy};
 use sconce_filters::{
-    Chain, EnvironmentName, TeamName,
+    Chain, EnvironmentName, TeamName, authenticate,
     registry::Settings,
     team::{Authority, Members},
 };
@@ -19,6 +19,9 @@ use std::{
     thread,
     time::{Duration, SystemTime},
 };
+
+/// What it would mean to go on without TLS.
+const CLEAR: &str = "tokens would come in clear text";
 
 /// All that the files say.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,8 +59,27 @@ impl Plan {
     /// # Errors
     /// What would be lost by it.
     pub fn after(self, live: &Self, file: &Path, now: SystemTime) -> Result<Self, Vec<Complaint>> {
-        let lost = term::lost((self.terms(), live.terms()), file, now);
+        let mut lost = term::lost((self.terms(), live.terms()), file, now);
+        lost.extend(self.opened(live, file));
         if lost.is_empty() { Ok(self) } else { Err(lost) }
+    }
+
+    /// What was asked of callers and is not any more: half a file must not open the door.
+    fn opened(&self, live: &Self, file: &Path) -> Vec<Complaint> {
+        let asks = |plan: &Self| plan.rooms.chain.names().any(|name| name == authenticate::NAME);
+        let parts = [
+            ("authenticate", asks(live) && !asks(self), "who calls would not be asked any more"),
+            ("listen.tls", live.listen.tls.is_some() && self.listen.tls.is_none(), CLEAR),
+        ];
+        let gone = parts.into_iter().filter(|(_, is_gone, _)| *is_gone);
+        gone.map(|(key, _, what)| Complaint {
+            file: file.to_owned(),
+            line: 0,
+            key: key.to_owned(),
+            what: format!("is gone: {what}"),
+            remedy: "put it back; where it is to go for good, restart sconce".to_owned(),
+        })
+        .collect()
     }
 }
 

@@ -12,7 +12,7 @@ use crate::{
 };
 use arc_swap::{ArcSwap, Cache};
 use std::{fmt, path::Path, pin::pin, rc::Rc, sync::Arc, time::SystemTime};
-use tokio::{task, time};
+use tokio::{sync::Notify, task, time};
 
 /// The most complaints that one reload writes to the log.
 const LOGGED_MAX: usize = 20;
@@ -22,6 +22,7 @@ const LOGGED_MAX: usize = 20;
 pub struct Live {
     snapshot: Arc<ArcSwap<Snapshot>>,
     reload: Arc<ArcSwap<LastReload>>,
+    asked: Arc<Notify>,
 }
 
 /// How the files were found when they were last read.
@@ -91,6 +92,11 @@ impl Live {
         Reader { cache, held: Rc::new(self.load()) }
     }
 
+    /// Asks for the files to be read now, whether or not they look changed.
+    pub fn ask(&self) {
+        self.asked.notify_one();
+    }
+
     /// How the files were found when they were last read.
     pub fn last_reload(&self) -> Arc<LastReload> {
         self.reload.load_full()
@@ -141,6 +147,7 @@ impl Steward {
         let live = Live {
             snapshot: Arc::new(ArcSwap::from_pointee(snapshot)),
             reload: Arc::new(ArcSwap::from_pointee(reload)),
+            asked: Arc::default(),
         };
         metrics.reload_good(1, at);
         let (started, handed) = (plan.clone(), live.clone());
@@ -170,6 +177,7 @@ impl Steward {
                 let steady = self.almanac.look(SystemTime::now());
                 tokio::select! {
                     () = &mut changed => break,
+                    () = self.live.asked.notified() => break,
                     () = time::sleep(steady) => {}
                 }
             }

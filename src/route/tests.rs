@@ -194,3 +194,26 @@ fn files_that_change_while_it_runs_are_published() {
     });
     assert_eq!(clusters(&live), ["ads/prod", "ml/lab"]);
 }
+
+#[test]
+fn no_part_of_a_file_opens_a_door_that_the_whole_of_it_keeps_shut() {
+    let house = House::new();
+    certify(&house, 2000, 4000);
+    let token = "    - { name: a, user: ann, teams: [ads], sha256: ";
+    let whole = format!("{TLS}authenticate:\n  tokens:\n{token}{} }}\n", "0a".repeat(32));
+    house.write("sconce.yaml", &whole);
+    let (mut steward, live) = house.start();
+    for end in 0..whole.len() {
+        house.write("sconce.yaml", &whole[..end]);
+        let verdict = steward.reload();
+        let snapshot = live.load();
+        assert!(snapshot.tls.is_some(), "{verdict:?} of {:?}", &whole[..end]);
+        assert!(snapshot.chain.names().any(|name| name == "authenticate"), "{verdict:?}");
+    }
+    house.write("sconce.yaml", MAIN);
+    let Verdict::Rejected(complaints) = steward.reload() else { panic!("must be rejected") };
+    let keys: Vec<_> = complaints.iter().map(|complaint| &*complaint.key).collect();
+    assert_eq!(keys, ["authenticate", "listen.tls"]);
+    house.write("sconce.yaml", &whole);
+    assert_eq!(steward.reload(), Verdict::Unchanged);
+}
