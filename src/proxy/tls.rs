@@ -196,6 +196,7 @@ impl Session {
             return Ok(());
         }
         if self.connection.alpn_protocol() != Some(b"h2") {
+            self.close_notify();
             return Err(Error::NoApplicationProtocol);
         }
         self.is_open = true;
@@ -204,8 +205,8 @@ impl Session {
         Ok(())
     }
 
-    /// The alert that tells the peer what it did wrong. Asked for once: a second time the rest
-    /// would be read again.
+    /// The alert that tells the peer what it did wrong, or what was to be said before it. Asked for
+    /// once: a second time the rest would be read again.
     fn last_words(&mut self, rest: &mut [u8]) {
         if let Ok(ConnectionState::EncodeTlsData(data)) =
             self.connection.process_tls_records(rest).state
@@ -254,9 +255,14 @@ impl Session {
 
     /// Says that nothing more will come (RFC 8446, 6.1), once.
     pub fn say_goodbye(&mut self) {
-        if std::mem::replace(&mut self.has_said_goodbye, true) || !self.is_open {
-            return;
+        if self.is_open && !self.has_said_goodbye {
+            self.close_notify();
         }
+        self.has_said_goodbye = true;
+    }
+
+    fn close_notify(&mut self) {
+        self.has_said_goodbye = true;
         let mut alert = [0; 2 * RECORD_EXTRA];
         let mut length = 0;
         let said = self.traffic(|traffic| {

@@ -102,6 +102,12 @@ fn strangers(cases: &mut Cases) {
             assert_counted(world);
         });
     }
+    cases.own("who_offers_no_protocol_is_told_that_nothing_follows", with(vec![]), |world| {
+        let how = How { protocols: &[], ..How::default() };
+        let mut other = line(world, paper(world, |paper| paper.client(&how)), "localhost");
+        // An end without close_notify would be a fault.
+        assert_eq!(other.read(&mut [0; 9]).unwrap(), 0);
+    });
     for (name, octets) in [
         ("clear_text_where_tls_is_due_is_refused", PREFACE.to_vec()),
         ("http1_where_tls_is_due_is_refused", b"GET / HTTP/1.1\r\nHost: a\r\n\r\n".to_vec()),
