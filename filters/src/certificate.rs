@@ -1,13 +1,15 @@
-//! The certificate that a client proved to own, reduced to the names in it.
+//! The certificate that a client proved to own, reduced to the names in it and to its end.
 //!
 //! Must never be made of a certificate that nobody verified: rooms trust what stands here.
 
 use crate::Notes;
+use std::time::Duration;
 
 /// The names in the verified certificate of a client's connection, shared by all its calls.
 #[derive(Debug, Default)]
 pub struct Certificate {
     names: Vec<(NameKind, String)>,
+    ends: Duration,
     notes: Notes,
 }
 
@@ -37,9 +39,15 @@ impl NameKind {
 }
 
 impl Certificate {
-    /// A certificate with these names, in their order.
-    pub fn new(names: Vec<(NameKind, String)>) -> Self {
-        Self { names, notes: Notes::default() }
+    /// A certificate with these names, in their order, which is good until then, since the Unix
+    /// epoch.
+    pub fn new(names: Vec<(NameKind, String)>, ends: Duration) -> Self {
+        Self { names, ends, notes: Notes::default() }
+    }
+
+    /// Until when it is good, in time since the Unix epoch: a connection may outlive it.
+    pub fn ends(&self) -> Duration {
+        self.ends
     }
 
     /// The names of one kind.

@@ -1,6 +1,8 @@
-//! The names in a client's certificate, once TLS has verified it.
+//! The names in a client's certificate, and its end, once TLS has verified it.
 //!
 //! Must never be given a certificate that nobody has verified.
+
+use std::time::Duration;
 
 use sconce_filters::{Certificate, NameKind};
 use x509_parser::certificate::X509Certificate;
@@ -13,7 +15,7 @@ const NAMES_MAX: usize = 100;
 /// Reads a certificate. One that cannot be read has no names.
 pub(super) fn read(der: &[u8]) -> Certificate {
     let Ok((_, parsed)) = X509Certificate::from_der(der) else {
-        return Certificate::new(Vec::new());
+        return Certificate::default();
     };
     let mut names = Vec::new();
     if let Ok(Some(alternatives)) = parsed.subject_alternative_name() {
@@ -22,7 +24,8 @@ pub(super) fn read(der: &[u8]) -> Certificate {
     let common = parsed.subject().iter_common_name().filter_map(|name| name.as_str().ok());
     names.extend(common.map(|name| (NameKind::CommonName, name.to_owned())));
     names.truncate(NAMES_MAX);
-    Certificate::new(names)
+    let ends = u64::try_from(parsed.validity().not_after.timestamp()).unwrap_or(0);
+    Certificate::new(names, Duration::from_secs(ends))
 }
 
 fn alternative(name: &GeneralName<'_>) -> Option<(NameKind, String)> {
@@ -58,6 +61,7 @@ mod tests {
             SanType::DnsName(text("ann.example.com")),
             SanType::IpAddress([127, 0, 0, 1].into()),
         ];
+        params.not_after = rcgen::date_time_ymd(2000, 1, 2);
         params.distinguished_name.push(DnType::CommonName, "Ann");
         let key = KeyPair::generate().unwrap();
         let read = read(params.self_signed(&key).unwrap().der());
@@ -65,6 +69,7 @@ mod tests {
         assert_eq!(names(NameKind::Uri), ["spiffe://example/ann"]);
         assert_eq!(names(NameKind::Email), ["ann@example.com"]);
         assert_eq!(names(NameKind::Dns), ["ann.example.com"]);
+        assert_eq!(read.ends(), Duration::from_secs(946_771_200));
         assert!(names(NameKind::CommonName).contains(&"Ann".to_owned()));
     }
 

@@ -5,9 +5,10 @@ use std::time::Duration;
 use rustls::CertificateError::{Expired, ExpiredContext, NotValidYet, NotValidYetContext};
 use rustls::{CertificateError, Error};
 
-use crate::support::bridge::{How, Paper};
+use crate::support::bridge::{Authority, How, Paper};
 use crate::support::client::SOON;
 use crate::support::probe::eventually;
+use crate::support::proof::UNAUTHENTICATED;
 use crate::support::runner::Cases;
 use crate::support::signer::now;
 use crate::support::world::{Spec, World};
@@ -18,6 +19,7 @@ pub fn cases(cases: &mut Cases) {
     replaced(cases);
     refused(cases);
     authorities(cases);
+    callers(cases);
 }
 
 /// Long enough for a start on a machine that is busy.
@@ -135,9 +137,10 @@ fn refused(cases: &mut Cases) {
 }
 
 fn authorities(cases: &mut Cases) {
-    let (authority, shown) = Paper::signed("client", now() - 60 * DAY..now() - DAY);
+    let authority = Authority::new(now() - 60 * DAY..now() - DAY);
+    let shown = authority.sign("client", now() - DAY..now() + DAY);
     let mut spec = with(vec![("client_authorities", "ca.crt"), ("client_certificate", "required")]);
-    spec.config.files = vec![("ca.crt", authority.certificate)];
+    spec.config.files = vec![("ca.crt", authority.paper.certificate)];
     let name = "an_authority_that_has_expired_is_told_and_what_it_has_signed_is_taken_still";
     cases.own(name, spec, move |world| {
         let over = ["a certificate has expired", "/ca.crt", "the authority ", "is taken still"];
@@ -148,5 +151,34 @@ fn authorities(cases: &mut Cases) {
         client(world, paper(world, |paper| paper.client(&how))).must_work();
         let bare = paper(world, |paper| paper.client(&How::default()));
         assert!(!is_let_in(&mut line(world, bare, "localhost")));
+    });
+}
+
+fn callers(cases: &mut Cases) {
+    let authority = Authority::new(now() - DAY..now() + DAY);
+    let mut spec = with(vec![("client_authorities", "ca.crt"), ("client_certificate", "optional")]);
+    spec.config.files = vec![("ca.crt", authority.paper.certificate.clone())];
+    spec.config.members = vec![("ads", "{ users: [ann] }")];
+    spec.config.extra =
+        "chain: [authenticate, team]\nauthenticate:\n  skew: 0s\n  certificates: { \
+                         user: dns }\n"
+            .to_owned();
+    let name = "a_client_s_certificate_that_expires_ends_on_the_connection_that_it_opened";
+    cases.own(name, spec, move |world| {
+        let end = now() + 4;
+        let own = authority.sign("ann", now() - DAY..end);
+        let how = How { shows: Some(&own), ..How::default() };
+        let mut open = client(world, paper(world, |paper| paper.client(&how)));
+        open.must_work();
+        let mut refused = None;
+        eventually("it is refused", SOON + LIFE, || {
+            let id = open.call(&open.request());
+            refused = Some(open.finish(id)).filter(|reply| reply.status() != Some(0));
+            refused.is_some()
+        });
+        assert!(now() >= end, "refused before its end");
+        let refused = refused.unwrap();
+        assert_eq!(refused.status(), Some(UNAUTHENTICATED), "{refused:?}");
+        assert!(refused.message().contains("the client certificate has expired"), "{refused:?}");
     });
 }

@@ -51,6 +51,8 @@ pub(super) enum Denial {
     Claims(ClaimFault),
     /// The certificate names no user, or several.
     Certificate,
+    /// The time of the certificate is over.
+    CertificateExpired,
     /// The name in the certificate is none.
     CertificateName(IdentityFault),
     /// Nobody told the call what time it is.
@@ -107,6 +109,9 @@ impl fmt::Display for Denial {
             Self::Audience => "the token is not meant for this service (aud)",
             Self::Claims(fault) => return write!(f, "the token's claims cannot be used: {fault}"),
             Self::Certificate => "the client certificate does not name one user",
+            Self::CertificateExpired => {
+                "the client certificate has expired: connect anew with a new one"
+            }
             Self::CertificateName(fault) => {
                 return write!(f, "the client certificate names no user: {fault}");
             }
@@ -130,7 +135,9 @@ impl Denial {
             Self::Early => "authenticate.early",
             Self::Audience => "authenticate.audience",
             Self::Claims(_) => "authenticate.claims",
-            Self::Certificate | Self::CertificateName(_) => "authenticate.certificate",
+            Self::Certificate | Self::CertificateExpired | Self::CertificateName(_) => {
+                "authenticate.certificate"
+            }
             Self::NoTime => "authenticate.time",
         }
     }
@@ -156,6 +163,7 @@ impl From<Denial> for Refusal {
             | Denial::Audience
             | Denial::Claims(_)
             | Denial::Certificate
+            | Denial::CertificateExpired
             | Denial::CertificateName(_) => refusal(Code::Unauthenticated),
         }
     }

@@ -73,7 +73,7 @@ impl Judge {
             Some(seen) => seen?,
             None => {
                 let Some(value) = token::header(call.metadata())? else {
-                    return Ok(self.certificate(call.certificate())?);
+                    return Ok(self.certificate(call.certificate(), now)?);
                 };
                 let verified = self.token(token::bearer(&value)?, now)?;
                 // Listed tokens are compared in constant time, always.
@@ -133,17 +133,25 @@ impl Judge {
         Ok(Verified::signed(owner(&jwt, issuer)?, window, proof))
     }
 
-    /// Whom a client certificate proves: the same for all calls of a connection.
-    fn certificate(&self, certificate: Option<&Certificate>) -> Result<Rc<Verified>, Denial> {
+    /// Whom a client certificate proves: the same for all calls of a connection, until it ends.
+    fn certificate(
+        &self,
+        certificate: Option<&Certificate>,
+        now: Duration,
+    ) -> Result<Rc<Verified>, Denial> {
         let (Some(settings), Some(certificate)) = (&self.settings.certificates, certificate) else {
             return Err(Denial::Missing);
         };
+        let ends = certificate.ends();
+        if now >= ends.saturating_add(self.settings.skew) {
+            return Err(Denial::CertificateExpired);
+        }
         if let Some(noted) = certificate.notes().read::<Rc<Verified>>(&self.author) {
             return Ok(Rc::clone(&noted));
         }
         let user = only_name(certificate, settings).ok_or(Denial::Certificate)?.to_owned();
         let claimed = Claimed { user, ..Claimed::default() };
-        let identity = Identity::new(claimed, Source::Certificate, None);
+        let identity = Identity::new(claimed, Source::Certificate, Some(ends.as_secs()));
         let verified = Rc::new(Verified::lasting(identity.map_err(Denial::CertificateName)?));
         certificate.notes().write(&self.author, Rc::clone(&verified));
         Ok(verified)
@@ -203,11 +211,14 @@ mod tests {
         let judge =
             Judge::new(Settings { certificates: Some(certificates), ..Settings::default() });
         let names = names.iter().map(|(kind, name)| (*kind, (*name).to_owned())).collect();
-        let certificate = Certificate::new(names);
-        let verified = judge.certificate(Some(&certificate))?;
-        let again = judge.certificate(Some(&certificate))?;
+        let certificate = Certificate::new(names, now() + Duration::from_secs(60));
+        let verified = judge.certificate(Some(&certificate), now())?;
+        let again = judge.certificate(Some(&certificate), now())?;
         assert!(Rc::ptr_eq(&verified, &again), "once for a connection");
         assert_eq!(verified.identity.source(), &Source::Certificate);
+        assert_eq!(verified.identity.expires_at(), Some(NOW + 60));
+        let late = judge.certificate(Some(&certificate), now() + Duration::from_secs(60));
+        assert_eq!(late.err(), Some(Denial::CertificateExpired));
         Ok(verified.identity.user().to_owned())
     }
 
@@ -271,8 +282,9 @@ mod tests {
 
     #[test]
     fn a_certificate_proves_nothing_where_none_is_asked_for() {
-        let certificate = Certificate::new(vec![(NameKind::Uri, "spiffe://a/ann".to_owned())]);
-        let judged = Judge::new(Settings::default()).certificate(Some(&certificate));
+        let names = vec![(NameKind::Uri, "spiffe://a/ann".to_owned())];
+        let certificate = Certificate::new(names, now() + Duration::from_secs(60));
+        let judged = Judge::new(Settings::default()).certificate(Some(&certificate), now());
         assert_eq!(judged.err(), Some(Denial::Missing));
     }
 

@@ -364,7 +364,8 @@ fn a_token_decides_alone_even_beside_a_good_certificate() {
     let certificates = Some(Certificates { user: NameKind::Email, prefix: String::new() });
     let room =
         Authenticate::new(Settings { certificates, ..settings(&ring(&[Signer::P256.jwk("a")])) });
-    let certificate = Rc::new(Certificate::new(vec![(NameKind::Email, "bob@b".to_owned())]));
+    let certificate =
+        Rc::new(Certificate::new(vec![(NameKind::Email, "bob@b".to_owned())], Duration::MAX));
     let ask = |metadata| {
         let call = call(metadata).with_certificate(Some(Rc::clone(&certificate)));
         ask(&room, call).map(|it| it.user().to_owned()).map_err(|refusal| refusal.label)

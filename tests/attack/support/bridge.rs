@@ -38,19 +38,6 @@ impl Paper {
         Self::of(lasting(host, span).self_signed(&signer).unwrap(), signer)
     }
 
-    /// An authority that is good between two moments, and what it has signed, which is good for
-    /// long.
-    pub fn signed(host: &str, span: Range<u64>) -> (Self, Self) {
-        let mut authority = lasting("authority", span);
-        authority.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-        let own = KeyPair::generate().unwrap();
-        let signer = KeyPair::generate().unwrap();
-        let ca = authority.self_signed(&own).unwrap();
-        let made = CertificateParams::new([host.to_owned()]).unwrap();
-        let made = made.signed_by(&signer, &Issuer::from_params(&authority, &own)).unwrap();
-        (Self::of(ca, own), Self::of(made, signer))
-    }
-
     fn of(made: rcgen::Certificate, signer: KeyPair) -> Self {
         let (certificate, key) = (made.pem(), signer.serialize_pem());
         Self { certificate, key, der: made.der().clone(), signer }
@@ -73,6 +60,29 @@ impl Paper {
         };
         client.alpn_protocols = how.protocols.iter().map(|name| name.to_vec()).collect();
         Arc::new(client)
+    }
+}
+
+/// Who signs certificates of clients.
+pub struct Authority {
+    pub paper: Paper,
+    params: CertificateParams,
+}
+
+impl Authority {
+    /// One that is good between two moments.
+    pub fn new(span: Range<u64>) -> Self {
+        let mut params = lasting("authority", span);
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let signer = KeyPair::generate().unwrap();
+        Self { paper: Paper::of(params.self_signed(&signer).unwrap(), signer), params }
+    }
+
+    /// A certificate that is good between two moments.
+    pub fn sign(&self, host: &str, span: Range<u64>) -> Paper {
+        let signer = KeyPair::generate().unwrap();
+        let issuer = Issuer::from_params(&self.params, &self.paper.signer);
+        Paper::of(lasting(host, span).signed_by(&signer, &issuer).unwrap(), signer)
     }
 }
 
