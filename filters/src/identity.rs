@@ -89,7 +89,8 @@ pub enum IdentityFault {
     Empty(Part),
     /// More octets than [`TEXT_MAX`].
     TooLong(Part),
-    /// A control character: it could forge lines of a log.
+    /// A character that controls a line, or that nobody sees: it could forge lines of a log, or look
+    /// like another name.
     Control(Part),
     /// More than [`NAMES_MAX`] of them.
     TooMany(Part),
@@ -100,7 +101,7 @@ impl fmt::Display for IdentityFault {
         match self {
             Self::Empty(part) => write!(f, "a {} is empty", part.name()),
             Self::TooLong(part) => write!(f, "a {} has more than 256 octets", part.name()),
-            Self::Control(part) => write!(f, "a {} has a control character", part.name()),
+            Self::Control(part) => write!(f, "a {} has a control or hidden character", part.name()),
             Self::TooMany(part) => write!(f, "there are more than 1024 {}s", part.name()),
         }
     }
@@ -170,10 +171,24 @@ fn sound(part: Part, text: &str) -> Result<(), IdentityFault> {
     if text.len() > TEXT_MAX {
         return Err(IdentityFault::TooLong(part));
     }
-    if text.chars().any(char::is_control) {
+    if text.chars().any(|letter| letter.is_control() || is_hidden(letter)) {
         return Err(IdentityFault::Control(part));
     }
     Ok(())
+}
+
+/// Whether a text can stand in an identity.
+pub(crate) fn is_sound(text: &str) -> bool {
+    // Which part it would be is of no matter here.
+    sound(Part::Group, text).is_ok()
+}
+
+/// Marks of direction, joiners, separators of lines: what is there, and not seen.
+fn is_hidden(letter: char) -> bool {
+    matches!(
+        letter,
+        '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}'
+    )
 }
 
 #[cfg(test)]
@@ -203,6 +218,8 @@ mod tests {
             (&long, IdentityFault::TooLong),
             ("a\nb", IdentityFault::Control),
             ("a\u{85}b", IdentityFault::Control),
+            ("a\u{202e}b", IdentityFault::Control),
+            ("a\u{200b}", IdentityFault::Control),
         ];
         for (text, fault) in cases {
             let text = text.to_owned();

@@ -81,4 +81,16 @@ fn running(cases: &mut Cases) {
         let is_cut = client.pump(is_over, Duration::from_millis(3_500));
         assert!(!is_cut, "{:?} {:?}", client.streams.get(&id), client.closed);
     });
+    let one = Signer::new("one");
+    let name = "a_stream_that_ended_with_its_token_is_not_admitted_again_to_end_at_once";
+    add(cases, name, world(&one), move |world| {
+        let mut client = world.client();
+        let token = one.sign(&claims_but(&json!({"exp": now() as f64 + 2.9})));
+        let id = client.start(&ask(&client, &token, "ExecutePlan"), false);
+        assert!(client.speak(id, &plan(1), 16_384, true));
+        assert_eq!(client.finish_within(id, LONG).status(), Some(0));
+        let id = client.start(&ask(&client, &token, "ReattachExecute"), false);
+        assert!(client.speak(id, &framed(&field(1, "ids")), 16_384, true));
+        assert_eq!(client.finish(id).status(), Some(UNAUTHENTICATED));
+    });
 }

@@ -6,12 +6,16 @@ use super::{
     ClaimSettings,
     denial::{ClaimFault, Denial},
 };
-use crate::identity::{Claimed, Part};
+use crate::identity::{Claimed, Part, is_sound};
 use serde_json::{Map, Value};
 use std::time::Duration;
 
 /// The claims of a token. Of two with the same name JSON keeps the last.
 pub(super) type Claims = Map<String, Value>;
+
+/// The claim that holds a user's address, and the one that says whether it is the user's.
+const EMAIL: &str = "email";
+const VERIFIED: &str = "email_verified";
 
 /// When a token counts, in time since the Unix epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,9 +46,9 @@ impl Window {
     }
 }
 
-/// A time in seconds, which may have a fraction.
+/// A time in seconds, which may have a fraction. `null` is none.
 pub(super) fn moment(claims: &Claims, name: &'static str) -> Result<Option<Duration>, ClaimFault> {
-    let Some(value) = claims.get(name) else { return Ok(None) };
+    let Some(value) = claims.get(name).filter(|value| !value.is_null()) else { return Ok(None) };
     let whole = value.as_u64().map(Duration::from_secs);
     let parted = || value.as_f64().and_then(|it| Duration::try_from_secs_f64(it).ok());
     whole.or_else(parted).map(Some).ok_or(ClaimFault::NoTime(name))
@@ -62,15 +66,18 @@ pub(super) fn is_meant_for(claims: &Claims, audiences: &[String]) -> bool {
     }
 }
 
-/// Whom a token proves.
+/// Whom a token proves. What is of no use beside the user is passed over: nobody can mend the claims
+/// of a token of one's own.
 pub(super) fn owner(claims: &Claims, settings: &ClaimSettings) -> Result<Claimed, ClaimFault> {
-    let user = text(claims, &settings.user, Part::User)?.ok_or(ClaimFault::NoUser)?;
-    let mut display_name = None;
-    for path in &settings.display_name {
-        if display_name.is_none() {
-            display_name = text(claims, path, Part::DisplayName)?;
-        }
+    let user = find(claims, &settings.user).ok_or(ClaimFault::NoUser)?;
+    let user = user.as_str().ok_or(ClaimFault::NoText(Part::User))?;
+    // OpenID Connect Core 1.0, 5.1: without that, the address is what somebody has typed.
+    let is_address = settings.user == EMAIL || settings.user.ends_with(".email");
+    if is_address && claims.get(VERIFIED).is_some_and(|it| *it != Value::Bool(true)) {
+        return Err(ClaimFault::Unverified);
     }
+    let names = settings.display_name.iter().filter_map(|path| find(claims, path)?.as_str());
+    let display_name = names.into_iter().find(|name| is_sound(name));
     let groups = texts(claims, &settings.groups, Part::Group)?;
     let teams = match &settings.teams {
         Some(path) => texts(claims, path, Part::Team)?,
@@ -80,20 +87,15 @@ pub(super) fn owner(claims: &Claims, settings: &ClaimSettings) -> Result<Claimed
     Ok(Claimed { user, display_name, groups, teams })
 }
 
-fn text<'c>(claims: &'c Claims, path: &str, part: Part) -> Result<Option<&'c str>, ClaimFault> {
-    match find(claims, path) {
-        None => Ok(None),
-        Some(value) => value.as_str().map(Some).ok_or(ClaimFault::NoText(part)),
-    }
-}
-
 fn texts(claims: &Claims, path: &str, part: Part) -> Result<Vec<String>, ClaimFault> {
-    let own = |value: &Value| value.as_str().map(str::to_owned).ok_or(ClaimFault::NoText(part));
-    match find(claims, path) {
-        None => Ok(Vec::new()),
-        Some(Value::Array(all)) => all.iter().map(own).collect(),
-        Some(one) => Ok(vec![own(one)?]),
-    }
+    let all = match find(claims, path) {
+        None => &[],
+        Some(Value::Array(all)) => all.as_slice(),
+        Some(one @ Value::String(_)) => std::slice::from_ref(one),
+        Some(_) => return Err(ClaimFault::NoText(part)),
+    };
+    let texts = all.iter().filter_map(Value::as_str).filter(|text| is_sound(text));
+    Ok(texts.map(str::to_owned).collect())
 }
 
 /// The claim with this very name, or else the one at the end of this path. `null` is no claim.
@@ -148,8 +150,10 @@ mod tests {
 
     #[test]
     fn a_time_that_is_none_is_refused() {
-        assert_eq!(at(json!({}), 1), Err(Denial::Claims(ClaimFault::NoExpiry)));
-        for odd in [json!("1000"), json!(-1), json!(1e300), json!(null), json!([1000])] {
+        for none in [json!({}), json!({"exp": null, "nbf": null})] {
+            assert_eq!(at(none, 1), Err(Denial::Claims(ClaimFault::NoExpiry)));
+        }
+        for odd in [json!("1000"), json!(-1), json!(1e300), json!([1000])] {
             let fault = |name| Err(Denial::Claims(ClaimFault::NoTime(name)));
             assert_eq!(at(json!({"exp": odd}), 1), fault("exp"));
             assert_eq!(at(json!({"exp": 9000, "nbf": odd}), 1), fault("nbf"));
@@ -178,6 +182,33 @@ mod tests {
         let one = json!({"sub": "7", "name": null, "preferred_username": "ann"});
         assert_eq!(name(one).as_deref(), Some("ann"));
         assert_eq!(name(json!({"sub": "7"})), None);
+        for useless in [json!(""), json!(7), json!("a\nb"), json!("n".repeat(999))] {
+            let one = json!({"sub": "7", "name": useless, "preferred_username": "ann"});
+            assert_eq!(name(one).as_deref(), Some("ann"));
+        }
+    }
+
+    #[test]
+    fn a_group_that_is_of_no_use_is_passed_over() {
+        let groups = json!(["a", "", 1, "b\u{202e}", "g".repeat(999), ["c"], null, "d"]);
+        assert_eq!(owned(json!({"sub": "7", "groups": groups})).unwrap().groups, ["a", "d"]);
+        assert_eq!(owned(json!({"sub": "7", "groups": ""})).unwrap().groups, [""; 0]);
+    }
+
+    #[test]
+    fn an_address_that_nobody_has_verified_is_no_user() {
+        let by = |user: &str, value: Value| {
+            let settings = ClaimSettings { user: user.to_owned(), ..ClaimSettings::default() };
+            owner(&claims(value), &settings).map(|claimed| claimed.user)
+        };
+        let claims = |verified: Value| json!({"email": "ann@x", "email_verified": verified});
+        for odd in [json!(false), json!("true"), json!(null)] {
+            assert_eq!(by("email", claims(odd)), Err(ClaimFault::Unverified));
+        }
+        assert_eq!(by("email", claims(json!(true))).as_deref(), Ok("ann@x"));
+        assert_eq!(by("email", json!({"email": "ann@x"})).as_deref(), Ok("ann@x"));
+        let other = json!({"sub": "7", "email": "ann@x", "email_verified": false});
+        assert_eq!(by("sub", other).as_deref(), Ok("7"));
     }
 
     #[test]
@@ -203,7 +234,7 @@ mod tests {
     fn claims_of_another_form_are_refused_and_not_guessed_at() {
         assert_eq!(owned(json!({})), Err(ClaimFault::NoUser));
         assert_eq!(owned(json!({"sub": 7})), Err(ClaimFault::NoText(Part::User)));
-        let groups = json!({"sub": "7", "groups": ["a", 1]});
+        let groups = json!({"sub": "7", "groups": 1});
         assert_eq!(owned(groups), Err(ClaimFault::NoText(Part::Group)));
         let teams = json!({"sub": "7", "sconce.teams": {"ads": true}});
         assert_eq!(owned(teams), Err(ClaimFault::NoText(Part::Team)));

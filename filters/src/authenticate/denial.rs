@@ -65,6 +65,7 @@ pub(super) enum ClaimFault {
     NoUser,
     NoText(Part),
     NoExpiry,
+    Unverified,
     NoTime(&'static str),
     Unsound(IdentityFault),
 }
@@ -81,6 +82,7 @@ impl fmt::Display for ClaimFault {
             Self::NoUser => f.write_str("none names a user"),
             Self::NoText(part) => write!(f, "a {} is no text", part.name()),
             Self::NoExpiry => f.write_str("none says when it ends (exp)"),
+            Self::Unverified => f.write_str("the e-mail address is not verified"),
             Self::NoTime(name) => write!(f, "{name} is no time"),
             Self::Unsound(fault) => write!(f, "{fault}"),
         }

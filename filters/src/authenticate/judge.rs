@@ -179,9 +179,14 @@ fn prove(token: &str, jwt: &Jwt<'_>, issuer: &IssuerSettings) -> Result<Proof, U
 
 fn owner(jwt: &Jwt<'_>, issuer: &IssuerSettings) -> Result<Identity, Denial> {
     let claimed = claims::owner(&jwt.claims, &issuer.claims)?;
-    let expires_at = claims::moment(&jwt.claims, "exp")?.map(|end| end.as_secs());
+    let expires_at = claims::moment(&jwt.claims, "exp")?.map(whole_seconds);
     let source = Source::Token { issuer: Arc::clone(&issuer.issuer) };
     Identity::new(claimed, source, expires_at).map_err(|fault| ClaimFault::Unsound(fault).into())
+}
+
+/// Rounded up: a stream that ends for its token must not be admitted again with the same one.
+fn whole_seconds(end: Duration) -> u64 {
+    end.as_secs().saturating_add(u64::from(end.subsec_nanos() > 0))
 }
 
 /// The only name that fits: of several, none is the user more than another.

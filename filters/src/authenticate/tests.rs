@@ -271,7 +271,10 @@ fn a_refusal_says_what_was_wrong_and_shows_nothing_of_the_token() {
         (but("iat", NOW + 1), "the token is not valid yet (nbf, iat)"),
         (but("exp", "soon"), "the token's claims cannot be used: exp is no time"),
         (but("sub", ""), "the token's claims cannot be used: a user is empty"),
-        (but("sub", "a\nb"), "the token's claims cannot be used: a user has a control character"),
+        (
+            but("sub", "a\nb"),
+            "the token's claims cannot be used: a user has a control or hidden character",
+        ),
         (but("groups", 7), "the token's claims cannot be used: a group is no text"),
     ];
     for (claims, message) in cases {
