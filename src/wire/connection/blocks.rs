@@ -18,6 +18,15 @@ const BLOCK_FACTOR: usize = 4;
 /// trailers.
 const MEMOS: usize = 2;
 
+thread_local! {
+    static NONE: Rc<Fields> = Rc::default();
+}
+
+/// The fields of a connection that has none, which those of a thread share.
+pub(in crate::wire) fn none() -> Rc<Fields> {
+    NONE.with(Rc::clone)
+}
+
 /// A block that did not touch the table: the same octets, while the table is the same, are the
 /// same fields.
 #[derive(Debug)]

@@ -209,7 +209,7 @@ impl Connection {
             extra: 0,
             decoder: Decoder::new(offer.settings.header_table),
             encoder: Encoder::new(),
-            fields: Rc::default(),
+            fields: blocks::none(),
             memos: blocks::Memos::default(),
             out: Outbox::default(),
             guard: Guard::new(now),
@@ -360,13 +360,16 @@ impl Connection {
     /// Gives memory back that an idle connection does not need.
     pub fn shrink(&mut self) {
         if self.block.is_none() {
-            self.fields = Rc::default();
+            self.fields = blocks::none();
             self.memos = blocks::Memos::default();
             self.block_octets = Vec::new();
             self.block_out = Vec::new();
         }
         if self.held.is_empty() {
             self.held = Vec::new();
+        }
+        if self.unacked.is_empty() {
+            self.unacked = VecDeque::new();
         }
         self.decoder.shrink();
         self.encoder.shrink();
