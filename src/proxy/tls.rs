@@ -24,6 +24,8 @@ use crate::proxy::certificate;
 const ROOM: usize = 256 * 1024;
 /// Octets that are sealed for one write.
 const SEALED_MAX: usize = 64 * 1024;
+/// Octets that one record seals at most (RFC 8446, 5.1).
+const RECORD: usize = 16 * 1024;
 /// Octets that a record adds at most to its plaintext, in TLS 1.3 and 1.2.
 const RECORD_EXTRA: usize = 64;
 /// Octets that are kept of what is not whole yet. A handshake message has 64 KiB at most (so rustls
@@ -233,8 +235,14 @@ impl Session {
         let Some((plain, into)) = room.split_at_mut_checked(SEALED_MAX) else {
             return Err(io::ErrorKind::Other.into());
         };
-        let taken = gather(slices, plain);
-        let plain = plain.get(..taken).unwrap_or_default();
+        let plain = match whole_records(slices) {
+            Some(octets) => octets.get(..plain.len()).unwrap_or(octets),
+            None => {
+                let taken = gather(slices, plain);
+                plain.get(..taken).unwrap_or_default()
+            }
+        };
+        let taken = plain.len();
         let mut length = 0;
         self.traffic(|traffic| {
             length = traffic.encrypt(plain, into)?;
@@ -345,6 +353,18 @@ fn encode<D>(mut data: EncodeTlsData<'_, D>, into: &mut Vec<u8>) -> Result<(), E
             }
             Err(_) => return Err(Error::General("a record cannot be encoded".to_owned())),
         }
+    }
+}
+
+/// What fills records by itself, without being copied first: the only slice, or of a long one all
+/// but the last record, which what is behind it may fill.
+fn whole_records<'s>(slices: &'s [IoSlice<'_>]) -> Option<&'s [u8]> {
+    match slices {
+        [only] => Some(only),
+        [first, ..] if first.len() >= RECORD => {
+            first.get(..first.len().saturating_sub(first.len() % RECORD))
+        }
+        _ => None,
     }
 }
 
