@@ -325,4 +325,22 @@ fn stamped(cases: &mut Cases) {
             );
         },
     );
+    let one = Signer::new("one");
+    let spec = proof::spec_with_keys(jwks(&[one.jwk()]));
+    cases.alone("a_token_in_many_spellings_is_remembered_once", spec, move |world| {
+        let token = one.sign(&claims_but(&json!({})));
+        let honest = |client: &Client| proof::of(client, &ANN);
+        grows_as_by(world, honest, "2,400 spellings of a token", 4 * MEGABYTE, || {
+            for _ in 0..4 {
+                let mut client = world.client();
+                for blanks in 14_000..14_600 {
+                    let value = format!("bearer{}{token}", " ".repeat(blanks));
+                    let id = client.call(&proof::bare(&client).with("authorization", value));
+                    assert_eq!(client.finish(id).status(), Some(0));
+                    client.streams.clear();
+                }
+            }
+            Vec::new()
+        });
+    });
 }

@@ -75,9 +75,12 @@ impl Judge {
                 let Some(value) = token::header(call.metadata())? else {
                     return Ok(self.certificate(call.certificate(), now)?);
                 };
-                let verified = self.token(token::bearer(&value)?, now)?;
-                // Listed tokens are compared in constant time, always.
-                if let Some(mark) = token::mark(call.metadata()).filter(|_| verified.is_signed()) {
+                let token = token::bearer(&value)?;
+                let verified = self.token(token, now)?;
+                // Listed tokens are compared in constant time, always; and a token is remembered as
+                // clients write it, not in every spelling that there can be of it.
+                let is_kept = verified.is_signed() && token::is_plain(&value, token);
+                if let Some(mark) = token::mark(call.metadata()).filter(|_| is_kept) {
                     verified::remember(self.author.number(), Shown::Value(mark), &verified);
                 }
                 verified

@@ -43,6 +43,11 @@ pub(super) fn bearer(value: &[u8]) -> Result<&str, Denial> {
     std::str::from_utf8(token).map_err(|_| Denial::Malformed)
 }
 
+/// Whether a value is this token behind its scheme, and nothing else.
+pub(super) fn is_plain(value: &[u8], token: &str) -> bool {
+    value.len() == SCHEME.len().saturating_add(1).saturating_add(token.len())
+}
+
 /// A signed token, taken apart (RFC 7519; compact form of RFC 7515).
 pub(super) struct Jwt<'t> {
     pub(super) algorithm: Algorithm,
