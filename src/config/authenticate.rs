@@ -206,11 +206,14 @@ fn claims(mut section: Section<'_>) -> ClaimSettings {
     let mut word = |key| section.word(key, |text| Ok(text.to_owned()));
     let (user, display_name) = (word("user"), word("display_name"));
     let (groups, teams) = (word("groups"), word("teams"));
+    let (user_prefix, groups_prefix) = (word("user_prefix"), word("groups_prefix"));
     section.close();
     ClaimSettings {
         user: user.unwrap_or(usual.user),
+        user_prefix: user_prefix.unwrap_or(usual.user_prefix),
         display_name: display_name.map_or(usual.display_name, |name| vec![name]),
         groups: groups.unwrap_or(usual.groups),
+        groups_prefix: groups_prefix.unwrap_or(usual.groups_prefix),
         teams,
     }
 }

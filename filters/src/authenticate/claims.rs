@@ -79,11 +79,13 @@ pub(super) fn owner(claims: &Claims, settings: &ClaimSettings) -> Result<Claimed
     let names = settings.display_name.iter().filter_map(|path| find(claims, path)?.as_str());
     let display_name = names.into_iter().find(|name| is_sound(name));
     let groups = texts(claims, &settings.groups, Part::Group)?;
+    let groups = groups.into_iter().map(|group| settings.groups_prefix.clone() + &group).collect();
     let teams = match &settings.teams {
         Some(path) => texts(claims, path, Part::Team)?,
         None => Vec::new(),
     };
-    let (user, display_name) = (user.to_owned(), display_name.map(str::to_owned));
+    let (user, display_name) =
+        (settings.user_prefix.clone() + user, display_name.map(str::to_owned));
     Ok(Claimed { user, display_name, groups, teams })
 }
 
@@ -193,6 +195,16 @@ mod tests {
         let groups = json!(["a", "", 1, "b\u{202e}", "g".repeat(999), ["c"], null, "d"]);
         assert_eq!(owned(json!({"sub": "7", "groups": groups})).unwrap().groups, ["a", "d"]);
         assert_eq!(owned(json!({"sub": "7", "groups": ""})).unwrap().groups, [""; 0]);
+    }
+
+    #[test]
+    fn users_and_groups_have_the_prefix_of_their_issuer() {
+        let (user_prefix, groups_prefix) = ("b:".to_owned(), "bb:".to_owned());
+        let settings = ClaimSettings { user_prefix, groups_prefix, ..ClaimSettings::default() };
+        let one = claims(json!({"sub": "ann", "name": "Ann", "groups": ["x", "y"]}));
+        let owner = owner(&one, &settings).unwrap();
+        assert_eq!((&*owner.user, owner.display_name.as_deref()), ("b:ann", Some("Ann")));
+        assert_eq!(owner.groups, ["bb:x", "bb:y"]);
     }
 
     #[test]

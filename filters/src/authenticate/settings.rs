@@ -49,10 +49,14 @@ pub struct IssuerSettings {
 pub struct ClaimSettings {
     /// The user: a text that must be there.
     pub user: String,
+    /// What is put in front of it, so that one issuer's users are no other's.
+    pub user_prefix: String,
     /// The user's display name: the first of these that is there.
     pub display_name: Vec<String>,
     /// The groups: a list of texts, or one text that is one group.
     pub groups: String,
+    /// What is put in front of each.
+    pub groups_prefix: String,
     /// The teams, in the same form; without it tokens admit to none by themselves.
     pub teams: Option<String>,
 }
@@ -62,8 +66,10 @@ impl Default for ClaimSettings {
     fn default() -> Self {
         Self {
             user: "sub".to_owned(),
+            user_prefix: String::new(),
             display_name: vec!["name".to_owned(), "preferred_username".to_owned()],
             groups: "groups".to_owned(),
+            groups_prefix: String::new(),
             teams: None,
         }
     }
