@@ -247,7 +247,7 @@ impl Connection {
     /// Says that no new streams are wanted. First `gently`: streams that are on their way are
     /// still taken; then for good (RFC 9113, 6.8).
     pub fn goodbye(&mut self, gently: bool) {
-        let last = if gently { StreamId::MAX } else { self.peer_last };
+        let last = if gently { StreamId::MAX } else { self.last_heard() };
         self.write_goaway(last, Code::NoError, "");
         if self.role == Role::Server && !gently {
             self.closing = Some(last);
@@ -256,8 +256,15 @@ impl Connection {
 
     /// Tells the peer what it did wrong; close when it is flushed.
     pub fn fail(&mut self, fault: Fault) {
-        self.write_goaway(self.peer_last, fault.code, fault.what);
-        self.closing = Some(StreamId::CONNECTION);
+        let last = self.last_heard();
+        self.write_goaway(last, fault.code, fault.what);
+        self.closing = Some(last);
+    }
+
+    /// The peer's last stream that was not ignored: what one GOAWAY has said, no later one may
+    /// raise (RFC 9113, 6.8).
+    fn last_heard(&self) -> StreamId {
+        self.closing.map_or(self.peer_last, |last| last.min(self.peer_last))
     }
 
     fn write_goaway(&mut self, last: StreamId, code: Code, what: &str) {

@@ -424,6 +424,26 @@ fn ten_times_what_an_honest_client_does_is_never_cut() {
 }
 
 #[test]
+fn the_last_stream_of_a_goaway_never_rises() {
+    let now = Instant::now();
+    let mut connection = Connection::new(Role::Server, offer(), now);
+    connection.goodbye(true);
+    let peer = Peer::client().headers(1, POST, true);
+    drink(&mut connection, &peer.octets, usize::MAX, now).unwrap();
+    connection.goodbye(false);
+    let late = Peer { octets: Vec::new(), encoder: peer.encoder }.headers(5, POST, true);
+    drink(&mut connection, &late.octets, usize::MAX, now).unwrap();
+    connection.goodbye(false);
+    connection.fail(Fault::new(Code::ProtocolError, "odd"));
+    let last: Vec<u32> = frames(&connection)
+        .iter()
+        .filter(|(head, _)| head.kind == Kind::GoAway)
+        .map(|(_, payload)| u32::from_be_bytes(payload[..4].try_into().unwrap()))
+        .collect();
+    assert_eq!(last, [StreamId::MAX.number(), 1, 1, 1]);
+}
+
+#[test]
 fn a_window_that_shrinks_goes_below_zero_and_comes_back() {
     let now = Instant::now();
     let mut connection = Connection::new(Role::Server, offer(), now);
