@@ -141,15 +141,15 @@ pub const fn of_reset(code: crate::wire::fault::Code) -> Code {
     }
 }
 
-/// Digits of any number of 64 bits.
-const DIGITS_MAX: usize = 20;
+/// Digits that a status may have: no client's number is too small for so many.
+const DIGITS_MAX: usize = 9;
 
 /// What the head of an answer, or its trailers, say to gRPC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Meaning {
     /// Whether the `content-type` is one of gRPC.
     pub is_grpc: bool,
-    /// The value of `grpc-status`, if it is a number.
+    /// The value of `grpc-status`, if there is one and all clients read the same in it.
     pub code: Option<Code>,
 }
 
@@ -160,7 +160,8 @@ pub fn read(fields: &Fields) -> Meaning {
     if let Some((_, kind)) = fields.named(b"content-type").next() {
         meaning.is_grpc = kind.value.prefix(&mut [0; 32]).starts_with(b"application/grpc");
     }
-    if let Some((_, status)) = fields.named(b"grpc-status").next() {
+    let mut statuses = fields.named(b"grpc-status");
+    if let (Some((_, status)), None) = (statuses.next(), statuses.next()) {
         meaning.code = number(status.value).map(Code::of);
     }
     meaning
@@ -181,7 +182,7 @@ pub fn refuses_credential(fields: &Fields) -> bool {
 fn number(value: Text<'_>) -> Option<u64> {
     let mut scratch = [0; DIGITS_MAX + 1];
     let digits = std::str::from_utf8(value.prefix(&mut scratch)).ok()?;
-    if digits.len() > DIGITS_MAX {
+    if digits.len() > DIGITS_MAX || (digits.len() > 1 && digits.starts_with('0')) {
         return None;
     }
     if digits.bytes().all(|octet| octet.is_ascii_digit()) { digits.parse().ok() } else { None }
@@ -218,10 +219,14 @@ mod tests {
         for (status, code) in [
             ("0", Some(Code::Ok)),
             ("14", Some(Code::Unavailable)),
-            ("4294967296", Some(Code::Unknown)),
-            ("00000000000000000005", Some(Code::NotFound)),
-            ("000000000000000000000000000000014", None),
+            ("99", Some(Code::Unknown)),
+            ("999999999", Some(Code::Unknown)),
+            ("4294967296", None),
             ("99999999999999999999", None),
+            ("00", None),
+            ("05", None),
+            ("0, 0", None),
+            (" 0", None),
             ("-1", None),
             ("", None),
             ("OK", None),
@@ -229,6 +234,17 @@ mod tests {
             let mut fields = Fields::default();
             fields.push(b"grpc-status", status.as_bytes(), Indexing::Without);
             assert_eq!(read(&fields).code, code, "{status}");
+        }
+    }
+
+    #[test]
+    fn a_status_that_is_there_twice_is_none() {
+        for (one, two) in [("0", "13"), ("13", "0"), ("0", "0")] {
+            let mut fields = Fields::default();
+            fields.push(b"grpc-status", one.as_bytes(), Indexing::Without);
+            fields.push(b"grpc-message", b"", Indexing::Without);
+            fields.push(b"grpc-status", two.as_bytes(), Indexing::Without);
+            assert_eq!(read(&fields).code, None, "{one} {two}");
         }
     }
 

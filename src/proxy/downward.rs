@@ -192,7 +192,7 @@ impl Relay {
             tag,
             Code::Unavailable,
             "driver.no_status",
-            "it ended the answer without a grpc-status",
+            "it ended the answer without one clear grpc-status",
         );
     }
 

@@ -3,8 +3,10 @@
 use std::time::{Duration, Instant};
 
 use crate::support::client::SOON;
+use crate::support::fields::literal;
 use crate::support::frame;
 use crate::support::runner::Cases;
+use crate::support::script::{answer_block, headers_op};
 use crate::support::world::Spec;
 
 const DEADLINE_EXCEEDED: u32 = 4;
@@ -16,6 +18,7 @@ pub fn cases(cases: &mut Cases) {
     deadlines(cases);
     cancellation(cases);
     half_close(cases);
+    statuses(cases);
 }
 
 fn deadlines(cases: &mut Cases) {
@@ -245,5 +248,41 @@ fn half_close(cases: &mut Cases) {
         let log = world.driver.lock().unwrap().log.clone();
         log.wait_for_live(0, SOON);
         world.client().must_work();
+    });
+}
+
+/// What a driver says of success counts if every client reads the same in it.
+fn statuses(cases: &mut Cases) {
+    for (what, values) in [
+        ("0_and_13", &["0", "13"][..]),
+        ("13_and_0", &["13", "0"]),
+        ("0_twice", &["0", "0"]),
+        ("0_of_two_digits", &["00"]),
+        ("a_list", &["0, 13"]),
+        ("a_number_beyond_32_bits", &["4294967296"]),
+    ] {
+        let block: Vec<u8> =
+            values.iter().flat_map(|value| literal(b"grpc-status", value.as_bytes())).collect();
+        let alone = [answer_block(), block.clone()].concat();
+        for (place, script) in [
+            ("in_trailers", format!("end;h;d10;{}", headers_op(true, &block))),
+            ("alone", format!("end;{}", headers_op(true, &alone))),
+        ] {
+            cases.add(format!("a_status_of_{what}_{place}_is_no_success"), move |world| {
+                let mut client = world.client();
+                let id = client.call(&client.request().script(&script));
+                let reply = client.finish(id);
+                reply.assert_no_success();
+                let last = reply.heads.last().unwrap();
+                let said = last.iter().filter(|(name, _)| name == "grpc-status").count();
+                assert_eq!(said, 1, "{reply:?}");
+                client.must_work();
+            });
+        }
+    }
+    cases.add("a_status_that_grpc_does_not_know_comes_through", |world| {
+        let mut client = world.client();
+        let id = client.call(&client.request().script("end;h;d10;t99"));
+        assert_eq!(client.finish(id).status(), Some(99));
     });
 }
