@@ -59,8 +59,9 @@ impl Relay {
         let Meaning { is_grpc, code } = echoes.answers.read(&fields);
         if http != 200 || !is_grpc || (end && code.is_none()) {
             let grpc = if http == 200 { Code::Unknown } else { status::of_http(http) };
+            let code = code.filter(|code| *code != Code::Ok).unwrap_or(grpc);
             let what = format!("it answered HTTP status {http} and no gRPC");
-            return self.fail_exchange(tag, code.unwrap_or(grpc), "driver.not_grpc", &what);
+            return self.fail_exchange(tag, code, "driver.not_grpc", &what);
         }
         if end && status::refuses_credential(&fields) {
             return self.fail_credential(tag);

@@ -280,6 +280,21 @@ fn statuses(cases: &mut Cases) {
             });
         }
     }
+    let ok = literal(b"grpc-status", b"0");
+    let html = literal(b"content-type", b"text/html");
+    let grpc = literal(b"content-type", b"application/grpc");
+    for (what, status, kind) in [("no_http_200", &b"503"[..], grpc), ("no_grpc", b"200", html)] {
+        let block = [literal(b":status", status), kind, ok.clone()].concat();
+        for (how, end) in [("alone", true), ("before_more", false)] {
+            let script = format!("end;{};hold", headers_op(end, &block));
+            let name = format!("a_status_of_0_{how}_in_what_is_{what}_is_no_success");
+            cases.add(name, move |world| {
+                let mut client = world.client();
+                let id = client.call(&client.request().script(&script));
+                client.finish(id).assert_no_success();
+            });
+        }
+    }
     cases.add("a_status_that_grpc_does_not_know_comes_through", |world| {
         let mut client = world.client();
         let id = client.call(&client.request().script("end;h;d10;t99"));
