@@ -1,6 +1,6 @@
 //! Boundary: where messages end in a stream of them, and nothing about what is in them.
 
-use crate::grpc::prefix::{self, Prefix};
+use crate::grpc::prefix::{self, PREFIX, Prefix};
 
 /// How far a stream of messages has come.
 #[derive(Clone, Copy, Debug, Default)]
@@ -30,16 +30,27 @@ impl Boundary {
     pub fn message(&mut self, octets: &[u8]) -> usize {
         let mut rest = octets;
         if self.left == 0 {
-            let filled = self.prefix.fill(rest);
-            rest = rest.get(filled..).unwrap_or_default();
-            let Some(whole) = self.prefix.whole() else { return octets.len() };
-            self.prefix = Prefix::default();
+            let Some(whole) = self.whole_prefix(&mut rest) else { return octets.len() };
             self.left = prefix::length(whole);
         }
         let left = usize::try_from(self.left).unwrap_or(usize::MAX);
         let taken = rest.len().min(left);
         self.left = self.left.saturating_sub(u32::try_from(taken).unwrap_or(u32::MAX));
         octets.len().saturating_sub(rest.len()).saturating_add(taken)
+    }
+
+    /// Takes a prefix from the front, or the rest of one: `None` if that is all there is.
+    fn whole_prefix(&mut self, rest: &mut &[u8]) -> Option<[u8; PREFIX]> {
+        if let (true, Some((whole, behind))) = (self.prefix.is_empty(), rest.split_first_chunk()) {
+            // The common case.
+            *rest = behind;
+            return Some(*whole);
+        }
+        let filled = self.prefix.fill(rest);
+        *rest = rest.get(filled..).unwrap_or_default();
+        let whole = self.prefix.whole()?;
+        self.prefix = Prefix::default();
+        Some(whole)
     }
 }
 

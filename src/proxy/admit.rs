@@ -6,6 +6,7 @@ use std::task::{Context, Poll};
 
 use sconce_filters::{Call, Code, Ending, Method, Refusal, Slots, Step};
 
+use crate::grpc::boundary::Boundary;
 use crate::grpc::forward::{self, Onward};
 use crate::grpc::redact::Redactor;
 use crate::grpc::request::{self, Head, Request, Unserved};
@@ -111,6 +112,7 @@ impl Relay {
             uploaded: end,
             up: Way::default(),
             down: Way::default(),
+            boundary: Boundary::default(),
             answered: false,
             trailers: None,
             progress: Progress::new(self.now),

@@ -87,14 +87,12 @@ impl Relay {
             let what = "its answer to Config cannot be read, and may hold what clients do not see";
             return self.fail_exchange(tag, Code::Internal, "driver.unreadable", what);
         }
-        if let Some(lease) = &mut exchange.lease {
-            let came = scratch.get(rest.clone()).unwrap_or_default();
-            if lease.is_over {
-                rest.end = rest.start.saturating_add(lease.boundary.message(came));
-                ends = lease.boundary.is_between();
-            } else {
-                lease.boundary.pass(came);
-            }
+        let came = scratch.get(rest.clone()).unwrap_or_default();
+        if exchange.lease.as_ref().is_some_and(|lease| lease.is_over) {
+            rest.end = rest.start.saturating_add(exchange.boundary.message(came));
+            ends = exchange.boundary.is_between();
+        } else {
+            exchange.boundary.pass(came);
         }
         exchange.down.octets = exchange.down.octets.saturating_add(length(rest.len()));
         if exchange.down.parked.is_empty() {
@@ -178,6 +176,10 @@ impl Relay {
         let Some(code) = echoes.trailers.read(&fields).code else {
             return self.end_without_status(tag);
         };
+        if code == Code::Ok && !exchange.boundary.is_between() {
+            let what = "it ended the answer in the middle of a message";
+            return self.fail_exchange(tag, Code::Internal, "driver.malformed", what);
+        }
         if exchange.down.parked.is_empty() {
             let block = echoes.trailers.echo.block(&mut client.wire, &fields, Fields::iter);
             client.wire.head_encoded(exchange.stream, block, true);

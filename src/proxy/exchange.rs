@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 use sconce_filters::{Call, Code, Ending, Outcome, Wait};
 
+use crate::grpc::boundary::Boundary;
 use crate::grpc::redact::Redactor;
 use crate::grpc::stamp::Stamper;
 use crate::proxy::admit::Asked;
@@ -48,6 +49,8 @@ pub(super) struct Exchange {
     pub(super) uploaded: bool,
     pub(super) up: Way,
     pub(super) down: Way,
+    /// Where the messages of the answer end.
+    pub(super) boundary: Boundary,
     /// Whether the client has got the head of an answer.
     pub(super) answered: bool,
     /// Trailers that wait behind parked octets.

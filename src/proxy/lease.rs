@@ -10,17 +10,15 @@ use std::time::{Duration, Instant, SystemTime};
 use sconce_filters::{Call, Code, Ending, Method, Refusal, authenticate};
 
 use crate::config::Slack;
-use crate::grpc::boundary::Boundary;
 use crate::grpc::stamp::Stamper;
 use crate::grpc::status;
 use crate::proxy::relay::Relay;
 use crate::wire::fault;
 
-/// How long a stream may go on, and where its messages end.
+/// How long a stream may go on.
 pub(super) struct Lease {
     /// When the caller's proof ends.
     pub(super) until: Instant,
-    pub(super) boundary: Boundary,
     /// The proof has ended, and a message has not.
     pub(super) is_over: bool,
     /// Whether the driver has the request as a whole.
@@ -38,7 +36,7 @@ impl Lease {
         let wall = call.wall()?.duration_since(SystemTime::UNIX_EPOCH).ok()?;
         let left = Duration::from_secs(end).saturating_add(slack.whole()).saturating_sub(wall);
         let until = call.opened_at().checked_add(left)?;
-        Some(Self { until, boundary: Boundary::default(), is_over: false, has_begun: false })
+        Some(Self { until, is_over: false, has_begun: false })
     }
 
     /// The request is whole but for its stamp: whether the driver may have it. One that took longer
@@ -70,7 +68,7 @@ impl Relay {
             exchange.lease = None;
             return;
         }
-        if lease.boundary.is_between() {
+        if exchange.boundary.is_between() {
             self.suspend(tag);
         }
     }

@@ -6,10 +6,11 @@ use crate::support::client::SOON;
 use crate::support::fields::literal;
 use crate::support::frame;
 use crate::support::runner::Cases;
-use crate::support::script::{answer_block, headers_op};
+use crate::support::script::{answer_block, headers_op, hex};
 use crate::support::world::Spec;
 
 const DEADLINE_EXCEEDED: u32 = 4;
+const INTERNAL: u32 = 13;
 /// "At once", on a machine that is busy.
 const AT_ONCE: Duration = Duration::from_millis(1000);
 
@@ -19,6 +20,7 @@ pub fn cases(cases: &mut Cases) {
     cancellation(cases);
     half_close(cases);
     statuses(cases);
+    cut_short(cases);
 }
 
 fn deadlines(cases: &mut Cases) {
@@ -300,4 +302,34 @@ fn statuses(cases: &mut Cases) {
         let id = client.call(&client.request().script("end;h;d10;t99"));
         assert_eq!(client.finish(id).status(), Some(99));
     });
+}
+
+/// A message that is not whole is none, whatever its driver says at the end.
+fn cut_short(cases: &mut Cases) {
+    let half = hex(&frame::message(100)[..55]);
+    let (first, second) = half.split_at(4);
+    for (what, script) in [
+        ("half_a_message", format!("end;h;B{half}")),
+        ("half_a_message_after_a_whole_one", format!("end;h;d10;B{half}")),
+        ("half_a_message_in_parts", format!("end;h;B{first};B{second}")),
+        ("a_prefix_alone", "end;h;B0000000064".to_string()),
+        ("half_a_prefix", "end;h;d0;B0000".to_string()),
+        ("half_a_message_behind_two_in_one_frame", format!("end;h;B{}{half}", "00".repeat(10))),
+    ] {
+        let ends = format!("{script};t0");
+        cases.add(format!("{what}_does_not_end_with_success"), move |world| {
+            let mut client = world.client();
+            let id = client.call(&client.request().script(&ends));
+            let reply = client.finish(id);
+            reply.assert_no_success();
+            assert_eq!(reply.status(), Some(INTERNAL), "{reply:?}");
+            client.must_work();
+        });
+        let fails = format!("{script};t7");
+        cases.add(format!("{what}_may_end_with_an_error_of_the_driver"), move |world| {
+            let mut client = world.client();
+            let id = client.call(&client.request().script(&fails));
+            assert_eq!(client.finish(id).status(), Some(7));
+        });
+    }
 }
