@@ -241,7 +241,7 @@ pub struct Timeouts {
     pub settings_ack: Duration,
     /// A request body whose window is open moves on by at least 1 KiB in such a time.
     pub body_progress: Duration,
-    /// A client may leave a stream's window closed for so long.
+    /// A client takes at least 1 KiB of an answer in such a time, unless its window is open.
     pub window_closed: Duration,
     /// A client's connection may be without a stream for so long.
     pub idle: Duration,

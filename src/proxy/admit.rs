@@ -115,9 +115,8 @@ impl Relay {
             boundary: Boundary::default(),
             answered: false,
             trailers: None,
-            progress: Progress::new(self.now),
-            taken: 0,
-            closed_since: None,
+            sent: Progress::new(self.now),
+            taken: Progress::new(self.now),
         });
         if let Some(deadline) = deadline {
             self.wake_by(deadline);

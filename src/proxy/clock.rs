@@ -138,19 +138,16 @@ impl Relay {
             }
             let octets = exchange.up.octets;
             if exchange.has_come() || self.client.wire.granted(exchange.stream) <= 0 {
-                exchange.progress.excuse(octets, self.now);
-            } else if exchange.progress.is_stuck(octets, self.now, timeouts.body_progress) {
+                exchange.sent.excuse(octets, self.now);
+            } else if exchange.sent.is_stuck(octets, self.now, timeouts.body_progress) {
                 late.push((tag, Late::Body));
                 continue;
             }
             let open = connection_open && self.client.wire.stream_credit(exchange.stream) > 0;
-            let taken = exchange.down.passed();
-            if open || !exchange.answered || taken > exchange.taken {
-                exchange.taken = taken;
-                exchange.closed_since = None;
-            } else if self.now
-                >= *exchange.closed_since.get_or_insert(self.now) + timeouts.window_closed
-            {
+            let octets = exchange.down.passed();
+            if open || !exchange.answered {
+                exchange.taken.excuse(octets, self.now);
+            } else if exchange.taken.is_stuck(octets, self.now, timeouts.window_closed) {
                 late.push((tag, Late::Window));
             }
         }

@@ -55,11 +55,10 @@ pub(super) struct Exchange {
     pub(super) answered: bool,
     /// Trailers that wait behind parked octets.
     pub(super) trailers: Option<Rc<Fields>>,
-    pub(super) progress: Progress,
-    /// Octets of the answer that the client had taken when its window was last looked at.
-    pub(super) taken: u64,
-    /// Since when the client's window is closed.
-    pub(super) closed_since: Option<Instant>,
+    /// How the request's body moves on.
+    pub(super) sent: Progress,
+    /// How the client takes the answer.
+    pub(super) taken: Progress,
 }
 
 /// What came of a request and is to be stamped when the driver takes more. It waits as it came: a
@@ -97,7 +96,7 @@ impl Way {
     }
 }
 
-/// How far a request body had come, and when.
+/// How far one direction had come, and when.
 #[derive(Clone, Copy)]
 pub(super) struct Progress {
     at: Instant,
@@ -105,14 +104,14 @@ pub(super) struct Progress {
 }
 
 impl Progress {
-    /// Octets that make a body move.
+    /// Octets that count as a move: fewer at a time could keep a call open for ever.
     const STEP: u64 = 1_024;
 
     pub(super) fn new(at: Instant) -> Self {
         Self { at, octets: 0 }
     }
 
-    /// Whether the body has stood still for so long.
+    /// Whether it has stood still for so long.
     pub(super) fn is_stuck(&mut self, octets: u64, now: Instant, patience: Duration) -> bool {
         if octets >= self.octets.saturating_add(Self::STEP) {
             *self = Self { at: now, octets };

@@ -112,9 +112,9 @@ fn header_blocks(cases: &mut Cases) {
     });
 }
 
-/// The stream is ended by sconce, with an answer or a reset, and the driver hears of it.
+/// The stream is ended by sconce in time, with an answer or a reset, and the driver hears of it.
 fn assert_ended(world: &World, client: &mut Client, id: u32, began: Instant) {
-    let reply = client.finish_within(id, GRACE);
+    let reply = client.finish_within(id, GRACE.saturating_sub(began.elapsed()));
     let took = began.elapsed();
     assert!(reply.is_over() || client.goaway.is_some(), "still open after {took:?}");
     assert_ne!(reply.status(), Some(0));
@@ -207,6 +207,31 @@ fn windows(cases: &mut Cases) {
             assert_ended(world, &mut client, id, began);
         });
     }
+    cases.quick("a_stream_window_that_is_sipped_through_ends_the_stream", |world| {
+        let mut client = world.client_with(Manners {
+            settings: vec![(frame::INITIAL_WINDOW_SIZE, 0)],
+            credit: false,
+            ..Manners::default()
+        });
+        let id = client.call(&client.request().script("end;h;d5000;t0"));
+        let began = Instant::now();
+        let over = |c: &Client| c.streams.get(&id).is_some_and(|r| r.is_over()) || c.closed;
+        while !over(&client) && began.elapsed() < GRACE {
+            client.grant(id, 1);
+            client.pump(over, Duration::from_millis(100));
+        }
+        assert_ended(world, &mut client, id, began);
+    });
+    cases.quick("a_window_that_is_open_may_stay_so", |world| {
+        let mut client = world.client_with(Manners {
+            settings: vec![(frame::INITIAL_WINDOW_SIZE, 100)],
+            credit: false,
+            ..Manners::default()
+        });
+        let id = client.call(&client.request().script("end;h;d2;z2800;d2;t0"));
+        let reply = client.finish_within(id, Duration::from_secs(6));
+        assert_eq!(reply.status(), Some(0), "{reply:?}, goaway {:?}", client.goaway);
+    });
     cases.quick("a_connection_window_that_stays_closed_ends_its_streams", |world| {
         let mut client = world.client_with(Manners {
             settings: vec![(frame::INITIAL_WINDOW_SIZE, 1_000_000)],
