@@ -81,7 +81,8 @@ impl Relay {
         };
         let met = self.client.wire.has_met();
         let late_preface = !met && by(self.accepted + timeouts.handshake);
-        let late_block = self.block_since.is_some_and(|since| by(since + timeouts.handshake));
+        let block_since = self.client.wire.mid_block_since();
+        let late_block = block_since.is_some_and(|since| by(since + timeouts.handshake));
         let unacknowledged = self.client.wire.unacknowledged_since().filter(|_| met);
         let late_ack = unacknowledged.is_some_and(|since| by(since + timeouts.settings_ack));
         let stuck = self.client.blocked.is_some_and(|since| by(since + timeouts.window_closed));

@@ -71,8 +71,6 @@ pub(super) struct Relay {
     /// The time of day when the client was last read.
     pub(super) wall: SystemTime,
     pub(super) accepted: Instant,
-    /// Since when a frame or header block of the client is incomplete.
-    pub(super) block_since: Option<Instant>,
     /// Since when the client has no stream.
     pub(super) idle_since: Instant,
     /// Whether memory is held that an idle connection does not need.
@@ -122,7 +120,6 @@ impl Relay {
             now,
             wall: SystemTime::UNIX_EPOCH,
             accepted: now,
-            block_since: None,
             idle_since: now,
             is_warm: false,
             is_ticking: false,
@@ -292,11 +289,6 @@ impl Relay {
                 }
                 Err(fault) => return self.fail_client(fault),
             }
-        }
-        if self.client.wire.is_mid_block() {
-            self.block_since.get_or_insert(self.now);
-        } else {
-            self.block_since = None;
         }
     }
 

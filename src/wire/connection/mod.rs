@@ -160,6 +160,8 @@ pub struct Connection {
     held: Vec<u8>,
     block: Option<Block>,
     block_octets: Vec<u8>,
+    /// When the latest frame or header block began.
+    since: Instant,
     block_out: Vec<u8>,
     offer: Offer,
     sent: Settings,
@@ -194,6 +196,7 @@ impl Connection {
             held: Vec::new(),
             block: None,
             block_octets: Vec::new(),
+            since: now,
             block_out: Vec::new(),
             offer,
             sent: Settings::INITIAL,
@@ -261,12 +264,6 @@ impl Connection {
     #[must_use]
     pub fn streams_open(&self) -> usize {
         self.streams.count()
-    }
-
-    /// Whether a frame or a header block has begun and is not whole yet.
-    #[must_use]
-    pub fn is_mid_block(&self) -> bool {
-        self.block.is_some() || !self.held.is_empty()
     }
 
     /// Whether one more stream may be opened (client role).

@@ -29,6 +29,7 @@ impl Connection {
                     }
                 } else if head.kind != Kind::Unknown {
                     taken = all;
+                    self.begin(now);
                     match self.understand(head, payload, now)? {
                         None | Some(Event::Starved) => continue,
                         Some(event) => return Ok((taken, event)),
@@ -52,6 +53,13 @@ impl Connection {
         }
     }
 
+    /// When a frame or header block began that is not whole yet; DATA is none of them.
+    #[must_use]
+    pub fn mid_block_since(&self) -> Option<Instant> {
+        let is_mid_frame = !self.held.is_empty() || matches!(self.parse, Parse::Payload(_));
+        (is_mid_frame || self.block.is_some()).then_some(self.since)
+    }
+
     /// The frame that begins here, if it is there as a whole: the common case.
     fn whole_frame<'i>(&self, rest: &'i [u8]) -> Option<(Head, &'i [u8])> {
         if self.parse != Parse::Head || !self.held.is_empty() {
@@ -61,6 +69,13 @@ impl Connection {
         let head = Head::parse(*octets);
         let length = usize::try_from(head.length).unwrap_or(usize::MAX);
         Some((head, behind.get(..length)?))
+    }
+
+    /// A frame begins, and with it what it is part of, unless that is under way.
+    fn begin(&mut self, now: Instant) {
+        if self.block.is_none() {
+            self.since = now;
+        }
     }
 
     /// Whether a step can be made without any octets: a payload of none, or the end of a body.
@@ -100,6 +115,9 @@ impl Connection {
     }
 
     fn frame_head(&mut self, rest: &[u8], now: Instant) -> Result<(usize, Option<Event>), Fault> {
+        if self.held.is_empty() {
+            self.begin(now);
+        }
         let (octets, taken) = if self.held.is_empty() && rest.len() >= HEAD {
             (rest.first_chunk::<HEAD>().copied(), HEAD)
         } else {
@@ -225,6 +243,68 @@ impl Connection {
         match self.role {
             Role::Server => !id.is_clients() || id > self.peer_last,
             Role::Client => !id.is_clients() || id >= self.own_next,
+        }
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "a test needs some moment")]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::wire::connection::Offer;
+    use crate::wire::frame::Flags;
+    use crate::wire::hpack::Limits;
+    use crate::wire::settings::Settings;
+
+    fn frame(kind: Kind, flags: Flags, stream: u32, payload: &[u8]) -> Vec<u8> {
+        let length = payload.len().try_into().unwrap();
+        let head = Head { length, kind, flags, stream: StreamId::new(stream) };
+        [&head.octets()[..], payload].concat()
+    }
+
+    #[test]
+    fn a_header_block_counts_from_its_first_octet_to_its_last() {
+        let limits = Limits { octets: 1_000, count: 10 };
+        let offer = Offer { settings: Settings::INITIAL, window: 65_535, headers: limits };
+        let first = Instant::now();
+        let mut connection = Connection::new(Role::Client, offer, first);
+        let mut octets = frame(Kind::Settings, Flags::NONE, 0, &[]);
+        octets.extend(frame(Kind::Ping, Flags::NONE, 0, &[0; 8]));
+        assert_eq!(connection.open(7, &[], false).number(), 1);
+        connection.receive(&octets, first).unwrap();
+        connection.receive(&octets[9..], first).unwrap();
+        let block = [
+            frame(Kind::Headers, Flags::NONE, 1, &[0x88, 0x88]),
+            frame(Kind::Continuation, Flags::NONE, 1, &[]),
+            frame(Kind::Continuation, Flags::END_HEADERS, 1, &[0x88]),
+        ]
+        .concat();
+        for (at, octet) in (1..).zip(&block) {
+            assert_eq!(connection.mid_block_since(), (at > 1).then_some(first), "{at}");
+            let now = first + Duration::from_secs(at - 1);
+            connection.receive(&[*octet], now).unwrap();
+        }
+        assert_eq!(connection.mid_block_since(), None);
+    }
+
+    #[test]
+    fn a_frame_that_begins_where_another_ends_counts_for_itself() {
+        let limits = Limits { octets: 1_000, count: 10 };
+        let offer = Offer { settings: Settings::INITIAL, window: 65_535, headers: limits };
+        let now = Instant::now();
+        let mut connection = Connection::new(Role::Client, offer, now);
+        let mut octets = frame(Kind::Settings, Flags::NONE, 0, &[]);
+        octets.extend(frame(Kind::Ping, Flags::NONE, 0, &[0; 8]).repeat(9));
+        for (at, piece) in (0..).zip(octets.chunks(19)) {
+            let now = now + Duration::from_secs(at);
+            let mut piece = piece;
+            while !piece.is_empty() {
+                let (taken, _) = connection.receive(piece, now).unwrap();
+                piece = &piece[taken..];
+            }
+            assert!(connection.mid_block_since().is_none_or(|since| since == now), "{at}");
         }
     }
 }

@@ -18,7 +18,7 @@ impl Connection {
             && self.can_open()
             && self.streams.are_spotless()
             && self.parse == Parse::Head
-            && !self.is_mid_block()
+            && self.mid_block_since().is_none()
             && self.out.is_empty()
             && self.unacked.is_empty()
             && self.pings == 0
