@@ -235,7 +235,7 @@ pub struct Environment {
 /// How long each thing may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
-    /// A client's preface and SETTINGS, and each of its header blocks, whole.
+    /// A client's preface and SETTINGS, and each header block of clients and drivers, whole.
     pub handshake: Duration,
     /// A client's acknowledgement of SETTINGS.
     pub settings_ack: Duration,

@@ -190,6 +190,11 @@ impl Relay {
             } else if behind || driver.parked > 0 {
                 // Nothing is read from it while its client is behind.
                 leg.heard = now;
+                leg.wire.excuse(now);
+            } else if let Some(by) = leg.wire.mid_block_since().map(|at| at + timeouts.handshake)
+                && by <= now
+            {
+                dead.push((key, "it did not send a whole head in time"));
             } else if leg.is_silent_since_asked(now, timeouts.driver_ack) {
                 dead.push((key, "it does not answer any more"));
             } else {

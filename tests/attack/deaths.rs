@@ -3,7 +3,10 @@
 use std::time::{Duration, Instant};
 
 use crate::support::client::SOON;
+use crate::support::fields::literal;
+use crate::support::frame;
 use crate::support::runner::{Cases, quick};
+use crate::support::script::{answer_block, hex};
 use crate::support::world::{CLUSTER, Spec};
 
 pub fn cases(cases: &mut Cases) {
@@ -58,6 +61,7 @@ pub fn cases(cases: &mut Cases) {
         reply.assert_driver_failure(CLUSTER, &address);
         client.must_work();
     });
+    drips(cases, &spec);
     cases.own("a_long_quiet_query_of_a_driver_that_answers_pings_lives_on", spec, |world| {
         let mut client = world.client();
         let id = client.call(&client.request().script("end;z3500;h;d2;t0"));
@@ -83,5 +87,37 @@ pub fn cases(cases: &mut Cases) {
             client.pump(|_| false, Duration::from_millis(120));
             client.must_work();
         }
+    });
+}
+
+/// A driver that says a little all the time, and never a whole head.
+fn drips(cases: &mut Cases, spec: &Spec) {
+    let trailers = literal(b"grpc-status", b"0");
+    let octets = frame::headers(1, true, &[answer_block(), trailers].concat());
+    let drop = |octet: &u8| format!(";z200;X{:02x}", octet);
+    let in_octets: String = octets.iter().take(25).map(drop).collect();
+    let empty = ";z200;F9.0.s.".repeat(25);
+    let begun = "end;h;d2";
+    for (what, script) in [
+        ("in_octets", format!("end;deaf{in_octets};hold")),
+        ("in_continuations", format!("end;deaf;F1.0.s.88{empty};hold")),
+        ("in_octets_behind_a_message", format!("{begun};deaf{in_octets};hold")),
+        ("in_continuations_behind_a_message", format!("{begun};deaf;F1.1.s.{empty};hold")),
+    ] {
+        let name = format!("a_driver_whose_head_drips_{what}_is_given_up");
+        cases.own(name, spec.clone(), move |world| {
+            let mut client = world.client();
+            let id = client.call(&client.request().script(&script));
+            let reply = client.finish_within(id, Duration::from_millis(2500));
+            reply.assert_no_success();
+            client.must_work();
+        });
+    }
+    let (front, rest) = octets.split_at(20);
+    let slow = format!("end;X{};z250;X{}", hex(front), hex(rest));
+    cases.own("a_head_that_comes_in_two_parts_in_time_is_fine", spec.clone(), move |world| {
+        let mut client = world.client();
+        let id = client.call(&client.request().script(&slow));
+        assert_eq!(client.finish(id).status(), Some(0));
     });
 }

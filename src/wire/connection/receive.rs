@@ -60,6 +60,11 @@ impl Connection {
         (is_mid_frame || self.block.is_some()).then_some(self.since)
     }
 
+    /// What is under way was not read until now: that is not the peer's fault.
+    pub fn excuse(&mut self, now: Instant) {
+        self.since = now;
+    }
+
     /// The frame that begins here, if it is there as a whole: the common case.
     fn whole_frame<'i>(&self, rest: &'i [u8]) -> Option<(Head, &'i [u8])> {
         if self.parse != Parse::Head || !self.held.is_empty() {
