@@ -6,6 +6,7 @@ use crate::config::{
     bounds,
     complaint::{Desk, Fault, shown},
     keys::{At, Book, Source},
+    pem,
     section::{Named, Section, Word},
     words,
 };
@@ -69,7 +70,7 @@ impl Reader<'_> {
         let audiences = self.audiences(&mut section);
         let algorithms = self.algorithms(&mut section);
         let claims = claims(section.section("claims"));
-        let authorities = section.file("authorities", self.files);
+        let authorities = pem::authorities(self.desk, &mut section, "authorities", self.files);
         let keys_file = section.file("keys_file", self.files);
         let keys_url = section.word_at("keys_url", |text| url(text).map(|()| text.to_owned()));
         let refresh = section.word("refresh", |text| bounds::REFRESH.read(text));
@@ -97,7 +98,7 @@ impl Reader<'_> {
         let source = Source {
             issuer: issuer.clone(),
             at,
-            authorities: authorities.map(|named| named.text),
+            authorities: authorities.map(|(_, all)| all),
             refresh: refresh.unwrap_or(bounds::REFRESH.usual),
         };
         let keys = self.book.ring(&source);
@@ -245,4 +246,58 @@ fn sha256(text: &str) -> Result<[u8; 32], Fault> {
         *octet = u8::from_str_radix(digits, 16).map_err(|_| no())?;
     }
     Ok(octets)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config;
+    use std::{fs, path::Path};
+
+    /// What is said of an `authenticate:` section with these lines.
+    fn said(lines: &str, fill: impl FnOnce(&Path)) -> Vec<String> {
+        let home = tempfile::tempdir().unwrap();
+        let ads = "team: ads\nenvironments: { prod: { driver: 'ads:1' } }\n";
+        fs::create_dir(home.path().join("teams")).unwrap();
+        fs::write(home.path().join("teams/ads.yaml"), ads).unwrap();
+        fill(home.path());
+        let main = home.path().join("sconce.yaml");
+        let lines: String = lines.lines().map(|line| format!("  {line}\n")).collect();
+        fs::write(&main, format!("teams: {{ directory: teams }}\nauthenticate:\n{lines}")).unwrap();
+        let complaints = config::load(&main).err().unwrap_or_default();
+        let here = format!("{}/", home.path().display());
+        complaints.iter().map(|complaint| complaint.to_string().replace(&here, "")).collect()
+    }
+
+    /// What is said of one issuer with these keys besides those that must be there.
+    fn said_of(keys: &str, fill: impl FnOnce(&Path)) -> Vec<String> {
+        let issuer = "issuer: 'https://id.example', audiences: [a]";
+        said(&format!("issuers: [{{ {issuer}, {keys} }}]"), fill)
+    }
+
+    #[test]
+    fn authorities_that_nobody_could_be_trusted_by_are_said() {
+        let made = rcgen::generate_simple_self_signed(["id.example".to_owned()]).unwrap();
+        let pem = made.cert.pem();
+        let half = pem.get(..pem.len() / 2).unwrap();
+        let none = "no certificate in PEM, or one that is spoilt; write certificates as \
+                    '-----BEGIN CERTIFICATE-----'";
+        let no_one = "-----BEGIN CERTIFICATE-----\nYWJj\n-----END CERTIFICATE-----\n";
+        for (octets, expected) in [
+            (&b""[..], none),
+            (b"garbage", none),
+            (half.as_bytes(), none),
+            (format!("{pem}{half}").as_bytes(), none),
+            (no_one.as_bytes(), "one that cannot sign: "),
+            (made.cert.der(), "is not UTF-8; save it as text in UTF-8, certificates and keys"),
+        ] {
+            let said = said_of("authorities: ca.pem", |home| {
+                fs::write(home.join("ca.pem"), octets).unwrap();
+            });
+            let begins = "sconce.yaml:3: authenticate.issuers.authorities: ca.pem ";
+            let fits = said.len() == 1 && said[0].starts_with(begins) && said[0].contains(expected);
+            assert!(fits, "{expected}: {said:?}");
+        }
+        let good = |home: &Path| fs::write(home.join("ca.pem"), format!("{pem}{pem}")).unwrap();
+        assert_eq!(said_of("authorities: ca.pem", good), [""; 0]);
+    }
 }

@@ -26,7 +26,7 @@ pub(super) fn read(file: &Path) -> Result<String, Unread> {
     let kind = fs::metadata(file).map_err(|error| whole(unreadable(&error)))?;
     if !kind.is_file() {
         let what = if kind.is_dir() { "is a directory" } else { "is not a plain file" };
-        return Err(whole(Fault::new(what, "put a YAML file in its place")));
+        return Err(whole(Fault::new(what, "put a file of text in its place")));
     }
     let mut octets = Vec::new();
     let opened = File::open(file).map_err(|error| whole(unreadable(&error)))?;
@@ -42,7 +42,7 @@ pub(super) fn read(file: &Path) -> Result<String, Unread> {
         let sound = error.utf8_error().valid_up_to();
         let lines = error.as_bytes().iter().take(sound).filter(|octet| **octet == b'\n').count();
         let line = u64::try_from(lines).unwrap_or(0).saturating_add(1);
-        (line, Fault::new("is not UTF-8", "save the file in UTF-8"))
+        (line, Fault::new("is not UTF-8", "save it as text in UTF-8, certificates and keys in PEM"))
     })
 }
 
@@ -122,7 +122,7 @@ mod tests {
         );
         assert_eq!(
             said(read(Path::new("/dev/zero"))).1,
-            "is not a plain file; put a YAML file in its place"
+            "is not a plain file; put a file of text in its place"
         );
     }
 
@@ -135,7 +135,7 @@ mod tests {
         assert!(
             said(read(&one)).1.starts_with("cannot be read: Too many levels of symbolic links")
         );
-        assert_eq!(said(read(home.path())).1, "is a directory; put a YAML file in its place");
+        assert_eq!(said(read(home.path())).1, "is a directory; put a file of text in its place");
         let missing = said(read(&home.path().join("none.yaml"))).1;
         assert!(missing.ends_with("; make it, or correct the path"), "{missing}");
     }
@@ -145,7 +145,8 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let file = home.path().join("a.yaml");
         fs::write(&file, b"team: ads\nx: \xff\n").unwrap();
-        assert_eq!(said(read(&file)), (2, "is not UTF-8; save the file in UTF-8".to_owned()));
+        let expected = "is not UTF-8; save it as text in UTF-8, certificates and keys in PEM";
+        assert_eq!(said(read(&file)), (2, expected.to_owned()));
     }
 
     #[test]

@@ -16,6 +16,7 @@ mod draft;
 mod folder;
 pub mod keys;
 mod parts;
+mod pem;
 mod plan;
 mod section;
 mod teams;

@@ -4,15 +4,16 @@
 
 use crate::config::{
     complaint::{Desk, Fault},
+    pem::{self, CERTIFICATES_MAX, Certificates},
     section::{Named, Section},
     term::{self, Term, Use},
     words,
 };
 use rustls::{
-    RootCertStore, ServerConfig, SupportedProtocolVersion,
+    ServerConfig, SupportedProtocolVersion,
     client::verify_server_name,
     crypto::{CryptoProvider, aws_lc_rs},
-    pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
+    pki_types::{PrivateKeyDer, ServerName, pem::PemObject},
     server::{
         ClientHello, NoServerSessionStorage, ParsedCertificate, ResolvesServerCert,
         WebPkiClientVerifier, danger::ClientCertVerifier,
@@ -21,9 +22,6 @@ use rustls::{
     version::{TLS12, TLS13},
 };
 use std::{fmt, path::PathBuf, sync::Arc};
-
-/// The most certificates that one address shows, and the most authorities that it trusts.
-const CERTIFICATES_MAX: usize = 100;
 
 /// How clients are met: what the files said, and what was made of it.
 #[derive(Clone)]
@@ -37,7 +35,7 @@ pub struct Tls {
 #[derive(Debug, PartialEq, Eq)]
 struct Said {
     pairs: Vec<Pair>,
-    authorities: Vec<CertificateDer<'static>>,
+    authorities: Certificates,
     clients: Clients,
     oldest: Oldest,
 }
@@ -45,7 +43,7 @@ struct Said {
 /// A certificate with what leads to its root, and its key.
 #[derive(PartialEq, Eq)]
 struct Pair {
-    chain: Vec<CertificateDer<'static>>,
+    chain: Certificates,
     key: PrivateKeyDer<'static>,
 }
 
@@ -150,7 +148,8 @@ impl Reader<'_> {
             let fault = Fault::new(what, format!("name 1 to {CERTIFICATES_MAX}"));
             self.desk.complain(line, "listen.tls.certificates", fault);
         }
-        let authorities = self.pem(&mut section, "client_authorities");
+        let authorities =
+            pem::authorities(self.desk, &mut section, "client_authorities", self.files);
         let clients = section.word_at("client_certificate", |text| {
             let all = [("optional", Clients::Optional), ("required", Clients::Required)];
             words::choice(text, &all)
@@ -164,8 +163,8 @@ impl Reader<'_> {
             words::choice(text, &[("1.2", Oldest::Tls12), ("1.3", Oldest::Tls13)])
         });
         section.close();
-        let authorities = authorities.map(|named| self.all(&named, Use::ClientAuthority));
-        let authorities = authorities.flatten().unwrap_or_default();
+        let authorities = authorities.map(|read| self.noted(read, Use::ClientAuthority));
+        let authorities = authorities.unwrap_or_default();
         let clients = clients.map(|(clients, _)| clients).unwrap_or_default();
         let said = Said { pairs, authorities, clients, oldest: oldest.unwrap_or_default() };
         (!keys.is_empty() && keys.len() == count).then_some((said, keys))
@@ -178,15 +177,15 @@ impl Reader<'_> {
                 section.miss(key, &format!("name the PEM file with {what}"));
             }
         }
-        let certificate = self.pem(&mut section, "certificate");
-        let key = self.pem(&mut section, "key");
+        let certificate = pem::certificates(self.desk, &mut section, "certificate", self.files);
+        let key = section.file("key", self.files);
         let path = section.below("key");
         section.close();
         let (certificate, Named { file, text: key, .. }) = (certificate?, key?);
         let complain = |what: String, remedy: &str| {
             self.desk.complain(line, &path, Fault::new(what, remedy));
         };
-        let chain = self.all(&certificate, Use::Server)?;
+        let chain = self.noted(certificate, Use::Server);
         let Ok(key) = PrivateKeyDer::from_pem_slice(key.as_bytes()) else {
             let what = format!("{} holds no private key in PEM", file.display());
             complain(what, "write it unencrypted, as '-----BEGIN PRIVATE KEY-----'");
@@ -215,32 +214,11 @@ impl Reader<'_> {
         Some((Pair { chain, key }, Arc::new(certified)))
     }
 
-    /// The text of the PEM file that a key names, with its certificates checked if it should hold
-    /// any.
-    fn pem(&mut self, section: &mut Section<'_>, key: &'static str) -> Option<Named> {
-        let named = section.file(key, self.files)?;
-        if key != "key" && certificates(&named.text).is_none() {
-            let file = named.file.display();
-            let what = format!("{file} holds no certificate in PEM, or one that is spoilt");
-            let remedy = "write certificates as '-----BEGIN CERTIFICATE-----'";
-            self.desk.complain(named.line, &section.below(key), Fault::new(what, remedy));
-            return None;
-        }
-        Some(named)
-    }
-
     /// The certificates of a file, whose terms are noted.
-    fn all(&mut self, named: &Named, used: Use) -> Option<Vec<CertificateDer<'static>>> {
-        let all = certificates(&named.text)?;
+    fn noted(&mut self, (named, all): (Named, Certificates), used: Use) -> Certificates {
         self.terms.extend(term::read((&named.file, named.line), used, &all));
-        Some(all)
+        all
     }
-}
-
-/// The certificates of a PEM text; `None` if there is none, or one that cannot be read.
-fn certificates(text: &str) -> Option<Vec<CertificateDer<'static>>> {
-    let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(text.as_bytes()).collect();
-    all.ok().filter(|all| !all.is_empty() && all.len() <= CERTIFICATES_MAX)
 }
 
 fn server(said: &Said, keys: Keys, provider: &Arc<CryptoProvider>) -> Result<ServerConfig, String> {
@@ -274,13 +252,8 @@ fn verifier(
     if said.authorities.is_empty() {
         return Ok(None);
     }
-    let mut roots = RootCertStore::empty();
-    for authority in &said.authorities {
-        let added = roots.add(authority.clone());
-        added.map_err(|fault| format!("client_authorities holds one that cannot sign: {fault}"))?;
-    }
-    let builder =
-        WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider));
+    let roots = Arc::new(pem::roots(&said.authorities)?);
+    let builder = WebPkiClientVerifier::builder_with_provider(roots, Arc::clone(provider));
     let builder = match said.clients {
         Clients::Optional => builder.allow_unauthenticated(),
         Clients::Required => builder,

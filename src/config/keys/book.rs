@@ -1,5 +1,6 @@
 //! Which ring belongs to which source of keys.
 
+use rustls::pki_types::CertificateDer;
 use sconce_filters::authenticate::{KeyRing, KeySet};
 use std::{
     fmt,
@@ -15,8 +16,8 @@ pub struct Source {
     pub issuer: String,
     /// Where its keys are.
     pub at: At,
-    /// Whom to trust when it is asked by TLS, in PEM; whom the system trusts, if nobody is named.
-    pub authorities: Option<String>,
+    /// Whom to trust when it is asked by TLS; whom the system trusts, if nobody is named.
+    pub authorities: Option<Vec<CertificateDer<'static>>>,
     /// How often they are fetched.
     pub refresh: Duration,
 }

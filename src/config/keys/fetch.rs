@@ -3,7 +3,10 @@
 //! A lying provider is no better than a dead one: a document for another issuer, keys that are none
 //! and an answer without an end are failures, and leave the keys there are in place.
 
-use crate::config::keys::{At, Source};
+use crate::config::{
+    keys::{At, Source},
+    pem,
+};
 use bytes::Bytes;
 use http::{Request, StatusCode, Uri, header};
 use http_body_util::{BodyExt, Empty, Limited};
@@ -12,11 +15,7 @@ use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::TokioExecutor,
 };
-use rustls::{
-    ClientConfig, RootCertStore,
-    crypto::aws_lc_rs,
-    pki_types::{CertificateDer, pem::PemObject},
-};
+use rustls::{ClientConfig, RootCertStore, crypto::aws_lc_rs};
 use sconce_filters::authenticate::{DOCUMENT_MAX, KeySet};
 use std::{sync::Arc, time::Duration};
 
@@ -94,18 +93,14 @@ fn cause(fault: &dyn std::error::Error) -> String {
 }
 
 fn web(source: &Source) -> Result<Web, String> {
-    let mut roots = RootCertStore::empty();
-    match &source.authorities {
-        Some(pem) => {
-            for der in CertificateDer::pem_slice_iter(pem.as_bytes()) {
-                let der = der.map_err(|fault| format!("its authorities are spoilt: {fault}"))?;
-                roots.add(der).map_err(|fault| format!("its authorities: {fault}"))?;
-            }
-        }
+    let roots = match &source.authorities {
+        Some(authorities) => pem::roots(authorities)?,
         None => {
+            let mut roots = RootCertStore::empty();
             roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+            roots
         }
-    }
+    };
     let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()
         .map_err(|fault| fault.to_string())?
