@@ -55,6 +55,7 @@ pub(super) fn run(question: &Question) -> ExitCode {
             ExitCode::FAILURE
         }
         Ok(plan) => {
+            book.follow(&plan.providers);
             for what in fetch(&book) {
                 eprintln!("sconce: {what}");
             }

@@ -5,7 +5,7 @@
 use crate::config::{
     bounds,
     complaint::{Desk, Fault, shown},
-    keys::{At, Book, Source},
+    keys::{At, Book, Provider, Source},
     pem,
     section::{Named, Section, Word},
     words,
@@ -17,7 +17,15 @@ use sconce_filters::{
     },
     identity::{Claimed, Source as Proof},
 };
-use std::{collections::BTreeSet, path::PathBuf};
+use std::{collections::BTreeSet, path::PathBuf, sync::Arc};
+
+/// Whose word counts, and who vouches for it.
+#[derive(Default)]
+pub(super) struct Trust {
+    pub(super) settings: Settings,
+    /// Where the keys of its issuers come from.
+    pub(super) providers: Vec<Provider>,
+}
 
 /// Reads the section and the files that it names.
 pub(super) fn read(
@@ -25,15 +33,16 @@ pub(super) fn read(
     mut section: Section<'_>,
     book: &Book,
     files: &mut Vec<PathBuf>,
-) -> Settings {
+) -> Trust {
     let (line, before) = (section.line(), desk.count());
-    let mut reader = Reader { desk, book, files, said: BTreeSet::new() };
+    let mut reader = Reader { desk, book, files, said: BTreeSet::new(), providers: Vec::new() };
     let issuers = section.sections("issuers").unwrap_or_default();
     let issuers = issuers.into_iter().filter_map(|issuer| reader.issuer(issuer)).collect();
     let tokens = section.sections("tokens").unwrap_or_default();
     let tokens = tokens.into_iter().filter_map(|token| reader.token(token)).collect();
     let certificates = section.section_if_there("certificates");
     let certificates = certificates.and_then(|certificates| reader.certificates(certificates));
+    let providers = reader.providers;
     let skew = section.word("skew", |text| bounds::SKEW.read(text));
     let grace = section.word("grace", |text| bounds::GRACE.read(text));
     section.close();
@@ -52,7 +61,7 @@ pub(super) fn read(
         let fault = Fault::new("trusts nobody", "name issuers, tokens or certificates");
         desk.complain(line, "authenticate", fault);
     }
-    settings
+    Trust { settings, providers }
 }
 
 struct Reader<'r> {
@@ -61,6 +70,7 @@ struct Reader<'r> {
     files: &'r mut Vec<PathBuf>,
     /// Issuers and names of tokens that were said already.
     said: BTreeSet<String>,
+    providers: Vec<Provider>,
 }
 
 impl Reader<'_> {
@@ -88,10 +98,7 @@ impl Reader<'_> {
                 self.desk.complain(line, "authenticate.issuers.keys_url", fault);
                 return None;
             }
-            (Some(Named { text, line, .. }), None) => {
-                self.check_keys(&text, line, &path)?;
-                At::Text(text)
-            }
+            (Some(Named { text, line, .. }), None) => At::Here(self.keys(&text, line, &path)?),
             (None, Some((url, _))) => At::Url(url),
             (None, None) => At::Discovery,
         };
@@ -101,13 +108,15 @@ impl Reader<'_> {
             authorities: authorities.map(|(_, all)| all),
             refresh: refresh.unwrap_or(bounds::REFRESH.usual),
         };
-        let keys = self.book.ring(&source);
+        let provider = self.book.provider(source);
+        let keys = Arc::clone(&provider.ring);
+        self.providers.push(provider);
         Some(IssuerSettings { issuer: issuer.into(), audiences, algorithms, claims, keys })
     }
 
-    fn check_keys(&self, text: &str, line: u64, path: &str) -> Option<()> {
+    fn keys(&self, text: &str, line: u64, path: &str) -> Option<KeySet> {
         let what = match KeySet::from_jwks(text) {
-            Ok(_) => return Some(()),
+            Ok((keys, _)) => return Some(keys),
             Err(fault) => fault.to_string(),
         };
         let remedy = "put a JSON Web Key Set with public keys of RSA, EC or Ed25519 there";

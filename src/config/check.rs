@@ -85,10 +85,13 @@ impl Reader<'_> {
         let log = parts::log(top.section("log"));
         let names = top.words("chain");
         let authenticate = top.section_if_there("authenticate");
+        let mut providers = Vec::new();
         let authenticate = authenticate.map(|section| {
             let line = section.line();
             let files = &mut self.sources.others;
-            (authenticate::read(desk, section, self.book, files), line)
+            let trust = authenticate::read(desk, section, self.book, files);
+            providers = trust.providers;
+            (trust.settings, line)
         });
         let stamp = parts::stamp(top.section("stamp"));
         let timeouts = parts::timeouts(top.section("timeouts"));
@@ -102,7 +105,19 @@ impl Reader<'_> {
         let order = Order { names, line };
         let rooms = rooms(desk, order, authenticate, &teams, self.elsewhere)?;
         let Teams { gathered: Gathered { teams, .. }, .. } = teams;
-        Some(Plan { listen, admin, workers, log, rooms, teams, timeouts, drain, limits, stamp })
+        Some(Plan {
+            listen,
+            admin,
+            workers,
+            log,
+            rooms,
+            providers,
+            teams,
+            timeouts,
+            drain,
+            limits,
+            stamp,
+        })
     }
 
     fn teams(&mut self, top: &mut Section<'_>) -> Option<Teams> {

@@ -3,7 +3,7 @@
 //! If you hold a [`Plan`], it is sound. Must never happen here: a value that somebody still has to
 //! check.
 
-use crate::config::{Complaint, DriverAddress, Term, Tls, term};
+use crate::config::{Complaint, DriverAddress, Term, Tls, keys::Provider, term};
 use crate::grpc::{credential::Credential, redact::Hidden, stamp::Policy};
 use sconce_filters::{
     Chain, EnvironmentName, TeamName, authenticate,
@@ -36,6 +36,8 @@ pub struct Plan {
     pub log: Log,
     /// The filters, in their order.
     pub rooms: Rooms,
+    /// Where the keys of identity providers come from.
+    pub providers: Vec<Provider>,
     /// Every team.
     pub teams: BTreeMap<TeamName, Team>,
     /// How long each thing may take.

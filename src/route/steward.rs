@@ -151,6 +151,7 @@ impl Steward {
         };
         metrics.reload_good(1, at);
         let (started, handed) = (plan.clone(), live.clone());
+        book.follow(&plan.providers);
         let (book, mut almanac) = (book.clone(), Almanac::new(metrics.clone()));
         almanac.follow(plan.terms());
         Ok((Self { sources, book, live, plan, started, almanac, metrics }, handed))
@@ -219,6 +220,7 @@ impl Steward {
                 let generation = before.generation.saturating_add(1);
                 let snapshot = Snapshot::of(&plan, Some(&before), generation, at);
                 let (restart, teams) = (self.restart(&plan), plan.teams.len());
+                self.book.follow(&plan.providers);
                 self.live.snapshot.store(Arc::new(snapshot));
                 self.plan = plan;
                 self.metrics.reload_good(generation, at);

@@ -34,6 +34,7 @@ mod lease;
 mod members;
 mod memory;
 mod preface;
+mod providers;
 mod slow;
 mod spares;
 mod squeezed;
@@ -70,6 +71,7 @@ fn main() {
     identity::cases(&mut cases);
     callers::cases(&mut cases);
     tokens::cases(&mut cases);
+    providers::cases(&mut cases);
     grace::cases(&mut cases);
     lease::cases(&mut cases);
     members::cases(&mut cases);

@@ -1,15 +1,15 @@
-//! Which ring belongs to which source of keys.
+//! Which ring belongs to which provider.
+//!
+//! A ring is known by its issuer: how often its keys are fetched, and from where, may change while
+//! calls use it. Must never happen here: keys that change, come or go by a reading of the files
+//! which nobody has made the live plan.
 
 use rustls::pki_types::CertificateDer;
 use sconce_filters::authenticate::{KeyRing, KeySet};
-use std::{
-    fmt,
-    sync::{Arc, Mutex, PoisonError, Weak},
-    time::Duration,
-};
-use tokio::sync::{Notify, watch};
+use std::{fmt, sync::Arc, time::Duration};
+use tokio::sync::watch;
 
-/// Where the keys of one provider come from. Equal sources share a ring.
+/// Where the keys of one provider come from.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Source {
     /// The provider, as its tokens spell it.
@@ -29,8 +29,8 @@ pub enum At {
     Discovery,
     /// At a URL.
     Url(String),
-    /// Here: the text of a file.
-    Text(String),
+    /// Here: they stood in a file.
+    Here(KeySet),
 }
 
 impl fmt::Debug for Source {
@@ -39,90 +39,206 @@ impl fmt::Debug for Source {
     }
 }
 
-/// The rings of all sources that some plan uses. A clone is the same book.
-#[derive(Clone, Debug, Default)]
-pub struct Book(Arc<Pages>);
-
-#[derive(Debug)]
-struct Pages {
-    entries: Mutex<Vec<Entry>>,
-    /// Says that there is a new entry.
-    added: Notify,
-    /// How many sources nobody has tried to fetch yet.
-    untried: watch::Sender<usize>,
+/// A source of keys, and the ring that they are put into.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Provider {
+    /// Where they come from.
+    pub source: Source,
+    /// Where they go.
+    pub ring: Arc<KeyRing>,
 }
 
-#[derive(Debug)]
-struct Entry {
-    source: Source,
-    ring: Weak<KeyRing>,
-    is_kept: bool,
+/// The providers of the live plan. A clone is the same book.
+#[derive(Clone, Debug)]
+pub struct Book(Arc<watch::Sender<Vec<Page>>>);
+
+#[derive(Clone, Debug)]
+struct Page {
+    provider: Provider,
+    /// Whether an attempt to fetch its keys has ended, for good or ill; true where none is needed.
+    is_tried: bool,
 }
 
-impl Default for Pages {
+impl Default for Book {
     fn default() -> Self {
-        let (entries, added, untried) = Default::default();
-        Self { entries, added, untried: watch::Sender::new(untried) }
+        Self(Arc::new(watch::Sender::new(Vec::new())))
     }
 }
 
 impl Book {
-    /// The ring of a source: the one that is in use already, or a new one without keys, for which
-    /// calls wait.
-    pub fn ring(&self, source: &Source) -> Arc<KeyRing> {
-        let mut entries = self.0.entries.lock().unwrap_or_else(PoisonError::into_inner);
-        entries.retain(|entry| entry.ring.strong_count() > 0);
-        let known = entries.iter().find(|entry| entry.source == *source);
-        if let Some(ring) = known.and_then(|entry| entry.ring.upgrade()) {
-            return ring;
+    /// The provider of a source: the live one of its issuer has its ring already; another gets one
+    /// for which calls wait, unless the source brings the keys along. Nothing becomes live by this.
+    pub fn provider(&self, source: Source) -> Provider {
+        let live = self.0.borrow();
+        let known = live.iter().find(|page| page.provider.source.issuer == source.issuer);
+        if let Some(page) = known {
+            return Provider { source, ring: Arc::clone(&page.provider.ring) };
         }
         let ring = Arc::new(KeyRing::new());
-        let is_kept = match &source.at {
-            At::Discovery | At::Url(_) => {
-                // A call may come before whoever fetches has heard of the ring: it waits.
-                ring.open();
-                false
-            }
-            At::Text(text) => {
-                // Whoever wrote the source down has seen that there are keys in it.
-                let _ = KeySet::from_jwks(text).map(|(keys, _)| ring.replace(keys));
-                true
-            }
-        };
-        let (source, weak) = (source.clone(), Arc::downgrade(&ring));
-        entries.push(Entry { source, ring: weak, is_kept });
-        if !is_kept {
-            self.0.untried.send_modify(|untried| *untried = untried.saturating_add(1));
-            self.0.added.notify_one();
+        match &source.at {
+            // A call may come before whoever fetches has heard of the ring: it waits.
+            At::Discovery | At::Url(_) => ring.open(),
+            At::Here(keys) => ring.replace(keys.clone()),
         }
-        ring
+        Provider { source, ring }
     }
 
-    /// Sources whose keys nobody fetches yet; from now on somebody does.
-    pub(super) fn take(&self) -> Vec<(Source, Arc<KeyRing>)> {
-        let mut entries = self.0.entries.lock().unwrap_or_else(PoisonError::into_inner);
-        let free = entries.iter_mut().filter(|entry| !entry.is_kept);
-        let taken = free.filter_map(|entry| {
-            entry.is_kept = true;
-            entry.ring.upgrade().map(|ring| (entry.source.clone(), ring))
+    /// Makes these the providers of the live plan. Keys that are to be fetched from another place
+    /// replace those there are once they have come, and those of a file at once.
+    pub fn follow(&self, providers: &[Provider]) {
+        self.0.send_modify(|live| {
+            let gone = live.iter().filter(|page| {
+                let is_its = |provider: &Provider| provider.ring == page.provider.ring;
+                !providers.iter().any(is_its)
+            });
+            // Nobody fetches for those calls any more that still know it.
+            gone.for_each(|page| page.provider.ring.settled());
+            let pages = providers.iter().map(|provider| {
+                let known = live.iter().find(|page| page.provider.ring == provider.ring);
+                let is_tried = match (&provider.source.at, known) {
+                    (At::Here(keys), Some(page)) if page.provider != *provider => {
+                        provider.ring.replace(keys.clone());
+                        true
+                    }
+                    (At::Here(_), _) => true,
+                    (At::Discovery | At::Url(_), page) => page.is_some_and(|page| page.is_tried),
+                };
+                Page { provider: provider.clone(), is_tried }
+            });
+            *live = pages.collect();
         });
-        taken.collect()
     }
 
-    /// Ends when there may be a source to take.
-    pub(super) async fn added(&self) {
-        self.0.added.notified().await;
+    /// Who is told of the providers whose keys are fetched.
+    pub(super) fn reader(&self) -> Reader {
+        Reader(self.0.subscribe())
     }
 
-    /// A source was tried for the first time.
-    pub(super) fn tried(&self) {
-        self.0.untried.send_modify(|untried| *untried = untried.saturating_sub(1));
+    /// What came of an attempt to fetch the keys of a provider. It counts for nothing if the source
+    /// is not the live one any more.
+    pub(super) fn tried(&self, provider: &Provider, keys: Option<KeySet>) {
+        self.0.send_if_modified(|live| {
+            let mut pages = live.iter_mut();
+            let Some(page) = pages.find(|page| page.provider == *provider) else { return false };
+            match keys {
+                Some(keys) => provider.ring.replace(keys),
+                None => provider.ring.settled(),
+            }
+            !std::mem::replace(&mut page.is_tried, true)
+        });
     }
 
-    /// Ends when each source has been tried once, for good or ill.
+    /// Ends when the keys of each provider were asked for once, for good or ill.
     pub async fn settled(&self) {
-        let mut untried = self.0.untried.subscribe();
+        let mut live = self.0.subscribe();
         // The sender is `self`: the channel cannot be closed meanwhile.
-        let _ = untried.wait_for(|untried| *untried == 0).await;
+        let _ = live.wait_for(|live| live.iter().all(|page| page.is_tried)).await;
+    }
+}
+
+/// Who is told whenever the live providers change.
+pub(super) struct Reader(watch::Receiver<Vec<Page>>);
+
+impl Reader {
+    /// The live providers whose keys are fetched.
+    pub(super) fn fetched(&mut self) -> Vec<Provider> {
+        let live = self.0.borrow_and_update();
+        let providers = live.iter().map(|page| &page.provider);
+        providers.filter(|it| !matches!(it.source.at, At::Here(_))).cloned().collect()
+    }
+
+    /// Ends when they may have changed since they were asked for.
+    pub(super) async fn changed(&mut self) {
+        // Whoever reads holds the book as well: the channel cannot be closed meanwhile.
+        let _ = self.0.changed().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn keys(kid: &str) -> KeySet {
+        let x = "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo";
+        let key = format!(r#"{{"kty":"OKP","crv":"Ed25519","kid":"{kid}","x":"{x}"}}"#);
+        KeySet::from_jwks(&format!(r#"{{"keys":[{key}]}}"#)).unwrap().0
+    }
+
+    fn source(issuer: &str, at: At, refresh: Duration) -> Source {
+        Source { issuer: issuer.to_owned(), at, authorities: None, refresh }
+    }
+
+    fn at(url: &str) -> Source {
+        source("a", At::Url(url.to_owned()), SECOND)
+    }
+
+    /// What a ring holds, as a person would see it.
+    fn held(ring: &KeyRing) -> String {
+        format!("{ring:?}")
+    }
+
+    #[test]
+    fn a_provider_keeps_its_keys_however_often_and_from_where_they_are_fetched() {
+        let book = Book::default();
+        let first = book.provider(at("one"));
+        book.follow(std::slice::from_ref(&first));
+        book.tried(&first, Some(keys("k")));
+        for other in
+            [at("two"), source("a", At::Discovery, SECOND), source("a", At::Discovery, SECOND * 9)]
+        {
+            let provider = book.provider(other);
+            book.follow(std::slice::from_ref(&provider));
+            assert_eq!(provider.ring, first.ring);
+            assert!(held(&provider.ring).contains('k'));
+            assert_eq!(book.reader().fetched(), [provider]);
+        }
+        let stranger = book.provider(source("b", At::Discovery, SECOND));
+        assert_ne!(stranger.ring, first.ring);
+    }
+
+    #[test]
+    fn a_reading_that_does_not_become_live_changes_nothing() {
+        let book = Book::default();
+        let live = book.provider(source("a", At::Here(keys("old")), SECOND));
+        book.follow(std::slice::from_ref(&live));
+        let before = held(&live.ring);
+        book.provider(source("a", At::Here(keys("new")), SECOND));
+        book.provider(at("one"));
+        assert_eq!(held(&live.ring), before);
+        assert!(book.reader().fetched().is_empty());
+    }
+
+    #[test]
+    fn the_keys_of_a_file_count_at_once_and_those_of_a_url_once_they_have_come() {
+        let book = Book::default();
+        let follow = |source| {
+            let provider = book.provider(source);
+            book.follow(std::slice::from_ref(&provider));
+            provider
+        };
+        let holds = |provider: &Provider, kid: &str| held(&provider.ring).contains(kid);
+        let file = follow(source("a", At::Here(keys("file")), SECOND));
+        assert!(holds(&file, "file"));
+        let url = follow(at("url"));
+        book.tried(&url, None);
+        assert!(holds(&url, "file"), "none have come");
+        book.tried(&url, Some(keys("web")));
+        assert!(holds(&url, "web") && !holds(&url, "file"));
+        let file = follow(source("a", At::Here(keys("file")), SECOND));
+        assert!(holds(&file, "file") && !holds(&file, "web"));
+        book.tried(&url, Some(keys("web")));
+        assert!(holds(&file, "file"), "an attempt that ends late counts for nothing");
+    }
+
+    #[test]
+    fn a_provider_that_no_live_plan_names_is_not_fetched_though_a_call_knows_it() {
+        let book = Book::default();
+        let gone = book.provider(at("one"));
+        book.follow(std::slice::from_ref(&gone));
+        book.follow(&[]);
+        assert!(book.reader().fetched().is_empty());
+        assert_ne!(book.provider(at("one")).ring, gone.ring);
     }
 }

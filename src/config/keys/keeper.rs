@@ -1,10 +1,10 @@
 //! The keeper: fetches keys when they are due, or when a call has met one that it does not know.
 
-use crate::config::keys::{Book, Source, fetch};
-use crate::telemetry::ControlMetrics;
+use crate::config::keys::{Book, Provider, fetch};
+use crate::telemetry::{ControlMetrics, Issuer};
 use sconce_filters::authenticate::KeyRing;
 use std::{
-    sync::{Arc, Weak},
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 use tokio::{task::JoinSet, time};
@@ -13,72 +13,80 @@ use tokio::{task::JoinSet, time};
 const FLOOR: Duration = Duration::from_secs(10);
 /// How long to wait after the first failure in a row; each further one doubles it.
 const BACKOFF: Duration = Duration::from_secs(10);
-/// How long a ring that no plan uses any more may live on.
-const SLICE: Duration = Duration::from_secs(30);
+
+/// A provider whose keys are fetched, until this is dropped.
+struct Kept {
+    provider: Provider,
+    told: Arc<Issuer>,
+    _task: JoinSet<()>,
+}
 
 /// Keeps the rings of a book filled. Never ends.
 pub async fn keep(book: Book, metrics: ControlMetrics) {
-    let mut tasks = JoinSet::new();
+    let mut live = book.reader();
+    let mut kept: Vec<Kept> = Vec::new();
     loop {
-        for (source, ring) in book.take() {
-            let ring = Arc::downgrade(&ring);
-            tasks.spawn(fill(book.clone(), source, ring, metrics.clone()));
-        }
-        tokio::select! {
-            () = book.added() => {}
-            Some(_) = tasks.join_next() => {}
-        }
+        let mut before = kept;
+        let keep = |provider: Provider| {
+            let known = before.iter().position(|it| it.provider.ring == provider.ring);
+            let told = match known.map(|at| before.swap_remove(at)) {
+                Some(same) if same.provider == provider => return same,
+                Some(other) => other.told,
+                None => metrics.issuer(&provider.source.issuer),
+            };
+            let mut task = JoinSet::new();
+            task.spawn(fill(book.clone(), provider.clone(), Arc::clone(&told), metrics.clone()));
+            Kept { provider, told, _task: task }
+        };
+        kept = live.fetched().into_iter().map(keep).collect();
+        live.changed().await;
     }
 }
 
-/// Fetches the keys of all sources once; what went wrong, for those that could not be fetched.
+/// Fetches the keys of all providers once; what went wrong, for those whose could not be fetched.
 pub async fn fill_once(book: &Book) -> Vec<String> {
     let mut tasks = JoinSet::new();
-    for (source, ring) in book.take() {
+    for provider in book.reader().fetched() {
+        let book = book.clone();
         tasks.spawn(async move {
-            let fetched = fetch(&source).await.map(|(keys, _)| ring.replace(keys));
-            fetched.map_err(|what| {
-                ring.settled();
-                format!("the keys of {} are not there: {what}", source.issuer)
-            })
+            let fetched = fetch(&provider.source).await.map(|(keys, _)| keys);
+            let issuer = &provider.source.issuer;
+            let told = fetched
+                .as_ref()
+                .err()
+                .map(|what| format!("the keys of {issuer} are not there: {what}"));
+            book.tried(&provider, fetched.ok());
+            told
         });
     }
-    tasks.join_all().await.into_iter().filter_map(Result::err).collect()
+    tasks.join_all().await.into_iter().flatten().collect()
 }
 
-/// Fills one ring until nobody uses it any more.
-async fn fill(book: Book, source: Source, ring: Weak<KeyRing>, metrics: ControlMetrics) {
-    let told = metrics.issuer(&source.issuer);
+/// Fills the ring of a provider. Never ends.
+async fn fill(book: Book, provider: Provider, told: Arc<Issuer>, metrics: ControlMetrics) {
+    let Provider { source, ring } = &provider;
+    let issuer = &source.issuer;
     let mut failures = 0_u32;
-    let mut is_tried = false;
-    while let Some(live) = ring.upgrade() {
+    loop {
         // Calls that come before the first keys wait for them.
-        live.open();
-        let fetched = fetch(&source).await;
+        ring.open();
+        let fetched = fetch(source).await;
         metrics.keys_fetched(fetched.is_ok());
-        failures = match fetched {
+        match fetched {
             Ok((keys, passed_over)) => {
-                let (issuer, count) = (&source.issuer, keys.count());
+                let count = keys.count();
                 tracing::debug!(%issuer, count, ?passed_over, "keys fetched");
-                live.replace(keys);
+                book.tried(&provider, Some(keys));
                 told.fetched(SystemTime::now());
-                0
+                failures = 0;
             }
             Err(what) => {
-                let issuer = &source.issuer;
                 tracing::warn!(%issuer, %what, "keys not fetched: those there are stay");
-                live.settled();
-                failures.saturating_add(1)
+                book.tried(&provider, None);
+                failures = failures.saturating_add(1);
             }
-        };
-        if !std::mem::replace(&mut is_tried, true) {
-            book.tried();
         }
-        drop(live);
-        rest(&ring, pause(source.refresh, failures)).await;
-    }
-    if !is_tried {
-        book.tried();
+        rest(ring, pause(source.refresh, failures)).await;
     }
 }
 
@@ -90,18 +98,13 @@ fn pause(refresh: Duration, failures: u32) -> Duration {
 }
 
 /// Waits for so long, or until a call asks for other keys, which none may before the floor.
-async fn rest(ring: &Weak<KeyRing>, pause: Duration) {
+async fn rest(ring: &KeyRing, pause: Duration) {
     time::sleep(FLOOR.min(pause)).await;
-    let mut left = pause.saturating_sub(FLOOR);
-    while !left.is_zero() {
-        // In slices, and not held between them: a ring that no plan uses any more is let go.
-        let Some(live) = ring.upgrade() else { return };
-        let slice = left.min(SLICE);
-        live.open();
-        if time::timeout(slice, live.wanted()).await.is_ok() {
-            return;
-        }
-        left = left.saturating_sub(slice);
+    let left = pause.saturating_sub(FLOOR);
+    if !left.is_zero() {
+        ring.open();
+        // Either is a reason to fetch.
+        let _ = time::timeout(left, ring.wanted()).await;
     }
 }
 

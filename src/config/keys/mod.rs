@@ -1,8 +1,8 @@
 //! The keys of identity providers: which are wanted, and the one who fetches them.
 //!
-//! A plan names sources; [`Book`] knows the ring of each, so that a reload finds its keys in place.
-//! [`keep`] fills the rings, beside the way of the calls: a provider that is slow, dead or lying
-//! changes nothing about the keys there are.
+//! A plan names providers; [`Book`] knows those of the live one, so that a reload finds their keys
+//! in place. [`keep`] fills the rings, beside the way of the calls: a provider that is slow, dead
+//! or lying changes nothing about the keys there are.
 //!
 //! Must never happen here: an attempt without an end, or keys that go because none came.
 
@@ -10,6 +10,6 @@ mod book;
 mod fetch;
 mod keeper;
 
-pub use book::{At, Book, Source};
+pub use book::{At, Book, Provider, Source};
 pub use fetch::{ATTEMPT_MAX, fetch};
 pub use keeper::{fill_once, keep};

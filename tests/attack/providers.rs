@@ -1,0 +1,164 @@
+//! Identity providers that are down, lie, or are not asked any more, and edits of where their keys
+//! are.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use crate::support::client::{Client, SOON};
+use crate::support::fields::Request;
+use crate::support::probe::eventually;
+use crate::support::proof::{self, UNAUTHENTICATED, add};
+use crate::support::runner::Cases;
+use crate::support::signer::{self, Signer, claims, jwks};
+use crate::support::world::World;
+
+pub fn cases(cases: &mut Cases) {
+    cases.room("providers");
+    edits(cases);
+}
+
+/// No provider is asked again sooner than in ten seconds.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// A provider of keys, for as long as the tests run.
+#[derive(Clone)]
+struct Provider {
+    address: SocketAddr,
+    /// What it answers with; without it, it hangs up.
+    keys: Arc<Mutex<Option<String>>>,
+}
+
+impl Provider {
+    fn new(keys: impl Into<Option<String>>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let keys = Arc::new(Mutex::new(keys.into()));
+        let shared = keys.clone();
+        std::thread::spawn(move || {
+            for socket in listener.incoming() {
+                let Ok(mut socket) = socket else { return };
+                let _ = socket.read(&mut [0; 4096]);
+                let Some(text) = shared.lock().unwrap().clone() else { continue };
+                let _ = write!(
+                    socket,
+                    "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: \
+                     {}\r\nconnection: close\r\n\r\n{text}",
+                    text.len()
+                );
+            }
+        });
+        Self { address, keys }
+    }
+
+    /// The line of the configuration that says where its keys are.
+    fn line(&self) -> String {
+        format!("keys_url: http://{}/keys", self.address)
+    }
+
+    fn answer(&self, keys: impl Into<Option<String>>) {
+        *self.keys.lock().unwrap() = keys.into();
+    }
+}
+
+fn with(client: &Client, token: &str) -> Request {
+    proof::bare(client).with("authorization", format!("Bearer {token}"))
+}
+
+fn status(client: &mut Client, token: &str) -> Option<u32> {
+    let id = client.call(&with(client, token));
+    client.finish(id).status()
+}
+
+fn metrics(world: &World) -> String {
+    world.sconce.as_ref().unwrap().lock().unwrap().metrics()
+}
+
+fn log(world: &World) -> Vec<String> {
+    world.sconce.as_ref().unwrap().lock().unwrap().log()
+}
+
+/// Puts one text in the place of another in `sconce.yaml`, and waits until that is live.
+fn edit(world: &World, from: &str, to: &str) {
+    let home = world.sconce.as_ref().unwrap().lock().unwrap().home.path().to_owned();
+    let text = std::fs::read_to_string(home.join("sconce.yaml")).unwrap();
+    assert!(text.contains(from), "{from:?} is not there: {text}");
+    let applied = |world: &World| {
+        log(world).iter().filter(|line| line.contains("configuration applied")).count()
+    };
+    let before = applied(world);
+    std::fs::write(home.join("sconce.new"), text.replacen(from, to, 1)).unwrap();
+    std::fs::rename(home.join("sconce.new"), home.join("sconce.yaml")).unwrap();
+    eventually("the edit is live", SOON, || applied(world) > before);
+}
+
+/// How often an attempt to fetch keys came to nothing.
+fn failures(world: &World) -> u64 {
+    let page = metrics(world);
+    let name = "sconce_key_fetches_total{outcome=\"bad\"} ";
+    page.lines().find_map(|line| line.strip_prefix(name)).unwrap().parse().unwrap()
+}
+
+fn edits(cases: &mut Cases) {
+    let one = Signer::new("one");
+    let provider = Provider::new(jwks(&[one.jwk()]));
+    let spec = proof::spec_with_keys_at(&provider.line());
+    add(cases, "a_provider_that_is_down_keeps_its_keys_through_every_edit", spec, move |world| {
+        let mut client = world.client();
+        let token = one.sign(&claims());
+        eventually("the keys are there", SOON, || status(&mut client, &token) == Some(0));
+        provider.answer(None);
+        let line = provider.line();
+        let elsewhere = format!("keys_url: http://{}/elsewhere", provider.address);
+        let slower = format!("refresh: 1h\n      {elsewhere}");
+        for (from, to) in [(&line, &elsewhere), (&elsewhere, &slower), (&slower, &line)] {
+            let failed = failures(world);
+            edit(world, from, to);
+            eventually("an attempt has failed", SOON, || failures(world) > failed);
+            assert_eq!(status(&mut client, &token), Some(0), "after {to}");
+            assert_eq!(status(&mut world.client(), &token), Some(0), "after {to}");
+        }
+    });
+    let (one, two) = (Signer::new("one"), Signer::new("two"));
+    let provider = Provider::new(None);
+    let spec = proof::spec_with_keys(jwks(&[one.jwk()]));
+    let name = "the_keys_of_a_file_last_until_those_of_a_url_come_and_count_at_once_afterwards";
+    add(cases, name, spec, move |world| {
+        let mut client = world.client();
+        let (file, web) = (one.sign(&claims()), two.sign(&claims()));
+        assert_eq!(status(&mut client, &file), Some(0));
+        edit(world, "keys_file: keys.json", &provider.line());
+        eventually("an attempt has failed", SOON, || failures(world) > 0);
+        assert_eq!(status(&mut client, &file), Some(0), "none have come");
+        provider.answer(jwks(&[two.jwk()]));
+        eventually("the keys come", PATIENCE, || status(&mut client, &web) == Some(0));
+        assert_eq!(status(&mut client, &file), Some(UNAUTHENTICATED));
+        edit(world, &provider.line(), "keys_file: keys.json");
+        assert_eq!(status(&mut client, &file), Some(0));
+        assert_eq!(status(&mut client, &web), Some(UNAUTHENTICATED));
+    });
+    let one = Signer::new("one");
+    let provider = Provider::new(jwks(&[one.jwk()]));
+    let spec = proof::spec_with_keys_at(&provider.line());
+    add(
+        cases,
+        "a_provider_that_is_taken_out_is_not_told_though_a_call_knows_it",
+        spec,
+        move |world| {
+            let mut client = world.client();
+            let token = one.sign(&claims());
+            eventually("the keys are there", SOON, || status(&mut client, &token) == Some(0));
+            // It keeps the plan that it began with.
+            client.start(&with(&client, &token), false);
+            world.driver_sees(&client.case, SOON, |_| true);
+            let name =
+                format!("sconce_keys_fetched_timestamp_seconds{{issuer=\"{}\"}}", signer::ISSUER);
+            assert!(metrics(world).contains(&name));
+            let text = format!("    - issuer: {}", signer::ISSUER);
+            edit(world, &text, "    - issuer: https://other.invalid");
+            eventually("the metric is gone", SOON, || !metrics(world).contains(&name));
+            assert_eq!(status(&mut world.client(), &token), Some(UNAUTHENTICATED));
+        },
+    );
+}
