@@ -17,10 +17,13 @@ use crate::support::world::World;
 pub fn cases(cases: &mut Cases) {
     cases.room("providers");
     edits(cases);
+    blame(cases);
 }
 
 /// No provider is asked again sooner than in ten seconds.
 const PATIENCE: Duration = Duration::from_secs(15);
+
+const UNAVAILABLE: u32 = 14;
 
 /// A provider of keys, for as long as the tests run.
 #[derive(Clone)]
@@ -161,4 +164,29 @@ fn edits(cases: &mut Cases) {
             assert_eq!(status(&mut world.client(), &token), Some(UNAUTHENTICATED));
         },
     );
+}
+
+fn blame(cases: &mut Cases) {
+    let (one, two) = (Signer::new("one"), Signer::new("two"));
+    let provider = Provider::new(jwks(&[one.jwk()]));
+    let spec = proof::spec_with_keys_at(&provider.line());
+    let name = "a_provider_that_fails_is_not_a_reason_to_blame_a_token_whose_key_it_has";
+    add(cases, name, spec, move |world| {
+        let mut client = world.client();
+        let (known, fresh) = (one.sign(&claims()), two.sign(&claims()));
+        eventually("the keys are there", SOON, || status(&mut client, &known) == Some(0));
+        // It was asked, and has no such key.
+        assert_eq!(status(&mut client, &fresh), Some(UNAUTHENTICATED));
+        provider.answer(None);
+        let blamed = |client: &mut Client| status(client, &fresh) == Some(UNAVAILABLE);
+        eventually("it is to blame", PATIENCE, || blamed(&mut client));
+        let failed = failures(world);
+        for _ in 0..20 {
+            assert_eq!(status(&mut client, &fresh), Some(UNAVAILABLE));
+            assert_eq!(status(&mut client, &known), Some(0));
+        }
+        assert_eq!(failures(world), failed, "it is asked again and again");
+        provider.answer(jwks(&[one.jwk(), two.jwk()]));
+        eventually("the key comes", PATIENCE, || status(&mut client, &fresh) == Some(0));
+    });
 }

@@ -37,6 +37,8 @@ pub(super) enum Denial {
     Signature,
     /// The issuer has no such key.
     KeyUnknown,
+    /// The issuer had no such key, and could not be asked whether it has one now.
+    KeyUnasked,
     /// The issuer's keys were never fetched.
     KeysMissing,
     /// Too many calls wait for other keys.
@@ -102,6 +104,7 @@ impl fmt::Display for Denial {
             Self::Signature | Self::KeyUnknown => {
                 "the token's signature is not right or its key is not known"
             }
+            Self::KeyUnasked => "the identity provider could not be asked about the token's key",
             Self::KeysMissing => {
                 "the keys of the identity provider that issued the token are not there yet"
             }
@@ -131,6 +134,7 @@ impl Denial {
             Self::Algorithm | Self::Signature => "authenticate.signature",
             Self::Issuer => "authenticate.issuer",
             Self::KeyUnknown => "authenticate.key_unknown",
+            Self::KeyUnasked => "authenticate.key_unasked",
             Self::KeysMissing => "authenticate.keys_missing",
             Self::Busy => "authenticate.busy",
             Self::Expired => "authenticate.expired",
@@ -149,7 +153,9 @@ impl From<Denial> for Refusal {
     fn from(denial: Denial) -> Self {
         let refusal = |code| Self::new(code, denial.label(), denial);
         match denial {
-            Denial::KeysMissing | Denial::Busy => refusal(Code::Unavailable).retry_after(RETRY),
+            Denial::KeyUnasked | Denial::KeysMissing | Denial::Busy => {
+                refusal(Code::Unavailable).retry_after(RETRY)
+            }
             Denial::NoTime => refusal(Code::Internal),
             Denial::Missing
             | Denial::Duplicate

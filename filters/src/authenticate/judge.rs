@@ -51,7 +51,11 @@ impl From<Denial> for Undecided {
 impl Unknown {
     /// What is said when no other keys come.
     pub(super) fn denial(&self) -> Denial {
-        if self.seen.keys.is_some() { Denial::KeyUnknown } else { Denial::KeysMissing }
+        match &self.seen {
+            Standing { keys: None, .. } => Denial::KeysMissing,
+            Standing { has_failed: true, .. } => Denial::KeyUnasked,
+            Standing { .. } => Denial::KeyUnknown,
+        }
     }
 }
 

@@ -33,6 +33,7 @@ struct State {
     keys: Option<Arc<KeySet>>,
     generation: u64,
     attempts: u64,
+    has_failed: bool,
     gate: Gate,
 }
 
@@ -55,6 +56,8 @@ pub(super) struct Standing {
     pub(super) keys: Option<Arc<KeySet>>,
     pub(super) generation: u64,
     pub(super) attempts: u64,
+    /// Whether the last attempt to fetch others has failed.
+    pub(super) has_failed: bool,
 }
 
 /// Why a call cannot wait for other keys.
@@ -89,6 +92,7 @@ impl KeyRing {
             state.generation = state.generation.wrapping_add(1);
             self.generation.store(state.generation, Ordering::Release);
             state.attempts = state.attempts.wrapping_add(1);
+            state.has_failed = false;
             state.gate = Gate::Closed;
         });
     }
@@ -100,6 +104,7 @@ impl KeyRing {
     pub fn settled(&self) {
         self.state.send_modify(|state| {
             state.attempts = state.attempts.wrapping_add(1);
+            state.has_failed = true;
             state.gate = Gate::Closed;
         });
     }
@@ -129,8 +134,8 @@ impl KeyRing {
 
     /// What the ring holds now.
     pub(super) fn standing(&self) -> Standing {
-        let State { keys, generation, attempts, .. } = self.state.borrow().clone();
-        Standing { keys, generation, attempts }
+        let State { keys, generation, attempts, has_failed, .. } = self.state.borrow().clone();
+        Standing { keys, generation, attempts, has_failed }
     }
 
     /// Asks for other keys than those which a call has seen. An attempt that has ended since then

@@ -155,19 +155,27 @@ mod tests {
     }
 
     #[test]
-    fn a_call_whose_key_does_not_come_is_refused() {
+    fn a_key_that_is_not_there_is_the_token_s_fault_and_one_that_could_not_be_asked_for_is_not() {
         let ring = ring(&[Signer::P256.jwk("old")]);
         let room = Authenticate::new(settings(&ring));
         let token = Signer::P384.sign("new", &claims());
-        for end in [KeyRing::settled, |ring: &KeyRing| ring.replace(jwks(&[Signer::RSA.jwk("x")]))]
-        {
+        let came: fn(&KeyRing) = |ring| ring.replace(jwks(&[Signer::RSA.jwk("x")]));
+        let failed: fn(&KeyRing) = KeyRing::settled;
+        let unknown = (Code::Unauthenticated, "authenticate.key_unknown", None);
+        let again = Some(Duration::from_secs(1));
+        let unasked = (Code::Unavailable, "authenticate.key_unasked", again);
+        for (end, expected) in [(failed, unasked), (came, unknown), (failed, unasked)] {
             ring.open();
             let wait = waits(&room, &token);
             end(&ring);
-            let Poll::Ready(Err(refusal)) = poll(pin!(wait)) else { panic!("it has ended") };
-            let expected = (Code::Unauthenticated, "authenticate.key_unknown");
-            assert_eq!((refusal.code, refusal.label), expected);
-            assert_eq!(label(room.admit(&mut with(&token))), "authenticate.key_unknown");
+            let Poll::Ready(Err(waited)) = poll(pin!(wait)) else { panic!("it has ended") };
+            // And while no other attempt may be made.
+            let Admission::Refused(closed) = room.admit(&mut with(&token)) else {
+                panic!("it is closed")
+            };
+            for refusal in [waited, closed] {
+                assert_eq!((refusal.code, refusal.label, refusal.retry_after), expected);
+            }
         }
     }
 
@@ -187,7 +195,7 @@ mod tests {
         ring.settled();
         assert!(waiting.iter_mut().all(|wait| poll(pin!(wait)).is_ready()));
         assert_eq!(poll(pin!(ring.wanted())), Poll::Pending);
-        assert_eq!(label(room.admit(&mut with(&token(0)))), "authenticate.key_unknown");
+        assert_eq!(label(room.admit(&mut with(&token(0)))), "authenticate.key_unasked");
         let known = Signer::P256.sign("old", &claims());
         assert_eq!(label(room.admit(&mut with(&known))), "admitted");
     }
