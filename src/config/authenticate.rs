@@ -3,13 +3,14 @@
 //! Must never happen here: a token in the plan. What the file holds of one is its hash.
 
 use crate::config::{
-    bounds,
+    Listen, Tls, bounds,
     complaint::{Desk, Fault, shown},
     keys::{At, Book, Provider, Source},
     pem,
     section::{Named, Section, Word},
     words,
 };
+use aws_lc_rs::digest::{SHA256, digest};
 use sconce_filters::{
     Identity, NameKind,
     authenticate::{
@@ -31,7 +32,7 @@ pub(super) struct Trust {
 pub(super) fn read(
     desk: &Desk,
     mut section: Section<'_>,
-    book: &Book,
+    (book, listen): (&Book, Option<&Listen>),
     files: &mut Vec<PathBuf>,
 ) -> Trust {
     let (line, before) = (section.line(), desk.count());
@@ -41,7 +42,8 @@ pub(super) fn read(
     let tokens = section.sections("tokens").unwrap_or_default();
     let tokens = tokens.into_iter().filter_map(|token| reader.token(token)).collect();
     let certificates = section.section_if_there("certificates");
-    let certificates = certificates.and_then(|certificates| reader.certificates(certificates));
+    let certificates =
+        certificates.and_then(|certificates| reader.certificates(certificates, listen));
     let providers = reader.providers;
     let skew = section.word("skew", |text| bounds::SKEW.read(text));
     let grace = section.word("grace", |text| bounds::GRACE.read(text));
@@ -98,7 +100,7 @@ impl Reader<'_> {
                 self.desk.complain(line, "authenticate.issuers.keys_url", fault);
                 return None;
             }
-            (Some(Named { text, line, .. }), None) => At::Here(self.keys(&text, line, &path)?),
+            (Some(named), None) => At::Here(self.keys(&named, &path, &algorithms)?),
             (None, Some((url, _))) => At::Url(url),
             (None, None) => At::Discovery,
         };
@@ -114,14 +116,29 @@ impl Reader<'_> {
         Some(IssuerSettings { issuer: issuer.into(), audiences, algorithms, claims, keys })
     }
 
-    fn keys(&self, text: &str, line: u64, path: &str) -> Option<KeySet> {
-        let what = match KeySet::from_jwks(text) {
-            Ok((keys, _)) => return Some(keys),
-            Err(fault) => fault.to_string(),
+    /// The keys of a file, of which at least one fits.
+    fn keys(&self, named: &Named, path: &str, algorithms: &[Algorithm]) -> Option<KeySet> {
+        let complain = |what: String, remedy: &str| {
+            self.desk.complain(named.line, path, Fault::new(what, remedy));
+            None
         };
-        let remedy = "put a JSON Web Key Set with public keys of RSA, EC or Ed25519 there";
-        self.desk.complain(line, path, Fault::new(what, remedy));
-        None
+        let file = named.file.display();
+        match KeySet::from_jwks(&named.text) {
+            Ok((keys, _)) if algorithms.is_empty() || keys.fits(algorithms) => Some(keys),
+            Ok(_) => {
+                let names: Vec<_> = algorithms.iter().map(|algorithm| algorithm.name()).collect();
+                let what = format!("{file} has no key for {}", names.join(", "));
+                complain(what, "put one there, or correct algorithms")
+            }
+            Err(_) if named.text.contains("-----BEGIN ") => {
+                let remedy = "name the JSON Web Key Set with the public keys (.jwks) instead";
+                complain(format!("{file} is PEM"), remedy)
+            }
+            Err(fault) => {
+                let remedy = "put a JSON Web Key Set with public keys of RSA, EC or Ed25519 there";
+                complain(format!("{file}: {fault}"), remedy)
+            }
+        }
     }
 
     fn audiences(&self, section: &mut Section<'_>) -> Option<Vec<String>> {
@@ -139,7 +156,13 @@ impl Reader<'_> {
     /// Those that are named; without a name, all there are.
     fn algorithms(&self, section: &mut Section<'_>) -> Vec<Algorithm> {
         let path = section.below("algorithms");
+        let line = section.line();
         let Some(words) = section.words("algorithms") else { return Algorithm::ALL.to_vec() };
+        if words.is_empty() {
+            let remedy = "name at least one, or remove the key";
+            let fault = Fault::new("is empty, so that no token counts", remedy);
+            self.desk.complain(line, &path, fault);
+        }
         let read = |word: Word| {
             let known = Algorithm::parse(&word.text);
             if known.is_none() {
@@ -173,6 +196,12 @@ impl Reader<'_> {
             self.desk.complain(line, "authenticate.tokens.name", fault);
             return None;
         }
+        if !self.said.insert(format!("sha256 {sha256:?}")) {
+            let remedy = "give each its own, since who calls is told by it";
+            let fault = Fault::new("is that of another token as well", remedy);
+            self.desk.complain(line, "authenticate.tokens.sha256", fault);
+            return None;
+        }
         let source = Proof::StaticToken { name: name.into() };
         match Identity::new(claimed, source, None) {
             Ok(identity) => Some(StaticToken { sha256, identity }),
@@ -184,7 +213,17 @@ impl Reader<'_> {
         }
     }
 
-    fn certificates(&mut self, mut section: Section<'_>) -> Option<Certificates> {
+    fn certificates(
+        &mut self,
+        mut section: Section<'_>,
+        listen: Option<&Listen>,
+    ) -> Option<Certificates> {
+        let asks = |listen: &Listen| listen.tls.as_ref().is_some_and(Tls::asks_for_certificates);
+        if listen.is_some_and(|listen| !asks(listen)) {
+            let remedy = "name listen.tls.client_authorities, or remove the section";
+            let fault = Fault::new("nobody is asked for a certificate", remedy);
+            self.desk.complain(section.line(), "authenticate.certificates", fault);
+        }
         let all = [NameKind::Uri, NameKind::Email, NameKind::Dns, NameKind::CommonName];
         let all = ["uri", "email", "dns", "common_name"].into_iter().zip(all).collect::<Vec<_>>();
         if !section.has("user") {
@@ -254,6 +293,10 @@ fn sha256(text: &str) -> Result<[u8; 32], Fault> {
         let digits = std::str::from_utf8(digits).map_err(|_| no())?;
         *octet = u8::from_str_radix(digits, 16).map_err(|_| no())?;
     }
+    if octets == *digest(&SHA256, b"").as_ref() {
+        let remedy = "write the token's own, as printf %s TOKEN | sha256sum tells it";
+        return Err(Fault::new("is that of no text at all", remedy));
+    }
     Ok(octets)
 }
 
@@ -281,6 +324,50 @@ mod tests {
     fn said_of(keys: &str, fill: impl FnOnce(&Path)) -> Vec<String> {
         let issuer = "issuer: 'https://id.example', audiences: [a]";
         said(&format!("issuers: [{{ {issuer}, {keys} }}]"), fill)
+    }
+
+    #[test]
+    fn two_tokens_with_one_secret_and_one_without_any_are_said() {
+        let token =
+            |name, sha256: &str| format!("- {{ name: {name}, sha256: {sha256}, user: a }}\n");
+        let same = "c247979cfbaf586e2deb692c8e39f7ed4098012ee8fb1063ca0d23507bf8c483";
+        let empty = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+        let tokens = [("a", same), ("b", &same.to_uppercase()), ("c", empty)];
+        let tokens: String = tokens.iter().map(|(name, sha256)| token(name, sha256)).collect();
+        assert_eq!(
+            said(&format!("tokens:\n{tokens}"), |_| ()),
+            [
+                "sconce.yaml:5: authenticate.tokens.sha256: is that of another token as well; \
+                 give each its own, since who calls is told by it",
+                "sconce.yaml:6: authenticate.tokens.sha256: is that of no text at all; write the \
+                 token's own, as printf %s TOKEN | sha256sum tells it",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_way_in_that_nobody_could_take_is_said() {
+        let jwk =
+            r#"{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}"#;
+        let keys = |home: &Path| {
+            fs::write(home.join("keys.json"), format!("{{\"keys\":[{jwk}]}}")).unwrap();
+        };
+        assert_eq!(
+            said_of("algorithms: []", |_| ()),
+            ["sconce.yaml:3: authenticate.issuers.algorithms: is empty, so that no token counts; \
+              name at least one, or remove the key"]
+        );
+        assert_eq!(
+            said_of("algorithms: [RS256, ES256], keys_file: keys.json", keys),
+            ["sconce.yaml:3: authenticate.issuers.keys_file: keys.json has no key for RS256, \
+              ES256; put one there, or correct algorithms"]
+        );
+        assert_eq!(said_of("algorithms: [RS256, EdDSA], keys_file: keys.json", keys), [""; 0]);
+        assert_eq!(
+            said("certificates: { user: email }", |_| ()),
+            ["sconce.yaml:3: authenticate.certificates: nobody is asked for a certificate; name \
+              listen.tls.client_authorities, or remove the section"]
+        );
     }
 
     #[test]

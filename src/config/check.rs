@@ -89,7 +89,8 @@ impl Reader<'_> {
         let authenticate = authenticate.map(|section| {
             let line = section.line();
             let files = &mut self.sources.others;
-            let trust = authenticate::read(desk, section, self.book, files);
+            let known = (self.book, listen.as_ref());
+            let trust = authenticate::read(desk, section, known, files);
             providers = trust.providers;
             (trust.settings, line)
         });

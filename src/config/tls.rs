@@ -71,6 +71,11 @@ impl Tls {
         &self.server
     }
 
+    /// Whether clients are asked for a certificate of their own.
+    pub(super) fn asks_for_certificates(&self) -> bool {
+        !self.said.authorities.is_empty()
+    }
+
     /// From when to when all the certificates are good.
     pub fn terms(&self) -> &[Term] {
         &self.terms

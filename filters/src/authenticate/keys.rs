@@ -112,6 +112,11 @@ impl KeySet {
         self.keys.len()
     }
 
+    /// Whether at least one of them may verify one of these.
+    pub fn fits(&self, algorithms: &[Algorithm]) -> bool {
+        self.keys.iter().any(|key| algorithms.iter().any(|algorithm| key.fits(*algorithm)))
+    }
+
     /// The keys that a token's header leads to. More than one only where the provider names two
     /// keys alike, one of them for a single algorithm.
     pub(super) fn find(
