@@ -123,7 +123,7 @@ def has_artifact(session) -> bool:
 ONE = "SparkConnectGrpcException"
 REFUSALS = {
     "no token": (lambda proof, _: None, "no token: add ;token=... to the sc:// URL"),
-    "a word": (lambda proof, _: "nonsense", "is not 'Bearer' and one token"),
+    "a word": (lambda proof, _: "nonsense", "neither a signed token (JWT) nor one that is known here"),
     "a token that was cut": (lambda proof, _: proof.token("ann", "ads")[:-4], "the token's signature is not right"),
     "a token of another key": (lambda _, other: other.token("ann", "ads"), "the token's signature is not right"),
     "another issuer": (lambda proof, _: proof.token("ann", issuer="https://evil.example"), "issuer is not trusted here"),

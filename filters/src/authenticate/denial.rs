@@ -25,6 +25,8 @@ pub(super) enum Denial {
     Duplicate,
     /// Its value is no bearer token.
     Malformed,
+    /// Its token is no signed one, and none of those that are listed.
+    Unsigned,
     /// More octets than a token may have.
     TooLong,
     /// A header that must be understood and is not (RFC 7515, 4.1.11).
@@ -97,6 +99,9 @@ impl fmt::Display for Denial {
             Self::Missing => "no token: add ;token=... to the sc:// URL",
             Self::Duplicate => "more than one authorization header",
             Self::Malformed => "the authorization header is not 'Bearer' and one token",
+            Self::Unsigned => {
+                "the token is neither a signed token (JWT) nor one that is known here"
+            }
             Self::TooLong => "the token has more than 8192 octets",
             Self::Critical => "the token must not be used by who does not know its header (crit)",
             Self::Algorithm => "the token is signed in a way (alg) that is not accepted here",
@@ -130,7 +135,9 @@ impl Denial {
         match self {
             Self::Missing => "authenticate.missing",
             Self::Duplicate => "authenticate.duplicate",
-            Self::Malformed | Self::TooLong | Self::Critical => "authenticate.malformed",
+            Self::Malformed | Self::Unsigned | Self::TooLong | Self::Critical => {
+                "authenticate.malformed"
+            }
             Self::Algorithm | Self::Signature => "authenticate.signature",
             Self::Issuer => "authenticate.issuer",
             Self::KeyUnknown => "authenticate.key_unknown",
@@ -160,6 +167,7 @@ impl From<Denial> for Refusal {
             Denial::Missing
             | Denial::Duplicate
             | Denial::Malformed
+            | Denial::Unsigned
             | Denial::TooLong
             | Denial::Critical
             | Denial::Algorithm

@@ -279,7 +279,7 @@ mod tests {
             let Ok(verified) = judge.token(token, now()) else { panic!("{token} is listed") };
             assert_eq!(verified.identity.user(), user);
         }
-        assert!(matches!(judge.token("guess", now()), Err(Undecided::Denied(Denial::Malformed))));
+        assert!(matches!(judge.token("guess", now()), Err(Undecided::Denied(Denial::Unsigned))));
     }
 
     #[test]

@@ -62,10 +62,10 @@ impl<'t> Jwt<'t> {
     /// Takes a token apart. Of two members with the same name JSON keeps the last, here and in the
     /// claims; all that is decided is decided by that one.
     pub(super) fn parse(token: &'t str) -> Result<Self, Denial> {
-        let (message, signature) = token.rsplit_once('.').ok_or(Denial::Malformed)?;
-        let (head, body) = message.split_once('.').ok_or(Denial::Malformed)?;
+        let (message, signature) = token.rsplit_once('.').ok_or(Denial::Unsigned)?;
+        let (head, body) = message.split_once('.').ok_or(Denial::Unsigned)?;
         if body.contains('.') || signature.is_empty() {
-            return Err(Denial::Malformed);
+            return Err(Denial::Unsigned);
         }
         let head = object(head)?;
         if head.contains_key("crit") {
@@ -74,9 +74,9 @@ impl<'t> Jwt<'t> {
         let kid = match head.get("kid") {
             None => None,
             Some(Value::String(kid)) => Some(kid.clone()),
-            Some(_) => return Err(Denial::Malformed),
+            Some(_) => return Err(Denial::Unsigned),
         };
-        let algorithm = head.get("alg").and_then(Value::as_str).ok_or(Denial::Malformed)?;
+        let algorithm = head.get("alg").and_then(Value::as_str).ok_or(Denial::Unsigned)?;
         let algorithm = Algorithm::parse(algorithm).ok_or(Denial::Algorithm)?;
         Ok(Self { algorithm, kid, claims: object(body)?, message, signature })
     }
@@ -88,8 +88,8 @@ impl<'t> Jwt<'t> {
 }
 
 fn object(part: &str) -> Result<Claims, Denial> {
-    let octets = URL_SAFE_NO_PAD.decode(part).map_err(|_| Denial::Malformed)?;
-    serde_json::from_slice(&octets).map_err(|_| Denial::Malformed)
+    let octets = URL_SAFE_NO_PAD.decode(part).map_err(|_| Denial::Unsigned)?;
+    serde_json::from_slice(&octets).map_err(|_| Denial::Unsigned)
 }
 
 #[cfg(test)]
@@ -152,7 +152,7 @@ mod tests {
             format!("{head}.{}.a", encoded("{}}")),
             format!("{head}.{}.a", encoded(&"[".repeat(4000))),
         ] {
-            assert_eq!(Jwt::parse(&token).err(), Some(Denial::Malformed), "{token}");
+            assert_eq!(Jwt::parse(&token).err(), Some(Denial::Unsigned), "{token}");
         }
     }
 
@@ -172,7 +172,7 @@ mod tests {
         }
         for head in ["{}", r#"{"alg":null}"#, r#"{"alg":["ES256"]}"#, r#"{"alg":"ES256","kid":1}"#]
         {
-            assert_eq!(parsed(head, "{}"), Err(Denial::Malformed), "{head}");
+            assert_eq!(parsed(head, "{}"), Err(Denial::Unsigned), "{head}");
         }
     }
 
