@@ -1,10 +1,11 @@
 //! What people write: YAML as a tree in which every key and value knows its line.
 //!
 //! The tree is read key by key (see `section`), so that one reading finds every complaint and not
-//! only the first. Must never happen here: knowing what a key means.
+//! only the first. Must never happen here: knowing what a key means, or a number that is written
+//! anew. `1.10` may be somebody's name, and `1.1` is another's.
 
 use serde::{Deserialize, Deserializer, de};
-use serde_saphyr::{Error, Location, Spanned};
+use serde_saphyr::{Error, Location, Span, Spanned};
 use std::fmt;
 
 /// How deep a file may nest.
@@ -65,11 +66,46 @@ pub(super) fn read(text: &str) -> Result<Node, Garbled> {
         strict_booleans: true,
         leading_zero_numbers_as_strings: true,
         underscored_numbers_as_strings: true,
-        non_finite_float_policy: serde_saphyr::options::NonFiniteFloatPolicy::AsString,
+        non_finite_float_policy: serde_saphyr::options::NonFiniteFloatPolicy::PassThrough,
         with_snippet: false,
     };
-    let read = serde_saphyr::from_str_with_options(text, options);
-    read.map_err(|error| Garbled::of(&error, text))
+    let seen = serde_saphyr::from_str_with_options(text, options);
+    seen.map(|seen: Spanned<Seen>| node(seen, text)).map_err(|error| Garbled::of(&error, text))
+}
+
+/// A value as the reader of YAML tells it.
+enum Seen {
+    Nothing,
+    Text(String),
+    /// A number or a boolean: what was made of it is not what was written.
+    Bare,
+    List(Vec<Spanned<Seen>>),
+    Mapping(Vec<(Key, Spanned<Seen>)>),
+}
+
+/// The value as it is written in the text.
+fn node(seen: Spanned<Seen>, text: &str) -> Node {
+    let line = Location::line(&seen.referenced);
+    let value = match seen.value {
+        Seen::Nothing => Value::Nothing,
+        Seen::Text(written) => Value::Text(written),
+        Seen::Bare => Value::Text(written(seen.defined.span(), text).to_owned()),
+        Seen::List(list) => Value::List(list.into_iter().map(|seen| node(seen, text)).collect()),
+        Seen::Mapping(entries) => {
+            let entries = entries.into_iter().map(|(key, seen)| (key, node(seen, text)));
+            Value::Mapping(entries.collect())
+        }
+    };
+    Node { line, value }
+}
+
+fn written(span: Span, text: &str) -> &str {
+    let place = |offset: u64| usize::try_from(offset).ok();
+    let start = span.byte_offset().and_then(place);
+    let len = span.byte_len().and_then(place);
+    let end = start.zip(len).and_then(|(start, len)| start.checked_add(len));
+    let bare = start.zip(end).and_then(|(start, end)| text.get(start..end));
+    bare.unwrap_or_default().trim().trim_matches(['\'', '"'])
 }
 
 impl Garbled {
@@ -93,14 +129,7 @@ impl Garbled {
     }
 }
 
-impl<'de> Deserialize<'de> for Node {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let Spanned { value, referenced, .. } = Spanned::<Value>::deserialize(deserializer)?;
-        Ok(Self { line: Location::line(&referenced), value })
-    }
-}
-
-impl<'de> Deserialize<'de> for Value {
+impl<'de> Deserialize<'de> for Seen {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(Reader)
     }
@@ -109,67 +138,67 @@ impl<'de> Deserialize<'de> for Value {
 struct Reader;
 
 impl<'de> de::Visitor<'de> for Reader {
-    type Value = Value;
+    type Value = Seen;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a text, a number, a list or a mapping")
     }
 
-    fn visit_unit<E: de::Error>(self) -> Result<Value, E> {
-        Ok(Value::Nothing)
+    fn visit_unit<E: de::Error>(self) -> Result<Seen, E> {
+        Ok(Seen::Nothing)
     }
 
-    fn visit_none<E: de::Error>(self) -> Result<Value, E> {
-        Ok(Value::Nothing)
+    fn visit_none<E: de::Error>(self) -> Result<Seen, E> {
+        Ok(Seen::Nothing)
     }
 
-    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Seen, D::Error> {
         deserializer.deserialize_any(self)
     }
 
-    fn visit_bool<E: de::Error>(self, value: bool) -> Result<Value, E> {
-        Ok(Value::Text(value.to_string()))
+    fn visit_bool<E: de::Error>(self, _: bool) -> Result<Seen, E> {
+        Ok(Seen::Bare)
     }
 
-    fn visit_i64<E: de::Error>(self, value: i64) -> Result<Value, E> {
-        Ok(Value::Text(value.to_string()))
+    fn visit_i64<E: de::Error>(self, _: i64) -> Result<Seen, E> {
+        Ok(Seen::Bare)
     }
 
-    fn visit_u64<E: de::Error>(self, value: u64) -> Result<Value, E> {
-        Ok(Value::Text(value.to_string()))
+    fn visit_u64<E: de::Error>(self, _: u64) -> Result<Seen, E> {
+        Ok(Seen::Bare)
     }
 
-    fn visit_i128<E: de::Error>(self, value: i128) -> Result<Value, E> {
-        Ok(Value::Text(value.to_string()))
+    fn visit_i128<E: de::Error>(self, _: i128) -> Result<Seen, E> {
+        Ok(Seen::Bare)
     }
 
-    fn visit_u128<E: de::Error>(self, value: u128) -> Result<Value, E> {
-        Ok(Value::Text(value.to_string()))
+    fn visit_u128<E: de::Error>(self, _: u128) -> Result<Seen, E> {
+        Ok(Seen::Bare)
     }
 
-    fn visit_f64<E: de::Error>(self, value: f64) -> Result<Value, E> {
-        Ok(Value::Text(value.to_string()))
+    fn visit_f64<E: de::Error>(self, _: f64) -> Result<Seen, E> {
+        Ok(Seen::Bare)
     }
 
-    fn visit_str<E: de::Error>(self, value: &str) -> Result<Value, E> {
-        Ok(Value::Text(value.to_owned()))
+    fn visit_str<E: de::Error>(self, value: &str) -> Result<Seen, E> {
+        Ok(Seen::Text(value.to_owned()))
     }
 
-    fn visit_seq<A: de::SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
+    fn visit_seq<A: de::SeqAccess<'de>>(self, mut items: A) -> Result<Seen, A::Error> {
         let mut list = Vec::new();
         while let Some(item) = items.next_element()? {
             list.push(item);
         }
-        Ok(Value::List(list))
+        Ok(Seen::List(list))
     }
 
-    fn visit_map<A: de::MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
+    fn visit_map<A: de::MapAccess<'de>>(self, mut entries: A) -> Result<Seen, A::Error> {
         let mut mapping = Vec::new();
         while let Some(key) = entries.next_key::<Spanned<String>>()? {
             let key = Key { line: key.referenced.line(), text: key.value };
             mapping.push((key, entries.next_value()?));
         }
-        Ok(Value::Mapping(mapping))
+        Ok(Seen::Mapping(mapping))
     }
 }
 
@@ -203,12 +232,61 @@ mod tests {
 
     #[test]
     fn words_and_numbers_are_kept_as_written() {
-        let written = "[0755, 1_000, .inf, on, 'true', true, 2024-01-01, 127.0.0.1:15002, -3]";
-        let Value::List(list) = read(written).unwrap().value else { panic!("a list") };
-        let kept: Vec<_> = list.into_iter().map(|node| node.value).collect();
-        let expected = ["0755", "1_000", ".inf", "on", "true", "true", "2024-01-01"];
-        let expected = expected.into_iter().chain(["127.0.0.1:15002", "-3"]).map(text);
-        assert_eq!(kept, expected.collect::<Vec<_>>());
+        let long = "1234567890123456789012345678901234567890123";
+        let written = [
+            "0755",
+            "1_000",
+            ".inf",
+            ".INF",
+            "1e999",
+            "on",
+            "true",
+            "True",
+            "2024-01-01",
+            "-3",
+            "-0",
+            "127.0.0.1:15002",
+            "0x1F",
+            "1e3",
+            "1.10",
+            "0o17",
+            "0b1",
+            "+1",
+            "12345",
+            ".5",
+            long,
+        ];
+        let quoted = written.map(|word| format!("'{word}'"));
+        let blocks = written.map(|word| format!("\n- {word}  # ä"));
+        let tagged = written.map(|word| format!("&b{} {word}", word.len()));
+        for list in [
+            format!("[{}]", written.join(", ")),
+            format!("# ä\r\n[{} ]", written.join(" ,\r\n")),
+            format!("\u{feff}[{}]", written.join(", ")),
+            format!("[{}]", quoted.join(", ")),
+            format!("[{}]", tagged.join(", ")),
+            blocks.concat(),
+        ] {
+            let Value::List(kept) = read(&list).unwrap().value else { panic!("a list") };
+            let kept: Vec<_> = kept.into_iter().map(|node| node.value).collect();
+            assert_eq!(kept, written.map(text), "{list}");
+        }
+        let told = entries("a: &it 0x1F\nb: *it\n0x1F: 1.10");
+        let told = told.iter().map(|(_, key, value)| (key.as_str(), value.clone()));
+        let expected = [("a", text("0x1F")), ("b", text("0x1F")), ("0x1F", text("1.10"))];
+        assert_eq!(told.collect::<Vec<_>>(), expected);
+        assert_eq!(read("1.10").unwrap().value, text("1.10"));
+    }
+
+    #[test]
+    fn what_a_tag_makes_a_number_is_kept_as_written() {
+        for written in
+            ["!!int 0x1F", "!!int '0x1F'", "!!float 1.10", "!!bool \"true\"", "!!str 1.0"]
+        {
+            let kept = read(written).unwrap().value;
+            let (_, bare) = written.split_once(' ').unwrap();
+            assert_eq!(kept, text(bare.trim_matches(['\'', '"'])), "{written}");
+        }
     }
 
     #[test]

@@ -144,7 +144,8 @@ pub(super) fn authority(text: &str) -> Result<Authority, Fault> {
 
 /// Whether refusals list the teams.
 pub(super) fn reveal(text: &str) -> Result<Reveal, Fault> {
-    choice(text, &[("false", Reveal::Nothing), ("true", Reveal::Teams)])
+    // YAML has them in capitals as well.
+    choice(&text.to_ascii_lowercase(), &[("false", Reveal::Nothing), ("true", Reveal::Teams)])
 }
 
 /// One of a few words.
@@ -263,6 +264,10 @@ mod tests {
             said(authority("*.ads")),
             "'*.ads' cannot be matched: hosts are matched exactly: write one line for each host; \
              write the host that clients dial, as ads.spark.example.com"
+        );
+        assert_eq!(
+            ["true", "True", "TRUE"].map(reveal),
+            [Ok(Reveal::Teams), Ok(Reveal::Teams), Ok(Reveal::Teams)]
         );
         assert_eq!(said(reveal("yes")), "'yes' is not a choice here; write one of: false, true");
     }
