@@ -37,8 +37,14 @@ pub(super) fn read(
     }
 }
 
-/// The credential that an environment variable holds.
+/// The credential that an environment variable holds. What cannot be the name of one may be the
+/// token itself, and is not repeated.
 fn variable(name: &str) -> Result<Credential, Fault> {
+    let sound = |octet: u8| octet.is_ascii_alphanumeric() || octet == b'_';
+    if !name.bytes().all(sound) || name.starts_with(|first: char| first.is_ascii_digit()) {
+        let remedy = "write its name, as ADS_TOKEN, and set the variable where sconce is started";
+        return Err(Fault::new("is not the name of an environment variable", remedy));
+    }
     let text = env::var(name).map_err(|error| {
         let why = match error {
             env::VarError::NotPresent => "is not set",

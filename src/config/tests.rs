@@ -142,8 +142,8 @@ fn everything_wrong_in_every_file_is_said_at_once_by_file_and_line() {
             "teams/a.yaml:4: environments.prod.drivr: there is no key 'drivr'; the keys here are \
              driver, authorities, driver_token_file, driver_token_variable",
             "teams/b.yaml:2: team: this key stands in line 1 already; keep one of the two",
-            "teams/b.yaml:4: environments.lab.driver: 'http://lab:1' has a scheme; write it \
-             without, as 'lab:1'",
+            "teams/b.yaml:4: environments.lab.driver: 'http://lab:1' has a scheme; write \
+             host and port alone, as 'lab:1'",
             "teams/b.yaml:5: environments.2x: '2x' cannot be a name, since a name begins with a \
              letter a to z; write a name of a to z, 0 to 9 and '-', as ads or ads-2",
             "teams/b.yaml:5: environments.2x.driver: is missing; write where the driver listens, \
@@ -354,9 +354,13 @@ fn a_driver_s_token_that_cannot_be_one_is_said_and_never_shown() {
                 environments:\n  \
                 one: { driver: 'a:1', driver_token_variable: SCONCE_NO_SUCH }\n  \
                 two: { driver: 'b:1', driver_token_file: ../bad, driver_token_variable: HOME }\n  \
-                three: { driver: 'c:1', driver_token_file: ../bad }\n";
+                three: { driver: 'c:1', driver_token_file: ../bad }\n  \
+                four: { driver: 'd:1', driver_token_variable: hunter2-secret }\n  \
+                five: { driver: 'e:1', driver_token_variable: 2secret }\n";
     let home = Home::new(LEAST, &[("a.yaml", text)]);
     fs::write(home.0.path().join("bad"), "secret words\n").unwrap();
+    let no_name = "driver_token_variable: is not the name of an environment variable; write its \
+                   name, as ADS_TOKEN, and set the variable where sconce is started";
     let said = home.said();
     assert_eq!(
         said,
@@ -372,6 +376,8 @@ fn a_driver_s_token_that_cannot_be_one_is_said_and_never_shown() {
              driver_token_file; keep one of the two",
             "teams/a.yaml:7: environments.three.driver_token_file: teams/../bad holds no token; \
              put one line of 1 to 2048 visible ASCII characters into it",
+            &format!("teams/a.yaml:8: environments.four.{no_name}"),
+            &format!("teams/a.yaml:9: environments.five.{no_name}"),
         ]
     );
 }

@@ -42,18 +42,21 @@ pub(super) fn listen(text: &str) -> Result<SocketAddr, Fault> {
     })
 }
 
-/// Where a driver listens: `host:port`.
+/// Where a driver listens: `host:port`. What else a URL holds may be secret, and is never repeated.
 pub(super) fn driver(text: &str) -> Result<DriverAddress, Fault> {
-    let says = |what: &str, remedy: String| Fault::new(format!("{} {what}", shown(text)), remedy);
-    if let Some((_, rest)) = text.split_once("://") {
-        let bare = rest.split(['/', ';', '?', '#']).next().unwrap_or_default();
-        return Err(says("has a scheme", format!("write it without, as {}", shown(bare))));
-    }
-    if let Some((_, bare)) = text.rsplit_once('@') {
-        return Err(says("has a user", format!("write host and port alone, as {}", shown(bare))));
-    }
-    if let Some((bare, _)) = text.split_once(['/', ';', '?', '#']) {
-        return Err(says("has a path", format!("write host and port alone, as {}", shown(bare))));
+    let named = |scheme: &str| scheme.bytes().all(|octet| octet.is_ascii_alphanumeric());
+    let scheme = text.split_once("://").filter(|(scheme, _)| named(scheme));
+    let rest = scheme.map_or(text, |(_, rest)| rest);
+    let front = rest.split(['/', ';', '?', '#']).next().unwrap_or_default();
+    let bare = front.rsplit_once('@').map_or(front, |(_, bare)| bare);
+    let scheme = scheme.map_or_else(String::new, |(scheme, _)| format!("{scheme}://"));
+    let user = if bare == front { "" } else { "...@" };
+    let path = if front == rest { "" } else { "/..." };
+    let whole = shown(&format!("{scheme}{user}{bare}{path}"));
+    let says = |what: &str, remedy: String| Fault::new(format!("{whole} {what}"), remedy);
+    let extra = [(&*scheme, "has a scheme"), (user, "has a user"), (path, "has a path")];
+    if let Some((_, what)) = extra.into_iter().find(|(there, _)| !there.is_empty()) {
+        return Err(says(what, format!("write host and port alone, as {}", shown(bare))));
     }
     if text.parse::<std::net::Ipv6Addr>().is_ok() {
         let remedy = format!("put brackets and quotes around it, as \"[{text}]:15002\"");
@@ -203,6 +206,7 @@ mod tests {
     #[test]
     fn a_bad_driver_is_told_what_is_wrong_and_how_it_is_written() {
         let example = "write host and port, as ads-driver.internal:15002";
+        let alone = "write host and port alone, as 'ads";
         let cases = [
             ("ads", "'ads' has no port; write host and port, as 'ads:15002'"),
             ("ads:", "'ads:' has no port; write host and port, as 'ads:15002'"),
@@ -211,16 +215,19 @@ mod tests {
             ("ads:65536", "'ads:65536' has the port '65536'; write a port from 1 to 65535"),
             ("ads:http", "'ads:http' has the port 'http'; write a port from 1 to 65535"),
             ("ads:+1", "'ads:+1' has the port '+1'; write a port from 1 to 65535"),
+            ("http://ads:15002", &format!("'http://ads:15002' has a scheme; {alone}:15002'")),
             (
-                "http://ads:15002",
-                "'http://ads:15002' has a scheme; write it without, as 'ads:15002'",
+                "sc://ads:15002/;token=SEKRET",
+                &format!("'sc://ads:15002/...' has a scheme; {alone}:15002'"),
             ),
             (
-                "sc://ads:15002/;token=x",
-                "'sc://ads:15002/;token=x' has a scheme; write it without, as 'ads:15002'",
+                "sc://me:SEKRET@ads:1?SEKRET",
+                &format!("'sc://...@ads:1/...' has a scheme; {alone}:1'"),
             ),
-            ("me@ads:1", "'me@ads:1' has a user; write host and port alone, as 'ads:1'"),
-            ("ads:1/x", "'ads:1/x' has a path; write host and port alone, as 'ads:1'"),
+            ("me:SEKRET@ads:1", &format!("'...@ads:1' has a user; {alone}:1'")),
+            ("ads:1/x", &format!("'ads:1/...' has a path; {alone}:1'")),
+            ("ads:1;token=SEKRET", &format!("'ads:1/...' has a path; {alone}:1'")),
+            ("ads:1/;token=x://SEKRET@y", &format!("'ads:1/...' has a path; {alone}:1'")),
             (
                 "::1",
                 "'::1' is an IPv6 address without brackets and port; put brackets and quotes \
