@@ -17,33 +17,46 @@ pub const TEAM_FILES_MAX: usize = 10_000;
 /// The most entries of a directory that are looked at.
 const ENTRIES_MAX: usize = 100_000;
 
+/// Marks a text as UTF-8.
+const MARK: &[u8] = b"\xef\xbb\xbf";
+
 /// What is wrong with a file, and on which line if it is on one.
 pub(super) type Unread = (u64, Fault);
 
-/// The text of a file.
+/// The text of a YAML file.
 pub(super) fn read(file: &Path) -> Result<String, Unread> {
-    let whole = |fault| (0, fault);
-    let kind = fs::metadata(file).map_err(|error| whole(unreadable(&error)))?;
-    if !kind.is_file() {
-        let what = if kind.is_dir() { "is a directory" } else { "is not a plain file" };
-        return Err(whole(Fault::new(what, "put a file of text in its place")));
-    }
-    let mut octets = Vec::new();
-    let opened = File::open(file).map_err(|error| whole(unreadable(&error)))?;
-    let read = opened.take(FILE_MAX.saturating_add(1)).read_to_end(&mut octets);
-    read.map_err(|error| whole(unreadable(&error)))?;
-    if u64::try_from(octets.len()).unwrap_or(u64::MAX) > FILE_MAX {
-        return Err(whole(Fault::new(
-            "is larger than 1 MiB",
-            "split it, or remove what is not used",
-        )));
-    }
+    text(octets(file, "put a YAML file in its place").map_err(|fault| (0, fault))?)
+}
+
+/// The text that these octets are.
+pub(super) fn text(octets: Vec<u8>) -> Result<String, Unread> {
     String::from_utf8(octets).map_err(|error| {
         let sound = error.utf8_error().valid_up_to();
         let lines = error.as_bytes().iter().take(sound).filter(|octet| **octet == b'\n').count();
         let line = u64::try_from(lines).unwrap_or(0).saturating_add(1);
         (line, Fault::new("is not UTF-8", "save it as text in UTF-8, certificates and keys in PEM"))
     })
+}
+
+/// The octets of a file, without the mark that some editors put in front. What is no file gets the
+/// remedy `instead`.
+pub(super) fn octets(file: &Path, instead: &str) -> Result<Vec<u8>, Fault> {
+    let kind = fs::metadata(file).map_err(|error| unreadable(&error))?;
+    if !kind.is_file() {
+        let what = if kind.is_dir() { "is a directory" } else { "is not a plain file" };
+        return Err(Fault::new(what, instead));
+    }
+    let mut octets = Vec::new();
+    let opened = File::open(file).map_err(|error| unreadable(&error))?;
+    let read = opened.take(FILE_MAX.saturating_add(1)).read_to_end(&mut octets);
+    read.map_err(|error| unreadable(&error))?;
+    if u64::try_from(octets.len()).unwrap_or(u64::MAX) > FILE_MAX {
+        return Err(Fault::new("is larger than 1 MiB", "split it, or remove what is not used"));
+    }
+    if octets.starts_with(MARK) {
+        octets.drain(..MARK.len());
+    }
+    Ok(octets)
 }
 
 /// The team files of a directory, by name, and complaints about names that would be passed over.
@@ -147,6 +160,14 @@ mod tests {
         fs::write(&file, b"team: ads\nx: \xff\n").unwrap();
         let expected = "is not UTF-8; save it as text in UTF-8, certificates and keys in PEM";
         assert_eq!(said(read(&file)), (2, expected.to_owned()));
+    }
+
+    #[test]
+    fn the_mark_of_an_editor_is_no_part_of_the_text() {
+        let home = tempfile::tempdir().unwrap();
+        let file = home.path().join("a.yaml");
+        fs::write(&file, "\u{feff}team: ads\n").unwrap();
+        assert_eq!(read(&file).unwrap(), "team: ads\n");
     }
 
     #[test]

@@ -15,6 +15,7 @@ mod credential;
 mod draft;
 mod folder;
 pub mod keys;
+mod pair;
 mod parts;
 mod pem;
 mod plan;

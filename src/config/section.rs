@@ -26,10 +26,18 @@ pub(super) struct Word {
 }
 
 /// A file that a key names, and the line on which it does.
-pub(super) struct Named {
+pub(super) struct Named<T = String> {
     pub(super) file: PathBuf,
-    pub(super) text: String,
+    pub(super) text: T,
     pub(super) line: u64,
+}
+
+impl<T> Named<T> {
+    /// Complains about the file, which the key `path` names.
+    pub(super) fn complain(&self, desk: &Desk, path: &str, Fault { what, remedy }: Fault) {
+        let what = format!("{} {what}", self.file.display());
+        desk.complain(self.line, path, Fault::new(what, remedy));
+    }
 }
 
 impl<'d> Section<'d> {
@@ -120,35 +128,59 @@ impl<'d> Section<'d> {
     /// The text of the file that a key names, relative to this one. The file is told in `files`,
     /// found or not. `None` if the key is absent or its file cannot be read.
     pub(super) fn file(&mut self, key: &'static str, files: &mut Vec<PathBuf>) -> Option<Named> {
-        let (name, line) = self.word_at(key, |text| Ok(text.to_owned()))?;
-        let file = self.desk.file().parent().unwrap_or(Path::new("")).join(name);
-        files.push(file.clone());
-        match folder::read(&file) {
+        let Named { file, text, line } = self.octets(key, "name the file itself", files)?;
+        match folder::text(text) {
             Ok(text) => Some(Named { file, text, line }),
-            Err((_, Fault { what, remedy })) => {
-                let fault = Fault::new(format!("{} {what}", file.display()), remedy);
-                self.desk.complain(line, &self.below(key), fault);
+            Err((_, fault)) => {
+                Named { file, text: (), line }.complain(self.desk, &self.below(key), fault);
                 None
             }
         }
     }
 
-    /// The values of the list under a key. `None` if it is absent or no list.
+    /// The same, for a file that may be no text. What is no file gets the remedy `instead`.
+    pub(super) fn octets(
+        &mut self,
+        key: &'static str,
+        instead: &str,
+        files: &mut Vec<PathBuf>,
+    ) -> Option<Named<Vec<u8>>> {
+        let (name, line) = self.word_at(key, |text| Ok(text.to_owned()))?;
+        let file = self.desk.file().parent().unwrap_or(Path::new("")).join(name);
+        files.push(file.clone());
+        match folder::octets(&file, instead) {
+            Ok(text) => Some(Named { file, text, line }),
+            Err(fault) => {
+                Named { file, text: (), line }.complain(self.desk, &self.below(key), fault);
+                None
+            }
+        }
+    }
+
+    /// The values of the list under a key. `None` if it is absent or no list. A value alone is
+    /// complained about, and stands for a list of one: what is wrong is said once.
     pub(super) fn words(&mut self, key: &'static str) -> Option<Vec<Word>> {
         let path = self.below(key);
-        let list = self.list(key, "write it as [one, two]")?;
+        let list = match self.pull(key)?.1 {
+            Node { line, value: Value::Text(text) } => {
+                let remedy = format!("write [{}]", shown(&text).trim_matches('\''));
+                self.desk.complain(line, &path, Fault::new("must be a list", remedy));
+                return Some(vec![Word { line, text }]);
+            }
+            node => self.list(key, node, "write it as [one, two]")?,
+        };
         Some(list.into_iter().filter_map(|node| word(self.desk, &path, node)).collect())
     }
 
     /// The mappings of the list under a key. `None` if it is absent or no list.
     pub(super) fn sections(&mut self, key: &'static str) -> Option<Vec<Section<'d>>> {
         let path = self.below(key);
-        let list = self.list(key, "write '- key: value' lines under it")?;
+        let (_, node) = self.pull(key)?;
+        let list = self.list(key, node, "write '- key: value' lines under it")?;
         Some(list.into_iter().map(|node| Section::of(self.desk, &path, node)).collect())
     }
 
-    fn list(&mut self, key: &'static str, remedy: &str) -> Option<Vec<Node>> {
-        let (_, node) = self.pull(key)?;
+    fn list(&self, key: &str, node: Node, remedy: &str) -> Option<Vec<Node>> {
         match node.value {
             Value::List(list) => Some(list),
             Value::Nothing | Value::Text(_) | Value::Mapping(_) => {

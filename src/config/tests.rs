@@ -250,7 +250,7 @@ fn the_chain_must_exist_and_find_a_team() {
         ["sconce.yaml:2: chain: team stands in the chain twice; correct the order"]
     );
     assert_eq!(said("[]"), ["sconce.yaml:1: chain: no filter finds the team of a call; add team"]);
-    assert_eq!(said("team"), ["sconce.yaml:2: chain: must be a list; write it as [one, two]"]);
+    assert_eq!(said("team"), ["sconce.yaml:2: chain: must be a list; write [team]"]);
 }
 
 #[test]
@@ -261,6 +261,11 @@ fn who_trusts_nobody_is_told_so_once_and_not_when_a_name_was_wrong() {
     );
     let said = main_says(&format!("{LEAST}authenticate:\n  issuers:\n    - issuer: 'https://i'\n"));
     assert!(said.iter().all(|said| said.contains("audiences")), "{said:?}");
+    let issuer = "authenticate:\n  issuers:\n    - { issuer: 'https://i', audiences: sconce }\n";
+    assert_eq!(
+        main_says(&format!("{LEAST}{issuer}")),
+        ["sconce.yaml:4: authenticate.issuers.audiences: must be a list; write [sconce]"]
+    );
 }
 
 #[test]

@@ -4,7 +4,8 @@
 
 use crate::config::{
     complaint::{Desk, Fault},
-    pem::{self, CERTIFICATES_MAX, Certificates},
+    pair::Pair,
+    pem::{self, CERTIFICATES_MAX, ITSELF},
     section::{Named, Section},
     term::{self, Term, Use},
     words,
@@ -13,7 +14,7 @@ use rustls::{
     ServerConfig, SupportedProtocolVersion,
     client::verify_server_name,
     crypto::{CryptoProvider, aws_lc_rs},
-    pki_types::{PrivateKeyDer, ServerName, pem::PemObject},
+    pki_types::{CertificateDer, ServerName},
     server::{
         ClientHello, NoServerSessionStorage, ParsedCertificate, ResolvesServerCert,
         WebPkiClientVerifier, danger::ClientCertVerifier,
@@ -35,16 +36,9 @@ pub struct Tls {
 #[derive(Debug, PartialEq, Eq)]
 struct Said {
     pairs: Vec<Pair>,
-    authorities: Certificates,
+    authorities: Vec<CertificateDer<'static>>,
     clients: Clients,
     oldest: Oldest,
-}
-
-/// A certificate with what leads to its root, and its key.
-#[derive(PartialEq, Eq)]
-struct Pair {
-    chain: Certificates,
-    key: PrivateKeyDer<'static>,
 }
 
 /// Whether clients must show a certificate.
@@ -97,13 +91,6 @@ impl fmt::Debug for Tls {
     }
 }
 
-impl fmt::Debug for Pair {
-    /// Without the key.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Pair").field("chain", &self.chain.len()).finish_non_exhaustive()
-    }
-}
-
 /// Reads the section and the files that it names. They are told in `files`, found or not.
 pub(super) fn read(desk: &Desk, section: Section<'_>, files: &mut Vec<PathBuf>) -> Option<Tls> {
     let line = section.line();
@@ -153,13 +140,19 @@ impl Reader<'_> {
             let fault = Fault::new(what, format!("name 1 to {CERTIFICATES_MAX}"));
             self.desk.complain(line, "listen.tls.certificates", fault);
         }
+        let trusts = section.has("client_authorities");
         let authorities =
             pem::authorities(self.desk, &mut section, "client_authorities", self.files);
+        let authorities = authorities.map(|(named, all)| {
+            self.terms.extend(term::read((&named.file, named.line), Use::ClientAuthority, &all));
+            all
+        });
+        let authorities = authorities.unwrap_or_default();
         let clients = section.word_at("client_certificate", |text| {
             let all = [("optional", Clients::Optional), ("required", Clients::Required)];
             words::choice(text, &all)
         });
-        if let (Some((_, line)), None) = (clients, &authorities) {
+        if let (Some((_, line)), false) = (clients, trusts) {
             let remedy = "name the file of those who sign clients' certificates";
             let fault = Fault::new("means nothing without client_authorities", remedy);
             self.desk.complain(line, "listen.tls.client_certificate", fault);
@@ -168,61 +161,42 @@ impl Reader<'_> {
             words::choice(text, &[("1.2", Oldest::Tls12), ("1.3", Oldest::Tls13)])
         });
         section.close();
-        let authorities = authorities.map(|read| self.noted(read, Use::ClientAuthority));
-        let authorities = authorities.unwrap_or_default();
         let clients = clients.map(|(clients, _)| clients).unwrap_or_default();
         let said = Said { pairs, authorities, clients, oldest: oldest.unwrap_or_default() };
         (!keys.is_empty() && keys.len() == count).then_some((said, keys))
     }
 
     fn pair(&mut self, mut section: Section<'_>) -> Option<(Pair, Arc<CertifiedKey>)> {
-        let line = section.line();
         for (key, what) in [("certificate", "the certificate"), ("key", "its key")] {
             if !section.has(key) {
                 section.miss(key, &format!("name the PEM file with {what}"));
             }
         }
-        let certificate = pem::certificates(self.desk, &mut section, "certificate", self.files);
-        let key = section.file("key", self.files);
-        let path = section.below("key");
+        let certificate = section.octets("certificate", ITSELF, self.files);
+        let key = section.octets("key", ITSELF, self.files);
+        let (certificate_path, path) = (section.below("certificate"), section.below("key"));
         section.close();
-        let (certificate, Named { file, text: key, .. }) = (certificate?, key?);
-        let complain = |what: String, remedy: &str| {
-            self.desk.complain(line, &path, Fault::new(what, remedy));
-        };
-        let chain = self.noted(certificate, Use::Server);
-        let Ok(key) = PrivateKeyDer::from_pem_slice(key.as_bytes()) else {
-            let what = format!("{} holds no private key in PEM", file.display());
-            complain(what, "write it unencrypted, as '-----BEGIN PRIVATE KEY-----'");
-            return None;
-        };
-        let Ok(signer) = self.provider.key_provider.load_private_key(key.clone_key()) else {
-            let what = format!("{} holds a key that TLS cannot use", file.display());
-            complain(what, "use ECDSA P-256 or P-384, Ed25519, or RSA of 2048 bits or more");
-            return None;
-        };
-        let certified = CertifiedKey::new(chain.clone(), signer);
-        use rustls::{Error, InconsistentKeys};
-        match certified.keys_match() {
-            Ok(()) | Err(Error::InconsistentKeys(InconsistentKeys::Unknown)) => {}
-            Err(Error::InconsistentKeys(_)) => {
-                let what = format!("{} is not the key of this certificate", file.display());
-                complain(what, "put the server's own certificate first, and name its key");
-                return None;
-            }
-            Err(fault) => {
-                let remedy = "use a certificate of X.509 version 3 for a server";
-                complain(format!("the certificate cannot be shown: {fault}"), remedy);
-                return None;
-            }
-        }
-        Some((Pair { chain, key }, Arc::new(certified)))
+        let certificate = certificate.and_then(|named| {
+            let chain = self.all(&named, &certificate_path, Use::Server)?;
+            Some((named.file, chain))
+        });
+        let ((file, chain), named) = (certificate?, key?);
+        let pair = pem::key(&named.file, &named.text)
+            .and_then(|key| Pair::of((&file, chain), key, self.provider.key_provider));
+        pair.map_err(|fault| named.complain(self.desk, &path, fault)).ok()
     }
 
-    /// The certificates of a file, whose terms are noted.
-    fn noted(&mut self, (named, all): (Named, Certificates), used: Use) -> Certificates {
+    /// The certificates of the file that the key `path` names, whose terms are noted.
+    fn all(
+        &mut self,
+        named: &Named<Vec<u8>>,
+        path: &str,
+        used: Use,
+    ) -> Option<Vec<CertificateDer<'static>>> {
+        let all = pem::certificates(&named.file, &named.text);
+        let all = all.map_err(|fault| named.complain(self.desk, path, fault)).ok()?;
         self.terms.extend(term::read((&named.file, named.line), used, &all));
-        all
+        Some(all)
     }
 }
 
@@ -336,18 +310,21 @@ mod tests {
     fn everything_wrong_is_said_with_its_file() {
         let lines = "certificates:\n- { certificate: a.crt, key: b.key }\n\
                      - { certificate: none.crt, key: a.crt }\n- { certificate: a.key }\n\
-                     client_certificate: maybe\nclient_authorities: empty.pem\nother: 1";
+                     - { certificate: teams, key: a.key }\n\
+                     client_certificate: required\nclient_authorities: empty.pem\nother: 1";
         let complaints = said(lines, |home| {
             made(home, "a");
             made(home, "b");
             fs::write(home.join("empty.pem"), "").unwrap();
         });
+        let unasked = complaints.iter().any(|told| told.contains("means nothing"));
+        assert!(!unasked, "{complaints:#?}");
         for expected in [
             "sconce.yaml:5: listen.tls.certificates.key: b.key is not the key of this certificate;",
             "listen.tls.certificates.certificate: none.crt cannot be read: No such file",
             "listen.tls.certificates.certificate: a.key holds no certificate in PEM, or one",
             "listen.tls.certificates.key: is missing; name the PEM file with its key",
-            "listen.tls.client_certificate: 'maybe' ",
+            "listen.tls.certificates.certificate: teams is a directory; name the PEM file itself",
             "listen.tls.client_authorities: empty.pem holds no certificate in PEM",
             "listen.tls.other: there is no key 'other'",
         ] {
@@ -356,6 +333,35 @@ mod tests {
                 "{expected}: {complaints:#?}"
             );
         }
+    }
+
+    #[test]
+    fn an_authority_that_cannot_sign_is_named() {
+        let lines =
+            "certificates: [{ certificate: a.crt, key: a.key }]\nclient_authorities: ca.crt";
+        let complaints = said(lines, |home| {
+            let spoilt = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+            let good = made(home, "a");
+            fs::write(home.join("ca.crt"), good + spoilt).unwrap();
+        });
+        assert_eq!(complaints.len(), 1, "{complaints:?}");
+        let expected = "client_authorities: ca.crt holds, as certificate 2, one that cannot sign: ";
+        assert!(complaints[0].contains(expected), "{complaints:?}");
+    }
+
+    #[test]
+    fn a_remark_in_any_encoding_and_the_mark_of_an_editor_do_no_harm() {
+        let lines =
+            "certificates: [{ certificate: a.crt, key: a.key }]\nclient_authorities: ca.crt";
+        let complaints = said(lines, |home| {
+            let pem = made(home, "a");
+            fs::write(home.join("ca.crt"), [b"# f\xfcr Spark\n", pem.as_bytes()].concat()).unwrap();
+            for file in ["a.crt", "a.key"] {
+                let pem = fs::read(home.join(file)).unwrap();
+                fs::write(home.join(file), ["\u{feff}".as_bytes(), &pem].concat()).unwrap();
+            }
+        });
+        assert!(complaints.is_empty(), "{complaints:?}");
     }
 
     #[test]
