@@ -90,9 +90,10 @@ fn check(wanted: &Wanted) -> Result<(), String> {
 
 fn mint(wanted: &Wanted) -> Result<String, String> {
     check(wanted)?;
-    let pkcs8 = key(&wanted.key).map_err(|fault| format!("{}: {fault}", wanted.key.display()))?;
-    let pair = pair(&pkcs8)
-        .map_err(|()| format!("{}: is no key of ours; remove it", wanted.key.display()))?;
+    let said = |what: String| format!("{}: {what}", wanted.key.display());
+    let (pkcs8, made) = key(&wanted.key).map_err(said)?;
+    let pair = pair(&pkcs8).map_err(|()| said(STRANGE.to_owned()))?;
+    publish(&wanted.key, &pair, made).map_err(said)?;
     let mut header = Header::new(Algorithm::ES256);
     header.kid = Some(kid(&pair));
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
@@ -109,31 +110,49 @@ fn mint(wanted: &Wanted) -> Result<String, String> {
     encode(&header, &claims, &EncodingKey::from_ec_der(&pkcs8)).map_err(|fault| fault.to_string())
 }
 
-/// The private key in a file, in PKCS #8; made if there is none.
-fn key(file: &Path) -> io::Result<Vec<u8>> {
+/// What is no key of ours may be somebody's all the same: nobody is told to remove it.
+const STRANGE: &str = "is no key that this command has made; name another file with --key";
+
+/// The private key in a file, in PKCS #8; made if there is none, and whether it was.
+fn key(file: &Path) -> Result<(Vec<u8>, bool), String> {
     match fs::read_to_string(file) {
         Ok(text) => {
-            let text = text.trim();
-            URL_SAFE_NO_PAD.decode(text).map_err(|_| io::Error::other("is no key of ours"))
+            let key = URL_SAFE_NO_PAD.decode(text.trim());
+            Ok((key.map_err(|_| STRANGE.to_owned())?, false))
         }
-        Err(fault) if fault.kind() == io::ErrorKind::NotFound => make(file),
-        Err(fault) => Err(fault),
+        Err(fault) if fault.kind() == io::ErrorKind::NotFound => Ok((make(file)?, true)),
+        Err(fault) if fault.kind() == io::ErrorKind::InvalidData => Err(STRANGE.to_owned()),
+        Err(fault) => Err(format!("cannot be read: {fault}; name another file with --key")),
     }
 }
 
-fn make(file: &Path) -> io::Result<Vec<u8>> {
-    let failed = |_| io::Error::other("no key can be made");
+fn make(file: &Path) -> Result<Vec<u8>, String> {
     let signing = &ECDSA_P256_SHA256_FIXED_SIGNING;
-    let made = EcdsaKeyPair::generate_pkcs8(signing, &SystemRandom::new()).map_err(failed)?;
-    let pkcs8 = made.as_ref().to_vec();
-    let pair = pair(&pkcs8).map_err(|()| io::Error::other("no key can be made"))?;
-    let mut private = OpenOptions::new().write(true).create_new(true).mode(0o600).open(file)?;
-    writeln!(private, "{}", URL_SAFE_NO_PAD.encode(&pkcs8))?;
-    let public = file.with_added_extension("jwks");
-    fs::write(&public, format!("{:#}\n", jwks(&pair)))?;
-    let (file, public) = (file.display(), public.display());
-    eprintln!("sconce: made {file}, to be kept secret, and {public}, for keys_file");
+    let made = EcdsaKeyPair::generate_pkcs8(signing, &SystemRandom::new());
+    let pkcs8 = made.map_err(|_| "no key can be made".to_owned())?.as_ref().to_vec();
+    let private = OpenOptions::new().write(true).create_new(true).mode(0o600).open(file);
+    let written = private.and_then(|mut file| writeln!(file, "{}", URL_SAFE_NO_PAD.encode(&pkcs8)));
+    written.map_err(|fault| unmade(&fault))?;
     Ok(pkcs8)
+}
+
+/// Writes the public half beside the key, unless it is there.
+fn publish(file: &Path, pair: &EcdsaKeyPair, made: bool) -> Result<(), String> {
+    let public = file.with_added_extension("jwks");
+    if !made && public.exists() {
+        return Ok(());
+    }
+    let written = fs::write(&public, format!("{:#}\n", jwks(pair)));
+    written.map_err(|fault| format!("{} {}", public.display(), unmade(&fault)))?;
+    let secret =
+        if made { format!("{}, to be kept secret, and ", file.display()) } else { "".into() };
+    eprintln!("sconce: made {secret}{}, for keys_file", public.display());
+    Ok(())
+}
+
+fn unmade(fault: &io::Error) -> String {
+    let remedy = "name a file in a directory that you may write, with --key";
+    format!("cannot be made there: {fault}; {remedy}")
 }
 
 fn pair(pkcs8: &[u8]) -> Result<EcdsaKeyPair, ()> {
@@ -162,11 +181,9 @@ fn kid(pair: &EcdsaKeyPair) -> String {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_name_that_nobody_can_have_is_refused_before_a_key_is_made() {
-        let place = tempfile::tempdir().unwrap();
-        let wanted = |user: &str, team: &str| Wanted {
-            key: place.path().join("dev.key"),
+    fn wanted(key: PathBuf, user: &str, team: &str) -> Wanted {
+        Wanted {
+            key,
             issuer: "https://i".to_owned(),
             audience: "a".to_owned(),
             user: user.to_owned(),
@@ -174,11 +191,51 @@ mod tests {
             groups: Vec::new(),
             teams: vec![team.to_owned()],
             expires: Duration::from_secs(1),
-        };
+        }
+    }
+
+    #[test]
+    fn a_name_that_nobody_can_have_is_refused_before_a_key_is_made() {
+        let place = tempfile::tempdir().unwrap();
+        let wanted = |user, team| wanted(place.path().join("dev.key"), user, team);
         assert_eq!(mint(&wanted("", "ads")).unwrap_err(), "a user is empty: correct it");
         assert!(mint(&wanted("a\nb", "ads")).unwrap_err().contains("control character"));
         assert_eq!(mint(&wanted("ann", "")).unwrap_err(), "a team is empty: correct it");
         assert!(!place.path().join("dev.key").exists());
         assert!(mint(&wanted("ann", "ads")).is_ok());
+    }
+
+    #[test]
+    fn a_public_half_that_is_lost_is_made_anew_and_one_that_is_there_is_left() {
+        let place = tempfile::tempdir().unwrap();
+        let wanted = wanted(place.path().join("dev.key"), "ann", "ads");
+        let public = place.path().join("dev.key.jwks");
+        mint(&wanted).unwrap();
+        let first = fs::read_to_string(&public).unwrap();
+        fs::remove_file(&public).unwrap();
+        mint(&wanted).unwrap();
+        assert_eq!(fs::read_to_string(&public).unwrap(), first);
+        fs::write(&public, "with others").unwrap();
+        mint(&wanted).unwrap();
+        assert_eq!(fs::read_to_string(&public).unwrap(), "with others");
+    }
+
+    #[test]
+    fn a_file_that_will_not_do_is_left_alone_and_another_is_asked_for() {
+        let place = tempfile::tempdir().unwrap();
+        let file = place.path().join("dev.key");
+        let said = |file: &Path| {
+            let said = mint(&wanted(file.to_owned(), "ann", "ads")).unwrap_err();
+            said.replace(&format!("{}/", place.path().display()), "")
+        };
+        for octets in [&b"-----BEGIN PRIVATE KEY-----"[..], b"QUJD", b"\xff"] {
+            fs::write(&file, octets).unwrap();
+            assert_eq!(said(&file), format!("dev.key: {STRANGE}"));
+            assert_eq!(fs::read(&file).unwrap(), octets);
+        }
+        let nowhere = said(&place.path().join("none/dev.key"));
+        let expected = "none/dev.key: cannot be made there: No such file or directory (os error \
+                        2); name a file in a directory that you may write, with --key";
+        assert_eq!(nowhere, expected);
     }
 }
