@@ -39,12 +39,21 @@ pub(super) fn admin(mut section: Section<'_>, desk: &Desk, listen: Option<&Liste
     let address = section.word_at("address", words::listen);
     let line = address.map_or(section.line(), |(_, line)| line);
     let address = address.map_or(ADMIN, |(address, _)| address);
-    if address.port() != 0 && listen.is_some_and(|listen| listen.address == address) {
+    if listen.is_some_and(|listen| collide(listen.address, address)) {
         let fault = Fault::new("is the address that clients dial", "choose another port");
         desk.complain(line, "admin.address", fault);
     }
     section.close();
     address
+}
+
+/// Whether only one of the two can be listened on. `[::]` takes IPv4 as well.
+fn collide(one: SocketAddr, other: SocketAddr) -> bool {
+    let covers = |all: SocketAddr, one: SocketAddr| {
+        all.ip().is_unspecified() && (all.is_ipv6() || one.is_ipv4())
+    };
+    let same = one.ip() == other.ip() || covers(one, other) || covers(other, one);
+    same && one.port() == other.port() && one.port() != 0
 }
 
 pub(super) fn workers(top: &mut Section<'_>) -> Workers {
@@ -128,4 +137,30 @@ fn count(section: &mut Section<'_>, key: &'static str, bounds: Count) -> u32 {
 fn span(section: &mut Section<'_>, key: &'static str, bounds: Span) -> Duration {
     debug_assert_eq!(section.below(key), bounds.key);
     section.word(key, |text| bounds.read(text)).unwrap_or(bounds.usual)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_addresses_collide_where_one_port_is_listened_on_twice() {
+        for (one, other, collides) in [
+            ("127.0.0.1:1", "127.0.0.1:1", true),
+            ("0.0.0.0:1", "127.0.0.1:1", true),
+            ("127.0.0.1:1", "0.0.0.0:1", true),
+            ("[::]:1", "127.0.0.1:1", true),
+            ("[::]:1", "[::1]:1", true),
+            ("127.0.0.1:1", "127.0.0.2:1", false),
+            ("0.0.0.0:1", "127.0.0.1:2", false),
+            ("0.0.0.0:1", "[::1]:1", false),
+            ("0.0.0.0:0", "127.0.0.1:0", false),
+        ] {
+            assert_eq!(
+                collide(one.parse().unwrap(), other.parse().unwrap()),
+                collides,
+                "{one} {other}"
+            );
+        }
+    }
 }
