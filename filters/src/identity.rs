@@ -89,8 +89,8 @@ pub enum IdentityFault {
     Empty(Part),
     /// More octets than [`TEXT_MAX`].
     TooLong(Part),
-    /// A character that controls a line, or that nobody sees: it could forge lines of a log, or look
-    /// like another name.
+    /// A character that controls a line, or that nobody sees: it could forge lines of a log, or
+    /// look like another name.
     Control(Part),
     /// More than [`NAMES_MAX`] of them.
     TooMany(Part),
@@ -185,10 +185,10 @@ pub(crate) fn is_sound(text: &str) -> bool {
 
 /// Marks of direction, joiners, separators of lines: what is there, and not seen.
 fn is_hidden(letter: char) -> bool {
-    matches!(
-        letter,
-        '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}'
-    )
+    match letter {
+        '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' => true,
+        other => matches!(other, '\u{ad}' | '\u{feff}'),
+    }
 }
 
 #[cfg(test)]

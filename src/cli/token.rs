@@ -199,7 +199,7 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let wanted = |user, team| wanted(place.path().join("dev.key"), user, team);
         assert_eq!(mint(&wanted("", "ads")).unwrap_err(), "a user is empty: correct it");
-        assert!(mint(&wanted("a\nb", "ads")).unwrap_err().contains("control character"));
+        assert!(mint(&wanted("a\nb", "ads")).unwrap_err().contains("control or hidden character"));
         assert_eq!(mint(&wanted("ann", "")).unwrap_err(), "a team is empty: correct it");
         assert!(!place.path().join("dev.key").exists());
         assert!(mint(&wanted("ann", "ads")).is_ok());

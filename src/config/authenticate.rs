@@ -384,7 +384,7 @@ mod tests {
             (half.as_bytes(), none),
             (format!("{pem}{half}").as_bytes(), none),
             (no_one.as_bytes(), "one that cannot sign: "),
-            (made.cert.der(), "is not UTF-8; save it as text in UTF-8, certificates and keys"),
+            (made.cert.der(), "is binary (DER?); convert it: openssl x509 "),
         ] {
             let said = said_of("authorities: ca.pem", |home| {
                 fs::write(home.join("ca.pem"), octets).unwrap();

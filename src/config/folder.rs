@@ -34,7 +34,7 @@ pub(super) fn text(octets: Vec<u8>) -> Result<String, Unread> {
         let sound = error.utf8_error().valid_up_to();
         let lines = error.as_bytes().iter().take(sound).filter(|octet| **octet == b'\n').count();
         let line = u64::try_from(lines).unwrap_or(0).saturating_add(1);
-        (line, Fault::new("is not UTF-8", "save it as text in UTF-8, certificates and keys in PEM"))
+        (line, Fault::new("is not UTF-8", "save it as text in UTF-8"))
     })
 }
 
@@ -135,7 +135,7 @@ mod tests {
         );
         assert_eq!(
             said(read(Path::new("/dev/zero"))).1,
-            "is not a plain file; put a file of text in its place"
+            "is not a plain file; put a YAML file in its place"
         );
     }
 
@@ -148,7 +148,7 @@ mod tests {
         assert!(
             said(read(&one)).1.starts_with("cannot be read: Too many levels of symbolic links")
         );
-        assert_eq!(said(read(home.path())).1, "is a directory; put a file of text in its place");
+        assert_eq!(said(read(home.path())).1, "is a directory; put a YAML file in its place");
         let missing = said(read(&home.path().join("none.yaml"))).1;
         assert!(missing.ends_with("; make it, or correct the path"), "{missing}");
     }
@@ -158,7 +158,7 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let file = home.path().join("a.yaml");
         fs::write(&file, b"team: ads\nx: \xff\n").unwrap();
-        let expected = "is not UTF-8; save it as text in UTF-8, certificates and keys in PEM";
+        let expected = "is not UTF-8; save it as text in UTF-8";
         assert_eq!(said(read(&file)), (2, expected.to_owned()));
     }
 

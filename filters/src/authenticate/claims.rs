@@ -66,8 +66,8 @@ pub(super) fn is_meant_for(claims: &Claims, audiences: &[String]) -> bool {
     }
 }
 
-/// Whom a token proves. What is of no use beside the user is passed over: nobody can mend the claims
-/// of a token of one's own.
+/// Whom a token proves. What is of no use beside the user is passed over: nobody can mend the
+/// claims of a token of one's own.
 pub(super) fn owner(claims: &Claims, settings: &ClaimSettings) -> Result<Claimed, ClaimFault> {
     let user = find(claims, &settings.user).ok_or(ClaimFault::NoUser)?;
     let user = user.as_str().ok_or(ClaimFault::NoText(Part::User))?;

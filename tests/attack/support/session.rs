@@ -268,10 +268,13 @@ impl Session {
 
     /// The plain answer, straight from the reader: what most calls get.
     fn answer_plainly(&self, id: u32) {
-        let books = self.lock();
+        let mut books = self.lock();
         let Some(stream) = books.streams.get(&id) else { return };
         let ready =
             stream.is_live && stream.script.is_empty() && stream.entry.0.lock().unwrap().ended;
+        if ready {
+            books.window -= i64::try_from(5 + self.spec.name.len()).unwrap();
+        }
         drop(books);
         if ready {
             self.send(script::plain_answer(id, self.spec.name));
