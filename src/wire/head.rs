@@ -4,7 +4,7 @@
 //! attack on the next.
 
 use crate::wire::fault::{Code, StreamFault};
-use crate::wire::hpack::{Field, Fields};
+use crate::wire::hpack::{Field, Fields, Text};
 
 /// What a head promises.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -40,6 +40,9 @@ pub fn request(fields: &Fields) -> Result<Promise, StreamFault> {
         regular(&field, &mut promise)?;
         if field.name == b"host" {
             hosts = hosts.saturating_add(1);
+            if !is_authority(field.value) {
+                return Err(malformed("host is not host and port"));
+            }
         }
     }
     if !(seen.method && seen.scheme && seen.path) {
@@ -152,18 +155,61 @@ impl Pseudo {
         if field.value.decoded_len() == 0 {
             return Err(malformed("a pseudo-header field is empty"));
         }
-        if field.name == b":method" {
-            self.connect = field.value.equals(b"CONNECT");
-        }
-        if field.name == b":authority" {
-            let foreign =
-                |octet| matches!(octet, b'@' | b'/' | b'?' | b'#' | b'\\' | 0..=b' ' | 0x7f..);
-            if field.value.has(foreign) {
-                return Err(malformed(":authority is more than host and port"));
+        match field.name {
+            b":method" => self.connect = field.value.equals(b"CONNECT"),
+            b":scheme" if !is_scheme(field.value) => {
+                return Err(malformed(":scheme is not the scheme of a URI"));
             }
+            b":authority" if !is_authority(field.value) => {
+                return Err(malformed(":authority is not host and port"));
+            }
+            _ => {}
         }
         Ok(())
     }
+}
+
+/// A letter, then letters, digits and three signs (RFC 3986, 3.1).
+fn is_scheme(value: Text<'_>) -> bool {
+    let mut is_first = true;
+    !value.has(|octet| {
+        let may_follow = matches!(octet, b'0'..=b'9' | b'+' | b'-' | b'.');
+        let fits = octet.is_ascii_alphabetic() || (may_follow && !is_first);
+        is_first = false;
+        !fits
+    })
+}
+
+/// How far an authority has been read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Start,
+    Name,
+    /// Between the brackets of an address (RFC 3986, 3.2.2).
+    Inside,
+    Closed,
+    Port,
+}
+
+/// A host that is not empty, and a port if there is one; no user (RFC 9113, 8.3.1).
+fn is_authority(value: Text<'_>) -> bool {
+    let mut place = Place::Start;
+    let is_broken = value.has(|octet| {
+        let next = match (place, octet) {
+            (_, b'@' | b'/' | b'?' | b'#' | b'\\' | 0..=b' ' | 0x7f..) => None,
+            (Place::Start, b'[') => Some(Place::Inside),
+            (Place::Inside, b']') => Some(Place::Closed),
+            (_, b'[' | b']') => None,
+            (Place::Inside, _) => Some(Place::Inside),
+            (Place::Name | Place::Closed, b':') => Some(Place::Port),
+            (Place::Start | Place::Port, b':') | (Place::Closed, _) => None,
+            (Place::Start | Place::Name, _) => Some(Place::Name),
+            (Place::Port, _) => Some(Place::Port),
+        };
+        place = next.unwrap_or(place);
+        next.is_none()
+    });
+    !is_broken && !matches!(place, Place::Start | Place::Inside)
 }
 
 fn regular(field: &Field<'_>, promise: &mut Promise) -> Result<(), StreamFault> {
@@ -279,6 +325,46 @@ mod tests {
         ];
         for fields in bad {
             assert!(request(&list(fields)).is_err(), "{fields:?} passed");
+        }
+    }
+
+    fn with(scheme: &str, authority: &str) -> [Result<Promise, StreamFault>; 2] {
+        ["host", ":authority"].map(|name| {
+            let fields =
+                [(":method", "POST"), (":path", "/"), (":scheme", scheme), (name, authority)];
+            request(&list(&fields))
+        })
+    }
+
+    #[test]
+    fn a_scheme_and_an_authority_are_spelt_as_in_a_uri() {
+        for scheme in ["http", "HTTPS", "grpc+tls", "a.b-2"] {
+            assert!(with(scheme, "h").iter().all(Result::is_ok), "{scheme}");
+        }
+        for scheme in ["java script", "4ttp", "+http", "http:", "ht_tp", "ht\u{e9}"] {
+            assert!(with(scheme, "h").iter().all(Result::is_err), "{scheme}");
+        }
+        for authority in ["h", "h:80", "h:", "h:https", "127.0.0.1:9", "[::1]", "[::1]:9", "%5B"] {
+            assert!(with("http", authority).iter().all(Result::is_ok), "{authority}");
+        }
+        for authority in [
+            "a:b:c",
+            "::1",
+            ":80",
+            "[::1",
+            "::1]",
+            "[::1]9",
+            "[[::1]]",
+            "a[::1]",
+            "[::1]:9:9",
+            "[::1]]",
+            "a:[",
+            "u@h",
+            "h/",
+            "a b",
+            "",
+        ] {
+            assert!(with("http", authority).iter().all(Result::is_err), "{authority}");
         }
     }
 

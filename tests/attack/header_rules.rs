@@ -170,6 +170,28 @@ fn authority(cases: &mut Cases) {
     valid(cases, "host_in_place_of_the_authority_is_fine", None, |r| {
         r.without(":authority").with("host", "spark.example.com")
     });
+    for (what, authority) in [
+        ("of_two_ports", "a:b:c"),
+        ("of_a_bare_ipv6", "::1"),
+        ("of_a_port_alone", ":15009"),
+        ("whose_bracket_does_not_close", "[::1"),
+        ("whose_bracket_does_not_open", "::1]"),
+        ("with_more_behind_its_bracket", "[::1]x"),
+    ] {
+        malformed(cases, &format!("an_authority_{what}_is_malformed"), move |r| {
+            r.set(":authority", authority)
+        });
+        malformed(cases, &format!("a_host_{what}_is_malformed"), move |r| {
+            r.without(":authority").with("host", authority)
+        });
+    }
+    for (what, scheme) in
+        [("with_a_blank", "java script"), ("that_begins_with_a_digit", "4ttp"), ("of_a_uri", "h:/")]
+    {
+        malformed(cases, &format!("a_scheme_{what}_is_malformed"), move |r| {
+            r.set(":scheme", scheme)
+        });
+    }
     valid(cases, "an_authority_with_a_port_is_fine", None, |r| {
         r.set(":authority", "127.0.0.1:15009")
     });

@@ -101,7 +101,7 @@ impl<'a> Text<'a> {
     }
 
     /// Whether any octet of the decoded text is such a one. Does not allocate.
-    pub fn has(&self, is_such: impl Fn(u8) -> bool) -> bool {
+    pub fn has(&self, is_such: impl FnMut(u8) -> bool) -> bool {
         if self.huffman {
             Symbols::new(self.octets, self.decoded).any(is_such)
         } else {
