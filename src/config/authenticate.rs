@@ -8,14 +8,12 @@ use crate::config::{
     keys::{At, Book, Provider, Source},
     pem,
     section::{Named, Section, Word},
-    words,
+    users, words,
 };
 use aws_lc_rs::digest::{SHA256, digest};
 use sconce_filters::{
     Identity, NameKind,
-    authenticate::{
-        Algorithm, Certificates, ClaimSettings, IssuerSettings, KeySet, Settings, StaticToken,
-    },
+    authenticate::{Algorithm, Certificates, IssuerSettings, KeySet, Settings, StaticToken},
     identity::{Claimed, Source as Proof},
 };
 use std::{collections::BTreeSet, path::PathBuf, sync::Arc};
@@ -38,7 +36,17 @@ pub(super) fn read(
     let (line, before) = (section.line(), desk.count());
     let mut reader = Reader { desk, book, files, said: BTreeSet::new(), providers: Vec::new() };
     let issuers = section.sections("issuers").unwrap_or_default();
-    let issuers = issuers.into_iter().filter_map(|issuer| reader.issuer(issuer)).collect();
+    let issuers = issuers.into_iter().filter_map(|issuer| {
+        let line = issuer.line();
+        reader.issuer(issuer).map(|issuer| (line, issuer))
+    });
+    let issuers: Vec<_> = issuers.collect();
+    let shared = section
+        .word("shared_users", |text| words::choice(text, &[("false", false), ("true", true)]));
+    if !shared.unwrap_or_default() {
+        users::tell_apart(desk, &issuers);
+    }
+    let issuers = issuers.into_iter().map(|(_, issuer)| issuer).collect();
     let tokens = section.sections("tokens").unwrap_or_default();
     let tokens = tokens.into_iter().filter_map(|token| reader.token(token)).collect();
     let certificates = section.section_if_there("certificates");
@@ -81,7 +89,7 @@ impl Reader<'_> {
         let issuer = self.needed(&mut section, "issuer", "as https://example.okta.com", url);
         let audiences = self.audiences(&mut section);
         let algorithms = self.algorithms(&mut section);
-        let claims = claims(section.section("claims"));
+        let claims = users::claims(section.section("claims"));
         let authorities = pem::authorities(self.desk, &mut section, "authorities", self.files);
         let keys_file = section.file("keys_file", self.files);
         let keys_url = section.word_at("keys_url", |text| url(text).map(|()| text.to_owned()));
@@ -247,23 +255,6 @@ impl Reader<'_> {
             section.miss(key, &format!("write it, {remedy}"));
         }
         section.word(key, |text| check(text).map(|()| text.to_owned()))
-    }
-}
-
-fn claims(mut section: Section<'_>) -> ClaimSettings {
-    let usual = ClaimSettings::default();
-    let mut word = |key| section.word(key, |text| Ok(text.to_owned()));
-    let (user, display_name) = (word("user"), word("display_name"));
-    let (groups, teams) = (word("groups"), word("teams"));
-    let (user_prefix, groups_prefix) = (word("user_prefix"), word("groups_prefix"));
-    section.close();
-    ClaimSettings {
-        user: user.unwrap_or(usual.user),
-        user_prefix: user_prefix.unwrap_or(usual.user_prefix),
-        display_name: display_name.map_or(usual.display_name, |name| vec![name]),
-        groups: groups.unwrap_or(usual.groups),
-        groups_prefix: groups_prefix.unwrap_or(usual.groups_prefix),
-        teams,
     }
 }
 

@@ -25,6 +25,7 @@ mod term;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod users;
 mod watch;
 mod words;
 

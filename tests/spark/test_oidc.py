@@ -212,7 +212,7 @@ def test_providers_that_lie_or_never_answer_change_nothing_about_the_keys_there_
     lies = ("never answers", "is another", "speaks HTML", "has no keys", "never ends")
     false = [FalseProvider(lie, published) for lie in lies]
     issuers = "".join(issuer(one.port, "sconce") for one in false)
-    mine = proof.copy(tmp_path / "proof", issuers=issuers)
+    mine = proof.copy(tmp_path / "proof", issuers=issuers, more="  shared_users: true\n")
     sconce = door_to({"ads": driver}, proof=mine, members={"ads": "{ users: [ann] }"})
     tokens = [proof.token("ann", issuer=f"http://localhost:{one.port}") for one in false]
     assert [ask(sconce, token)[0] for token in tokens] == ["OK"] * 5
