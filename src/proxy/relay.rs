@@ -356,7 +356,9 @@ impl Relay {
         if !behind {
             return Some(if self.worker.kept.get() < KEPT_MAX { usize::MAX } else { SIP });
         }
-        (self.client.waiting() == 0 && driver.parked <= whole(PARKED_MAX)).then_some(SIP)
+        // A frame that is there in part is granted again before it is parked.
+        let most = whole(PARKED_MAX).saturating_add(SIP);
+        (self.client.waiting() == 0 && driver.parked <= most).then_some(SIP)
     }
 
     fn has_output(&self) -> bool {
