@@ -1,0 +1,140 @@
+//! Answers to Config, whole and in pieces, and what is left of them.
+
+use super::*;
+use crate::grpc::protobuf::{put_number, put_octets};
+use proptest::prelude::*;
+
+const SECRET: &str = "spark.hadoop.fs.s3a.secret.key";
+
+fn pair(key: Option<&str>, value: Option<&str>) -> Vec<u8> {
+    let mut pair = Vec::new();
+    for (field, text) in [(1, key), (2, value)] {
+        if let Some(text) = text {
+            put_octets(&mut pair, field, text.as_bytes());
+        }
+    }
+    pair
+}
+
+/// A message with its prefix: session, pairs, a warning, and a number that no one knows.
+fn answer(pairs: &[Vec<u8>]) -> Vec<u8> {
+    let mut message = Vec::new();
+    put_octets(&mut message, 1, b"session");
+    for pair in pairs {
+        put_octets(&mut message, 2, pair);
+    }
+    put_octets(&mut message, 3, b"spark.hadoop.fs.s3a.secret.key");
+    put_number(&mut message, 9, 300);
+    message.extend([0x51, 1, 2, 3, 4, 5, 6, 7, 8, 0x55, 1, 2, 3, 4]);
+    let mut framed = vec![0];
+    framed.extend(u32::try_from(message.len()).unwrap().to_be_bytes());
+    framed.extend(message);
+    framed
+}
+
+fn redact(octets: &[u8], piece: usize) -> Result<Vec<u8>, Unreadable> {
+    let hidden = Hidden::of([SECRET.to_owned(), "spark.connect.authenticate.token".into()]);
+    let mut redactor = Redactor::new(hidden);
+    let mut all = octets.to_vec();
+    for piece in all.chunks_mut(piece) {
+        redactor.take(piece)?;
+    }
+    Ok(all)
+}
+
+/// The same for every size of the pieces.
+fn redacted(octets: &[u8]) -> Result<Vec<u8>, Unreadable> {
+    let whole = redact(octets, octets.len());
+    for piece in 1..octets.len() {
+        assert_eq!(redact(octets, piece), whole, "pieces of {piece}");
+    }
+    whole
+}
+
+#[test]
+fn the_value_of_a_hidden_key_is_gone_and_all_else_stays() {
+    let others = [
+        pair(Some("spark.app.name"), Some("a.secret.key")),
+        pair(Some("spark.none"), None),
+        pair(Some(&"k".repeat(KEY_MAX * 2)), Some("long")),
+        pair(None, None),
+    ];
+    let mut before = others.to_vec();
+    before.insert(1, pair(Some(SECRET), Some("s3cret")));
+    let mut after = others.to_vec();
+    let mut gone = pair(Some(SECRET), None);
+    put_octets(&mut gone, 15, b"******");
+    after.insert(1, gone);
+    assert_eq!(redacted(&answer(&before)), Ok(answer(&after)));
+    assert_eq!(redacted(&answer(&others)), Ok(answer(&others)));
+}
+
+#[test]
+fn a_key_whose_prefix_was_stripped_is_hidden_all_the_same() {
+    for cut in 1..SECRET.len() {
+        let told = redacted(&answer(&[pair(SECRET.get(cut..), Some("s3cret"))])).unwrap();
+        assert!(!told.windows(6).any(|octets| octets == b"s3cret"), "{cut}");
+    }
+    let told = redacted(&answer(&[pair(None, Some("s3cret"))])).unwrap();
+    assert!(!told.windows(6).any(|octets| octets == b"s3cret"));
+}
+
+#[test]
+fn a_value_before_its_key_is_masked() {
+    let mut odd = Vec::new();
+    put_octets(&mut odd, 2, b"s3cret");
+    put_octets(&mut odd, 1, SECRET.as_bytes());
+    let told = redacted(&answer(&[odd])).unwrap();
+    assert!(!told.windows(6).any(|octets| octets == b"s3cret"));
+}
+
+#[test]
+fn answers_in_a_row_and_empty_ones_are_walked() {
+    let one = answer(&[pair(Some(SECRET), Some("s3cret"))]);
+    let all = [&one[..], &[0; 5], &one].concat();
+    let told = redacted(&all).unwrap();
+    assert!(!told.windows(6).any(|octets| octets == b"s3cret"));
+}
+
+#[test]
+fn what_cannot_be_read_does_not_pass() {
+    let cases: &[&[u8]] = &[
+        &[1, 0, 0, 0, 0],
+        &[0, 0, 0, 0, 1, 0x12, 0],
+        &[0, 0, 0, 0, 2, 0x12, 1, 0],
+        &[0, 0, 0, 0, 3, 0x10, 1, 0],
+        &[0, 0, 0, 0, 2, 0x0b, 0],
+        &[0, 0, 0, 0, 4, 0x12, 2, 0x10, 1],
+        &[0, 0, 0, 0, 4, 0x12, 2, 0x0a, 1],
+        &[0, 0, 0, 0, 4, 0x12, 1, 0x12, 1],
+        &[0, 0, 0, 0, 8, 0x12, 6, 0x0a, 1, b'a', 0x0a, 1, b'b'],
+        &[0, 0, 0, 0, 11, 128, 128, 128, 128, 128, 128, 128, 128, 128, 128, 1],
+    ];
+    for octets in cases {
+        assert_eq!(redacted(octets), Err(Unreadable), "{octets:02x?}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn whatever_comes_nothing_panics_and_lengths_stay(
+        octets in proptest::collection::vec(any::<u8>(), 1..200), piece in 1_usize..50,
+    ) {
+        let framed = [&[0, 0, 0, 0, 250][..], &octets].concat();
+        if let Ok(told) = redact(&framed, piece) {
+            prop_assert_eq!(told.len(), framed.len());
+        }
+    }
+
+    #[test]
+    fn no_hidden_value_passes_whatever_stands_beside_it(
+        keys in proptest::collection::vec("[a-z.]{0,40}", 0..6), at in 0_usize..6,
+        piece in 1_usize..300,
+    ) {
+        let mut pairs: Vec<_> =
+            keys.iter().map(|key| pair(Some(&format!("x{key}")), Some("v"))).collect();
+        pairs.insert(at.min(pairs.len()), pair(Some(SECRET), Some("s3cret")));
+        let told = redact(&answer(&pairs), piece).unwrap();
+        prop_assert!(!told.windows(6).any(|octets| octets == b"s3cret"));
+    }
+}
