@@ -1,9 +1,10 @@
 //! The decision: what a call says, what its host says, what the defaults say, in this order.
 
 use super::{
-    Authority, Members, Reveal, Settings,
+    Authority, Reveal, Settings,
     denial::{Denial, ENVIRONMENT, Source, TEAM},
     host_of,
+    membership::Memberships,
     said::Said,
 };
 use crate::{Author, Call, EnvironmentName, Identity, Metadata, Slots, TeamName, name::NameFault};
@@ -23,7 +24,7 @@ pub struct Team {
     default_team: Option<TeamName>,
     default_environment: Option<EnvironmentName>,
     reveal: Reveal,
-    pub(super) members: Option<BTreeMap<TeamName, Members>>,
+    pub(super) members: Option<Memberships>,
 }
 
 /// A team and an environment that exist, and what said so.
@@ -39,6 +40,10 @@ impl Team {
     pub fn new(settings: Settings) -> Self {
         let Settings { teams, authorities, default_team, default_environment, reveal, members } =
             settings;
+        let members = members.map(|mut members| {
+            members.retain(|team, _| teams.contains_key(team));
+            Memberships::of(members)
+        });
         let teams = BTreeMap::into_iter(teams).collect();
         let authorities = BTreeMap::into_iter(authorities).collect();
         let author = Author::new();
@@ -62,14 +67,12 @@ impl Team {
 
     /// The teams that a caller belongs to, by name.
     fn teams_of(&self, caller: &Identity) -> Vec<TeamName> {
-        let belongs = |team: &&TeamName| {
-            let listed = self.members.as_ref().and_then(|members| members.get(*team));
-            listed.is_some_and(|members| members.include(caller))
-                || caller.teams().iter().any(|name| name == team.as_str())
-        };
-        let mut mine: Vec<_> = self.teams.keys().filter(belongs).cloned().collect();
+        let listed = self.members.iter().flat_map(|members| members.listing(caller));
+        let named = caller.teams().iter().filter_map(|name| self.teams.get_key_value(&**name));
+        let mut mine: Vec<_> = listed.chain(named.map(|(team, _)| team)).collect();
         mine.sort();
-        mine
+        mine.dedup();
+        mine.into_iter().cloned().collect()
     }
 
     /// Which team a call asks for, and what says so.

@@ -13,6 +13,7 @@
 mod authority;
 mod denial;
 mod find;
+mod membership;
 mod said;
 mod settings;
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! What the room is built from: which teams there are, and what a call may leave unsaid.
 
-use crate::{EnvironmentName, Identity, TeamName, team::Authority};
+use crate::{EnvironmentName, TeamName, team::Authority};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Every team, and how a call that does not name one finds its own.
@@ -31,14 +31,6 @@ pub struct Members {
     pub users: BTreeSet<String>,
     /// Everybody in these groups.
     pub groups: BTreeSet<String>,
-}
-
-impl Members {
-    /// Whether somebody is one of them.
-    pub fn include(&self, caller: &Identity) -> bool {
-        self.users.contains(caller.user())
-            || caller.groups().iter().any(|group| self.groups.contains(group))
-    }
 }
 
 /// Whether callers may learn which teams there are.

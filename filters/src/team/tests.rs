@@ -194,11 +194,15 @@ fn proven() -> Settings {
 }
 
 fn ask_as(claimed: Claimed, metadata: Listed) -> Result<String, Refusal> {
+    ask_of(proven(), claimed, metadata)
+}
+
+fn ask_of(settings: Settings, claimed: Claimed, metadata: Listed) -> Result<String, Refusal> {
     let peer = ([127, 0, 0, 1], 1).into();
     let mut call = Call::new(Method::Config, Rc::new(metadata), peer, Instant::now());
     let identity = Identity::new(claimed, Source::Certificate, None).unwrap();
     call.fill(Slots { identity: Some(Rc::new(identity)), ..Slots::default() });
-    match Team::new(proven()).admit(&mut call) {
+    match Team::new(settings).admit(&mut call) {
         Admission::Admitted => Ok(format!("{}/{}", call.team()?, call.environment()?)),
         Admission::Refused(refusal) => Err(refusal),
         Admission::Wait(_) => panic!("this room has its answer at hand"),
@@ -236,6 +240,24 @@ fn who_belongs_to_several_teams_chooses_one_of_them() {
     assert_eq!(ask_as(ann(&["science"], &[]), lab).unwrap(), "ml/lab");
     let host = Listed::new("ads.example.com");
     assert_eq!(ask_as(ann(&["science"], &[]), host).unwrap(), "ads/prod");
+}
+
+#[test]
+fn a_team_counts_once_however_often_its_caller_is_in_it_and_only_if_it_exists() {
+    let everywhere = || Members {
+        users: ["ann".to_owned()].into(),
+        groups: ["science".to_owned(), "all".to_owned()].into(),
+    };
+    let team = |name| TeamName::parse(name).unwrap();
+    let members = |names: &[&'static str]| {
+        let members = names.iter().map(|name| (team(name), everywhere())).collect();
+        Settings { members: Some(members), ..settings() }
+    };
+    let claimed = || ann(&["all", "science", "all"], &["ml", "gone"]);
+    let refusal = ask_of(members(&["ml", "ads"]), claimed(), anyone()).unwrap_err();
+    assert!(refusal.message.ends_with("your teams: ads, ml"), "{}", refusal.message);
+    let lab = anyone().with(ENVIRONMENT, "lab");
+    assert_eq!(ask_of(members(&["ml", "gone"]), claimed(), lab).unwrap(), "ml/lab");
 }
 
 #[test]
