@@ -210,7 +210,7 @@ impl Relay {
             (self.drivers.get_mut(key), self.exchanges.get_mut(tag))
         {
             exchange.driver = Some(key);
-            exchange.redactor = redactor(&exchange.call, &driver.cluster);
+            exchange.redactor = redactor(exchange, &driver.cluster);
             if driver.calls == 0 {
                 driver.busy_since = self.now;
             }
@@ -327,10 +327,15 @@ fn unless_too_long(exchange: &Exchange, cluster: &Cluster) -> Result<(), Refusal
     Err(Refusal::new(Code::ResourceExhausted, "request.metadata", message))
 }
 
-/// What hides values in the answer to a call, if there are any to be hidden.
-fn redactor(call: &Call, cluster: &Cluster) -> Option<Box<Redactor>> {
-    let answers = *call.method() == Method::Config && !cluster.hidden().is_empty();
-    answers.then(|| Box::new(Redactor::new(cluster.hidden().clone())))
+/// What hides values in the answer to a call, if there are any to be hidden. It has heard what came
+/// of the request by now.
+fn redactor(exchange: &Exchange, cluster: &Cluster) -> Option<Box<Redactor>> {
+    let answers = *exchange.call.method() == Method::Config && !cluster.hidden().is_empty();
+    answers.then(|| {
+        let mut redactor = Box::new(Redactor::new(cluster.hidden().clone()));
+        redactor.hear(&exchange.up.parked);
+        redactor
+    })
 }
 
 /// A limit as a size in memory.

@@ -77,6 +77,9 @@ impl Relay {
         let Self { exchanges, drivers, .. } = self;
         let Some(exchange) = exchanges.get_mut(tag) else { return };
         exchange.uploaded |= end;
+        if let Some(redactor) = &mut exchange.redactor {
+            redactor.hear(scratch.get(rest.clone()).unwrap_or_default());
+        }
         if let Some((departing, leg, stream)) = line(drivers, exchange)
             && exchange.up.parked.is_empty()
             // An end without octets cannot be parked, and comes once for each stream.
@@ -102,6 +105,9 @@ impl Relay {
         let Self { exchanges, drivers, .. } = self;
         let Some(exchange) = exchanges.get_mut(tag) else { return };
         exchange.uploaded |= end;
+        if let Some(redactor) = &mut exchange.redactor {
+            [octets, behind].into_iter().for_each(|octets| redactor.hear(octets));
+        }
         if let Some((departing, leg, stream)) = line(drivers, exchange)
             && exchange.up.parked.is_empty()
             && leg.wire.out.len() < OUT_MAX

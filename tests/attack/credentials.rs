@@ -1,5 +1,6 @@
 //! A driver's own token goes to that driver alone, and what a team hides is not told.
 
+use crate::squeezed::gzip;
 use crate::support::client::{Client, Manners, SOON};
 use crate::support::fields::{Request, SERVICE, literal};
 use crate::support::frame;
@@ -21,6 +22,7 @@ pub fn cases(cases: &mut Cases) {
     rotations(cases);
     refusals(cases);
     answers(cases);
+    questions(cases);
 }
 
 /// A world whose driver of `ads` wants a token, and hides a key.
@@ -294,4 +296,104 @@ fn answers(cases: &mut Cases) {
             client.must_succeed(&of(&client, &ANN));
         });
     }
+}
+
+/// Operations of Config.
+const GET: u64 = 2;
+const GET_ALL: u64 = 5;
+const IS_MODIFIABLE: u64 = 7;
+
+/// An operation on this key or, for all, on this prefix.
+fn on(operation: u64, key: &str) -> Vec<u8> {
+    field(operation, field(1, key))
+}
+
+fn config_request(operations: &[u8]) -> Vec<u8> {
+    [field(1, "session"), field(3, operations), field(4, "client")].concat()
+}
+
+/// What a client sees that asks so, by this body in pieces of so many octets: the secret, a key of
+/// its own, and whether a key can be changed.
+fn seen(client: &mut Client, request: &Request, (body, piece): (&[u8], usize)) -> [bool; 3] {
+    let pairs = [pair(HIDDEN, "s3cret"), pair("secret.key", "of-mine"), pair(OWN, "false")];
+    let script = format!("end;h;{};t0", data_ops(&framed(&pairs.concat()), 11));
+    let id = client.take_id();
+    client.budget -= i64::try_from(body.len()).unwrap();
+    let mut out = frame::headers(id, false, &request.clone().script(&script).block());
+    let last = body.chunks(piece).count() - 1;
+    for (at, piece) in body.chunks(piece).enumerate() {
+        out.extend(frame::data(id, at == last, piece));
+    }
+    client.send(&out);
+    let reply = client.finish(id);
+    assert_eq!(reply.status(), Some(0), "{reply:?}");
+    ["s3cret", "of-mine", "false"].map(|what| shows(&reply, what))
+}
+
+fn questions(cases: &mut Cases) {
+    for (world_is, is_open) in [("with_proof", false), ("without_proof", true)] {
+        let spec = || if is_open { open_spec() } else { spec() };
+        let request = move |client: &Client| {
+            if is_open { client.request() } else { config(of(client, &ANN)) }
+        };
+        let name = format!("what_is_hidden_goes_by_what_is_asked_for_{world_is}");
+        proof::add(cases, name, spec(), move |world| {
+            let mut client = world.client();
+            let request = request(&client);
+            for (operation, shown) in [
+                (on(GET, "a"), [false, true, false]),
+                (field(GET_ALL, ""), [false, true, false]),
+                (on(GET_ALL, "spark."), [false, false, false]),
+                (on(IS_MODIFIABLE, "a"), [true, true, true]),
+            ] {
+                let body = framed(&config_request(&operation));
+                for piece in [1, 6, body.len()] {
+                    let seen = seen(&mut client, &request, (&body, piece));
+                    assert_eq!(seen, shown, "{operation:02x?} in pieces of {piece}");
+                }
+            }
+        });
+        let name = format!("a_request_that_can_be_read_in_two_ways_hides_the_most_{world_is}");
+        proof::add(cases, name, spec(), move |world| {
+            let mut client = world.client();
+            let request = request(&client);
+            let harmless = on(IS_MODIFIABLE, "a");
+            for message in [
+                config_request(&[on(GET_ALL, "spark."), harmless.clone()].concat()),
+                config_request(&[harmless.clone(), on(GET, HIDDEN)].concat()),
+                [config_request(&harmless), field(3, on(GET, HIDDEN))].concat(),
+                [config_request(&harmless), field(3, "")].concat(),
+                config_request(&field(8, "a")),
+                config_request(&[0x38, 1]),
+            ] {
+                for piece in [1, 6, 100] {
+                    let seen = seen(&mut client, &request, (&framed(&message), piece));
+                    assert_eq!(seen, [false; 3], "{message:02x?} in pieces of {piece}");
+                }
+            }
+        });
+        let name = format!("a_compressed_request_hides_the_most_unless_it_is_inflated_{world_is}");
+        proof::add(cases, name, spec(), move |world| {
+            let mut client = world.client();
+            let request = request(&client).with("grpc-encoding", "gzip");
+            let body = flagged(1, &gzip(&config_request(&on(GET, "a"))));
+            for piece in [1, 6, body.len()] {
+                let seen = seen(&mut client, &request, (&body, piece));
+                assert_eq!(seen, [false, !is_open, false], "pieces of {piece}");
+            }
+        });
+    }
+    proof::add(cases, "an_answer_before_its_request_is_whole_hides_the_most", spec(), |world| {
+        let mut client = world.client();
+        let body = framed(&[pair(HIDDEN, "s3cret"), pair("secret.key", "s3cret")].concat());
+        let script = format!("h;{};t0", data_ops(&body, 100));
+        let request = config(of(&client, &ANN)).script(&script);
+        for body in [framed(&config_request(&on(IS_MODIFIABLE, "a"))), Vec::new()] {
+            let id = client.start(&request, false);
+            let part = body.get(..body.len().saturating_sub(1)).unwrap_or_default();
+            client.send(&frame::data(id, false, part));
+            let reply = client.finish(id);
+            assert!(shows(&reply, HIDDEN) && !shows(&reply, "s3cret"), "{reply:?}");
+        }
+    });
 }

@@ -4,6 +4,7 @@ import uuid
 
 import pytest
 import rig
+from client import VERSION as CLIENT
 from client import connect, outcome, rows, until
 from raw import Caller, request
 from test_proof import ONE, refusal, url
@@ -33,6 +34,10 @@ def before(shut, proof, door_to, tmp_path):
         return door_to({"ads": shut.address}, proof=proof, lines={"ads": lines})
 
     return make, file
+
+
+def masked(value: str) -> str:
+    return "*" * len(value)
 
 
 def configuration(caller: Caller, **operation) -> dict:
@@ -73,18 +78,46 @@ def test_its_configuration_is_told_but_for_what_is_hidden(before, shut, proof, g
     shown = set()
     for name, key in WAYS:
         real, told = configuration(direct, **{name: key}), configuration(through, **{name: key})
-        secret = {key for key, value in real.items() if value in (TOKEN, STORE)}
+        secret = {key: masked(value) for key, value in real.items() if value in (TOKEN, STORE)}
         shown |= {real[key] for key in secret}
         changing = {key for key in real if key.endswith("startTime")}
-        assert told == {**real, **dict.fromkeys(secret), **{key: told[key] for key in changing}}
+        assert told == {**real, **secret, **{key: told[key] for key in changing}}
     assert shown == {TOKEN, STORE}, "the driver hides them itself: this shows nothing"
+
+
+@pytest.mark.every_client
+def test_people_read_and_write_the_configuration_as_without_sconce(before, shut, proof):
+    make, _ = before
+
+    def case(session) -> dict:
+        conf, told = session.conf, {}
+        for key in ("token", "authenticate.token", "secret.key"):
+            told[f"default of {key}"] = conf.get(key, "nothing")
+            conf.set(key, "mine")
+            told[key] = conf.get(key), conf.get(key, "nothing"), conf.isModifiable(key)
+            conf.unset(key)
+            told[f"no {key}"] = conf.get(key, "nothing"), outcome(lambda key=key: conf.get(key))
+        for key in (OWN, HIDDEN):
+            told[key] = conf.get(key), conf.get(key, "nothing"), conf.get(key, None)
+            told[f"change of {key}"] = conf.isModifiable(key)
+        if CLIENT >= (4, 0):
+            told["all"] = {key: value for key, value in conf.getAll.items() if not key.endswith("startTime")}
+        return told
+
+    direct = case(connect(f"sc://{shut.address}/;authorization=Bearer%20{TOKEN}"))
+    assert direct[OWN] == (TOKEN,) * 3 and direct[HIDDEN] == (STORE,) * 3, "the driver hides them itself"
+    for key, secret in ((OWN, TOKEN), (HIDDEN, STORE)):
+        direct[key] = (masked(secret),) * 3
+        if CLIENT >= (4, 0):
+            direct["all"][key] = masked(secret)
+    assert case(connect(url(make(TOKEN), proof.token("ann", "ads")))) == direct
 
 
 def test_people_work_without_knowing_it(before, shut, proof):
     make, _ = before
     session = connect(url(make(TOKEN), proof.token("ann", "ads")))
     assert rows(session.sql("SELECT 1")) == [(1,)]
-    assert session.conf.get(OWN) is None
+    assert session.conf.get(OWN) == masked(TOKEN)
     assert session.conf.get("spark.hadoop.told") == "yes"
     session.conf.set("spark.sql.shuffle.partitions", "3")
     assert session.conf.get("spark.sql.shuffle.partitions") == "3"

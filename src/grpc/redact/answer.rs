@@ -2,15 +2,13 @@
 
 use crate::grpc::prefix::{self, Prefix};
 use crate::grpc::protobuf::Varint;
+use crate::grpc::redact::question::Question;
 use crate::grpc::redact::{Hidden, KEY_MAX};
 
 /// The field of a `ConfigResponse` that holds a pair, and the fields of that.
 const PAIRS: u64 = 2;
 const KEY: u64 = 1;
 const VALUE: u64 = 2;
-/// The tag of a value, and the one that it gets: a field (15) that nobody reads.
-const VALUE_TAG: u8 = 0x12;
-const NOBODYS_TAG: u8 = 0x7a;
 /// What is written over the octets of a value.
 const MASK: u8 = b'*';
 
@@ -22,6 +20,7 @@ pub struct Unreadable;
 #[derive(Debug)]
 pub struct Redactor {
     hidden: Hidden,
+    question: Question,
     step: Step,
     /// Octets of the message that are still to come, and of the pair that the walk is in.
     left: u64,
@@ -62,8 +61,13 @@ impl Redactor {
     /// The redactor of one answer, at its beginning.
     #[must_use]
     pub fn new(hidden: Hidden) -> Self {
-        let step = Step::Prefix(Prefix::default());
-        Self { hidden, step, left: 0, pair: None, varint: Varint::default() }
+        let (question, step) = (Question::new(), Step::Prefix(Prefix::default()));
+        Self { hidden, question, step, left: 0, pair: None, varint: Varint::default() }
+    }
+
+    /// Hears the next octets of the request: they pass as they are.
+    pub fn hear(&mut self, octets: &[u8]) {
+        self.question.pass(octets);
     }
 
     /// Hides what there is to hide in the next octets of the answer.
@@ -98,19 +102,13 @@ impl Redactor {
     }
 
     /// One octet of a tag, a number or a length.
-    fn varint(&mut self, octets: &mut [u8]) -> Result<usize, Unreadable> {
-        let Some(octet) = octets.first_mut() else { return Ok(0) };
+    fn varint(&mut self, octets: &[u8]) -> Result<usize, Unreadable> {
+        let Some(octet) = octets.first() else { return Ok(0) };
         self.spend(1)?;
-        let whole = self.varint.is_empty();
         let Some(value) = self.varint.push(*octet).map_err(|_| Unreadable)? else { return Ok(1) };
         self.varint = Varint::default();
         match self.step {
-            Step::Tag => {
-                self.tag(value)?;
-                if whole && *octet == VALUE_TAG && self.is_to_be_hidden() {
-                    *octet = NOBODYS_TAG;
-                }
-            }
+            Step::Tag => self.tag(value)?,
             Step::Length(Of::Pair) => {
                 self.fits(value)?;
                 self.pair = Some(Pair { left: value, ..Pair::default() });
@@ -126,8 +124,9 @@ impl Redactor {
     }
 
     fn tag(&mut self, tag: u64) -> Result<(), Unreadable> {
-        let number = tag >> 3;
-        let of = match (&mut self.pair, number) {
+        // Some clients forget what a tag has beyond 32 bits.
+        let number = u32::try_from(tag).map_err(|_| Unreadable)? >> 3;
+        let of = match (&mut self.pair, u64::from(number)) {
             (None, PAIRS) => Of::Pair,
             // The last one would count, and a value may have passed by then.
             (Some(pair), KEY) if pair.has_key => return Err(Unreadable),
@@ -136,7 +135,8 @@ impl Redactor {
                 Of::Key
             }
             (Some(pair), VALUE) => {
-                Of::Value { hidden: !pair.has_key || self.hidden.hides(&pair.key) }
+                let about = self.question.about();
+                Of::Value { hidden: self.hidden.hides(about, pair.has_key.then_some(&*pair.key)) }
             }
             (None | Some(_), _) => Of::Other,
         };
@@ -148,10 +148,6 @@ impl Redactor {
             _ => return Err(Unreadable),
         }
         Ok(())
-    }
-
-    fn is_to_be_hidden(&self) -> bool {
-        self.step == Step::Length(Of::Value { hidden: true })
     }
 
     /// Octets of a field with a length.

@@ -26,15 +26,35 @@ fn answer(pairs: &[Vec<u8>]) -> Vec<u8> {
     put_octets(&mut message, 3, b"spark.hadoop.fs.s3a.secret.key");
     put_number(&mut message, 9, 300);
     message.extend([0x51, 1, 2, 3, 4, 5, 6, 7, 8, 0x55, 1, 2, 3, 4]);
-    let mut framed = vec![0];
-    framed.extend(u32::try_from(message.len()).unwrap().to_be_bytes());
-    framed.extend(message);
-    framed
+    framed(&message)
+}
+
+/// A request for this operation, which holds this.
+fn request(operation: u8, inner: &[u8]) -> Vec<u8> {
+    let (mut message, mut said) = (Vec::new(), Vec::new());
+    put_octets(&mut said, operation, inner);
+    put_octets(&mut message, 1, b"session");
+    put_octets(&mut message, 3, &said);
+    framed(&message)
+}
+
+fn framed(message: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(message.len()).unwrap().to_be_bytes();
+    [&[0][..], &length, message].concat()
+}
+
+fn shows(told: &[u8]) -> bool {
+    told.windows(6).any(|octets| octets == b"s3cret")
 }
 
 fn redact(octets: &[u8], piece: usize) -> Result<Vec<u8>, Unreadable> {
+    redact_for(&[], octets, piece)
+}
+
+fn redact_for(asked: &[u8], octets: &[u8], piece: usize) -> Result<Vec<u8>, Unreadable> {
     let hidden = Hidden::of([SECRET.to_owned(), "spark.connect.authenticate.token".into()]);
     let mut redactor = Redactor::new(hidden);
+    asked.chunks(piece).for_each(|piece| redactor.hear(piece));
     let mut all = octets.to_vec();
     for piece in all.chunks_mut(piece) {
         redactor.take(piece)?;
@@ -52,7 +72,7 @@ fn redacted(octets: &[u8]) -> Result<Vec<u8>, Unreadable> {
 }
 
 #[test]
-fn the_value_of_a_hidden_key_is_gone_and_all_else_stays() {
+fn the_value_of_a_hidden_key_is_masked_and_all_else_stays() {
     let others = [
         pair(Some("spark.app.name"), Some("a.secret.key")),
         pair(Some("spark.none"), None),
@@ -62,9 +82,7 @@ fn the_value_of_a_hidden_key_is_gone_and_all_else_stays() {
     let mut before = others.to_vec();
     before.insert(1, pair(Some(SECRET), Some("s3cret")));
     let mut after = others.to_vec();
-    let mut gone = pair(Some(SECRET), None);
-    put_octets(&mut gone, 15, b"******");
-    after.insert(1, gone);
+    after.insert(1, pair(Some(SECRET), Some("******")));
     assert_eq!(redacted(&answer(&before)), Ok(answer(&after)));
     assert_eq!(redacted(&answer(&others)), Ok(answer(&others)));
 }
@@ -73,10 +91,41 @@ fn the_value_of_a_hidden_key_is_gone_and_all_else_stays() {
 fn a_key_whose_prefix_was_stripped_is_hidden_all_the_same() {
     for cut in 1..SECRET.len() {
         let told = redacted(&answer(&[pair(SECRET.get(cut..), Some("s3cret"))])).unwrap();
-        assert!(!told.windows(6).any(|octets| octets == b"s3cret"), "{cut}");
+        assert!(!shows(&told), "{cut}");
     }
     let told = redacted(&answer(&[pair(None, Some("s3cret"))])).unwrap();
-    assert!(!told.windows(6).any(|octets| octets == b"s3cret"));
+    assert!(!shows(&told));
+}
+
+#[test]
+fn a_key_of_ones_own_that_a_hidden_one_ends_with_is_told_unless_a_prefix_was_asked_for() {
+    let octets = answer(&[pair(Some("secret.key"), Some("s3cret"))]);
+    for operation in 1..=6 {
+        for piece in [1, 2, 7, 100] {
+            let told = redact_for(&request(operation, b""), &octets, piece).unwrap();
+            assert!(shows(&told), "{operation}");
+            let told = redact_for(&request(operation, b"\x0a\x01p"), &octets, piece).unwrap();
+            assert_eq!(shows(&told), operation != 5, "{operation}");
+        }
+    }
+}
+
+#[test]
+fn a_hidden_key_is_hidden_in_every_operation_that_tells_values() {
+    let octets = answer(&[pair(Some(SECRET), Some("s3cret"))]);
+    for operation in 1..=6 {
+        for inner in [&b""[..], b"\x0a\x01p"] {
+            assert!(!shows(&redact_for(&request(operation, inner), &octets, 9).unwrap()));
+        }
+    }
+}
+
+#[test]
+fn whether_a_key_can_be_changed_is_told_of_every_key() {
+    let octets = answer(&[pair(Some(SECRET), Some("false")), pair(Some("spark.x"), Some("true"))]);
+    for piece in 1..octets.len() {
+        assert_eq!(redact_for(&request(7, b"\x0a\x01k"), &octets, piece).as_ref(), Ok(&octets));
+    }
 }
 
 #[test]
@@ -85,7 +134,7 @@ fn a_value_before_its_key_is_masked() {
     put_octets(&mut odd, 2, b"s3cret");
     put_octets(&mut odd, 1, SECRET.as_bytes());
     let told = redacted(&answer(&[odd])).unwrap();
-    assert!(!told.windows(6).any(|octets| octets == b"s3cret"));
+    assert!(!shows(&told));
 }
 
 #[test]
@@ -93,7 +142,7 @@ fn answers_in_a_row_and_empty_ones_are_walked() {
     let one = answer(&[pair(Some(SECRET), Some("s3cret"))]);
     let all = [&one[..], &[0; 5], &one].concat();
     let told = redacted(&all).unwrap();
-    assert!(!told.windows(6).any(|octets| octets == b"s3cret"));
+    assert!(!shows(&told));
 }
 
 #[test]
@@ -108,6 +157,7 @@ fn what_cannot_be_read_does_not_pass() {
         &[0, 0, 0, 0, 4, 0x12, 2, 0x0a, 1],
         &[0, 0, 0, 0, 4, 0x12, 1, 0x12, 1],
         &[0, 0, 0, 0, 8, 0x12, 6, 0x0a, 1, b'a', 0x0a, 1, b'b'],
+        &[0, 0, 0, 0, 6, 0x92, 128, 128, 128, 0x10, 0],
         &[0, 0, 0, 0, 11, 128, 128, 128, 128, 128, 128, 128, 128, 128, 128, 1],
     ];
     for octets in cases {
@@ -135,6 +185,6 @@ proptest! {
             keys.iter().map(|key| pair(Some(&format!("x{key}")), Some("v"))).collect();
         pairs.insert(at.min(pairs.len()), pair(Some(SECRET), Some("s3cret")));
         let told = redact(&answer(&pairs), piece).unwrap();
-        prop_assert!(!told.windows(6).any(|octets| octets == b"s3cret"));
+        prop_assert!(!shows(&told));
     }
 }
