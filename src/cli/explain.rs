@@ -8,11 +8,14 @@ use crate::{
         self, Plan,
         keys::{self, Book},
     },
+    grpc::request::{self, Unserved},
     route::Table,
+    wire::hpack::{Fields, Indexing},
 };
 use clap::Args;
-use sconce_filters::{Account, Call, Code, Method, Refusal, call::Listed};
+use sconce_filters::{Account, Call, Code, Method, Refusal, call::Listed, method::SERVICE};
 use std::{
+    env,
     fmt::Write,
     net::Ipv4Addr,
     process::ExitCode,
@@ -37,14 +40,18 @@ pub(super) struct Question {
     /// A header of the call; may be given several times
     #[arg(long = "header", value_name = "KEY=VALUE", value_parser = header)]
     headers: Vec<(String, String)>,
-    /// The RPC, as in its :path
+    /// The RPC: its name, or the whole of its :path
     #[arg(
         long,
-        value_name = "PATH",
-        default_value = "/spark.connect.SparkConnectService/ExecutePlan"
+        value_name = "NAME|PATH",
+        value_parser = path,
+        default_value = "ExecutePlan"
     )]
     method: String,
 }
+
+/// Where clients look for their token when the URL holds none (PySpark 4.0 and later).
+const TOKEN: &str = "SPARK_CONNECT_AUTHENTICATE_TOKEN";
 
 /// Prints what each room says and where the call goes.
 pub(super) fn run(question: &Question) -> ExitCode {
@@ -59,7 +66,7 @@ pub(super) fn run(question: &Question) -> ExitCode {
             for what in fetch(&book) {
                 eprintln!("sconce: {what}");
             }
-            let (told, end) = explain(question, &plan);
+            let (told, end) = explain(question, &plan, env::var(TOKEN).ok());
             crate::cli::print(&told);
             if end.is_ok() { ExitCode::SUCCESS } else { ExitCode::from(REFUSED) }
         }
@@ -83,22 +90,36 @@ fn header(text: &str) -> Result<(String, String), String> {
     }
 }
 
-fn explain(question: &Question, plan: &Plan) -> (String, Result<(), Refusal>) {
+/// The whole path of a method of Spark's service; a path stays as it is.
+fn path(text: &str) -> Result<String, String> {
+    match text.contains('/') {
+        true => Ok(text.to_owned()),
+        false => Ok(format!("/{SERVICE}/{text}")),
+    }
+}
+
+fn explain(
+    question: &Question,
+    plan: &Plan,
+    token: Option<String>,
+) -> (String, Result<(), Refusal>) {
     let mut told = String::new();
-    let mut call = made_up(question);
+    let (headers, origin) = headers(question, token);
+    let mut call = made_up(question, &headers);
     let authority = call.authority();
     let dialled = if authority.is_empty() { "nowhere in particular" } else { &*authority };
-    line(&mut told, "call", &format!("{} to {dialled}", call.method()));
+    line(&mut told, "call", &format!("{} to {dialled}{origin}", call.method()));
+    if let Err(refusal) = served(&question.method) {
+        line(&mut told, "sconce", &refuses(&refusal));
+        return (told, Err(refusal));
+    }
     let accounts = plan.rooms.chain().explain(&mut call);
     let mut end = Ok(());
     for Account { room, sentence, verdict } in accounts {
         let said = match (&verdict, sentence) {
             (Ok(()), Some(sentence)) => format!("admits: {sentence}"),
             (Ok(()), None) => "admits".to_owned(),
-            (Err(refusal), _) => {
-                let Refusal { code, label, message, .. } = refusal;
-                format!("refuses: {code} ({}), {label}: {message}", code.number())
-            }
+            (Err(refusal), _) => refuses(refusal),
         };
         line(&mut told, room, &said);
         end = verdict;
@@ -110,12 +131,44 @@ fn explain(question: &Question, plan: &Plan) -> (String, Result<(), Refusal>) {
     (told, placed.map(drop))
 }
 
-fn made_up(question: &Question) -> Call {
-    let Question { url, authority, headers, method, .. } = question;
+fn refuses(Refusal { code, label, message, .. }: &Refusal) -> String {
+    format!("refuses: {code} ({}), {label}: {message}", code.number())
+}
+
+/// Whether `serve` would let any room hear of this path.
+fn served(path: &str) -> Result<(), Refusal> {
+    let mut head = Fields::default();
+    let fields = [(":method", "POST"), (":path", path), ("content-type", "application/grpc")];
+    for (name, value) in fields {
+        head.push(name.as_bytes(), value.as_bytes(), Indexing::Without);
+    }
+    match request::read(&head) {
+        Ok(_) => Ok(()),
+        Err(Unserved::Refused(refusal)) => Err(refusal),
+        Err(Unserved::NotGrpc) => Err(Refusal::new(Code::Internal, "request", "is no gRPC")),
+    }
+}
+
+/// The headers of the call, and where its token comes from if it is from the environment: where
+/// neither the URL nor a header holds one, clients look there.
+fn headers(question: &Question, token: Option<String>) -> (Vec<(String, String)>, String) {
+    let from_url = question.url.iter().flat_map(|url| &url.headers);
+    let mut headers: Vec<_> = from_url.chain(&question.headers).cloned().collect();
+    let shown = headers.iter().any(|(key, _)| key == "authorization");
+    match token.filter(|token| !shown && !token.is_empty()) {
+        Some(token) => {
+            headers.push(("authorization".to_owned(), format!("Bearer {token}")));
+            (headers, format!(", with the token of {TOKEN}"))
+        }
+        None => (headers, String::new()),
+    }
+}
+
+fn made_up(question: &Question, headers: &[(String, String)]) -> Call {
+    let Question { url, authority, method, .. } = question;
     let from_url = url.as_ref().map(|url| url.authority.clone());
     let listed = Listed::new(authority.clone().or(from_url).unwrap_or_default());
-    let from_url = url.iter().flat_map(|url| &url.headers);
-    let all = from_url.chain(headers);
+    let all = headers.iter();
     let metadata = all.fold(listed, |listed, (key, value)| listed.with(key, value.as_str()));
     #[expect(clippy::disallowed_methods, reason = "the made-up call is made now")]
     let (now, wall) = (Instant::now(), SystemTime::now());
@@ -151,6 +204,10 @@ mod tests {
     }
 
     fn ask(words: &[&str]) -> (String, Result<(), Refusal>) {
+        ask_with(words, None)
+    }
+
+    fn ask_with(words: &[&str], token: Option<&str>) -> (String, Result<(), Refusal>) {
         let home = tempfile::tempdir().unwrap();
         let main = home.path().join("sconce.yaml");
         let ads = "team: ads\nenvironments:\n  prod:\n    driver: 127.0.0.1:15002\n    \
@@ -160,7 +217,8 @@ mod tests {
         fs::write(&main, "teams: { directory: t, default_environment: prod }\n").unwrap();
         let plan = config::load(&main).unwrap();
         let words = ["explain"].iter().chain(words);
-        let (told, end) = explain(&Asked::parse_from(words).question, &plan);
+        let (told, end) =
+            explain(&Asked::parse_from(words).question, &plan, token.map(str::to_owned));
         (told.replace(&format!("{}/", home.path().display()), ""), end)
     }
 
@@ -187,14 +245,42 @@ mod tests {
 
     #[test]
     fn a_call_that_would_be_refused_shows_the_refusal() {
-        let (told, end) = ask(&["--header", "x-sconce-team=ml", "--method", "/a/B"]);
+        let (told, end) = ask(&["--header", "x-sconce-team=ml", "--method", "Config"]);
         assert_eq!(end.unwrap_err().label, "team.unknown");
         assert_eq!(
             told,
-            "call         /a/B to nowhere in particular\n\
+            "call         /spark.connect.SparkConnectService/Config to nowhere in particular\n\
              team         refuses: NOT_FOUND (5), team.unknown: there is no team 'ml' here: \
              correct ;x-sconce-team=<team> in the sc:// URL\n"
         );
+    }
+
+    #[test]
+    fn a_path_of_another_service_is_refused_as_serve_would() {
+        let (told, end) = ask(&["--header", "x-sconce-team=ads", "--method", "/a/B"]);
+        assert_eq!(end.unwrap_err().code, Code::Unimplemented);
+        assert_eq!(
+            told,
+            "call         /a/B to nowhere in particular\n\
+             sconce       refuses: UNIMPLEMENTED (12), request.unimplemented: only methods of \
+             /spark.connect.SparkConnectService/ are served here\n"
+        );
+    }
+
+    #[test]
+    fn a_token_of_the_environment_is_shown_by_who_has_no_other() {
+        let kept = |words: &[&str]| {
+            let words = ["explain"].iter().chain(words);
+            let question = Asked::parse_from(words).question;
+            let (headers, origin) = headers(&question, Some("t".to_owned()));
+            (headers.last().unwrap().1.clone(), origin)
+        };
+        let origin = ", with the token of SPARK_CONNECT_AUTHENTICATE_TOKEN".to_owned();
+        assert_eq!(kept(&["sc://h"]), ("Bearer t".to_owned(), origin));
+        assert_eq!(kept(&["sc://h/;token=u"]), ("Bearer u".to_owned(), String::new()));
+        assert_eq!(kept(&["--header", "Authorization=x"]), ("x".to_owned(), String::new()));
+        let (told, _) = ask_with(&["sc://h/;x-sconce-team=ads"], Some("SEKRET"));
+        assert!(told.contains("AUTHENTICATE_TOKEN\n") && !told.contains("SEKRET"), "{told}");
     }
 
     #[test]
