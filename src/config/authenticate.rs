@@ -262,6 +262,10 @@ fn url(text: &str) -> Result<(), Fault> {
     let uri: Option<http::Uri> = text.parse().ok();
     let scheme = uri.as_ref().and_then(http::Uri::scheme_str);
     let sound = matches!(scheme, Some("https" | "http"));
+    if uri.as_ref().and_then(http::Uri::authority).is_some_and(|it| it.as_str().contains('@')) {
+        // Not shown, since logs and metrics would tell the password.
+        return Err(Fault::new("names a user", "write the URL without user and password"));
+    }
     match sound && uri.is_some_and(|uri| uri.host().is_some()) {
         true => Ok(()),
         false => {

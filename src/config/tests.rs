@@ -323,6 +323,16 @@ fn a_call_that_comes_before_anybody_fetches_keys_waits_for_them() {
 }
 
 #[test]
+fn a_password_in_an_issuer_is_refused_and_not_repeated() {
+    let issuer = "{ issuer: 'https://ann:pw@id.example', audiences: [a] }";
+    assert_eq!(
+        main_says(&format!("{LEAST}authenticate: {{ issuers: [{issuer}] }}\n")),
+        ["sconce.yaml:2: authenticate.issuers.issuer: names a user; write the URL without user \
+          and password"]
+    );
+}
+
+#[test]
 fn a_team_file_that_is_not_yaml_does_not_hide_the_others() {
     let said = Home::new(LEAST, &[("a.yaml", "team: {\n"), ("b.yaml", "team: b\n")]).said();
     assert!(said[0].starts_with("teams/a.yaml:1: not valid YAML: "), "{}", said[0]);

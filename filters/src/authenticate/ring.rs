@@ -127,6 +127,11 @@ impl KeyRing {
         let _ = state.wait_for(|state| state.gate == Gate::Asked).await;
     }
 
+    /// Whether there were ever any keys.
+    pub fn has_keys(&self) -> bool {
+        self.state.borrow().keys.is_some()
+    }
+
     /// The number of the keys there are: another one after each [`KeyRing::replace`].
     pub(super) fn generation(&self) -> u64 {
         self.generation.load(Ordering::Acquire)

@@ -4,20 +4,22 @@
 //! and an answer without an end are failures, and leave the keys there are in place.
 
 use crate::config::{
+    complaint::shown,
     keys::{At, Source},
     pem,
 };
 use bytes::Bytes;
-use http::{Request, StatusCode, Uri, header};
-use http_body_util::{BodyExt, Empty, Limited};
+use http::{HeaderValue, Request, StatusCode, Uri, header};
+use http_body_util::{BodyExt, Empty, LengthLimitError, Limited};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::TokioExecutor,
 };
-use rustls::{ClientConfig, RootCertStore, crypto::aws_lc_rs};
+use rustls::{CertificateError, ClientConfig, RootCertStore, crypto::aws_lc_rs};
 use sconce_filters::authenticate::{DOCUMENT_MAX, KeySet};
-use std::{sync::Arc, time::Duration};
+use serde::de::IgnoredAny;
+use std::{io, sync::Arc, time::Duration};
 
 /// How long an attempt may take in all.
 pub const ATTEMPT_MAX: Duration = Duration::from_secs(10);
@@ -32,30 +34,42 @@ type Web = Client<HttpsConnector<HttpConnector>, Empty<Bytes>>;
 /// # Errors
 /// What went wrong, in a sentence for a log.
 pub async fn fetch(source: &Source) -> Result<Fetched, String> {
-    let attempt = async {
-        let text = match &source.at {
-            At::Here(keys) => return Ok((keys.clone(), Vec::new())),
-            At::Url(url) => get(&web(source)?, url).await?,
-            At::Discovery => {
-                let web = web(source)?;
-                let url = discover(&web, &source.issuer).await?;
-                get(&web, &url).await?
-            }
-        };
-        KeySet::from_jwks(&text).map_err(|fault| fault.to_string())
-    };
-    let late = |_| format!("no answer within {} s", ATTEMPT_MAX.as_secs());
-    tokio::time::timeout(ATTEMPT_MAX, attempt).await.map_err(late)?
+    let mut asked = String::new();
+    let attempt = obtain(source, &mut asked);
+    match tokio::time::timeout(ATTEMPT_MAX, attempt).await {
+        Ok(fetched) => fetched,
+        Err(_) => Err(format!("{asked}: no answer within {} s", ATTEMPT_MAX.as_secs())),
+    }
 }
 
-async fn discover(web: &Web, issuer: &str) -> Result<String, String> {
-    let url = format!("{}{WELL_KNOWN}", issuer.trim_end_matches('/'));
-    let text = get(web, &url).await?;
+/// Notes in `asked` which document it waits for.
+async fn obtain(source: &Source, asked: &mut String) -> Result<Fetched, String> {
+    let url = match &source.at {
+        At::Here(keys) => return Ok((keys.clone(), Vec::new())),
+        At::Url(url) => url.clone(),
+        At::Discovery => {
+            let url = format!("{}{WELL_KNOWN}", source.issuer.trim_end_matches('/'));
+            asked.clone_from(&url);
+            discover(&web(source)?, &url, &source.issuer).await?
+        }
+    };
+    asked.clone_from(&url);
+    let text = get(&web(source)?, &url).await?;
+    KeySet::from_jwks(&text).map_err(|fault| format!("{url}: {fault}"))
+}
+
+async fn discover(web: &Web, url: &str, issuer: &str) -> Result<String, String> {
+    let text = get(web, url).await?;
     let document: serde_json::Value =
         serde_json::from_str(&text).map_err(|fault| format!("{url} cannot be read: {fault}"))?;
     let said = |key| document.get(key).and_then(serde_json::Value::as_str);
-    if said("issuer") != Some(issuer) {
-        return Err(format!("{url} is about another issuer"));
+    match said("issuer") {
+        Some(other) if other != issuer => {
+            let (other, issuer) = (shown(other), shown(issuer));
+            return Err(format!("{url} says issuer {other}, the configuration says {issuer}"));
+        }
+        Some(_) => {}
+        None => return Err(format!("{url} names no issuer")),
     }
     let keys = said("jwks_uri").ok_or_else(|| format!("{url} names no jwks_uri"))?;
     if !is_as_safe(keys, issuer) {
@@ -75,21 +89,45 @@ async fn get(web: &Web, url: &str) -> Result<String, String> {
     let request = Request::get(uri).header(header::ACCEPT, "application/json");
     let request = request.body(Empty::new()).map_err(|fault| said(&fault))?;
     let answer = web.request(request).await.map_err(|fault| said(&cause(&fault)))?;
-    if answer.status() != StatusCode::OK {
-        return Err(said(&format!("answered {}", answer.status())));
+    let header = |name| {
+        let value: Option<&HeaderValue> = answer.headers().get(name);
+        value.map(|value| shown(&String::from_utf8_lossy(value.as_bytes())))
+    };
+    let status = answer.status();
+    if let (true, Some(place)) = (status.is_redirection(), header(header::LOCATION)) {
+        return Err(said(&format!("redirects to {place}, redirects are not followed")));
     }
+    if status != StatusCode::OK {
+        return Err(said(&format!("answered {status}")));
+    }
+    if let Some(coding) = header(header::CONTENT_ENCODING).filter(|coding| coding != "'identity'") {
+        return Err(said(&format!("is encoded as {coding}, which was not asked for")));
+    }
+    let kind = header(header::CONTENT_TYPE).unwrap_or_else(|| "not told".to_owned());
     let body = Limited::new(answer.into_body(), DOCUMENT_MAX).collect().await;
-    let body = body.map_err(|fault| said(&fault))?.to_bytes();
-    String::from_utf8(body.into()).map_err(|_| said(&"is not UTF-8"))
+    let body = body.map_err(|fault| match fault.is::<LengthLimitError>() {
+        true => said(&format!("is larger than {} KiB", DOCUMENT_MAX / 1024)),
+        false => said(&cause(&*fault)),
+    });
+    let text = String::from_utf8(body?.to_bytes().into()).map_err(|_| said(&"is not UTF-8"))?;
+    let is_json = serde_json::from_str::<IgnoredAny>(&text).is_ok();
+    is_json.then_some(text).ok_or_else(|| said(&format!("is not JSON; its content-type is {kind}")))
 }
 
 /// The innermost reason, which is the one that tells.
-fn cause(fault: &dyn std::error::Error) -> String {
+fn cause(fault: &(dyn std::error::Error + 'static)) -> String {
     let mut inner = fault;
     while let Some(deeper) = inner.source() {
         inner = deeper;
     }
-    inner.to_string()
+    let theirs = inner.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+    let theirs = theirs.and_then(|theirs| theirs.downcast_ref::<rustls::Error>());
+    match theirs {
+        Some(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer)) => {
+            format!("{inner}: name who signed it under authorities")
+        }
+        Some(_) | None => inner.to_string(),
+    }
 }
 
 fn web(source: &Source) -> Result<Web, String> {
@@ -108,4 +146,70 @@ fn web(source: &Source) -> Result<Web, String> {
         .with_no_client_auth();
     let connector = HttpsConnectorBuilder::new().with_tls_config(config).https_or_http();
     Ok(Client::builder(TokioExecutor::new()).build(connector.enable_http1().build()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpListener,
+    };
+
+    /// What is said of a provider that answers so, with its address left out.
+    fn said(answer: &[u8], is_discovered: bool) -> String {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let issuer = format!("http://{}", listener.local_addr().unwrap());
+            let at = if is_discovered { At::Discovery } else { At::Url(format!("{issuer}/keys")) };
+            let refresh = Duration::from_secs(60);
+            let source = Source { issuer: issuer.clone(), at, authorities: None, refresh };
+            let serve = async {
+                let (mut socket, _) = listener.accept().await.unwrap();
+                let _ = socket.read(&mut [0; 4096]).await;
+                // Who has heard enough hangs up.
+                let _ = socket.write_all(answer).await;
+                let _ = socket.shutdown().await;
+                std::future::pending::<()>().await;
+            };
+            tokio::select! {
+                fetched = fetch(&source) => fetched.unwrap_err().replace(&issuer, "PROVIDER"),
+                () = serve => unreachable!(),
+            }
+        })
+    }
+
+    #[test]
+    fn what_a_provider_answers_amiss_is_told_by_its_document() {
+        let long = format!("HTTP/1.1 200 OK\r\n\r\n{}", " ".repeat(DOCUMENT_MAX + 1));
+        for (answer, expected) in [
+            (
+                "HTTP/1.1 302 Found\r\nlocation: /login\r\n\r\n",
+                "redirects to '/login', redirects are not followed",
+            ),
+            ("HTTP/1.1 503 Busy\r\n\r\n", "answered 503 Service Unavailable"),
+            (&long, "is larger than 256 KiB"),
+            (
+                "HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\n\r\n{}",
+                "is encoded as 'gzip', which was not asked for",
+            ),
+            (
+                "HTTP/1.1 200 OK\r\ncontent-type: text/html\r\n\r\n<html>",
+                "is not JSON; its content-type is 'text/html'",
+            ),
+            ("HTTP/1.1 200 OK\r\n\r\n{}", "the key document has no list of keys"),
+        ] {
+            assert_eq!(said(answer.as_bytes(), false), format!("PROVIDER/keys: {expected}"));
+        }
+    }
+
+    #[test]
+    fn an_issuer_that_is_spelt_otherwise_is_told_in_both_spellings() {
+        let answer = b"HTTP/1.1 200 OK\r\n\r\n{\"issuer\": \"http://x/\"}";
+        let expected = format!(
+            "PROVIDER{WELL_KNOWN} says issuer 'http://x/', the configuration says 'PROVIDER'"
+        );
+        assert_eq!(said(answer, true), expected);
+    }
 }

@@ -66,7 +66,7 @@ pub async fn fill_once(book: &Book) -> Vec<String> {
 async fn fill(book: Book, provider: Provider, told: Arc<Issuer>, metrics: ControlMetrics) {
     let Provider { source, ring } = &provider;
     let issuer = &source.issuer;
-    let mut failures = 0_u32;
+    let (mut failures, mut known_unfit) = (0_u32, Vec::new());
     loop {
         // Calls that come before the first keys wait for them.
         ring.open();
@@ -75,13 +75,26 @@ async fn fill(book: Book, provider: Provider, told: Arc<Issuer>, metrics: Contro
         match fetched {
             Ok((keys, passed_over)) => {
                 let count = keys.count();
-                tracing::debug!(%issuer, count, ?passed_over, "keys fetched");
+                tracing::debug!(%issuer, count, "keys fetched");
+                if failures > 0 {
+                    tracing::info!(%issuer, count, failures, "keys fetched again");
+                }
+                // They are much the same each time: only what is new is worth a warning.
+                if passed_over != known_unfit && !passed_over.is_empty() {
+                    tracing::warn!(%issuer, ?passed_over, "some of the keys cannot be used");
+                }
+                known_unfit = passed_over;
                 book.tried(&provider, Some(keys));
                 told.fetched(SystemTime::now());
                 failures = 0;
             }
             Err(what) => {
-                tracing::warn!(%issuer, %what, "keys not fetched: those there are stay");
+                if ring.has_keys() {
+                    tracing::warn!(%issuer, %what, "keys not fetched: those there are stay");
+                } else {
+                    let said = "keys not fetched: there are none yet, calls are refused";
+                    tracing::warn!(%issuer, %what, "{said}");
+                }
                 book.tried(&provider, None);
                 failures = failures.saturating_add(1);
             }
