@@ -161,10 +161,9 @@ impl Relay {
             let Some(leg) = driver.leg() else { continue };
             let wanted = allowance.saturating_sub(parked);
             let more = wanted.saturating_sub(leg.wire.granted_connection());
-            if let Ok(more @ 1..) = u32::try_from(more) {
-                leg.wire.release(more);
-                is_due |= !leg.wire.out.is_empty();
-            }
+            // Also when there is no more: what is owed is told when little else is left.
+            leg.wire.release(u32::try_from(more).unwrap_or(0));
+            is_due |= !leg.wire.out.is_empty();
         }
         is_due
     }

@@ -64,6 +64,11 @@ impl Judge {
         Self { author: Author::new(), settings }
     }
 
+    /// How far clocks may be apart.
+    pub(super) fn skew(&self) -> Duration {
+        self.settings.skew
+    }
+
     /// Whom a call proves, now.
     pub(super) fn call(&self, call: &Call, now: Duration) -> Result<Rc<Verified>, Undecided> {
         let notes = call.metadata().notes();

@@ -73,7 +73,7 @@ impl Filter for Authenticate {
     fn explain(&self, call: &Call) -> Option<String> {
         let now = time_of(call)?;
         let verified = self.judge.call(call, now).ok()?;
-        Some(told(&verified.identity, now))
+        Some(told(&verified.identity, now, self.judge.skew()))
     }
 }
 
@@ -86,7 +86,7 @@ fn time_of(call: &Call) -> Option<Duration> {
     call.wall()?.duration_since(SystemTime::UNIX_EPOCH).ok()
 }
 
-fn told(identity: &Identity, now: Duration) -> String {
+fn told(identity: &Identity, now: Duration, skew: Duration) -> String {
     let mut told = format!("user '{}' by {}", identity.user(), identity.source());
     for (what, names) in [("groups", identity.groups()), ("teams", identity.teams())] {
         if names.is_empty() {
@@ -102,6 +102,9 @@ fn told(identity: &Identity, now: Duration) -> String {
     if let Some(end) = identity.expires_at() {
         let _ = match end.checked_sub(now.as_secs()) {
             Some(left) => write!(told, "; it expires in {left} s"),
+            None if now < Duration::from_secs(end).saturating_add(skew) => {
+                write!(told, "; it has just expired, which may be a matter of clocks")
+            }
             None => write!(told, "; it has expired: only sessions that began before go on"),
         };
     }
@@ -115,7 +118,7 @@ mod tests {
         Code,
         authenticate::{
             KeyRing, WAITING_MAX,
-            tests::{Signer, call, claims, jwks, poll, ring, settings},
+            tests::{NOW, Signer, call, call_at, claims, jwks, poll, ring, settings},
         },
         call::Listed,
     };
@@ -237,5 +240,20 @@ mod tests {
                         3600 s";
         assert_eq!(told, expected);
         assert_eq!(room.explain(&with("x")), None);
+    }
+
+    #[test]
+    fn it_explains_what_an_expired_token_is_good_for() {
+        let (skew, grace) = (Duration::from_secs(30), Duration::from_secs(600));
+        let ring = ring(&[Signer::P256.jwk("a")]);
+        let room = Authenticate::new(Settings { skew, grace, ..settings(&ring) });
+        let header = format!("Bearer {}", Signer::P256.sign("a", &claims()));
+        let told = |late| {
+            let shown = Listed::new("a").with("authorization", header.clone());
+            room.explain(&call_at(NOW + 3600 + late, shown)).unwrap_or_default()
+        };
+        assert!(told(29).ends_with("it has just expired, which may be a matter of clocks"));
+        assert!(told(30).ends_with("it has expired: only sessions that began before go on"));
+        assert_eq!(told(630), "");
     }
 }

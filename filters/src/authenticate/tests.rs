@@ -117,7 +117,7 @@ pub(super) fn call(metadata: impl Metadata + 'static) -> Call {
     call_at(NOW, metadata)
 }
 
-fn call_at(seconds: u64, metadata: impl Metadata + 'static) -> Call {
+pub(super) fn call_at(seconds: u64, metadata: impl Metadata + 'static) -> Call {
     let (metadata, peer) = (Rc::new(metadata), ([127, 0, 0, 1], 1).into());
     let wall = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
     Call::new(Method::Config, metadata, peer, Instant::now()).with_wall(wall)

@@ -101,7 +101,7 @@ fn play_op(session: &Session, id: u32, op: &str) -> Result<(), Gone> {
         "pad" => {
             let (len, pad) = pair(rest);
             let pad = u8::try_from(pad).unwrap();
-            session.send(frame::padded_data(id, false, &frame::message(len), pad));
+            session.send_counted(frame::padded_data(id, false, &frame::message(len), pad));
         }
         "t" => {
             let status = fields::literal(b"grpc-status", rest.as_bytes());
@@ -114,8 +114,8 @@ fn play_op(session: &Session, id: u32, op: &str) -> Result<(), Gone> {
         "z" => std::thread::sleep(Duration::from_millis(number() as u64)),
         "r" => session.send(frame::rst(id, u32::try_from(number()).unwrap())),
         "bomb" => session.send(bomb(id, number())),
-        "F" => session.send(raw_frame(id, rest)),
-        "X" => session.send(unhex(rest)),
+        "F" => session.send_counted(raw_frame(id, rest)),
+        "X" => session.send_counted(unhex(rest)),
         "B" => send_octets(session, id, &unhex(rest))?,
         "close" | "slam" => {
             // What was said before must be on its way first.

@@ -24,6 +24,8 @@ pub struct Books {
     window: i64,
     initial: i64,
     streams: HashMap<u32, Stream>,
+    /// Plain answers that wait for the connection's window.
+    late: Vec<u32>,
     pub closed: bool,
 }
 
@@ -228,6 +230,9 @@ impl Session {
                         }
                     }
                 }
+                let late = std::mem::take(&mut books.late);
+                drop(books);
+                late.into_iter().for_each(|id| self.answer_plainly(id));
                 self.changed.notify_all();
             }
             _ => {}
@@ -272,11 +277,13 @@ impl Session {
         let Some(stream) = books.streams.get(&id) else { return };
         let ready =
             stream.is_live && stream.script.is_empty() && stream.entry.0.lock().unwrap().ended;
-        if ready {
-            books.window -= i64::try_from(5 + self.spec.name.len()).unwrap();
-        }
-        drop(books);
-        if ready {
+        let octets = i64::try_from(5 + self.spec.name.len()).unwrap();
+        if ready && books.window < octets {
+            // It waits for a window like any other.
+            books.late.push(id);
+        } else if ready {
+            books.window -= octets;
+            drop(books);
             self.send(script::plain_answer(id, self.spec.name));
             self.forget(id);
         }
@@ -426,6 +433,19 @@ impl Session {
         if given > 0 {
             self.send(frame::window_update(id, given));
         }
+    }
+
+    /// Sends frames as they are; what is DATA of them counts, whether or not there is a window.
+    pub fn send_counted(&self, octets: Vec<u8>) {
+        let mut rest = &octets[..];
+        while let Some((head, behind)) = rest.split_first_chunk::<9>() {
+            let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+            if head[3] == 0 {
+                self.lock().window -= i64::from(length);
+            }
+            rest = behind.get(length as usize..).unwrap_or_default();
+        }
+        self.send(octets);
     }
 
     /// Takes up to `want` octets of window once any is there and the outbox has room.
