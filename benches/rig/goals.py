@@ -11,7 +11,7 @@ TLS = {"W7": 1 / 9, "W7d": 1 / 1.7, "W7u": 1 / 1.2, "W7c": 0.85}
 """CPU at most, as a multiple of `envoy-equal`'s in the same rounds."""
 IDLE_KIB = 6.0
 IDLE_TLS_KIB = 14.0
-SLOW_PEAK_MIB = 8.0
+SLOW_PEAK_MIB = 10
 ADDED_LATENCY = 1.2
 """Added median latency at most, as a multiple of what the TCP relay adds."""
 
