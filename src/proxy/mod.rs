@@ -3,7 +3,8 @@
 //! ```text
 //!   listen  -> takes a socket and a place in the budget, gives it to the least loaded
 //!   worker  -> one thread each, with a runtime and a read buffer; runs one task a connection:
-//!   relay   -> reads, passes on, writes; events of the client go
+//!   relay   -> reads, passes on, writes;
+//!   read    -> octets become events; those of the client go
 //!   upward  -> to the driver, those of a driver go
 //!   downward-> to the client;
 //!   admit   -> a stream becomes an exchange, passes the chain, finds its
@@ -32,6 +33,7 @@ mod lease;
 mod leg;
 mod listen;
 mod parked;
+mod read;
 mod relay;
 mod shelf;
 mod stamp;
