@@ -236,7 +236,6 @@ impl Drop for Relay {
     fn drop(&mut self) {
         self.cancel_all();
         self.leave_drivers();
-        self.worker.kept.change(&mut self.kept, 0);
         self.worker.inflated.change(&mut self.inflated, 0);
         self.count_parked();
         self.worker.metrics.connection_closed();

@@ -72,18 +72,18 @@ impl Leg {
         self.wire.out.len().saturating_add(sealed)
     }
 
-    /// Reads once. `Ok(0)` is the end. When there was nothing to be read, there is nothing for the
-    /// rest of the turn: whose turn it is will be woken.
+    /// Reads once, at most `most` octets of the socket. `Ok(0)` is the end. When there was nothing to
+    /// be read, there is nothing for the rest of the turn: whose turn it is will be woken.
     pub(super) fn poll_read(
         &mut self,
         context: &mut Context<'_>,
-        into: &mut [u8],
+        (into, most): (&mut [u8], usize),
         (turn, now): (Turn, Instant),
     ) -> Poll<io::Result<usize>> {
         if self.starved_in == turn {
             return Poll::Pending;
         }
-        let read = self.read(context, into, now);
+        let read = self.read(context, (into, most), now);
         if read.is_pending() {
             self.starved_in = turn;
         }
@@ -93,12 +93,12 @@ impl Leg {
     fn read(
         &mut self,
         context: &mut Context<'_>,
-        into: &mut [u8],
+        (into, most): (&mut [u8], usize),
         now: Instant,
     ) -> Poll<io::Result<usize>> {
         // What comes after our last word stays sealed: nobody reads it, but it must be taken.
         let Some(tls) = self.tls.as_mut().filter(|tls| !tls.has_said_goodbye()) else {
-            let read = poll_read(&mut self.socket, context, into);
+            let read = poll_read(&mut self.socket, context, front(into, most));
             if let Poll::Ready(Ok(1..)) = read {
                 self.heard = now;
             }
@@ -106,10 +106,11 @@ impl Leg {
         };
         while !tls.is_closed() {
             let socket = &mut self.socket;
-            let opened = tls.open(into, |room| match poll_read(socket, context, room) {
-                Poll::Ready(read) => read,
-                Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
-            });
+            let opened =
+                tls.open(into, |room| match poll_read(socket, context, front(room, most)) {
+                    Poll::Ready(read) => read,
+                    Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
+                });
             match opened {
                 Ok(Opened::Octets(octets)) => {
                     self.heard = now;
@@ -235,6 +236,12 @@ fn unless_nothing(written: io::Result<usize>) -> io::Result<usize> {
     }
 }
 
+/// The first octets of a buffer, at most so many.
+fn front(buffer: &mut [u8], most: usize) -> &mut [u8] {
+    let end = buffer.len().min(most);
+    buffer.get_mut(..end).unwrap_or_default()
+}
+
 fn poll_read(
     socket: &mut TcpStream,
     context: &mut Context<'_>,
@@ -294,7 +301,8 @@ mod tests {
 
     async fn read(leg: &mut Leg, turn: Turn) -> Poll<io::Result<usize>> {
         let (mut room, now) = ([0; 8], Instant::now());
-        poll_fn(|context| Poll::Ready(leg.poll_read(context, &mut room, (turn, now)))).await
+        poll_fn(|context| Poll::Ready(leg.poll_read(context, (&mut room, usize::MAX), (turn, now))))
+            .await
     }
 
     #[tokio::test]

@@ -4,6 +4,7 @@
 //!   listen  -> takes a socket and a place in the budget, gives it to the least loaded
 //!   worker  -> one thread each, with a runtime and a read buffer; runs one task a connection:
 //!   relay   -> reads, passes on, writes;
+//!   turn    -> what one connection may do before the others of its worker run
 //!   read    -> octets become events; those of the client go
 //!   upward  -> to the driver, those of a driver go
 //!   downward-> to the client;
@@ -39,6 +40,7 @@ mod shelf;
 mod stamp;
 mod tenure;
 pub mod tls;
+mod turn;
 mod upward;
 mod worker;
 

@@ -21,10 +21,9 @@ use crate::proxy::admit::Asked;
 use crate::proxy::driver::Driver;
 use crate::proxy::exchange::Exchange;
 use crate::proxy::leg::Leg;
+use crate::proxy::turn::ReadSize;
 use crate::proxy::worker::{Share, Turn, Worker};
 
-/// Reads and writes of one connection before another one of the same worker gets its turn.
-const ROUNDS_MAX: usize = 16;
 /// How long our last words may take to be written.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 /// How long a connection that we end is read on, so that the peer gets our last words.
@@ -69,8 +68,6 @@ pub(super) struct Relay {
     pub(super) is_ticking: bool,
     /// When the clock must be looked at.
     pub(super) due: Instant,
-    /// Octets that are kept because the client did not take them.
-    pub(super) kept: Share,
     /// Octets that are kept for drivers, if any were inflated.
     pub(super) inflated: Share,
     /// Octets that are parked for drivers.
@@ -83,6 +80,12 @@ pub(super) struct Relay {
     pub(super) last_caller: Option<(Rc<Identity>, Tail)>,
     /// Exchanges that wait for a room's answer.
     pub(super) waits: usize,
+    /// Octets of the client that the last turn had no time for.
+    pub(super) unparsed: Vec<u8>,
+    pub(super) upload_reads: ReadSize,
+    pub(super) download_reads: ReadSize,
+    /// The driver that was read last.
+    pub(super) last_driver: usize,
 }
 
 /// Runs the connection to its end.
@@ -114,7 +117,6 @@ impl Relay {
             is_warm: false,
             is_ticking: false,
             due,
-            kept: Share::default(),
             inflated: Share::default(),
             parked: Share::default(),
             timer: Box::pin(tokio::time::sleep_until(due.into())),
@@ -122,11 +124,15 @@ impl Relay {
             last: None,
             last_caller: None,
             waits: 0,
+            unparsed: Vec::new(),
+            upload_reads: ReadSize::default(),
+            download_reads: ReadSize::default(),
+            last_driver: 0,
         }
     }
 
     #[expect(clippy::disallowed_methods, reason = "this is a loop that owns its clock")]
-    fn look_at_clock(&mut self) {
+    pub(super) fn look_at_clock(&mut self) {
         self.now = Instant::now();
     }
 
@@ -142,13 +148,14 @@ impl Relay {
         self.waker = Some(worker.remember(self.waker, context.waker()));
         self.look_at_clock();
         self.leave_if_told();
-        self.turn = worker.begin_turn();
-        for round in 1..=ROUNDS_MAX {
+        self.turn = worker.begin_turn(self.now);
+        loop {
             // Reading first: what answers it leaves in one write with what waits already.
             let mut moved = self.read_client(context, &mut scratch);
             moved |= self.read_drivers(context, &mut scratch);
-            // All else has its turn when there is nothing more to be read, or after so many rounds.
-            if !moved || round == ROUNDS_MAX {
+            // All else has its turn when there is nothing more to be read, or when the turn is over.
+            let is_over = moved && worker.is_turn_over(self.now);
+            if !moved || is_over {
                 moved |= self.poll_dials(context);
                 moved |= self.poll_waits(context);
                 moved |= self.poll_clock(context);
@@ -162,9 +169,11 @@ impl Relay {
             if !moved {
                 return Poll::Pending;
             }
+            if is_over || worker.is_turn_over(self.now) {
+                context.waker().wake_by_ref();
+                return Poll::Pending;
+            }
         }
-        context.waker().wake_by_ref();
-        Poll::Pending
     }
 
     /// Gives back what an idle connection does not need.
@@ -186,7 +195,6 @@ impl Relay {
             Ok(more) => moved |= more,
             Err(_) => self.lose_client(),
         }
-        self.worker.kept.change(&mut self.kept, self.client.waiting());
         if self.client.waiting() == 0 {
             if self.credit_downloads() {
                 moved |= self.flush_drivers(context, lent);
