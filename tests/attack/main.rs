@@ -23,6 +23,7 @@ mod drivers;
 mod exact;
 mod expiry;
 mod floods;
+mod flow_control;
 mod frames;
 mod grace;
 mod grpc;
@@ -56,6 +57,7 @@ fn main() {
     hpack::cases(&mut cases);
     windows::cases(&mut cases);
     exact::cases(&mut cases);
+    flow_control::cases(&mut cases);
     drivers::cases(&mut cases);
     deaths::cases(&mut cases);
     spares::cases(&mut cases);
