@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use sconce_filters::{Call, Code, Ending, Method, Refusal, Slots, Step};
+use sconce_filters::{Call, Code, Cost, Ending, Method, Refusal, Slots, Step};
 
 use crate::grpc::boundary::Boundary;
 use crate::grpc::forward::{self, Onward};
@@ -75,8 +75,9 @@ impl Relay {
     /// Answers a stream that never became an exchange.
     fn turn_away(&mut self, stream: StreamId, label: &'static str, answer: &Fields) {
         self.worker.metrics.refused(label);
-        self.client.wire.head(stream, answer.iter(), true);
+        self.write_refusal(stream, answer, Cost::Cheap);
         self.client.wire.reset_stream(stream, fault::Code::NoError);
+        self.close_if_done();
     }
 
     fn enter(&mut self, stream: StreamId, end: bool, asked: Rc<Asked>) {

@@ -30,7 +30,12 @@ impl Relay {
         } else {
             status::trailers_only(refusal)
         };
-        self.client.wire.head(exchange.stream, fields.iter(), true);
+        let stream = exchange.stream;
+        if how == Ending::Refused {
+            self.write_refusal(stream, &fields, refusal.cost);
+        } else {
+            self.client.wire.head(stream, fields.iter(), true);
+        }
         self.finish(tag, refusal.code, how);
     }
 
@@ -77,9 +82,7 @@ impl Relay {
         if self.exchanges.is_empty() {
             self.idle_since = self.now;
             self.rest_later();
-            if self.phase == Phase::Leaving(None) {
-                self.close();
-            }
+            self.close_if_done();
         }
     }
 

@@ -16,6 +16,7 @@
 //!   parked  -> what waits for drivers that do not take it
 //!   echo    -> what goes out as the same octets again
 //!   endings -> every way in which things end
+//!   refused -> what a client is charged for calls that are refused
 //!   clock   -> everything that takes too long
 //!   lease, tenure -> streams, and sessions, that outlive the proof of their caller
 //! ```
@@ -35,6 +36,7 @@ mod leg;
 mod listen;
 mod parked;
 mod read;
+mod refused;
 mod relay;
 mod shelf;
 mod stamp;

@@ -82,6 +82,8 @@ pub(super) struct Relay {
     pub(super) waits: usize,
     /// Octets of the client that the last turn had no time for.
     pub(super) unparsed: Vec<u8>,
+    /// Octets of refusals that were written since the client last had read everything.
+    pub(super) unread_refusals: usize,
     pub(super) upload_reads: ReadSize,
     pub(super) download_reads: ReadSize,
     /// The driver that was read last.
@@ -125,6 +127,7 @@ impl Relay {
             last_caller: None,
             waits: 0,
             unparsed: Vec::new(),
+            unread_refusals: 0,
             upload_reads: ReadSize::default(),
             download_reads: ReadSize::default(),
             last_driver: 0,
@@ -194,6 +197,9 @@ impl Relay {
         match self.client.flush(context, lent, self.now) {
             Ok(more) => moved |= more,
             Err(_) => self.lose_client(),
+        }
+        if self.unread_refusals > 0 {
+            self.limit_unread_refusals();
         }
         if self.client.waiting() == 0 {
             if self.credit_downloads() {

@@ -36,6 +36,7 @@ mod members;
 mod memory;
 mod preface;
 mod providers;
+mod refused;
 mod slow;
 mod spares;
 mod squeezed;
@@ -74,6 +75,7 @@ fn main() {
     callers::cases(&mut cases);
     tokens::cases(&mut cases);
     providers::cases(&mut cases);
+    refused::cases(&mut cases);
     grace::cases(&mut cases);
     lease::cases(&mut cases);
     members::cases(&mut cases);

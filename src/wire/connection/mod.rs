@@ -326,6 +326,13 @@ impl Connection {
         if self.guard.spend(budget, now) { Ok(()) } else { Err(Fault::calm(budget)) }
     }
 
+    /// Takes so many from a budget of the peer for what the owner did for it; `false` when it is
+    /// empty.
+    #[must_use]
+    pub fn charge(&mut self, budget: Budget, count: u32, now: Instant) -> bool {
+        self.guard.spend_some(budget, count, now)
+    }
+
     /// Resets a stream for what the peer did. Provoked resets have a budget of their own.
     fn break_stream(
         &mut self,

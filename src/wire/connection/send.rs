@@ -6,6 +6,7 @@ use std::time::Instant;
 use crate::wire::connection::{Connection, Role, Unacked};
 use crate::wire::fault::{Code, Fault};
 use crate::wire::frame::{Flags, HEAD, Head, Kind, SIZE_FLOOR, StreamId};
+use crate::wire::guard::Budget;
 use crate::wire::hpack::Field;
 use crate::wire::settings::{Settings, WINDOW_FLOOR};
 use crate::wire::stream::{Ended, Stream};
@@ -252,6 +253,13 @@ impl Connection {
         if self.role == Role::Server && !gently {
             self.closing = Some(last);
         }
+    }
+
+    /// Says that no new streams are wanted since the peer exceeded a budget; those under way go on.
+    pub fn end_for(&mut self, budget: Budget) {
+        let last = self.last_heard();
+        self.write_goaway(last, Code::EnhanceYourCalm, budget.name());
+        self.closing = Some(last);
     }
 
     /// Tells the peer what it did wrong; close when it is flushed.
