@@ -13,7 +13,7 @@ use crate::proxy::driver::{Driver, Echoes, allowance};
 use crate::proxy::exchange::Exchange;
 use crate::proxy::leg::Leg;
 use crate::proxy::relay::Relay;
-use crate::proxy::upward::{behind, key, length};
+use crate::proxy::upward::{PIECE, behind, key, length};
 use crate::wire::connection::Event;
 use crate::wire::fault;
 use crate::wire::frame::StreamId;
@@ -31,7 +31,10 @@ impl Relay {
     ) -> bool {
         match event {
             Event::Starved => return false,
-            Event::Settings => self.start_queued(driver),
+            Event::Settings => {
+                self.start_queued(driver);
+                self.resume_uploads(driver);
+            }
             Event::Answered { tag, status, end } => self.answer(driver, key(tag), status, end),
             Event::Data { tag, octets, end } => {
                 self.download(driver, key(tag), behind(from, &octets), scratch);
@@ -114,19 +117,25 @@ impl Relay {
 
     /// Passes on what is parked of an answer, as far as the client has room.
     pub(super) fn resume_download(&mut self, tag: usize) {
+        while self.resume_answer(tag) {}
+    }
+
+    /// Passes on one piece of what is parked of an answer. Says whether there was room for any.
+    fn resume_answer(&mut self, tag: usize) -> bool {
         let Self { exchanges, drivers, client, .. } = self;
-        let Some(exchange) = exchanges.get_mut(tag) else { return };
-        let taken = exchange.down.parked.len().min(client.wire.room(exchange.stream));
-        if taken > 0 {
-            let octets = exchange.down.parked.get(..taken).unwrap_or_default();
-            client.wire.data(exchange.stream, octets, false);
-            exchange.down.parked.advance(taken);
-            if let Some(driver) = exchange.driver.and_then(|key| drivers.get_mut(key)) {
-                driver.parked = driver.parked.saturating_sub(taken);
-            }
+        let Some(exchange) = exchanges.get_mut(tag) else { return false };
+        let taken = exchange.down.parked.len().min(client.wire.room(exchange.stream)).min(PIECE);
+        if taken == 0 {
+            return false;
+        }
+        let octets = exchange.down.parked.get(..taken).unwrap_or_default();
+        client.wire.data(exchange.stream, octets, false);
+        exchange.down.parked.advance(taken);
+        if let Some(driver) = exchange.driver.and_then(|key| drivers.get_mut(key)) {
+            driver.parked = driver.parked.saturating_sub(taken);
         }
         if !exchange.down.parked.is_empty() {
-            return;
+            return true;
         }
         exchange.down.parked = bytes::BytesMut::new();
         if let Some(trailers) = exchange.trailers.take() {
@@ -134,20 +143,27 @@ impl Relay {
             client.wire.head(exchange.stream, trailers.iter(), true);
             self.finish(tag, code, Ending::Answered);
         }
+        true
     }
 
+    /// Passes on what is parked of all answers: one piece of each in turn, beginning behind the one
+    /// that was served last, as long as the client has room.
     pub(super) fn resume_downloads(&mut self) {
         if self.drivers.iter().all(|(_, driver)| driver.parked == 0) {
             return;
         }
-        let parked: Vec<usize> = self
-            .exchanges
-            .iter()
-            .filter(|(_, exchange)| !exchange.down.parked.is_empty())
-            .map(|(tag, _)| tag)
-            .collect();
-        for tag in parked {
-            self.resume_download(tag);
+        let parked = self.exchanges.iter().filter(|(_, exchange)| !exchange.down.parked.is_empty());
+        let mut parked: Vec<usize> = parked.map(|(tag, _)| tag).collect();
+        let first = parked.partition_point(|tag| *tag <= self.last_download);
+        parked.rotate_left(first);
+        while !parked.is_empty() {
+            parked.retain(|tag| {
+                let has_moved = self.resume_answer(*tag);
+                if has_moved {
+                    self.last_download = *tag;
+                }
+                has_moved
+            });
         }
     }
 

@@ -123,6 +123,8 @@ pub(super) struct Driver {
     pub(super) departing: Vec<(StreamId, usize, u32)>,
     /// Octets of this leg that are parked.
     pub(super) parked: usize,
+    /// The exchange whose body was resumed last.
+    pub(super) last_upload: usize,
     /// By when its first SETTINGS must have come.
     pub(super) meet_by: Instant,
     /// Whether its socket's options are set: that is left until the leg has lived for a while.
@@ -165,6 +167,7 @@ impl Driver {
             calls: 0,
             departing: Vec::new(),
             parked: 0,
+            last_upload: 0,
             meet_by: now,
             is_tuned: false,
             asked: 0,

@@ -88,6 +88,8 @@ pub(super) struct Relay {
     pub(super) download_reads: ReadSize,
     /// The driver that was read last.
     pub(super) last_driver: usize,
+    /// The exchange whose answer was resumed last.
+    pub(super) last_download: usize,
 }
 
 /// Runs the connection to its end.
@@ -131,6 +133,7 @@ impl Relay {
             upload_reads: ReadSize::default(),
             download_reads: ReadSize::default(),
             last_driver: 0,
+            last_download: 0,
         }
     }
 

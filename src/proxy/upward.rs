@@ -16,7 +16,7 @@ use crate::wire::frame::StreamId;
 /// Octets that may wait in a leg's outbox; what comes on top is parked with its stream.
 const OUT_MAX: usize = 256 * 1024;
 /// Octets that are taken from a parked body at one time.
-const PIECE: usize = 16 * 1024;
+pub(super) const PIECE: usize = 16 * 1024;
 
 impl Relay {
     /// Answers one event of the client; `from` is where its octets begin in `scratch`. Says
@@ -119,28 +119,37 @@ impl Relay {
         }
         exchange.up.parked.extend_from_slice(octets);
         exchange.up.parked.extend_from_slice(behind);
-        self.resume_upload(tag);
+        while self.send_parked(tag) {}
     }
 
-    /// Passes on what is parked of a body, as far as the driver has room.
+    /// Passes on what waits of a body, as far as the driver has room.
     pub(super) fn resume_upload(&mut self, tag: usize) {
+        while self.resume_piece(tag) {}
+    }
+
+    /// Passes on one piece of what waits of a body. Says whether anything moved.
+    fn resume_piece(&mut self, tag: usize) -> bool {
+        let Some(exchange) = self.exchanges.get(tag) else { return false };
+        if exchange.up.parked.is_empty() { self.stamp_rest(tag) } else { self.send_parked(tag) }
+    }
+
+    /// Passes on one piece of what is parked of a body, if the driver has room. Says whether it has.
+    fn send_parked(&mut self, tag: usize) -> bool {
         let Self { exchanges, drivers, .. } = self;
-        let Some(exchange) = exchanges.get_mut(tag) else { return };
-        let Some((departing, leg, stream)) = line(drivers, exchange) else { return };
-        while !exchange.up.parked.is_empty() && leg.wire.out.len() < OUT_MAX {
-            let taken = exchange.up.parked.len().min(leg.wire.room(stream)).min(PIECE);
-            if taken == 0 {
-                return;
-            }
-            let end = exchange.uploaded && taken == exchange.up.parked.len();
-            leg.wire.data(stream, exchange.up.parked.get(..taken).unwrap_or_default(), end);
-            exchange.up.parked.advance(taken);
-            depart(departing, (tag, taken), exchange);
+        let Some(exchange) = exchanges.get_mut(tag) else { return false };
+        let Some((departing, leg, stream)) = line(drivers, exchange) else { return false };
+        let taken = exchange.up.parked.len().min(leg.wire.room(stream)).min(PIECE);
+        if taken == 0 || leg.wire.out.len() >= OUT_MAX {
+            return false;
         }
+        let end = exchange.uploaded && taken == exchange.up.parked.len();
+        leg.wire.data(stream, exchange.up.parked.get(..taken).unwrap_or_default(), end);
+        exchange.up.parked.advance(taken);
+        depart(departing, (tag, taken), exchange);
         if exchange.up.parked.is_empty() {
             exchange.up.parked = bytes::BytesMut::new();
-            self.stamp_rest(tag);
         }
+        true
     }
 
     /// Bodies that have left for a driver give their credit back to the client.
@@ -166,17 +175,23 @@ impl Relay {
         }
     }
 
-    pub(super) fn resume_uploads(&mut self, driver: usize) {
-        let parked: Vec<usize> = self
-            .exchanges
-            .iter()
-            .filter(|(_, exchange)| {
-                exchange.driver == Some(driver) && !exchange.up.parked.is_empty()
-            })
-            .map(|(tag, _)| tag)
-            .collect();
-        for tag in parked {
-            self.resume_upload(tag);
+    /// Passes on what waits for a driver: one piece of each body in turn, beginning behind the body
+    /// that was served last, as long as the driver has room.
+    pub(super) fn resume_uploads(&mut self, key: usize) {
+        let waits = |exchange: &Exchange| exchange.driver == Some(key) && exchange.is_behind();
+        let waiting = self.exchanges.iter().filter(|(_, exchange)| waits(exchange));
+        let mut waiting: Vec<usize> = waiting.map(|(tag, _)| tag).collect();
+        let Some(driver) = self.drivers.get(key) else { return };
+        let first = waiting.partition_point(|tag| *tag <= driver.last_upload);
+        waiting.rotate_left(first);
+        while !waiting.is_empty() {
+            waiting.retain(|tag| {
+                let has_moved = self.resume_piece(*tag);
+                if let (true, Some(driver)) = (has_moved, self.drivers.get_mut(key)) {
+                    driver.last_upload = *tag;
+                }
+                has_moved
+            });
         }
     }
 
