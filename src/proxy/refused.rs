@@ -17,7 +17,7 @@ const UNREAD_MAX: usize = 32 * 1024;
 const fn price(cost: Cost) -> u32 {
     match cost {
         Cost::Cheap => 1,
-        Cost::Parsed => 10,
+        Cost::Parsed => 5,
         Cost::Verified => 20,
     }
 }
