@@ -16,6 +16,7 @@
     reason = "cases without libtest are not recognised as tests, and own their clock"
 )]
 
+mod buffered;
 mod callers;
 mod credentials;
 mod deaths;
@@ -60,6 +61,7 @@ fn main() {
     exact::cases(&mut cases);
     flow_control::cases(&mut cases);
     drivers::cases(&mut cases);
+    buffered::cases(&mut cases);
     deaths::cases(&mut cases);
     spares::cases(&mut cases);
     grpc::cases(&mut cases);

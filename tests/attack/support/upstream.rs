@@ -5,7 +5,8 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{ErrorKind, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
+use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
 use super::client::{Client, SOON};
@@ -42,7 +43,7 @@ pub struct Inbound {
 }
 
 pub struct Upstream {
-    listener: TcpListener,
+    connections: Receiver<TcpStream>,
     socket: Option<TcpStream>,
     offer: Offer,
     parser: frame::Parser,
@@ -68,21 +69,8 @@ pub struct Upstream {
 impl Upstream {
     /// Takes the place of the driver of team `ads`; the world must be the case's own.
     pub fn replace(world: &World, offer: Offer) -> Self {
-        let mut driver = world.driver.lock().unwrap();
-        driver.kill();
-        let address = driver.address;
-        drop(driver);
-        let socket =
-            socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-        socket.set_reuse_address(true).unwrap();
-        if let Some(size) = offer.receive_buffer {
-            socket.set_recv_buffer_size(size).unwrap();
-        }
-        socket.bind(&address.into()).unwrap();
-        socket.listen(64).unwrap();
-        socket.set_nonblocking(true).unwrap();
         Self {
-            listener: socket.into(),
+            connections: world.driver.lock().unwrap().succeed(),
             socket: None,
             offer,
             parser: frame::Parser::default(),
@@ -105,17 +93,10 @@ impl Upstream {
 
     /// Waits for sconce's next connection and sends our SETTINGS.
     pub fn accept(&mut self) {
-        let deadline = Instant::now() + SOON;
-        let socket = loop {
-            match self.listener.accept() {
-                Ok((socket, _)) => break socket,
-                Err(error) => {
-                    assert!(Instant::now() < deadline, "sconce did not connect: {error}");
-                    std::thread::sleep(Duration::from_millis(2));
-                }
-            }
-        };
-        socket.set_nonblocking(false).unwrap();
+        let socket = self.connections.recv_timeout(SOON).expect("sconce did not connect");
+        if let Some(size) = self.offer.receive_buffer {
+            socket2::SockRef::from(&socket).set_recv_buffer_size(size).unwrap();
+        }
         socket.set_nodelay(true).unwrap();
         socket.set_write_timeout(Some(Duration::from_secs(5))).unwrap();
         self.socket = Some(socket);
@@ -169,6 +150,32 @@ impl Upstream {
         self.send(&frame::headers(id, true, &status));
     }
 
+    /// DATA in frames of at most 16 KiB as far as the windows are open; says how much was sent.
+    pub fn speak(&mut self, id: u32, mut octets: &[u8]) -> usize {
+        let mut sent = 0;
+        while !octets.is_empty() && self.room(id) > 0 {
+            let now = octets.len().min(self.room(id)).min(16_384);
+            self.spend(id, now);
+            self.send(&frame::data(id, false, &octets[..now]));
+            octets = &octets[now..];
+            sent += now;
+        }
+        sent
+    }
+
+    /// Octets that sconce lets us send on a stream now.
+    pub fn room(&self, id: u32) -> usize {
+        let window = self.streams.get(&id).map_or(0, |stream| stream.window);
+        usize::try_from(self.window.min(self.initial + window)).unwrap_or(0)
+    }
+
+    /// Notes octets of DATA that are sent by hand.
+    pub fn spend(&mut self, id: u32, octets: usize) {
+        let spent = i64::try_from(octets).unwrap();
+        self.window -= spent;
+        self.streams.entry(id).or_default().window -= spent;
+    }
+
     /// WINDOW_UPDATE.
     pub fn grant(&mut self, id: u32, octets: u32) {
         match id {
@@ -200,6 +207,20 @@ impl Upstream {
         self.pump(|u| u.pongs > pongs || u.is_closed, SOON) && self.pongs > pongs
     }
 
+    /// Closes the connection: by FIN if everything that came was read.
+    pub fn close(&mut self) {
+        self.socket = None;
+        self.is_closed = true;
+    }
+
+    /// Closes the connection by RST.
+    pub fn abort(&mut self) {
+        if let Some(socket) = &self.socket {
+            socket2::SockRef::from(socket).set_linger(Some(Duration::ZERO)).unwrap();
+        }
+        self.close();
+    }
+
     /// Reads until the condition holds or time is up; says whether it holds.
     pub fn pump(&mut self, until: impl Fn(&Self) -> bool, patience: Duration) -> bool {
         let deadline = Instant::now() + patience;
@@ -214,6 +235,17 @@ impl Upstream {
             }
             self.read(left);
         }
+    }
+
+    /// Reads at most so many octets, if there are any within the time; says how many.
+    pub fn sip(&mut self, most: usize, patience: Duration) -> usize {
+        let Some(socket) = &mut self.socket else { return 0 };
+        let mut buffer = vec![0; most];
+        socket.set_read_timeout(Some(patience)).unwrap();
+        let count = socket.read(&mut buffer).unwrap_or(0);
+        self.parser.push(&buffer[..count]);
+        self.take_frames();
+        count
     }
 
     fn read(&mut self, wait: Duration) {
