@@ -98,6 +98,8 @@ impl Upstream {
             socket2::SockRef::from(&socket).set_recv_buffer_size(size).unwrap();
         }
         socket.set_nodelay(true).unwrap();
+        // What the windows allow is written without waiting for sconce to read it.
+        socket2::SockRef::from(&socket).set_send_buffer_size(1 << 20).unwrap();
         socket.set_write_timeout(Some(Duration::from_secs(5))).unwrap();
         self.socket = Some(socket);
         let initial = self.offer.initial;
