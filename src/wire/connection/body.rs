@@ -79,7 +79,7 @@ impl Connection {
             self.owe(head.length);
             return match fault {
                 Some(fault) => Ok(Some(self.break_stream(head.stream, fault, now)?)),
-                None => self.spend(Budget::Strays, now).map(|()| None),
+                None => self.stray_data(head.length, now).map(|()| None),
             };
         }
         if let Some(stream) = self.streams.find_mut(head.stream) {

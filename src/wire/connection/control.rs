@@ -144,6 +144,9 @@ impl Connection {
         if self.is_idle(head.stream) {
             return Err(Fault::new(Code::ProtocolError, "RST_STREAM on an idle stream"));
         }
+        if self.streams.find(head.stream).is_none() {
+            return self.stray_frame(Budget::Resets, now).map(|()| None);
+        }
         if self.role == Role::Server {
             self.spend(Budget::Resets, now)?;
         }

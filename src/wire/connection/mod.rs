@@ -6,6 +6,7 @@
 mod blocks;
 mod body;
 mod control;
+mod crossing;
 mod receive;
 mod reuse;
 mod send;
@@ -18,6 +19,7 @@ use std::ops::Range;
 use std::rc::Rc;
 use std::time::Instant;
 
+use crate::wire::connection::crossing::Crossing;
 use crate::wire::fault::{Code, Fault, StreamFault};
 use crate::wire::frame::{self, Flags, Kind, StreamId};
 use crate::wire::guard::{Budget, Guard};
@@ -182,6 +184,8 @@ pub struct Connection {
     /// What is to be written to the peer.
     pub out: Outbox,
     guard: Guard,
+    /// What the peer may still send on streams that we have reset, since it was granted before.
+    crossing: Crossing,
     closing: Option<StreamId>,
     pings: u32,
 }
@@ -216,6 +220,7 @@ impl Connection {
             memos: blocks::Memos::default(),
             out: Outbox::default(),
             guard: Guard::new(now),
+            crossing: Crossing::default(),
             closing: None,
             pings: 0,
         };
@@ -350,6 +355,9 @@ impl Connection {
 
     fn close(&mut self, id: StreamId, how: Ended) -> Option<u32> {
         let stream = self.streams.close(id, how)?;
+        if how == Ended::WeReset && !stream.peer_ended {
+            self.crossing.expect(stream.receive);
+        }
         self.extra = self.extra.saturating_sub(stream.extra);
         stream.known.then_some(stream.tag)
     }

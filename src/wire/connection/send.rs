@@ -37,6 +37,10 @@ impl Connection {
     pub fn open(&mut self, tag: u32, block: &[u8], end: bool) -> StreamId {
         let id = self.own_next;
         self.own_next = StreamId::new(id.number().saturating_add(2));
+        if self.own_next >= StreamId::MAX {
+            // The numbers are used up: as after GOAWAY, new streams need another connection.
+            self.closing.get_or_insert(id);
+        }
         let mut stream = Stream::new(self.theirs.window, self.sent.window);
         stream.tag = tag;
         stream.known = true;

@@ -589,3 +589,15 @@ proptest::proptest! {
         }
     }
 }
+
+#[test]
+fn a_connection_whose_stream_numbers_are_used_up_takes_no_new_streams() {
+    let now = Instant::now();
+    let mut driver = Connection::new(Role::Client, offer(), now);
+    driver.own_next = StreamId::new(0x7fff_fffb);
+    assert!(driver.can_open() && !driver.is_leaving());
+    driver.open(1, &[], true);
+    assert!(driver.can_open() && !driver.is_leaving());
+    driver.open(2, &[], true);
+    assert!(!driver.can_open() && driver.is_leaving());
+}
