@@ -115,7 +115,7 @@ impl Relay {
             down: Way::default(),
             boundary: Boundary::default(),
             answered: false,
-            trailers: None,
+            end: None,
             sent: Progress::new(self.now),
             taken: Progress::new(self.now),
         });
@@ -246,6 +246,13 @@ impl Relay {
         self.route(tag);
     }
 
+    /// Calls that wait for a leg which takes no new ones find another.
+    fn redirect_queued(&mut self, key: usize) {
+        while let Some(tag) = self.drivers.get_mut(key).and_then(|it| it.queue.pop_front()) {
+            self.redirect(tag);
+        }
+    }
+
     /// Opens the streams of calls that wait for a leg, as far as the driver takes them.
     pub(super) fn start_queued(&mut self, key: usize) {
         loop {
@@ -253,6 +260,9 @@ impl Relay {
             let Some(driver) = drivers.get_mut(key) else { return };
             let Line::Up(leg) = &mut driver.line else { return };
             if driver.lost || !leg.wire.can_open() {
+                if leg.wire.is_leaving() {
+                    self.redirect_queued(key);
+                }
                 return;
             }
             let Some(tag) = driver.queue.pop_front() else { return };

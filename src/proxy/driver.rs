@@ -185,7 +185,8 @@ impl Driver {
             && !self.lost
             && self.asked == 0
             && self.parked == 0
-            && self.departing.is_empty();
+            && self.departing.is_empty()
+            && self.leg_ref().is_some_and(Leg::can_write);
         self.rest();
         match self.line {
             Line::Up(leg) if is_settled && leg.wire.is_spotless() => {
@@ -257,7 +258,7 @@ impl Driver {
         !self.lost
             && match &self.line {
                 Line::Dialing(_) => true,
-                Line::Up(leg) => !leg.wire.is_leaving(),
+                Line::Up(leg) => !leg.wire.is_leaving() && leg.can_write(),
             }
     }
 

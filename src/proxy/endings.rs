@@ -78,6 +78,9 @@ impl Relay {
             self.waits = self.waits.saturating_sub(1);
         }
         exchange.settle(code, how, self.now, &self.worker.metrics);
+        if exchange.end.is_some() {
+            self.detached = self.detached.saturating_sub(exchange.down.parked.len());
+        }
         self.exchanges.try_remove(tag);
         if self.exchanges.is_empty() {
             self.idle_since = self.now;

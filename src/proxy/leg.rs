@@ -36,6 +36,8 @@ pub(super) struct Leg {
     pub(super) blocked: Option<Instant>,
     /// When we last asked, by PING, whether the peer is there.
     pub(super) asked: Option<Instant>,
+    /// Writing has failed: the peer is gone, but what it has sent may wait in the socket.
+    cannot_write: bool,
 }
 
 impl Leg {
@@ -53,6 +55,7 @@ impl Leg {
             heard: now,
             blocked: None,
             asked: None,
+            cannot_write: false,
         }
     }
 
@@ -144,7 +147,23 @@ impl Leg {
             self.blocked = None;
             return Ok(false);
         }
+        if self.cannot_write {
+            self.wire.out.advance(usize::MAX);
+            return Ok(false);
+        }
         self.write(context, lent, now)
+    }
+
+    /// Nothing can be written any more; what has come can still be read. Says that it changed.
+    pub(super) fn give_up_writing(&mut self) -> bool {
+        self.cannot_write = true;
+        self.blocked = None;
+        self.wire.out.advance(usize::MAX);
+        true
+    }
+
+    pub(super) fn can_write(&self) -> bool {
+        !self.cannot_write
     }
 
     fn write(&mut self, context: &mut Context<'_>, lent: &[u8], now: Instant) -> io::Result<bool> {

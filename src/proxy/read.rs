@@ -175,13 +175,17 @@ impl Relay {
 
     /// How many octets may be read from a driver now; `None` while its client is behind.
     fn driver_read_size(&self, key: usize) -> Option<usize> {
-        let driver = self.drivers.get(key)?;
-        if self.client.waiting() == 0 && driver.parked == 0 {
+        let parked = self.drivers.get(key)?.parked.saturating_add(self.detached);
+        if self.client.waiting() > 0 {
+            return None;
+        }
+        if parked == 0 {
             return Some(self.download_reads.octets());
         }
-        // A frame that is there in part is granted again before it is parked.
+        // A frame that is there in part is granted again before it is parked. More than that is
+        // parked where a client has taken back what its drivers were granted.
         let most = whole(PARKED_MAX).saturating_add(SMALL_READ);
-        (self.client.waiting() == 0 && driver.parked <= most).then_some(SMALL_READ)
+        (parked <= most || self.worker.pool.has_room()).then_some(SMALL_READ)
     }
 }
 

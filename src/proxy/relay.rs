@@ -88,6 +88,8 @@ pub(super) struct Relay {
     pub(super) download_reads: ReadSize,
     /// The driver that was read last.
     pub(super) last_driver: usize,
+    /// Octets that are parked of answers whose drivers are not needed any more.
+    pub(super) detached: usize,
     /// The exchange whose answer was resumed last.
     pub(super) last_download: usize,
 }
@@ -133,6 +135,7 @@ impl Relay {
             upload_reads: ReadSize::default(),
             download_reads: ReadSize::default(),
             last_driver: 0,
+            detached: 0,
             last_download: 0,
         }
     }
@@ -221,22 +224,20 @@ impl Relay {
 
     fn flush_drivers(&mut self, context: &mut Context<'_>, lent: &[u8]) -> bool {
         let mut moved = false;
-        let (mut broken, mut any_lost) = (None, false);
-        for (key, driver) in &mut self.drivers {
+        let mut any_lost = false;
+        for (_, driver) in &mut self.drivers {
             any_lost |= driver.lost;
             let Some(leg) = driver.leg() else { continue };
             match leg.flush(context, lent, self.now) {
                 Ok(more) => moved |= more,
-                Err(_) => broken = Some(key),
+                // What it has sent before is read first: an answer may be among it.
+                Err(_) => moved |= leg.give_up_writing(),
             }
         }
-        if let Some(key) = broken {
-            self.lose_driver(key, "the connection to it broke");
-        }
-        if any_lost || broken.is_some() {
+        if any_lost {
             self.drop_lost_drivers();
         }
-        moved || broken.is_some()
+        moved
     }
 
     /// The last words are out: say so to the kernel, then read on for a while.

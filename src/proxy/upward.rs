@@ -58,6 +58,9 @@ impl Relay {
 
     fn upload(&mut self, tag: usize, octets: Range<usize>, end: bool, scratch: &mut [u8]) {
         let Some(exchange) = self.exchanges.get_mut(tag) else { return };
+        if exchange.end.is_some() {
+            return;
+        }
         exchange.up.octets = exchange.up.octets.saturating_add(length(octets.len()));
         match exchange.stamper {
             None => self.send_up(tag, octets, end, scratch),
