@@ -18,6 +18,7 @@
 
 mod buffered;
 mod callers;
+mod cancelled;
 mod credentials;
 mod deaths;
 mod drivers;
@@ -69,6 +70,7 @@ fn main() {
     slow::cases(&mut cases);
     stalls::cases(&mut cases);
     honest::cases(&mut cases);
+    cancelled::cases(&mut cases);
     floods::cases(&mut cases);
     memory::cases(&mut cases);
     tls::cases(&mut cases);

@@ -239,6 +239,11 @@ impl Upstream {
         }
     }
 
+    /// Reads what is there now, without waiting.
+    pub fn poll(&mut self) {
+        self.pump(|_| false, Duration::from_micros(200));
+    }
+
     /// Reads at most so many octets, if there are any within the time; says how many.
     pub fn sip(&mut self, most: usize, patience: Duration) -> usize {
         let Some(socket) = &mut self.socket else { return 0 };
