@@ -24,6 +24,7 @@ mod deaths;
 mod drivers;
 mod exact;
 mod expiry;
+mod fairness;
 mod floods;
 mod flow_control;
 mod frames;
@@ -67,6 +68,7 @@ fn main() {
     spares::cases(&mut cases);
     grpc::cases(&mut cases);
     teams::cases(&mut cases);
+    fairness::cases(&mut cases);
     slow::cases(&mut cases);
     stalls::cases(&mut cases);
     honest::cases(&mut cases);

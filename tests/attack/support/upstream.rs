@@ -10,7 +10,7 @@ use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
 use super::client::{Client, SOON};
-use super::fields::{self, List};
+use super::fields::{self, List, Request};
 use super::frame::{self, Frame};
 use super::script;
 use super::world::World;
@@ -128,7 +128,13 @@ impl Upstream {
 
     /// Takes one plain call and answers it: from then on sconce knows our settings.
     pub fn meet(&mut self, client: &mut Client) {
-        let id = client.start(&client.request(), true);
+        let request = client.request();
+        self.meet_with(client, &request);
+    }
+
+    /// The same with a call that is as the world wants it.
+    pub fn meet_with(&mut self, client: &mut Client, request: &Request) {
+        let id = client.start(request, true);
         let stream = self.await_stream();
         assert!(self.pump(Self::is_settled, SOON), "our SETTINGS were not acknowledged");
         self.answer(stream);
