@@ -50,6 +50,7 @@ mod support;
 mod teams;
 mod tls;
 mod tokens;
+mod unread;
 mod windows;
 
 fn main() {
@@ -74,6 +75,7 @@ fn main() {
     honest::cases(&mut cases);
     cancelled::cases(&mut cases);
     floods::cases(&mut cases);
+    unread::cases(&mut cases);
     memory::cases(&mut cases);
     tls::cases(&mut cases);
     expiry::cases(&mut cases);
