@@ -277,7 +277,7 @@ impl Relay {
             let block = requests.block(&mut leg.wire, asked.head.fields(), what);
             exchange.driver_stream = Some(leg.wire.open(id, block, end));
             pass_window(client, leg, exchange);
-            if !exchange.up.parked.is_empty() {
+            if exchange.is_behind() {
                 self.resume_upload(tag);
             }
         }

@@ -18,10 +18,10 @@ use tokio::time::Sleep;
 
 use crate::grpc::stamp::Tail;
 use crate::proxy::admit::Asked;
-use crate::proxy::driver::Driver;
+use crate::proxy::driver::{Driver, Line};
 use crate::proxy::exchange::Exchange;
 use crate::proxy::leg::Leg;
-use crate::proxy::turn::ReadSize;
+use crate::proxy::turn::BatchSize;
 use crate::proxy::worker::{Share, Turn, Worker};
 
 /// How long our last words may take to be written.
@@ -84,8 +84,8 @@ pub(super) struct Relay {
     pub(super) unparsed: Vec<u8>,
     /// Octets of refusals that were written since the client last had read everything.
     pub(super) unread_refusals: usize,
-    pub(super) upload_reads: ReadSize,
-    pub(super) download_reads: ReadSize,
+    pub(super) upload_reads: BatchSize,
+    pub(super) download_reads: BatchSize,
     /// The driver that was read last.
     pub(super) last_driver: usize,
     /// Octets that are parked of answers whose drivers are not needed any more.
@@ -132,8 +132,8 @@ impl Relay {
             waits: 0,
             unparsed: Vec::new(),
             unread_refusals: 0,
-            upload_reads: ReadSize::default(),
-            download_reads: ReadSize::default(),
+            upload_reads: BatchSize::default(),
+            download_reads: BatchSize::default(),
             last_driver: 0,
             detached: 0,
             last_download: 0,
@@ -199,7 +199,7 @@ impl Relay {
     /// Writes everything that waits; what has left gives credit back, which is written too.
     pub(super) fn flush(&mut self, context: &mut Context<'_>, lent: &[u8]) -> bool {
         let mut moved = self.flush_drivers(context, lent);
-        self.credit_uploads();
+        moved |= self.credit_uploads();
         match self.client.flush(context, lent, self.now) {
             Ok(more) => moved |= more,
             Err(_) => self.lose_client(),
@@ -227,12 +227,19 @@ impl Relay {
         let mut any_lost = false;
         for (_, driver) in &mut self.drivers {
             any_lost |= driver.lost;
-            let Some(leg) = driver.leg() else { continue };
-            match leg.flush(context, lent, self.now) {
-                Ok(more) => moved |= more,
+            let Line::Up(leg) = &mut driver.line else { continue };
+            let waited = leg.wire.out.len();
+            let has_moved = match leg.flush(context, lent, self.now) {
+                Ok(has_moved) => has_moved,
                 // What it has sent before is read first: an answer may be among it.
-                Err(_) => moved |= leg.give_up_writing(),
+                Err(_) => leg.give_up_writing(),
+            };
+            if has_moved && leg.blocked.is_some() {
+                driver.batch.shrink();
+            } else if has_moved && waited >= driver.batch.octets() {
+                driver.batch.grow();
             }
+            moved |= has_moved;
         }
         if any_lost {
             self.drop_lost_drivers();

@@ -10,7 +10,7 @@ use bytes::Buf;
 use sconce_filters::{Ending, Identity, Refusal};
 
 use crate::grpc::stamp::{Addition, Piece, Stamper, Tail};
-use crate::proxy::exchange::{Exchange, Unstamped};
+use crate::proxy::exchange::Unstamped;
 use crate::proxy::lease::Lease;
 use crate::proxy::relay::Relay;
 use crate::proxy::tenure::Tenure;
@@ -88,8 +88,7 @@ impl Relay {
         (octets, end): (Range<usize>, bool),
         scratch: &mut [u8],
     ) {
-        let is_behind = self.exchanges.get(tag).is_some_and(Exchange::is_behind);
-        let rest = match is_behind {
+        let rest = match self.must_wait(tag) {
             true => Some(octets),
             false => self.stamp_some(tag, (octets, end), scratch, Source::Read),
         };

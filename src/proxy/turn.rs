@@ -57,37 +57,41 @@ impl TurnBudget {
     }
 }
 
-/// How many octets are read at one time: more while full reads are cheap, fewer when they cost.
+/// How many octets are read, or handed to a socket, at one time: more while a full batch is passed
+/// on whole, fewer when it is not.
 ///
-/// What a read brings and its receiver does not take must be kept, so a connection whose client is
-/// slow reads less, and no other connection does.
+/// What the receiver does not take must be kept, and is then sent in the order in which it came. So
+/// a connection whose peer is slow gets small batches, and no other connection does.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct ReadSize(u32);
+pub(super) struct BatchSize(u32);
 
-/// The first and smallest size of a read.
+/// The first and smallest size of a batch, in octets.
 const READ_MIN: u32 = 16 * 1024;
-/// The largest size of a read: that of the buffer.
+/// The largest size of a batch, in octets: that of the read buffer.
 pub(super) const READ_MAX: u32 = 512 * 1024;
-/// By how much a size grows after a full read that was passed on whole.
+/// By how many octets a size grows after a full batch that was passed on whole.
 const READ_STEP: u32 = 32 * 1024;
 
-impl Default for ReadSize {
+impl Default for BatchSize {
     fn default() -> Self {
         Self(READ_MIN)
     }
 }
 
-impl ReadSize {
+impl BatchSize {
+    /// A size to begin with where small messages of many calls come together.
+    pub(super) const WIDE: Self = Self(128 * 1024);
+
     pub(super) fn octets(self) -> usize {
         whole(self.0)
     }
 
-    /// A read of this size was full, and everything was passed on at once.
+    /// A batch of this size was full, and everything was passed on at once.
     pub(super) fn grow(&mut self) {
         self.0 = self.0.saturating_add(READ_STEP).min(READ_MAX);
     }
 
-    /// Something had to be kept, or the read took long.
+    /// Something had to be kept, or the batch took long.
     pub(super) fn shrink(&mut self) {
         self.0 = (self.0 / 2).max(READ_MIN);
     }
@@ -137,7 +141,7 @@ mod tests {
 
     #[test]
     fn reads_grow_to_the_buffer_and_shrink_to_a_frame() {
-        let mut size = ReadSize::default();
+        let mut size = BatchSize::default();
         assert_eq!(size.octets(), 16 * 1024);
         (0..100).for_each(|_| size.grow());
         assert_eq!(size.octets(), 512 * 1024);

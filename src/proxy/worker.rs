@@ -32,8 +32,9 @@ use crate::wire::settings::Settings;
 
 /// Tasks that run between two looks at the sockets: few, since each may be a bulk transfer.
 const TASKS_PER_EVENT: u32 = 4;
-/// Credit of a client's whole connection, in octets; it goes back on receipt.
-const WINDOW: u32 = 1 << 20;
+/// Credit of a client's whole connection, in octets: enough for four streams with the largest
+/// windows by default. It goes back on receipt, so that it bounds no memory: windows of streams do.
+const WINDOW: u32 = 16 << 20;
 /// Sockets that may wait for their worker.
 const HANDED_MAX: usize = 256;
 

@@ -20,7 +20,7 @@ pub fn cases(cases: &mut Cases) {
 
 const STREAMS: usize = 4;
 /// Octets that arrive before the shares are counted.
-const START: usize = 2 << 20;
+const START: usize = 8 << 20;
 /// Octets of which the shares are counted.
 const COUNTED: usize = 6 << 20;
 /// Octets that the bottleneck lets through at a time.

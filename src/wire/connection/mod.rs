@@ -7,6 +7,7 @@ mod blocks;
 mod body;
 mod control;
 mod crossing;
+mod earned;
 mod receive;
 mod reuse;
 mod send;
@@ -20,6 +21,7 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use crate::wire::connection::crossing::Crossing;
+use crate::wire::connection::earned::RoundTrips;
 use crate::wire::fault::{Code, Fault, StreamFault};
 use crate::wire::frame::{self, Flags, Kind, StreamId};
 use crate::wire::guard::{Budget, Guard};
@@ -186,6 +188,7 @@ pub struct Connection {
     guard: Guard,
     /// What the peer may still send on streams that we have reset, since it was granted before.
     crossing: Crossing,
+    trips: RoundTrips,
     closing: Option<StreamId>,
     pings: u32,
 }
@@ -221,6 +224,7 @@ impl Connection {
             out: Outbox::default(),
             guard: Guard::new(now),
             crossing: Crossing::default(),
+            trips: RoundTrips::default(),
             closing: None,
             pings: 0,
         };
