@@ -19,6 +19,9 @@ use crate::telemetry::{Ended, MethodLabel, WorkerMetrics};
 use crate::wire::frame::StreamId;
 use crate::wire::hpack::Fields;
 
+/// Octets of memory that a parked body costs beyond its own: its buffers grow in steps.
+const PARKED_COST: usize = 4 * 1024;
+
 /// One RPC.
 pub(super) struct Exchange {
     /// The client's stream.
@@ -143,7 +146,10 @@ impl Exchange {
         if self.stamper.as_ref().is_some_and(Stamper::inflates) {
             return 0;
         }
-        self.up.parked.len().saturating_add(self.unstamped.octets.len())
+        match self.up.parked.len().saturating_add(self.unstamped.octets.len()) {
+            0 => 0,
+            octets => octets.saturating_add(PARKED_COST),
+        }
     }
 
     /// Whether nothing more will come from the client.
