@@ -61,6 +61,8 @@ pub(super) enum Denial {
     CertificateExpired,
     /// The name in the certificate is none.
     CertificateName(IdentityFault),
+    /// The credential proves somebody else than it did when the call was admitted.
+    Renamed,
     /// Nobody told the call what time it is.
     NoTime,
 }
@@ -130,6 +132,9 @@ impl fmt::Display for Denial {
             Self::CertificateName(fault) => {
                 return write!(f, "the client certificate names no user: {fault}");
             }
+            Self::Renamed => {
+                "the configuration has changed whom this call is from: make the call again"
+            }
             Self::NoTime => "the time of day is not known",
         })
     }
@@ -161,6 +166,7 @@ impl Denial {
             | Self::Certificate
             | Self::CertificateExpired
             | Self::CertificateName(_)
+            | Self::Renamed
             | Self::NoTime => false,
         }
     }
@@ -185,6 +191,7 @@ impl Denial {
             Self::Certificate | Self::CertificateExpired | Self::CertificateName(_) => {
                 "authenticate.certificate"
             }
+            Self::Renamed => "authenticate.renamed",
             Self::NoTime => "authenticate.time",
         }
     }
@@ -194,7 +201,7 @@ impl From<Denial> for Refusal {
     fn from(denial: Denial) -> Self {
         let refusal = |code| Self::new(code, denial.label(), denial);
         match denial {
-            Denial::KeyUnasked | Denial::KeysMissing | Denial::Busy => {
+            Denial::KeyUnasked | Denial::KeysMissing | Denial::Busy | Denial::Renamed => {
                 refusal(Code::Unavailable).retry_after(RETRY)
             }
             Denial::NoTime => refusal(Code::Internal),

@@ -14,7 +14,7 @@ use super::{
     token::{self, Jwt, Parts},
     verified::{self, Proof, Shown, Verified},
 };
-use crate::{Author, Call, Cost, Identity, Notes, identity::Source};
+use crate::{Author, Call, Cost, Identity, Notes, Refusal, identity::Source};
 use std::{rc::Rc, sync::Arc, time::Duration};
 
 /// Judges credentials by the settings of one room.
@@ -43,6 +43,16 @@ pub(super) struct Unknown {
 impl From<Denial> for Undecided {
     fn from(denial: Denial) -> Self {
         Self::Denied(denial, Cost::Cheap)
+    }
+}
+
+impl Undecided {
+    /// What is said where no other keys are waited for.
+    pub(super) fn refusal(self) -> Refusal {
+        match self {
+            Self::Denied(denial, cost) => Refusal::from(denial).cost(cost),
+            Self::Unknown(unknown) => Refusal::from(unknown.denial()).cost(Cost::Parsed),
+        }
     }
 }
 

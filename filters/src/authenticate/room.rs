@@ -39,16 +39,15 @@ impl Authenticate {
     fn ask(&self, unknown: Unknown, now: Duration) -> Admission {
         let attempt = match unknown.ring.ask(&unknown.seen) {
             Ok(attempt) => attempt,
-            Err(AskFault::Closed) => return Admission::Refused(unknown_key(unknown.denial())),
-            Err(AskFault::Busy) => return Admission::Refused(unknown_key(Denial::Busy)),
+            Err(AskFault::Closed) => return refused(unknown.denial(), Cost::Parsed),
+            Err(AskFault::Busy) => return refused(Denial::Busy, Cost::Parsed),
         };
         let (judge, token) = (Arc::clone(&self.judge), unknown.token);
         Admission::Wait(Wait::new(async move {
             attempt.over().await;
             match judge.token(&token, now) {
                 Ok(verified) => Ok(verified.slots()),
-                Err(Undecided::Denied(denial, cost)) => Err(Refusal::from(denial).cost(cost)),
-                Err(Undecided::Unknown(still)) => Err(unknown_key(still.denial())),
+                Err(undecided) => Err(undecided.refusal()),
             }
         }))
     }
@@ -64,38 +63,51 @@ impl Filter for Authenticate {
     }
 
     fn admit(&self, call: &mut Call) -> Admission {
-        let Some(now) = time_of(call) else { return refused(Denial::NoTime) };
+        let Some(now) = time_of(call.wall()) else {
+            return refused(Denial::NoTime, Cost::Cheap);
+        };
         match self.judge.call(call, now) {
             Ok(verified) => {
                 call.fill(verified.slots());
                 Admission::Admitted
             }
-            Err(Undecided::Denied(denial, cost)) => {
-                Admission::Refused(Refusal::from(denial).cost(cost))
-            }
             Err(Undecided::Unknown(unknown)) => self.ask(unknown, now),
+            Err(denied @ Undecided::Denied(..)) => Admission::Refused(denied.refusal()),
         }
     }
 
+    fn recheck(&self, call: &mut Call) -> Result<(), Refusal> {
+        let now = time_of(call.wall()).ok_or(Denial::NoTime)?;
+        let verified = self.judge.call(call, now).map_err(Undecided::refusal)?;
+        let before = call.identity()?;
+        if before.user() != verified.identity.user()
+            || before.source() != verified.identity.source()
+        {
+            return Err(Denial::Renamed.into());
+        }
+        call.fill(verified.slots());
+        Ok(())
+    }
+
+    fn recheck_time(&self, call: &Call, wall: SystemTime) -> Result<(), Refusal> {
+        let now = time_of(Some(wall)).ok_or(Denial::NoTime)?;
+        self.judge.call(call, now).map(drop).map_err(Undecided::refusal)
+    }
+
     fn explain(&self, call: &Call) -> Option<String> {
-        let now = time_of(call)?;
+        let now = time_of(call.wall())?;
         let verified = self.judge.call(call, now).ok()?;
         Some(told(&verified.identity, now, self.judge.skew()))
     }
 }
 
-fn refused(denial: Denial) -> Admission {
-    Admission::Refused(Refusal::from(denial))
-}
-
-/// The refusal of a token that was parsed, and whose key is not known.
-fn unknown_key(denial: Denial) -> Refusal {
-    Refusal::from(denial).cost(Cost::Parsed)
+fn refused(denial: Denial, cost: Cost) -> Admission {
+    Admission::Refused(Refusal::from(denial).cost(cost))
 }
 
 /// The time of day since the Unix epoch. A clock that stands before it is no clock.
-fn time_of(call: &Call) -> Option<Duration> {
-    call.wall()?.duration_since(SystemTime::UNIX_EPOCH).ok()
+fn time_of(wall: Option<SystemTime>) -> Option<Duration> {
+    wall?.duration_since(SystemTime::UNIX_EPOCH).ok()
 }
 
 fn told(identity: &Identity, now: Duration, skew: Duration) -> String {
