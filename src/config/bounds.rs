@@ -56,6 +56,8 @@ pub const HANDSHAKE: Span = span("timeouts.handshake", ms(100)..=m(5), s(5));
 pub const SETTINGS_ACK: Span = span("timeouts.settings_ack", ms(100)..=m(5), s(10));
 /// See [`crate::config::Timeouts::body_progress`].
 pub const BODY_PROGRESS: Span = span("timeouts.body_progress", ms(100)..=h(1), s(10));
+/// See [`crate::config::Timeouts::body_age`]. Gigabytes of artifacts over a slow link take long.
+pub const BODY_AGE: Span = span("timeouts.body_age", ms(100)..=h(24), h(1));
 /// See [`crate::config::Timeouts::window_closed`].
 pub const WINDOW_CLOSED: Span = span("timeouts.window_closed", ms(100)..=h(24), m(5));
 /// See [`crate::config::Timeouts::idle`].
@@ -89,10 +91,11 @@ pub const COUNTS: [Count; 7] =
     [CONNECTIONS, STREAMS, WORKERS, HEADER_LIST, HEADER_COUNT, DRIVER_HEADER_LIST, INFLATED];
 
 /// All lengths of time.
-pub const SPANS: [Span; 15] = [
+pub const SPANS: [Span; 16] = [
     HANDSHAKE,
     SETTINGS_ACK,
     BODY_PROGRESS,
+    BODY_AGE,
     WINDOW_CLOSED,
     IDLE,
     KEEPALIVE,

@@ -77,6 +77,7 @@ pub(super) fn timeouts(mut section: Section<'_>) -> Timeouts {
         handshake: span(&mut section, "handshake", bounds::HANDSHAKE),
         settings_ack: span(&mut section, "settings_ack", bounds::SETTINGS_ACK),
         body_progress: span(&mut section, "body_progress", bounds::BODY_PROGRESS),
+        body_age: span(&mut section, "body_age", bounds::BODY_AGE),
         window_closed: span(&mut section, "window_closed", bounds::WINDOW_CLOSED),
         idle: span(&mut section, "idle", bounds::IDLE),
         keepalive: span(&mut section, "keepalive", bounds::KEEPALIVE),
