@@ -15,6 +15,7 @@ use crate::grpc::status;
 use crate::proxy::downward::pass_window;
 use crate::proxy::driver::{Driver, Line, Unreachable, allowance, header_list};
 use crate::proxy::exchange::{Exchange, Progress, Unstamped, Way};
+use crate::proxy::recheck::Checked;
 use crate::proxy::relay::Relay;
 use crate::route::Cluster;
 use crate::telemetry::MethodLabel;
@@ -102,6 +103,7 @@ impl Relay {
             driver_stream: None,
             call,
             method: asked.label,
+            checked: Checked { at: self.now, generation: snapshot.generation },
             snapshot,
             asked: Some(asked),
             wait: None,
@@ -256,8 +258,7 @@ impl Relay {
     /// Opens the streams of calls that wait for a leg, as far as the driver takes them.
     pub(super) fn start_queued(&mut self, key: usize) {
         loop {
-            let Self { exchanges, drivers, client, .. } = self;
-            let Some(driver) = drivers.get_mut(key) else { return };
+            let Some(driver) = self.drivers.get_mut(key) else { return };
             let Line::Up(leg) = &mut driver.line else { return };
             if driver.lost || !leg.wire.can_open() {
                 if leg.wire.is_leaving() {
@@ -266,6 +267,12 @@ impl Relay {
                 return;
             }
             let Some(tag) = driver.queue.pop_front() else { return };
+            if !self.may_leave_queue(key, tag) {
+                continue;
+            }
+            let Self { exchanges, drivers, client, .. } = self;
+            let Some(driver) = drivers.get_mut(key) else { return };
+            let Line::Up(leg) = &mut driver.line else { return };
             let Some(exchange) = exchanges.get_mut(tag) else { continue };
             let Some(asked) = exchange.asked.take() else { continue };
             let end = exchange.uploaded && exchange.up.parked.is_empty();

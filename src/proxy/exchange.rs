@@ -13,6 +13,7 @@ use crate::grpc::redact::Redactor;
 use crate::grpc::stamp::Stamper;
 use crate::proxy::admit::Asked;
 use crate::proxy::lease::Lease;
+use crate::proxy::recheck::Checked;
 use crate::proxy::tenure::Tenure;
 use crate::route::Held;
 use crate::telemetry::{Ended, MethodLabel, WorkerMetrics};
@@ -42,6 +43,8 @@ pub(super) struct Exchange {
     pub(super) stamper: Option<Stamper>,
     /// What waits for that, since what is before it waits for the driver.
     pub(super) unstamped: Unstamped,
+    /// When its permission was last asked about.
+    pub(super) checked: Checked,
     /// How long the answer may go on.
     pub(super) lease: Option<Lease>,
     /// How its proof stands, where one that has ended may count still.

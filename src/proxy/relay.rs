@@ -59,6 +59,8 @@ pub(super) struct Relay {
     pub(super) now: Instant,
     /// The time of day when the client was last read.
     pub(super) wall: SystemTime,
+    /// When that was.
+    pub(super) wall_at: Instant,
     pub(super) accepted: Instant,
     /// Since when the client has no stream.
     pub(super) idle_since: Instant,
@@ -118,6 +120,7 @@ impl Relay {
             turn: Turn::default(),
             now,
             wall: SystemTime::UNIX_EPOCH,
+            wall_at: now,
             accepted: now,
             idle_since: now,
             is_warm: false,
@@ -148,7 +151,7 @@ impl Relay {
     /// What was read came by now: a deadline that counted from earlier would pass too early.
     pub(super) fn look_at_clocks(&mut self) {
         self.look_at_clock();
-        self.wall = SystemTime::now();
+        (self.wall, self.wall_at) = (SystemTime::now(), self.now);
     }
 
     fn drive(&mut self, context: &mut Context<'_>) -> Poll<()> {

@@ -158,6 +158,9 @@ impl Relay {
 
     /// Passes on one piece of what waits of a body. Says whether anything moved.
     fn resume_piece(&mut self, tag: usize) -> bool {
+        if !self.may_go_on(tag) {
+            return false;
+        }
         let Some(exchange) = self.exchanges.get(tag) else { return false };
         if exchange.up.parked.is_empty() { self.stamp_rest(tag) } else { self.send_parked(tag) }
     }

@@ -39,6 +39,7 @@ mod members;
 mod memory;
 mod preface;
 mod providers;
+mod rechecks;
 mod refused;
 mod slow;
 mod spares;
@@ -83,6 +84,7 @@ fn main() {
     callers::cases(&mut cases);
     tokens::cases(&mut cases);
     providers::cases(&mut cases);
+    rechecks::cases(&mut cases);
     refused::cases(&mut cases);
     grace::cases(&mut cases);
     lease::cases(&mut cases);
