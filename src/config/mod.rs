@@ -8,6 +8,7 @@
 
 mod address;
 mod authenticate;
+mod authorities;
 pub mod bounds;
 mod check;
 mod complaint;
@@ -30,6 +31,7 @@ mod watch;
 mod words;
 
 pub use address::{DriverAddress, Host};
+pub use authorities::Authorities;
 pub use check::{Reading, read};
 pub use complaint::Complaint;
 pub use folder::{FILE_MAX, TEAM_FILES_MAX};

@@ -82,6 +82,7 @@ impl Relay {
     }
 
     fn enter(&mut self, stream: StreamId, end: bool, asked: Rc<Asked>) {
+        self.leave_if_withdrawn();
         let Request { method, timeout } = &asked.request;
         let deadline = timeout.and_then(|timeout| self.now.checked_add(timeout));
         let metadata: Rc<dyn sconce_filters::Metadata> = Rc::clone(&asked.head) as _;

@@ -27,7 +27,7 @@ const UNSENT_MAX: u32 = 128 * 1024;
 pub(super) struct Leg {
     pub(super) wire: Connection,
     socket: TcpStream,
-    tls: Option<Box<Session>>,
+    pub(super) tls: Option<Box<Session>>,
     /// The latest turn in which there was nothing to be read.
     starved_in: Turn,
     /// When octets last came.

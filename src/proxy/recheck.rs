@@ -89,7 +89,7 @@ impl Relay {
     }
 
     /// The time of day now, counted on from when the client was last read.
-    fn time_of_day(&self) -> SystemTime {
+    pub(super) fn time_of_day(&self) -> SystemTime {
         let since = self.now.saturating_duration_since(self.wall_at);
         self.wall.checked_add(since).unwrap_or(self.wall)
     }

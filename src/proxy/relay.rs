@@ -160,6 +160,7 @@ impl Relay {
         self.waker = Some(worker.remember(self.waker, context.waker()));
         self.look_at_clock();
         self.leave_if_told();
+        self.leave_if_withdrawn();
         self.turn = worker.begin_turn(self.now);
         loop {
             // Reading first: what answers it leaves in one write with what waits already.

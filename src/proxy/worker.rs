@@ -217,6 +217,11 @@ impl Worker {
         if told != Told::Serve {
             self.shelf.clear();
         }
+        self.wake_all();
+    }
+
+    /// Each connection looks at what has changed.
+    fn wake_all(&self) {
         for (_, waker) in self.wakers.borrow().iter() {
             waker.wake_by_ref();
         }
@@ -224,8 +229,10 @@ impl Worker {
 
     /// The TLS of a new connection, if there is to be any.
     fn tls(&self) -> Result<Option<Box<Session>>, rustls::Error> {
-        let Some(config) = self.latest().tls.clone() else { return Ok(None) };
-        let session = Session::new(config, self.room.clone());
+        let latest = self.latest();
+        let Some(config) = latest.tls.clone() else { return Ok(None) };
+        let session = Session::new(config, self.room.clone())
+            .map(|session| session.vouched_by(latest.authorities.clone()));
         let session = session.inspect_err(|fault| tracing::error!(%fault, "no TLS can be spoken"));
         session.map(|session| Some(Box::new(session)))
     }
@@ -298,6 +305,7 @@ pub(super) fn start(index: usize, start: Start) -> io::Result<JoinHandle<()>> {
         };
         drop(tell);
         let Start { live, metrics, told, hand, handed, door, shared } = start;
+        let published = live.published();
         let worker = Rc::new(Worker {
             turn: Cell::default(),
             budget: Cell::new(TurnBudget::new(Instant::now())),
@@ -316,7 +324,7 @@ pub(super) fn start(index: usize, start: Start) -> io::Result<JoinHandle<()>> {
         });
         // The hand's sender ends here, so that there is an end to what is handed over.
         drop(hand.sockets);
-        runtime.block_on(serve(worker, handed, told, door));
+        runtime.block_on(serve(worker, handed, told, door, published));
     })?;
     failed.recv().map_or(Ok(thread), Err)
 }
@@ -327,12 +335,14 @@ async fn serve(
     mut handed: mpsc::Receiver<Handed>,
     mut told: watch::Receiver<Told>,
     door: Option<Door>,
+    mut published: watch::Receiver<u64>,
 ) {
     if let Some(door) = door {
         tokio::task::spawn_local(door.accept(Rc::clone(&worker), told.clone()));
     }
     tokio::task::spawn_local(sweep(Rc::clone(&worker)));
     let mut open = true;
+    let mut trusted = worker.latest().authorities.clone();
     while (open && worker.told.get() == Told::Serve) || worker.load.load(Ordering::Relaxed) > 0 {
         tokio::select! {
             accepted = handed.recv(), if open => match accepted {
@@ -342,6 +352,13 @@ async fn serve(
                 },
                 None => open = false,
             },
+            Ok(()) = published.changed() => {
+                let latest = worker.latest().authorities.clone();
+                if latest.as_ref().map(Arc::as_ptr) != trusted.as_ref().map(Arc::as_ptr) {
+                    worker.wake_all();
+                }
+                trusted = latest;
+            }
             Ok(()) = told.changed() => worker.tell(*told.borrow_and_update()),
             () = worker.idle.notified() => {}
         }

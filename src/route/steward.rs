@@ -12,7 +12,10 @@ use crate::{
 };
 use arc_swap::{ArcSwap, Cache};
 use std::{fmt, path::Path, pin::pin, rc::Rc, sync::Arc, time::SystemTime};
-use tokio::{sync::Notify, task, time};
+use tokio::{
+    sync::{Notify, watch},
+    task, time,
+};
 
 /// The most complaints that one reload writes to the log.
 const LOGGED_MAX: usize = 20;
@@ -23,6 +26,7 @@ pub struct Live {
     snapshot: Arc<ArcSwap<Snapshot>>,
     reload: Arc<ArcSwap<LastReload>>,
     asked: Arc<Notify>,
+    published: watch::Sender<u64>,
 }
 
 /// How the files were found when they were last read.
@@ -92,6 +96,11 @@ impl Live {
         Reader { cache, held: Rc::new(self.load()) }
     }
 
+    /// Who hears of each new snapshot, by its generation.
+    pub fn published(&self) -> watch::Receiver<u64> {
+        self.published.subscribe()
+    }
+
     /// Asks for the files to be read now, whether or not they look changed.
     pub fn ask(&self) {
         self.asked.notify_one();
@@ -148,6 +157,7 @@ impl Steward {
             snapshot: Arc::new(ArcSwap::from_pointee(snapshot)),
             reload: Arc::new(ArcSwap::from_pointee(reload)),
             asked: Arc::default(),
+            published: watch::Sender::new(1),
         };
         metrics.reload_good(1, at);
         let (started, handed) = (plan.clone(), live.clone());
@@ -222,6 +232,7 @@ impl Steward {
                 let (restart, teams) = (self.restart(&plan), plan.teams.len());
                 self.book.follow(&plan.providers);
                 self.live.snapshot.store(Arc::new(snapshot));
+                self.live.published.send_replace(generation);
                 self.plan = plan;
                 self.metrics.reload_good(generation, at);
                 tracing::info!(generation, teams, "configuration applied");

@@ -16,6 +16,7 @@
     reason = "cases without libtest are not recognised as tests, and own their clock"
 )]
 
+mod authorities;
 mod buffered;
 mod callers;
 mod cancelled;
@@ -80,6 +81,7 @@ fn main() {
     memory::cases(&mut cases);
     tls::cases(&mut cases);
     expiry::cases(&mut cases);
+    authorities::cases(&mut cases);
     identity::cases(&mut cases);
     callers::cases(&mut cases);
     tokens::cases(&mut cases);

@@ -17,6 +17,9 @@ impl Judge {
         let (Some(settings), Some(certificate)) = (&self.settings.certificates, certificate) else {
             return Err(Denial::Missing);
         };
+        if certificate.is_withdrawn() {
+            return Err(Denial::CertificateWithdrawn);
+        }
         let ends = certificate.ends();
         if now >= ends.saturating_add(self.settings.skew) {
             return Err(Denial::CertificateExpired);
@@ -77,6 +80,19 @@ mod tests {
             (NameKind::Uri, "spiffe://a/ann"),
         ];
         assert_eq!(by_certificate(&names).as_deref(), Ok("ann"));
+    }
+
+    #[test]
+    fn a_certificate_that_nobody_vouches_for_any_more_proves_nothing() {
+        let certificates = Certificates { user: NameKind::Uri, prefix: String::new() };
+        let judge =
+            Judge::new(Settings { certificates: Some(certificates), ..Settings::default() });
+        let names = vec![(NameKind::Uri, "ann".to_owned())];
+        let certificate = Certificate::new(names, now() + Duration::from_secs(60));
+        assert!(judge.certificate(Some(&certificate), now()).is_ok());
+        certificate.withdraw();
+        let judged = judge.certificate(Some(&certificate), now());
+        assert_eq!(judged.err(), Some(Denial::CertificateWithdrawn));
     }
 
     #[test]

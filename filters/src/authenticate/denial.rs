@@ -59,6 +59,8 @@ pub(super) enum Denial {
     Certificate,
     /// The time of the certificate is over.
     CertificateExpired,
+    /// Nobody who is trusted vouches for the certificate any more.
+    CertificateWithdrawn,
     /// The name in the certificate is none.
     CertificateName(IdentityFault),
     /// The credential proves somebody else than it did when the call was admitted.
@@ -129,6 +131,9 @@ impl fmt::Display for Denial {
             Self::CertificateExpired => {
                 "the client certificate has expired: connect anew with a new one"
             }
+            Self::CertificateWithdrawn => {
+                "the authority of the client certificate is not trusted here any more: show another"
+            }
             Self::CertificateName(fault) => {
                 return write!(f, "the client certificate names no user: {fault}");
             }
@@ -165,6 +170,7 @@ impl Denial {
             | Self::Early
             | Self::Certificate
             | Self::CertificateExpired
+            | Self::CertificateWithdrawn
             | Self::CertificateName(_)
             | Self::Renamed
             | Self::NoTime => false,
@@ -188,9 +194,10 @@ impl Denial {
             Self::Early => "authenticate.early",
             Self::Audience => "authenticate.audience",
             Self::Claims(_) => "authenticate.claims",
-            Self::Certificate | Self::CertificateExpired | Self::CertificateName(_) => {
-                "authenticate.certificate"
-            }
+            Self::Certificate
+            | Self::CertificateExpired
+            | Self::CertificateWithdrawn
+            | Self::CertificateName(_) => "authenticate.certificate",
             Self::Renamed => "authenticate.renamed",
             Self::NoTime => "authenticate.time",
         }
@@ -222,6 +229,7 @@ impl From<Denial> for Refusal {
             | Denial::Claims(_)
             | Denial::Certificate
             | Denial::CertificateExpired
+            | Denial::CertificateWithdrawn
             | Denial::CertificateName(_) => refusal(Code::Unauthenticated),
         }
     }
