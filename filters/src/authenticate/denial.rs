@@ -9,7 +9,7 @@ use crate::{
 use std::{fmt, time::Duration};
 
 /// When trying again may help.
-const RETRY: Duration = Duration::from_secs(1);
+pub(super) const RETRY: Duration = Duration::from_secs(1);
 
 /// The refusal of a call whose token has expired, and whose session did not begin before that.
 pub fn expired() -> Refusal {
@@ -41,10 +41,11 @@ pub(super) enum Denial {
     Signature,
     /// The issuer has no such key.
     KeyUnknown,
-    /// The issuer had no such key, and could not be asked whether it has one now.
-    KeyUnasked,
-    /// The issuer's keys were never fetched.
-    KeysMissing,
+    /// The issuer had no such key, and could not be asked whether it has one now; it may be, after
+    /// so long.
+    KeyUnasked { after: Duration },
+    /// The issuer's keys were never fetched; they may be, after so long.
+    KeysMissing { after: Duration },
     /// Too many calls wait for other keys.
     Busy,
     /// Its time is over.
@@ -118,8 +119,10 @@ impl fmt::Display for Denial {
             Self::Signature | Self::KeyUnknown => {
                 "the token's signature is not right or its key is not known"
             }
-            Self::KeyUnasked => "the identity provider could not be asked about the token's key",
-            Self::KeysMissing => {
+            Self::KeyUnasked { .. } => {
+                "the identity provider could not be asked about the token's key"
+            }
+            Self::KeysMissing { .. } => {
                 "the keys of the identity provider that issued the token are not there yet"
             }
             Self::Busy => "too many calls wait for the keys of the identity provider",
@@ -164,8 +167,8 @@ impl Denial {
             | Self::Duplicate
             | Self::Malformed
             | Self::TooLong
-            | Self::KeyUnasked
-            | Self::KeysMissing
+            | Self::KeyUnasked { .. }
+            | Self::KeysMissing { .. }
             | Self::Busy
             | Self::Early
             | Self::Certificate
@@ -187,8 +190,8 @@ impl Denial {
             Self::Algorithm | Self::Signature => "authenticate.signature",
             Self::Issuer => "authenticate.issuer",
             Self::KeyUnknown => "authenticate.key_unknown",
-            Self::KeyUnasked => "authenticate.key_unasked",
-            Self::KeysMissing => "authenticate.keys_missing",
+            Self::KeyUnasked { .. } => "authenticate.key_unasked",
+            Self::KeysMissing { .. } => "authenticate.keys_missing",
             Self::Busy => "authenticate.busy",
             Self::Expired => "authenticate.expired",
             Self::Early => "authenticate.early",
@@ -208,9 +211,10 @@ impl From<Denial> for Refusal {
     fn from(denial: Denial) -> Self {
         let refusal = |code| Self::new(code, denial.label(), denial);
         match denial {
-            Denial::KeyUnasked | Denial::KeysMissing | Denial::Busy | Denial::Renamed => {
-                refusal(Code::Unavailable).retry_after(RETRY)
+            Denial::KeyUnasked { after } | Denial::KeysMissing { after } => {
+                refusal(Code::Unavailable).retry_after(after)
             }
+            Denial::Busy | Denial::Renamed => refusal(Code::Unavailable).retry_after(RETRY),
             Denial::NoTime => refusal(Code::Internal),
             Denial::Missing
             | Denial::Duplicate

@@ -6,7 +6,7 @@
 use super::{
     IssuerSettings, KeyRing, Settings,
     claims::{self, Window},
-    denial::{ClaimFault, Denial},
+    denial::{ClaimFault, Denial, RETRY},
     keys::NoKey,
     refused::{self, Digest, Refused},
     ring::Standing,
@@ -47,11 +47,15 @@ impl From<Denial> for Undecided {
 }
 
 impl Undecided {
-    /// What is said where no other keys are waited for.
+    /// What is said of a credential that was good before: its key has gone since then.
     pub(super) fn refusal(self) -> Refusal {
         match self {
             Self::Denied(denial, cost) => Refusal::from(denial).cost(cost),
-            Self::Unknown(unknown) => Refusal::from(unknown.denial()).cost(Cost::Parsed),
+            Self::Unknown(unknown) => {
+                let seen = Standing { has_failed: false, ..unknown.seen };
+                let denial = Unknown { seen, ..unknown }.denial(true, RETRY);
+                Refusal::from(denial).cost(Cost::Parsed)
+            }
         }
     }
 }
@@ -65,12 +69,15 @@ struct Effort {
 }
 
 impl Unknown {
-    /// What is said when no other keys come.
-    pub(super) fn denial(&self) -> Denial {
+    /// What is said when no other keys come, to who may try again after so long. `is_asked` says
+    /// whether these are the keys that there were when the call had come, or later ones.
+    pub(super) fn denial(&self, is_asked: bool, after: Duration) -> Denial {
         match &self.seen {
-            Standing { keys: None, .. } => Denial::KeysMissing,
-            Standing { has_failed: true, .. } => Denial::KeyUnasked,
-            Standing { .. } => Denial::KeyUnknown,
+            Standing { keys: None, .. } => Denial::KeysMissing { after },
+            Standing { has_failed: false, .. } if is_asked => Denial::KeyUnknown,
+            // Those of a file: there are no others.
+            Standing { has_failed: false, rest: None, .. } => Denial::KeyUnknown,
+            Standing { .. } => Denial::KeyUnasked { after },
         }
     }
 }

@@ -17,6 +17,7 @@ mod keys;
 mod refused;
 mod ring;
 mod room;
+mod seats;
 mod settings;
 mod statics;
 #[cfg(test)]
@@ -27,8 +28,9 @@ mod verified;
 pub use algorithm::Algorithm;
 pub use denial::expired;
 pub use keys::{DOCUMENT_MAX, KEYS_MAX, KeySet, KeysFault};
-pub use ring::{KeyRing, WAITING_MAX};
+pub use ring::{KeyRing, Rest};
 pub use room::Authenticate;
+pub use seats::WAITING_MAX;
 pub use settings::{Certificates, ClaimSettings, IssuerSettings, Settings, StaticToken};
 pub use token::TOKEN_MAX;
 

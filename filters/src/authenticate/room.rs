@@ -2,17 +2,19 @@
 
 use super::{
     NAME, Settings,
-    denial::Denial,
+    denial::{Denial, RETRY},
     judge::{Judge, Undecided, Unknown},
-    ring::AskFault,
+    ring::{AskFault, Rest},
 };
 use crate::{Admission, Call, Cost, Filter, Identity, Refusal, Slot, Wait};
 use std::{
     fmt::Write as _,
     sync::Arc,
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
+/// How much later than they say a ring may open.
+const LATENESS: Duration = Duration::from_millis(100);
 /// How many groups an explanation names at most.
 const NAMED_MAX: usize = 20;
 
@@ -36,18 +38,26 @@ impl Authenticate {
 
     /// Lets a call wait for other keys, where they may be asked for. It is judged by them at the
     /// time of day when it was opened: whoever fetches keys bounds the wait.
-    fn ask(&self, unknown: Unknown, now: Duration) -> Admission {
-        let attempt = match unknown.ring.ask(&unknown.seen) {
+    fn ask(&self, unknown: Unknown, call: &Call, now: Duration) -> Admission {
+        let attempt = match unknown.ring.ask(&unknown.seen, call.peer().ip()) {
             Ok(attempt) => attempt,
-            Err(AskFault::Closed) => return refused(unknown.denial(), Cost::Parsed),
+            Err(AskFault::Closed) => {
+                let after = until_open(unknown.seen.rest, Some(call.opened_at()));
+                return refused(unknown.denial(false, after), Cost::Parsed);
+            }
             Err(AskFault::Busy) => return refused(Denial::Busy, Cost::Parsed),
         };
         let (judge, token) = (Arc::clone(&self.judge), unknown.token);
+        let is_asked = !attempt.is_late();
         Admission::Wait(Wait::new(async move {
             attempt.over().await;
             match judge.token(&token, now) {
                 Ok(verified) => Ok(verified.slots()),
-                Err(undecided) => Err(undecided.refusal()),
+                Err(Undecided::Denied(denial, cost)) => Err(Refusal::from(denial).cost(cost)),
+                Err(Undecided::Unknown(still)) => {
+                    let after = until_open(still.seen.rest, None);
+                    Err(Refusal::from(still.denial(is_asked, after)).cost(Cost::Parsed))
+                }
             }
         }))
     }
@@ -71,7 +81,7 @@ impl Filter for Authenticate {
                 call.fill(verified.slots());
                 Admission::Admitted
             }
-            Err(Undecided::Unknown(unknown)) => self.ask(unknown, now),
+            Err(Undecided::Unknown(unknown)) => self.ask(unknown, call, now),
             Err(denied @ Undecided::Denied(..)) => Admission::Refused(denied.refusal()),
         }
     }
@@ -105,6 +115,14 @@ fn refused(denial: Denial, cost: Cost) -> Admission {
     Admission::Refused(Refusal::from(denial).cost(cost))
 }
 
+/// How long it is until a call may ask for keys, from a moment of the rest or from its beginning.
+fn until_open(rest: Option<Rest>, now: Option<Instant>) -> Duration {
+    let Some(Rest { since, lasts }) = rest else { return RETRY };
+    let gone = now.map_or(Duration::ZERO, |now| now.saturating_duration_since(since));
+    // Timers are late: whoever comes to the moment finds it closed.
+    lasts.saturating_sub(gone).saturating_add(LATENESS)
+}
+
 /// The time of day since the Unix epoch. A clock that stands before it is no clock.
 fn time_of(wall: Option<SystemTime>) -> Option<Duration> {
     wall?.duration_since(SystemTime::UNIX_EPOCH).ok()
@@ -136,17 +154,18 @@ fn told(identity: &Identity, now: Duration, skew: Duration) -> String {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "a call made by hand needs some moment")]
 mod tests {
     use super::*;
     use crate::{
-        Code,
+        Code, Method,
         authenticate::{
             KeyRing, WAITING_MAX,
             tests::{NOW, Signer, call, call_at, claims, jwks, poll, ring, settings},
         },
         call::Listed,
     };
-    use std::{pin::pin, task::Poll};
+    use std::{pin::pin, rc::Rc, task::Poll};
 
     fn with(token: &str) -> Call {
         call(Listed::new("a").with("authorization", format!("Bearer {token}")))
@@ -181,45 +200,72 @@ mod tests {
         assert_eq!(label(room.admit(&mut with(&token))), "admitted");
     }
 
+    /// A rest that has just begun.
+    fn resting() -> Rest {
+        Rest { since: Instant::now(), lasts: Duration::from_secs(10) }
+    }
+
     #[test]
-    fn a_key_that_is_not_there_is_the_token_s_fault_and_one_that_could_not_be_asked_for_is_not() {
+    fn a_key_that_is_not_there_is_the_token_s_fault_once_its_provider_was_asked() {
         let ring = ring(&[Signer::P256.jwk("old")]);
         let room = Authenticate::new(settings(&ring));
         let token = Signer::P384.sign("new", &claims());
-        let came: fn(&KeyRing) = |ring| ring.replace(jwks(&[Signer::RSA.jwk("x")]));
-        let failed: fn(&KeyRing) = KeyRing::settled;
-        let unknown = (Code::Unauthenticated, "authenticate.key_unknown", None);
-        let again = Some(Duration::from_secs(1));
-        let unasked = (Code::Unavailable, "authenticate.key_unasked", again);
+        assert_eq!(label(room.admit(&mut with(&token))), "authenticate.key_unknown", "of a file");
+        let came: fn(&KeyRing) = |ring| ring.ended(Some(jwks(&[Signer::RSA.jwk("x")])), resting());
+        let failed: fn(&KeyRing) = |ring| ring.ended(None, resting());
+        let unknown = (Code::Unauthenticated, "authenticate.key_unknown");
+        let unasked = (Code::Unavailable, "authenticate.key_unasked");
         for (end, expected) in [(failed, unasked), (came, unknown), (failed, unasked)] {
             ring.open();
             let wait = waits(&room, &token);
+            ring.begin();
+            let late = waits(&room, &token);
             end(&ring);
             let Poll::Ready(Err(waited)) = poll(pin!(wait)) else { panic!("it has ended") };
-            // And while no other attempt may be made.
+            assert_eq!((waited.code, waited.label), expected);
+            let Poll::Ready(Err(late)) = poll(pin!(late)) else { panic!("it has ended") };
             let Admission::Refused(closed) = room.admit(&mut with(&token)) else {
                 panic!("it is closed")
             };
-            for refusal in [waited, closed] {
-                assert_eq!((refusal.code, refusal.label, refusal.retry_after), expected);
+            for refusal in [late, closed] {
+                assert_eq!((refusal.code, refusal.label), unasked);
+                let after = refusal.retry_after.unwrap();
+                assert!(after > Duration::from_secs(9) && after < Duration::from_secs(11));
             }
         }
     }
 
     #[test]
-    fn a_storm_of_unknown_keys_asks_once_and_is_bounded() {
+    fn a_call_may_try_again_when_its_provider_can_be_asked() {
+        let second = Duration::from_secs(1);
+        let (since, lasts) = (Instant::now(), second * 10);
+        let left = |gone| until_open(Some(Rest { since, lasts }), Some(since + gone));
+        assert_eq!(left(second * 4), second * 6 + LATENESS);
+        assert_eq!(left(second * 40), LATENESS);
+        assert_eq!(until_open(Some(Rest { since, lasts }), None), lasts + LATENESS);
+        assert_eq!(until_open(None, Some(since)), RETRY);
+    }
+
+    #[test]
+    fn a_storm_of_unknown_keys_asks_once_and_leaves_places_for_other_addresses() {
         let ring = ring(&[Signer::P256.jwk("old")]);
         let room = Authenticate::new(settings(&ring));
         ring.open();
         let token = |at: usize| Signer::ED25519.sign(&*format!("key {at}"), &claims());
-        let mut waiting: Vec<_> = (0..WAITING_MAX).map(|at| waits(&room, &token(at))).collect();
-        let Admission::Refused(refusal) = room.admit(&mut with(&token(WAITING_MAX))) else {
+        let most = WAITING_MAX / 2;
+        let mut waiting: Vec<_> = (0..most).map(|at| waits(&room, &token(at))).collect();
+        let Admission::Refused(refusal) = room.admit(&mut with(&token(most))) else {
             panic!("too many wait")
         };
         assert_eq!((refusal.code, refusal.label), (Code::Unavailable, "authenticate.busy"));
-        assert_eq!(refusal.retry_after, Some(Duration::from_secs(1)));
+        assert_eq!(refusal.retry_after, Some(RETRY));
+        let metadata = Listed::new("a").with("authorization", format!("Bearer {}", token(most)));
+        let elsewhere = ([127, 0, 0, 2], 1).into();
+        let other = Call::new(Method::Config, Rc::new(metadata), elsewhere, Instant::now());
+        let wall = SystemTime::UNIX_EPOCH + Duration::from_secs(NOW);
+        assert_eq!(label(room.admit(&mut other.with_wall(wall))), "waits");
         assert_eq!(poll(pin!(ring.wanted())), Poll::Ready(()));
-        ring.settled();
+        ring.ended(None, resting());
         assert!(waiting.iter_mut().all(|wait| poll(pin!(wait)).is_ready()));
         assert_eq!(poll(pin!(ring.wanted())), Poll::Pending);
         assert_eq!(label(room.admit(&mut with(&token(0)))), "authenticate.key_unasked");
