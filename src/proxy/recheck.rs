@@ -1,5 +1,5 @@
-//! Recheck: permission is asked again when a message of a request is complete, and when a request
-//! that was complete before leaves for its driver.
+//! Recheck: permission is asked again when a message of a request is complete, when the request
+//! ends, and when one that was complete before leaves for its driver.
 //!
 //! A client decides how long its request takes to arrive, so that what was true of its head says
 //! little of its end. It is asked by the latest snapshot, and by the time of day. While no reload
@@ -26,7 +26,8 @@ impl Relay {
     /// driver may have it.
     pub(super) fn complete(&mut self, tag: usize) -> Result<(), Refusal> {
         self.recheck(tag)?;
-        let (now, wall) = (self.now, self.time_of_day());
+        let now = self.now;
+        let wall = self.time_of_day();
         let Some(exchange) = self.exchanges.get_mut(tag) else { return Ok(()) };
         if let Some(lease) = &mut exchange.lease {
             lease.begin(now)?;
@@ -38,7 +39,7 @@ impl Relay {
     }
 
     /// Whether a call that was admitted would still be.
-    fn recheck(&mut self, tag: usize) -> Result<(), Refusal> {
+    pub(super) fn recheck(&mut self, tag: usize) -> Result<(), Refusal> {
         let Some(exchange) = self.exchanges.get(tag) else { return Ok(()) };
         if exchange.checked.at == self.now || exchange.stamper.is_none() {
             return Ok(());

@@ -224,6 +224,7 @@ impl Relay {
         let last = end && rest.start >= rest.end && !stamper.owes();
         if last {
             stamper.end()?;
+            self.recheck(tag)?;
         }
         Ok(Some(Next { piece, taken, last }))
     }

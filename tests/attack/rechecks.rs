@@ -18,6 +18,7 @@ use crate::support::world::{Spec, World};
 pub fn cases(cases: &mut Cases) {
     cases.room("recheck");
     tokens(cases);
+    ends(cases);
     keys(cases);
     members(cases);
     time(cases);
@@ -107,6 +108,24 @@ fn tokens(cases: &mut Cases) {
     });
 }
 
+/// Spark takes artifacts over when their stream ends, and not with each message.
+fn ends(cases: &mut Cases) {
+    let name = "a_stream_of_whole_messages_is_asked_about_again_when_it_ends";
+    add(cases, name, proof::spec(""), |world| {
+        let mut client = world.client();
+        let request = asks(world, ANN.bearer(), "AddArtifacts");
+        let id = client.start(&request.clone().set("x-case", client.case.clone()), false);
+        assert!(client.speak(id, &framed(&field(1, "ids")), 16_384, false));
+        world.driver_sees(&client.case, SOON, |served| served.received > 0);
+        edit(world, "sconce.yaml", &listed(&ANN), &sha256("another"));
+        new_calls_end_with(world, &request, UNAUTHENTICATED);
+        client.send(&frame::data(id, true, &[]));
+        assert_eq!(client.finish(id).status(), Some(UNAUTHENTICATED));
+        let served = world.driver_sees(&client.case, SOON, |served| served.is_dropped());
+        assert!(!served.ended, "the driver takes the artifacts over");
+    });
+}
+
 fn keys(cases: &mut Cases) {
     let (one, two) = (Signer::new("one"), Signer::new("two"));
     let spec = proof::spec_with_keys(jwks(&[one.jwk(), two.jwk()]));
@@ -193,8 +212,11 @@ fn queued(cases: &mut Cases) {
         let hold = of(&client, &ZOE).script("h;hold");
         let first = client.call(&hold);
         world.driver_sees(&client.case, SOON, |_| true);
+        // The driver's SETTINGS are there by now, and after this they have been read.
+        assert!(client.round_trip());
         let waiting = client.call(&of(&client, &ANN));
         assert!(client.round_trip());
+        assert_eq!(world.asked(&client.case), 1, "it does not wait");
         edit(world, "sconce.yaml", &listed(&ANN), &sha256("another"));
         new_calls_end_with(world, &of(&world.client(), &ANN), UNAUTHENTICATED);
         client.send(&frame::rst(first, frame::CANCEL));

@@ -236,6 +236,23 @@ mod tests {
     }
 
     #[test]
+    fn a_call_whose_key_has_gone_since_it_was_admitted_is_refused_and_told_so() {
+        let ring = ring(&[Signer::P256.jwk("a"), Signer::P384.jwk("b")]);
+        let room = Authenticate::new(settings(&ring));
+        let mut call = with(&Signer::P256.sign("a", &claims()));
+        let wall = call.wall().unwrap();
+        assert_eq!(label(room.admit(&mut call)), "admitted");
+        let again = |wall| room.recheck_time(&call, wall).err();
+        let expired = again(wall + Duration::from_secs(3600)).map(|refusal| refusal.label);
+        assert_eq!((again(wall), expired), (None, Some("authenticate.expired")));
+        ring.ended(Some(jwks(&[Signer::P384.jwk("b")])), resting());
+        ring.ended(None, resting());
+        let gone = again(wall).unwrap();
+        assert_eq!((gone.code, gone.label), (Code::Unauthenticated, "authenticate.key_unknown"));
+        assert_eq!(room.recheck(&mut call.again(wall)).unwrap_err().label, gone.label);
+    }
+
+    #[test]
     fn a_call_may_try_again_when_its_provider_can_be_asked() {
         let second = Duration::from_secs(1);
         let (since, lasts) = (Instant::now(), second * 10);
