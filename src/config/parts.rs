@@ -115,6 +115,7 @@ pub(super) fn stamp(mut section: Section<'_>) -> Policy {
     let odd = [("refuse", OnOdd::Refuse), ("pass", OnOdd::Pass)];
     let repeated = section.word("repeated", |text| words::choice(text, &odd));
     let extensions = section.word("extensions", |text| words::choice(text, &odd));
+    let unknown = section.word("unknown", |text| words::choice(text, &odd));
     let octets_max = whole(count(&mut section, "inflated", bounds::INFLATED));
     let inflate = Compressed::Inflate { octets_max };
     let compressed = [("inflate", inflate), ("refuse", Compressed::Refuse)];
@@ -123,6 +124,7 @@ pub(super) fn stamp(mut section: Section<'_>) -> Policy {
     Policy {
         repeated: repeated.unwrap_or(OnOdd::Refuse),
         extensions: extensions.unwrap_or(OnOdd::Refuse),
+        unknown: unknown.unwrap_or(OnOdd::Refuse),
         compressed: compressed.unwrap_or(inflate),
     }
 }
