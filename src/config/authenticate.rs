@@ -41,8 +41,7 @@ pub(super) fn read(
         reader.issuer(issuer).map(|issuer| (line, issuer))
     });
     let issuers: Vec<_> = issuers.collect();
-    let shared = section
-        .word("shared_users", |text| words::choice(text, &[("false", false), ("true", true)]));
+    let shared = section.word("shared_users", words::boolean);
     if !shared.unwrap_or_default() {
         users::tell_apart(desk, &issuers);
     }

@@ -3,6 +3,7 @@
 use crate::config::{
     complaint::{Desk, Fault},
     section::Section,
+    words,
 };
 use sconce_filters::authenticate::{ClaimSettings, IssuerSettings};
 
@@ -13,10 +14,12 @@ pub(super) fn claims(mut section: Section<'_>) -> ClaimSettings {
     let (user, display_name) = (word("user"), word("display_name"));
     let (groups, teams) = (word("groups"), word("teams"));
     let (user_prefix, groups_prefix) = (word("user_prefix"), word("groups_prefix"));
+    let required = section.word("require_verified_email", words::boolean);
     section.close();
     ClaimSettings {
         user: user.unwrap_or(usual.user),
         user_prefix: user_prefix.unwrap_or(usual.user_prefix),
+        require_verified_email: required.unwrap_or(usual.require_verified_email),
         display_name: display_name.map_or(usual.display_name, |name| vec![name]),
         groups: groups.unwrap_or(usual.groups),
         groups_prefix: groups_prefix.unwrap_or(usual.groups_prefix),

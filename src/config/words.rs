@@ -145,10 +145,15 @@ pub(super) fn authority(text: &str) -> Result<Authority, Fault> {
     })
 }
 
+/// Yes or no.
+pub(super) fn boolean(text: &str) -> Result<bool, Fault> {
+    // YAML has them in capitals as well.
+    choice(&text.to_ascii_lowercase(), &[("false", false), ("true", true)])
+}
+
 /// Whether refusals list the teams.
 pub(super) fn reveal(text: &str) -> Result<Reveal, Fault> {
-    // YAML has them in capitals as well.
-    choice(&text.to_ascii_lowercase(), &[("false", Reveal::Nothing), ("true", Reveal::Teams)])
+    boolean(text).map(|all| if all { Reveal::Teams } else { Reveal::Nothing })
 }
 
 /// One of a few words.

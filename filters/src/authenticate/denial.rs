@@ -77,6 +77,7 @@ pub(super) enum ClaimFault {
     NoText(Part),
     NoExpiry,
     Unverified,
+    VerifiedMissing,
     NoTime(&'static str),
     Unsound(IdentityFault),
 }
@@ -94,6 +95,9 @@ impl fmt::Display for ClaimFault {
             Self::NoText(part) => write!(f, "a {} is no text", part.name()),
             Self::NoExpiry => f.write_str("none says when it ends (exp)"),
             Self::Unverified => f.write_str("the e-mail address is not verified"),
+            Self::VerifiedMissing => {
+                f.write_str("none says that the e-mail address is verified (email_verified)")
+            }
             Self::NoTime(name) => write!(f, "{name} is no time"),
             Self::Unsound(fault) => write!(f, "{fault}"),
         }

@@ -51,6 +51,8 @@ pub struct ClaimSettings {
     pub user: String,
     /// What is put in front of it, so that one issuer's users are no other's.
     pub user_prefix: String,
+    /// Whether a token must say that the user's e-mail address is verified (`email_verified`).
+    pub require_verified_email: bool,
     /// The user's display name: the first of these that is there.
     pub display_name: Vec<String>,
     /// The groups: a list of texts, or one text that is one group.
@@ -67,6 +69,7 @@ impl Default for ClaimSettings {
         Self {
             user: "sub".to_owned(),
             user_prefix: String::new(),
+            require_verified_email: false,
             display_name: vec!["name".to_owned(), "preferred_username".to_owned()],
             groups: "groups".to_owned(),
             groups_prefix: String::new(),
