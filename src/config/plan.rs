@@ -168,6 +168,12 @@ pub struct Rooms {
 }
 
 impl Rooms {
+    /// The prefixes that names of one source alone could begin with before, and any name can now.
+    pub fn freed_prefixes<'b>(&self, before: &'b Self) -> Vec<&'b str> {
+        let reserved = &self.settings.authenticate.reserved;
+        reserved.freed(&before.settings.authenticate.reserved)
+    }
+
     /// The chain, its contract checked.
     pub fn chain(&self) -> &Chain {
         &self.chain

@@ -233,9 +233,12 @@ impl Steward {
                 self.book.follow(&plan.providers);
                 self.live.snapshot.store(Arc::new(snapshot));
                 self.live.published.send_replace(generation);
-                self.plan = plan;
                 self.metrics.reload_good(generation, at);
                 tracing::info!(generation, teams, "configuration applied");
+                for prefix in plan.rooms.freed_prefixes(&self.plan.rooms).iter().take(LOGGED_MAX) {
+                    tracing::warn!(%prefix, "{FREED}");
+                }
+                self.plan = plan;
                 for key in &restart {
                     tracing::warn!(%key, "changed in the file, but takes effect at the next start");
                 }
@@ -258,6 +261,10 @@ impl Steward {
         parts.into_iter().filter(|(_, changed)| *changed).map(|(part, _)| part).collect()
     }
 }
+
+/// What is said of a prefix whose issuer is gone: drivers and team files may know its users still.
+const FREED: &str = "names of other sources may begin with this prefix now: add it to \
+                     authenticate.reserved_prefixes if teams or drivers still know such names";
 
 fn tell(complaints: &[Complaint], generation: u64) {
     for complaint in complaints.iter().take(LOGGED_MAX) {

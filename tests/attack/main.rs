@@ -39,6 +39,7 @@ mod lease;
 mod members;
 mod memory;
 mod preface;
+mod prefixes;
 mod providers;
 mod rechecks;
 mod refused;
@@ -85,6 +86,7 @@ fn main() {
     identity::cases(&mut cases);
     callers::cases(&mut cases);
     tokens::cases(&mut cases);
+    prefixes::cases(&mut cases);
     providers::cases(&mut cases);
     rechecks::cases(&mut cases);
     refused::cases(&mut cases);

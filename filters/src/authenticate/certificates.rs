@@ -28,6 +28,9 @@ impl Judge {
             return Ok(Rc::clone(&noted));
         }
         let user = only_name(certificate, settings).ok_or(Denial::Certificate)?.to_owned();
+        if self.settings.reserved.user("", &user).is_some() {
+            return Err(Denial::CertificateForeign);
+        }
         let claimed = Claimed { user, ..Claimed::default() };
         let identity = Identity::new(claimed, Source::Certificate, Some(ends.as_secs()));
         let verified = Rc::new(Verified::lasting(identity.map_err(Denial::CertificateName)?));
@@ -49,7 +52,7 @@ mod tests {
     use super::*;
     use crate::{
         NameKind,
-        authenticate::{Settings, tests::NOW},
+        authenticate::{Reserved, Settings, tests::NOW},
     };
 
     fn now() -> Duration {
@@ -101,6 +104,23 @@ mod tests {
         let certificate = Certificate::new(names, now() + Duration::from_secs(60));
         let judged = Judge::new(Settings::default()).certificate(Some(&certificate), now());
         assert_eq!(judged.err(), Some(Denial::Missing));
+    }
+
+    #[test]
+    fn a_certificate_of_a_user_who_is_an_issuer_s_proves_nobody() {
+        let certificates = Certificates { user: NameKind::Uri, prefix: "spiffe://a/".to_owned() };
+        let certificates = Some(certificates);
+        let reserved = Reserved::new(["partner:"], []);
+        let judge = Judge::new(Settings { certificates, reserved, ..Settings::default() });
+        let judged = |user: &str| {
+            let names = vec![(NameKind::Uri, format!("spiffe://a/{user}"))];
+            let certificate = Certificate::new(names, now() + Duration::from_secs(60));
+            let verified = judge.certificate(Some(&certificate), now())?;
+            Ok(verified.identity.user().to_owned())
+        };
+        assert_eq!(judged("ann").as_deref(), Ok("ann"));
+        assert_eq!(judged("partner:ann"), Err(Denial::CertificateForeign));
+        assert_eq!(judged("PARTNER:ann"), Err(Denial::CertificateForeign));
     }
 
     #[test]

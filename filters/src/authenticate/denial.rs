@@ -54,6 +54,8 @@ pub(super) enum Denial {
     Early,
     /// It is meant for somebody else.
     Audience,
+    /// It names a user who belongs to another issuer.
+    Foreign,
     /// It is right and says nothing that can be used.
     Claims(ClaimFault),
     /// The certificate names no user, or several.
@@ -66,6 +68,8 @@ pub(super) enum Denial {
     CertificateName(IdentityFault),
     /// The credential proves somebody else than it did when the call was admitted.
     Renamed,
+    /// The name in the certificate is that of an issuer's user.
+    CertificateForeign,
     /// Nobody told the call what time it is.
     NoTime,
 }
@@ -147,6 +151,14 @@ impl fmt::Display for Denial {
             Self::Renamed => {
                 "the configuration has changed whom this call is from: make the call again"
             }
+            Self::Foreign => {
+                "the token's user has a name that begins with the prefix of another identity \
+                 provider's users (user_prefix): ask for an account with another name"
+            }
+            Self::CertificateForeign => {
+                "the client certificate's user has a name that begins with the prefix of an \
+                 identity provider's users (user_prefix): ask for a certificate with another name"
+            }
             Self::NoTime => "the time of day is not known",
         })
     }
@@ -166,7 +178,8 @@ impl Denial {
             | Self::KeyUnknown
             | Self::Expired
             | Self::Audience
-            | Self::Claims(_) => true,
+            | Self::Claims(_)
+            | Self::Foreign => true,
             Self::Missing
             | Self::Duplicate
             | Self::Malformed
@@ -179,6 +192,7 @@ impl Denial {
             | Self::CertificateExpired
             | Self::CertificateWithdrawn
             | Self::CertificateName(_)
+            | Self::CertificateForeign
             | Self::Renamed
             | Self::NoTime => false,
         }
@@ -205,6 +219,7 @@ impl Denial {
             | Self::CertificateExpired
             | Self::CertificateWithdrawn
             | Self::CertificateName(_) => "authenticate.certificate",
+            Self::Foreign | Self::CertificateForeign => "authenticate.user_prefix",
             Self::Renamed => "authenticate.renamed",
             Self::NoTime => "authenticate.time",
         }
@@ -235,6 +250,8 @@ impl From<Denial> for Refusal {
             | Denial::Early
             | Denial::Audience
             | Denial::Claims(_)
+            | Denial::Foreign
+            | Denial::CertificateForeign
             | Denial::Certificate
             | Denial::CertificateExpired
             | Denial::CertificateWithdrawn

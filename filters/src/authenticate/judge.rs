@@ -223,7 +223,22 @@ impl Judge {
         if !claims::is_meant_for(&jwt.claims, &issuer.audiences) {
             return Err(Denial::Audience.into());
         }
-        Ok(Verified::signed(owner(&jwt, issuer)?, window, proof))
+        Ok(Verified::signed(self.owner(&jwt, issuer)?, window, proof))
+    }
+
+    /// Whom the claims of a token name. A user who belongs to another issuer is refused. A group that
+    /// does is passed over: it admits to nothing then, and who is in it is not locked out.
+    fn owner(&self, jwt: &Jwt<'_>, issuer: &IssuerSettings) -> Result<Identity, Denial> {
+        let mut claimed = claims::owner(&jwt.claims, &issuer.claims)?;
+        let (reserved, prefixes) = (&self.settings.reserved, &issuer.claims);
+        if reserved.user(&prefixes.user_prefix, &claimed.user).is_some() {
+            return Err(Denial::Foreign);
+        }
+        claimed.groups.retain(|group| reserved.group(&prefixes.groups_prefix, group).is_none());
+        let expires_at = claims::moment(&jwt.claims, "exp")?.map(whole_seconds);
+        let source = Source::Token { issuer: Arc::clone(&issuer.issuer) };
+        let unsound = |fault| Denial::from(ClaimFault::Unsound(fault));
+        Identity::new(claimed, source, expires_at).map_err(unsound)
     }
 }
 
@@ -251,13 +266,6 @@ fn prove(
     let mut candidates = candidates.into_iter();
     let key = candidates.find(|key| key.verifies(jwt.algorithm, jwt.message, jwt.signature));
     Ok(Proof::new(&issuer.keys, &seen, key.ok_or(Denial::Signature)?))
-}
-
-fn owner(jwt: &Jwt<'_>, issuer: &IssuerSettings) -> Result<Identity, Denial> {
-    let claimed = claims::owner(&jwt.claims, &issuer.claims)?;
-    let expires_at = claims::moment(&jwt.claims, "exp")?.map(whole_seconds);
-    let source = Source::Token { issuer: Arc::clone(&issuer.issuer) };
-    Identity::new(claimed, source, expires_at).map_err(|fault| ClaimFault::Unsound(fault).into())
 }
 
 /// Rounded up: a stream that ends for its token must not be admitted again with the same one.

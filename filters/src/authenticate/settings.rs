@@ -1,6 +1,6 @@
 //! What the room is built from: whose word counts, and for whom.
 
-use super::{Algorithm, KeyRing};
+use super::{Algorithm, KeyRing, Reserved};
 use crate::{Identity, NameKind};
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -17,6 +17,9 @@ pub struct Settings {
     pub tokens: Vec<StaticToken>,
     /// How a client certificate names its user; without it no certificate proves anything.
     pub certificates: Option<Certificates>,
+    /// The prefixes that only the names of their own issuer may begin with. Listed tokens were held
+    /// against them by whoever fills this in.
+    pub reserved: Reserved,
     /// How far clocks may be apart: a token counts from so long before its beginning until so long
     /// after its end.
     pub skew: Duration,

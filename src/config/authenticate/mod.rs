@@ -11,7 +11,8 @@ use crate::config::{
     keys::{At, Book, Provider, Source},
     pem,
     section::{Named, Section, Word},
-    users, words,
+    users::{self, Placed},
+    words,
 };
 use aws_lc_rs::digest::{SHA256, digest};
 use sconce_filters::{
@@ -39,18 +40,22 @@ pub(super) fn read(
     let (line, before) = (section.line(), desk.count());
     let mut reader = Reader { desk, book, files, said: BTreeSet::new(), providers: Vec::new() };
     let issuers = section.sections("issuers").unwrap_or_default();
-    let issuers = issuers.into_iter().filter_map(|issuer| {
-        let line = issuer.line();
-        reader.issuer(issuer).map(|issuer| (line, issuer))
-    });
-    let issuers: Vec<_> = issuers.collect();
-    let shared = section.word("shared_users", words::boolean);
-    if !shared.unwrap_or_default() {
+    let issuers: Vec<_> = issuers.into_iter().filter_map(|it| reader.issuer(it)).collect();
+    let shared = section.word("shared_users", words::boolean).unwrap_or_default();
+    let more = users::reserved_prefixes(desk, &mut section);
+    let reserved = users::reserved(if shared { &[] } else { &issuers }, &more);
+    if !shared {
         users::tell_apart(desk, &issuers);
     }
     let issuers = issuers.into_iter().map(|(_, issuer)| issuer).collect();
     let tokens = section.sections("tokens").unwrap_or_default();
-    let tokens = tokens.into_iter().filter_map(|token| reader.token(token)).collect();
+    let tokens = tokens.into_iter().filter_map(|token| {
+        let line = token.line();
+        let token = reader.token(token)?;
+        users::check_token(desk, line, &token, &reserved);
+        Some(token)
+    });
+    let tokens = tokens.collect();
     let certificates = section.section_if_there("certificates");
     let certificates =
         certificates.and_then(|certificates| reader.certificates(certificates, listen));
@@ -62,6 +67,7 @@ pub(super) fn read(
         issuers,
         tokens,
         certificates,
+        reserved,
         skew: skew.unwrap_or(bounds::SKEW.usual),
         grace: grace.unwrap_or(bounds::GRACE.usual),
     };
@@ -86,12 +92,12 @@ struct Reader<'r> {
 }
 
 impl Reader<'_> {
-    fn issuer(&mut self, mut section: Section<'_>) -> Option<IssuerSettings> {
+    fn issuer(&mut self, mut section: Section<'_>) -> Option<Placed> {
         let line = section.line();
         let issuer = self.needed(&mut section, "issuer", "as https://example.okta.com", url);
         let audiences = self.audiences(&mut section);
         let algorithms = self.algorithms(&mut section);
-        let claims = users::claims(section.section("claims"));
+        let (claims, lines) = users::claims(section.section("claims"), line);
         let authorities = pem::authorities(self.desk, &mut section, "authorities", self.files);
         let keys_file = section.file("keys_file", self.files);
         let keys_url = section.word_at("keys_url", |text| url(text).map(|()| text.to_owned()));
@@ -123,7 +129,8 @@ impl Reader<'_> {
         let provider = self.book.provider(source);
         let keys = Arc::clone(&provider.ring);
         self.providers.push(provider);
-        Some(IssuerSettings { issuer: issuer.into(), audiences, algorithms, claims, keys })
+        let issuer = issuer.into();
+        Some((lines, IssuerSettings { issuer, audiences, algorithms, claims, keys }))
     }
 
     /// The keys of a file, of which at least one fits.
