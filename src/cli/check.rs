@@ -1,14 +1,16 @@
 //! `sconce check`: all that is wrong with the configuration, one line each.
 
-use crate::config::{self, Complaint, Plan};
+use crate::config::{self, Complaint, Plan, Reading, keys::Book};
 use std::{path::Path, process::ExitCode, time::SystemTime};
 
 /// Prints `file:line: key: what; remedy` for each thing wrong, or one line that says `ok`, behind
 /// what will not stay so.
 pub(super) fn run(file: &Path) -> ExitCode {
-    match config::load(file) {
+    let Reading { plan, warnings, .. } = config::read(file, &Book::default());
+    match plan {
         Ok(plan) => {
-            crate::cli::print(&(warnings(&plan, SystemTime::now()) + &summary(&plan)));
+            let ends = ends(&plan, SystemTime::now());
+            crate::cli::print(&(ends + &warned(&warnings) + &summary(&plan)));
             ExitCode::SUCCESS
         }
         Err(complaints) => {
@@ -23,8 +25,13 @@ pub(super) fn list(complaints: &[Complaint]) -> String {
     complaints.iter().map(|complaint| format!("{complaint}\n")).collect()
 }
 
+/// One line for each warning.
+fn warned(warnings: &[Complaint]) -> String {
+    warnings.iter().map(|warning| format!("warning: {warning}\n")).collect()
+}
+
 /// One line for each certificate that has ended, is about to, or is not valid yet.
-fn warnings(plan: &Plan, now: SystemTime) -> String {
+fn ends(plan: &Plan, now: SystemTime) -> String {
     let concerns = plan.terms().iter().filter_map(|term| Some((term.file(), term.concern(now)?)));
     concerns.map(|(file, concern)| format!("warning: {}: {concern}\n", file.display())).collect()
 }
@@ -60,7 +67,7 @@ mod tests {
         let text = format!("teams: {{ directory: teams }}\nlisten: {{ tls: {tls} }}\n");
         fs::write(&main, text).unwrap();
         let plan = config::load(&main).unwrap();
-        assert_eq!(warnings(&plan, SystemTime::now()), "");
+        assert_eq!(ends(&plan, SystemTime::now()), "");
         // Certificates of rcgen end with the year 4095.
         let late = SystemTime::UNIX_EPOCH + Duration::from_secs(67_100_000_000);
         let expected = format!(
@@ -68,6 +75,6 @@ mod tests {
              it: put a new one in its place, with its key\n",
             home.path().join("a.crt").display()
         );
-        assert_eq!(warnings(&plan, late), expected);
+        assert_eq!(ends(&plan, late), expected);
     }
 }

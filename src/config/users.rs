@@ -6,14 +6,17 @@ use crate::config::{
     words,
 };
 use sconce_filters::{
+    Identity,
     authenticate::{ClaimSettings, IssuerSettings, Reserved, StaticToken, begins_with},
     identity::TEXT_MAX,
 };
 
-/// Where names of a kind are kept apart.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
+/// A kind of names that sources give to callers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Of which each caller has one.
     Users,
+    /// Of which each caller has any number.
     Groups,
 }
 
@@ -58,7 +61,7 @@ impl Kind {
     const ALL: [Self; 2] = [Self::Users, Self::Groups];
 
     /// The word for them in messages.
-    fn word(self) -> &'static str {
+    pub(super) fn word(self) -> &'static str {
         match self {
             Self::Users => "users",
             Self::Groups => "groups",
@@ -66,7 +69,7 @@ impl Kind {
     }
 
     /// The key of an issuer's prefix.
-    fn key(self) -> &'static str {
+    pub(super) fn key(self) -> &'static str {
         match self {
             Self::Users => "user_prefix",
             Self::Groups => "groups_prefix",
@@ -74,10 +77,26 @@ impl Kind {
     }
 
     /// An issuer's prefix.
-    fn prefix(self, issuer: &IssuerSettings) -> &str {
+    pub(super) fn prefix(self, issuer: &IssuerSettings) -> &str {
         match self {
             Self::Users => &issuer.claims.user_prefix,
             Self::Groups => &issuer.claims.groups_prefix,
+        }
+    }
+
+    /// The names of an identity.
+    pub(super) fn names(self, identity: &Identity) -> Vec<&str> {
+        match self {
+            Self::Users => vec![identity.user()],
+            Self::Groups => identity.groups().iter().map(String::as_str).collect(),
+        }
+    }
+
+    /// The prefix that a name of no issuer begins with and must not.
+    pub(super) fn reserved_by<'r>(self, reserved: &'r Reserved, name: &str) -> Option<&'r str> {
+        match self {
+            Self::Users => reserved.user("", name),
+            Self::Groups => reserved.group("", name),
         }
     }
 
@@ -124,14 +143,14 @@ fn clash(kind: Kind, issuer: &IssuerSettings, other: &IssuerSettings) -> Option<
     }
     let (long, short) = if ours_begins { (ours, theirs) } else { (theirs, ours) };
     let what = format!(
-        "{} and the {key} of {they} begin alike: {names} of the one with {} could have the names of \
-         the other's",
+        "{} and the {key} of {they} begin alike: {names} of the one with {} could have the names \
+         of the other's",
         shown(ours),
         shown(short),
     );
     let remedy = format!(
-        "write prefixes of which none begins with another, as 'a:' and 'b:' instead of {} and {}, or \
-         {SHARED}",
+        "write prefixes of which none begins with another, as 'a:' and 'b:' instead of {} and {}, \
+         or {SHARED}",
         shown(short),
         shown(long),
     );
@@ -165,19 +184,20 @@ pub(super) fn reserved_prefixes(desk: &Desk, section: &mut Section<'_>) -> Vec<S
 
 /// Complains about a listed token whose user or group is an issuer's.
 pub(super) fn check_token(desk: &Desk, line: u64, token: &StaticToken, reserved: &Reserved) {
-    let identity = &token.identity;
-    let user = reserved.user("", identity.user()).map(|prefix| ("user", identity.user(), prefix));
-    let groups = identity.groups().iter();
-    let groups = groups.filter_map(|group| Some(("groups", &**group, reserved.group("", group)?)));
-    for (key, name, prefix) in user.into_iter().chain(groups) {
-        let what = format!(
-            "{} begins with {}, which only names of its issuer begin with",
-            shown(name),
-            shown(prefix)
-        );
-        let remedy = "write another name, or authenticate: { shared_users: true } where all speak \
-                      of the same people";
-        desk.complain(line, &format!("authenticate.tokens.{key}"), Fault::new(what, remedy));
+    for kind in Kind::ALL {
+        for name in kind.names(&token.identity) {
+            let Some(prefix) = kind.reserved_by(reserved, name) else { continue };
+            let (name, prefix) = (shown(name), shown(prefix));
+            let what =
+                format!("{name} begins with {prefix}, which only names of its issuer begin with");
+            let remedy = "write another name, or authenticate: { shared_users: true } where all \
+                          speak of the same people";
+            let path = match kind {
+                Kind::Users => "authenticate.tokens.user",
+                Kind::Groups => "authenticate.tokens.groups",
+            };
+            desk.complain(line, path, Fault::new(what, remedy));
+        }
     }
 }
 

@@ -145,6 +145,13 @@ pub(super) fn authority(text: &str) -> Result<Authority, Fault> {
     })
 }
 
+/// Whether this can be the name of an environment variable, or the beginning of one.
+pub(super) fn is_variable(text: &str) -> bool {
+    let sound = |octet: u8| octet.is_ascii_alphanumeric() || octet == b'_';
+    let begins = |first: u8| !first.is_ascii_digit();
+    text.bytes().all(sound) && text.bytes().next().is_some_and(begins)
+}
+
 /// Yes or no.
 pub(super) fn boolean(text: &str) -> Result<bool, Fault> {
     // YAML has them in capitals as well.

@@ -11,7 +11,7 @@ use crate::{
     telemetry::ControlMetrics,
 };
 use arc_swap::{ArcSwap, Cache};
-use std::{fmt, path::Path, pin::pin, rc::Rc, sync::Arc, time::SystemTime};
+use std::{collections::BTreeSet, fmt, path::Path, pin::pin, rc::Rc, sync::Arc, time::SystemTime};
 use tokio::{
     sync::{Notify, watch},
     task, time,
@@ -135,6 +135,8 @@ pub struct Steward {
     /// What the process was started with; see [`Restart`].
     started: Plan,
     almanac: Almanac,
+    /// The warnings that were logged and still hold.
+    warned: BTreeSet<Complaint>,
     metrics: ControlMetrics,
 }
 
@@ -148,7 +150,7 @@ impl Steward {
         book: &Book,
         metrics: ControlMetrics,
     ) -> Result<(Self, Live), Vec<Complaint>> {
-        let Reading { plan, sources } = config::read(file, book);
+        let Reading { plan, sources, .. } = config::read(file, book);
         let plan = plan?;
         let at = SystemTime::now();
         let snapshot = Snapshot::of(&plan, None, 1, at);
@@ -164,7 +166,8 @@ impl Steward {
         book.follow(&plan.providers);
         let (book, mut almanac) = (book.clone(), Almanac::new(metrics.clone()));
         almanac.follow(plan.terms());
-        Ok((Self { sources, book, live, plan, started, almanac, metrics }, handed))
+        let warned = BTreeSet::new();
+        Ok((Self { sources, book, live, plan, started, almanac, warned, metrics }, handed))
     }
 
     /// What is live.
@@ -207,6 +210,8 @@ impl Steward {
         let plan = reading.plan.and_then(|plan| plan.after(&self.plan, &self.sources.file, at));
         if let Ok(plan) = &plan {
             self.almanac.follow(plan.terms());
+            warn(&self.warned, &reading.warnings);
+            self.warned = reading.warnings.into_iter().collect();
         }
         let (verdict, restart) = match plan {
             Err(complaints) => {
@@ -259,6 +264,17 @@ impl Steward {
             (Restart::Log, plan.log != started.log),
         ];
         parts.into_iter().filter(|(_, changed)| *changed).map(|(part, _)| part).collect()
+    }
+}
+
+/// Logs the warnings that were not there before.
+fn warn(before: &BTreeSet<Complaint>, warnings: &[Complaint]) {
+    let new: Vec<_> = warnings.iter().filter(|warning| !before.contains(warning)).collect();
+    for warning in new.iter().take(LOGGED_MAX) {
+        tracing::warn!(%warning, "configuration warning");
+    }
+    if let Some(more) = new.len().checked_sub(LOGGED_MAX).filter(|more| *more > 0) {
+        tracing::warn!(more, "configuration warnings: sconce check lists all of them");
     }
 }
 

@@ -54,6 +54,7 @@ mod teams;
 mod tls;
 mod tokens;
 mod unread;
+mod warnings;
 mod windows;
 
 fn main() {
@@ -96,5 +97,6 @@ fn main() {
     stamped::cases(&mut cases);
     squeezed::cases(&mut cases);
     credentials::cases(&mut cases);
+    warnings::cases(&mut cases);
     std::process::exit(support::runner::run(cases));
 }

@@ -226,8 +226,8 @@ impl Judge {
         Ok(Verified::signed(self.owner(&jwt, issuer)?, window, proof))
     }
 
-    /// Whom the claims of a token name. A user who belongs to another issuer is refused. A group that
-    /// does is passed over: it admits to nothing then, and who is in it is not locked out.
+    /// Whom the claims of a token name. A user who belongs to another issuer is refused. A group
+    /// that does is passed over: it admits to nothing then, and who is in it is not locked out.
     fn owner(&self, jwt: &Jwt<'_>, issuer: &IssuerSettings) -> Result<Identity, Denial> {
         let mut claimed = claims::owner(&jwt.claims, &issuer.claims)?;
         let (reserved, prefixes) = (&self.settings.reserved, &issuer.claims);
