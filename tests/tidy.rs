@@ -231,6 +231,13 @@ fn only_one_table_spells_metric_names() {
 }
 
 #[test]
+fn only_one_file_prints() {
+    let prints = |name: &str| name == "src/cli/terminal.rs" || !name.starts_with("src/");
+    let words = ["print!(", "println!(", "stdout()", "stderr().lock()"];
+    only(&words, prints, "print by cli::terminal, which escapes what others wrote");
+}
+
+#[test]
 fn only_drafts_and_settings_are_deserialized() {
     let drafts = |name: &str| name.ends_with("/draft.rs") || name.ends_with("/settings.rs");
     only(&["Deserialize"], drafts, "read it in a draft.rs or settings.rs and check it there");

@@ -3,6 +3,7 @@
 //! What it mints is an ordinary signed token: the gateway trusts it because its configuration names
 //! the public half of the key, and for no other reason.
 
+use crate::cli::terminal;
 use aws_lc_rs::{
     digest,
     rand::SystemRandom,
@@ -62,11 +63,11 @@ pub(super) struct Wanted {
 pub(super) fn run(wanted: &Wanted) -> ExitCode {
     match mint(wanted) {
         Ok(token) => {
-            crate::cli::print(&format!("{token}\n"));
+            terminal::print([token]);
             ExitCode::SUCCESS
         }
         Err(what) => {
-            eprintln!("sconce: {what}");
+            terminal::complain(format_args!("sconce: {what}"));
             ExitCode::FAILURE
         }
     }
@@ -146,7 +147,8 @@ fn publish(file: &Path, pair: &EcdsaKeyPair, made: bool) -> Result<(), String> {
     written.map_err(|fault| format!("{} {}", public.display(), unmade(&fault)))?;
     let secret =
         if made { format!("{}, to be kept secret, and ", file.display()) } else { "".into() };
-    eprintln!("sconce: made {secret}{}, for keys_file", public.display());
+    let public = public.display();
+    terminal::complain(format_args!("sconce: made {secret}{public}, for keys_file"));
     Ok(())
 }
 

@@ -1,8 +1,8 @@
 //! Names that belong to one issuer: those that begin with its prefix.
 //!
-//! A prefix keeps the users of two issuers apart only if no other source can name a user that begins
-//! with it. Letters count alike in upper and lower case: sconce and Spark tell `Partner:ann` from
-//! `partner:ann`, but directories and authorizers behind a driver often do not.
+//! A prefix keeps the users of two issuers apart only if no other source can name a user that
+//! begins with it. Letters count alike in upper and lower case: sconce and Spark tell `Partner:ann`
+//! from `partner:ann`, but directories and authorizers behind a driver often do not.
 
 /// The prefixes that are taken. With nothing in it, every name is free.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
