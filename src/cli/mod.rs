@@ -7,6 +7,7 @@
 mod check;
 mod completions;
 mod explain;
+mod key_file;
 mod serve;
 mod terminal;
 mod token;

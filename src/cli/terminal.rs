@@ -21,5 +21,6 @@ pub(super) fn print_as_it_is(octets: &[u8]) {
 
 /// The same on the way for what went wrong.
 pub(super) fn complain<L: Display>(line: L) {
-    let _ = writeln!(io::stderr().lock(), "{}", Escaped(line));
+    // At once, so that lines of several threads do not mix.
+    let _ = io::stderr().write_all(format!("{}\n", Escaped(line)).as_bytes());
 }
