@@ -18,6 +18,7 @@
 
 mod authorities;
 mod buffered;
+mod addresses;
 mod callers;
 mod cancelled;
 mod credentials;
@@ -88,6 +89,7 @@ fn main() {
     callers::cases(&mut cases);
     tokens::cases(&mut cases);
     prefixes::cases(&mut cases);
+    addresses::cases(&mut cases);
     providers::cases(&mut cases);
     rechecks::cases(&mut cases);
     refused::cases(&mut cases);
