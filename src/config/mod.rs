@@ -2,7 +2,8 @@
 //!
 //! One way leads through here: text to a tree that knows its lines (`draft`), the tree to checked
 //! values (`section`, `words`, `bounds`), and those, with the team files, to a [`Plan`]. Whatever
-//! is wrong is a [`Complaint`], and all of them are told at once.
+//! is wrong is a [`Complaint`], and all of them are told at once. What an operator should know
+//! about a plan that is sound all the same is a warning, which stands beside the plan.
 //!
 //! Must never happen here: a plan that is half right, or a reading that ends at the first mistake.
 
