@@ -75,8 +75,9 @@ impl Leg {
         self.wire.out.len().saturating_add(sealed)
     }
 
-    /// Reads once, at most `most` octets of the socket. `Ok(0)` is the end. When there was nothing to
-    /// be read, there is nothing for the rest of the turn: whose turn it is will be woken.
+    /// Reads once, at most `most` octets of the socket. `Ok(0)` is the end. When there was
+    /// nothing to be read, there is nothing for the rest of the turn: whose turn it is will be
+    /// woken.
     pub(super) fn poll_read(
         &mut self,
         context: &mut Context<'_>,

@@ -166,7 +166,8 @@ impl Relay {
             // Reading first: what answers it leaves in one write with what waits already.
             let mut moved = self.read_client(context, &mut scratch);
             moved |= self.read_drivers(context, &mut scratch);
-            // All else has its turn when there is nothing more to be read, or when the turn is over.
+            // All else has its turn when there is nothing more to be read, or when the turn is
+            // over.
             let is_over = moved && worker.is_turn_over(self.now);
             if !moved || is_over {
                 moved |= self.poll_dials(context);

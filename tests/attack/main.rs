@@ -16,9 +16,9 @@
     reason = "cases without libtest are not recognised as tests, and own their clock"
 )]
 
+mod addresses;
 mod authorities;
 mod buffered;
-mod addresses;
 mod callers;
 mod cancelled;
 mod credentials;
