@@ -305,6 +305,12 @@ fn bomb(mib: usize) -> Vec<u8> {
 /// Octets of an inflated message in worlds whose bounds are to be met soon.
 const SMALL: usize = 64 << 10;
 
+/// A call after which sconce knows the settings of the driver: until then its windows are HTTP/2's.
+fn meet(client: &mut Client) {
+    let request = of(client, &ANN);
+    client.must_succeed(&request);
+}
+
 /// Clients with three calls each to a driver that takes little of their messages, which is within
 /// what one connection may keep; and how many of their calls were refused.
 fn hoard(world: &World, count: usize) -> (Vec<Client>, usize) {
@@ -312,6 +318,7 @@ fn hoard(world: &World, count: usize) -> (Vec<Client>, usize) {
     let mut clients: Vec<Client> = (0..count).map(|_| world.client()).collect();
     let mut refused = 0;
     for client in &mut clients {
+        meet(client);
         for _ in 0..3 {
             let request = of(client, &ANN).with("grpc-encoding", "gzip").script("starve;hold");
             let id = client.start(&request, false);
@@ -359,6 +366,7 @@ fn shared(cases: &mut Cases) {
     });
     add(cases, "messages_that_drivers_take_are_never_too_many", spec(), |world| {
         let mut client = world.client();
+        meet(&mut client);
         let message = flagged(1, &gzip(&field(3, vec![0; SMALL - 100])));
         for _ in 0..200 {
             let id = client.start(&of(&client, &ANN).with("grpc-encoding", "gzip"), false);
@@ -376,6 +384,7 @@ fn bounded(cases: &mut Cases) {
         let Some(process) = world.process() else { return };
         let before = process.resident();
         let mut client = world.client();
+        meet(&mut client);
         let message = flagged(1, &gzip(&field(3, vec![0; (4 << 20) - 100])));
         let (mut most, mut ids) = (0, Vec::new());
         for round in 0..40 {
