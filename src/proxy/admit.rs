@@ -228,7 +228,7 @@ impl Relay {
     fn reach(&self, cluster: &Arc<Cluster>) -> Driver {
         let Self { worker, client, now, .. } = self;
         let theirs = client.wire.theirs();
-        let wanted = (header_list(theirs), allowance(&client.wire));
+        let wanted = (header_list(theirs), allowance(&client.wire, self.detached));
         match worker.shelf.take(cluster, wanted, *now) {
             Some(spare) => Driver::again(spare, theirs, *now),
             None => {
@@ -295,7 +295,8 @@ impl Relay {
     pub(super) fn poll_dials(&mut self, context: &mut Context<'_>) -> bool {
         let mut ready = Vec::new();
         for (key, driver) in &mut self.drivers {
-            if let Poll::Ready(outcome) = driver.poll_dial(context, &self.client.wire, self.now) {
+            let client = (&self.client.wire, self.detached);
+            if let Poll::Ready(outcome) = driver.poll_dial(context, client, self.now) {
                 ready.push((key, outcome));
             }
         }

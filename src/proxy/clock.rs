@@ -173,7 +173,8 @@ impl Relay {
     fn check_drivers(&mut self, timeouts: &Timeouts) -> Instant {
         let now = self.now;
         let mut due = now + Duration::from_secs(600);
-        let (behind, detached) = (self.client.blocked.is_some(), self.detached);
+        let behind = self.client.blocked.is_some();
+        let (parked_max, detached) = (self.parked_max(), self.detached);
         let mut dead = Vec::new();
         let mut idle = Vec::new();
         for (key, driver) in &mut self.drivers {
@@ -195,7 +196,7 @@ impl Relay {
                 if driver.idle_since + DRIVER_IDLE <= now {
                     idle.push(key);
                 }
-            } else if behind || driver.parked > 0 || detached > 0 {
+            } else if behind || driver.parked.saturating_add(detached) > parked_max {
                 // Nothing is read from it while its client is behind.
                 leg.heard = now;
                 leg.wire.excuse(now);

@@ -48,6 +48,7 @@ impl Relay {
             Event::Broken { tag, fault } => {
                 self.fail_exchange(key(tag), Code::Unavailable, "driver.malformed", fault.what);
             }
+            Event::WindowsShrunk => self.sync_windows(driver),
             Event::Credit { tag: Some(tag) } => self.resume_upload(key(tag)),
             Event::Credit { tag: None } => self.resume_uploads(driver),
             Event::GoAway { last, .. } => self.driver_leaves(driver, last),
@@ -189,11 +190,10 @@ impl Relay {
     /// Lets the drivers send what the client takes, now that what they have sent has left for it.
     /// Says whether one of them is to be told now.
     pub(super) fn credit_downloads(&mut self) -> bool {
-        let allowance = allowance(&self.client.wire);
+        let allowance = allowance(&self.client.wire, self.detached);
         let mut is_due = false;
         for (_, driver) in &mut self.drivers {
-            let parked = driver.parked.saturating_add(self.detached);
-            let parked = i64::try_from(parked).unwrap_or(i64::MAX);
+            let parked = i64::try_from(driver.parked).unwrap_or(i64::MAX);
             let Some(leg) = driver.leg() else { continue };
             let wanted = allowance.saturating_sub(parked);
             let more = wanted.saturating_sub(leg.wire.granted_connection());
@@ -261,6 +261,15 @@ impl Relay {
             }
         }
         self.drop_driver_if_done(driver);
+    }
+
+    /// A driver has less credit than before: what its clients granted in the meantime is passed on.
+    fn sync_windows(&mut self, driver: usize) {
+        let tags = self.exchanges.iter().filter(|(_, exchange)| exchange.driver == Some(driver));
+        let tags: Vec<usize> = tags.map(|(tag, _)| tag).collect();
+        for tag in tags {
+            self.sync_window(tag);
+        }
     }
 
     /// Lets the driver send what the client allows, and no more.

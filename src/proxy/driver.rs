@@ -221,7 +221,7 @@ impl Driver {
     pub(super) fn poll_dial(
         &mut self,
         context: &mut Context<'_>,
-        client: &Connection,
+        (client, detached): (&Connection, usize),
         now: Instant,
     ) -> Poll<Result<(), Unreachable>> {
         let Line::Dialing(dial) = &mut self.line else { return Poll::Pending };
@@ -229,7 +229,7 @@ impl Driver {
             Poll::Pending => Poll::Pending,
             Poll::Ready(Err(why)) => Poll::Ready(Err(why)),
             Poll::Ready(Ok(socket)) => {
-                let wire = Connection::new(Role::Client, offer(client), now);
+                let wire = Connection::new(Role::Client, offer(client, detached), now);
                 self.line = Line::Up(Box::new(Leg::new(socket, None, wire, now)));
                 Poll::Ready(Ok(()))
             }
@@ -307,14 +307,16 @@ pub(super) fn header_list(theirs: &Settings) -> u32 {
 
 /// Octets that the driver at the end of a leg may have under way: what the client takes and, so
 /// that the leg can always be read, what may be parked.
-pub(super) fn allowance(client: &Connection) -> i64 {
+/// `detached` octets of answers whose drivers are not needed any more wait for the same client.
+pub(super) fn allowance(client: &Connection, detached: usize) -> i64 {
+    let detached = i64::try_from(detached).unwrap_or(i64::MAX);
     let most = client.connection_credit().saturating_add(i64::from(PARKED_MAX));
-    most.min(i64::from(WINDOW))
+    most.saturating_sub(detached).min(i64::from(WINDOW))
 }
 
-fn offer(client: &Connection) -> Offer {
+fn offer(client: &Connection, detached: usize) -> Offer {
     let theirs = client.theirs();
-    let window = u32::try_from(allowance(client)).unwrap_or(0).max(WINDOW_FLOOR);
+    let window = u32::try_from(allowance(client, detached)).unwrap_or(0).max(WINDOW_FLOOR);
     let settings = Settings {
         push: false,
         streams: 0,

@@ -173,19 +173,26 @@ impl Relay {
         }
     }
 
+    /// Octets that may be parked of one driver while it is still read from.
+    pub(super) fn parked_max(&self) -> usize {
+        if self.client.waiting() > 0 {
+            0
+        } else if self.worker.pool.has_room() {
+            // A client can take back what its drivers were granted.
+            usize::MAX
+        } else {
+            whole(PARKED_MAX).saturating_add(SMALL_READ)
+        }
+    }
+
     /// How many octets may be read from a driver now; `None` while its client is behind.
     fn driver_read_size(&self, key: usize) -> Option<usize> {
         let parked = self.drivers.get(key)?.parked.saturating_add(self.detached);
         if self.client.waiting() > 0 {
             return None;
         }
-        if parked == 0 {
-            return Some(self.download_reads.octets());
-        }
-        // A frame that is there in part is granted again before it is parked. More than that is
-        // parked where a client has taken back what its drivers were granted.
-        let most = whole(PARKED_MAX).saturating_add(SMALL_READ);
-        (parked <= most || self.worker.pool.has_room()).then_some(SMALL_READ)
+        let size = if parked == 0 { self.download_reads.octets() } else { SMALL_READ };
+        (parked <= self.parked_max()).then_some(size)
     }
 }
 

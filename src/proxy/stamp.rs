@@ -10,7 +10,7 @@ use bytes::Buf;
 use sconce_filters::{Ending, Identity, Refusal};
 
 use crate::grpc::stamp::{Addition, Piece, Stamper, Tail};
-use crate::proxy::exchange::Unstamped;
+use crate::proxy::exchange::{Exchange, Unstamped};
 use crate::proxy::lease::Lease;
 use crate::proxy::relay::Relay;
 use crate::proxy::tenure::Tenure;
@@ -88,7 +88,9 @@ impl Relay {
         (octets, end): (Range<usize>, bool),
         scratch: &mut [u8],
     ) {
-        let rest = match self.must_wait(tag) {
+        // An end without octets needs no window, and the call does not begin without it.
+        let is_end = octets.is_empty() && !self.exchanges.get(tag).is_some_and(Exchange::is_behind);
+        let rest = match self.must_wait(tag) && !is_end {
             true => Some(octets),
             false => self.stamp_some(tag, (octets, end), scratch, Source::Read),
         };

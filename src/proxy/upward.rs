@@ -39,7 +39,10 @@ impl Relay {
             }
             Event::Credit { tag: None } => self.resume_downloads(),
             Event::Pong => self.hear_crossing(),
-            Event::Answered { .. } | Event::Interim { .. } | Event::GoAway { .. } => {}
+            Event::Answered { .. }
+            | Event::Interim { .. }
+            | Event::GoAway { .. }
+            | Event::WindowsShrunk => {}
         }
         true
     }

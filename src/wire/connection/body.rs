@@ -27,6 +27,12 @@ pub(in crate::wire) struct Body {
 }
 
 impl Body {
+    /// Octets of this frame that are still to come, if it is of this stream; of any, if none is
+    /// named.
+    pub(in crate::wire) fn arriving(&self, id: Option<StreamId>) -> i64 {
+        if id.is_none_or(|id| id == self.stream) { i64::from(self.left) } else { 0 }
+    }
+
     pub(in crate::wire) const fn is_over(&self) -> bool {
         self.left == 0 && self.padding.is_some()
     }

@@ -25,7 +25,7 @@ impl Connection {
             if !payload.is_empty() {
                 return Err(Fault::new(Code::FrameSizeError, "an acknowledgement with a payload"));
             }
-            return self.acknowledged(now).map(|()| None);
+            return self.acknowledged(now);
         }
         if self.met {
             self.spend(Budget::Settings, now)?;
@@ -58,9 +58,9 @@ impl Connection {
         Ok(())
     }
 
-    fn acknowledged(&mut self, now: Instant) -> Result<(), Fault> {
+    fn acknowledged(&mut self, now: Instant) -> Result<Option<Event>, Fault> {
         let Some(acknowledged) = self.unacked.pop_front() else {
-            return self.spend(Budget::Strays, now);
+            return self.spend(Budget::Strays, now).map(|()| None);
         };
         let shrunk = i64::from(acknowledged.shrunk_by);
         if shrunk > 0 {
@@ -69,7 +69,7 @@ impl Connection {
         if self.offer.settings != self.sent {
             self.send_settings(self.offer.settings, now);
         }
-        Ok(())
+        Ok((shrunk > 0).then_some(Event::WindowsShrunk))
     }
 
     pub(in crate::wire) fn ping(

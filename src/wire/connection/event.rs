@@ -12,6 +12,8 @@ pub enum Event {
     Starved,
     /// The peer's settings arrived, or changed.
     Settings,
+    /// The peer has acknowledged smaller windows: less is granted to its streams from now on.
+    WindowsShrunk,
     /// A request; its fields stand in `Connection::fields`. The stream wants a tag.
     Opened {
         /// The stream.

@@ -248,16 +248,23 @@ impl Connection {
         usize::try_from(self.stream_credit(id).min(self.send_credit)).unwrap_or(0)
     }
 
-    /// Octets that the peer may still send on a stream.
+    /// Octets that the peer may still send on a stream, those of a frame that has come in part
+    /// included.
     #[must_use]
     pub fn granted(&self, id: StreamId) -> i64 {
-        self.streams.find(id).map_or(0, |stream| stream.receive)
+        let receive = self.streams.find(id).map_or(0, |stream| stream.receive);
+        receive.saturating_add(self.arriving(Some(id)))
     }
 
-    /// Octets that the peer may still send on the connection, those owed to it included.
+    fn arriving(&self, id: Option<StreamId>) -> i64 {
+        if let Parse::Body(body) = self.parse { body.arriving(id) } else { 0 }
+    }
+
+    /// Octets that the peer may still send on the connection, those owed to it and those of a frame
+    /// that has come in part included.
     #[must_use]
     pub fn granted_connection(&self) -> i64 {
-        self.receive_credit.saturating_add(i64::from(self.owed))
+        self.receive_credit.saturating_add(i64::from(self.owed)).saturating_add(self.arriving(None))
     }
 
     /// Counts one event; over the budget it is a connection error.
