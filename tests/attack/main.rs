@@ -51,6 +51,7 @@ mod stalls;
 mod stamped;
 mod states;
 mod support;
+mod suspended;
 mod teams;
 mod tls;
 mod tokens;
@@ -95,6 +96,7 @@ fn main() {
     refused::cases(&mut cases);
     grace::cases(&mut cases);
     lease::cases(&mut cases);
+    suspended::cases(&mut cases);
     members::cases(&mut cases);
     stamped::cases(&mut cases);
     squeezed::cases(&mut cases);

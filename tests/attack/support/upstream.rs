@@ -114,6 +114,22 @@ impl Upstream {
         self.send(&hello);
     }
 
+    /// Leaves this connection, and waits for sconce's next one.
+    pub fn accept_again(&mut self) {
+        self.socket = None;
+        self.parser = frame::Parser::default();
+        self.decoder = fluke_hpack::Decoder::new();
+        self.is_greeted = false;
+        self.block = None;
+        self.streams.clear();
+        self.taken = 0;
+        [self.window, self.initial, self.allowed, self.own_initial] = [65_535; 4];
+        self.unacked.clear();
+        self.goaway = None;
+        self.is_closed = false;
+        self.accept();
+    }
+
     /// Waits for the next stream that sconce opens, connection included, and says which it is.
     pub fn await_stream(&mut self) -> u32 {
         if self.socket.is_none() {
