@@ -1,6 +1,8 @@
 //! RFC 9113, section 6.9: whatever opens a window resumes what was waiting for it, and nothing that
 //! closes one stops other streams.
 
+use std::time::Duration;
+
 use crate::support::client::{Client, Manners, SOON};
 use crate::support::fields::SERVICE;
 use crate::support::frame;
@@ -8,10 +10,13 @@ use crate::support::runner::Cases;
 use crate::support::upstream::{Offer, Upstream};
 use crate::support::world::{Spec, World};
 
+const A_WHILE: Duration = Duration::from_millis(200);
+
 pub fn cases(cases: &mut Cases) {
     cases.room("flow_control");
     settings_of_the_driver(cases);
     settings_of_the_client(cases);
+    credit_of_responses(cases);
 }
 
 /// The driver raises INITIAL_WINDOW_SIZE and sends no WINDOW_UPDATE for the stream.
@@ -163,4 +168,86 @@ fn settings_of_the_client(cases: &mut Cases) {
         client.send(&frame::rst(id, frame::CANCEL));
         assert_interrupts(&mut client, &mut driver);
     });
+}
+
+/// A client that grants no credit by itself, and a call whose response has begun: its streams at the
+/// client and at the driver.
+fn begin(world: &World, driver: &mut Upstream, window: u32) -> (Client, u32, u32) {
+    let mut client = world.client_with(Manners {
+        settings: vec![(frame::ENABLE_PUSH, 0), (frame::INITIAL_WINDOW_SIZE, window)],
+        connection_bump: 100_000,
+        credit: false,
+        ..Manners::default()
+    });
+    driver.meet(&mut client);
+    let id = client.start(&client.request(), true);
+    let stream = driver.await_stream();
+    driver.answer(stream);
+    assert!(client.pump(|c| c.streams.contains_key(&id), SOON), "no HEADERS");
+    (client, id, stream)
+}
+
+/// What a client grants reaches the driver once: not less, and not twice.
+fn credit_of_responses(cases: &mut Cases) {
+    let name = "a_window_that_a_client_shrinks_and_then_opens_is_open_at_the_driver";
+    cases.own(name, Spec::default(), |world| {
+        let mut driver = Upstream::replace(world, Offer::default());
+        let (mut client, id, stream) = begin(world, &mut driver, 1000);
+        client.change(&[(frame::INITIAL_WINDOW_SIZE, 0)]);
+        assert!(client.round_trip());
+        // The driver has not acknowledged the smaller window yet.
+        client.grant(id, 500);
+        assert!(client.round_trip());
+        driver.pump(|u| u.stream_window(stream) == 500, SOON);
+        assert!(driver.round_trip());
+        driver.pump(|u| u.stream_window(stream) == 500, SOON);
+        assert_eq!(driver.stream_window(stream), 500, "octets that the driver may send");
+        assert_eq!(driver.speak(stream, &frame::message(495)), 500);
+        driver.finish(stream, 0);
+        let reply = client.finish(id);
+        assert_eq!(reply.status(), Some(0), "{reply:?}");
+    });
+    let name = "a_window_that_a_client_changes_many_times_is_the_same_at_the_driver";
+    cases.own(name, Spec::default(), |world| {
+        let mut driver = Upstream::replace(world, Offer::default());
+        let (mut client, id, stream) = begin(world, &mut driver, 1000);
+        for window in [0, 5000, 10, 70_000, 0, 300, 65_535, 1, 0, 20_000, 7] {
+            client.change(&[(frame::INITIAL_WINDOW_SIZE, window)]);
+            client.grant(id, 11);
+            assert!(client.round_trip());
+        }
+        let window = client.stream_open(id);
+        assert_eq!(window, 7 + 11 * 11);
+        driver.pump(|u| u.stream_window(stream) == window, SOON);
+        assert_eq!(driver.stream_window(stream), window, "octets that the driver may send");
+    });
+    // What a client grants while a frame has come in part.
+    for (what, is_stream) in [("stream", true), ("connection", false)] {
+        let name = format!("a_frame_that_came_in_part_is_not_granted_twice_on_its_{what}");
+        cases.own(name, Spec::default(), move |world| {
+            let mut driver = Upstream::replace(world, Offer::default());
+            let (mut client, id, stream) = begin(world, &mut driver, 200_000);
+            let data = frame::data(stream, false, &frame::message(16_379));
+            let (front, rest) = data.split_at(1000);
+            driver.spend(stream, 16_384);
+            driver.send(front);
+            let body = |c: &Client| c.streams[&id].body.len();
+            assert!(client.pump(|c| body(c) == 1000 - 9, SOON), "the front of a frame waits");
+            // As much as makes sconce return credit, which it does in pieces.
+            client.grant(id, 50_000);
+            client.grant(0, 200_000);
+            assert!(client.round_trip());
+            client.pump(|_| false, A_WHILE);
+            driver.send(rest);
+            assert!(client.pump(|c| body(c) == 16_384, SOON), "the rest of a frame waits");
+            assert!(driver.round_trip());
+            driver.pump(|_| false, A_WHILE);
+            let [granted, open] = match is_stream {
+                true => [driver.stream_window(stream), client.stream_open(id)],
+                // What may be buffered comes on top.
+                false => [driver.window, client.connection_open() + 65_536],
+            };
+            assert!(granted <= open, "the driver may send {granted} octets, and {open} fit");
+        });
+    }
 }

@@ -220,6 +220,11 @@ impl Upstream {
         self.unacked.is_empty()
     }
 
+    /// Octets that sconce lets us send on a stream, whatever the connection's window is.
+    pub fn stream_window(&self, id: u32) -> i64 {
+        self.initial + self.streams.get(&id).map_or(0, |stream| stream.window)
+    }
+
     pub fn received(&self, id: u32) -> usize {
         self.streams.get(&id).map_or(0, |stream| stream.body.len())
     }
