@@ -36,6 +36,7 @@ mod header_rules;
 mod honest;
 mod hpack;
 mod identity;
+mod interleavings;
 mod lease;
 mod members;
 mod memory;
@@ -67,6 +68,7 @@ fn main() {
     header_rules::cases(&mut cases);
     hpack::cases(&mut cases);
     windows::cases(&mut cases);
+    interleavings::cases(&mut cases);
     exact::cases(&mut cases);
     flow_control::cases(&mut cases);
     drivers::cases(&mut cases);

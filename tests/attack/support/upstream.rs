@@ -220,6 +220,12 @@ impl Upstream {
         self.unacked.is_empty()
     }
 
+    /// Octets that sconce may send on a stream now.
+    pub fn open(&self, id: u32) -> i64 {
+        let allowed = self.streams.get(&id).map_or(0, |stream| stream.allowed);
+        self.allowed.min(self.own_initial + allowed)
+    }
+
     /// Octets that sconce lets us send on a stream, whatever the connection's window is.
     pub fn stream_window(&self, id: u32) -> i64 {
         self.initial + self.streams.get(&id).map_or(0, |stream| stream.window)
