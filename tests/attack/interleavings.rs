@@ -80,6 +80,16 @@ impl Random {
         1 + self.below(bound)
     }
 
+    /// How much of a frame goes out at first: all of it, as a rule.
+    fn front(&mut self, octets: usize) -> usize {
+        if self.one_in(4) { 1 + self.below(octets) } else { octets }
+    }
+
+    /// A socket's buffer that is small, at times.
+    fn buffer(&mut self) -> Option<usize> {
+        self.one_in(4).then_some(8192)
+    }
+
     fn initial_window(&mut self) -> u32 {
         [0, 1, 500, 16_384, 65_535, 200_000][self.below(6)]
     }
@@ -170,12 +180,15 @@ fn run(world: &World, seed: u64) {
     let mut random = Random(seed.wrapping_mul(0x00d1_342d_543d_e82e).wrapping_add(seed));
     let [initial, other] = [random.initial_window(), random.initial_window()];
     let bump = u32::try_from(random.below(100_000)).unwrap();
-    let offer = Offer { initial: Some(other), connection_bump: bump, ..Offer::default() };
+    let receive_buffer = random.buffer();
+    let offer =
+        Offer { initial: Some(other), connection_bump: bump, receive_buffer, ..Offer::default() };
     let mut driver = Upstream::replace(world, offer);
     let mut client = world.client_with(Manners {
         settings: vec![(frame::ENABLE_PUSH, 0), (frame::INITIAL_WINDOW_SIZE, initial)],
         connection_bump: u32::try_from(random.below(100_000)).unwrap(),
         credit: false,
+        receive_buffer: random.buffer(),
         ..Manners::default()
     });
     driver.meet(&mut client);
@@ -187,7 +200,7 @@ fn run(world: &World, seed: u64) {
         Model { seed, random, client, driver, calls, last: None, settings: [0; 2], granted, steps };
     // How often the peers read: the less, the more is on its way.
     let reads = [2, 4, 10][model.random.below(3)];
-    let leaves = model.random.one_in(2).then(|| STEPS / 2 + model.random.below(STEPS / 2));
+    let leaves = (!model.random.one_in(3)).then(|| STEPS / 2 + model.random.below(STEPS / 2));
     for step in 0..STEPS {
         model.step();
         if model.random.one_in(reads) {
@@ -200,7 +213,7 @@ fn run(world: &World, seed: u64) {
             model.settle();
         }
         if leaves == Some(step) {
-            model.leave();
+            if model.random.one_in(2) { model.leave() } else { model.close() }
         }
     }
     model.finish();
@@ -345,10 +358,12 @@ impl Model {
         call.up += octets;
         let number = call.number;
         self.client.spend(id, octets + if is_padded { usize::from(pad) + 1 } else { 0 });
-        self.client.send(&match is_padded {
+        let octets_sent = match is_padded {
             true => frame::padded_data(id, false, &body, pad),
             false => frame::data(id, false, &body),
-        });
+        };
+        let front = self.random.front(octets_sent.len());
+        self.client.send_front(&octets_sent, front);
         self.log(format!("client: call {number} DATA {octets}, padded {is_padded}"));
     }
 
@@ -399,10 +414,12 @@ impl Model {
         call.down += octets;
         let number = call.number;
         self.driver.spend(stream, octets + pad.map_or(0, |pad| usize::from(pad) + 1));
-        self.driver.send(&match pad {
+        let octets_sent = match pad {
             Some(pad) => frame::padded_data(stream, false, &body, pad),
             None => frame::data(stream, false, &body),
-        });
+        };
+        let front = self.random.front(octets_sent.len());
+        self.driver.send_front(&octets_sent, front);
         self.log(format!("driver: call {number} DATA {octets}, padding {pad:?}"));
     }
 
@@ -453,10 +470,45 @@ impl Model {
         self.log(format!("driver: GOAWAY {last}"));
     }
 
+    /// The driver closes its connection by FIN or by RST, with responses on their way.
+    fn close(&mut self) {
+        self.settle();
+        for _ in 0..20 {
+            match (self.random.below(6), self.pick()) {
+                (0, Some(at)) => self.answer(at),
+                (1, Some(at)) => self.end_response(at),
+                (_, Some(at)) => self.download(at),
+                (_, None) => {}
+            }
+        }
+        // All of it has been read by sconce then: RST takes along what has not.
+        let pongs = self.driver.pongs;
+        self.driver.send(&frame::ping(*b"upstream"));
+        let deadline = Instant::now() + PATIENCE;
+        while self.driver.pongs == pongs && Instant::now() < deadline {
+            self.client.poll();
+            self.driver.poll();
+        }
+        self.meet_streams();
+        self.last = Some(u32::MAX);
+        for call in &mut self.calls {
+            call.is_dropped |= call.status.is_none();
+        }
+        let aborts = self.random.one_in(2);
+        if aborts {
+            self.driver.abort()
+        } else {
+            self.driver.close()
+        }
+        self.log(format!("driver: closes its connection, by RST {aborts}"));
+    }
+
     /// Reads until nothing is due any more; something that stays due is a fault.
     fn settle(&mut self) {
         let deadline = Instant::now() + PATIENCE;
         self.log("all: stand still".to_string());
+        self.client.send(&[]);
+        self.driver.send(&[]);
         loop {
             self.client.pump(|_| false, Duration::from_millis(1));
             self.driver.pump(|_| false, Duration::from_millis(1));
@@ -603,12 +655,12 @@ impl Model {
 
     /// The windows of the connections.
     fn due_credit(&self) -> Option<String> {
-        if self.driver.is_closed {
-            return None;
-        }
         let budget = self.client.budget;
         if budget < self.granted / 2 || budget > self.granted {
             return Some(format!("of {} octets the client has {budget}", self.granted));
+        }
+        if self.driver.is_closed {
+            return None;
         }
         let counts = |call: &&Call| !call.is_cancelled;
         let kept = self.calls.iter().filter(counts).map(|call| call.down - call.compared[1]);

@@ -46,6 +46,7 @@ pub struct Upstream {
     connections: Receiver<TcpStream>,
     socket: Option<TcpStream>,
     offer: Offer,
+    held: Vec<u8>,
     parser: frame::Parser,
     decoder: fluke_hpack::Decoder<'static>,
     is_greeted: bool,
@@ -73,6 +74,7 @@ impl Upstream {
             connections: world.driver.lock().unwrap().succeed(),
             socket: None,
             offer,
+            held: Vec::new(),
             parser: frame::Parser::default(),
             decoder: fluke_hpack::Decoder::new(),
             is_greeted: false,
@@ -117,6 +119,7 @@ impl Upstream {
     /// Leaves this connection, and waits for sconce's next one.
     pub fn accept_again(&mut self) {
         self.socket = None;
+        self.held.clear();
         self.parser = frame::Parser::default();
         self.decoder = fluke_hpack::Decoder::new();
         self.is_greeted = false;
@@ -159,8 +162,15 @@ impl Upstream {
     }
 
     pub fn send(&mut self, octets: &[u8]) {
-        let written = self.socket.as_mut().map(|socket| socket.write_all(octets));
+        let octets = [&std::mem::take(&mut self.held), octets].concat();
+        let written = self.socket.as_mut().map(|socket| socket.write_all(&octets));
         self.is_closed |= !matches!(written, Some(Ok(())));
+    }
+
+    /// Sends the front of these octets; the rest goes out before whatever is sent next.
+    pub fn send_front(&mut self, octets: &[u8], front: usize) {
+        self.send(&octets[..front]);
+        self.held = octets[front..].to_vec();
     }
 
     /// HEADERS of an answer.
