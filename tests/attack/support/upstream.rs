@@ -225,6 +225,12 @@ impl Upstream {
         self.send(&frame::settings(&[(frame::INITIAL_WINDOW_SIZE, initial)]));
     }
 
+    /// SETTINGS with another MAX_CONCURRENT_STREAMS.
+    pub fn limit(&mut self, streams: u32) {
+        self.unacked.push_back(None);
+        self.send(&frame::settings(&[(frame::MAX_CONCURRENT_STREAMS, streams)]));
+    }
+
     /// Whether every SETTINGS frame of ours was acknowledged.
     pub fn is_settled(&self) -> bool {
         self.unacked.is_empty()
