@@ -7,7 +7,7 @@ use crate::support::client::{Client, Manners, SOON};
 use crate::support::frame;
 use crate::support::proof;
 use crate::support::reply::Reply;
-use crate::support::runner::{Cases, quick};
+use crate::support::runner::{Cases, note, quick};
 use crate::support::upstream::{Offer, Upstream};
 use crate::support::world::{Spec, World};
 
@@ -18,6 +18,8 @@ pub fn cases(cases: &mut Cases) {
     several(cases);
     bounded(cases);
     unread(cases);
+    found(cases);
+    little(cases);
 }
 
 /// Octets of a connection window that the client never opened any further.
@@ -269,4 +271,68 @@ fn unread(cases: &mut Cases) {
             assert_eq!(reply.body, message(1000));
         });
     }
+}
+
+/// A driver that stands still is found, although its client does not take what is buffered.
+fn found(cases: &mut Cases) {
+    let mut spec = Spec { config: quick(), ..Spec::default() };
+    spec.config.timeouts.retain(|(key, _)| *key != "window_closed");
+    let name = "a_driver_that_stands_still_is_found_while_its_response_is_buffered";
+    cases.own(name, spec.clone(), |world| {
+        let mut driver = Upstream::replace(world, Offer::default());
+        let mut client = stingy(world);
+        driver.meet(&mut client);
+        begin(&mut client, &mut driver, true);
+        let other = client.start(&client.request(), true);
+        driver.await_stream();
+        // From now on it answers no PING.
+        let reply = client.finish_within(other, Duration::from_secs(10));
+        reply.assert_no_success();
+    });
+    let name = "a_driver_that_stands_still_is_found_while_a_response_of_another_is_buffered";
+    cases.own(name, spec, |world| {
+        let mut driver = Upstream::replace(world, Offer::default());
+        let mut client = stingy(world);
+        driver.meet(&mut client);
+        let (_, stream) = begin(&mut client, &mut driver, true);
+        driver.finish(stream, 0);
+        assert!(driver.round_trip());
+        driver.close();
+        client.pump(|_| false, A_WHILE);
+        let other = client.start(&client.request(), true);
+        driver.accept_again();
+        driver.await_stream();
+        let reply = client.finish_within(other, Duration::from_secs(10));
+        reply.assert_no_success();
+    });
+}
+
+/// What is buffered of responses whose driver has gone is bounded over all connections.
+fn little(cases: &mut Cases) {
+    let name = "responses_of_closed_driver_connections_take_little_memory";
+    cases.alone(name, Spec::default(), |world| {
+        let Some(process) = world.process() else { return };
+        let before = process.resident();
+        let hoard = || {
+            let mut client = world.client_with(Manners { credit: false, ..Manners::default() });
+            let id = client.start(&client.request().script("end;h;d65530;t0"), true);
+            assert_eq!(client.finish(id).status(), Some(0), "the window is not what it was");
+            // Each has a driver connection of its own, which is closed when it was read.
+            for _ in 0..90 {
+                let id = client.start(&client.request().script("end;h;d60000;t0;z10;close"), true);
+                client.pump(|c| c.streams.contains_key(&id), Duration::from_millis(500));
+                client.pump(|_| false, Duration::from_millis(50));
+            }
+            client
+        };
+        let clients: Vec<Client> = std::thread::scope(|scope| {
+            let all: Vec<_> = (0..20).map(|_| scope.spawn(hoard)).collect();
+            all.into_iter().map(|one| one.join().unwrap()).collect()
+        });
+        let grown = process.resident() - before;
+        note(format!("buffered behind closed driver connections: {} KiB", grown / 1024));
+        assert!(grown < 48 << 20, "memory grew by {grown}");
+        drop(clients);
+        world.client().must_work();
+    });
 }
