@@ -17,6 +17,8 @@ pub fn cases(cases: &mut Cases) {
     settings_of_the_driver(cases);
     settings_of_the_client(cases);
     credit_of_responses(cases);
+    two_drivers(cases);
+    many_that_shrink(cases);
 }
 
 /// The driver raises INITIAL_WINDOW_SIZE and sends no WINDOW_UPDATE for the stream.
@@ -250,4 +252,73 @@ fn credit_of_responses(cases: &mut Cases) {
             assert!(granted <= open, "the driver may send {granted} octets, and {open} fit");
         });
     }
+}
+
+/// Each driver of a client connection may send what the connection's window is, so that together
+/// they send more than fits.
+fn two_drivers(cases: &mut Cases) {
+    let name = "calls_of_a_team_are_answered_while_another_team_fills_the_connection_window";
+    cases.own(name, Spec::default(), |world| {
+        if !world.is_sconce() {
+            return;
+        }
+        let mut client = world.client_with(Manners {
+            settings: vec![(frame::ENABLE_PUSH, 0), (frame::INITIAL_WINDOW_SIZE, 4 << 20)],
+            connection_bump: (1 << 20) - 65_535,
+            credit: false,
+            ..Manners::default()
+        });
+        let large = client.request().script("end;h;z300;d1000000;hold");
+        let ids = ["ads", "web"].map(|team| client.start(&large.clone().team(team), true));
+        let all = |c: &Client| {
+            let bodies = c.streams.values().map(|reply| reply.body.len());
+            bodies.sum::<usize>()
+        };
+        assert!(client.pump(|c| all(c) == 1 << 20, SOON), "{} octets came", all(&client));
+        client.pump(|_| false, A_WHILE);
+        for team in ["ads", "web", "ads", "web"] {
+            let id = client.start(&client.request().team(team).script("end;o5"), true);
+            let reply = client.finish(id);
+            assert_eq!(reply.status(), Some(5), "a call of {team} waits: {reply:?}");
+        }
+        // What was held back comes when the window opens.
+        client.grant(0, 2 << 20);
+        let rest = |c: &Client| ids.iter().all(|id| c.streams[id].body.len() == 1_000_005);
+        assert!(client.pump(rest, SOON), "{} octets came", all(&client));
+    });
+}
+
+/// Clients that shrink their windows when much is under way cannot make others stand still.
+fn many_that_shrink(cases: &mut Cases) {
+    let name = "a_client_that_shrank_its_windows_is_answered_although_many_others_did_so_too";
+    cases.own(name, Spec::default(), |world| {
+        if !world.is_sconce() {
+            return;
+        }
+        let hoard = |octets: usize| {
+            let mut client = world.client_with(Manners {
+                settings: vec![(frame::ENABLE_PUSH, 0), (frame::INITIAL_WINDOW_SIZE, 4 << 20)],
+                connection_bump: 4 << 20,
+                credit: false,
+                ..Manners::default()
+            });
+            // A driver that does not hear of the smaller window.
+            let script = format!("end;h;deaf;z400;d{octets};hold");
+            let id = client.start(&client.request().script(&script), true);
+            assert!(client.pump(|c| c.streams.contains_key(&id), SOON), "no HEADERS");
+            client.change(&[(frame::INITIAL_WINDOW_SIZE, 0)]);
+            assert!(client.round_trip());
+            client
+        };
+        let mut others: Vec<Client> = (0..12).map(|_| hoard(3_900_000)).collect();
+        for client in &mut others {
+            client.pump(|_| false, A_WHILE);
+        }
+        drop(world.driver_sees(&others[11].case, SOON, |served| served.ended));
+        let mut driver = Upstream::replace(world, Offer::default());
+        let (mut client, _, _) = shrink(world, &mut driver, 65_536);
+        for _ in 0..3 {
+            assert_interrupts(&mut client, &mut driver);
+        }
+    });
 }
