@@ -4,8 +4,10 @@
 use std::time::Duration;
 
 use crate::support::client::{Client, Manners, SOON};
-use crate::support::fields::SERVICE;
+use crate::support::fields::{SERVICE, literal};
 use crate::support::frame;
+use crate::support::proof::{self, ANN};
+use crate::support::protobuf::{field, framed};
 use crate::support::runner::Cases;
 use crate::support::upstream::{Offer, Upstream};
 use crate::support::world::{Spec, World};
@@ -18,6 +20,7 @@ pub fn cases(cases: &mut Cases) {
     settings_of_the_client(cases);
     credit_of_responses(cases);
     two_drivers(cases);
+    ends(cases);
     many_that_shrink(cases);
 }
 
@@ -321,4 +324,44 @@ fn many_that_shrink(cases: &mut Cases) {
             assert_interrupts(&mut client, &mut driver);
         }
     });
+}
+
+/// The end of a request has no octets, so that it waits for no window and behind no other request.
+fn ends(cases: &mut Cases) {
+    for (what, spec, is_stamped) in
+        [("plain", Spec::default(), false), ("stamped", proof::spec(""), true)]
+    {
+        for (how, by_trailers) in [("an_empty_frame", false), ("trailers", true)] {
+            let name = format!("the_end_of_a_{what}_request_by_{how}_needs_no_window");
+            cases.own(name, spec.clone(), move |world| {
+                let offer = Offer { initial: Some(1 << 20), ..Offer::default() };
+                let mut driver = Upstream::replace(world, offer);
+                let mut client = world.client();
+                let request = if is_stamped { proof::of(&client, &ANN) } else { client.request() };
+                driver.meet_with(&mut client, &request);
+                // One request has come but for its end, another one fills the connection.
+                let id = client.start(&request, false);
+                let message = framed(&[field(1, "ids"), field(3, "plan")].concat());
+                assert!(client.speak(id, &message, 16_384, false));
+                let stream = driver.await_stream();
+                let came = |u: &Upstream| u.received(stream) >= message.len();
+                assert!(driver.pump(came, SOON), "the message did not come");
+                let large = client.start(&request, false);
+                let message = framed(&[field(1, "ids"), field(3, vec![7; 150_000])].concat());
+                assert!(client.speak(large, &message[..100_000], 16_384, false), "no window");
+                driver.await_stream();
+                assert!(driver.pump(|u| u.allowed == 0, SOON), "{} octets fit", driver.allowed);
+                assert!(client.round_trip());
+                match by_trailers {
+                    true => client.send(&frame::headers(id, true, &literal(b"x-end", b"1"))),
+                    false => client.send(&frame::data(id, true, &[])),
+                }
+                driver.pump(|u| u.streams[&stream].ended, SOON);
+                assert!(driver.streams[&stream].ended, "the end waits for a window");
+                driver.answer(stream);
+                driver.finish(stream, 0);
+                assert_eq!(client.finish(id).status(), Some(0));
+            });
+        }
+    }
 }
