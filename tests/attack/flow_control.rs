@@ -19,6 +19,7 @@ pub fn cases(cases: &mut Cases) {
     settings_of_the_driver(cases);
     settings_of_the_client(cases);
     credit_of_responses(cases);
+    another_connection(cases);
     two_drivers(cases);
     ends(cases);
     many_that_shrink(cases);
@@ -255,6 +256,36 @@ fn credit_of_responses(cases: &mut Cases) {
             assert!(granted <= open, "the driver may send {granted} octets, and {open} fit");
         });
     }
+}
+
+/// What is buffered of the responses of a driver connection that has gone is not granted again.
+fn another_connection(cases: &mut Cases) {
+    let name = "a_new_driver_connection_is_not_granted_what_is_buffered_from_another";
+    cases.own(name, Spec::default(), |world| {
+        let mut driver = Upstream::replace(world, Offer::default());
+        let (mut client, id, stream) = begin(world, &mut driver, 100_000);
+        client.change(&[(frame::INITIAL_WINDOW_SIZE, 0)]);
+        assert!(client.round_trip());
+        assert_eq!(driver.speak(stream, &frame::message(59_995)), 60_000);
+        driver.finish(stream, 0);
+        assert!(driver.round_trip());
+        driver.close();
+        client.pump(|_| false, A_WHILE);
+        let other = client.start(&client.request(), true);
+        driver.accept_again();
+        let stream = driver.await_stream();
+        assert!(driver.round_trip());
+        driver.pump(|_| false, A_WHILE);
+        // What may be buffered comes on top of the client's window.
+        let open = client.connection_open() + 65_536 - 60_000;
+        assert!(driver.window <= open, "the driver may send {}, and {open} fit", driver.window);
+        driver.answer(stream);
+        driver.finish(stream, 0);
+        assert_eq!(client.finish(other).status(), Some(0));
+        client.grant(id, 60_000);
+        let reply = client.finish(id);
+        assert_eq!((reply.status(), reply.body.len()), (Some(0), 60_000), "{reply:?}");
+    });
 }
 
 /// Each driver of a client connection may send what the connection's window is, so that together
