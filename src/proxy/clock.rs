@@ -174,7 +174,7 @@ impl Relay {
         let now = self.now;
         let mut due = now + Duration::from_secs(600);
         let behind = self.client.blocked.is_some();
-        let (parked_max, detached) = (self.parked_max(), self.detached);
+        let (parked_max, detached) = (self.worker.pool.download_max(), self.detached);
         let mut dead = Vec::new();
         let mut idle = Vec::new();
         for (key, driver) in &mut self.drivers {

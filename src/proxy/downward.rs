@@ -83,7 +83,7 @@ impl Relay {
     }
 
     fn download(&mut self, driver: usize, tag: usize, octets: Range<usize>, scratch: &mut [u8]) {
-        let Self { exchanges, drivers, client, .. } = self;
+        let Self { exchanges, drivers, client, detached, .. } = self;
         let Some(driver) = drivers.get_mut(driver) else { return };
         driver.asked = 0;
         let Some(exchange) = exchanges.get_mut(tag) else { return };
@@ -114,7 +114,7 @@ impl Relay {
         if !rest.is_empty() {
             driver.parked = driver.parked.saturating_add(rest.len());
             exchange.down.parked.extend_from_slice(scratch.get(rest).unwrap_or_default());
-            if driver.parked > whole(PARKED_MAX) {
+            if driver.parked.saturating_add(*detached) > whole(PARKED_MAX) {
                 self.count_parked();
             }
         }
@@ -164,6 +164,9 @@ impl Relay {
         exchange.unstamped = Unstamped::default();
         exchange.asked = None;
         self.detached = self.detached.saturating_add(exchange.down.parked.len());
+        if self.detached > whole(PARKED_MAX) {
+            self.count_parked();
+        }
     }
 
     /// Passes on what is parked of all answers: one piece of each in turn, beginning behind the one
