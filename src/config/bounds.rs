@@ -65,9 +65,10 @@ pub const KEEPALIVE_ACK: Span = span("timeouts.keepalive_ack", ms(100)..=m(5), s
 /// See [`crate::config::Timeouts::connect`].
 pub const CONNECT: Span = span("timeouts.connect", ms(10)..=m(5), s(2));
 /// See [`crate::config::Timeouts::driver_silence`].
-pub const DRIVER_SILENCE: Span = span("timeouts.driver_silence", ms(100)..=h(1), s(5));
-/// See [`crate::config::Timeouts::driver_ack`].
-pub const DRIVER_ACK: Span = span("timeouts.driver_ack", ms(100)..=m(5), s(5));
+pub const DRIVER_SILENCE: Span = span("timeouts.driver_silence", ms(100)..=h(1), s(10));
+/// See [`crate::config::Timeouts::driver_ack`]. A driver may stand still for half a minute, as in a
+/// long garbage collection, and a host that is gone is found within a minute.
+pub const DRIVER_ACK: Span = span("timeouts.driver_ack", ms(100)..=m(5), s(40));
 /// See [`crate::config::Drain::delay`].
 pub const DRAIN_DELAY: Span = span("drain.delay", Duration::ZERO..=m(10), Duration::ZERO);
 /// See [`crate::config::Drain::grace`].

@@ -250,3 +250,16 @@ impl Late {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::bounds::{DRIVER_ACK, DRIVER_SILENCE};
+
+    #[test]
+    fn by_default_a_driver_may_stand_still_for_30_s_and_a_dead_host_is_found_in_a_minute() {
+        assert!(DRIVER_ACK.usual >= Duration::from_secs(35));
+        let found = DRIVER_SILENCE.usual + DRIVER_ACK.usual + 2 * TICK_MAX;
+        assert!(found < Duration::from_secs(60), "{found:?}");
+    }
+}

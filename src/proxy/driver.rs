@@ -268,7 +268,8 @@ impl Driver {
             Some(Some(times)) => silence * *times,
             Some(None) => ASK_AGAIN,
         };
-        let minds = leg.asked.is_some_and(|asked| now < asked + again);
+        // A question without an answer is not asked again: that would begin the wait for it anew.
+        let minds = leg.asked.is_some_and(|asked| leg.heard <= asked || now < asked + again);
         if silent && !minds {
             leg.ask(now);
             self.asked = times.saturating_add(1);
