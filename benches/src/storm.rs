@@ -4,13 +4,14 @@
 //! accept queue together. The clock of each starts before its `connect()` and stops when the first
 //! frame, which must be SETTINGS, has arrived in full.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde::Serialize;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
+use crate::clock::now;
 use crate::fault::Fault;
 use crate::target::{self, Target};
 
@@ -47,12 +48,12 @@ pub async fn run(
     connections: usize,
     patience: Duration,
 ) -> Result<Outcome, Fault> {
-    let began = Instant::now();
+    let began = now();
     let mut opened = JoinSet::new();
     for _ in 0..connections {
         let target = target.clone();
         opened.spawn(async move {
-            let began = Instant::now();
+            let began = now();
             let greeted = tokio::time::timeout(patience, greet(&target)).await;
             // The connection stays open until all have been measured.
             (began.elapsed(), greeted.map_err(|_| timed_out()).and_then(|it| it))
@@ -141,7 +142,8 @@ mod tests {
     async fn connections_that_get_no_settings_are_counted_apart() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let target = Target::from(listener.local_addr().unwrap());
-        let server = tokio::spawn(async move {
+        let mut server = JoinSet::<()>::new();
+        server.spawn(async move {
             let mut held = Vec::new();
             loop {
                 let (mut socket, _) = listener.accept().await.unwrap();
@@ -152,7 +154,7 @@ mod tests {
             }
         });
         let outcome = run(&target, 10, Duration::from_millis(500)).await.unwrap();
-        server.abort();
+        server.abort_all();
         assert_eq!((outcome.connections, outcome.failed), (10, 5));
         assert!(outcome.p50_ms > 0.0 && outcome.p50_ms <= outcome.max_ms);
     }

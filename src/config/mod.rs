@@ -15,6 +15,7 @@ mod credential;
 mod draft;
 mod folder;
 pub mod keys;
+mod network;
 mod pair;
 mod parts;
 mod pem;
@@ -33,6 +34,7 @@ pub use address::{DriverAddress, Host};
 pub use check::{Reading, read};
 pub use complaint::Complaint;
 pub use folder::{FILE_MAX, TEAM_FILES_MAX};
+pub use network::Network;
 pub use plan::{
     Drain, Environment, Format, Level, Limits, Listen, Log, Plan, Rooms, Slack, Team, Timeouts,
     Workers,

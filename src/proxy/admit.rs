@@ -129,6 +129,7 @@ impl Relay {
     fn step(&mut self, tag: usize, step: Step) {
         match step {
             Step::Admitted => {
+                self.be_known();
                 self.begin_stamp(tag);
                 self.route(tag);
             }

@@ -89,7 +89,10 @@ impl Relay {
         let asked = self.client.asked.filter(|asked| self.client.heard <= *asked);
         let gone = asked.is_some_and(|asked| by(asked + timeouts.keepalive_ack));
         let silent = asked.is_none() && by(self.client.heard + timeouts.keepalive);
-        let idle = self.exchanges.is_empty() && by(self.idle_since + timeouts.idle);
+        let unknown = self.newcomer.is_some();
+        let idle = self.exchanges.is_empty()
+            && ((unknown && by(self.accepted + timeouts.unauthenticated))
+                || by(self.idle_since + timeouts.idle));
         if stuck || gone {
             self.lose_client();
         } else if open && (late_preface || late_block) {
@@ -99,6 +102,9 @@ impl Relay {
             let what = "SETTINGS were not acknowledged in time";
             self.fail_slow_client(fault::Code::SettingsTimeout, what);
         } else if open && idle {
+            if unknown {
+                self.worker.metrics.refused("client.unauthenticated");
+            }
             self.say_goodbye();
         } else if open && silent && met {
             self.client.ask(now);

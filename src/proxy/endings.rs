@@ -189,6 +189,7 @@ impl Relay {
 
     /// Does what the worker was told: drain, or end now.
     pub(super) fn leave_if_told(&mut self) {
+        self.make_room_if_asked();
         match (self.worker.told.get(), self.phase) {
             (Told::Serve, _)
             | (_, Phase::Closing(_) | Phase::Lingering(_) | Phase::Over)

@@ -2,6 +2,8 @@
 //!
 //! ```text
 //!   listen  -> takes a socket and a place in the budget, gives it to the least loaded
+//!   places  -> that budget, and the share of each source
+//!   newcomers, handshakes -> connections that have proved nothing yet
 //!   worker  -> one thread each, with a runtime and a read buffer; runs one task a connection:
 //!   relay   -> reads, passes on, writes; events of the client go
 //!   upward  -> to the driver, those of a driver go
@@ -28,10 +30,13 @@ mod driver;
 mod echo;
 mod endings;
 mod exchange;
+mod handshakes;
 mod lease;
 mod leg;
 mod listen;
+mod newcomers;
 mod parked;
+mod places;
 mod relay;
 mod shelf;
 mod stamp;
@@ -47,6 +52,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+pub use crate::proxy::listen::listen;
 pub use crate::proxy::worker::Told;
 
 use crate::proxy::listen::Door;

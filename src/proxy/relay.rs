@@ -22,6 +22,7 @@ use crate::proxy::admit::{Asked, whole};
 use crate::proxy::driver::{Driver, PARKED_MAX};
 use crate::proxy::exchange::Exchange;
 use crate::proxy::leg::Leg;
+use crate::proxy::newcomers::Newcomer;
 use crate::proxy::worker::{Share, Turn, Worker};
 use crate::wire::frame::HEAD;
 
@@ -62,6 +63,8 @@ pub(super) enum Phase {
 pub(super) struct Relay {
     pub(super) worker: Rc<Worker>,
     pub(super) peer: SocketAddr,
+    /// Until the first admitted call.
+    pub(super) newcomer: Option<Newcomer>,
     pub(super) client: Leg,
     pub(super) drivers: Slab<Driver>,
     pub(super) exchanges: Slab<Exchange>,
@@ -105,13 +108,14 @@ impl Future for Relay {
 }
 
 impl Relay {
-    pub(super) fn new(worker: Rc<Worker>, client: Leg, peer: SocketAddr, now: Instant) -> Self {
+    pub(super) fn new(worker: Rc<Worker>, client: Leg, newcomer: Newcomer, now: Instant) -> Self {
         worker.metrics.connection_opened();
         // Not sooner: a timer that is armed for a short while costs two visits to the system.
         let due = now + worker.latest().timeouts.handshake;
         Self {
             worker,
-            peer,
+            peer: newcomer.peer,
+            newcomer: Some(newcomer),
             client,
             drivers: Slab::with_capacity(1),
             exchanges: Slab::new(),
@@ -245,6 +249,9 @@ impl Relay {
 
     fn read_client(&mut self, context: &mut Context<'_>, scratch: &mut [u8]) -> bool {
         if self.phase == Phase::Over || self.client.waiting() > OUT_MAX {
+            return false;
+        }
+        if !self.client.is_open() && !self.has_turn(context) {
             return false;
         }
         let into = scratch.get_mut(HEAD..).unwrap_or_default();

@@ -16,9 +16,12 @@ use tokio::runtime::LocalOptions;
 use tokio::sync::{Notify, mpsc, watch};
 
 use crate::proxy::admit::whole;
+use crate::proxy::handshakes::{self, Handshakes};
 use crate::proxy::leg::Leg;
 use crate::proxy::listen::Door;
+use crate::proxy::newcomers::{Newcomers, Oldest};
 use crate::proxy::parked::Pool;
+use crate::proxy::places::Place;
 use crate::proxy::relay::Relay;
 use crate::proxy::shelf::{SWEEP, Shelf};
 use crate::proxy::tenure::{Begun, Tenures};
@@ -51,26 +54,6 @@ pub enum Told {
 pub(super) type Accepted = (TcpStream, SocketAddr, Place);
 /// The same on its way to another thread.
 pub(super) type Handed = (std::net::TcpStream, SocketAddr, Place);
-
-/// A place in the connection budget; it is free again when this is dropped.
-pub(super) struct Place(Arc<AtomicUsize>);
-
-impl Place {
-    /// Takes a place, if there are fewer than `most`.
-    pub(super) fn take(taken: &Arc<AtomicUsize>, most: usize) -> Option<Self> {
-        if taken.fetch_add(1, Ordering::Relaxed) >= most {
-            taken.fetch_sub(1, Ordering::Relaxed);
-            return None;
-        }
-        Some(Self(Arc::clone(taken)))
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
 
 /// A sum over the connections of a thread.
 #[derive(Default)]
@@ -138,6 +121,9 @@ pub(super) struct Worker {
     pub(super) shelf: Shelf,
     /// Sessions that began with a good proof.
     pub(super) tenures: Tenures,
+    /// Connections that had no admitted call yet.
+    newcomers: Rc<Newcomers>,
+    pub(super) handshakes: Handshakes,
     reader: RefCell<Reader>,
     wakers: RefCell<Slab<Waker>>,
     /// Connections of this thread, as the acceptor sees them too.
@@ -189,6 +175,15 @@ impl Worker {
         }
     }
 
+    /// Ends so many of the oldest connections that had no admitted call.
+    fn evict(&self, count: usize) {
+        for key in (0..count).map_while(|_| self.newcomers.evict()).flatten() {
+            if let Some(waker) = self.wakers.borrow().get(key) {
+                waker.wake_by_ref();
+            }
+        }
+    }
+
     fn tell(&self, told: Told) {
         self.told.set(told);
         if told != Told::Serve {
@@ -226,6 +221,8 @@ impl Worker {
 pub(super) struct Hand {
     pub(super) sockets: mpsc::Sender<Handed>,
     pub(super) load: Arc<AtomicUsize>,
+    /// The oldest of its connections that had no admitted call.
+    pub(super) oldest: Arc<Oldest>,
 }
 
 /// What all workers share.
@@ -251,7 +248,7 @@ impl Hand {
     /// A hand, and what the worker takes from it.
     pub(super) fn new() -> (Self, mpsc::Receiver<Handed>) {
         let (sockets, handed) = mpsc::channel(HANDED_MAX);
-        (Self { sockets, load: Arc::default() }, handed)
+        (Self { sockets, load: Arc::default(), oldest: Arc::default() }, handed)
     }
 }
 
@@ -282,6 +279,8 @@ pub(super) fn start(index: usize, start: Start) -> io::Result<JoinHandle<()>> {
             kept: Sum::default(),
             inflated: Sum::default(),
             pool: shared.pool,
+            newcomers: Newcomers::new(hand.oldest),
+            handshakes: Handshakes::default(),
             wakers: RefCell::default(),
             load: hand.load,
             idle: Notify::new(),
@@ -304,6 +303,7 @@ async fn serve(
         tokio::task::spawn_local(door.accept(Rc::clone(&worker), told.clone()));
     }
     tokio::task::spawn_local(sweep(Rc::clone(&worker)));
+    tokio::task::spawn_local(handshakes::go_on(Rc::clone(&worker)));
     let mut open = true;
     while (open && worker.told.get() == Told::Serve) || worker.load.load(Ordering::Relaxed) > 0 {
         tokio::select! {
@@ -315,6 +315,7 @@ async fn serve(
                 None => open = false,
             },
             Ok(()) = told.changed() => worker.tell(*told.borrow_and_update()),
+            count = worker.newcomers.asked() => worker.evict(count),
             () = worker.idle.notified() => {}
         }
     }
@@ -337,12 +338,14 @@ async fn sweep(worker: Rc<Worker>) {
 #[expect(clippy::disallowed_methods, reason = "a connection's life begins here")]
 async fn converse(worker: Rc<Worker>, (socket, peer, place): Accepted) {
     let _counted = Counted(Rc::clone(&worker));
+    let newcomer = worker.newcomers.enter(place.order, peer);
     let _place = place;
     let now = Instant::now();
     let wire = Connection::new(Role::Server, worker.offer(), now);
     let Ok(tls) = worker.tls() else { return };
     // In a box: an async function has room for what it awaits, and again for what it moves.
-    Box::new(Relay::new(worker, Leg::new(socket, tls, wire, now), peer, now)).await;
+    let client = Leg::new(socket, tls, wire, now);
+    Box::new(Relay::new(worker, client, newcomer, now)).await;
 }
 
 /// A connection that counts as load until it has ended, in whichever way.

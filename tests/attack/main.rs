@@ -18,6 +18,7 @@
 
 mod callers;
 mod credentials;
+mod crowds;
 mod deaths;
 mod drivers;
 mod exact;
@@ -63,6 +64,7 @@ fn main() {
     teams::cases(&mut cases);
     slow::cases(&mut cases);
     stalls::cases(&mut cases);
+    crowds::cases(&mut cases);
     honest::cases(&mut cases);
     floods::cases(&mut cases);
     memory::cases(&mut cases);
