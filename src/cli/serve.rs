@@ -22,6 +22,7 @@ use crate::proxy::{self, Options, Proxy, Told};
 use crate::route::{Live, Steward};
 use crate::telemetry::Metrics;
 use crate::telemetry::log::{self, LogFormat};
+use crate::telemetry::log_limit;
 
 /// Serves until told to stop. The status is 0 after a drain, and 1 when there was nothing to
 /// serve or no way to.
@@ -91,6 +92,7 @@ async fn serve(
     background.spawn(keys::keep(book.clone(), metrics.control()));
     let state = Arc::new(admin::State::new(metrics));
     background.spawn(steward.run());
+    background.spawn(log_limit::report());
     background.spawn(read_again(signal(SignalKind::hangup())?, live.clone()));
     background.spawn({
         let state = Arc::clone(&state);

@@ -7,6 +7,7 @@ use sconce_filters::{Code, Ending, Refusal};
 use crate::config::Timeouts;
 use crate::proxy::driver::Line;
 use crate::proxy::relay::{Phase, Relay};
+use crate::telemetry::log_limit::Kind;
 use crate::wire::fault::{self, Fault};
 
 /// Streams are looked at no less often than this while there are any.
@@ -114,7 +115,9 @@ impl Relay {
     }
 
     fn fail_slow_client(&mut self, code: fault::Code, what: &'static str) {
-        tracing::info!(peer = %self.peer, what, "client connection ended");
+        if self.may_log(Kind::ClientSlow) {
+            tracing::info!(peer = %self.peer, what, "client connection ended");
+        }
         self.worker.metrics.refused("client.slow");
         self.client.wire.fail(Fault::new(code, what));
         self.cancel_all();

@@ -22,6 +22,7 @@ use crate::proxy::admit::whole;
 use crate::proxy::leg;
 use crate::proxy::places::{self, Full, Place, Places};
 use crate::proxy::worker::{Accepted, Hand, Told, Worker};
+use crate::telemetry::log_limit::{self, Kind};
 
 /// How long to wait when the system has no more descriptors.
 const EXHAUSTED: Duration = Duration::from_millis(50);
@@ -82,7 +83,9 @@ impl Door {
                 match next {
                     Some(Ok(accepted)) => hands.take(accepted, &worker),
                     Some(Err(fault)) if is_exhaustion(&fault) => {
-                        tracing::error!(%fault, "no socket can be accepted");
+                        if log_limit::admits(Kind::NotAccepted, &()) {
+                            tracing::error!(%fault, "no socket can be accepted");
+                        }
                         tokio::time::sleep(EXHAUSTED).await;
                         break;
                     }
@@ -128,7 +131,13 @@ impl Hands {
                 }
             }
             Err(Full::All) => worker.metrics.refused("connections.full"),
-            Err(Full::Source) => worker.metrics.refused("connections.source"),
+            Err(Full::Source) => {
+                worker.metrics.refused("connections.source");
+                let source = places::source(peer.ip());
+                if log_limit::admits(Kind::SourceFull, &source) {
+                    tracing::warn!(%source, "connection refused: its source has too many");
+                }
+            }
         }
     }
 

@@ -15,7 +15,9 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use tokio::sync::Notify;
 
 use crate::proxy::handshakes::Ticket;
+use crate::proxy::places;
 use crate::proxy::relay::{Phase, Relay};
+use crate::telemetry::log_limit::{self, Kind};
 
 /// There is none.
 const NONE: u64 = u64::MAX;
@@ -120,6 +122,11 @@ impl Drop for Newcomer {
 }
 
 impl Relay {
+    /// Whether a line about this connection is to be logged: its client may cause many.
+    pub(super) fn may_log(&self, kind: Kind) -> bool {
+        log_limit::admits(kind, &places::source(self.peer.ip()))
+    }
+
     /// A call was admitted: whoever sends it is no stranger.
     pub(super) fn be_known(&mut self) {
         self.newcomer = None;

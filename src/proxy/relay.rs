@@ -24,6 +24,7 @@ use crate::proxy::exchange::Exchange;
 use crate::proxy::leg::Leg;
 use crate::proxy::newcomers::Newcomer;
 use crate::proxy::worker::{Share, Turn, Worker};
+use crate::telemetry::log_limit::Kind;
 use crate::wire::frame::HEAD;
 
 /// Octets that may wait to be written to a client before nothing more is read from it.
@@ -277,7 +278,9 @@ impl Relay {
     /// The client's socket has ended, well or badly.
     fn hear_end(&mut self, fault: Option<io::Error>) {
         if let Some(fault) = fault.filter(|fault| fault.kind() == io::ErrorKind::InvalidData) {
-            tracing::info!(peer = %self.peer, %fault, "TLS failed");
+            if self.may_log(Kind::TlsFailed) {
+                tracing::info!(peer = %self.peer, %fault, "TLS failed");
+            }
             self.worker.metrics.refused("tls.failed");
         }
         self.lose_client();

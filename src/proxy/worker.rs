@@ -28,6 +28,7 @@ use crate::proxy::tenure::{Begun, Tenures};
 use crate::proxy::tls::{Room, Session};
 use crate::route::{Held, Live, Reader};
 use crate::telemetry::WorkerMetrics;
+use crate::telemetry::log_limit::{self, Kind};
 use crate::wire::connection::{Connection, Offer, Role};
 use crate::wire::hpack::Limits;
 use crate::wire::settings::Settings;
@@ -198,7 +199,11 @@ impl Worker {
     fn tls(&self) -> Result<Option<Box<Session>>, rustls::Error> {
         let Some(config) = self.latest().tls.clone() else { return Ok(None) };
         let session = Session::new(config, self.room.clone());
-        let session = session.inspect_err(|fault| tracing::error!(%fault, "no TLS can be spoken"));
+        let session = session.inspect_err(|fault| {
+            if log_limit::admits(Kind::NotAccepted, &"TLS") {
+                tracing::error!(%fault, "no TLS can be spoken");
+            }
+        });
         session.map(|session| Some(Box::new(session)))
     }
 

@@ -8,6 +8,7 @@
 
 mod classic;
 pub mod log;
+pub mod log_limit;
 mod metrics;
 pub mod names;
 mod process;

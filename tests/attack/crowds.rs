@@ -22,6 +22,7 @@ pub fn cases(cases: &mut Cases) {
     sources(cases);
     strangers(cases);
     handshakes(cases);
+    log_lines(cases);
 }
 
 /// A connection from some address of this host; `None` if the accept queue is full.
@@ -218,5 +219,30 @@ fn handshakes(cases: &mut Cases) {
         note(format!("5 clients beside 400 half-open handshakes took {:?}", began.elapsed()));
         assert!(began.elapsed() < SOON);
         assert!(ends_within(&crowd[0], SOON), "the oldest one still holds its place");
+    });
+}
+
+fn log_lines(cases: &mut Cases) {
+    let what = "a_crowd_that_speaks_no_tls_costs_a_log_line_for_each_source_and_a_count";
+    cases.own(what, tls::with(Vec::new()), |world| {
+        for n in 0..300 {
+            let mut socket = connect(world.target, [127, 0, 0, 2 + u8::from(n % 3 == 0)]).unwrap();
+            let _ = socket.write_all(b"GET / HTTP/1.1\r\n\r\n");
+            assert!(ends_within(&socket, SOON));
+        }
+        let log = || world.sconce.as_ref().unwrap().lock().unwrap().log();
+        let lines = || log().iter().filter(|line| line.contains("\"TLS failed\",\"peer")).count();
+        assert!((2..=6).contains(&lines()), "{}", lines());
+        let counted = || -> usize {
+            let log = log();
+            let counts = log.iter().filter_map(|line| line.split_once("\"suppressed\":"));
+            let digits = counts.map(|(_, rest)| rest.split(',').next().unwrap_or_default());
+            digits.filter_map(|digits| digits.parse::<usize>().ok()).sum()
+        };
+        let until = Instant::now() + Duration::from_secs(25);
+        while lines() + counted() < 300 && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        assert_eq!(lines() + counted(), 300, "{:?}", log());
     });
 }
