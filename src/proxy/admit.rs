@@ -12,8 +12,9 @@ use crate::grpc::redact::Redactor;
 use crate::grpc::request::{self, Head, Request, Unserved};
 use crate::grpc::stamp::Encoding;
 use crate::grpc::status;
+use crate::proxy::dial::Unreachable;
 use crate::proxy::downward::pass_window;
-use crate::proxy::driver::{Driver, Line, Unreachable, allowance, header_list};
+use crate::proxy::driver::{Driver, Line, allowance, header_list};
 use crate::proxy::exchange::{Exchange, Progress, Unstamped, Way};
 use crate::proxy::relay::Relay;
 use crate::route::Cluster;
@@ -230,7 +231,7 @@ impl Relay {
             Some(spare) => Driver::again(spare, theirs, *now),
             None => {
                 let patience = worker.latest().timeouts.connect;
-                Driver::dial(Arc::clone(cluster), patience, *now)
+                Driver::dial(Arc::clone(cluster), &worker.resolver, patience, *now)
             }
         }
     }

@@ -9,7 +9,8 @@
 //!   upward  -> to the driver, those of a driver go
 //!   downward-> to the client;
 //!   admit   -> a stream becomes an exchange, passes the chain, finds its
-//!   driver  -> the leg to one driver
+//!   driver  -> the leg to one driver, which
+//!   dial    -> reaches at one of its addresses
 //!   shelf   -> legs that nobody uses, for the next client connection
 //!   tls     -> records of a client's connection, opened and sealed
 //!   stamp   -> the verified caller, written into every message on its way up
@@ -25,6 +26,7 @@
 mod admit;
 mod certificate;
 mod clock;
+mod dial;
 mod downward;
 mod driver;
 mod echo;

@@ -16,6 +16,7 @@ use tokio::runtime::LocalOptions;
 use tokio::sync::{Notify, mpsc, watch};
 
 use crate::proxy::admit::whole;
+use crate::proxy::dial::Resolver;
 use crate::proxy::handshakes::{self, Handshakes};
 use crate::proxy::leg::Leg;
 use crate::proxy::listen::Door;
@@ -37,6 +38,8 @@ use crate::wire::settings::Settings;
 const SCRATCH: usize = 128 * 1024;
 /// Credit of a client's whole connection, in octets; it goes back on receipt.
 const WINDOW: u32 = 1 << 20;
+/// Threads of a worker for what blocks: look-ups of drivers' names.
+const BLOCKING_MAX: usize = 8;
 /// Sockets that may wait for their worker.
 const HANDED_MAX: usize = 256;
 
@@ -125,6 +128,7 @@ pub(super) struct Worker {
     /// Connections that had no admitted call yet.
     newcomers: Rc<Newcomers>,
     pub(super) handshakes: Handshakes,
+    pub(super) resolver: Rc<Resolver>,
     reader: RefCell<Reader>,
     wakers: RefCell<Slab<Waker>>,
     /// Connections of this thread, as the acceptor sees them too.
@@ -263,6 +267,7 @@ pub(super) fn start(index: usize, start: Start) -> io::Result<JoinHandle<()>> {
     let thread = std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
         // It belongs to the thread that makes it.
         let mut builder = tokio::runtime::Builder::new_current_thread();
+        builder.max_blocking_threads(BLOCKING_MAX);
         let runtime = match builder.enable_all().build_local(LocalOptions::default()) {
             Ok(runtime) => runtime,
             Err(fault) => {
@@ -286,6 +291,7 @@ pub(super) fn start(index: usize, start: Start) -> io::Result<JoinHandle<()>> {
             pool: shared.pool,
             newcomers: Newcomers::new(hand.oldest),
             handshakes: Handshakes::default(),
+            resolver: Rc::default(),
             wakers: RefCell::default(),
             load: hand.load,
             idle: Notify::new(),
