@@ -23,12 +23,14 @@ const HEADER: usize = 9;
 const SETTINGS: u8 = 4;
 
 /// What the storm measured; times in milliseconds from `connect()` to SETTINGS.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Outcome {
     /// Connections that were opened.
     pub connections: usize,
     /// Connections that got no SETTINGS in time; they count in none of the times.
     pub failed: usize,
+    /// Why the first of these failed.
+    pub failure: Option<String>,
     /// Half of the connections had SETTINGS by then.
     pub p50_ms: f64,
     /// 99 of 100 connections had.
@@ -59,14 +61,18 @@ pub async fn run(
             (began.elapsed(), greeted.map_err(|_| timed_out()).and_then(|it| it))
         });
     }
-    let (mut times, mut held, mut failed) = (Vec::new(), Vec::new(), 0);
+    let (mut times, mut held) = (Vec::new(), Vec::new());
+    let (mut failed, mut failure) = (0, None);
     while let Some(done) = opened.join_next().await {
         match done.map_err(Fault::Task)? {
             (took, Ok(socket)) => {
                 times.push(took);
                 held.push(socket);
             }
-            (_, Err(_)) => failed += 1,
+            (_, Err(fault)) => {
+                failed += 1;
+                failure.get_or_insert_with(|| fault.to_string());
+            }
         }
     }
     let total = began.elapsed();
@@ -74,6 +80,7 @@ pub async fn run(
     Ok(Outcome {
         connections,
         failed,
+        failure,
         p50_ms: millis(quantile(&times, 50)),
         p99_ms: millis(quantile(&times, 99)),
         max_ms: millis(quantile(&times, 100)),

@@ -1,8 +1,9 @@
 //! Handshakes: how many of TLS a worker goes on with before its other connections have their turn.
 //!
 //! A step of a handshake costs more than anything else that a stranger can ask for. Beyond the
-//! bound a connection waits in a queue, in the order in which its octets came, and is not read. A
-//! turn is for what has come: who sends half of a handshake and stops holds up nobody.
+//! bound a connection waits in a queue, in the order in which its octets came, and is not read;
+//! handshakes that have begun are ended before others begin. A turn is for what has come: who sends
+//! half of a handshake and stops holds up nobody.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -21,8 +22,20 @@ use crate::proxy::worker::Worker;
 pub(super) struct Handshakes {
     /// How many may still go on before the others have their turn.
     left: Cell<usize>,
-    waiting: RefCell<VecDeque<Rc<Waiting>>>,
+    waiting: RefCell<Queues>,
     some_wait: Notify,
+}
+
+#[derive(Default)]
+struct Queues {
+    begun: VecDeque<Rc<Waiting>>,
+    new: VecDeque<Rc<Waiting>>,
+}
+
+impl Queues {
+    fn is_empty(&self) -> bool {
+        self.begun.is_empty() && self.new.is_empty()
+    }
 }
 
 struct Waiting {
@@ -39,11 +52,15 @@ enum State {
 
 /// A connection's turn to go on with its handshake, as far as it waits for one.
 #[derive(Default)]
-pub(super) struct Ticket(Option<Rc<Waiting>>);
+pub(super) struct Ticket {
+    waiting: Option<Rc<Waiting>>,
+    /// Whether it had a turn before.
+    has_begun: bool,
+}
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        if let Some(waiting) = &self.0 {
+        if let Some(waiting) = &self.waiting {
             waiting.state.set(State::Gone);
         }
     }
@@ -51,44 +68,56 @@ impl Drop for Ticket {
 
 impl Handshakes {
     /// Whether a handshake may go on now. If not, its task is woken when it may.
-    fn take(&self, Ticket(ticket): &mut Ticket, waker: &Waker) -> bool {
-        if let Some(waiting) = ticket {
+    fn take(&self, ticket: &mut Ticket, waker: &Waker) -> bool {
+        if let Some(waiting) = &ticket.waiting {
             let is_granted = waiting.state.get() == State::Granted;
             if is_granted {
-                *ticket = None;
+                *ticket = Ticket { waiting: None, has_begun: true };
             }
             return is_granted;
         }
-        let mut queue = self.waiting.borrow_mut();
-        if queue.is_empty()
+        let mut queues = self.waiting.borrow_mut();
+        if queues.is_empty()
             && let Some(left) = self.left.get().checked_sub(1)
         {
             self.left.set(left);
+            ticket.has_begun = true;
             return true;
         }
         let waiting = Rc::new(Waiting { state: Cell::new(State::Waits), waker: waker.clone() });
-        *ticket = Some(Rc::clone(&waiting));
+        ticket.waiting = Some(Rc::clone(&waiting));
+        let queue = if ticket.has_begun { &mut queues.begun } else { &mut queues.new };
         queue.push_back(waiting);
         self.some_wait.notify_one();
         false
     }
 
-    /// The others had their turn: so many may go on. Says whether any still wait.
+    /// The others had their turn: so many may go on, and one that is new among them. Says whether
+    /// any still wait.
     fn refill(&self, most: usize) -> bool {
-        let mut queue = self.waiting.borrow_mut();
-        let mut left = most;
-        while left > 0
-            && let Some(waiting) = queue.pop_front()
-        {
-            if waiting.state.get() == State::Waits {
-                waiting.state.set(State::Granted);
-                waiting.waker.wake_by_ref();
-                left = left.saturating_sub(1);
-            }
-        }
+        let mut queues = self.waiting.borrow_mut();
+        let Queues { begun, new } = &mut *queues;
+        let mut left = most.saturating_sub(grant(new, 1));
+        left = left.saturating_sub(grant(begun, left));
+        left = left.saturating_sub(grant(new, left));
         self.left.set(left);
-        !queue.is_empty()
+        !queues.is_empty()
     }
+}
+
+/// Lets so many of a queue go on, as far as they are there; how many.
+fn grant(queue: &mut VecDeque<Rc<Waiting>>, most: usize) -> usize {
+    let mut granted = 0;
+    while granted < most
+        && let Some(waiting) = queue.pop_front()
+    {
+        if waiting.state.get() == State::Waits {
+            waiting.state.set(State::Granted);
+            waiting.waker.wake_by_ref();
+            granted = granted.saturating_add(1);
+        }
+    }
+    granted
 }
 
 /// Lets handshakes go on for as long as the worker runs.
@@ -112,7 +141,7 @@ impl Relay {
     pub(super) fn has_turn(&mut self, context: &mut Context<'_>) -> bool {
         let Self { worker, client, newcomer, .. } = self;
         let Some(newcomer) = newcomer else { return true };
-        let waits = newcomer.turn.0.is_some();
+        let waits = newcomer.turn.waiting.is_some();
         if !waits && client.poll_readable(context).is_pending() {
             return false;
         }
@@ -125,7 +154,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn handshakes_go_on_in_the_order_in_which_they_asked_and_so_many_at_a_time() {
+    fn handshakes_go_on_so_many_at_a_time_and_those_that_have_begun_before_all_but_one() {
         let (handshakes, waker) = (Handshakes::default(), Waker::noop());
         let mut tickets: Vec<_> = (0..5).map(|_| Ticket::default()).collect();
         let mut go_on = |handshakes: &Handshakes| -> Vec<usize> {
@@ -136,9 +165,11 @@ mod tests {
         assert_eq!(go_on(&handshakes), [0, 1]);
         assert!(handshakes.refill(2));
         assert_eq!(go_on(&handshakes), [2, 3]);
-        // The first two have asked again meanwhile, and wait behind the last one.
+        // All that went on have asked again meanwhile.
         assert!(handshakes.refill(2));
         assert_eq!(go_on(&handshakes), [0, 4]);
+        assert!(handshakes.refill(2));
+        assert_eq!(go_on(&handshakes), [1, 2]);
     }
 
     #[test]
