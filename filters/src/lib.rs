@@ -32,7 +32,7 @@ pub use method::Method;
 pub use name::{EnvironmentName, TeamName};
 pub use notes::{Author, Notes};
 pub use outcome::{Ending, Outcome};
-pub use refusal::{Code, Refusal};
+pub use refusal::{Code, Cost, Refusal};
 
 use std::{
     fmt,

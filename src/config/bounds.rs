@@ -53,6 +53,8 @@ pub const HEADER_COUNT: Count = count("limits.header_count", 16..=4096, 128);
 /// Octets of a header list that is sent to a driver. Spark's server takes 8,192, and answers a list
 /// over 10,240 with GOAWAY for the whole connection.
 pub const DRIVER_HEADER_LIST: Count = count("limits.driver_header_list", 1024..=262_144, 8192);
+/// Octets that one upload may have under way at most.
+pub const UPLOAD_WINDOW: Count = count("limits.upload_window", 65_535..=67_108_864, 4_194_304);
 
 /// See [`crate::config::Timeouts::handshake`].
 pub const HANDSHAKE: Span = span("timeouts.handshake", ms(100)..=m(5), s(5));

@@ -126,6 +126,7 @@ pub(super) fn limits(mut section: Section<'_>) -> Limits {
         header_list: count(&mut section, "header_list", bounds::HEADER_LIST),
         header_count: count(&mut section, "header_count", bounds::HEADER_COUNT),
         driver_header_list: count(&mut section, "driver_header_list", bounds::DRIVER_HEADER_LIST),
+        upload_window: count(&mut section, "upload_window", bounds::UPLOAD_WINDOW),
     };
     section.close();
     limits

@@ -278,7 +278,7 @@ pub struct Drain {
     pub grace: Duration,
 }
 
-/// How large a request's head may be.
+/// How large a request's head and its flow-control window may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Octets of the header list: each field counts name, value and 32 (RFC 7541, 4.1).
@@ -287,4 +287,6 @@ pub struct Limits {
     pub header_count: u32,
     /// Octets of the header list that goes to a driver, counted alike.
     pub driver_header_list: u32,
+    /// Octets of the largest flow-control window that an upload can earn.
+    pub upload_window: u32,
 }

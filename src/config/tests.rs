@@ -65,6 +65,7 @@ fn the_least_that_can_be_written_is_a_plan_with_usual_values() {
     assert_eq!(plan.timeouts.idle, Duration::from_mins(30));
     assert_eq!(plan.drain.grace, Duration::from_secs(30));
     assert_eq!(plan.limits.driver_header_list, 8192);
+    assert_eq!(plan.limits.upload_window, 4 << 20);
 }
 
 #[test]
@@ -81,7 +82,7 @@ timeouts:
     unauthenticated: 4500ms,
     keepalive: 6s, keepalive_ack: 7s, connect: 8s, driver_silence: 9s, driver_ack: 10s }
 drain: { delay: 11s, grace: 12s }
-limits: { header_list: 2001, header_count: 2002, driver_header_list: 2003 }
+limits: { header_list: 2001, header_count: 2002, driver_header_list: 2003, upload_window: 70000 }
 ";
     let ads = "
 team: ads
@@ -111,8 +112,9 @@ environments:
     let drain = [plan.drain.delay, plan.drain.grace];
     let read: Vec<_> = client.iter().chain(&rest).chain(&drain).map(Duration::as_secs).collect();
     assert_eq!(read, (1..=12).collect::<Vec<_>>());
-    let Limits { header_list, header_count, driver_header_list } = plan.limits;
-    assert_eq!([header_list, header_count, driver_header_list], [2001, 2002, 2003]);
+    let Limits { header_list, header_count, driver_header_list, upload_window } = plan.limits;
+    let limits = [header_list, header_count, driver_header_list, upload_window];
+    assert_eq!(limits, [2001, 2002, 2003, 70_000]);
     let team = &plan.teams[&TeamName::parse("ads").unwrap()];
     let prod = &team.environments[&EnvironmentName::parse("prod").unwrap()];
     assert_eq!(prod.driver.to_string(), "[::1]:15002");

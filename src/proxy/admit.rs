@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use sconce_filters::{Call, Code, Ending, Method, Refusal, Slots, Step};
+use sconce_filters::{Call, Code, Cost, Ending, Method, Refusal, Slots, Step};
 
 use crate::grpc::boundary::Boundary;
 use crate::grpc::forward::{self, Onward};
@@ -76,8 +76,9 @@ impl Relay {
     /// Answers a stream that never became an exchange.
     fn turn_away(&mut self, stream: StreamId, label: &'static str, answer: &Fields) {
         self.worker.metrics.refused(label);
-        self.client.wire.head(stream, answer.iter(), true);
+        self.write_refusal(stream, answer, Cost::Cheap);
         self.client.wire.reset_stream(stream, fault::Code::NoError);
+        self.close_if_done();
     }
 
     fn enter(&mut self, stream: StreamId, end: bool, asked: Rc<Asked>) {
@@ -115,7 +116,7 @@ impl Relay {
             down: Way::default(),
             boundary: Boundary::default(),
             answered: false,
-            trailers: None,
+            end: None,
             sent: Progress::new(self.now),
             taken: Progress::new(self.now),
         });
@@ -247,6 +248,13 @@ impl Relay {
         self.route(tag);
     }
 
+    /// Calls that wait for a leg which takes no new ones find another.
+    fn redirect_queued(&mut self, key: usize) {
+        while let Some(tag) = self.drivers.get_mut(key).and_then(|it| it.queue.pop_front()) {
+            self.redirect(tag);
+        }
+    }
+
     /// Opens the streams of calls that wait for a leg, as far as the driver takes them.
     pub(super) fn start_queued(&mut self, key: usize) {
         loop {
@@ -254,6 +262,9 @@ impl Relay {
             let Some(driver) = drivers.get_mut(key) else { return };
             let Line::Up(leg) = &mut driver.line else { return };
             if driver.lost || !leg.wire.can_open() {
+                if leg.wire.is_leaving() {
+                    self.redirect_queued(key);
+                }
                 return;
             }
             let Some(tag) = driver.queue.pop_front() else { return };
@@ -268,7 +279,7 @@ impl Relay {
             let block = requests.block(&mut leg.wire, asked.head.fields(), what);
             exchange.driver_stream = Some(leg.wire.open(id, block, end));
             pass_window(client, leg, exchange);
-            if !exchange.up.parked.is_empty() {
+            if exchange.is_behind() {
                 self.resume_upload(tag);
             }
         }

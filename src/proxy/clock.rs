@@ -115,7 +115,7 @@ impl Relay {
     }
 
     fn fail_slow_client(&mut self, code: fault::Code, what: &'static str) {
-        if self.may_log(Kind::ClientSlow) {
+        if self.may_log(Kind::ClientEnded) {
             tracing::info!(peer = %self.peer, what, "client connection ended");
         }
         self.worker.metrics.refused("client.slow");
@@ -174,7 +174,7 @@ impl Relay {
     fn check_drivers(&mut self, timeouts: &Timeouts) -> Instant {
         let now = self.now;
         let mut due = now + Duration::from_secs(600);
-        let behind = self.client.blocked.is_some();
+        let (behind, detached) = (self.client.blocked.is_some(), self.detached);
         let mut dead = Vec::new();
         let mut idle = Vec::new();
         for (key, driver) in &mut self.drivers {
@@ -196,7 +196,7 @@ impl Relay {
                 if driver.idle_since + DRIVER_IDLE <= now {
                     idle.push(key);
                 }
-            } else if behind || driver.parked > 0 {
+            } else if behind || driver.parked > 0 || detached > 0 {
                 // Nothing is read from it while its client is behind.
                 leg.heard = now;
                 leg.wire.excuse(now);

@@ -4,16 +4,17 @@
 use std::ops::Range;
 use std::rc::Rc;
 
-use bytes::Buf;
+use bytes::{Buf, BytesMut};
 use sconce_filters::{Code, Ending, Refusal};
 use slab::Slab;
 
 use crate::grpc::status::{self, Meaning};
-use crate::proxy::driver::{Driver, Echoes, allowance};
-use crate::proxy::exchange::Exchange;
+use crate::proxy::admit::whole;
+use crate::proxy::driver::{Driver, Echoes, PARKED_MAX, allowance};
+use crate::proxy::exchange::{AnswerEnd, Exchange, Unstamped};
 use crate::proxy::leg::Leg;
 use crate::proxy::relay::Relay;
-use crate::proxy::upward::{behind, key, length};
+use crate::proxy::upward::{PIECE, behind, key, length};
 use crate::wire::connection::Event;
 use crate::wire::fault;
 use crate::wire::frame::StreamId;
@@ -31,7 +32,10 @@ impl Relay {
     ) -> bool {
         match event {
             Event::Starved => return false,
-            Event::Settings => self.start_queued(driver),
+            Event::Settings => {
+                self.start_queued(driver);
+                self.resume_uploads(driver);
+            }
             Event::Answered { tag, status, end } => self.answer(driver, key(tag), status, end),
             Event::Data { tag, octets, end } => {
                 self.download(driver, key(tag), behind(from, &octets), scratch);
@@ -106,6 +110,9 @@ impl Relay {
         if !rest.is_empty() {
             driver.parked = driver.parked.saturating_add(rest.len());
             exchange.down.parked.extend_from_slice(scratch.get(rest).unwrap_or_default());
+            if driver.parked > whole(PARKED_MAX) {
+                self.count_parked();
+            }
         }
         if ends {
             self.suspend(tag);
@@ -114,40 +121,65 @@ impl Relay {
 
     /// Passes on what is parked of an answer, as far as the client has room.
     pub(super) fn resume_download(&mut self, tag: usize) {
-        let Self { exchanges, drivers, client, .. } = self;
-        let Some(exchange) = exchanges.get_mut(tag) else { return };
-        let taken = exchange.down.parked.len().min(client.wire.room(exchange.stream));
-        if taken > 0 {
-            let octets = exchange.down.parked.get(..taken).unwrap_or_default();
-            client.wire.data(exchange.stream, octets, false);
-            exchange.down.parked.advance(taken);
-            if let Some(driver) = exchange.driver.and_then(|key| drivers.get_mut(key)) {
-                driver.parked = driver.parked.saturating_sub(taken);
-            }
-        }
-        if !exchange.down.parked.is_empty() {
-            return;
-        }
-        exchange.down.parked = bytes::BytesMut::new();
-        if let Some(trailers) = exchange.trailers.take() {
-            let code = status::read(&trailers).code.unwrap_or(Code::Unknown);
-            client.wire.head(exchange.stream, trailers.iter(), true);
-            self.finish(tag, code, Ending::Answered);
-        }
+        while self.resume_answer(tag) {}
     }
 
+    /// Passes on one piece of what is parked of an answer. Says whether there was room for any.
+    fn resume_answer(&mut self, tag: usize) -> bool {
+        let Self { exchanges, drivers, client, .. } = self;
+        let Some(exchange) = exchanges.get_mut(tag) else { return false };
+        let taken = exchange.down.parked.len().min(client.wire.room(exchange.stream)).min(PIECE);
+        if taken == 0 {
+            return false;
+        }
+        let octets = exchange.down.parked.get(..taken).unwrap_or_default();
+        client.wire.data(exchange.stream, octets, false);
+        exchange.down.parked.advance(taken);
+        match exchange.driver.and_then(|key| drivers.get_mut(key)) {
+            Some(driver) => driver.parked = driver.parked.saturating_sub(taken),
+            None => self.detached = self.detached.saturating_sub(taken),
+        }
+        if !exchange.down.parked.is_empty() {
+            return true;
+        }
+        exchange.down.parked = BytesMut::new();
+        if let Some(end) = exchange.end.take() {
+            client.wire.head(exchange.stream, end.trailers.iter(), true);
+            self.finish(tag, end.code, end.how);
+        }
+        true
+    }
+
+    /// Ends an answer behind what is parked of it. Nothing more is wanted from the driver, so that
+    /// whatever it does next cannot touch the answer.
+    pub(super) fn end_behind_parked(&mut self, tag: usize, end: AnswerEnd) {
+        self.release_driver(tag, fault::Code::Cancel);
+        let Some(exchange) = self.exchanges.get_mut(tag) else { return };
+        exchange.end = Some(Box::new(end));
+        exchange.up.parked = BytesMut::new();
+        exchange.unstamped = Unstamped::default();
+        exchange.asked = None;
+        self.detached = self.detached.saturating_add(exchange.down.parked.len());
+    }
+
+    /// Passes on what is parked of all answers: one piece of each in turn, beginning behind the one
+    /// that was served last, as long as the client has room.
     pub(super) fn resume_downloads(&mut self) {
-        if self.drivers.iter().all(|(_, driver)| driver.parked == 0) {
+        if self.detached == 0 && self.drivers.iter().all(|(_, driver)| driver.parked == 0) {
             return;
         }
-        let parked: Vec<usize> = self
-            .exchanges
-            .iter()
-            .filter(|(_, exchange)| !exchange.down.parked.is_empty())
-            .map(|(tag, _)| tag)
-            .collect();
-        for tag in parked {
-            self.resume_download(tag);
+        let parked = self.exchanges.iter().filter(|(_, exchange)| !exchange.down.parked.is_empty());
+        let mut parked: Vec<usize> = parked.map(|(tag, _)| tag).collect();
+        let first = parked.partition_point(|tag| *tag <= self.last_download);
+        parked.rotate_left(first);
+        while !parked.is_empty() {
+            parked.retain(|tag| {
+                let has_moved = self.resume_answer(*tag);
+                if has_moved {
+                    self.last_download = *tag;
+                }
+                has_moved
+            });
         }
     }
 
@@ -157,7 +189,8 @@ impl Relay {
         let allowance = allowance(&self.client.wire);
         let mut is_due = false;
         for (_, driver) in &mut self.drivers {
-            let parked = i64::try_from(driver.parked).unwrap_or(i64::MAX);
+            let parked = driver.parked.saturating_add(self.detached);
+            let parked = i64::try_from(parked).unwrap_or(i64::MAX);
             let Some(leg) = driver.leg() else { continue };
             let wanted = allowance.saturating_sub(parked);
             let more = wanted.saturating_sub(leg.wire.granted_connection());
@@ -184,7 +217,8 @@ impl Relay {
             client.wire.head_encoded(exchange.stream, block, true);
             self.finish(tag, code, Ending::Answered);
         } else {
-            exchange.trailers = Some(fields);
+            let end = AnswerEnd { trailers: fields, code, how: Ending::Answered };
+            self.end_behind_parked(tag, end);
         }
     }
 
@@ -263,7 +297,13 @@ impl Relay {
             .and_then(|key| self.drivers.get(key))
             .map_or("", |driver| driver.cluster.name());
         let message = format!("the driver of cluster {cluster} failed this call: {what}");
-        self.refuse(tag, &Refusal::new(code, label, message), Ending::DriverLost);
+        let refusal = Refusal::new(code, label, message);
+        if exchange.down.parked.is_empty() {
+            return self.refuse(tag, &refusal, Ending::DriverLost);
+        }
+        self.worker.metrics.refused(label);
+        let trailers = Rc::new(status::trailers(&refusal));
+        self.end_behind_parked(tag, AnswerEnd { trailers, code, how: Ending::DriverLost });
     }
 }
 

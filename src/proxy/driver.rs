@@ -20,6 +20,7 @@ use crate::proxy::echo::Echo;
 use crate::proxy::exchange::Exchange;
 use crate::proxy::leg::Leg;
 use crate::proxy::shelf::Spare;
+use crate::proxy::turn::BatchSize;
 use crate::route::Cluster;
 use crate::wire::connection::{Connection, Offer, Role};
 use crate::wire::frame::StreamId;
@@ -85,6 +86,17 @@ pub(super) enum Line {
     Up(Box<Leg>),
 }
 
+/// Octets of one body that are in the outbox.
+pub(super) struct Departing {
+    /// The client's stream, and the exchange on it.
+    pub(super) stream: StreamId,
+    pub(super) tag: usize,
+    /// Octets whose credit goes back.
+    pub(super) octets: u32,
+    /// Where in the outbox they end, see `Outbox::end`.
+    pub(super) end: u64,
+}
+
 /// A client connection's leg to one driver.
 pub(super) struct Driver {
     pub(super) cluster: Arc<Cluster>,
@@ -95,11 +107,18 @@ pub(super) struct Driver {
     pub(super) queue: VecDeque<usize>,
     /// Exchanges that are on it or wait for it.
     pub(super) calls: usize,
-    /// Octets of the client's streams that are in the outbox: their credit goes back when it is
-    /// empty.
-    pub(super) departing: Vec<(StreamId, usize, u32)>,
+    /// Octets of the client's streams that are in the outbox, in their order: their credit goes back
+    /// when they have left.
+    pub(super) departing: VecDeque<Departing>,
     /// Octets of this leg that are parked.
     pub(super) parked: usize,
+    /// The exchange whose body was resumed last.
+    pub(super) last_upload: usize,
+    /// Whether bodies wait for what they share on the way to this driver, its connection's window or
+    /// the outbox: then they are served in turn, and none passes by the others.
+    pub(super) is_contended: bool,
+    /// Octets of bodies that may wait in the outbox; what comes on top is parked with its stream.
+    pub(super) batch: BatchSize,
     /// By when its first SETTINGS must have come.
     pub(super) meet_by: Instant,
     /// Whether its socket's options are set: that is left until the leg has lived for a while.
@@ -146,8 +165,11 @@ impl Driver {
             line,
             queue: VecDeque::new(),
             calls: 0,
-            departing: Vec::new(),
+            departing: VecDeque::new(),
             parked: 0,
+            last_upload: 0,
+            is_contended: false,
+            batch: BatchSize::WIDE,
             meet_by: now,
             is_tuned: false,
             asked: 0,
@@ -165,7 +187,8 @@ impl Driver {
             && !self.lost
             && self.asked == 0
             && self.parked == 0
-            && self.departing.is_empty();
+            && self.departing.is_empty()
+            && self.leg_ref().is_some_and(Leg::can_write);
         self.rest();
         match self.line {
             Line::Up(leg) if is_settled && leg.wire.is_spotless() => {
@@ -206,7 +229,7 @@ impl Driver {
     /// Gives back what an idle leg does not need.
     pub(super) fn rest(&mut self) {
         self.echoes = None;
-        self.departing = Vec::new();
+        self.departing = VecDeque::new();
         if let Some(leg) = self.leg() {
             leg.wire.shrink();
         }
@@ -237,7 +260,7 @@ impl Driver {
         !self.lost
             && match &self.line {
                 Line::Dialing(_) => true,
-                Line::Up(leg) => !leg.wire.is_leaving(),
+                Line::Up(leg) => !leg.wire.is_leaving() && leg.can_write(),
             }
     }
 

@@ -31,7 +31,12 @@ impl Relay {
         } else {
             status::trailers_only(refusal)
         };
-        self.client.wire.head(exchange.stream, fields.iter(), true);
+        let stream = exchange.stream;
+        if how == Ending::Refused {
+            self.write_refusal(stream, &fields, refusal.cost);
+        } else {
+            self.client.wire.head(stream, fields.iter(), true);
+        }
         self.finish(tag, refusal.code, how);
     }
 
@@ -74,13 +79,14 @@ impl Relay {
             self.waits = self.waits.saturating_sub(1);
         }
         exchange.settle(code, how, self.now, &self.worker.metrics);
+        if exchange.end.is_some() {
+            self.detached = self.detached.saturating_sub(exchange.down.parked.len());
+        }
         self.exchanges.try_remove(tag);
         if self.exchanges.is_empty() {
             self.idle_since = self.now;
             self.rest_later();
-            if self.phase == Phase::Leaving(None) {
-                self.close();
-            }
+            self.close_if_done();
         }
     }
 
@@ -243,7 +249,6 @@ impl Drop for Relay {
     fn drop(&mut self) {
         self.cancel_all();
         self.leave_drivers();
-        self.worker.kept.change(&mut self.kept, 0);
         self.worker.inflated.change(&mut self.inflated, 0);
         self.count_parked();
         self.worker.metrics.connection_closed();

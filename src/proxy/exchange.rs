@@ -53,12 +53,19 @@ pub(super) struct Exchange {
     pub(super) boundary: Boundary,
     /// Whether the client has got the head of an answer.
     pub(super) answered: bool,
-    /// Trailers that wait behind parked octets.
-    pub(super) trailers: Option<Rc<Fields>>,
+    /// How the answer ends behind its parked octets. The exchange has no driver then.
+    pub(super) end: Option<Box<AnswerEnd>>,
     /// How the request's body moves on.
     pub(super) sent: Progress,
     /// How the client takes the answer.
     pub(super) taken: Progress,
+}
+
+/// How an answer ends once all that is parked of it has left.
+pub(super) struct AnswerEnd {
+    pub(super) trailers: Rc<Fields>,
+    pub(super) code: Code,
+    pub(super) how: Ending,
 }
 
 /// What came of a request and is to be stamped when the driver takes more. It waits as it came: a
@@ -141,7 +148,7 @@ impl Exchange {
 
     /// Whether nothing more will come from the client.
     pub(super) fn has_come(&self) -> bool {
-        self.uploaded || self.unstamped.end
+        self.uploaded || self.unstamped.end || self.end.is_some()
     }
 
     /// Octets of an inflated message that are kept until it is whole.

@@ -36,6 +36,8 @@ pub(super) struct Leg {
     pub(super) blocked: Option<Instant>,
     /// When we last asked, by PING, whether the peer is there.
     pub(super) asked: Option<Instant>,
+    /// Writing has failed: the peer is gone, but what it has sent may wait in the socket.
+    cannot_write: bool,
 }
 
 impl Leg {
@@ -53,6 +55,7 @@ impl Leg {
             heard: now,
             blocked: None,
             asked: None,
+            cannot_write: false,
         }
     }
 
@@ -77,18 +80,18 @@ impl Leg {
         self.socket.poll_read_ready(context)
     }
 
-    /// Reads once. `Ok(0)` is the end. When there was nothing to be read, there is nothing for the
-    /// rest of the turn: whose turn it is will be woken.
+    /// Reads once, at most `most` octets of the socket. `Ok(0)` is the end. When there was nothing to
+    /// be read, there is nothing for the rest of the turn: whose turn it is will be woken.
     pub(super) fn poll_read(
         &mut self,
         context: &mut Context<'_>,
-        into: &mut [u8],
+        (into, most): (&mut [u8], usize),
         (turn, now): (Turn, Instant),
     ) -> Poll<io::Result<usize>> {
         if self.starved_in == turn {
             return Poll::Pending;
         }
-        let read = self.read(context, into, now);
+        let read = self.read(context, (into, most), now);
         if read.is_pending() {
             self.starved_in = turn;
         }
@@ -98,12 +101,12 @@ impl Leg {
     fn read(
         &mut self,
         context: &mut Context<'_>,
-        into: &mut [u8],
+        (into, most): (&mut [u8], usize),
         now: Instant,
     ) -> Poll<io::Result<usize>> {
         // What comes after our last word stays sealed: nobody reads it, but it must be taken.
         let Some(tls) = self.tls.as_mut().filter(|tls| !tls.has_said_goodbye()) else {
-            let read = poll_read(&mut self.socket, context, into);
+            let read = poll_read(&mut self.socket, context, front(into, most));
             if let Poll::Ready(Ok(1..)) = read {
                 self.heard = now;
             }
@@ -111,10 +114,11 @@ impl Leg {
         };
         while !tls.is_closed() {
             let socket = &mut self.socket;
-            let opened = tls.open(into, |room| match poll_read(socket, context, room) {
-                Poll::Ready(read) => read,
-                Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
-            });
+            let opened =
+                tls.open(into, |room| match poll_read(socket, context, front(room, most)) {
+                    Poll::Ready(read) => read,
+                    Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
+                });
             match opened {
                 Ok(Opened::Octets(octets)) => {
                     self.heard = now;
@@ -148,7 +152,23 @@ impl Leg {
             self.blocked = None;
             return Ok(false);
         }
+        if self.cannot_write {
+            self.wire.out.advance(usize::MAX);
+            return Ok(false);
+        }
         self.write(context, lent, now)
+    }
+
+    /// Nothing can be written any more; what has come can still be read. Says that it changed.
+    pub(super) fn give_up_writing(&mut self) -> bool {
+        self.cannot_write = true;
+        self.blocked = None;
+        self.wire.out.advance(usize::MAX);
+        true
+    }
+
+    pub(super) fn can_write(&self) -> bool {
+        !self.cannot_write
     }
 
     fn write(&mut self, context: &mut Context<'_>, lent: &[u8], now: Instant) -> io::Result<bool> {
@@ -240,6 +260,12 @@ fn unless_nothing(written: io::Result<usize>) -> io::Result<usize> {
     }
 }
 
+/// The first octets of a buffer, at most so many.
+fn front(buffer: &mut [u8], most: usize) -> &mut [u8] {
+    let end = buffer.len().min(most);
+    buffer.get_mut(..end).unwrap_or_default()
+}
+
 fn poll_read(
     socket: &mut TcpStream,
     context: &mut Context<'_>,
@@ -299,7 +325,8 @@ mod tests {
 
     async fn read(leg: &mut Leg, turn: Turn) -> Poll<io::Result<usize>> {
         let (mut room, now) = ([0; 8], Instant::now());
-        poll_fn(|context| Poll::Ready(leg.poll_read(context, &mut room, (turn, now)))).await
+        poll_fn(|context| Poll::Ready(leg.poll_read(context, (&mut room, usize::MAX), (turn, now))))
+            .await
     }
 
     #[tokio::test]

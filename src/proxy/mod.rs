@@ -5,7 +5,9 @@
 //!   places  -> that budget, and the share of each source
 //!   newcomers, handshakes -> connections that have proved nothing yet
 //!   worker  -> one thread each, with a runtime and a read buffer; runs one task a connection:
-//!   relay   -> reads, passes on, writes; events of the client go
+//!   relay   -> reads, passes on, writes;
+//!   turn    -> what one connection may do before the others of its worker run
+//!   read    -> octets become events; those of the client go
 //!   upward  -> to the driver, those of a driver go
 //!   downward-> to the client;
 //!   admit   -> a stream becomes an exchange, passes the chain, finds its
@@ -17,6 +19,7 @@
 //!   parked  -> what waits for drivers that do not take it
 //!   echo    -> what goes out as the same octets again
 //!   endings -> every way in which things end
+//!   refused -> what a client is charged for calls that are refused
 //!   clock   -> everything that takes too long
 //!   lease, tenure -> streams, and sessions, that outlive the proof of their caller
 //! ```
@@ -39,11 +42,14 @@ mod listen;
 mod newcomers;
 mod parked;
 mod places;
+mod read;
+mod refused;
 mod relay;
 mod shelf;
 mod stamp;
 mod tenure;
 pub mod tls;
+mod turn;
 mod upward;
 mod worker;
 

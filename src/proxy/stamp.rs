@@ -10,10 +10,11 @@ use bytes::Buf;
 use sconce_filters::{Ending, Identity, Refusal};
 
 use crate::grpc::stamp::{Addition, Piece, Stamper, Tail};
-use crate::proxy::exchange::{Exchange, Unstamped};
+use crate::proxy::exchange::Unstamped;
 use crate::proxy::lease::Lease;
 use crate::proxy::relay::Relay;
 use crate::proxy::tenure::Tenure;
+use crate::proxy::upward::PIECE;
 use crate::telemetry::Guarded;
 
 /// So many of the longest inflated messages may be kept for one connection before no more are
@@ -64,7 +65,7 @@ impl Relay {
         if let Some(until) = until {
             self.wake_by(until);
         }
-        self.stamp_rest(tag);
+        self.resume_upload(tag);
     }
 
     /// The stamp of a caller: the last one's, if that is the same.
@@ -87,8 +88,7 @@ impl Relay {
         (octets, end): (Range<usize>, bool),
         scratch: &mut [u8],
     ) {
-        let is_behind = self.exchanges.get(tag).is_some_and(Exchange::is_behind);
-        let rest = match is_behind {
+        let rest = match self.must_wait(tag) {
             true => Some(octets),
             false => self.stamp_some(tag, (octets, end), scratch, Source::Read),
         };
@@ -99,19 +99,21 @@ impl Relay {
         }
     }
 
-    /// Goes on with what waits for its stamp.
-    pub(super) fn stamp_rest(&mut self, tag: usize) {
-        let Some(exchange) = self.exchanges.get_mut(tag) else { return };
+    /// Goes on with the next piece of what waits for its stamp. Says whether there was any.
+    pub(super) fn stamp_rest(&mut self, tag: usize) -> bool {
+        let Some(exchange) = self.exchanges.get_mut(tag) else { return false };
         let Unstamped { mut octets, end } = std::mem::take(&mut exchange.unstamped);
         if octets.is_empty() && !end {
-            return;
+            return false;
         }
-        let all = 0..octets.len();
-        let rest = self.stamp_some(tag, (all, end), &mut octets, Source::Kept);
-        if let (Some(rest), Some(exchange)) = (rest, self.exchanges.get_mut(tag)) {
-            octets.advance(rest.start);
-            exchange.unstamped = Unstamped { octets, end };
-        }
+        let piece = octets.len().min(PIECE);
+        let is_last = piece == octets.len();
+        let rest = self.stamp_some(tag, (0..piece, end && is_last), &mut octets, Source::Kept);
+        let Some(exchange) = self.exchanges.get_mut(tag) else { return false };
+        octets.advance(rest.as_ref().map_or(piece, |rest| rest.start));
+        let end = end && (rest.is_some() || !is_last);
+        exchange.unstamped = Unstamped { octets, end };
+        true
     }
 
     /// Passes on what the stamper makes of these octets until the driver takes no more: those that

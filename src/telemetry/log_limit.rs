@@ -22,8 +22,8 @@ pub enum Kind {
     TlsFailed,
     /// A client broke a rule of HTTP/2, or overran a budget.
     ClientMalformed,
-    /// A client took too long.
-    ClientSlow,
+    /// A client took too long, or overran its budget of refused calls.
+    ClientEnded,
     /// A source has all the connections that it may have.
     SourceFull,
     /// A connection could not be accepted or not be begun.
@@ -36,7 +36,7 @@ pub enum Kind {
 const KINDS: [Kind; 6] = [
     Kind::TlsFailed,
     Kind::ClientMalformed,
-    Kind::ClientSlow,
+    Kind::ClientEnded,
     Kind::SourceFull,
     Kind::NotAccepted,
     Kind::DriverMalformed,
@@ -48,7 +48,7 @@ impl Kind {
         match self {
             Self::TlsFailed => "TLS failed",
             Self::ClientMalformed => "client connection refused",
-            Self::ClientSlow => "client connection ended",
+            Self::ClientEnded => "client connection ended",
             Self::SourceFull => "connection refused: its source has too many",
             Self::NotAccepted => "connection not accepted",
             Self::DriverMalformed => "driver malformed",
@@ -125,7 +125,7 @@ mod tests {
         assert!(limit.admits(Kind::TlsFailed, &"a"));
         assert!(!limit.admits(Kind::TlsFailed, &"a"));
         assert!(limit.admits(Kind::TlsFailed, &"b"));
-        assert!(limit.admits(Kind::ClientSlow, &"a"));
+        assert!(limit.admits(Kind::ClientEnded, &"a"));
         assert!(!limit.admits(Kind::TlsFailed, &"a"));
         assert_eq!(limit.roll(), [(Kind::TlsFailed, 2)]);
         assert!(limit.admits(Kind::TlsFailed, &"a"));

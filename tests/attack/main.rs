@@ -16,14 +16,18 @@
     reason = "cases without libtest are not recognised as tests, and own their clock"
 )]
 
+mod buffered;
 mod callers;
+mod cancelled;
 mod credentials;
 mod crowds;
 mod deaths;
 mod drivers;
 mod exact;
 mod expiry;
+mod fairness;
 mod floods;
+mod flow_control;
 mod frames;
 mod grace;
 mod grpc;
@@ -36,6 +40,7 @@ mod members;
 mod memory;
 mod preface;
 mod providers;
+mod refused;
 mod slow;
 mod spares;
 mod squeezed;
@@ -46,6 +51,7 @@ mod support;
 mod teams;
 mod tls;
 mod tokens;
+mod unread;
 mod windows;
 
 fn main() {
@@ -57,16 +63,21 @@ fn main() {
     hpack::cases(&mut cases);
     windows::cases(&mut cases);
     exact::cases(&mut cases);
+    flow_control::cases(&mut cases);
     drivers::cases(&mut cases);
+    buffered::cases(&mut cases);
     deaths::cases(&mut cases);
     spares::cases(&mut cases);
     grpc::cases(&mut cases);
     teams::cases(&mut cases);
+    fairness::cases(&mut cases);
     slow::cases(&mut cases);
     stalls::cases(&mut cases);
     crowds::cases(&mut cases);
     honest::cases(&mut cases);
+    cancelled::cases(&mut cases);
     floods::cases(&mut cases);
+    unread::cases(&mut cases);
     memory::cases(&mut cases);
     tls::cases(&mut cases);
     expiry::cases(&mut cases);
@@ -74,6 +85,7 @@ fn main() {
     callers::cases(&mut cases);
     tokens::cases(&mut cases);
     providers::cases(&mut cases);
+    refused::cases(&mut cases);
     grace::cases(&mut cases);
     lease::cases(&mut cases);
     members::cases(&mut cases);

@@ -29,6 +29,8 @@ pub(super) enum Denial {
     Unsigned,
     /// More octets than a token may have.
     TooLong,
+    /// More claims, values or levels of nesting than a token may have.
+    TooLarge,
     /// A header that must be understood and is not (RFC 7515, 4.1.11).
     Critical,
     /// Another way of signing than the issuer's.
@@ -102,7 +104,10 @@ impl fmt::Display for Denial {
             Self::Unsigned => {
                 "the token is neither a signed token (JWT) nor one that is known here"
             }
-            Self::TooLong => "the token has more than 8192 octets",
+            Self::TooLong => "the token has more than 16384 octets",
+            Self::TooLarge => {
+                "the token has more than 256 claims, 2048 values or 16 levels of nesting"
+            }
             Self::Critical => "the token must not be used by who does not know its header (crit)",
             Self::Algorithm => "the token is signed in a way (alg) that is not accepted here",
             Self::Issuer => "the token's issuer is not trusted here",
@@ -131,11 +136,40 @@ impl fmt::Display for Denial {
 }
 
 impl Denial {
+    /// Whether the same token is refused for the same reason for as long as neither the keys nor
+    /// the configuration change, and the clock goes forward.
+    pub(super) fn is_lasting(self) -> bool {
+        match self {
+            Self::Unsigned
+            | Self::TooLarge
+            | Self::Critical
+            | Self::Algorithm
+            | Self::Issuer
+            | Self::Signature
+            | Self::KeyUnknown
+            | Self::Expired
+            | Self::Audience
+            | Self::Claims(_) => true,
+            Self::Missing
+            | Self::Duplicate
+            | Self::Malformed
+            | Self::TooLong
+            | Self::KeyUnasked
+            | Self::KeysMissing
+            | Self::Busy
+            | Self::Early
+            | Self::Certificate
+            | Self::CertificateExpired
+            | Self::CertificateName(_)
+            | Self::NoTime => false,
+        }
+    }
+
     fn label(self) -> &'static str {
         match self {
             Self::Missing => "authenticate.missing",
             Self::Duplicate => "authenticate.duplicate",
-            Self::Malformed | Self::Unsigned | Self::TooLong | Self::Critical => {
+            Self::Malformed | Self::Unsigned | Self::TooLong | Self::TooLarge | Self::Critical => {
                 "authenticate.malformed"
             }
             Self::Algorithm | Self::Signature => "authenticate.signature",
@@ -169,6 +203,7 @@ impl From<Denial> for Refusal {
             | Denial::Malformed
             | Denial::Unsigned
             | Denial::TooLong
+            | Denial::TooLarge
             | Denial::Critical
             | Denial::Algorithm
             | Denial::Issuer

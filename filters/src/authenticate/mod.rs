@@ -7,11 +7,14 @@
 //! Must never admit a call that proves nobody, and never say more to it than what was wrong.
 
 mod algorithm;
+mod certificates;
 mod claims;
 mod denial;
+mod json;
 mod judge;
 mod key;
 mod keys;
+mod refused;
 mod ring;
 mod room;
 mod settings;

@@ -6,7 +6,7 @@ use super::{
     judge::{Judge, Undecided, Unknown},
     ring::AskFault,
 };
-use crate::{Admission, Call, Filter, Identity, Refusal, Slot, Wait};
+use crate::{Admission, Call, Cost, Filter, Identity, Refusal, Slot, Wait};
 use std::{
     fmt::Write as _,
     sync::Arc,
@@ -29,21 +29,26 @@ impl Authenticate {
         Self { judge: Arc::new(Judge::new(settings)) }
     }
 
+    #[cfg(test)]
+    pub(super) fn number(&self) -> u64 {
+        self.judge.number()
+    }
+
     /// Lets a call wait for other keys, where they may be asked for. It is judged by them at the
     /// time of day when it was opened: whoever fetches keys bounds the wait.
     fn ask(&self, unknown: Unknown, now: Duration) -> Admission {
         let attempt = match unknown.ring.ask(&unknown.seen) {
             Ok(attempt) => attempt,
-            Err(AskFault::Closed) => return refused(unknown.denial()),
-            Err(AskFault::Busy) => return refused(Denial::Busy),
+            Err(AskFault::Closed) => return Admission::Refused(unknown_key(unknown.denial())),
+            Err(AskFault::Busy) => return Admission::Refused(unknown_key(Denial::Busy)),
         };
         let (judge, token) = (Arc::clone(&self.judge), unknown.token);
         Admission::Wait(Wait::new(async move {
             attempt.over().await;
             match judge.token(&token, now) {
                 Ok(verified) => Ok(verified.slots()),
-                Err(Undecided::Denied(denial)) => Err(denial.into()),
-                Err(Undecided::Unknown(still)) => Err(still.denial().into()),
+                Err(Undecided::Denied(denial, cost)) => Err(Refusal::from(denial).cost(cost)),
+                Err(Undecided::Unknown(still)) => Err(unknown_key(still.denial())),
             }
         }))
     }
@@ -65,7 +70,9 @@ impl Filter for Authenticate {
                 call.fill(verified.slots());
                 Admission::Admitted
             }
-            Err(Undecided::Denied(denial)) => refused(denial),
+            Err(Undecided::Denied(denial, cost)) => {
+                Admission::Refused(Refusal::from(denial).cost(cost))
+            }
             Err(Undecided::Unknown(unknown)) => self.ask(unknown, now),
         }
     }
@@ -79,6 +86,11 @@ impl Filter for Authenticate {
 
 fn refused(denial: Denial) -> Admission {
     Admission::Refused(Refusal::from(denial))
+}
+
+/// The refusal of a token that was parsed, and whose key is not known.
+fn unknown_key(denial: Denial) -> Refusal {
+    Refusal::from(denial).cost(Cost::Parsed)
 }
 
 /// The time of day since the Unix epoch. A clock that stands before it is no clock.

@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use crate::wire::connection::earned::PROBE;
 use crate::wire::connection::{Connection, Event, Role, widen};
 use crate::wire::fault::{Code, Fault, StreamFault};
 use crate::wire::frame::{Flags, Head, Kind, StreamId};
@@ -78,6 +79,9 @@ impl Connection {
         now: Instant,
     ) -> Result<Option<Event>, Fault> {
         if head.flags.has(Flags::ACK) {
+            if payload == PROBE && self.round_trip_ended() {
+                return Ok(None);
+            }
             if self.pings == 0 {
                 self.spend(Budget::Strays, now)?;
                 return Ok(None);
@@ -143,6 +147,9 @@ impl Connection {
     ) -> Result<Option<Event>, Fault> {
         if self.is_idle(head.stream) {
             return Err(Fault::new(Code::ProtocolError, "RST_STREAM on an idle stream"));
+        }
+        if self.streams.find(head.stream).is_none() {
+            return self.stray_frame(Budget::Resets, now).map(|()| None);
         }
         if self.role == Role::Server {
             self.spend(Budget::Resets, now)?;

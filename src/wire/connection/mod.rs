@@ -6,6 +6,8 @@
 mod blocks;
 mod body;
 mod control;
+mod crossing;
+mod earned;
 mod receive;
 mod reuse;
 mod send;
@@ -18,6 +20,8 @@ use std::ops::Range;
 use std::rc::Rc;
 use std::time::Instant;
 
+use crate::wire::connection::crossing::Crossing;
+use crate::wire::connection::earned::RoundTrips;
 use crate::wire::fault::{Code, Fault, StreamFault};
 use crate::wire::frame::{self, Flags, Kind, StreamId};
 use crate::wire::guard::{Budget, Guard};
@@ -182,6 +186,9 @@ pub struct Connection {
     /// What is to be written to the peer.
     pub out: Outbox,
     guard: Guard,
+    /// What the peer may still send on streams that we have reset, since it was granted before.
+    crossing: Crossing,
+    trips: RoundTrips,
     closing: Option<StreamId>,
     pings: u32,
 }
@@ -216,6 +223,8 @@ impl Connection {
             memos: blocks::Memos::default(),
             out: Outbox::default(),
             guard: Guard::new(now),
+            crossing: Crossing::default(),
+            trips: RoundTrips::default(),
             closing: None,
             pings: 0,
         };
@@ -326,6 +335,13 @@ impl Connection {
         if self.guard.spend(budget, now) { Ok(()) } else { Err(Fault::calm(budget)) }
     }
 
+    /// Takes so many from a budget of the peer for what the owner did for it; `false` when it is
+    /// empty.
+    #[must_use]
+    pub fn charge(&mut self, budget: Budget, count: u32, now: Instant) -> bool {
+        self.guard.spend_some(budget, count, now)
+    }
+
     /// Resets a stream for what the peer did. Provoked resets have a budget of their own.
     fn break_stream(
         &mut self,
@@ -343,6 +359,9 @@ impl Connection {
 
     fn close(&mut self, id: StreamId, how: Ended) -> Option<u32> {
         let stream = self.streams.close(id, how)?;
+        if how == Ended::WeReset && !stream.peer_ended {
+            self.crossing.expect(stream.receive);
+        }
         self.extra = self.extra.saturating_sub(stream.extra);
         stream.known.then_some(stream.tag)
     }

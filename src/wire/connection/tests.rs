@@ -477,9 +477,50 @@ fn an_upload_that_moves_earns_a_larger_window_and_one_that_stands_does_not() {
     let id = StreamId::new(1);
     assert_eq!(connection.granted(id), 65_535 - 49_152);
     connection.left(id, 49_152, 1 << 20);
-    assert_eq!(connection.granted(id), 2 * 65_535);
+    assert_eq!(connection.granted(id), 4 * 65_535);
     connection.left(id, 10, 0);
-    assert_eq!(connection.granted(id), 2 * 65_535);
+    assert_eq!(connection.granted(id), 4 * 65_535);
+}
+
+/// An upload that passes on `octets` of its window in each of so many round trips: the window, in
+/// octets, that it has at the end.
+fn earned(octets: impl Fn(u32) -> u32, trips: usize) -> u32 {
+    let now = Instant::now();
+    let mut connection = Connection::new(Role::Server, offer(), now);
+    let peer = Peer::client().headers(1, POST, false);
+    drink(&mut connection, &peer.octets, 1_000, now).unwrap();
+    let id = StreamId::new(1);
+    let mut window = 65_535;
+    for _ in 0..trips {
+        let mut left = octets(window);
+        while left > 0 {
+            let piece = left.min(16_384);
+            let size = usize::try_from(piece).unwrap();
+            let peer = Peer { octets: Vec::new(), encoder: Encoder::new() };
+            drink(&mut connection, &peer.data(1, &vec![0; size], false).octets, 100_000, now)
+                .unwrap();
+            connection.left(id, piece, 4 << 20);
+            left -= piece;
+        }
+        let pong = Peer { octets: Vec::new(), encoder: Encoder::new() };
+        let pong = pong.frame(Kind::Ping, Flags::ACK, 0, earned::PROBE);
+        drink(&mut connection, &pong.octets, 100, now).unwrap();
+        window = connection.streams.find(id).unwrap().extra + 65_535;
+    }
+    window
+}
+
+#[test]
+fn a_window_that_limits_its_upload_grows_to_the_limit_within_a_few_round_trips() {
+    assert_eq!(earned(|window| window, 5), 4 << 20);
+    assert!(earned(|window| window, 3) >= 1 << 20);
+}
+
+#[test]
+fn a_window_that_does_not_limit_its_upload_stays() {
+    assert_eq!(earned(|_| 20_000, 50), 65_535);
+    let far = earned(|window| window.min(300_000), 200);
+    assert!((600_000..1_400_000).contains(&far), "{far} for 300,000 octets in a round trip");
 }
 
 #[test]
@@ -588,4 +629,16 @@ proptest::proptest! {
             let _ = drink(&mut connection, &all, 7, now);
         }
     }
+}
+
+#[test]
+fn a_connection_whose_stream_numbers_are_used_up_takes_no_new_streams() {
+    let now = Instant::now();
+    let mut driver = Connection::new(Role::Client, offer(), now);
+    driver.own_next = StreamId::new(0x7fff_fffb);
+    assert!(driver.can_open() && !driver.is_leaving());
+    driver.open(1, &[], true);
+    assert!(driver.can_open() && !driver.is_leaving());
+    driver.open(2, &[], true);
+    assert!(!driver.can_open() && driver.is_leaving());
 }
