@@ -62,6 +62,8 @@ pub const HANDSHAKE: Span = span("timeouts.handshake", ms(100)..=m(5), s(5));
 pub const SETTINGS_ACK: Span = span("timeouts.settings_ack", ms(100)..=m(5), s(10));
 /// See [`crate::config::Timeouts::body_progress`].
 pub const BODY_PROGRESS: Span = span("timeouts.body_progress", ms(100)..=h(1), s(10));
+/// See [`crate::config::Timeouts::body_age`]. Gigabytes of artifacts over a slow link take long.
+pub const BODY_AGE: Span = span("timeouts.body_age", ms(100)..=h(24), h(1));
 /// See [`crate::config::Timeouts::window_closed`].
 pub const WINDOW_CLOSED: Span = span("timeouts.window_closed", ms(100)..=h(24), m(5));
 /// See [`crate::config::Timeouts::unauthenticated`].
@@ -108,10 +110,11 @@ pub const COUNTS: [Count; 10] = [
 ];
 
 /// All lengths of time.
-pub const SPANS: [Span; 16] = [
+pub const SPANS: [Span; 17] = [
     HANDSHAKE,
     SETTINGS_ACK,
     BODY_PROGRESS,
+    BODY_AGE,
     WINDOW_CLOSED,
     UNAUTHENTICATED,
     IDLE,

@@ -99,6 +99,7 @@ pub(super) fn timeouts(mut section: Section<'_>) -> Timeouts {
         handshake: span(&mut section, "handshake", bounds::HANDSHAKE),
         settings_ack: span(&mut section, "settings_ack", bounds::SETTINGS_ACK),
         body_progress: span(&mut section, "body_progress", bounds::BODY_PROGRESS),
+        body_age: span(&mut section, "body_age", bounds::BODY_AGE),
         window_closed: span(&mut section, "window_closed", bounds::WINDOW_CLOSED),
         unauthenticated: span(&mut section, "unauthenticated", bounds::UNAUTHENTICATED),
         idle: span(&mut section, "idle", bounds::IDLE),
@@ -137,6 +138,7 @@ pub(super) fn stamp(mut section: Section<'_>) -> Policy {
     let odd = [("refuse", OnOdd::Refuse), ("pass", OnOdd::Pass)];
     let repeated = section.word("repeated", |text| words::choice(text, &odd));
     let extensions = section.word("extensions", |text| words::choice(text, &odd));
+    let unknown = section.word("unknown", |text| words::choice(text, &odd));
     let octets_max = whole(count(&mut section, "inflated", bounds::INFLATED));
     let inflate = Compressed::Inflate { octets_max };
     let compressed = [("inflate", inflate), ("refuse", Compressed::Refuse)];
@@ -145,6 +147,7 @@ pub(super) fn stamp(mut section: Section<'_>) -> Policy {
     Policy {
         repeated: repeated.unwrap_or(OnOdd::Refuse),
         extensions: extensions.unwrap_or(OnOdd::Refuse),
+        unknown: unknown.unwrap_or(OnOdd::Refuse),
         compressed: compressed.unwrap_or(inflate),
     }
 }

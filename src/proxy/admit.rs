@@ -16,6 +16,7 @@ use crate::proxy::dial::Unreachable;
 use crate::proxy::downward::pass_window;
 use crate::proxy::driver::{Driver, Line, allowance, header_list};
 use crate::proxy::exchange::{Exchange, Progress, Unstamped, Way};
+use crate::proxy::recheck::Checked;
 use crate::proxy::relay::Relay;
 use crate::route::Cluster;
 use crate::telemetry::MethodLabel;
@@ -82,6 +83,7 @@ impl Relay {
     }
 
     fn enter(&mut self, stream: StreamId, end: bool, asked: Rc<Asked>) {
+        self.leave_if_withdrawn();
         let Request { method, timeout } = &asked.request;
         let deadline = timeout.and_then(|timeout| self.now.checked_add(timeout));
         let metadata: Rc<dyn sconce_filters::Metadata> = Rc::clone(&asked.head) as _;
@@ -103,6 +105,7 @@ impl Relay {
             driver_stream: None,
             call,
             method: asked.label,
+            checked: Checked { at: self.now, generation: snapshot.generation },
             snapshot,
             asked: Some(asked),
             wait: None,
@@ -258,8 +261,7 @@ impl Relay {
     /// Opens the streams of calls that wait for a leg, as far as the driver takes them.
     pub(super) fn start_queued(&mut self, key: usize) {
         loop {
-            let Self { exchanges, drivers, client, .. } = self;
-            let Some(driver) = drivers.get_mut(key) else { return };
+            let Some(driver) = self.drivers.get_mut(key) else { return };
             let Line::Up(leg) = &mut driver.line else { return };
             if driver.lost || !leg.wire.can_open() {
                 if leg.wire.is_leaving() {
@@ -268,6 +270,12 @@ impl Relay {
                 return;
             }
             let Some(tag) = driver.queue.pop_front() else { return };
+            if !self.may_leave_queue(key, tag) {
+                continue;
+            }
+            let Self { exchanges, drivers, client, .. } = self;
+            let Some(driver) = drivers.get_mut(key) else { return };
+            let Line::Up(leg) = &mut driver.line else { return };
             let Some(exchange) = exchanges.get_mut(tag) else { continue };
             let Some(asked) = exchange.asked.take() else { continue };
             let end = exchange.uploaded && exchange.up.parked.is_empty();

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use sconce_filters::{Code, Ending, Refusal};
 
-use crate::config::Timeouts;
+use crate::config::{Timeouts, bounds::spell};
 use crate::proxy::driver::Line;
 use crate::proxy::relay::{Phase, Relay};
 use crate::telemetry::log_limit::Kind;
@@ -146,6 +146,14 @@ impl Relay {
                     expired.push(tag);
                 }
             }
+            if !exchange.has_come() {
+                let aged = exchange.call.opened_at() + timeouts.body_age;
+                due = due.min(aged);
+                if aged <= self.now {
+                    late.push((tag, Late::Age(timeouts.body_age)));
+                    continue;
+                }
+            }
             let octets = exchange.up.octets;
             if exchange.has_come() || self.client.wire.granted(exchange.stream) <= 0 {
                 exchange.sent.excuse(octets, self.now);
@@ -226,6 +234,7 @@ impl Relay {
 enum Late {
     Deadline,
     Body,
+    Age(Duration),
     Window,
 }
 
@@ -245,6 +254,18 @@ impl Late {
                     Code::Unavailable,
                     "client.body_slow",
                     "the request's body did not move on in time",
+                ),
+                Ending::ClientLost,
+            ),
+            Self::Age(most) => (
+                Refusal::new(
+                    Code::DeadlineExceeded,
+                    "client.body_age",
+                    format!(
+                        "the request's body was not complete within {} (timeouts.body_age): send \
+                         less in one call, or have the limit raised",
+                        spell(most)
+                    ),
                 ),
                 Ending::ClientLost,
             ),

@@ -57,7 +57,7 @@ impl Relay {
     }
 
     fn answer(&mut self, driver: usize, tag: usize, http: u16, end: bool) {
-        let Self { exchanges, drivers, client, .. } = self;
+        let Self { worker, now, exchanges, drivers, client, .. } = self;
         let Some(exchange) = exchanges.get_mut(tag) else { return };
         let Some((fields, echoes)) = heard(drivers, driver) else { return };
         let Meaning { is_grpc, code } = echoes.answers.read(&fields);
@@ -71,6 +71,9 @@ impl Relay {
             return self.fail_credential(tag);
         }
         exchange.answered = true;
+        if code.is_none_or(|code| code == Code::Ok) {
+            worker.tenures.note(exchange.tenure.as_mut(), *now);
+        }
         let block = echoes.answers.echo.block(&mut client.wire, &fields, Fields::iter);
         client.wire.head_encoded(exchange.stream, block, end);
         if end {

@@ -107,15 +107,15 @@ pub(super) struct Driver {
     pub(super) queue: VecDeque<usize>,
     /// Exchanges that are on it or wait for it.
     pub(super) calls: usize,
-    /// Octets of the client's streams that are in the outbox, in their order: their credit goes back
-    /// when they have left.
+    /// Octets of the client's streams that are in the outbox, in their order: their credit goes
+    /// back when they have left.
     pub(super) departing: VecDeque<Departing>,
     /// Octets of this leg that are parked.
     pub(super) parked: usize,
     /// The exchange whose body was resumed last.
     pub(super) last_upload: usize,
-    /// Whether bodies wait for what they share on the way to this driver, its connection's window or
-    /// the outbox: then they are served in turn, and none passes by the others.
+    /// Whether bodies wait for what they share on the way to this driver, its connection's window
+    /// or the outbox: then they are served in turn, and none passes by the others.
     pub(super) is_contended: bool,
     /// Octets of bodies that may wait in the outbox; what comes on top is parked with its stream.
     pub(super) batch: BatchSize,
@@ -247,7 +247,8 @@ impl Driver {
         self.takes_calls() && self.cluster == *cluster
     }
 
-    /// The same for a call whose snapshot has led one of the same team and environment here before.
+    /// The same for a call whose snapshot has led one of the same team and environment here
+    /// before.
     pub(super) fn was_found_for(&self, exchange: &Exchange) -> bool {
         let Slots { team, environment, .. } = exchange.call.slots();
         self.generation == exchange.snapshot.generation

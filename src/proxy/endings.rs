@@ -206,12 +206,7 @@ impl Relay {
             (Told::Serve, _)
             | (_, Phase::Closing(_) | Phase::Lingering(_) | Phase::Over)
             | (Told::Leave, Phase::Leaving(_)) => {}
-            (Told::Leave, Phase::Open) => {
-                self.client.wire.goodbye(true);
-                self.client.wire.ask();
-                self.phase = Phase::Leaving(Some(self.now + CROSSING));
-                self.wake_by(self.now + CROSSING);
-            }
+            (Told::Leave, Phase::Open) => self.ask_to_leave(),
             (Told::End, Phase::Open | Phase::Leaving(_)) => {
                 let refusal = Refusal::new(
                     Code::Unavailable,
@@ -225,6 +220,17 @@ impl Relay {
                 self.say_goodbye();
             }
         }
+    }
+
+    /// The first GOAWAY: streams that are on their way still count.
+    pub(super) fn ask_to_leave(&mut self) {
+        if self.phase != Phase::Open {
+            return;
+        }
+        self.client.wire.goodbye(true);
+        self.client.wire.ask();
+        self.phase = Phase::Leaving(Some(self.now + CROSSING));
+        self.wake_by(self.now + CROSSING);
     }
 
     /// The client has answered the PING behind our first GOAWAY: no stream is on its way any more.

@@ -13,11 +13,15 @@ use crate::grpc::redact::Redactor;
 use crate::grpc::stamp::Stamper;
 use crate::proxy::admit::Asked;
 use crate::proxy::lease::Lease;
+use crate::proxy::recheck::Checked;
 use crate::proxy::tenure::Tenure;
 use crate::route::Held;
 use crate::telemetry::{Ended, MethodLabel, WorkerMetrics};
 use crate::wire::frame::StreamId;
 use crate::wire::hpack::Fields;
+
+/// Octets of memory that a parked body costs beyond its own: its buffers grow in steps.
+const PARKED_COST: usize = 4 * 1024;
 
 /// One RPC.
 pub(super) struct Exchange {
@@ -39,6 +43,8 @@ pub(super) struct Exchange {
     pub(super) stamper: Option<Stamper>,
     /// What waits for that, since what is before it waits for the driver.
     pub(super) unstamped: Unstamped,
+    /// When its permission was last asked about.
+    pub(super) checked: Checked,
     /// How long the answer may go on.
     pub(super) lease: Option<Lease>,
     /// How its proof stands, where one that has ended may count still.
@@ -143,7 +149,10 @@ impl Exchange {
         if self.stamper.as_ref().is_some_and(Stamper::inflates) {
             return 0;
         }
-        self.up.parked.len().saturating_add(self.unstamped.octets.len())
+        match self.up.parked.len().saturating_add(self.unstamped.octets.len()) {
+            0 => 0,
+            octets => octets.saturating_add(PARKED_COST),
+        }
     }
 
     /// Whether nothing more will come from the client.

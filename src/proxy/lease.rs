@@ -32,9 +32,12 @@ impl Lease {
         if !matches!(call.method(), Method::ExecutePlan | Method::ReattachExecute) {
             return None;
         }
-        let end = call.slots().identity.as_ref()?.expires_at()?;
+        let identity = call.slots().identity.as_ref()?;
+        let end = identity.expires_at()?;
         let wall = call.wall()?.duration_since(SystemTime::UNIX_EPOCH).ok()?;
-        let left = Duration::from_secs(end).saturating_add(slack.whole()).saturating_sub(wall);
+        let left = Duration::from_secs(end)
+            .saturating_add(slack.of(identity.source()))
+            .saturating_sub(wall);
         let until = call.opened_at().checked_add(left)?;
         Some(Self { until, is_over: false, has_begun: false })
     }

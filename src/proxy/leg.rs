@@ -27,7 +27,7 @@ const UNSENT_MAX: u32 = 128 * 1024;
 pub(super) struct Leg {
     pub(super) wire: Connection,
     socket: TcpStream,
-    tls: Option<Box<Session>>,
+    pub(super) tls: Option<Box<Session>>,
     /// The latest turn in which there was nothing to be read.
     starved_in: Turn,
     /// When octets last came.
@@ -80,8 +80,9 @@ impl Leg {
         self.socket.poll_read_ready(context)
     }
 
-    /// Reads once, at most `most` octets of the socket. `Ok(0)` is the end. When there was nothing to
-    /// be read, there is nothing for the rest of the turn: whose turn it is will be woken.
+    /// Reads once, at most `most` octets of the socket. `Ok(0)` is the end. When there was
+    /// nothing to be read, there is nothing for the rest of the turn: whose turn it is will be
+    /// woken.
     pub(super) fn poll_read(
         &mut self,
         context: &mut Context<'_>,

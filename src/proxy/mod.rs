@@ -22,6 +22,7 @@
 //!   refused -> what a client is charged for calls that are refused
 //!   clock   -> everything that takes too long
 //!   lease, tenure -> streams, and sessions, that outlive the proof of their caller
+//!   recheck -> permission, asked again when a request is complete
 //! ```
 //! Must never happen here: a lock or a wait on the way of a call, or a byte of one client's on
 //! another client's leg.
@@ -43,10 +44,12 @@ mod newcomers;
 mod parked;
 mod places;
 mod read;
+mod recheck;
 mod refused;
 mod relay;
 mod shelf;
 mod stamp;
+mod sum;
 mod tenure;
 pub mod tls;
 mod turn;

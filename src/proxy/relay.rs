@@ -62,6 +62,8 @@ pub(super) struct Relay {
     pub(super) now: Instant,
     /// The time of day when the client was last read.
     pub(super) wall: SystemTime,
+    /// When that was.
+    pub(super) wall_at: Instant,
     pub(super) accepted: Instant,
     /// Since when the client has no stream.
     pub(super) idle_since: Instant,
@@ -122,6 +124,7 @@ impl Relay {
             turn: Turn::default(),
             now,
             wall: SystemTime::UNIX_EPOCH,
+            wall_at: now,
             accepted: now,
             idle_since: now,
             is_warm: false,
@@ -152,7 +155,7 @@ impl Relay {
     /// What was read came by now: a deadline that counted from earlier would pass too early.
     pub(super) fn look_at_clocks(&mut self) {
         self.look_at_clock();
-        self.wall = SystemTime::now();
+        (self.wall, self.wall_at) = (SystemTime::now(), self.now);
     }
 
     fn drive(&mut self, context: &mut Context<'_>) -> Poll<()> {
@@ -161,12 +164,14 @@ impl Relay {
         self.waker = Some(worker.remember(self.waker, context.waker()));
         self.look_at_clock();
         self.leave_if_told();
+        self.leave_if_withdrawn();
         self.turn = worker.begin_turn(self.now);
         loop {
             // Reading first: what answers it leaves in one write with what waits already.
             let mut moved = self.read_client(context, &mut scratch);
             moved |= self.read_drivers(context, &mut scratch);
-            // All else has its turn when there is nothing more to be read, or when the turn is over.
+            // All else has its turn when there is nothing more to be read, or when the turn is
+            // over.
             let is_over = moved && worker.is_turn_over(self.now);
             if !moved || is_over {
                 moved |= self.poll_dials(context);

@@ -216,17 +216,15 @@ impl Relay {
         let before = rest.len();
         let piece = stamper.next(scratch, rest)?;
         if piece.as_ref().is_some_and(Piece::ends_message) {
-            if let Some(lease) = &mut exchange.lease {
-                lease.begin(self.now)?;
-            }
-            if let Some(tenure) = exchange.tenure {
-                self.worker.tenures.hold(tenure, &exchange.call, stamper.session())?;
-            }
+            self.complete(tag)?;
         }
+        let Some(exchange) = self.exchanges.get_mut(tag) else { return Ok(None) };
+        let Some(stamper) = exchange.stamper.as_mut() else { return Ok(None) };
         let taken = before.saturating_sub(rest.len());
         let last = end && rest.start >= rest.end && !stamper.owes();
         if last {
             stamper.end()?;
+            self.recheck(tag)?;
         }
         Ok(Some(Next { piece, taken, last }))
     }

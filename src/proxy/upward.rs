@@ -158,11 +158,15 @@ impl Relay {
 
     /// Passes on one piece of what waits of a body. Says whether anything moved.
     fn resume_piece(&mut self, tag: usize) -> bool {
+        if !self.may_go_on(tag) {
+            return false;
+        }
         let Some(exchange) = self.exchanges.get(tag) else { return false };
         if exchange.up.parked.is_empty() { self.stamp_rest(tag) } else { self.send_parked(tag) }
     }
 
-    /// Passes on one piece of what is parked of a body, if the driver has room. Says whether it has.
+    /// Passes on one piece of what is parked of a body, if the driver has room. Says whether it
+    /// has.
     fn send_parked(&mut self, tag: usize) -> bool {
         let Self { exchanges, drivers, .. } = self;
         let Some(exchange) = exchanges.get_mut(tag) else { return false };
@@ -183,8 +187,8 @@ impl Relay {
         true
     }
 
-    /// Bodies that have left for a driver give their credit back to the client, and those that wait
-    /// for its outbox go on. Says whether any did.
+    /// Bodies that have left for a driver give their credit back to the client, and those that
+    /// wait for its outbox go on. Says whether any did.
     pub(super) fn credit_uploads(&mut self) -> bool {
         let mut resume = Vec::new();
         for (key, driver) in &mut self.drivers {
@@ -211,8 +215,8 @@ impl Relay {
         has_resumed
     }
 
-    /// Passes on what waits for a driver: one piece of each body in turn, beginning behind the body
-    /// that was served last, as long as the driver has room.
+    /// Passes on what waits for a driver: one piece of each body in turn, beginning behind the
+    /// body that was served last, as long as the driver has room.
     pub(super) fn resume_uploads(&mut self, key: usize) {
         let waits = |exchange: &Exchange| exchange.driver == Some(key) && exchange.is_behind();
         let waiting = self.exchanges.iter().filter(|(_, exchange)| waits(exchange));
@@ -261,8 +265,8 @@ pub(super) fn length(octets: usize) -> u64 {
     u64::try_from(octets).unwrap_or(u64::MAX)
 }
 
-/// Notes octets that are on their way to a driver; those of one stream in a row are one note, up to
-/// a piece.
+/// Notes octets that are on their way to a driver; those of one stream in a row are one note, up
+/// to a piece.
 fn depart(
     departing: &mut VecDeque<Departing>,
     end: u64,

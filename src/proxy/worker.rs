@@ -25,6 +25,7 @@ use crate::proxy::parked::Pool;
 use crate::proxy::places::Place;
 use crate::proxy::relay::Relay;
 use crate::proxy::shelf::{SWEEP, Shelf};
+pub(super) use crate::proxy::sum::{Share, Sum};
 use crate::proxy::tenure::{Begun, Tenures};
 use crate::proxy::tls::{Room, Session};
 use crate::proxy::turn::{READ_MAX, TurnBudget};
@@ -60,44 +61,6 @@ pub enum Told {
 pub(super) type Accepted = (TcpStream, SocketAddr, Place);
 /// The same on its way to another thread.
 pub(super) type Handed = (std::net::TcpStream, SocketAddr, Place);
-
-/// A sum over the connections of a thread.
-#[derive(Default)]
-pub(super) struct Sum(Cell<usize>);
-
-/// What one connection adds to a sum.
-#[derive(Default)]
-pub(super) struct Share(usize);
-
-impl Sum {
-    pub(super) fn get(&self) -> usize {
-        self.0.get()
-    }
-
-    /// A connection's share is so large from now on.
-    pub(super) fn change(&self, share: &mut Share, now: usize) {
-        if share.0 != now {
-            let others = self.0.get().saturating_sub(share.0);
-            self.0.set(others.saturating_add(now));
-            share.0 = now;
-        }
-    }
-}
-
-impl Share {
-    pub(super) fn is_some(&self) -> bool {
-        self.0 > 0
-    }
-
-    pub(super) fn get(&self) -> usize {
-        self.0
-    }
-
-    /// It is so large from now on. Says what it was.
-    pub(super) fn replace(&mut self, now: usize) -> usize {
-        std::mem::replace(&mut self.0, now)
-    }
-}
 
 /// One turn of one connection's task. No two of a thread are equal, and none is the default.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -217,6 +180,11 @@ impl Worker {
         if told != Told::Serve {
             self.shelf.clear();
         }
+        self.wake_all();
+    }
+
+    /// Each connection looks at what has changed.
+    fn wake_all(&self) {
         for (_, waker) in self.wakers.borrow().iter() {
             waker.wake_by_ref();
         }
@@ -224,8 +192,10 @@ impl Worker {
 
     /// The TLS of a new connection, if there is to be any.
     fn tls(&self) -> Result<Option<Box<Session>>, rustls::Error> {
-        let Some(config) = self.latest().tls.clone() else { return Ok(None) };
-        let session = Session::new(config, self.room.clone());
+        let latest = self.latest();
+        let Some(config) = latest.tls.clone() else { return Ok(None) };
+        let session = Session::new(config, self.room.clone())
+            .map(|session| session.vouched_by(latest.authorities.clone()));
         let session = session.inspect_err(|fault| {
             if log_limit::admits(Kind::NotAccepted, &"TLS") {
                 tracing::error!(%fault, "no TLS can be spoken");
@@ -305,6 +275,7 @@ pub(super) fn start(index: usize, start: Start) -> io::Result<JoinHandle<()>> {
         };
         drop(tell);
         let Start { live, metrics, told, hand, handed, door, shared } = start;
+        let published = live.published();
         let worker = Rc::new(Worker {
             turn: Cell::default(),
             budget: Cell::new(TurnBudget::new(Instant::now())),
@@ -326,7 +297,7 @@ pub(super) fn start(index: usize, start: Start) -> io::Result<JoinHandle<()>> {
         });
         // The hand's sender ends here, so that there is an end to what is handed over.
         drop(hand.sockets);
-        runtime.block_on(serve(worker, handed, told, door));
+        runtime.block_on(serve(worker, handed, told, door, published));
     })?;
     failed.recv().map_or(Ok(thread), Err)
 }
@@ -337,6 +308,7 @@ async fn serve(
     mut handed: mpsc::Receiver<Handed>,
     mut told: watch::Receiver<Told>,
     door: Option<Door>,
+    mut published: watch::Receiver<u64>,
 ) {
     if let Some(door) = door {
         tokio::task::spawn_local(door.accept(Rc::clone(&worker), told.clone()));
@@ -344,6 +316,7 @@ async fn serve(
     tokio::task::spawn_local(sweep(Rc::clone(&worker)));
     tokio::task::spawn_local(handshakes::go_on(Rc::clone(&worker)));
     let mut open = true;
+    let mut trusted = worker.latest().authorities.clone();
     while (open && worker.told.get() == Told::Serve) || worker.load.load(Ordering::Relaxed) > 0 {
         tokio::select! {
             accepted = handed.recv(), if open => match accepted {
@@ -353,6 +326,13 @@ async fn serve(
                 },
                 None => open = false,
             },
+            Ok(()) = published.changed() => {
+                let latest = worker.latest().authorities.clone();
+                if latest.as_ref().map(Arc::as_ptr) != trusted.as_ref().map(Arc::as_ptr) {
+                    worker.wake_all();
+                }
+                trusted = latest;
+            }
             Ok(()) = told.changed() => worker.tell(*told.borrow_and_update()),
             count = worker.newcomers.asked() => worker.evict(count),
             () = worker.idle.notified() => {}

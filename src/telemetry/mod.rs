@@ -7,6 +7,7 @@
 //! sum.
 
 mod classic;
+pub mod escape;
 pub mod log;
 pub mod log_limit;
 mod metrics;

@@ -16,6 +16,8 @@
     reason = "cases without libtest are not recognised as tests, and own their clock"
 )]
 
+mod addresses;
+mod authorities;
 mod buffered;
 mod callers;
 mod cancelled;
@@ -39,7 +41,9 @@ mod lease;
 mod members;
 mod memory;
 mod preface;
+mod prefixes;
 mod providers;
+mod rechecks;
 mod refused;
 mod slow;
 mod spares;
@@ -52,6 +56,7 @@ mod teams;
 mod tls;
 mod tokens;
 mod unread;
+mod warnings;
 mod windows;
 
 fn main() {
@@ -81,10 +86,14 @@ fn main() {
     memory::cases(&mut cases);
     tls::cases(&mut cases);
     expiry::cases(&mut cases);
+    authorities::cases(&mut cases);
     identity::cases(&mut cases);
     callers::cases(&mut cases);
     tokens::cases(&mut cases);
+    prefixes::cases(&mut cases);
+    addresses::cases(&mut cases);
     providers::cases(&mut cases);
+    rechecks::cases(&mut cases);
     refused::cases(&mut cases);
     grace::cases(&mut cases);
     lease::cases(&mut cases);
@@ -92,5 +101,6 @@ fn main() {
     stamped::cases(&mut cases);
     squeezed::cases(&mut cases);
     credentials::cases(&mut cases);
+    warnings::cases(&mut cases);
     std::process::exit(support::runner::run(cases));
 }

@@ -17,6 +17,9 @@ impl Judge {
         let (Some(settings), Some(certificate)) = (&self.settings.certificates, certificate) else {
             return Err(Denial::Missing);
         };
+        if certificate.is_withdrawn() {
+            return Err(Denial::CertificateWithdrawn);
+        }
         let ends = certificate.ends();
         if now >= ends.saturating_add(self.settings.skew) {
             return Err(Denial::CertificateExpired);
@@ -25,6 +28,9 @@ impl Judge {
             return Ok(Rc::clone(&noted));
         }
         let user = only_name(certificate, settings).ok_or(Denial::Certificate)?.to_owned();
+        if self.settings.reserved.user("", &user).is_some() {
+            return Err(Denial::CertificateForeign);
+        }
         let claimed = Claimed { user, ..Claimed::default() };
         let identity = Identity::new(claimed, Source::Certificate, Some(ends.as_secs()));
         let verified = Rc::new(Verified::lasting(identity.map_err(Denial::CertificateName)?));
@@ -46,7 +52,7 @@ mod tests {
     use super::*;
     use crate::{
         NameKind,
-        authenticate::{Settings, tests::NOW},
+        authenticate::{Reserved, Settings, tests::NOW},
     };
 
     fn now() -> Duration {
@@ -80,11 +86,41 @@ mod tests {
     }
 
     #[test]
+    fn a_certificate_that_nobody_vouches_for_any_more_proves_nothing() {
+        let certificates = Certificates { user: NameKind::Uri, prefix: String::new() };
+        let judge =
+            Judge::new(Settings { certificates: Some(certificates), ..Settings::default() });
+        let names = vec![(NameKind::Uri, "ann".to_owned())];
+        let certificate = Certificate::new(names, now() + Duration::from_secs(60));
+        assert!(judge.certificate(Some(&certificate), now()).is_ok());
+        certificate.withdraw();
+        let judged = judge.certificate(Some(&certificate), now());
+        assert_eq!(judged.err(), Some(Denial::CertificateWithdrawn));
+    }
+
+    #[test]
     fn a_certificate_proves_nothing_where_none_is_asked_for() {
         let names = vec![(NameKind::Uri, "spiffe://a/ann".to_owned())];
         let certificate = Certificate::new(names, now() + Duration::from_secs(60));
         let judged = Judge::new(Settings::default()).certificate(Some(&certificate), now());
         assert_eq!(judged.err(), Some(Denial::Missing));
+    }
+
+    #[test]
+    fn a_certificate_of_a_user_who_is_an_issuer_s_proves_nobody() {
+        let certificates = Certificates { user: NameKind::Uri, prefix: "spiffe://a/".to_owned() };
+        let certificates = Some(certificates);
+        let reserved = Reserved::new(["partner:"], []);
+        let judge = Judge::new(Settings { certificates, reserved, ..Settings::default() });
+        let judged = |user: &str| {
+            let names = vec![(NameKind::Uri, format!("spiffe://a/{user}"))];
+            let certificate = Certificate::new(names, now() + Duration::from_secs(60));
+            let verified = judge.certificate(Some(&certificate), now())?;
+            Ok(verified.identity.user().to_owned())
+        };
+        assert_eq!(judged("ann").as_deref(), Ok("ann"));
+        assert_eq!(judged("partner:ann"), Err(Denial::CertificateForeign));
+        assert_eq!(judged("PARTNER:ann"), Err(Denial::CertificateForeign));
     }
 
     #[test]

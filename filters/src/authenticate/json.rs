@@ -116,6 +116,25 @@ mod tests {
     }
 
     #[test]
+    fn each_limit_is_the_most_that_passes() {
+        let members = |count: usize| {
+            let all: Vec<_> = (0..count).map(|at| format!("\"{at}\":1")).collect();
+            format!("{{{}}}", all.join(","))
+        };
+        // The object and the list in it are values too.
+        let values = |count: usize| format!("{{\"a\":{:?}}}", vec![1; count - 2]);
+        let depth = |levels: usize| {
+            format!("{{\"a\":{}{}}}", "[".repeat(levels - 1), "]".repeat(levels - 1))
+        };
+        let is_read = |text: String| object(text.as_bytes()) != Err(JsonFault::TooLarge);
+        assert!(is_read(members(MEMBERS_MAX)) && !is_read(members(MEMBERS_MAX + 1)));
+        assert!(is_read(values(VALUES_MAX)) && !is_read(values(VALUES_MAX + 1)));
+        assert!(is_read(depth(DEPTH_MAX)) && !is_read(depth(DEPTH_MAX + 1)));
+        let beside = format!("{{\"a\":[{}1]}}", "[],".repeat(100));
+        assert!(is_read(beside), "what is closed is not deep");
+    }
+
+    #[test]
     fn marks_inside_of_texts_are_not_counted() {
         let text = r#"{"a":",,[[{{\"[,","b":1}"#;
         let filler = [&b"{\"a\":\""[..], &vec![b','; 9000], b"\"}"].concat();

@@ -6,7 +6,7 @@
 use super::{
     IssuerSettings, KeyRing, Settings,
     claims::{self, Window},
-    denial::{ClaimFault, Denial},
+    denial::{ClaimFault, Denial, RETRY},
     keys::NoKey,
     refused::{self, Digest, Refused},
     ring::Standing,
@@ -14,7 +14,7 @@ use super::{
     token::{self, Jwt, Parts},
     verified::{self, Proof, Shown, Verified},
 };
-use crate::{Author, Call, Cost, Identity, Notes, identity::Source};
+use crate::{Author, Call, Cost, Identity, Notes, Refusal, identity::Source};
 use std::{rc::Rc, sync::Arc, time::Duration};
 
 /// Judges credentials by the settings of one room.
@@ -46,6 +46,20 @@ impl From<Denial> for Undecided {
     }
 }
 
+impl Undecided {
+    /// What is said of a credential that was good before: its key has gone since then.
+    pub(super) fn refusal(self) -> Refusal {
+        match self {
+            Self::Denied(denial, cost) => Refusal::from(denial).cost(cost),
+            Self::Unknown(unknown) => {
+                let seen = Standing { has_failed: false, ..unknown.seen };
+                let denial = Unknown { seen, ..unknown }.denial(true, RETRY);
+                Refusal::from(denial).cost(Cost::Parsed)
+            }
+        }
+    }
+}
+
 /// What it took so far to judge a token.
 #[derive(Default)]
 struct Effort {
@@ -55,12 +69,15 @@ struct Effort {
 }
 
 impl Unknown {
-    /// What is said when no other keys come.
-    pub(super) fn denial(&self) -> Denial {
+    /// What is said when no other keys come, to who may try again after so long. `is_asked` says
+    /// whether these are the keys that there were when the call had come, or later ones.
+    pub(super) fn denial(&self, is_asked: bool, after: Duration) -> Denial {
         match &self.seen {
-            Standing { keys: None, .. } => Denial::KeysMissing,
-            Standing { has_failed: true, .. } => Denial::KeyUnasked,
-            Standing { .. } => Denial::KeyUnknown,
+            Standing { keys: None, .. } => Denial::KeysMissing { after },
+            Standing { has_failed: false, .. } if is_asked => Denial::KeyUnknown,
+            // Those of a file: there are no others.
+            Standing { has_failed: false, rest: None, .. } => Denial::KeyUnknown,
+            Standing { .. } => Denial::KeyUnasked { after },
         }
     }
 }
@@ -206,7 +223,22 @@ impl Judge {
         if !claims::is_meant_for(&jwt.claims, &issuer.audiences) {
             return Err(Denial::Audience.into());
         }
-        Ok(Verified::signed(owner(&jwt, issuer)?, window, proof))
+        Ok(Verified::signed(self.owner(&jwt, issuer)?, window, proof))
+    }
+
+    /// Whom the claims of a token name. A user who belongs to another issuer is refused. A group
+    /// that does is passed over: it admits to nothing then, and who is in it is not locked out.
+    fn owner(&self, jwt: &Jwt<'_>, issuer: &IssuerSettings) -> Result<Identity, Denial> {
+        let mut claimed = claims::owner(&jwt.claims, &issuer.claims)?;
+        let (reserved, prefixes) = (&self.settings.reserved, &issuer.claims);
+        if reserved.user(&prefixes.user_prefix, &claimed.user).is_some() {
+            return Err(Denial::Foreign);
+        }
+        claimed.groups.retain(|group| reserved.group(&prefixes.groups_prefix, group).is_none());
+        let expires_at = claims::moment(&jwt.claims, "exp")?.map(whole_seconds);
+        let source = Source::Token { issuer: Arc::clone(&issuer.issuer) };
+        let unsound = |fault| Denial::from(ClaimFault::Unsound(fault));
+        Identity::new(claimed, source, expires_at).map_err(unsound)
     }
 }
 
@@ -234,13 +266,6 @@ fn prove(
     let mut candidates = candidates.into_iter();
     let key = candidates.find(|key| key.verifies(jwt.algorithm, jwt.message, jwt.signature));
     Ok(Proof::new(&issuer.keys, &seen, key.ok_or(Denial::Signature)?))
-}
-
-fn owner(jwt: &Jwt<'_>, issuer: &IssuerSettings) -> Result<Identity, Denial> {
-    let claimed = claims::owner(&jwt.claims, &issuer.claims)?;
-    let expires_at = claims::moment(&jwt.claims, "exp")?.map(whole_seconds);
-    let source = Source::Token { issuer: Arc::clone(&issuer.issuer) };
-    Identity::new(claimed, source, expires_at).map_err(|fault| ClaimFault::Unsound(fault).into())
 }
 
 /// Rounded up: a stream that ends for its token must not be admitted again with the same one.

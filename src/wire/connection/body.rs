@@ -10,8 +10,8 @@ use crate::wire::stream::Ended;
 
 /// Connection credit is given back in pieces of at least so many octets.
 const OWED_MIN: u32 = 16_384;
-/// To a client it is given back in pieces of this part of the window: what is withheld is missing on
-/// a long way. Drivers are near, and get theirs in halves.
+/// To a client it is given back in pieces of this part of the window: what is withheld is missing
+/// on a long way. Drivers are near, and get theirs in halves.
 const CLIENT_PART: i64 = 8;
 
 /// Where in a DATA frame we are.

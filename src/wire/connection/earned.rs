@@ -1,10 +1,10 @@
 //! Earned windows: how much a client may have under way on one stream, towards a driver.
 //!
-//! A stream begins with 65,535 octets, so that one whose driver takes nothing pins no more than that.
-//! Its window grows while the window is what limits it, to about twice the product of bandwidth and
-//! round-trip time: PING measures round trips end to end, and a stream that passes on half of its
-//! window within one of them was waiting for credit. On a short way that takes a small window, on a
-//! long one a large one. What was earned stays.
+//! A stream begins with 65,535 octets, so that one whose driver takes nothing pins no more than
+//! that. Its window grows while the window is what limits it, to about twice the product of
+//! bandwidth and round-trip time: PING measures round trips end to end, and a stream that passes
+//! on half of its window within one of them was waiting for credit. On a short way that takes a
+//! small window, on a long one a large one. What was earned stays.
 
 use crate::wire::connection::Connection;
 use crate::wire::frame::{Flags, Kind, StreamId};
@@ -14,8 +14,8 @@ use crate::wire::stream::Stream;
 /// What the PINGs carry that measure round trips.
 pub(in crate::wire) const PROBE: &[u8; 8] = b"sconce<>";
 
-/// Credit goes back in pieces of this part of a window. What is withheld is not under way: with half
-/// of a window withheld, an upload over a wide network ran at half the speed.
+/// Credit goes back in pieces of this part of a window. What is withheld is not under way: with
+/// half of a window withheld, an upload over a wide network ran at half the speed.
 const PART: u32 = 16;
 /// And of at least so many octets, so that small windows do not cost a frame for each message.
 const PIECE_MIN: u32 = 16 * 1024;
@@ -25,8 +25,8 @@ const FAST_MAX: u32 = 1 << 20;
 /// How many of the largest windows the streams of one connection can earn together.
 const SHARE: u32 = 4;
 
-/// Octets that are passed on between two measurements that find no reason to grow: at first, and at
-/// most.
+/// Octets that are passed on between two measurements that find no reason to grow: at first, and
+/// at most.
 const PAUSE: (u32, u32) = (256 << 10, 16 << 20);
 
 /// Round trips of a connection, as measured by PING.
@@ -134,5 +134,82 @@ impl Connection {
         }
         self.trips.end();
         true
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "a test needs some moment")]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+    use crate::wire::connection::Role;
+    use crate::wire::connection::tests::{POST, Peer, drink, offer};
+
+    fn frames() -> Peer {
+        let mut peer = Peer::server();
+        peer.octets.clear();
+        peer
+    }
+
+    #[test]
+    fn an_upload_that_moves_earns_a_larger_window_and_one_that_stands_does_not() {
+        let now = Instant::now();
+        let mut connection = Connection::new(Role::Server, offer(), now);
+        let mut peer = Peer::client().headers(1, POST, false);
+        for _ in 0..3 {
+            peer = peer.data(1, &[0; 16_384], false);
+        }
+        drink(&mut connection, &peer.octets, 1_000, now).unwrap();
+        let id = StreamId::new(1);
+        assert_eq!(connection.granted(id), 65_535 - 49_152);
+        connection.left(id, 49_152, 1 << 20);
+        assert_eq!(connection.granted(id), 4 * 65_535);
+        connection.left(id, 10, 0);
+        assert_eq!(connection.granted(id), 4 * 65_535);
+    }
+
+    /// An upload that passes on `octets` of its window in each of so many round trips: the
+    /// window, in octets, that it has at the end.
+    fn earned(octets: impl Fn(u32) -> u32, trips: usize) -> u32 {
+        let now = Instant::now();
+        let mut connection = Connection::new(Role::Server, offer(), now);
+        let peer = Peer::client().headers(1, POST, false);
+        drink(&mut connection, &peer.octets, 1_000, now).unwrap();
+        let id = StreamId::new(1);
+        let mut window = 65_535;
+        for _ in 0..trips {
+            let mut left = octets(window);
+            while left > 0 {
+                let piece = left.min(16_384);
+                let size = usize::try_from(piece).unwrap();
+                drink(
+                    &mut connection,
+                    &frames().data(1, &vec![0; size], false).octets,
+                    100_000,
+                    now,
+                )
+                .unwrap();
+                connection.left(id, piece, 4 << 20);
+                left -= piece;
+            }
+            let pong = frames().frame(Kind::Ping, Flags::ACK, 0, PROBE);
+            drink(&mut connection, &pong.octets, 100, now).unwrap();
+            window = connection.streams.find(id).unwrap().extra + 65_535;
+        }
+        window
+    }
+
+    #[test]
+    fn a_window_that_limits_its_upload_grows_to_the_limit_within_a_few_round_trips() {
+        assert_eq!(earned(|window| window, 5), 4 << 20);
+        assert!(earned(|window| window, 3) >= 1 << 20);
+    }
+
+    #[test]
+    fn a_window_that_does_not_limit_its_upload_stays() {
+        assert_eq!(earned(|_| 20_000, 50), 65_535);
+        let far = earned(|window| window.min(300_000), 200);
+        assert!((600_000..1_400_000).contains(&far), "{far} for 300,000 octets in a round trip");
     }
 }

@@ -1,37 +1,38 @@
 use std::time::{Duration, Instant};
 
 use super::*;
+use crate::wire::fault::Code;
 use crate::wire::frame::{Head, PREFACE};
 use crate::wire::hpack::Indexing;
 
 const LIMITS: Limits = Limits { octets: 16_384, count: 128 };
-const POST: &[(&str, &str)] =
+pub(super) const POST: &[(&str, &str)] =
     &[(":method", "POST"), (":scheme", "http"), (":path", "/s/m"), (":authority", "h")];
 
-fn offer() -> Offer {
+pub(super) fn offer() -> Offer {
     let settings = Settings { streams: 8, ..Settings::INITIAL };
     Offer { settings, window: 1 << 20, headers: LIMITS }
 }
 
 /// A peer that writes frames by hand.
-struct Peer {
-    octets: Vec<u8>,
-    encoder: Encoder,
+pub(super) struct Peer {
+    pub(super) octets: Vec<u8>,
+    pub(super) encoder: Encoder,
 }
 
 impl Peer {
-    fn client() -> Self {
+    pub(super) fn client() -> Self {
         let mut peer = Self::server();
         peer.octets.splice(0..0, PREFACE.iter().copied());
         peer
     }
 
-    fn server() -> Self {
+    pub(super) fn server() -> Self {
         let peer = Self { octets: Vec::new(), encoder: Encoder::new() };
         peer.frame(Kind::Settings, Flags::NONE, 0, &[])
     }
 
-    fn frame(mut self, kind: Kind, flags: Flags, stream: u32, payload: &[u8]) -> Self {
+    pub(super) fn frame(mut self, kind: Kind, flags: Flags, stream: u32, payload: &[u8]) -> Self {
         let length = payload.len().try_into().unwrap();
         let head = Head { length, kind, flags, stream: StreamId::new(stream) };
         self.octets.extend(head.octets());
@@ -49,13 +50,13 @@ impl Peer {
         block
     }
 
-    fn headers(mut self, stream: u32, fields: &[(&str, &str)], end: bool) -> Self {
+    pub(super) fn headers(mut self, stream: u32, fields: &[(&str, &str)], end: bool) -> Self {
         let block = self.block(fields);
         let flags = Flags::END_HEADERS.with(Flags::END_STREAM, end);
         self.frame(Kind::Headers, flags, stream, &block)
     }
 
-    fn data(self, stream: u32, octets: &[u8], end: bool) -> Self {
+    pub(super) fn data(self, stream: u32, octets: &[u8], end: bool) -> Self {
         self.frame(Kind::Data, Flags::NONE.with(Flags::END_STREAM, end), stream, octets)
     }
 
@@ -70,7 +71,7 @@ impl Peer {
 
 /// Everything that a connection made of some octets: events, with DATA gathered by stream.
 #[expect(clippy::wildcard_enum_match_arm, reason = "all others are told alike")]
-fn drink(
+pub(super) fn drink(
     connection: &mut Connection,
     octets: &[u8],
     piece: usize,
@@ -463,64 +464,6 @@ fn a_window_that_shrinks_goes_below_zero_and_comes_back() {
     let grow = Peer { octets: Vec::new(), encoder: Encoder::new() }.credit(1, 59_950);
     drink(&mut connection, &grow.octets, 1, now).unwrap();
     assert_eq!(connection.room(id), 50);
-}
-
-#[test]
-fn an_upload_that_moves_earns_a_larger_window_and_one_that_stands_does_not() {
-    let now = Instant::now();
-    let mut connection = Connection::new(Role::Server, offer(), now);
-    let mut peer = Peer::client().headers(1, POST, false);
-    for _ in 0..3 {
-        peer = peer.data(1, &[0; 16_384], false);
-    }
-    drink(&mut connection, &peer.octets, 1_000, now).unwrap();
-    let id = StreamId::new(1);
-    assert_eq!(connection.granted(id), 65_535 - 49_152);
-    connection.left(id, 49_152, 1 << 20);
-    assert_eq!(connection.granted(id), 4 * 65_535);
-    connection.left(id, 10, 0);
-    assert_eq!(connection.granted(id), 4 * 65_535);
-}
-
-/// An upload that passes on `octets` of its window in each of so many round trips: the window, in
-/// octets, that it has at the end.
-fn earned(octets: impl Fn(u32) -> u32, trips: usize) -> u32 {
-    let now = Instant::now();
-    let mut connection = Connection::new(Role::Server, offer(), now);
-    let peer = Peer::client().headers(1, POST, false);
-    drink(&mut connection, &peer.octets, 1_000, now).unwrap();
-    let id = StreamId::new(1);
-    let mut window = 65_535;
-    for _ in 0..trips {
-        let mut left = octets(window);
-        while left > 0 {
-            let piece = left.min(16_384);
-            let size = usize::try_from(piece).unwrap();
-            let peer = Peer { octets: Vec::new(), encoder: Encoder::new() };
-            drink(&mut connection, &peer.data(1, &vec![0; size], false).octets, 100_000, now)
-                .unwrap();
-            connection.left(id, piece, 4 << 20);
-            left -= piece;
-        }
-        let pong = Peer { octets: Vec::new(), encoder: Encoder::new() };
-        let pong = pong.frame(Kind::Ping, Flags::ACK, 0, earned::PROBE);
-        drink(&mut connection, &pong.octets, 100, now).unwrap();
-        window = connection.streams.find(id).unwrap().extra + 65_535;
-    }
-    window
-}
-
-#[test]
-fn a_window_that_limits_its_upload_grows_to_the_limit_within_a_few_round_trips() {
-    assert_eq!(earned(|window| window, 5), 4 << 20);
-    assert!(earned(|window| window, 3) >= 1 << 20);
-}
-
-#[test]
-fn a_window_that_does_not_limit_its_upload_stays() {
-    assert_eq!(earned(|_| 20_000, 50), 65_535);
-    let far = earned(|window| window.min(300_000), 200);
-    assert!((600_000..1_400_000).contains(&far), "{far} for 300,000 octets in a round trip");
 }
 
 #[test]
