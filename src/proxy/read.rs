@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::proxy::driver::Driver;
 use crate::proxy::relay::{Phase, Relay};
+use crate::telemetry::log_limit::Kind;
 use crate::wire::connection::Event;
 use crate::wire::frame::HEAD;
 
@@ -21,6 +22,9 @@ const READ_TIME_MAX: Duration = Duration::from_millis(1);
 impl Relay {
     pub(super) fn read_client(&mut self, context: &mut Context<'_>, scratch: &mut [u8]) -> bool {
         if self.phase == Phase::Over || self.client.waiting() > OUT_MAX {
+            return false;
+        }
+        if !self.client.is_open() && !self.has_turn(context) {
             return false;
         }
         let (into, most) =
@@ -63,7 +67,9 @@ impl Relay {
     /// The client's socket has ended, well or badly.
     fn hear_end(&mut self, fault: Option<io::Error>) {
         if let Some(fault) = fault.filter(|fault| fault.kind() == io::ErrorKind::InvalidData) {
-            tracing::info!(peer = %self.peer, %fault, "TLS failed");
+            if self.may_log(Kind::TlsFailed) {
+                tracing::info!(peer = %self.peer, %fault, "TLS failed");
+            }
             self.worker.metrics.refused("tls.failed");
         }
         self.lose_client();
