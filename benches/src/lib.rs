@@ -9,6 +9,7 @@ pub mod clock;
 pub mod envelope;
 pub mod fault;
 pub mod gate;
+pub mod growth;
 pub mod line;
 pub mod message;
 pub mod run;

@@ -17,9 +17,9 @@ use crate::clock::now;
 use crate::fault::Fault;
 use crate::gate::Gate;
 use crate::line::Line;
-use crate::tally::{Latency, Outcome, Tally};
+use crate::tally::{Abreast, Latency, Outcome, Tally};
 use crate::target::Target;
-use crate::workload::{Scale, Shape, Workload};
+use crate::workload::{Parallel, Scale, Shape, Workload};
 
 /// Idle connections must have been idle for so long before memory is read.
 const REST: Duration = Duration::from_secs(1);
@@ -59,6 +59,7 @@ impl Run {
             Shape::Churn { lanes } => self.churn(call, lanes).await,
             Shape::Open { connections, every } => self.open(call, connections, every).await,
             Shape::Slow { readers } => self.slow(call, readers).await,
+            Shape::Parallel(parallel) => self.parallel(call, parallel).await,
         }
     }
 
@@ -175,6 +176,30 @@ impl Run {
         Ok(outcome)
     }
 
+    async fn parallel(&self, call: Arc<Call>, parallel: Parallel) -> Result<Outcome, Fault> {
+        let lines = self.lines(1).await?;
+        let mut total = Tally::default();
+        let mut times = Vec::with_capacity(parallel.times);
+        for line in &lines {
+            // A client has asked for something before it uploads.
+            let first = Call::new(&self.target, &self.caller, Workload::Unary.ask(self.scale))?;
+            first.make(line.sender()).await?;
+        }
+        let began = now();
+        for _ in 0..parallel.times {
+            let mut lanes = Lanes::new();
+            for line in lines.iter().cycle().take(parallel.streams) {
+                lanes.spawn(timed(Arc::clone(&call), line.sender(), now()));
+            }
+            let tally = finish(lanes).await?;
+            times.extend(Abreast::of(&tally.latencies));
+            total.add(tally);
+        }
+        let outcome = self.outcome(total, began, 1);
+        goodbye(lines).await?;
+        Ok(Outcome { times, ..outcome })
+    }
+
     fn outcome(&self, tally: Tally, began: Instant, connections: usize) -> Outcome {
         Outcome {
             workload: self.workload.name(),
@@ -183,6 +208,7 @@ impl Run {
             seconds: (now() - began).as_secs_f64(),
             connections,
             latency: Latency::of(tally.latencies),
+            times: Vec::new(),
         }
     }
 }

@@ -45,6 +45,26 @@ pub struct Outcome {
     pub connections: usize,
     /// Latencies, for the open loop only.
     pub latency: Option<Latency>,
+    /// Each time that calls ran side by side, for W9 only.
+    pub times: Vec<Abreast>,
+}
+
+/// Calls that began together, in seconds.
+#[derive(Debug, Serialize)]
+pub struct Abreast {
+    /// Until the first of them had ended.
+    pub first: f64,
+    /// Until all had.
+    pub last: f64,
+}
+
+impl Abreast {
+    /// Of how long each took, or nothing if there are none.
+    #[must_use]
+    pub fn of(each: &[Duration]) -> Option<Self> {
+        let seconds = |time: Option<&Duration>| time.map(Duration::as_secs_f64);
+        Some(Self { first: seconds(each.iter().min())?, last: seconds(each.iter().max())? })
+    }
 }
 
 /// Percentiles of latency, in microseconds from when a call was due.

@@ -55,6 +55,9 @@ pub enum Workload {
     /// 32 connections that each read 16 MiB slowly.
     #[value(name = "W8")]
     Slow,
+    /// Uploads side by side on one connection, several times; not gated, for `benches/wan`.
+    #[value(name = "W9")]
+    Parallel,
 }
 
 /// How the calls of a workload follow one another.
@@ -89,6 +92,32 @@ pub enum Shape {
         /// How many.
         readers: usize,
     },
+    /// Calls at the same time on one connection; the next ones when all of them have ended.
+    Parallel(Parallel),
+}
+
+/// The uploads of W9.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub struct Parallel {
+    /// W9: uploads at the same time.
+    #[arg(long, default_value_t = Self::default().streams)]
+    pub streams: usize,
+    /// W9: how often.
+    #[arg(long, default_value_t = Self::default().times)]
+    pub times: usize,
+    /// W9: octets of each upload, about.
+    #[arg(long, default_value_t = Self::default().upload)]
+    pub upload: usize,
+    /// W9: octets of each message.
+    #[arg(long, default_value_t = Self::default().message)]
+    pub message: usize,
+}
+
+impl Default for Parallel {
+    /// One artifact of 40 MB at a time, in PySpark's chunks.
+    fn default() -> Self {
+        Self { streams: 1, times: 3, upload: 40_000_000, message: 32 * KIB }
+    }
 }
 
 /// What the command line may change.
@@ -98,6 +127,8 @@ pub struct Scale {
     pub idle: usize,
     /// How long the measured part is.
     pub measure: Duration,
+    /// What W9 does.
+    pub parallel: Parallel,
 }
 
 impl Workload {
@@ -115,6 +146,7 @@ impl Workload {
             Self::Churn => "W5",
             Self::Open => "W6",
             Self::Slow => "W8",
+            Self::Parallel => "W9",
         }
     }
 
@@ -132,6 +164,7 @@ impl Workload {
             Self::Churn => Shape::Churn { lanes: 4 },
             Self::Open => Shape::Open { connections: 10, every: Duration::from_millis(2) },
             Self::Slow => Shape::Slow { readers: 32 },
+            Self::Parallel => Shape::Parallel(scale.parallel),
         }
     }
 
@@ -145,6 +178,10 @@ impl Workload {
             Self::Download | Self::DownloadFour => ask(ExecutePlan, (SQL, 1), (MIB, BULK / MIB)),
             Self::DownloadSmall => ask(ExecutePlan, (SQL, 1), (64 * KIB, BULK / (64 * KIB))),
             Self::Upload => ask(AddArtifacts, (32 * KIB, BULK / (32 * KIB)), (128, 1)),
+            Self::Parallel => {
+                let Parallel { upload, message, .. } = scale.parallel;
+                ask(AddArtifacts, (message, upload.div_ceil(message.max(1))), (128, 1))
+            }
             Self::Slow => {
                 let steps = u32::try_from(SLOW / SLOW_STEP).unwrap_or(u32::MAX);
                 let reading =

@@ -15,7 +15,7 @@ use sconce_benches::fault::Fault;
 use sconce_benches::line::Line;
 use sconce_benches::message::Messages;
 use sconce_benches::target::SERVER_NAME;
-use sconce_benches::workload::{Scale, Workload};
+use sconce_benches::workload::{Parallel, Scale, Workload};
 use tempfile::NamedTempFile;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net;
@@ -27,6 +27,7 @@ use tokio_rustls::rustls::pki_types::PrivatePkcs8KeyDer;
 
 const STUB: &str = env!("CARGO_BIN_EXE_stub_driver");
 const RELAY: &str = env!("CARGO_BIN_EXE_relay");
+const DELAY: &str = env!("CARGO_BIN_EXE_delay");
 const LOAD: &str = env!("CARGO_BIN_EXE_load");
 const SOAK: &str = env!("CARGO_BIN_EXE_soak");
 
@@ -183,10 +184,11 @@ async fn copy(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin,
 fn call_stamped(stamp: Option<&Stamp>) -> Result<(), Fault> {
     let driver = Server::start(STUB, &["--stamp", "ann,Ann"]);
     let target = driver.address.into();
+    let scale = Scale { idle: 0, measure: Duration::ZERO, parallel: Parallel::default() };
     let ask = Ask {
         upload: Messages::requests(Method::AddArtifacts, 1 << 15, stamp),
         upload_count: 3,
-        ..Workload::Upload.ask(Scale { idle: 0, measure: Duration::ZERO })
+        ..Workload::Upload.ask(scale)
     };
     let call = Call::new(&target, &Caller::naming("ads", "prod"), ask)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -216,6 +218,31 @@ fn idle_connections_have_made_one_call_each() {
 fn the_open_loop_makes_the_calls_that_are_due() {
     let stub = Server::start(STUB, &[]);
     assert_eq!(counts(&load(stub.address, "W6"))["calls"], 50);
+}
+
+#[test]
+fn the_delay_relay_makes_every_call_a_round_trip_longer_and_harms_no_octet() {
+    let stub = Server::start(STUB, &["--grow"]);
+    let to = stub.address.to_string();
+    let delay = Server::start(DELAY, &["--to", &to, "--rtt-ms", "40"]);
+    let upload = ["--streams", "4", "--times", "2", "--upload", "3000000"];
+    let counts = counts(&load_with(delay.address, "W9", &upload));
+    assert_eq!(counts["calls"], 8);
+    for time in counts["times"].as_array().unwrap() {
+        assert!(time["first"].as_f64().unwrap() > 0.04, "{counts}");
+    }
+}
+
+#[test]
+fn windows_that_grow_let_an_upload_over_a_long_way_be_faster() {
+    let seconds = |arguments: &[&str]| {
+        let stub = Server::start(STUB, arguments);
+        let to = stub.address.to_string();
+        let delay = Server::start(DELAY, &["--to", &to, "--rtt-ms", "40"]);
+        let upload = ["--times", "1", "--upload", "20000000"];
+        counts(&load_with(delay.address, "W9", &upload))["seconds"].as_f64().unwrap()
+    };
+    assert!(seconds(&["--grow"]) < seconds(&["--window", "1048576"]));
 }
 
 #[test]

@@ -10,7 +10,7 @@ use sconce_benches::caller::Caller;
 use sconce_benches::gate::Gate;
 use sconce_benches::run::Run;
 use sconce_benches::target::Target;
-use sconce_benches::workload::{Scale, Workload};
+use sconce_benches::workload::{Parallel, Scale, Workload};
 
 /// Team and environment of all calls.
 const PLACE: (&str, &str) = ("ads", "prod");
@@ -40,6 +40,8 @@ struct Arguments {
     /// Connections of W4.
     #[arg(long, default_value_t = 1000)]
     idle: usize,
+    #[command(flatten)]
+    parallel: Parallel,
     /// Print `begin` and `end` around the measured part and wait for a line after each.
     #[arg(long)]
     gated: bool,
@@ -71,7 +73,7 @@ fn run(arguments: &Arguments) -> Result<String, Box<dyn std::error::Error>> {
             Some(file) => Caller::proving(std::fs::read_to_string(file)?.trim(), environment),
         },
         workload: arguments.workload,
-        scale: Scale { idle: arguments.idle, measure },
+        scale: Scale { idle: arguments.idle, measure, parallel: arguments.parallel },
         warm: Duration::try_from_secs_f64(arguments.warm)?,
         gate: if arguments.gated { Gate::Kept } else { Gate::Open },
     };

@@ -28,6 +28,7 @@ use sconce_benches::call::{
 };
 use sconce_benches::envelope::{self, Stamp};
 use sconce_benches::fault::Fault;
+use sconce_benches::growth::{self, Growth, Received};
 use sconce_benches::line::FRAME_BUDGET;
 use sconce_benches::message::{Check, Messages};
 use sconce_benches::socket;
@@ -36,8 +37,6 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-/// grpc-java grants a stream, and a connection, so many octets.
-const DRIVER_WINDOW: u32 = 1 << 20;
 /// grpc-java takes header lists of so many octets at most.
 const HEADER_LIST_MAX: u32 = 8192;
 /// Kinds of messages that are kept ready, at most.
@@ -56,6 +55,12 @@ struct Arguments {
     /// `user,display name` that must be written behind every message of a request.
     #[arg(long)]
     stamp: Option<Stamp>,
+    /// Octets that are granted to a stream, and to a connection.
+    #[arg(long, default_value_t = growth::FIRST)]
+    window: u32,
+    /// Let these windows grow with what comes, as grpc-java does.
+    #[arg(long, conflicts_with = "window")]
+    grow: bool,
 }
 
 /// What all calls of this driver have in common.
@@ -63,6 +68,8 @@ struct Arguments {
 struct House {
     name: Option<HeaderValue>,
     stamp: Option<Stamp>,
+    window: u32,
+    grow: bool,
 }
 
 /// What messages are: requests of a method, or else answers; and their size.
@@ -80,8 +87,9 @@ fn main() -> ExitCode {
     }
 }
 
-async fn serve(Arguments { listen, name, stamp }: Arguments) -> std::io::Result<()> {
-    let house = Arc::new(House { name, stamp });
+async fn serve(arguments: Arguments) -> std::io::Result<()> {
+    let Arguments { listen, name, stamp, window, grow } = arguments;
+    let house = Arc::new(House { name, stamp, window, grow });
     let listener = TcpListener::bind(listen).await?;
     let mut asked = signal(SignalKind::terminate())?;
     println!("listening {}", listener.local_addr()?);
@@ -106,19 +114,26 @@ async fn serve(Arguments { listen, name, stamp }: Arguments) -> std::io::Result<
 async fn attend(stream: TcpStream, house: Arc<House>, mut leaving: watch::Receiver<()>) {
     let Ok(socket) = socket::ready(stream) else { return };
     let connection = Builder::new()
-        .initial_window_size(DRIVER_WINDOW)
-        .initial_connection_window_size(DRIVER_WINDOW)
+        .initial_window_size(house.window)
+        .initial_connection_window_size(house.window)
         .max_header_list_size(HEADER_LIST_MAX)
         .data_frame_budget(FRAME_BUDGET)
         .handshake(socket);
     let Ok(mut connection) = connection.await else { return };
+    let mut growth = Growth::new(&mut connection, house.grow);
     let mut calls = JoinSet::new();
     loop {
         tokio::select! {
             accepted = connection.accept() => {
                 let Some(Ok((request, respond))) = accepted else { return };
-                calls.spawn(answer(request, respond, Arc::clone(&house)));
+                let call = Wish::of(&request, Arc::clone(&house), growth.received());
+                calls.spawn(answer(request, respond, call));
                 while calls.try_join_next().is_some() {}
+            }
+            window = growth.next() => {
+                connection.set_target_window_size(window);
+                // Refused while the last change is not acknowledged; the next one tells it.
+                connection.set_initial_window_size(window).unwrap_or_default();
             }
             Ok(()) = leaving.changed() => connection.graceful_shutdown(),
         }
@@ -134,10 +149,11 @@ struct Wish {
     check: Option<Kind>,
     number: Option<u64>,
     house: Arc<House>,
+    received: Arc<Received>,
 }
 
 impl Wish {
-    fn of<T>(request: &Request<T>, house: Arc<House>) -> Self {
+    fn of<T>(request: &Request<T>, house: Arc<House>, received: Arc<Received>) -> Self {
         let headers = request.headers();
         let number = |name| headers.get(name)?.to_str().ok()?.parse::<u64>().ok();
         let size = |name| number(name).and_then(|size| usize::try_from(size).ok());
@@ -148,6 +164,7 @@ impl Wish {
             check: size(CHECK_SIZE).map(|size| (envelope::Method::of(request.uri().path()), size)),
             number: number(NUMBER),
             house,
+            received,
         }
     }
 
@@ -163,12 +180,11 @@ impl Wish {
 }
 
 /// A call that cannot be answered is reset: the load counts that as a fault.
-async fn answer(request: Request<RecvStream>, mut respond: SendResponse<Bytes>, house: Arc<House>) {
+async fn answer(request: Request<RecvStream>, mut respond: SendResponse<Bytes>, wish: Wish) {
     if request.method() != Method::POST {
         respond.send_reset(Reason::PROTOCOL_ERROR);
         return;
     }
-    let wish = Wish::of(&request, house);
     let read = read(request.into_body(), &wish).await;
     if !wish.delay.is_zero() {
         tokio::time::sleep(wish.delay).await;
@@ -190,6 +206,7 @@ async fn read(mut body: RecvStream, wish: &Wish) -> Result<u64, Fault> {
     while let Some(piece) = body.data().await {
         let piece = piece.map_err(|e| Fault::Http2("request body", e))?;
         received += piece.len() as u64;
+        wish.received.add(piece.len());
         if let Some(check) = &mut check {
             check.take(&piece)?;
         }
