@@ -31,7 +31,7 @@ use sconce_benches::fault::Fault;
 use sconce_benches::growth::{self, Growth, Received};
 use sconce_benches::line::FRAME_BUDGET;
 use sconce_benches::message::{Check, Messages};
-use sconce_benches::socket;
+use sconce_benches::socket::{self, Turn};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -39,6 +39,8 @@ use tokio::task::JoinSet;
 
 /// grpc-java takes header lists of so many octets at most.
 const HEADER_LIST_MAX: u32 = 8192;
+/// grpc-java gives credit for shorter messages when they are whole.
+const WHOLE_MAX: usize = 64 << 10;
 /// Kinds of messages that are kept ready, at most.
 const KINDS_MAX: usize = 16;
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
@@ -112,7 +114,8 @@ async fn serve(arguments: Arguments) -> std::io::Result<()> {
 
 /// A connection that fails is its client's to complain about.
 async fn attend(stream: TcpStream, house: Arc<House>, mut leaving: watch::Receiver<()>) {
-    let Ok(socket) = socket::ready(stream) else { return };
+    let turn = if house.grow { Turn::OneRead } else { Turn::Whole };
+    let Ok(socket) = socket::ready(stream, turn) else { return };
     let connection = Builder::new()
         .initial_window_size(house.window)
         .initial_connection_window_size(house.window)
@@ -202,7 +205,7 @@ async fn answer(request: Request<RecvStream>, mut respond: SendResponse<Bytes>, 
 async fn read(mut body: RecvStream, wish: &Wish) -> Result<u64, Fault> {
     let stamp = wish.house.stamp.as_ref();
     let mut check = wish.check.map(|kind| Check::new(messages(kind, stamp), wish.first()));
-    let mut received = 0;
+    let (mut received, mut whole, mut unpaid) = (0, 0, 0);
     while let Some(piece) = body.data().await {
         let piece = piece.map_err(|e| Fault::Http2("request body", e))?;
         received += piece.len() as u64;
@@ -210,9 +213,16 @@ async fn read(mut body: RecvStream, wish: &Wish) -> Result<u64, Fault> {
         if let Some(check) = &mut check {
             check.take(&piece)?;
         }
-        let credit = body.flow_control().release_capacity(piece.len());
+        unpaid += piece.len();
+        let waits = |check: &Check| check.octets() <= WHOLE_MAX && check.complete() == whole;
+        if wish.house.grow && check.as_ref().is_some_and(waits) {
+            continue;
+        }
+        whole = check.as_ref().map_or(0, Check::complete);
+        let credit = wish.received.credit(body.flow_control(), std::mem::take(&mut unpaid));
         credit.map_err(|e| Fault::Http2("credit", e))?;
     }
+    wish.received.settle().map_err(|e| Fault::Http2("credit", e))?;
     let stamped = check.map(|check| check.end()).transpose()?.unwrap_or(0);
     let stamp = stamp.map_or(0, |stamp| stamp.octets().len() as u64);
     Ok(received - stamped * stamp)
