@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 use tokio::task::{JoinError, JoinSet};
 
 use crate::fault::Fault;
-use crate::socket::{self, Turn};
+use crate::socket;
 use crate::target::{self, Target};
 
 /// Octets that a client takes on a stream, and on a connection, before it must give credit.
@@ -34,7 +34,7 @@ impl Line {
     pub async fn open(target: &Target) -> Result<Self, Fault> {
         let stream = TcpStream::connect(target.address).await;
         let stream = stream.map_err(|e| Fault::Io("connect", e))?;
-        let socket = socket::ready(stream, Turn::Whole).map_err(|e| Fault::Io("socket", e))?;
+        let socket = socket::ready(stream, target.turn).map_err(|e| Fault::Io("socket", e))?;
         match target.tls() {
             None => Self::begin(socket).await,
             Some(tls) => Self::begin(target::shake(tls, socket).await?).await,

@@ -2,7 +2,7 @@
 //!
 //! `h2` writes as it does of its own: small frames of one turn together, 16 KiB at most, and each
 //! large DATA frame by itself. It would read 8 KiB at a time, though, and so measure its own
-//! system calls; here it reads from a buffer.
+//! system calls; unless that is asked for, it reads from a buffer here.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -18,6 +18,8 @@ pub enum Turn {
     Whole,
     /// One read; then whoever got it has its turn, as in netty, and the next read comes after.
     OneRead,
+    /// As `h2` does it with no buffer before it, about 8 KiB at a time.
+    Plain,
 }
 
 impl Turn {
@@ -26,6 +28,7 @@ impl Turn {
         match self {
             Self::Whole => 128 << 10,
             Self::OneRead => 64 << 10,
+            Self::Plain => 1,
         }
     }
 }

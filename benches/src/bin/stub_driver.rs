@@ -63,6 +63,9 @@ struct Arguments {
     /// Let these windows grow with what comes, as grpc-java does.
     #[arg(long, conflicts_with = "window")]
     grow: bool,
+    /// Read as `h2` does of its own, about 8 KiB at a time, and not from a buffer.
+    #[arg(long, conflicts_with = "grow")]
+    plain: bool,
 }
 
 /// What all calls of this driver have in common.
@@ -71,7 +74,14 @@ struct House {
     name: Option<HeaderValue>,
     stamp: Option<Stamp>,
     window: u32,
-    grow: bool,
+    turn: Turn,
+}
+
+impl House {
+    /// As grpc-java is, whose windows grow.
+    fn grows(&self) -> bool {
+        self.turn == Turn::OneRead
+    }
 }
 
 /// What messages are: requests of a method, or else answers; and their size.
@@ -90,8 +100,13 @@ fn main() -> ExitCode {
 }
 
 async fn serve(arguments: Arguments) -> std::io::Result<()> {
-    let Arguments { listen, name, stamp, window, grow } = arguments;
-    let house = Arc::new(House { name, stamp, window, grow });
+    let Arguments { listen, name, stamp, window, grow, plain } = arguments;
+    let turn = match (grow, plain) {
+        (true, _) => Turn::OneRead,
+        (false, true) => Turn::Plain,
+        (false, false) => Turn::Whole,
+    };
+    let house = Arc::new(House { name, stamp, window, turn });
     let listener = TcpListener::bind(listen).await?;
     let mut asked = signal(SignalKind::terminate())?;
     println!("listening {}", listener.local_addr()?);
@@ -114,8 +129,7 @@ async fn serve(arguments: Arguments) -> std::io::Result<()> {
 
 /// A connection that fails is its client's to complain about.
 async fn attend(stream: TcpStream, house: Arc<House>, mut leaving: watch::Receiver<()>) {
-    let turn = if house.grow { Turn::OneRead } else { Turn::Whole };
-    let Ok(socket) = socket::ready(stream, turn) else { return };
+    let Ok(socket) = socket::ready(stream, house.turn) else { return };
     let connection = Builder::new()
         .initial_window_size(house.window)
         .initial_connection_window_size(house.window)
@@ -123,7 +137,7 @@ async fn attend(stream: TcpStream, house: Arc<House>, mut leaving: watch::Receiv
         .data_frame_budget(FRAME_BUDGET)
         .handshake(socket);
     let Ok(mut connection) = connection.await else { return };
-    let mut growth = Growth::new(&mut connection, house.grow);
+    let mut growth = Growth::new(&mut connection, house.grows());
     let mut calls = JoinSet::new();
     loop {
         tokio::select! {
@@ -215,7 +229,7 @@ async fn read(mut body: RecvStream, wish: &Wish) -> Result<u64, Fault> {
         }
         unpaid += piece.len();
         let waits = |check: &Check| check.octets() <= WHOLE_MAX && check.complete() == whole;
-        if wish.house.grow && check.as_ref().is_some_and(waits) {
+        if wish.house.grows() && check.as_ref().is_some_and(waits) {
             continue;
         }
         whole = check.as_ref().map_or(0, Check::complete);
