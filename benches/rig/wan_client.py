@@ -8,11 +8,12 @@ import tempfile
 import threading
 import time
 
-import numpy
 import pandas
 from pyspark.sql.connect.session import SparkSession
 
 MEGA = 1_000_000
+ROW = 10_000
+"""Octets of each row: few rows, so that it is the upload which takes time."""
 
 
 def main(url: str, streams: list[int], times: int, artifacts: int, frame: int) -> None:
@@ -24,15 +25,15 @@ def main(url: str, streams: list[int], times: int, artifacts: int, frame: int) -
             took = abreast([lambda it=it: spark.addArtifacts(it.name, file=True) for it in files])
             tell("addArtifacts", count, number, artifacts / took, took)
             # Never the same data twice: Spark keeps what it has seen.
-            rows = frame * MEGA // count // 16
-            frames = [data(rows) for _ in range(count)]
+            rows = frame * MEGA // count // ROW
+            frames = [local(rows) for _ in range(count)]
             took = abreast([lambda it=it: spark.createDataFrame(it).count() for it in frames])
             tell("createDataFrame", count, number, frame / took, took)
     spark.stop()
 
 
-def data(rows: int) -> pandas.DataFrame:
-    return pandas.DataFrame(numpy.random.rand(rows, 2), columns=["a", "b"])
+def local(rows: int) -> pandas.DataFrame:
+    return pandas.DataFrame({"octets": [os.urandom(ROW) for _ in range(rows)]})
 
 
 def scratch(megabytes: int):
