@@ -59,8 +59,8 @@ fn the_sample_with_okta_is_a_plan_that_asks_everybody_for_proof() {
     ] {
         fs::write(home.path().join("tls").join(file), text).unwrap();
     }
-    fs::create_dir(home.path().join("secrets")).unwrap();
-    fs::write(home.path().join("secrets/ads.token"), "token-of-the-driver\n").unwrap();
+    fs::create_dir_all(home.path().join("secrets/ads")).unwrap();
+    fs::write(home.path().join("secrets/ads/token"), "token-of-the-driver\n").unwrap();
     let plan = load(&home.path().join("sconce.yaml"));
     assert!(plan.listen.tls.is_some());
     assert_eq!(plan.rooms.chain().names().collect::<Vec<_>>(), ["authenticate", "team"]);

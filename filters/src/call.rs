@@ -142,6 +142,22 @@ impl Call {
         Self { certificate, ..self }
     }
 
+    /// A copy of this call as it would be if it were opened now; no room has admitted it.
+    #[must_use]
+    pub fn again(&self, wall: SystemTime) -> Self {
+        Self {
+            method: self.method.clone(),
+            metadata: Rc::clone(&self.metadata),
+            peer: self.peer,
+            opened_at: self.opened_at,
+            wall: Some(wall),
+            deadline: self.deadline,
+            certificate: self.certificate.clone(),
+            slots: self.slots.clone(),
+            admitted: 0,
+        }
+    }
+
     /// The RPC that is called.
     pub fn method(&self) -> &Method {
         &self.method

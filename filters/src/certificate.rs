@@ -3,7 +3,7 @@
 //! Must never be made of a certificate that nobody verified: rooms trust what stands here.
 
 use crate::Notes;
-use std::time::Duration;
+use std::{cell::Cell, time::Duration};
 
 /// The names in the verified certificate of a client's connection, shared by all its calls.
 #[derive(Debug, Default)]
@@ -11,6 +11,7 @@ pub struct Certificate {
     names: Vec<(NameKind, String)>,
     ends: Duration,
     notes: Notes,
+    is_withdrawn: Cell<bool>,
 }
 
 /// Where in a certificate a name stands.
@@ -42,7 +43,7 @@ impl Certificate {
     /// A certificate with these names, in their order, which is good until then, since the Unix
     /// epoch.
     pub fn new(names: Vec<(NameKind, String)>, ends: Duration) -> Self {
-        Self { names, ends, notes: Notes::default() }
+        Self { names, ends, notes: Notes::default(), is_withdrawn: Cell::new(false) }
     }
 
     /// Until when it is good, in time since the Unix epoch: a connection may outlive it.
@@ -53,6 +54,16 @@ impl Certificate {
     /// The names of one kind.
     pub fn names(&self, kind: NameKind) -> impl Iterator<Item = &str> {
         self.names.iter().filter(move |(other, _)| *other == kind).map(|(_, name)| &**name)
+    }
+
+    /// Nobody who is trusted vouches for it any more: from now on it proves nothing.
+    pub fn withdraw(&self) {
+        self.is_withdrawn.set(true);
+    }
+
+    /// Whether it proves nothing any more.
+    pub fn is_withdrawn(&self) -> bool {
+        self.is_withdrawn.get()
     }
 
     /// What rooms have noted on it.

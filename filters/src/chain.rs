@@ -7,7 +7,7 @@
 //! Must never happen here: an allocation for a call that no room lets wait.
 
 use crate::{Admission, Answer, Call, Code, Filter, Outcome, Refusal, Slot, Slots, Wait};
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::SystemTime};
 
 /// The rooms in the order in which a call passes them. A clone shares the rooms.
 #[derive(Clone)]
@@ -139,6 +139,24 @@ impl Chain {
             }
         }
         Step::Admitted
+    }
+
+    /// Decides again about a call that this chain, or an earlier one, has admitted.
+    ///
+    /// # Errors
+    /// The refusal that a new call would get.
+    pub fn recheck(&self, call: &Call, wall: SystemTime) -> Result<(), Refusal> {
+        let mut again = call.again(wall);
+        self.rooms.iter().try_for_each(|room| room.recheck(&mut again))
+    }
+
+    /// The same for a call that this very chain has admitted or rechecked: only what depends on
+    /// time or on keys can have changed.
+    ///
+    /// # Errors
+    /// As for [`Chain::recheck`].
+    pub fn recheck_time(&self, call: &Call, wall: SystemTime) -> Result<(), Refusal> {
+        self.rooms.iter().try_for_each(|room| room.recheck_time(call, wall))
     }
 
     /// Goes on with the answer of the room that let the call wait.

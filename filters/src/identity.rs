@@ -187,7 +187,7 @@ pub(crate) fn is_sound(text: &str) -> bool {
 fn is_hidden(letter: char) -> bool {
     match letter {
         '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' => true,
-        other => matches!(other, '\u{ad}' | '\u{feff}'),
+        other => matches!(other, '\u{ad}' | '\u{61c}' | '\u{feff}'),
     }
 }
 
@@ -219,6 +219,7 @@ mod tests {
             ("a\nb", IdentityFault::Control),
             ("a\u{85}b", IdentityFault::Control),
             ("a\u{202e}b", IdentityFault::Control),
+            ("a\u{61c}b", IdentityFault::Control),
             ("a\u{200b}", IdentityFault::Control),
         ];
         for (text, fault) in cases {

@@ -39,6 +39,29 @@ impl<V: Clone> Lately<V> {
         self.keep(key.into(), value);
     }
 
+    /// What is remembered under this key, to be changed; `None` for what is not known. That is a
+    /// use.
+    pub fn find(&mut self, key: &[u8]) -> Option<&mut V> {
+        if !self.young.contains_key(key) {
+            let (key, value) = self.old.remove_entry(key)?;
+            self.keep(key, value);
+        }
+        self.young.get_mut(key)
+    }
+
+    /// The same, and of what is not known the default.
+    pub fn entry(&mut self, key: &[u8]) -> &mut V
+    where
+        V: Default,
+    {
+        if !self.young.contains_key(key) {
+            let (key, value) =
+                self.old.remove_entry(key).unwrap_or_else(|| (key.into(), V::default()));
+            self.keep(key, value);
+        }
+        self.young.entry(key.into()).or_default()
+    }
+
     fn keep(&mut self, key: Box<[u8]>, value: V) {
         if self.young.len() >= self.most / 2 && !self.young.contains_key(&key) {
             self.old = std::mem::take(&mut self.young);
@@ -69,6 +92,18 @@ mod tests {
             memory.remember(key, value);
         }
         assert_eq!(memory.recall(b"a", |_| true), Some(2));
+    }
+
+    #[test]
+    fn what_is_changed_in_place_is_used_wherever_it_lies() {
+        let mut memory = Lately::<u8>::new(4);
+        assert_eq!(memory.find(b"a"), None);
+        *memory.entry(b"a") = 1;
+        for key in [b"b", b"c", b"a", b"d", b"e"] {
+            *memory.entry(key) += 1;
+        }
+        assert_eq!(memory.find(b"a"), Some(&mut 2));
+        assert_eq!(memory.find(b"b"), None);
     }
 
     #[test]

@@ -32,13 +32,14 @@ pub use method::Method;
 pub use name::{EnvironmentName, TeamName};
 pub use notes::{Author, Notes};
 pub use outcome::{Ending, Outcome};
-pub use refusal::{Code, Refusal};
+pub use refusal::{Code, Cost, Refusal};
 
 use std::{
     fmt,
     future::Future,
     pin::Pin,
     task::{Context, Poll},
+    time::SystemTime,
 };
 
 /// One room of the chain.
@@ -62,6 +63,26 @@ pub trait Filter: Send + Sync {
 
     /// Decides about one call. A room that has its answer at hand allocates nothing.
     fn admit(&self, call: &mut Call) -> Admission;
+
+    /// Decides again about a call that was admitted a while ago, by this room or by the one that a
+    /// reload has replaced with it: would it be admitted now? The call is a copy of the first one,
+    /// at the time of day it is now; a slot that this room fills may be filled anew. Never waits,
+    /// counts nothing, and is not followed by [`Filter::settle`].
+    ///
+    /// # Errors
+    /// The refusal that a new call would get.
+    fn recheck(&self, _call: &mut Call) -> Result<(), Refusal> {
+        Ok(())
+    }
+
+    /// The part of [`Filter::recheck`] that can change without a reload, for a call that this very
+    /// room has admitted or rechecked: what depends on the time of day, or on keys.
+    ///
+    /// # Errors
+    /// As for [`Filter::recheck`].
+    fn recheck_time(&self, _call: &Call, _wall: SystemTime) -> Result<(), Refusal> {
+        Ok(())
+    }
 
     /// Hears how a call ended that this room admitted: once, rooms that came later first.
     fn settle(&self, _call: &Call, _outcome: &Outcome) {}

@@ -15,18 +15,38 @@ pub struct Refusal {
     pub message: String,
     /// When trying again may help: goes into the answer as `google.rpc.RetryInfo`.
     pub retry_after: Option<Duration>,
+    /// How much work it was to find out. A peer that causes many dear ones is an attacker.
+    pub cost: Cost,
+}
+
+/// The work behind a refusal, by its dearest part.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Cost {
+    /// Look-ups and comparisons: a few microseconds. A refusal that was remembered is one.
+    #[default]
+    Cheap,
+    /// A token was decoded and its JSON parsed: up to about 100 microseconds.
+    Parsed,
+    /// A signature was verified: 60 microseconds (RS256, ES256) to 250 (ES384, long RSA keys).
+    Verified,
 }
 
 impl Refusal {
     /// A refusal that trying again will not change.
     pub fn new(code: Code, label: &'static str, message: impl fmt::Display) -> Self {
-        Self { code, label, message: message.to_string(), retry_after: None }
+        Self { code, label, message: message.to_string(), retry_after: None, cost: Cost::Cheap }
     }
 
     /// The same refusal, for a caller who may try again after so long.
     #[must_use]
     pub fn retry_after(self, wait: Duration) -> Self {
         Self { retry_after: Some(wait), ..self }
+    }
+
+    /// The same refusal, which was so much work.
+    #[must_use]
+    pub fn cost(self, cost: Cost) -> Self {
+        Self { cost, ..self }
     }
 }
 

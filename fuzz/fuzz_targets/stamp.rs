@@ -27,6 +27,7 @@ fuzz_target!(|data: &[u8]| {
     let policy = Policy {
         repeated: odd(1),
         extensions: odd(2),
+        unknown: odd(2),
         compressed: match choices >> 2 & 3 {
             0 => Compressed::Refuse,
             1 => Compressed::Inflate { octets_max: SMALL },

@@ -1,32 +1,32 @@
 //! `sconce check`: all that is wrong with the configuration, one line each.
 
-use crate::config::{self, Complaint, Plan};
+use crate::cli::terminal;
+use crate::config::{self, Plan, Reading, keys::Book};
 use std::{path::Path, process::ExitCode, time::SystemTime};
 
 /// Prints `file:line: key: what; remedy` for each thing wrong, or one line that says `ok`, behind
 /// what will not stay so.
 pub(super) fn run(file: &Path) -> ExitCode {
-    match config::load(file) {
+    let Reading { plan, warnings, .. } = config::read(file, &Book::default());
+    match plan {
         Ok(plan) => {
-            crate::cli::print(&(warnings(&plan, SystemTime::now()) + &summary(&plan)));
+            let ends = ends(&plan, SystemTime::now());
+            let warnings = warnings.iter().map(ToString::to_string);
+            let warnings = ends.into_iter().chain(warnings).map(|it| format!("warning: {it}"));
+            terminal::print(warnings.chain([summary(&plan)]));
             ExitCode::SUCCESS
         }
         Err(complaints) => {
-            crate::cli::print(&list(&complaints));
+            terminal::print(complaints);
             ExitCode::FAILURE
         }
     }
 }
 
-/// One line for each complaint.
-pub(super) fn list(complaints: &[Complaint]) -> String {
-    complaints.iter().map(|complaint| format!("{complaint}\n")).collect()
-}
-
 /// One line for each certificate that has ended, is about to, or is not valid yet.
-fn warnings(plan: &Plan, now: SystemTime) -> String {
+fn ends(plan: &Plan, now: SystemTime) -> Vec<String> {
     let concerns = plan.terms().iter().filter_map(|term| Some((term.file(), term.concern(now)?)));
-    concerns.map(|(file, concern)| format!("warning: {}: {concern}\n", file.display())).collect()
+    concerns.map(|(file, concern)| format!("{}: {concern}", file.display())).collect()
 }
 
 fn summary(plan: &Plan) -> String {
@@ -34,7 +34,7 @@ fn summary(plan: &Plan) -> String {
     let teams = count(plan.teams.len(), "team");
     let environments = count(environments, "environment");
     let chain: Vec<_> = plan.rooms.chain().names().collect();
-    format!("ok: {teams}, {environments}, chain {}\n", chain.join(" > "))
+    format!("ok: {teams}, {environments}, chain {}", chain.join(" > "))
 }
 
 fn count(number: usize, what: &str) -> String {
@@ -60,14 +60,14 @@ mod tests {
         let text = format!("teams: {{ directory: teams }}\nlisten: {{ tls: {tls} }}\n");
         fs::write(&main, text).unwrap();
         let plan = config::load(&main).unwrap();
-        assert_eq!(warnings(&plan, SystemTime::now()), "");
+        assert_eq!(ends(&plan, SystemTime::now()), [""; 0]);
         // Certificates of rcgen end with the year 4095.
         let late = SystemTime::UNIX_EPOCH + Duration::from_secs(67_100_000_000);
         let expected = format!(
-            "warning: {}: the certificate has expired on 4096-01-01 00:00:00 UTC; clients refuse \
-             it: put a new one in its place, with its key\n",
+            "{}: the certificate has expired on 4096-01-01 00:00:00 UTC; clients refuse it: put a \
+             new one in its place, with its key",
             home.path().join("a.crt").display()
         );
-        assert_eq!(warnings(&plan, late), expected);
+        assert_eq!(ends(&plan, late), [expected]);
     }
 }

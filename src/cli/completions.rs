@@ -1,6 +1,7 @@
 //! `sconce completions`: a script by which a shell completes what is typed.
 
 use crate::cli::Cli;
+use crate::cli::terminal;
 use clap::{Args, CommandFactory};
 use clap_complete::Shell;
 use std::process::ExitCode;
@@ -16,6 +17,6 @@ pub(super) struct Wanted {
 pub(super) fn run(wanted: &Wanted) -> ExitCode {
     let mut script = Vec::new();
     clap_complete::generate(wanted.shell, &mut Cli::command(), "sconce", &mut script);
-    crate::cli::print(&String::from_utf8_lossy(&script));
+    terminal::print_as_it_is(&script);
     ExitCode::SUCCESS
 }

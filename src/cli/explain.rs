@@ -3,7 +3,7 @@
 //! It asks the very chain and table that `serve` would use, so what it says is what would happen.
 
 use crate::{
-    cli::{File, check, url},
+    cli::{File, terminal, url},
     config::{
         self, Plan,
         keys::{self, Book},
@@ -16,7 +16,6 @@ use clap::Args;
 use sconce_filters::{Account, Call, Code, Method, Refusal, call::Listed, method::SERVICE};
 use std::{
     env,
-    fmt::Write,
     net::Ipv4Addr,
     process::ExitCode,
     rc::Rc,
@@ -58,16 +57,16 @@ pub(super) fn run(question: &Question) -> ExitCode {
     let book = Book::default();
     match config::read(&question.file.config, &book).plan {
         Err(complaints) => {
-            crate::cli::print(&check::list(&complaints));
+            terminal::print(complaints);
             ExitCode::FAILURE
         }
         Ok(plan) => {
             book.follow(&plan.providers);
             for what in fetch(&book) {
-                eprintln!("sconce: {what}");
+                terminal::complain(format_args!("sconce: {what}"));
             }
             let (told, end) = explain(question, &plan, env::var(TOKEN).ok());
-            crate::cli::print(&told);
+            terminal::print(told);
             if end.is_ok() { ExitCode::SUCCESS } else { ExitCode::from(REFUSED) }
         }
     }
@@ -102,8 +101,8 @@ fn explain(
     question: &Question,
     plan: &Plan,
     token: Option<String>,
-) -> (String, Result<(), Refusal>) {
-    let mut told = String::new();
+) -> (Vec<String>, Result<(), Refusal>) {
+    let mut told = Vec::new();
     let (headers, origin) = headers(question, token);
     let mut call = made_up(question, &headers);
     let authority = call.authority();
@@ -186,9 +185,8 @@ fn place(call: &Call, plan: &Plan) -> Result<String, Refusal> {
     Ok(format!("{cluster}, driver {} ({file})", cluster.driver()))
 }
 
-fn line(told: &mut String, what: &str, said: &str) {
-    // Writing to a string does not fail.
-    let _ = writeln!(told, "{what:<12} {said}");
+fn line(told: &mut Vec<String>, what: &str, said: &str) {
+    told.push(format!("{what:<12} {said}"));
 }
 
 #[cfg(test)]
@@ -219,6 +217,7 @@ mod tests {
         let words = ["explain"].iter().chain(words);
         let (told, end) =
             explain(&Asked::parse_from(words).question, &plan, token.map(str::to_owned));
+        let told: String = told.into_iter().map(|line| line + "\n").collect();
         (told.replace(&format!("{}/", home.path().display()), ""), end)
     }
 

@@ -1,17 +1,19 @@
 //! What people type: one file a verb.
 //!
 //! A verb parses its words, asks a layer below and prints. Must never happen here: a decision that
-//! another layer needs as well, or a panic because somebody closed the pipe.
+//! another layer needs as well, a panic because somebody closed the pipe, or text of others that
+//! reaches a terminal as it is.
 
 mod check;
 mod completions;
 mod explain;
+mod key_file;
 mod serve;
+mod terminal;
 mod token;
 mod url;
 
 use clap::{Args, Parser, Subcommand};
-use std::io::{self, Write};
 use std::{path::PathBuf, process::ExitCode};
 
 /// The front door for Apache Spark Connect: one address for the drivers of many teams.
@@ -54,12 +56,6 @@ pub fn run() -> ExitCode {
         Verb::Token(wanted) => token::run(&wanted),
         Verb::Completions(wanted) => completions::run(&wanted),
     }
-}
-
-/// Prints to whoever listens; nobody listening is no error.
-fn print(text: &str) {
-    let mut out = io::stdout().lock();
-    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ use tokio::task::JoinSet;
 use tracing::level_filters::LevelFilter;
 
 use crate::admin;
+use crate::cli::terminal;
 use crate::config::keys::{self, Book};
 use crate::config::{Drain, Format, Level, Plan};
 use crate::proxy::{Options, Proxy, Told};
@@ -31,7 +32,7 @@ pub(super) fn run(file: &Path) -> ExitCode {
         Ok(started) => started,
         Err(complaints) => {
             for complaint in complaints {
-                eprintln!("{complaint}");
+                terminal::complain(complaint);
             }
             return ExitCode::FAILURE;
         }
@@ -68,7 +69,7 @@ fn level(level: Level) -> LevelFilter {
 }
 
 fn failed(fault: &dyn Display) -> ExitCode {
-    eprintln!("sconce: {fault}");
+    terminal::complain(format_args!("sconce: {fault}"));
     ExitCode::FAILURE
 }
 

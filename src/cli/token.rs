@@ -3,6 +3,10 @@
 //! What it mints is an ordinary signed token: the gateway trusts it because its configuration names
 //! the public half of the key, and for no other reason.
 
+use crate::cli::{
+    key_file::{self, KeyFile, STRANGE},
+    terminal,
+};
 use aws_lc_rs::{
     digest,
     rand::SystemRandom,
@@ -17,9 +21,6 @@ use sconce_filters::{
 };
 use serde_json::json;
 use std::{
-    fs::{self, OpenOptions},
-    io::{self, Write},
-    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     process::ExitCode,
     time::{Duration, SystemTime},
@@ -62,11 +63,11 @@ pub(super) struct Wanted {
 pub(super) fn run(wanted: &Wanted) -> ExitCode {
     match mint(wanted) {
         Ok(token) => {
-            crate::cli::print(&format!("{token}\n"));
+            terminal::print([token]);
             ExitCode::SUCCESS
         }
         Err(what) => {
-            eprintln!("sconce: {what}");
+            terminal::complain(format_args!("sconce: {what}"));
             ExitCode::FAILURE
         }
     }
@@ -91,8 +92,12 @@ fn check(wanted: &Wanted) -> Result<(), String> {
 fn mint(wanted: &Wanted) -> Result<String, String> {
     check(wanted)?;
     let said = |what: String| format!("{}: {what}", wanted.key.display());
-    let (pkcs8, made) = key(&wanted.key).map_err(said)?;
+    let (KeyFile { pkcs8, is_readable }, made) = key(&wanted.key).map_err(said)?;
     let pair = pair(&pkcs8).map_err(|()| said(STRANGE.to_owned()))?;
+    if is_readable {
+        let what = "others can read it, and mint tokens as well: chmod 600";
+        terminal::complain(format_args!("sconce: {}: {what}", wanted.key.display()));
+    }
     publish(&wanted.key, &pair, made).map_err(said)?;
     let mut header = Header::new(Algorithm::ES256);
     header.kid = Some(kid(&pair));
@@ -110,49 +115,31 @@ fn mint(wanted: &Wanted) -> Result<String, String> {
     encode(&header, &claims, &EncodingKey::from_ec_der(&pkcs8)).map_err(|fault| fault.to_string())
 }
 
-/// What is no key of ours may be somebody's all the same: nobody is told to remove it.
-const STRANGE: &str = "is no key that this command has made; name another file with --key";
-
-/// The private key in a file, in PKCS #8; made if there is none, and whether it was.
-fn key(file: &Path) -> Result<(Vec<u8>, bool), String> {
-    match fs::read_to_string(file) {
-        Ok(text) => {
-            let key = URL_SAFE_NO_PAD.decode(text.trim());
-            Ok((key.map_err(|_| STRANGE.to_owned())?, false))
-        }
-        Err(fault) if fault.kind() == io::ErrorKind::NotFound => Ok((make(file)?, true)),
-        Err(fault) if fault.kind() == io::ErrorKind::InvalidData => Err(STRANGE.to_owned()),
-        Err(fault) => Err(format!("cannot be read: {fault}; name another file with --key")),
+/// The private key in a file; made if there is none, and whether it was.
+fn key(file: &Path) -> Result<(KeyFile, bool), String> {
+    if let Some(key) = key_file::read(file)? {
+        return Ok((key, false));
     }
-}
-
-fn make(file: &Path) -> Result<Vec<u8>, String> {
     let signing = &ECDSA_P256_SHA256_FIXED_SIGNING;
     let made = EcdsaKeyPair::generate_pkcs8(signing, &SystemRandom::new());
     let pkcs8 = made.map_err(|_| "no key can be made".to_owned())?.as_ref().to_vec();
-    let private = OpenOptions::new().write(true).create_new(true).mode(0o600).open(file);
-    let written = private.and_then(|mut file| writeln!(file, "{}", URL_SAFE_NO_PAD.encode(&pkcs8)));
-    written.map_err(|fault| unmade(&fault))?;
-    Ok(pkcs8)
+    key_file::make(file, &pkcs8)?;
+    Ok((KeyFile { pkcs8, is_readable: false }, true))
 }
 
 /// Writes the public half beside the key, unless it is there.
 fn publish(file: &Path, pair: &EcdsaKeyPair, made: bool) -> Result<(), String> {
     let public = file.with_added_extension("jwks");
-    if !made && public.exists() {
+    let said = |what: String| format!("{}: {what}", public.display());
+    if !made && key_file::is_public_there(&public).map_err(said)? {
         return Ok(());
     }
-    let written = fs::write(&public, format!("{:#}\n", jwks(pair)));
-    written.map_err(|fault| format!("{} {}", public.display(), unmade(&fault)))?;
+    key_file::publish(&public, &format!("{:#}", jwks(pair))).map_err(said)?;
     let secret =
         if made { format!("{}, to be kept secret, and ", file.display()) } else { "".into() };
-    eprintln!("sconce: made {secret}{}, for keys_file", public.display());
+    let public = public.display();
+    terminal::complain(format_args!("sconce: made {secret}{public}, for keys_file"));
     Ok(())
-}
-
-fn unmade(fault: &io::Error) -> String {
-    let remedy = "name a file in a directory that you may write, with --key";
-    format!("cannot be made there: {fault}; {remedy}")
 }
 
 fn pair(pkcs8: &[u8]) -> Result<EcdsaKeyPair, ()> {
@@ -180,6 +167,10 @@ fn kid(pair: &EcdsaKeyPair) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::{
+        fs::{self, Permissions},
+        os::unix::fs::{PermissionsExt, chown, symlink},
+    };
 
     fn wanted(key: PathBuf, user: &str, team: &str) -> Wanted {
         Wanted {
@@ -218,6 +209,86 @@ mod tests {
         fs::write(&public, "with others").unwrap();
         mint(&wanted).unwrap();
         assert_eq!(fs::read_to_string(&public).unwrap(), "with others");
+    }
+
+    /// A file that is somebody else's: made so by who may, or found.
+    fn somebody_else_s(place: &Path) -> PathBuf {
+        let file = place.join("theirs.key");
+        fs::write(&file, "x").unwrap();
+        fs::set_permissions(&file, Permissions::from_mode(0o600)).unwrap();
+        match chown(&file, Some(54_321), None) {
+            Ok(()) => file,
+            Err(_) => PathBuf::from("/etc/hostname"),
+        }
+    }
+
+    #[test]
+    fn a_key_of_somebody_else_or_that_others_can_write_is_not_used() {
+        let place = tempfile::tempdir().unwrap();
+        let theirs = somebody_else_s(place.path());
+        let told = mint(&wanted(theirs.clone(), "ann", "ads")).unwrap_err();
+        assert!(told.contains("belongs to another user"), "{told}");
+        let link = place.path().join("link.key");
+        symlink(&theirs, &link).unwrap();
+        let told = mint(&wanted(link, "ann", "ads")).unwrap_err();
+        assert!(told.contains("belongs to another user"), "{told}");
+        let wanted = wanted(place.path().join("dev.key"), "ann", "ads");
+        mint(&wanted).unwrap();
+        for mode in [0o620, 0o602, 0o666] {
+            fs::set_permissions(&wanted.key, Permissions::from_mode(mode)).unwrap();
+            let told = mint(&wanted).unwrap_err();
+            assert!(told.contains("others can write it"), "{mode:o}: {told}");
+        }
+        fs::set_permissions(&wanted.key, Permissions::from_mode(0o400)).unwrap();
+        mint(&wanted).unwrap();
+    }
+
+    #[test]
+    fn a_key_that_others_can_read_is_told() {
+        let place = tempfile::tempdir().unwrap();
+        let wanted = wanted(place.path().join("dev.key"), "ann", "ads");
+        mint(&wanted).unwrap();
+        for (mode, is_told) in [(0o600, false), (0o640, true), (0o604, true), (0o644, true)] {
+            fs::set_permissions(&wanted.key, Permissions::from_mode(mode)).unwrap();
+            let (key, is_new) = key(&wanted.key).unwrap();
+            assert_eq!((is_new, key.is_readable), (false, is_told), "{mode:o}");
+        }
+    }
+
+    #[test]
+    fn the_public_half_is_never_written_through_a_link() {
+        let place = tempfile::tempdir().unwrap();
+        let public = place.path().join("dev.key.jwks");
+        let wanted = wanted(place.path().join("dev.key"), "ann", "ads");
+        for victim in [None, Some("precious")] {
+            let other = place.path().join("other");
+            if let Some(text) = victim {
+                fs::write(&other, text).unwrap();
+            }
+            symlink(&other, &public).unwrap();
+            mint(&wanted).unwrap();
+            assert_eq!(fs::read_to_string(&other).ok().as_deref(), victim);
+            let found = fs::symlink_metadata(&public).unwrap();
+            assert!(found.is_file(), "the link is still there");
+            assert_eq!(found.permissions().mode() & 0o777, 0o644);
+            assert!(fs::read_to_string(&public).unwrap().contains("\"kid\""));
+            fs::remove_file(&public).unwrap();
+            fs::remove_file(&wanted.key).unwrap();
+        }
+        let left: Vec<_> = fs::read_dir(place.path()).unwrap().map(|it| it.unwrap()).collect();
+        assert_eq!(left.len(), 1, "{left:?}");
+    }
+
+    #[test]
+    fn a_public_half_of_somebody_else_is_not_taken_for_ours() {
+        let place = tempfile::tempdir().unwrap();
+        let wanted = wanted(place.path().join("dev.key"), "ann", "ads");
+        mint(&wanted).unwrap();
+        let public = place.path().join("dev.key.jwks");
+        fs::remove_file(&public).unwrap();
+        symlink(somebody_else_s(place.path()), &public).unwrap();
+        let told = mint(&wanted).unwrap_err();
+        assert!(told.contains("dev.key.jwks: belongs to another user"), "{told}");
     }
 
     #[test]

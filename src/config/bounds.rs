@@ -47,6 +47,8 @@ pub const HEADER_COUNT: Count = count("limits.header_count", 16..=4096, 128);
 /// Octets of a header list that is sent to a driver. Spark's server takes 8,192, and answers a list
 /// over 10,240 with GOAWAY for the whole connection.
 pub const DRIVER_HEADER_LIST: Count = count("limits.driver_header_list", 1024..=262_144, 8192);
+/// Octets that one upload may have under way at most.
+pub const UPLOAD_WINDOW: Count = count("limits.upload_window", 65_535..=67_108_864, 4_194_304);
 
 /// See [`crate::config::Timeouts::handshake`].
 pub const HANDSHAKE: Span = span("timeouts.handshake", ms(100)..=m(5), s(5));
@@ -54,6 +56,8 @@ pub const HANDSHAKE: Span = span("timeouts.handshake", ms(100)..=m(5), s(5));
 pub const SETTINGS_ACK: Span = span("timeouts.settings_ack", ms(100)..=m(5), s(10));
 /// See [`crate::config::Timeouts::body_progress`].
 pub const BODY_PROGRESS: Span = span("timeouts.body_progress", ms(100)..=h(1), s(10));
+/// See [`crate::config::Timeouts::body_age`]. Gigabytes of artifacts over a slow link take long.
+pub const BODY_AGE: Span = span("timeouts.body_age", ms(100)..=h(24), h(1));
 /// See [`crate::config::Timeouts::window_closed`].
 pub const WINDOW_CLOSED: Span = span("timeouts.window_closed", ms(100)..=h(24), m(5));
 /// See [`crate::config::Timeouts::idle`].
@@ -87,10 +91,11 @@ pub const COUNTS: [Count; 7] =
     [CONNECTIONS, STREAMS, WORKERS, HEADER_LIST, HEADER_COUNT, DRIVER_HEADER_LIST, INFLATED];
 
 /// All lengths of time.
-pub const SPANS: [Span; 15] = [
+pub const SPANS: [Span; 16] = [
     HANDSHAKE,
     SETTINGS_ACK,
     BODY_PROGRESS,
+    BODY_AGE,
     WINDOW_CLOSED,
     IDLE,
     KEEPALIVE,

@@ -5,9 +5,10 @@ use crate::config::{
     complaint::{Complaint, Desk, Fault, shown},
     draft, folder,
     keys::Book,
-    parts,
+    members::Names,
+    parts, secrets,
     section::{Section, Word},
-    teams::{self, Gathered},
+    teams::{self, Gathered, Rules},
     words,
 };
 use sconce_filters::{
@@ -21,6 +22,8 @@ use std::path::Path;
 pub struct Reading {
     /// The plan, or all that is wrong, by file and line.
     pub plan: Result<Plan, Vec<Complaint>>,
+    /// What an operator should know about the plan, by file and line.
+    pub warnings: Vec<Complaint>,
     /// The files that were read, or would have been if they were there.
     pub sources: Sources,
 }
@@ -29,7 +32,7 @@ pub struct Reading {
 /// the book.
 pub fn read(file: &Path, book: &Book) -> Reading {
     let desk = Desk::new(file);
-    let mut elsewhere = Vec::new();
+    let (mut elsewhere, mut warnings) = (Vec::new(), Vec::new());
     let mut sources = Sources { file: file.to_owned(), ..Sources::default() };
     let node = folder::read(file).and_then(|text| {
         draft::read(&text)
@@ -38,8 +41,8 @@ pub fn read(file: &Path, book: &Book) -> Reading {
     let plan = match node {
         Ok(node) => {
             let desk = &desk;
-            let mut reader =
-                Reader { desk, book, elsewhere: &mut elsewhere, sources: &mut sources };
+            let (elsewhere, sources, warnings) = (&mut elsewhere, &mut sources, &mut warnings);
+            let mut reader = Reader { desk, book, elsewhere, warnings, sources };
             reader.plan(Section::of(desk, "", node))
         }
         Err((line, fault)) => {
@@ -47,11 +50,13 @@ pub fn read(file: &Path, book: &Book) -> Reading {
             None
         }
     };
+    warnings.extend(desk.warnings());
+    warnings.sort();
     let mut complaints = desk.clear();
     complaints.append(&mut elsewhere);
     complaints.sort();
     let plan = plan.filter(|_| complaints.is_empty()).ok_or(complaints);
-    Reading { plan, sources }
+    Reading { plan, warnings, sources }
 }
 
 /// Which team files there are and what they say, as far as `sconce.yaml` told.
@@ -73,6 +78,8 @@ struct Reader<'r> {
     book: &'r Book,
     /// Complaints about other files.
     elsewhere: &'r mut Vec<Complaint>,
+    /// Warnings about other files.
+    warnings: &'r mut Vec<Complaint>,
     sources: &'r mut Sources,
 }
 
@@ -98,7 +105,8 @@ impl Reader<'_> {
         let timeouts = parts::timeouts(top.section("timeouts"));
         let drain = parts::drain(top.section("drain"));
         let limits = parts::limits(top.section("limits"));
-        let teams = self.teams(&mut top);
+        let callers = authenticate.as_ref().map(|(settings, _)| Names::of(settings));
+        let teams = self.teams(&mut top, callers);
         let line = top.line();
         top.close();
         let (listen, teams) = (listen?, teams?);
@@ -121,7 +129,7 @@ impl Reader<'_> {
         })
     }
 
-    fn teams(&mut self, top: &mut Section<'_>) -> Option<Teams> {
+    fn teams(&mut self, top: &mut Section<'_>, names: Option<Names>) -> Option<Teams> {
         let desk = self.desk;
         let mut section = top.section("teams");
         let known = section.has("directory");
@@ -135,19 +143,21 @@ impl Reader<'_> {
             environment: section.word_at("default_environment", words::environment),
         };
         let reveal = section.word("reveal", words::reveal).unwrap_or_default();
+        let secrets = secrets::read(desk, &mut section);
         section.close();
         let (directory, line) = directory?;
         // An empty parent is the working directory, which `join` does not spoil.
         let directory = desk.file().parent().unwrap_or(Path::new("")).join(directory);
         self.sources.teams = Some(directory.clone());
-        match teams::gather(&directory) {
+        match teams::gather(&directory, &Rules { secrets, names }) {
             Err(Fault { what, remedy }) => {
                 let fault = Fault::new(format!("{} {what}", directory.display()), remedy);
                 desk.complain(line, "teams.directory", fault);
                 None
             }
-            Ok((gathered, complaints)) => {
-                self.sources.others.extend(gathered.others.iter().cloned());
+            Ok((mut gathered, complaints)) => {
+                self.sources.others.append(&mut gathered.uses.files);
+                self.warnings.append(&mut gathered.warnings);
                 // A team that could not be read is not an unknown one.
                 if complaints.is_empty() {
                     defaults.check(desk, &gathered);

@@ -58,16 +58,19 @@ impl Fault {
     }
 }
 
-/// Where the complaints about one file are gathered.
+/// Where the complaints about one file are gathered, and the warnings: what is wrong without a plan
+/// being unsound for it.
 #[derive(Debug)]
 pub(super) struct Desk {
     file: PathBuf,
     complaints: RefCell<Vec<Complaint>>,
+    warnings: RefCell<Vec<Complaint>>,
 }
 
 impl Desk {
     pub(super) fn new(file: &Path) -> Self {
-        Self { file: file.to_owned(), complaints: RefCell::default() }
+        let (complaints, warnings) = (RefCell::default(), RefCell::default());
+        Self { file: file.to_owned(), complaints, warnings }
     }
 
     pub(super) fn file(&self) -> &Path {
@@ -75,7 +78,16 @@ impl Desk {
     }
 
     pub(super) fn complain(&self, line: u64, key: &str, fault: Fault) {
-        let told = self.complaints.borrow().len();
+        self.put(&self.complaints, (line, key), fault);
+    }
+
+    /// Says what an operator should know about a plan that is taken all the same.
+    pub(super) fn warn(&self, line: u64, key: &str, fault: Fault) {
+        self.put(&self.warnings, (line, key), fault);
+    }
+
+    fn put(&self, into: &RefCell<Vec<Complaint>>, (line, key): (u64, &str), fault: Fault) {
+        let told = into.borrow().len();
         let (line, key, fault) = match told {
             0..COMPLAINTS_MAX => (line, key, fault),
             COMPLAINTS_MAX => (0, "", Fault::new("has more that is wrong", "mend the rest first")),
@@ -84,12 +96,17 @@ impl Desk {
         let Fault { what, remedy } = fault;
         let key = key.chars().take(KEY_MAX).flat_map(char::escape_debug).collect();
         let file = self.file.clone();
-        self.complaints.borrow_mut().push(Complaint { file, line, key, what, remedy });
+        into.borrow_mut().push(Complaint { file, line, key, what, remedy });
     }
 
     /// How much was complained about so far.
     pub(super) fn count(&self) -> usize {
         self.complaints.borrow().len()
+    }
+
+    /// The warnings so far; they are not given again.
+    pub(super) fn warnings(&self) -> Vec<Complaint> {
+        self.warnings.take()
     }
 
     pub(super) fn clear(self) -> Vec<Complaint> {

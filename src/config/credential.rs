@@ -2,49 +2,82 @@
 
 use crate::config::{
     complaint::{Desk, Fault, shown},
-    section::{Named, Section},
+    folder,
+    secrets::{Place, Scope, Uses},
+    section::Section,
+    words,
 };
 use crate::grpc::credential::{Credential, TOKEN_MAX};
-use std::{env, path::PathBuf};
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+};
 
 const FILE: &str = "driver_token_file";
 const VARIABLE: &str = "driver_token_variable";
 
-/// Reads what either key of a section names. The file is told in `files`, found or not.
+/// Reads what either key of a section names, if the team may name it. What it names is told in
+/// `uses`.
 pub(super) fn read(
     desk: &Desk,
     section: &mut Section<'_>,
-    files: &mut Vec<PathBuf>,
+    scope: Scope<'_>,
+    uses: &mut Uses,
 ) -> Option<Credential> {
     let twice = section.has(FILE) && section.has(VARIABLE);
-    let named = section.file(FILE, files);
-    let variable = section.word_at(VARIABLE, variable);
+    let (named, path) = (section.path(FILE), section.below(FILE));
+    uses.files.extend(named.iter().map(|(file, _)| file.clone()));
+    let check = |name: &str| if scope.is_unknown() { Ok(None) } else { variable(scope, name) };
+    let held = section.word_at(VARIABLE, check);
     if twice {
         let what = format!("stands beside {FILE}");
-        let line = variable.map_or(section.line(), |(_, line)| line);
+        let line = held.map_or(section.line(), |(_, line)| line);
         desk.complain(line, &section.below(VARIABLE), Fault::new(what, "keep one of the two"));
         return None;
     }
-    let Some(Named { file, text, line }) = named else {
-        return variable.map(|(credential, _)| credential);
-    };
-    match credential(&text, &file.display().to_string()) {
-        Ok(credential) => Some(credential),
-        Err(fault) => {
-            desk.complain(line, &section.below(FILE), fault);
-            None
-        }
+    if scope.is_unknown() {
+        return None;
     }
+    let (credential, place, line, key) = match named {
+        None => {
+            let (held, line) = held?;
+            let (credential, place) = held?;
+            (credential, place, line, section.below(VARIABLE))
+        }
+        Some((named, line)) => match file(scope, &named) {
+            Ok((credential, place)) => (credential, place, line, path),
+            Err(fault) => {
+                desk.complain(line, &path, fault);
+                return None;
+            }
+        },
+    };
+    if let Some(team) = scope.team() {
+        uses.note(desk, (line, &key), place, team);
+    }
+    Some(credential)
+}
+
+/// The credential that a file holds. The file that is read is the one that was looked at: a link
+/// that is changed meanwhile leads nowhere else.
+fn file(scope: Scope<'_>, named: &Path) -> Result<(Credential, Place), Fault> {
+    let meant = scope.file(named)?;
+    let about = |Fault { what, remedy }| Fault::new(format!("{} {what}", named.display()), remedy);
+    let octets = folder::octets(&meant, "name the file itself").map_err(about)?;
+    let text = folder::text(octets).map_err(|(_, fault)| about(fault))?;
+    let credential = credential(&text, &named.display().to_string())?;
+    let place: PathBuf = fs::canonicalize(&meant).unwrap_or(meant);
+    Ok((credential, Place::File(place)))
 }
 
 /// The credential that an environment variable holds. What cannot be the name of one may be the
 /// token itself, and is not repeated.
-fn variable(name: &str) -> Result<Credential, Fault> {
-    let sound = |octet: u8| octet.is_ascii_alphanumeric() || octet == b'_';
-    if !name.bytes().all(sound) || name.starts_with(|first: char| first.is_ascii_digit()) {
+fn variable(scope: Scope<'_>, name: &str) -> Result<Option<(Credential, Place)>, Fault> {
+    if !words::is_variable(name) {
         let remedy = "write its name, as ADS_TOKEN, and set the variable where sconce is started";
         return Err(Fault::new("is not the name of an environment variable", remedy));
     }
+    scope.variable(name)?;
     let text = env::var(name).map_err(|error| {
         let why = match error {
             env::VarError::NotPresent => "is not set",
@@ -53,7 +86,8 @@ fn variable(name: &str) -> Result<Credential, Fault> {
         let remedy = format!("set it where sconce is started, or write {FILE} instead");
         Fault::new(format!("the environment variable {} {why}", shown(name)), remedy)
     })?;
-    credential(&text, &format!("the environment variable {}", shown(name)))
+    let credential = credential(&text, &format!("the environment variable {}", shown(name)))?;
+    Ok(Some((credential, Place::Variable(name.to_owned()))))
 }
 
 fn credential(text: &str, place: &str) -> Result<Credential, Fault> {

@@ -2,12 +2,14 @@
 //!
 //! One way leads through here: text to a tree that knows its lines (`draft`), the tree to checked
 //! values (`section`, `words`, `bounds`), and those, with the team files, to a [`Plan`]. Whatever
-//! is wrong is a [`Complaint`], and all of them are told at once.
+//! is wrong is a [`Complaint`], and all of them are told at once. What an operator should know
+//! about a plan that is sound all the same is a warning, which stands beside the plan.
 //!
 //! Must never happen here: a plan that is half right, or a reading that ends at the first mistake.
 
 mod address;
 mod authenticate;
+mod authorities;
 pub mod bounds;
 mod check;
 mod complaint;
@@ -15,10 +17,12 @@ mod credential;
 mod draft;
 mod folder;
 pub mod keys;
+mod members;
 mod pair;
 mod parts;
 mod pem;
 mod plan;
+mod secrets;
 mod section;
 mod teams;
 mod term;
@@ -30,6 +34,7 @@ mod watch;
 mod words;
 
 pub use address::{DriverAddress, Host};
+pub use authorities::Authorities;
 pub use check::{Reading, read};
 pub use complaint::Complaint;
 pub use folder::{FILE_MAX, TEAM_FILES_MAX};

@@ -77,6 +77,7 @@ pub(super) fn timeouts(mut section: Section<'_>) -> Timeouts {
         handshake: span(&mut section, "handshake", bounds::HANDSHAKE),
         settings_ack: span(&mut section, "settings_ack", bounds::SETTINGS_ACK),
         body_progress: span(&mut section, "body_progress", bounds::BODY_PROGRESS),
+        body_age: span(&mut section, "body_age", bounds::BODY_AGE),
         window_closed: span(&mut section, "window_closed", bounds::WINDOW_CLOSED),
         idle: span(&mut section, "idle", bounds::IDLE),
         keepalive: span(&mut section, "keepalive", bounds::KEEPALIVE),
@@ -103,6 +104,7 @@ pub(super) fn limits(mut section: Section<'_>) -> Limits {
         header_list: count(&mut section, "header_list", bounds::HEADER_LIST),
         header_count: count(&mut section, "header_count", bounds::HEADER_COUNT),
         driver_header_list: count(&mut section, "driver_header_list", bounds::DRIVER_HEADER_LIST),
+        upload_window: count(&mut section, "upload_window", bounds::UPLOAD_WINDOW),
     };
     section.close();
     limits
@@ -113,6 +115,7 @@ pub(super) fn stamp(mut section: Section<'_>) -> Policy {
     let odd = [("refuse", OnOdd::Refuse), ("pass", OnOdd::Pass)];
     let repeated = section.word("repeated", |text| words::choice(text, &odd));
     let extensions = section.word("extensions", |text| words::choice(text, &odd));
+    let unknown = section.word("unknown", |text| words::choice(text, &odd));
     let octets_max = whole(count(&mut section, "inflated", bounds::INFLATED));
     let inflate = Compressed::Inflate { octets_max };
     let compressed = [("inflate", inflate), ("refuse", Compressed::Refuse)];
@@ -121,6 +124,7 @@ pub(super) fn stamp(mut section: Section<'_>) -> Policy {
     Policy {
         repeated: repeated.unwrap_or(OnOdd::Refuse),
         extensions: extensions.unwrap_or(OnOdd::Refuse),
+        unknown: unknown.unwrap_or(OnOdd::Refuse),
         compressed: compressed.unwrap_or(inflate),
     }
 }

@@ -7,6 +7,7 @@ use crate::config::{Complaint, DriverAddress, Term, Tls, keys::Provider, term};
 use crate::grpc::{credential::Credential, redact::Hidden, stamp::Policy};
 use sconce_filters::{
     Chain, EnvironmentName, TeamName, authenticate,
+    identity::Source,
     registry::Settings,
     team::{Authority, Members},
 };
@@ -167,6 +168,12 @@ pub struct Rooms {
 }
 
 impl Rooms {
+    /// The prefixes that names of one source alone could begin with before, and any name can now.
+    pub fn freed_prefixes<'b>(&self, before: &'b Self) -> Vec<&'b str> {
+        let reserved = &self.settings.authenticate.reserved;
+        reserved.freed(&before.settings.authenticate.reserved)
+    }
+
     /// The chain, its contract checked.
     pub fn chain(&self) -> &Chain {
         &self.chain
@@ -189,9 +196,14 @@ pub struct Slack {
 }
 
 impl Slack {
-    /// All of it.
-    pub fn whole(self) -> Duration {
-        self.skew.saturating_add(self.grace)
+    /// All of it, for what this proves: a certificate has no grace.
+    pub fn of(self, source: &Source) -> Duration {
+        match source {
+            Source::Certificate => self.skew,
+            Source::Token { .. } | Source::StaticToken { .. } => {
+                self.skew.saturating_add(self.grace)
+            }
+        }
     }
 }
 
@@ -243,6 +255,8 @@ pub struct Timeouts {
     pub settings_ack: Duration,
     /// A request body whose window is open moves on by at least 1 KiB in such a time.
     pub body_progress: Duration,
+    /// A request body is complete so long after its call was opened.
+    pub body_age: Duration,
     /// A client takes at least 1 KiB of an answer in such a time, unless its window is open.
     pub window_closed: Duration,
     /// A client's connection may be without a stream for so long.
@@ -268,7 +282,7 @@ pub struct Drain {
     pub grace: Duration,
 }
 
-/// How large a request's head may be.
+/// How large a request's head and its flow-control window may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Octets of the header list: each field counts name, value and 32 (RFC 7541, 4.1).
@@ -277,4 +291,6 @@ pub struct Limits {
     pub header_count: u32,
     /// Octets of the header list that goes to a driver, counted alike.
     pub driver_header_list: u32,
+    /// Octets of the largest flow-control window that an upload can earn.
+    pub upload_window: u32,
 }

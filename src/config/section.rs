@@ -145,8 +145,7 @@ impl<'d> Section<'d> {
         instead: &str,
         files: &mut Vec<PathBuf>,
     ) -> Option<Named<Vec<u8>>> {
-        let (name, line) = self.word_at(key, |text| Ok(text.to_owned()))?;
-        let file = self.desk.file().parent().unwrap_or(Path::new("")).join(name);
+        let (file, line) = self.path(key)?;
         files.push(file.clone());
         match folder::octets(&file, instead) {
             Ok(text) => Some(Named { file, text, line }),
@@ -155,6 +154,12 @@ impl<'d> Section<'d> {
                 None
             }
         }
+    }
+
+    /// The path that a key names, relative to this file, and the line on which it does.
+    pub(super) fn path(&mut self, key: &'static str) -> Option<(PathBuf, u64)> {
+        let (name, line) = self.word_at(key, |text| Ok(text.to_owned()))?;
+        Some((self.desk.file().parent().unwrap_or(Path::new("")).join(name), line))
     }
 
     /// The values of the list under a key. `None` if it is absent or no list. A value alone is

@@ -4,6 +4,8 @@ use crate::config::{
     DriverAddress, Environment, Team,
     complaint::{Complaint, Desk, Fault, shown},
     credential, draft, folder,
+    members::{self, Names},
+    secrets::{Scope, Secrets, Uses},
     section::{Section, Word},
     words,
 };
@@ -20,6 +22,8 @@ use std::{
 
 /// After so many complaints no further file is read.
 const COMPLAINTS_MAX: usize = 1000;
+/// The most warnings about all team files.
+const WARNINGS_MAX: usize = 1000;
 /// The most keys that one team hides.
 const HIDDEN_MAX: usize = 1000;
 /// Where a driver keeps its own token (Spark 4.0 and later).
@@ -32,15 +36,25 @@ pub(super) struct Gathered {
     pub(super) authorities: BTreeMap<Authority, (TeamName, EnvironmentName)>,
     said: BTreeMap<String, (PathBuf, u64)>,
     drivers: Vec<(DriverAddress, PathBuf, u64, String)>,
-    /// The files that team files name, found or not.
-    pub(super) others: Vec<PathBuf>,
+    /// The secrets that team files name.
+    pub(super) uses: Uses,
+    /// What to know about team files that are taken all the same.
+    pub(super) warnings: Vec<Complaint>,
     /// The files that list members, and the lines where they do.
     listed: Vec<(PathBuf, u64)>,
 }
 
+/// What the main file says that team files are held against.
+#[derive(Debug)]
+pub(super) struct Rules {
+    pub(super) secrets: Secrets,
+    /// The names that callers can have, where somebody is asked for his.
+    pub(super) names: Option<Names>,
+}
+
 /// Reads every team file of a directory. The complaints are those about the files in it; what is
 /// wrong with the directory itself is an `Err`.
-pub(super) fn gather(directory: &Path) -> Result<(Gathered, Vec<Complaint>), Fault> {
+pub(super) fn gather(directory: &Path, rules: &Rules) -> Result<(Gathered, Vec<Complaint>), Fault> {
     let listing = folder::list(directory)?;
     let mut complaints = Vec::new();
     for file in &listing.misnamed {
@@ -56,7 +70,9 @@ pub(super) fn gather(directory: &Path) -> Result<(Gathered, Vec<Complaint>), Fau
     let mut gathered = Gathered::default();
     for file in &listing.files {
         let desk = Desk::new(file);
-        gathered.read(&desk);
+        gathered.read(&desk, rules);
+        gathered.warnings.extend(desk.warnings());
+        gathered.warnings.truncate(WARNINGS_MAX);
         complaints.extend(desk.clear());
         if complaints.len() > COMPLAINTS_MAX {
             break;
@@ -89,20 +105,20 @@ impl Gathered {
         complaints.collect()
     }
 
-    fn read(&mut self, desk: &Desk) {
+    fn read(&mut self, desk: &Desk, rules: &Rules) {
         let text = match folder::read(desk.file()) {
             Ok(text) => text,
             Err((line, fault)) => return desk.complain(line, "", fault),
         };
         match draft::read(&text) {
-            Ok(node) => self.team(desk, Section::of(desk, "", node)),
+            Ok(node) => self.team(desk, Section::of(desk, "", node), rules),
             Err(draft::Garbled { line, what, remedy }) => {
                 desk.complain(line, "", Fault::new(what, remedy));
             }
         }
     }
 
-    fn team(&mut self, desk: &Desk, mut top: Section<'_>) {
+    fn team(&mut self, desk: &Desk, mut top: Section<'_>, rules: &Rules) {
         let known = top.has("team");
         let name = top.word_at("team", words::team);
         if !known {
@@ -110,9 +126,9 @@ impl Gathered {
         }
         let file = desk.file().to_owned();
         let hidden = hidden(desk, &mut top);
-        let credential = credential::read(desk, &mut top, &mut self.others);
-        let owner = name.as_ref().map(|(name, _)| name);
-        let mut environments = self.read_environments(desk, &mut top, owner);
+        let scope = rules.secrets.of(name.as_ref().map(|(name, _)| name));
+        let credential = credential::read(desk, &mut top, scope, &mut self.uses);
+        let mut environments = self.read_environments(desk, &mut top, scope);
         for environment in environments.values_mut() {
             let own = environment.credential.take();
             environment.credential = own.or_else(|| credential.clone());
@@ -121,7 +137,7 @@ impl Gathered {
         }
         let members = top.section_if_there("members").map(|section| {
             self.listed.push((desk.file().to_owned(), section.line()));
-            members(section)
+            members::read(desk, section, rules.names.as_ref())
         });
         top.close();
         let Some((name, line)) = name else { return };
@@ -135,7 +151,7 @@ impl Gathered {
         &mut self,
         desk: &Desk,
         top: &mut Section<'_>,
-        team: Option<&TeamName>,
+        scope: Scope<'_>,
     ) -> BTreeMap<EnvironmentName, Environment> {
         let mut section = top.section("environments");
         let mut environments = BTreeMap::new();
@@ -152,8 +168,9 @@ impl Gathered {
             let name = words::environment(&key.text);
             let name = name.map_err(|fault| desk.complain(key.line, &path, fault)).ok();
             let driver = self.driver(desk, &mut below, key.line);
-            let authorities = self.authorities(desk, &mut below, team.zip(name.as_ref()));
-            let credential = credential::read(desk, &mut below, &mut self.others);
+            let owner = scope.team().zip(name.as_ref());
+            let authorities = self.authorities(desk, &mut below, owner);
+            let credential = credential::read(desk, &mut below, scope, &mut self.uses);
             below.close();
             if let (Some(name), Some(driver)) = (name, driver) {
                 let hidden = Hidden::default();
@@ -253,14 +270,4 @@ fn hidden(desk: &Desk, top: &mut Section<'_>) -> Vec<String> {
         }
     }
     keys
-}
-
-fn members(mut section: Section<'_>) -> Members {
-    let mut names = |key| {
-        let words = section.words(key).unwrap_or_default();
-        words.into_iter().map(|word| word.text).collect()
-    };
-    let members = Members { users: names("users"), groups: names("groups") };
-    section.close();
-    members
 }

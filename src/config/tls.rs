@@ -3,6 +3,7 @@
 //! Must never happen here: a key in a message, or half a set of certificates that goes live.
 
 use crate::config::{
+    Authorities,
     complaint::{Desk, Fault},
     pair::Pair,
     pem::{self, CERTIFICATES_MAX, ITSELF},
@@ -15,10 +16,7 @@ use rustls::{
     client::verify_server_name,
     crypto::{CryptoProvider, aws_lc_rs},
     pki_types::{CertificateDer, ServerName},
-    server::{
-        ClientHello, NoServerSessionStorage, ParsedCertificate, ResolvesServerCert,
-        WebPkiClientVerifier, danger::ClientCertVerifier,
-    },
+    server::{ClientHello, NoServerSessionStorage, ParsedCertificate, ResolvesServerCert},
     sign::CertifiedKey,
     version::{TLS12, TLS13},
 };
@@ -29,6 +27,7 @@ use std::{fmt, path::PathBuf, sync::Arc};
 pub struct Tls {
     said: Arc<Said>,
     server: Arc<ServerConfig>,
+    authorities: Option<Arc<Authorities>>,
     terms: Arc<[Term]>,
 }
 
@@ -65,6 +64,11 @@ impl Tls {
         &self.server
     }
 
+    /// Who signs clients' certificates, where clients are asked for one.
+    pub fn authorities(&self) -> Option<&Arc<Authorities>> {
+        self.authorities.as_ref()
+    }
+
     /// Whether clients are asked for a certificate of their own.
     pub(super) fn asks_for_certificates(&self) -> bool {
         !self.said.authorities.is_empty()
@@ -98,8 +102,12 @@ pub(super) fn read(desk: &Desk, section: Section<'_>, files: &mut Vec<PathBuf>) 
     let mut reader = Reader { desk, provider, files, terms: Vec::new() };
     let (said, keys) = reader.read(section)?;
     let terms = reader.terms.into();
-    match server(&said, keys, &reader.provider) {
-        Ok(server) => Some(Tls { said: Arc::new(said), server: Arc::new(server), terms }),
+    let made = authorities(&said, &reader.provider).and_then(|authorities| {
+        let server = server(&said, keys, authorities.as_ref(), &reader.provider)?;
+        Ok((Arc::new(server), authorities.map(Arc::new)))
+    });
+    match made {
+        Ok((server, authorities)) => Some(Tls { said: Arc::new(said), server, authorities, terms }),
         Err(what) => {
             let fault = Fault::new(what, "correct the files that are named here");
             desk.complain(line, "listen.tls", fault);
@@ -200,7 +208,12 @@ impl Reader<'_> {
     }
 }
 
-fn server(said: &Said, keys: Keys, provider: &Arc<CryptoProvider>) -> Result<ServerConfig, String> {
+fn server(
+    said: &Said,
+    keys: Keys,
+    authorities: Option<&Authorities>,
+    provider: &Arc<CryptoProvider>,
+) -> Result<ServerConfig, String> {
     // The first octets that this process draws cost thirty milliseconds, for AWS-LC gathers entropy
     // by itself: here nobody waits for them, but on a worker every connection would.
     let drawn = provider.secure_random.fill(&mut [0; 1]);
@@ -212,8 +225,8 @@ fn server(said: &Said, keys: Keys, provider: &Arc<CryptoProvider>) -> Result<Ser
     let builder = ServerConfig::builder_with_provider(Arc::clone(provider))
         .with_protocol_versions(versions)
         .map_err(|fault| fault.to_string())?;
-    let builder = match verifier(said, provider)? {
-        Some(verifier) => builder.with_client_cert_verifier(verifier),
+    let builder = match authorities {
+        Some(authorities) => builder.with_client_cert_verifier(authorities.verifier()),
         None => builder.with_no_client_auth(),
     };
     let mut server = builder.with_cert_resolver(Arc::new(Shown(keys)));
@@ -224,20 +237,12 @@ fn server(said: &Said, keys: Keys, provider: &Arc<CryptoProvider>) -> Result<Ser
     Ok(server)
 }
 
-fn verifier(
-    said: &Said,
-    provider: &Arc<CryptoProvider>,
-) -> Result<Option<Arc<dyn ClientCertVerifier>>, String> {
+fn authorities(said: &Said, provider: &Arc<CryptoProvider>) -> Result<Option<Authorities>, String> {
     if said.authorities.is_empty() {
         return Ok(None);
     }
-    let roots = Arc::new(pem::roots(&said.authorities)?);
-    let builder = WebPkiClientVerifier::builder_with_provider(roots, Arc::clone(provider));
-    let builder = match said.clients {
-        Clients::Optional => builder.allow_unauthenticated(),
-        Clients::Required => builder,
-    };
-    builder.build().map(Some).map_err(|fault| fault.to_string())
+    let is_required = said.clients == Clients::Required;
+    Authorities::new(said.authorities.clone(), is_required, provider).map(Some)
 }
 
 /// The certificates that are shown: the first that is for the host which a client names, else the

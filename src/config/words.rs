@@ -145,10 +145,22 @@ pub(super) fn authority(text: &str) -> Result<Authority, Fault> {
     })
 }
 
+/// Whether this can be the name of an environment variable, or the beginning of one.
+pub(super) fn is_variable(text: &str) -> bool {
+    let sound = |octet: u8| octet.is_ascii_alphanumeric() || octet == b'_';
+    let begins = |first: u8| !first.is_ascii_digit();
+    text.bytes().all(sound) && text.bytes().next().is_some_and(begins)
+}
+
+/// Yes or no.
+pub(super) fn boolean(text: &str) -> Result<bool, Fault> {
+    // YAML has them in capitals as well.
+    choice(&text.to_ascii_lowercase(), &[("false", false), ("true", true)])
+}
+
 /// Whether refusals list the teams.
 pub(super) fn reveal(text: &str) -> Result<Reveal, Fault> {
-    // YAML has them in capitals as well.
-    choice(&text.to_ascii_lowercase(), &[("false", Reveal::Nothing), ("true", Reveal::Teams)])
+    boolean(text).map(|all| if all { Reveal::Teams } else { Reveal::Nothing })
 }
 
 /// One of a few words.

@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use sconce_filters::{Call, Code, Ending, Method, Refusal, Slots, Step};
+use sconce_filters::{Call, Code, Cost, Ending, Method, Refusal, Slots, Step};
 
 use crate::grpc::boundary::Boundary;
 use crate::grpc::forward::{self, Onward};
@@ -15,6 +15,7 @@ use crate::grpc::status;
 use crate::proxy::downward::pass_window;
 use crate::proxy::driver::{Driver, Line, Unreachable, allowance, header_list};
 use crate::proxy::exchange::{Exchange, Progress, Unstamped, Way};
+use crate::proxy::recheck::Checked;
 use crate::proxy::relay::Relay;
 use crate::route::Cluster;
 use crate::telemetry::MethodLabel;
@@ -75,11 +76,13 @@ impl Relay {
     /// Answers a stream that never became an exchange.
     fn turn_away(&mut self, stream: StreamId, label: &'static str, answer: &Fields) {
         self.worker.metrics.refused(label);
-        self.client.wire.head(stream, answer.iter(), true);
+        self.write_refusal(stream, answer, Cost::Cheap);
         self.client.wire.reset_stream(stream, fault::Code::NoError);
+        self.close_if_done();
     }
 
     fn enter(&mut self, stream: StreamId, end: bool, asked: Rc<Asked>) {
+        self.leave_if_withdrawn();
         let Request { method, timeout } = &asked.request;
         let deadline = timeout.and_then(|timeout| self.now.checked_add(timeout));
         let metadata: Rc<dyn sconce_filters::Metadata> = Rc::clone(&asked.head) as _;
@@ -101,6 +104,7 @@ impl Relay {
             driver_stream: None,
             call,
             method: asked.label,
+            checked: Checked { at: self.now, generation: snapshot.generation },
             snapshot,
             asked: Some(asked),
             wait: None,
@@ -114,7 +118,7 @@ impl Relay {
             down: Way::default(),
             boundary: Boundary::default(),
             answered: false,
-            trailers: None,
+            end: None,
             sent: Progress::new(self.now),
             taken: Progress::new(self.now),
         });
@@ -224,7 +228,7 @@ impl Relay {
     fn reach(&self, cluster: &Arc<Cluster>) -> Driver {
         let Self { worker, client, now, .. } = self;
         let theirs = client.wire.theirs();
-        let wanted = (header_list(theirs), allowance(&client.wire));
+        let wanted = (header_list(theirs), allowance(&client.wire, self.detached));
         match worker.shelf.take(cluster, wanted, *now) {
             Some(spare) => Driver::again(spare, theirs, *now),
             None => {
@@ -245,16 +249,31 @@ impl Relay {
         self.route(tag);
     }
 
+    /// Calls that wait for a leg which takes no new ones find another.
+    fn redirect_queued(&mut self, key: usize) {
+        while let Some(tag) = self.drivers.get_mut(key).and_then(|it| it.queue.pop_front()) {
+            self.redirect(tag);
+        }
+    }
+
     /// Opens the streams of calls that wait for a leg, as far as the driver takes them.
     pub(super) fn start_queued(&mut self, key: usize) {
         loop {
-            let Self { exchanges, drivers, client, .. } = self;
-            let Some(driver) = drivers.get_mut(key) else { return };
+            let Some(driver) = self.drivers.get_mut(key) else { return };
             let Line::Up(leg) = &mut driver.line else { return };
             if driver.lost || !leg.wire.can_open() {
+                if leg.wire.is_leaving() {
+                    self.redirect_queued(key);
+                }
                 return;
             }
             let Some(tag) = driver.queue.pop_front() else { return };
+            if !self.may_leave_queue(key, tag) {
+                continue;
+            }
+            let Self { exchanges, drivers, client, .. } = self;
+            let Some(driver) = drivers.get_mut(key) else { return };
+            let Line::Up(leg) = &mut driver.line else { return };
             let Some(exchange) = exchanges.get_mut(tag) else { continue };
             let Some(asked) = exchange.asked.take() else { continue };
             let end = exchange.uploaded && exchange.up.parked.is_empty();
@@ -266,7 +285,7 @@ impl Relay {
             let block = requests.block(&mut leg.wire, asked.head.fields(), what);
             exchange.driver_stream = Some(leg.wire.open(id, block, end));
             pass_window(client, leg, exchange);
-            if !exchange.up.parked.is_empty() {
+            if exchange.is_behind() {
                 self.resume_upload(tag);
             }
         }
@@ -276,7 +295,8 @@ impl Relay {
     pub(super) fn poll_dials(&mut self, context: &mut Context<'_>) -> bool {
         let mut ready = Vec::new();
         for (key, driver) in &mut self.drivers {
-            if let Poll::Ready(outcome) = driver.poll_dial(context, &self.client.wire, self.now) {
+            let client = (&self.client.wire, self.detached);
+            if let Poll::Ready(outcome) = driver.poll_dial(context, client, self.now) {
                 ready.push((key, outcome));
             }
         }

@@ -2,15 +2,62 @@
 //!
 //! Must never be given a certificate that nobody has verified.
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use sconce_filters::{Certificate, NameKind};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::FromDer;
 
+use crate::config::Authorities;
+use crate::proxy::relay::Relay;
+use crate::proxy::tls::Session;
+
 /// Names that one certificate may have; what comes after them counts for nothing.
 const NAMES_MAX: usize = 100;
+
+impl Session {
+    /// The same, by a configuration that trusts these.
+    #[must_use]
+    pub(super) fn vouched_by(mut self, authorities: Option<Arc<Authorities>>) -> Self {
+        self.authorities = authorities;
+        self
+    }
+
+    /// Withdraws the client's certificate if it is not good by the authorities that are trusted
+    /// now, where they are others than those that it was verified by. Says whether it was.
+    fn withdraw_by(&mut self, latest: Option<&Arc<Authorities>>, now: SystemTime) -> bool {
+        let known = self.authorities.as_ref().map(Arc::as_ptr);
+        let Some(own) = &self.certificate else { return false };
+        if known == latest.map(Arc::as_ptr) || own.is_withdrawn() {
+            return false;
+        }
+        let chain = self.connection.peer_certificates().unwrap_or_default();
+        if latest.is_some_and(|latest| latest.vouch_for(chain, now)) {
+            self.authorities = latest.cloned();
+            return false;
+        }
+        own.withdraw();
+        true
+    }
+}
+
+impl Relay {
+    /// Asks a client to connect anew whose certificate nobody vouches for any more. What runs may
+    /// finish; from now on the certificate proves nothing.
+    pub(super) fn leave_if_withdrawn(&mut self) {
+        if self.client.tls.as_ref().is_none_or(|tls| tls.certificate.is_none()) {
+            return;
+        }
+        let (latest, now) = (self.worker.latest(), self.time_of_day());
+        let Some(tls) = &mut self.client.tls else { return };
+        if tls.withdraw_by(latest.authorities.as_ref(), now) {
+            tracing::debug!(peer = %self.peer, "a client certificate is withdrawn");
+            self.ask_to_leave();
+        }
+    }
+}
 
 /// Reads a certificate. One that cannot be read has no names.
 pub(super) fn read(der: &[u8]) -> Certificate {

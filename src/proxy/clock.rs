@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use sconce_filters::{Code, Ending, Refusal};
 
-use crate::config::Timeouts;
+use crate::config::{Timeouts, bounds::spell};
 use crate::proxy::driver::Line;
 use crate::proxy::relay::{Phase, Relay};
 use crate::wire::fault::{self, Fault};
@@ -137,6 +137,14 @@ impl Relay {
                     expired.push(tag);
                 }
             }
+            if !exchange.has_come() {
+                let aged = exchange.call.opened_at() + timeouts.body_age;
+                due = due.min(aged);
+                if aged <= self.now {
+                    late.push((tag, Late::Age(timeouts.body_age)));
+                    continue;
+                }
+            }
             let octets = exchange.up.octets;
             if exchange.has_come() || self.client.wire.granted(exchange.stream) <= 0 {
                 exchange.sent.excuse(octets, self.now);
@@ -166,6 +174,7 @@ impl Relay {
         let now = self.now;
         let mut due = now + Duration::from_secs(600);
         let behind = self.client.blocked.is_some();
+        let (parked_max, detached) = (self.parked_max(), self.detached);
         let mut dead = Vec::new();
         let mut idle = Vec::new();
         for (key, driver) in &mut self.drivers {
@@ -187,7 +196,7 @@ impl Relay {
                 if driver.idle_since + DRIVER_IDLE <= now {
                     idle.push(key);
                 }
-            } else if behind || driver.parked > 0 {
+            } else if behind || driver.parked.saturating_add(detached) > parked_max {
                 // Nothing is read from it while its client is behind.
                 leg.heard = now;
                 leg.wire.excuse(now);
@@ -217,6 +226,7 @@ impl Relay {
 enum Late {
     Deadline,
     Body,
+    Age(Duration),
     Window,
 }
 
@@ -236,6 +246,18 @@ impl Late {
                     Code::Unavailable,
                     "client.body_slow",
                     "the request's body did not move on in time",
+                ),
+                Ending::ClientLost,
+            ),
+            Self::Age(most) => (
+                Refusal::new(
+                    Code::DeadlineExceeded,
+                    "client.body_age",
+                    format!(
+                        "the request's body was not complete within {} (timeouts.body_age): send \
+                         less in one call, or have the limit raised",
+                        spell(most)
+                    ),
                 ),
                 Ending::ClientLost,
             ),

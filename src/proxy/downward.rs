@@ -4,16 +4,17 @@
 use std::ops::Range;
 use std::rc::Rc;
 
-use bytes::Buf;
+use bytes::{Buf, BytesMut};
 use sconce_filters::{Code, Ending, Refusal};
 use slab::Slab;
 
 use crate::grpc::status::{self, Meaning};
-use crate::proxy::driver::{Driver, Echoes, allowance};
-use crate::proxy::exchange::Exchange;
+use crate::proxy::admit::whole;
+use crate::proxy::driver::{Driver, Echoes, PARKED_MAX, allowance};
+use crate::proxy::exchange::{AnswerEnd, Exchange, Unstamped};
 use crate::proxy::leg::Leg;
 use crate::proxy::relay::Relay;
-use crate::proxy::upward::{behind, key, length};
+use crate::proxy::upward::{PIECE, behind, key, length};
 use crate::wire::connection::Event;
 use crate::wire::fault;
 use crate::wire::frame::StreamId;
@@ -31,7 +32,10 @@ impl Relay {
     ) -> bool {
         match event {
             Event::Starved => return false,
-            Event::Settings => self.start_queued(driver),
+            Event::Settings => {
+                self.start_queued(driver);
+                self.resume_uploads(driver);
+            }
             Event::Answered { tag, status, end } => self.answer(driver, key(tag), status, end),
             Event::Data { tag, octets, end } => {
                 self.download(driver, key(tag), behind(from, &octets), scratch);
@@ -44,6 +48,7 @@ impl Relay {
             Event::Broken { tag, fault } => {
                 self.fail_exchange(key(tag), Code::Unavailable, "driver.malformed", fault.what);
             }
+            Event::WindowsShrunk => self.sync_windows(driver),
             Event::Credit { tag: Some(tag) } => self.resume_upload(key(tag)),
             Event::Credit { tag: None } => self.resume_uploads(driver),
             Event::GoAway { last, .. } => self.driver_leaves(driver, last),
@@ -53,7 +58,7 @@ impl Relay {
     }
 
     fn answer(&mut self, driver: usize, tag: usize, http: u16, end: bool) {
-        let Self { exchanges, drivers, client, .. } = self;
+        let Self { worker, now, exchanges, drivers, client, .. } = self;
         let Some(exchange) = exchanges.get_mut(tag) else { return };
         let Some((fields, echoes)) = heard(drivers, driver) else { return };
         let Meaning { is_grpc, code } = echoes.answers.read(&fields);
@@ -67,6 +72,9 @@ impl Relay {
             return self.fail_credential(tag);
         }
         exchange.answered = true;
+        if code.is_none_or(|code| code == Code::Ok) {
+            worker.tenures.note(exchange.tenure.as_mut(), *now);
+        }
         let block = echoes.answers.echo.block(&mut client.wire, &fields, Fields::iter);
         client.wire.head_encoded(exchange.stream, block, end);
         if end {
@@ -106,6 +114,9 @@ impl Relay {
         if !rest.is_empty() {
             driver.parked = driver.parked.saturating_add(rest.len());
             exchange.down.parked.extend_from_slice(scratch.get(rest).unwrap_or_default());
+            if driver.parked > whole(PARKED_MAX) {
+                self.count_parked();
+            }
         }
         if ends {
             self.suspend(tag);
@@ -114,47 +125,72 @@ impl Relay {
 
     /// Passes on what is parked of an answer, as far as the client has room.
     pub(super) fn resume_download(&mut self, tag: usize) {
-        let Self { exchanges, drivers, client, .. } = self;
-        let Some(exchange) = exchanges.get_mut(tag) else { return };
-        let taken = exchange.down.parked.len().min(client.wire.room(exchange.stream));
-        if taken > 0 {
-            let octets = exchange.down.parked.get(..taken).unwrap_or_default();
-            client.wire.data(exchange.stream, octets, false);
-            exchange.down.parked.advance(taken);
-            if let Some(driver) = exchange.driver.and_then(|key| drivers.get_mut(key)) {
-                driver.parked = driver.parked.saturating_sub(taken);
-            }
-        }
-        if !exchange.down.parked.is_empty() {
-            return;
-        }
-        exchange.down.parked = bytes::BytesMut::new();
-        if let Some(trailers) = exchange.trailers.take() {
-            let code = status::read(&trailers).code.unwrap_or(Code::Unknown);
-            client.wire.head(exchange.stream, trailers.iter(), true);
-            self.finish(tag, code, Ending::Answered);
-        }
+        while self.resume_answer(tag) {}
     }
 
+    /// Passes on one piece of what is parked of an answer. Says whether there was room for any.
+    fn resume_answer(&mut self, tag: usize) -> bool {
+        let Self { exchanges, drivers, client, .. } = self;
+        let Some(exchange) = exchanges.get_mut(tag) else { return false };
+        let taken = exchange.down.parked.len().min(client.wire.room(exchange.stream)).min(PIECE);
+        if taken == 0 {
+            return false;
+        }
+        let octets = exchange.down.parked.get(..taken).unwrap_or_default();
+        client.wire.data(exchange.stream, octets, false);
+        exchange.down.parked.advance(taken);
+        match exchange.driver.and_then(|key| drivers.get_mut(key)) {
+            Some(driver) => driver.parked = driver.parked.saturating_sub(taken),
+            None => self.detached = self.detached.saturating_sub(taken),
+        }
+        if !exchange.down.parked.is_empty() {
+            return true;
+        }
+        exchange.down.parked = BytesMut::new();
+        if let Some(end) = exchange.end.take() {
+            client.wire.head(exchange.stream, end.trailers.iter(), true);
+            self.finish(tag, end.code, end.how);
+        }
+        true
+    }
+
+    /// Ends an answer behind what is parked of it. Nothing more is wanted from the driver, so that
+    /// whatever it does next cannot touch the answer.
+    pub(super) fn end_behind_parked(&mut self, tag: usize, end: AnswerEnd) {
+        self.release_driver(tag, fault::Code::Cancel);
+        let Some(exchange) = self.exchanges.get_mut(tag) else { return };
+        exchange.end = Some(Box::new(end));
+        exchange.up.parked = BytesMut::new();
+        exchange.unstamped = Unstamped::default();
+        exchange.asked = None;
+        self.detached = self.detached.saturating_add(exchange.down.parked.len());
+    }
+
+    /// Passes on what is parked of all answers: one piece of each in turn, beginning behind the one
+    /// that was served last, as long as the client has room.
     pub(super) fn resume_downloads(&mut self) {
-        if self.drivers.iter().all(|(_, driver)| driver.parked == 0) {
+        if self.detached == 0 && self.drivers.iter().all(|(_, driver)| driver.parked == 0) {
             return;
         }
-        let parked: Vec<usize> = self
-            .exchanges
-            .iter()
-            .filter(|(_, exchange)| !exchange.down.parked.is_empty())
-            .map(|(tag, _)| tag)
-            .collect();
-        for tag in parked {
-            self.resume_download(tag);
+        let parked = self.exchanges.iter().filter(|(_, exchange)| !exchange.down.parked.is_empty());
+        let mut parked: Vec<usize> = parked.map(|(tag, _)| tag).collect();
+        let first = parked.partition_point(|tag| *tag <= self.last_download);
+        parked.rotate_left(first);
+        while !parked.is_empty() {
+            parked.retain(|tag| {
+                let has_moved = self.resume_answer(*tag);
+                if has_moved {
+                    self.last_download = *tag;
+                }
+                has_moved
+            });
         }
     }
 
     /// Lets the drivers send what the client takes, now that what they have sent has left for it.
     /// Says whether one of them is to be told now.
     pub(super) fn credit_downloads(&mut self) -> bool {
-        let allowance = allowance(&self.client.wire);
+        let allowance = allowance(&self.client.wire, self.detached);
         let mut is_due = false;
         for (_, driver) in &mut self.drivers {
             let parked = i64::try_from(driver.parked).unwrap_or(i64::MAX);
@@ -184,7 +220,8 @@ impl Relay {
             client.wire.head_encoded(exchange.stream, block, true);
             self.finish(tag, code, Ending::Answered);
         } else {
-            exchange.trailers = Some(fields);
+            let end = AnswerEnd { trailers: fields, code, how: Ending::Answered };
+            self.end_behind_parked(tag, end);
         }
     }
 
@@ -226,6 +263,15 @@ impl Relay {
         self.drop_driver_if_done(driver);
     }
 
+    /// A driver has less credit than before: what its clients granted in the meantime is passed on.
+    fn sync_windows(&mut self, driver: usize) {
+        let tags = self.exchanges.iter().filter(|(_, exchange)| exchange.driver == Some(driver));
+        let tags: Vec<usize> = tags.map(|(tag, _)| tag).collect();
+        for tag in tags {
+            self.sync_window(tag);
+        }
+    }
+
     /// Lets the driver send what the client allows, and no more.
     pub(super) fn sync_window(&mut self, tag: usize) {
         let Self { exchanges, drivers, client, .. } = self;
@@ -263,7 +309,13 @@ impl Relay {
             .and_then(|key| self.drivers.get(key))
             .map_or("", |driver| driver.cluster.name());
         let message = format!("the driver of cluster {cluster} failed this call: {what}");
-        self.refuse(tag, &Refusal::new(code, label, message), Ending::DriverLost);
+        let refusal = Refusal::new(code, label, message);
+        if exchange.down.parked.is_empty() {
+            return self.refuse(tag, &refusal, Ending::DriverLost);
+        }
+        self.worker.metrics.refused(label);
+        let trailers = Rc::new(status::trailers(&refusal));
+        self.end_behind_parked(tag, AnswerEnd { trailers, code, how: Ending::DriverLost });
     }
 }
 

@@ -22,6 +22,7 @@ use crate::proxy::echo::Echo;
 use crate::proxy::exchange::Exchange;
 use crate::proxy::leg::Leg;
 use crate::proxy::shelf::Spare;
+use crate::proxy::turn::BatchSize;
 use crate::route::Cluster;
 use crate::wire::connection::{Connection, Offer, Role};
 use crate::wire::frame::StreamId;
@@ -108,6 +109,17 @@ pub(super) enum Line {
     Up(Box<Leg>),
 }
 
+/// Octets of one body that are in the outbox.
+pub(super) struct Departing {
+    /// The client's stream, and the exchange on it.
+    pub(super) stream: StreamId,
+    pub(super) tag: usize,
+    /// Octets whose credit goes back.
+    pub(super) octets: u32,
+    /// Where in the outbox they end, see `Outbox::end`.
+    pub(super) end: u64,
+}
+
 /// A client connection's leg to one driver.
 pub(super) struct Driver {
     pub(super) cluster: Arc<Cluster>,
@@ -118,11 +130,18 @@ pub(super) struct Driver {
     pub(super) queue: VecDeque<usize>,
     /// Exchanges that are on it or wait for it.
     pub(super) calls: usize,
-    /// Octets of the client's streams that are in the outbox: their credit goes back when it is
-    /// empty.
-    pub(super) departing: Vec<(StreamId, usize, u32)>,
+    /// Octets of the client's streams that are in the outbox, in their order: their credit goes
+    /// back when they have left.
+    pub(super) departing: VecDeque<Departing>,
     /// Octets of this leg that are parked.
     pub(super) parked: usize,
+    /// The exchange whose body was resumed last.
+    pub(super) last_upload: usize,
+    /// Whether bodies wait for what they share on the way to this driver, its connection's window
+    /// or the outbox: then they are served in turn, and none passes by the others.
+    pub(super) is_contended: bool,
+    /// Octets of bodies that may wait in the outbox; what comes on top is parked with its stream.
+    pub(super) batch: BatchSize,
     /// By when its first SETTINGS must have come.
     pub(super) meet_by: Instant,
     /// Whether its socket's options are set: that is left until the leg has lived for a while.
@@ -163,8 +182,11 @@ impl Driver {
             line,
             queue: VecDeque::new(),
             calls: 0,
-            departing: Vec::new(),
+            departing: VecDeque::new(),
             parked: 0,
+            last_upload: 0,
+            is_contended: false,
+            batch: BatchSize::WIDE,
             meet_by: now,
             is_tuned: false,
             asked: 0,
@@ -182,7 +204,8 @@ impl Driver {
             && !self.lost
             && self.asked == 0
             && self.parked == 0
-            && self.departing.is_empty();
+            && self.departing.is_empty()
+            && self.leg_ref().is_some_and(Leg::can_write);
         self.rest();
         match self.line {
             Line::Up(leg) if is_settled && leg.wire.is_spotless() => {
@@ -198,7 +221,7 @@ impl Driver {
     pub(super) fn poll_dial(
         &mut self,
         context: &mut Context<'_>,
-        client: &Connection,
+        (client, detached): (&Connection, usize),
         now: Instant,
     ) -> Poll<Result<(), Unreachable>> {
         let Line::Dialing(dial) = &mut self.line else { return Poll::Pending };
@@ -206,7 +229,7 @@ impl Driver {
             Poll::Pending => Poll::Pending,
             Poll::Ready(Err(why)) => Poll::Ready(Err(why)),
             Poll::Ready(Ok(socket)) => {
-                let wire = Connection::new(Role::Client, offer(client), now);
+                let wire = Connection::new(Role::Client, offer(client, detached), now);
                 self.line = Line::Up(Box::new(Leg::new(socket, None, wire, now)));
                 Poll::Ready(Ok(()))
             }
@@ -223,7 +246,7 @@ impl Driver {
     /// Gives back what an idle leg does not need.
     pub(super) fn rest(&mut self) {
         self.echoes = None;
-        self.departing = Vec::new();
+        self.departing = VecDeque::new();
         if let Some(leg) = self.leg() {
             leg.wire.shrink();
         }
@@ -241,7 +264,8 @@ impl Driver {
         self.takes_calls() && self.cluster == *cluster
     }
 
-    /// The same for a call whose snapshot has led one of the same team and environment here before.
+    /// The same for a call whose snapshot has led one of the same team and environment here
+    /// before.
     pub(super) fn was_found_for(&self, exchange: &Exchange) -> bool {
         let Slots { team, environment, .. } = exchange.call.slots();
         self.generation == exchange.snapshot.generation
@@ -254,7 +278,7 @@ impl Driver {
         !self.lost
             && match &self.line {
                 Line::Dialing(_) => true,
-                Line::Up(leg) => !leg.wire.is_leaving(),
+                Line::Up(leg) => !leg.wire.is_leaving() && leg.can_write(),
             }
     }
 
@@ -283,14 +307,16 @@ pub(super) fn header_list(theirs: &Settings) -> u32 {
 
 /// Octets that the driver at the end of a leg may have under way: what the client takes and, so
 /// that the leg can always be read, what may be parked.
-pub(super) fn allowance(client: &Connection) -> i64 {
+/// `detached` octets of answers whose drivers are not needed any more wait for the same client.
+pub(super) fn allowance(client: &Connection, detached: usize) -> i64 {
+    let detached = i64::try_from(detached).unwrap_or(i64::MAX);
     let most = client.connection_credit().saturating_add(i64::from(PARKED_MAX));
-    most.min(i64::from(WINDOW))
+    most.saturating_sub(detached).min(i64::from(WINDOW))
 }
 
-fn offer(client: &Connection) -> Offer {
+fn offer(client: &Connection, detached: usize) -> Offer {
     let theirs = client.theirs();
-    let window = u32::try_from(allowance(client)).unwrap_or(0).max(WINDOW_FLOOR);
+    let window = u32::try_from(allowance(client, detached)).unwrap_or(0).max(WINDOW_FLOOR);
     let settings = Settings {
         push: false,
         streams: 0,

@@ -30,7 +30,12 @@ impl Relay {
         } else {
             status::trailers_only(refusal)
         };
-        self.client.wire.head(exchange.stream, fields.iter(), true);
+        let stream = exchange.stream;
+        if how == Ending::Refused {
+            self.write_refusal(stream, &fields, refusal.cost);
+        } else {
+            self.client.wire.head(stream, fields.iter(), true);
+        }
         self.finish(tag, refusal.code, how);
     }
 
@@ -73,13 +78,14 @@ impl Relay {
             self.waits = self.waits.saturating_sub(1);
         }
         exchange.settle(code, how, self.now, &self.worker.metrics);
+        if exchange.end.is_some() {
+            self.detached = self.detached.saturating_sub(exchange.down.parked.len());
+        }
         self.exchanges.try_remove(tag);
         if self.exchanges.is_empty() {
             self.idle_since = self.now;
             self.rest_later();
-            if self.phase == Phase::Leaving(None) {
-                self.close();
-            }
+            self.close_if_done();
         }
     }
 
@@ -193,12 +199,7 @@ impl Relay {
             (Told::Serve, _)
             | (_, Phase::Closing(_) | Phase::Lingering(_) | Phase::Over)
             | (Told::Leave, Phase::Leaving(_)) => {}
-            (Told::Leave, Phase::Open) => {
-                self.client.wire.goodbye(true);
-                self.client.wire.ask();
-                self.phase = Phase::Leaving(Some(self.now + CROSSING));
-                self.wake_by(self.now + CROSSING);
-            }
+            (Told::Leave, Phase::Open) => self.ask_to_leave(),
             (Told::End, Phase::Open | Phase::Leaving(_)) => {
                 let refusal = Refusal::new(
                     Code::Unavailable,
@@ -212,6 +213,17 @@ impl Relay {
                 self.say_goodbye();
             }
         }
+    }
+
+    /// The first GOAWAY: streams that are on their way still count.
+    pub(super) fn ask_to_leave(&mut self) {
+        if self.phase != Phase::Open {
+            return;
+        }
+        self.client.wire.goodbye(true);
+        self.client.wire.ask();
+        self.phase = Phase::Leaving(Some(self.now + CROSSING));
+        self.wake_by(self.now + CROSSING);
     }
 
     /// The client has answered the PING behind our first GOAWAY: no stream is on its way any more.
@@ -236,7 +248,6 @@ impl Drop for Relay {
     fn drop(&mut self) {
         self.cancel_all();
         self.leave_drivers();
-        self.worker.kept.change(&mut self.kept, 0);
         self.worker.inflated.change(&mut self.inflated, 0);
         self.count_parked();
         self.worker.metrics.connection_closed();

@@ -13,11 +13,15 @@ use crate::grpc::redact::Redactor;
 use crate::grpc::stamp::Stamper;
 use crate::proxy::admit::Asked;
 use crate::proxy::lease::Lease;
+use crate::proxy::recheck::Checked;
 use crate::proxy::tenure::Tenure;
 use crate::route::Held;
 use crate::telemetry::{Ended, MethodLabel, WorkerMetrics};
 use crate::wire::frame::StreamId;
 use crate::wire::hpack::Fields;
+
+/// Octets of memory that a parked body costs beyond its own: its buffers grow in steps.
+const PARKED_COST: usize = 4 * 1024;
 
 /// One RPC.
 pub(super) struct Exchange {
@@ -39,6 +43,8 @@ pub(super) struct Exchange {
     pub(super) stamper: Option<Stamper>,
     /// What waits for that, since what is before it waits for the driver.
     pub(super) unstamped: Unstamped,
+    /// When its permission was last asked about.
+    pub(super) checked: Checked,
     /// How long the answer may go on.
     pub(super) lease: Option<Lease>,
     /// How its proof stands, where one that has ended may count still.
@@ -53,12 +59,19 @@ pub(super) struct Exchange {
     pub(super) boundary: Boundary,
     /// Whether the client has got the head of an answer.
     pub(super) answered: bool,
-    /// Trailers that wait behind parked octets.
-    pub(super) trailers: Option<Rc<Fields>>,
+    /// How the answer ends behind its parked octets. The exchange has no driver then.
+    pub(super) end: Option<Box<AnswerEnd>>,
     /// How the request's body moves on.
     pub(super) sent: Progress,
     /// How the client takes the answer.
     pub(super) taken: Progress,
+}
+
+/// How an answer ends once all that is parked of it has left.
+pub(super) struct AnswerEnd {
+    pub(super) trailers: Rc<Fields>,
+    pub(super) code: Code,
+    pub(super) how: Ending,
 }
 
 /// What came of a request and is to be stamped when the driver takes more. It waits as it came: a
@@ -136,12 +149,15 @@ impl Exchange {
         if self.stamper.as_ref().is_some_and(Stamper::inflates) {
             return 0;
         }
-        self.up.parked.len().saturating_add(self.unstamped.octets.len())
+        match self.up.parked.len().saturating_add(self.unstamped.octets.len()) {
+            0 => 0,
+            octets => octets.saturating_add(PARKED_COST),
+        }
     }
 
     /// Whether nothing more will come from the client.
     pub(super) fn has_come(&self) -> bool {
-        self.uploaded || self.unstamped.end
+        self.uploaded || self.unstamped.end || self.end.is_some()
     }
 
     /// Octets of an inflated message that are kept until it is whole.

@@ -12,8 +12,8 @@ use sconce_filters::{Call, Code, Ending, Method, Refusal, authenticate};
 use crate::config::Slack;
 use crate::grpc::stamp::Stamper;
 use crate::grpc::status;
+use crate::proxy::exchange::AnswerEnd;
 use crate::proxy::relay::Relay;
-use crate::wire::fault;
 
 /// How long a stream may go on.
 pub(super) struct Lease {
@@ -32,9 +32,12 @@ impl Lease {
         if !matches!(call.method(), Method::ExecutePlan | Method::ReattachExecute) {
             return None;
         }
-        let end = call.slots().identity.as_ref()?.expires_at()?;
+        let identity = call.slots().identity.as_ref()?;
+        let end = identity.expires_at()?;
         let wall = call.wall()?.duration_since(SystemTime::UNIX_EPOCH).ok()?;
-        let left = Duration::from_secs(end).saturating_add(slack.whole()).saturating_sub(wall);
+        let left = Duration::from_secs(end)
+            .saturating_add(slack.of(identity.source()))
+            .saturating_sub(wall);
         let until = call.opened_at().checked_add(left)?;
         Some(Self { until, is_over: false, has_begun: false })
     }
@@ -76,17 +79,13 @@ impl Relay {
     /// Ends a stream between two messages. The driver keeps the operation, as it does when a
     /// connection is lost.
     pub(super) fn suspend(&mut self, tag: usize) {
-        let Self { exchanges, drivers, client, .. } = self;
-        let Some(exchange) = exchanges.get_mut(tag) else { return };
-        let end = status::ok(exchange.answered);
+        let Some(exchange) = self.exchanges.get_mut(tag) else { return };
+        let trailers = status::ok(exchange.answered);
         if exchange.down.parked.is_empty() {
-            client.wire.head(exchange.stream, end.iter(), true);
+            self.client.wire.head(exchange.stream, trailers.iter(), true);
             return self.finish(tag, Code::Ok, Ending::Expired);
         }
-        let leg = exchange.driver.and_then(|key| drivers.get_mut(key)).and_then(|it| it.leg());
-        if let (Some(stream), Some(leg)) = (exchange.driver_stream.take(), leg) {
-            leg.wire.reset_stream(stream, fault::Code::Cancel);
-        }
-        exchange.trailers = Some(Rc::new(end));
+        let (trailers, code, how) = (Rc::new(trailers), Code::Ok, Ending::Expired);
+        self.end_behind_parked(tag, AnswerEnd { trailers, code, how });
     }
 }

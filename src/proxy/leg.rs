@@ -27,7 +27,7 @@ const UNSENT_MAX: u32 = 128 * 1024;
 pub(super) struct Leg {
     pub(super) wire: Connection,
     socket: TcpStream,
-    tls: Option<Box<Session>>,
+    pub(super) tls: Option<Box<Session>>,
     /// The latest turn in which there was nothing to be read.
     starved_in: Turn,
     /// When octets last came.
@@ -36,6 +36,8 @@ pub(super) struct Leg {
     pub(super) blocked: Option<Instant>,
     /// When we last asked, by PING, whether the peer is there.
     pub(super) asked: Option<Instant>,
+    /// Writing has failed: the peer is gone, but what it has sent may wait in the socket.
+    cannot_write: bool,
 }
 
 impl Leg {
@@ -53,6 +55,7 @@ impl Leg {
             heard: now,
             blocked: None,
             asked: None,
+            cannot_write: false,
         }
     }
 
@@ -72,18 +75,19 @@ impl Leg {
         self.wire.out.len().saturating_add(sealed)
     }
 
-    /// Reads once. `Ok(0)` is the end. When there was nothing to be read, there is nothing for the
-    /// rest of the turn: whose turn it is will be woken.
+    /// Reads once, at most `most` octets of the socket. `Ok(0)` is the end. When there was
+    /// nothing to be read, there is nothing for the rest of the turn: whose turn it is will be
+    /// woken.
     pub(super) fn poll_read(
         &mut self,
         context: &mut Context<'_>,
-        into: &mut [u8],
+        (into, most): (&mut [u8], usize),
         (turn, now): (Turn, Instant),
     ) -> Poll<io::Result<usize>> {
         if self.starved_in == turn {
             return Poll::Pending;
         }
-        let read = self.read(context, into, now);
+        let read = self.read(context, (into, most), now);
         if read.is_pending() {
             self.starved_in = turn;
         }
@@ -93,12 +97,12 @@ impl Leg {
     fn read(
         &mut self,
         context: &mut Context<'_>,
-        into: &mut [u8],
+        (into, most): (&mut [u8], usize),
         now: Instant,
     ) -> Poll<io::Result<usize>> {
         // What comes after our last word stays sealed: nobody reads it, but it must be taken.
         let Some(tls) = self.tls.as_mut().filter(|tls| !tls.has_said_goodbye()) else {
-            let read = poll_read(&mut self.socket, context, into);
+            let read = poll_read(&mut self.socket, context, front(into, most));
             if let Poll::Ready(Ok(1..)) = read {
                 self.heard = now;
             }
@@ -106,10 +110,11 @@ impl Leg {
         };
         while !tls.is_closed() {
             let socket = &mut self.socket;
-            let opened = tls.open(into, |room| match poll_read(socket, context, room) {
-                Poll::Ready(read) => read,
-                Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
-            });
+            let opened =
+                tls.open(into, |room| match poll_read(socket, context, front(room, most)) {
+                    Poll::Ready(read) => read,
+                    Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
+                });
             match opened {
                 Ok(Opened::Octets(octets)) => {
                     self.heard = now;
@@ -143,7 +148,23 @@ impl Leg {
             self.blocked = None;
             return Ok(false);
         }
+        if self.cannot_write {
+            self.wire.out.advance(usize::MAX);
+            return Ok(false);
+        }
         self.write(context, lent, now)
+    }
+
+    /// Nothing can be written any more; what has come can still be read. Says that it changed.
+    pub(super) fn give_up_writing(&mut self) -> bool {
+        self.cannot_write = true;
+        self.blocked = None;
+        self.wire.out.advance(usize::MAX);
+        true
+    }
+
+    pub(super) fn can_write(&self) -> bool {
+        !self.cannot_write
     }
 
     fn write(&mut self, context: &mut Context<'_>, lent: &[u8], now: Instant) -> io::Result<bool> {
@@ -235,6 +256,12 @@ fn unless_nothing(written: io::Result<usize>) -> io::Result<usize> {
     }
 }
 
+/// The first octets of a buffer, at most so many.
+fn front(buffer: &mut [u8], most: usize) -> &mut [u8] {
+    let end = buffer.len().min(most);
+    buffer.get_mut(..end).unwrap_or_default()
+}
+
 fn poll_read(
     socket: &mut TcpStream,
     context: &mut Context<'_>,
@@ -294,7 +321,8 @@ mod tests {
 
     async fn read(leg: &mut Leg, turn: Turn) -> Poll<io::Result<usize>> {
         let (mut room, now) = ([0; 8], Instant::now());
-        poll_fn(|context| Poll::Ready(leg.poll_read(context, &mut room, (turn, now)))).await
+        poll_fn(|context| Poll::Ready(leg.poll_read(context, (&mut room, usize::MAX), (turn, now))))
+            .await
     }
 
     #[tokio::test]

@@ -3,7 +3,9 @@
 //! ```text
 //!   listen  -> takes a socket and a place in the budget, gives it to the least loaded
 //!   worker  -> one thread each, with a runtime and a read buffer; runs one task a connection:
-//!   relay   -> reads, passes on, writes; events of the client go
+//!   relay   -> reads, passes on, writes;
+//!   turn    -> what one connection may do before the others of its worker run
+//!   read    -> octets become events; those of the client go
 //!   upward  -> to the driver, those of a driver go
 //!   downward-> to the client;
 //!   admit   -> a stream becomes an exchange, passes the chain, finds its
@@ -14,8 +16,10 @@
 //!   parked  -> what waits for drivers that do not take it
 //!   echo    -> what goes out as the same octets again
 //!   endings -> every way in which things end
+//!   refused -> what a client is charged for calls that are refused
 //!   clock   -> everything that takes too long
 //!   lease, tenure -> streams, and sessions, that outlive the proof of their caller
+//!   recheck -> permission, asked again when a request is complete
 //! ```
 //! Must never happen here: a lock or a wait on the way of a call, or a byte of one client's on
 //! another client's leg.
@@ -32,11 +36,15 @@ mod lease;
 mod leg;
 mod listen;
 mod parked;
+mod read;
+mod recheck;
+mod refused;
 mod relay;
 mod shelf;
 mod stamp;
 mod tenure;
 pub mod tls;
+mod turn;
 mod upward;
 mod worker;
 

@@ -29,6 +29,11 @@ const RETRY: Duration = Duration::from_secs(1);
 pub(super) struct Pool(Arc<AtomicUsize>);
 
 impl Pool {
+    /// Whether so little is parked in all that a connection may park more than usual.
+    pub(super) fn has_room(&self) -> bool {
+        self.0.load(Ordering::Relaxed) < ALL_MAX / 2
+    }
+
     /// A connection's share is so large from now on. Says what all have.
     fn change(&self, share: &mut Share, now: usize) -> usize {
         let before = share.replace(now);
@@ -59,7 +64,10 @@ impl Relay {
 
     /// Counts anew what this connection has parked. Says what all have.
     pub(super) fn count_parked(&mut self) -> usize {
-        let all = self.exchanges.iter().map(|(_, exchange)| exchange.parked());
+        let all = self
+            .exchanges
+            .iter()
+            .map(|(_, exchange)| exchange.parked().saturating_add(exchange.down.parked.len()));
         let mine = all.fold(0, usize::saturating_add);
         self.worker.pool.change(&mut self.parked, mine)
     }

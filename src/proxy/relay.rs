@@ -6,7 +6,6 @@
 //! Must never happen here: an await in the middle of a batch, or a queue without a bound.
 
 use std::future::Future;
-use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -18,17 +17,13 @@ use slab::Slab;
 use tokio::time::Sleep;
 
 use crate::grpc::stamp::Tail;
-use crate::proxy::admit::{Asked, whole};
-use crate::proxy::driver::{Driver, PARKED_MAX};
+use crate::proxy::admit::Asked;
+use crate::proxy::driver::{Driver, Line};
 use crate::proxy::exchange::Exchange;
 use crate::proxy::leg::Leg;
+use crate::proxy::turn::BatchSize;
 use crate::proxy::worker::{Share, Turn, Worker};
-use crate::wire::frame::HEAD;
 
-/// Octets that may wait to be written to a client before nothing more is read from it.
-const OUT_MAX: usize = 512 * 1024;
-/// Reads and writes of one connection before another one of the same worker gets its turn.
-const ROUNDS_MAX: usize = 16;
 /// How long our last words may take to be written.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 /// How long a connection that we end is read on, so that the peer gets our last words.
@@ -36,12 +31,6 @@ const LINGER: Duration = Duration::from_secs(1);
 
 /// The clock is looked at no more often than this.
 const TICK_MIN: Duration = Duration::from_millis(5);
-/// Octets that are read from a driver at one time, while its worker keeps much for slow clients
-/// already: what a client does not take at once must be kept.
-const SIP: usize = 16 * 1024;
-/// Octets that a worker may keep for slow clients before it takes no more than sips.
-const KEPT_MAX: usize = 256 * 1024;
-
 /// How far a client connection has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
@@ -66,10 +55,12 @@ pub(super) struct Relay {
     pub(super) drivers: Slab<Driver>,
     pub(super) exchanges: Slab<Exchange>,
     pub(super) phase: Phase,
-    turn: Turn,
+    pub(super) turn: Turn,
     pub(super) now: Instant,
     /// The time of day when the client was last read.
     pub(super) wall: SystemTime,
+    /// When that was.
+    pub(super) wall_at: Instant,
     pub(super) accepted: Instant,
     /// Since when the client has no stream.
     pub(super) idle_since: Instant,
@@ -79,8 +70,6 @@ pub(super) struct Relay {
     pub(super) is_ticking: bool,
     /// When the clock must be looked at.
     pub(super) due: Instant,
-    /// Octets that are kept because the client did not take them.
-    pub(super) kept: Share,
     /// Octets that are kept for drivers, if any were inflated.
     pub(super) inflated: Share,
     /// Octets that are parked for drivers.
@@ -93,6 +82,18 @@ pub(super) struct Relay {
     pub(super) last_caller: Option<(Rc<Identity>, Tail)>,
     /// Exchanges that wait for a room's answer.
     pub(super) waits: usize,
+    /// Octets of the client that the last turn had no time for.
+    pub(super) unparsed: Vec<u8>,
+    /// Octets of refusals that were written since the client last had read everything.
+    pub(super) unread_refusals: usize,
+    pub(super) upload_reads: BatchSize,
+    pub(super) download_reads: BatchSize,
+    /// The driver that was read last.
+    pub(super) last_driver: usize,
+    /// Octets that are parked of answers whose drivers are not needed any more.
+    pub(super) detached: usize,
+    /// The exchange whose answer was resumed last.
+    pub(super) last_download: usize,
 }
 
 /// Runs the connection to its end.
@@ -119,12 +120,12 @@ impl Relay {
             turn: Turn::default(),
             now,
             wall: SystemTime::UNIX_EPOCH,
+            wall_at: now,
             accepted: now,
             idle_since: now,
             is_warm: false,
             is_ticking: false,
             due,
-            kept: Share::default(),
             inflated: Share::default(),
             parked: Share::default(),
             timer: Box::pin(tokio::time::sleep_until(due.into())),
@@ -132,18 +133,25 @@ impl Relay {
             last: None,
             last_caller: None,
             waits: 0,
+            unparsed: Vec::new(),
+            unread_refusals: 0,
+            upload_reads: BatchSize::default(),
+            download_reads: BatchSize::default(),
+            last_driver: 0,
+            detached: 0,
+            last_download: 0,
         }
     }
 
     #[expect(clippy::disallowed_methods, reason = "this is a loop that owns its clock")]
-    fn look_at_clock(&mut self) {
+    pub(super) fn look_at_clock(&mut self) {
         self.now = Instant::now();
     }
 
     /// What was read came by now: a deadline that counted from earlier would pass too early.
-    fn look_at_clocks(&mut self) {
+    pub(super) fn look_at_clocks(&mut self) {
         self.look_at_clock();
-        self.wall = SystemTime::now();
+        (self.wall, self.wall_at) = (SystemTime::now(), self.now);
     }
 
     fn drive(&mut self, context: &mut Context<'_>) -> Poll<()> {
@@ -152,13 +160,16 @@ impl Relay {
         self.waker = Some(worker.remember(self.waker, context.waker()));
         self.look_at_clock();
         self.leave_if_told();
-        self.turn = worker.begin_turn();
-        for round in 1..=ROUNDS_MAX {
+        self.leave_if_withdrawn();
+        self.turn = worker.begin_turn(self.now);
+        loop {
             // Reading first: what answers it leaves in one write with what waits already.
             let mut moved = self.read_client(context, &mut scratch);
             moved |= self.read_drivers(context, &mut scratch);
-            // All else has its turn when there is nothing more to be read, or after so many rounds.
-            if !moved || round == ROUNDS_MAX {
+            // All else has its turn when there is nothing more to be read, or when the turn is
+            // over.
+            let is_over = moved && worker.is_turn_over(self.now);
+            if !moved || is_over {
                 moved |= self.poll_dials(context);
                 moved |= self.poll_waits(context);
                 moved |= self.poll_clock(context);
@@ -172,9 +183,11 @@ impl Relay {
             if !moved {
                 return Poll::Pending;
             }
+            if is_over || worker.is_turn_over(self.now) {
+                context.waker().wake_by_ref();
+                return Poll::Pending;
+            }
         }
-        context.waker().wake_by_ref();
-        Poll::Pending
     }
 
     /// Gives back what an idle connection does not need.
@@ -189,14 +202,16 @@ impl Relay {
     }
 
     /// Writes everything that waits; what has left gives credit back, which is written too.
-    fn flush(&mut self, context: &mut Context<'_>, lent: &[u8]) -> bool {
+    pub(super) fn flush(&mut self, context: &mut Context<'_>, lent: &[u8]) -> bool {
         let mut moved = self.flush_drivers(context, lent);
-        self.credit_uploads();
+        moved |= self.credit_uploads();
         match self.client.flush(context, lent, self.now) {
             Ok(more) => moved |= more,
             Err(_) => self.lose_client(),
         }
-        self.worker.kept.change(&mut self.kept, self.client.waiting());
+        if self.unread_refusals > 0 {
+            self.limit_unread_refusals();
+        }
         if self.client.waiting() == 0 {
             if self.credit_downloads() {
                 moved |= self.flush_drivers(context, lent);
@@ -214,22 +229,27 @@ impl Relay {
 
     fn flush_drivers(&mut self, context: &mut Context<'_>, lent: &[u8]) -> bool {
         let mut moved = false;
-        let (mut broken, mut any_lost) = (None, false);
-        for (key, driver) in &mut self.drivers {
+        let mut any_lost = false;
+        for (_, driver) in &mut self.drivers {
             any_lost |= driver.lost;
-            let Some(leg) = driver.leg() else { continue };
-            match leg.flush(context, lent, self.now) {
-                Ok(more) => moved |= more,
-                Err(_) => broken = Some(key),
+            let Line::Up(leg) = &mut driver.line else { continue };
+            let waited = leg.wire.out.len();
+            let has_moved = match leg.flush(context, lent, self.now) {
+                Ok(has_moved) => has_moved,
+                // What it has sent before is read first: an answer may be among it.
+                Err(_) => leg.give_up_writing(),
+            };
+            if has_moved && leg.blocked.is_some() {
+                driver.batch.shrink();
+            } else if has_moved && waited >= driver.batch.octets() {
+                driver.batch.grow();
             }
+            moved |= has_moved;
         }
-        if let Some(key) = broken {
-            self.lose_driver(key, "the connection to it broke");
-        }
-        if any_lost || broken.is_some() {
+        if any_lost {
             self.drop_lost_drivers();
         }
-        moved || broken.is_some()
+        moved
     }
 
     /// The last words are out: say so to the kernel, then read on for a while.
@@ -243,84 +263,6 @@ impl Relay {
         }
     }
 
-    fn read_client(&mut self, context: &mut Context<'_>, scratch: &mut [u8]) -> bool {
-        if self.phase == Phase::Over || self.client.waiting() > OUT_MAX {
-            return false;
-        }
-        let into = scratch.get_mut(HEAD..).unwrap_or_default();
-        let read = match self.client.poll_read(context, into, (self.turn, self.now)) {
-            Poll::Pending => return false,
-            Poll::Ready(Ok(read @ 1..)) => read,
-            Poll::Ready(ended) => {
-                self.hear_end(ended.err());
-                return true;
-            }
-        };
-        self.look_at_clocks();
-        if !self.is_warm {
-            self.rest_later();
-        }
-        if matches!(self.phase, Phase::Open | Phase::Leaving(_)) {
-            self.take_client_octets(HEAD, HEAD.saturating_add(read), scratch);
-            self.flush(context, scratch);
-        }
-        true
-    }
-
-    /// The client's socket has ended, well or badly.
-    fn hear_end(&mut self, fault: Option<io::Error>) {
-        if let Some(fault) = fault.filter(|fault| fault.kind() == io::ErrorKind::InvalidData) {
-            tracing::info!(peer = %self.peer, %fault, "TLS failed");
-            self.worker.metrics.refused("tls.failed");
-        }
-        self.lose_client();
-    }
-
-    fn take_client_octets(&mut self, mut at: usize, end: usize, scratch: &mut [u8]) {
-        loop {
-            let octets = scratch.get(at..end).unwrap_or_default();
-            match self.client.wire.receive(octets, self.now) {
-                Ok((taken, event)) => {
-                    let from = at;
-                    at = at.saturating_add(taken);
-                    if !self.on_client(event, from, scratch) {
-                        break;
-                    }
-                }
-                Err(fault) => return self.fail_client(fault),
-            }
-        }
-    }
-
-    fn read_drivers(&mut self, context: &mut Context<'_>, scratch: &mut [u8]) -> bool {
-        let mut moved = false;
-        let mut next = 0;
-        while let Some(key) = self.drivers.iter().map(|(key, _)| key).find(|key| *key >= next) {
-            next = key.saturating_add(1);
-            moved |= self.read_driver(key, context, scratch);
-        }
-        moved
-    }
-
-    fn read_driver(&mut self, key: usize, context: &mut Context<'_>, scratch: &mut [u8]) -> bool {
-        let Some(most) = self.appetite(key) else { return false };
-        let turn = (self.turn, self.now);
-        let Some(leg) = self.drivers.get_mut(key).and_then(Driver::leg) else { return false };
-        let end = HEAD.saturating_add(most).min(scratch.len());
-        let into = scratch.get_mut(HEAD..end).unwrap_or_default();
-        let read = match leg.poll_read(context, into, turn) {
-            Poll::Pending => return false,
-            Poll::Ready(Ok(0) | Err(_)) => {
-                self.lose_driver(key, "it closed the connection");
-                return true;
-            }
-            Poll::Ready(Ok(read)) => read,
-        };
-        self.take_driver_octets(key, HEAD, HEAD.saturating_add(read), scratch);
-        self.flush(context, scratch);
-        true
-    }
-
     /// Nothing more will be said; what waits has a while to be written.
     pub(super) fn close(&mut self) {
         if !self.client.is_open() {
@@ -329,36 +271,6 @@ impl Relay {
         let by = self.now + LAST_WORDS;
         self.phase = Phase::Closing(by);
         self.wake_by(by);
-    }
-
-    fn take_driver_octets(&mut self, key: usize, mut at: usize, end: usize, scratch: &mut [u8]) {
-        loop {
-            let now = self.now;
-            let Some(leg) = self.drivers.get_mut(key).and_then(Driver::leg) else { return };
-            let octets = scratch.get(at..end).unwrap_or_default();
-            match leg.wire.receive(octets, now) {
-                Ok((taken, event)) => {
-                    let from = at;
-                    at = at.saturating_add(taken);
-                    if !self.on_driver(key, event, from, scratch) {
-                        return;
-                    }
-                }
-                Err(fault) => return self.fail_driver(key, fault),
-            }
-        }
-    }
-
-    /// How many octets may be read from a driver now; `None` while its client is behind.
-    fn appetite(&self, key: usize) -> Option<usize> {
-        let driver = self.drivers.get(key)?;
-        let behind = self.client.waiting() > 0 || driver.parked > 0;
-        if !behind {
-            return Some(if self.worker.kept.get() < KEPT_MAX { usize::MAX } else { SIP });
-        }
-        // A frame that is there in part is granted again before it is parked.
-        let most = whole(PARKED_MAX).saturating_add(SIP);
-        (self.client.waiting() == 0 && driver.parked <= most).then_some(SIP)
     }
 
     fn has_output(&self) -> bool {

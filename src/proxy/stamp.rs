@@ -14,6 +14,7 @@ use crate::proxy::exchange::{Exchange, Unstamped};
 use crate::proxy::lease::Lease;
 use crate::proxy::relay::Relay;
 use crate::proxy::tenure::Tenure;
+use crate::proxy::upward::PIECE;
 use crate::telemetry::Guarded;
 
 /// So many of the longest inflated messages may be kept for one connection before no more are
@@ -64,7 +65,7 @@ impl Relay {
         if let Some(until) = until {
             self.wake_by(until);
         }
-        self.stamp_rest(tag);
+        self.resume_upload(tag);
     }
 
     /// The stamp of a caller: the last one's, if that is the same.
@@ -87,8 +88,9 @@ impl Relay {
         (octets, end): (Range<usize>, bool),
         scratch: &mut [u8],
     ) {
-        let is_behind = self.exchanges.get(tag).is_some_and(Exchange::is_behind);
-        let rest = match is_behind {
+        // An end without octets needs no window, and the call does not begin without it.
+        let is_end = octets.is_empty() && !self.exchanges.get(tag).is_some_and(Exchange::is_behind);
+        let rest = match self.must_wait(tag) && !is_end {
             true => Some(octets),
             false => self.stamp_some(tag, (octets, end), scratch, Source::Read),
         };
@@ -99,19 +101,21 @@ impl Relay {
         }
     }
 
-    /// Goes on with what waits for its stamp.
-    pub(super) fn stamp_rest(&mut self, tag: usize) {
-        let Some(exchange) = self.exchanges.get_mut(tag) else { return };
+    /// Goes on with the next piece of what waits for its stamp. Says whether there was any.
+    pub(super) fn stamp_rest(&mut self, tag: usize) -> bool {
+        let Some(exchange) = self.exchanges.get_mut(tag) else { return false };
         let Unstamped { mut octets, end } = std::mem::take(&mut exchange.unstamped);
         if octets.is_empty() && !end {
-            return;
+            return false;
         }
-        let all = 0..octets.len();
-        let rest = self.stamp_some(tag, (all, end), &mut octets, Source::Kept);
-        if let (Some(rest), Some(exchange)) = (rest, self.exchanges.get_mut(tag)) {
-            octets.advance(rest.start);
-            exchange.unstamped = Unstamped { octets, end };
-        }
+        let piece = octets.len().min(PIECE);
+        let is_last = piece == octets.len();
+        let rest = self.stamp_some(tag, (0..piece, end && is_last), &mut octets, Source::Kept);
+        let Some(exchange) = self.exchanges.get_mut(tag) else { return false };
+        octets.advance(rest.as_ref().map_or(piece, |rest| rest.start));
+        let end = end && (rest.is_some() || !is_last);
+        exchange.unstamped = Unstamped { octets, end };
+        true
     }
 
     /// Passes on what the stamper makes of these octets until the driver takes no more: those that
@@ -214,17 +218,15 @@ impl Relay {
         let before = rest.len();
         let piece = stamper.next(scratch, rest)?;
         if piece.as_ref().is_some_and(Piece::ends_message) {
-            if let Some(lease) = &mut exchange.lease {
-                lease.begin(self.now)?;
-            }
-            if let Some(tenure) = exchange.tenure {
-                self.worker.tenures.hold(tenure, &exchange.call, stamper.session())?;
-            }
+            self.complete(tag)?;
         }
+        let Some(exchange) = self.exchanges.get_mut(tag) else { return Ok(None) };
+        let Some(stamper) = exchange.stamper.as_mut() else { return Ok(None) };
         let taken = before.saturating_sub(rest.len());
         let last = end && rest.start >= rest.end && !stamper.owes();
         if last {
             stamper.end()?;
+            self.recheck(tag)?;
         }
         Ok(Some(Next { piece, taken, last }))
     }

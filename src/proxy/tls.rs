@@ -18,6 +18,7 @@ use rustls::unbuffered::{
 use rustls::{Error, InvalidMessage, ServerConfig};
 use sconce_filters::Certificate;
 
+use crate::config::Authorities;
 use crate::proxy::certificate;
 
 /// Octets that are read and opened at one time.
@@ -40,7 +41,7 @@ pub struct Room(Rc<RefCell<Vec<u8>>>);
 
 /// One connection's TLS.
 pub struct Session {
-    connection: UnbufferedServerConnection,
+    pub(super) connection: UnbufferedServerConnection,
     room: Room,
     /// The beginning of a record that is not whole yet.
     begun: Vec<u8>,
@@ -52,7 +53,9 @@ pub struct Session {
     is_closed: bool,
     has_said_goodbye: bool,
     /// What the client has proven to own.
-    certificate: Option<Rc<Certificate>>,
+    pub(super) certificate: Option<Rc<Certificate>>,
+    /// Who has vouched for that.
+    pub(super) authorities: Option<Arc<Authorities>>,
 }
 
 impl Session {
@@ -71,6 +74,7 @@ impl Session {
             is_closed: false,
             has_said_goodbye: false,
             certificate: None,
+            authorities: None,
         })
     }
 

@@ -1,11 +1,13 @@
 //! Upward: what a client's frames mean for its exchanges, and bodies on their way to drivers.
 
+use std::collections::VecDeque;
 use std::ops::Range;
 
 use bytes::Buf;
 use sconce_filters::{Code, Ending};
 
-use crate::proxy::driver::{Driver, Line};
+use crate::proxy::admit::whole;
+use crate::proxy::driver::{Departing, Driver, Line};
 use crate::proxy::exchange::Exchange;
 use crate::proxy::leg::Leg;
 use crate::proxy::relay::Relay;
@@ -13,10 +15,8 @@ use crate::wire::connection::Event;
 use crate::wire::fault;
 use crate::wire::frame::StreamId;
 
-/// Octets that may wait in a leg's outbox; what comes on top is parked with its stream.
-const OUT_MAX: usize = 256 * 1024;
 /// Octets that are taken from a parked body at one time.
-const PIECE: usize = 16 * 1024;
+pub(super) const PIECE: usize = 16 * 1024;
 
 impl Relay {
     /// Answers one event of the client; `from` is where its octets begin in `scratch`. Says
@@ -39,7 +39,10 @@ impl Relay {
             }
             Event::Credit { tag: None } => self.resume_downloads(),
             Event::Pong => self.hear_crossing(),
-            Event::Answered { .. } | Event::Interim { .. } | Event::GoAway { .. } => {}
+            Event::Answered { .. }
+            | Event::Interim { .. }
+            | Event::GoAway { .. }
+            | Event::WindowsShrunk => {}
         }
         true
     }
@@ -58,6 +61,9 @@ impl Relay {
 
     fn upload(&mut self, tag: usize, octets: Range<usize>, end: bool, scratch: &mut [u8]) {
         let Some(exchange) = self.exchanges.get_mut(tag) else { return };
+        if exchange.end.is_some() {
+            return;
+        }
         exchange.up.octets = exchange.up.octets.saturating_add(length(octets.len()));
         match exchange.stamper {
             None => self.send_up(tag, octets, end, scratch),
@@ -74,30 +80,53 @@ impl Relay {
         end: bool,
         scratch: &mut [u8],
     ) {
+        let must_wait = self.must_wait(tag);
         let Self { exchanges, drivers, .. } = self;
         let Some(exchange) = exchanges.get_mut(tag) else { return };
         exchange.uploaded |= end;
         if let Some(redactor) = &mut exchange.redactor {
             redactor.hear(scratch.get(rest.clone()).unwrap_or_default());
         }
-        if let Some((departing, leg, stream)) = line(drivers, exchange)
-            && exchange.up.parked.is_empty()
+        if let Some(Upload { departing, leg, stream, has_space }) = line(drivers, exchange)
             // An end without octets cannot be parked, and comes once for each stream.
-            && (rest.is_empty() || leg.wire.out.len() < OUT_MAX)
+            && ((rest.is_empty() && exchange.up.parked.is_empty()) || (has_space && !must_wait))
         {
             let taken = rest.len().min(leg.wire.room(stream));
-            let whole = taken == rest.len();
-            if taken > 0 || (end && whole) {
+            let is_whole = taken == rest.len();
+            if taken > 0 || (end && is_whole) {
                 let now = rest.start..rest.start.saturating_add(taken);
                 rest.start = now.end;
-                leg.wire.data_in_place(stream, scratch, now, end && whole);
-                depart(departing, (tag, taken), exchange);
+                leg.wire.data_in_place(stream, scratch, now, end && is_whole);
+                depart(departing, leg.wire.out.end(), (tag, taken), exchange);
             }
-            if whole {
+            if is_whole {
                 return;
             }
         }
         exchange.up.parked.extend_from_slice(scratch.get(rest).unwrap_or_default());
+        self.note_contention(tag);
+    }
+
+    /// Something of a body waits. If not for the window of its own stream, then for what it shares
+    /// with other bodies.
+    fn note_contention(&mut self, tag: usize) {
+        let Self { exchanges, drivers, .. } = self;
+        let Some(exchange) = exchanges.get(tag) else { return };
+        let is_shared = line(drivers, exchange)
+            .is_some_and(|Upload { leg, stream, .. }| leg.wire.stream_credit(stream) > 0);
+        if let (true, Some(driver)) =
+            (is_shared, exchange.driver.and_then(|it| drivers.get_mut(it)))
+        {
+            driver.is_contended = true;
+        }
+    }
+
+    /// Whether what comes of a body now has to wait behind what came before, of this body or of
+    /// others on the way to the same driver.
+    pub(super) fn must_wait(&self, tag: usize) -> bool {
+        let Some(exchange) = self.exchanges.get(tag) else { return false };
+        let driver = exchange.driver.and_then(|key| self.drivers.get(key));
+        exchange.is_behind() || driver.is_some_and(|driver| driver.is_contended)
     }
 
     /// Passes on octets by copying, or parks them: these, and those behind them.
@@ -108,75 +137,113 @@ impl Relay {
         if let Some(redactor) = &mut exchange.redactor {
             [octets, behind].into_iter().for_each(|octets| redactor.hear(octets));
         }
-        if let Some((departing, leg, stream)) = line(drivers, exchange)
+        if let Some(Upload { departing, leg, stream, has_space }) = line(drivers, exchange)
             && exchange.up.parked.is_empty()
-            && leg.wire.out.len() < OUT_MAX
+            && has_space
             && leg.wire.room(stream) >= octets.len().saturating_add(behind.len())
         {
             leg.wire.data_joined(stream, [octets, behind], end);
             let octets = octets.len().saturating_add(behind.len());
-            return depart(departing, (tag, octets), exchange);
+            return depart(departing, leg.wire.out.end(), (tag, octets), exchange);
         }
         exchange.up.parked.extend_from_slice(octets);
         exchange.up.parked.extend_from_slice(behind);
-        self.resume_upload(tag);
+        while self.send_parked(tag) {}
+        if self.exchanges.get(tag).is_some_and(Exchange::is_behind) {
+            self.note_contention(tag);
+        }
     }
 
-    /// Passes on what is parked of a body, as far as the driver has room.
+    /// Passes on what waits of a body, as far as the driver has room.
     pub(super) fn resume_upload(&mut self, tag: usize) {
-        let Self { exchanges, drivers, .. } = self;
-        let Some(exchange) = exchanges.get_mut(tag) else { return };
-        let Some((departing, leg, stream)) = line(drivers, exchange) else { return };
-        while !exchange.up.parked.is_empty() && leg.wire.out.len() < OUT_MAX {
-            let taken = exchange.up.parked.len().min(leg.wire.room(stream)).min(PIECE);
-            if taken == 0 {
-                return;
-            }
-            let end = exchange.uploaded && taken == exchange.up.parked.len();
-            leg.wire.data(stream, exchange.up.parked.get(..taken).unwrap_or_default(), end);
-            exchange.up.parked.advance(taken);
-            depart(departing, (tag, taken), exchange);
+        while self.resume_piece(tag) {}
+    }
+
+    /// Passes on one piece of what waits of a body. Says whether anything moved.
+    fn resume_piece(&mut self, tag: usize) -> bool {
+        if !self.may_go_on(tag) {
+            return false;
         }
+        let Some(exchange) = self.exchanges.get(tag) else { return false };
+        if exchange.up.parked.is_empty() { self.stamp_rest(tag) } else { self.send_parked(tag) }
+    }
+
+    /// Passes on one piece of what is parked of a body, if the driver has room. Says whether it
+    /// has.
+    fn send_parked(&mut self, tag: usize) -> bool {
+        let Self { exchanges, drivers, .. } = self;
+        let Some(exchange) = exchanges.get_mut(tag) else { return false };
+        let Some(Upload { departing, leg, stream, has_space }) = line(drivers, exchange) else {
+            return false;
+        };
+        let taken = exchange.up.parked.len().min(leg.wire.room(stream)).min(PIECE);
+        if taken == 0 || !has_space {
+            return false;
+        }
+        let end = exchange.uploaded && taken == exchange.up.parked.len();
+        leg.wire.data(stream, exchange.up.parked.get(..taken).unwrap_or_default(), end);
+        exchange.up.parked.advance(taken);
+        depart(departing, leg.wire.out.end(), (tag, taken), exchange);
         if exchange.up.parked.is_empty() {
             exchange.up.parked = bytes::BytesMut::new();
-            self.stamp_rest(tag);
         }
+        true
     }
 
-    /// Bodies that have left for a driver give their credit back to the client.
-    pub(super) fn credit_uploads(&mut self) {
+    /// Bodies that have left for a driver give their credit back to the client, and those that
+    /// wait for its outbox go on. Says whether any did.
+    pub(super) fn credit_uploads(&mut self) -> bool {
         let mut resume = Vec::new();
         for (key, driver) in &mut self.drivers {
             let Line::Up(leg) = &driver.line else { continue };
-            if !leg.wire.out.is_empty() || driver.departing.is_empty() {
-                continue;
+            let is_due = driver.is_contended && driver.batch.octets() > leg.wire.out.len();
+            if is_due && leg.wire.connection_credit() > 0 {
+                resume.push(key);
             }
-            for (stream, tag, octets) in driver.departing.drain(..) {
-                let ceiling = self
-                    .exchanges
-                    .get(tag)
-                    .and_then(|exchange| exchange.driver_stream)
-                    .map_or(0, |stream| leg.wire.stream_credit(stream));
-                self.client.wire.left(stream, octets, u32::try_from(ceiling).unwrap_or(0));
+            let written = leg.wire.out.written();
+            let has_left = |it: &&mut Departing| it.end <= written;
+            let may_grow = self.worker.pool.has_room();
+            while driver.departing.front_mut().filter(has_left).is_some()
+                && let Some(Departing { stream, tag, octets, .. }) = driver.departing.pop_front()
+            {
+                let exchange = self.exchanges.get(tag).filter(|_| may_grow);
+                let most = exchange.map_or(0, |exchange| exchange.snapshot.limits.upload_window);
+                self.client.wire.left(stream, octets, most);
             }
-            resume.push(key);
         }
+        let has_resumed = !resume.is_empty();
         for key in resume {
             self.resume_uploads(key);
         }
+        has_resumed
     }
 
-    pub(super) fn resume_uploads(&mut self, driver: usize) {
-        let parked: Vec<usize> = self
-            .exchanges
-            .iter()
-            .filter(|(_, exchange)| {
-                exchange.driver == Some(driver) && !exchange.up.parked.is_empty()
-            })
-            .map(|(tag, _)| tag)
-            .collect();
-        for tag in parked {
-            self.resume_upload(tag);
+    /// Passes on what waits for a driver: one piece of each body in turn, beginning behind the
+    /// body that was served last, as long as the driver has room.
+    pub(super) fn resume_uploads(&mut self, key: usize) {
+        let waits = |exchange: &Exchange| exchange.driver == Some(key) && exchange.is_behind();
+        let waiting = self.exchanges.iter().filter(|(_, exchange)| waits(exchange));
+        let mut waiting: Vec<usize> = waiting.map(|(tag, _)| tag).collect();
+        let Some(driver) = self.drivers.get(key) else { return };
+        let first = waiting.partition_point(|tag| *tag <= driver.last_upload);
+        waiting.rotate_left(first);
+        while !waiting.is_empty() {
+            waiting.retain(|tag| {
+                let has_moved = self.resume_piece(*tag);
+                if let (true, Some(driver)) = (has_moved, self.drivers.get_mut(key)) {
+                    driver.last_upload = *tag;
+                }
+                has_moved
+            });
+        }
+        let Self { exchanges, drivers, .. } = self;
+        let is_contended = exchanges.iter().any(|(_, exchange)| {
+            waits(exchange)
+                && line(drivers, exchange)
+                    .is_some_and(|Upload { leg, stream, .. }| leg.wire.stream_credit(stream) > 0)
+        });
+        if let Some(driver) = drivers.get_mut(key) {
+            driver.is_contended = is_contended;
         }
     }
 
@@ -201,26 +268,44 @@ pub(super) fn length(octets: usize) -> u64 {
     u64::try_from(octets).unwrap_or(u64::MAX)
 }
 
-type Departing = Vec<(StreamId, usize, u32)>;
-
-/// Notes octets that are on their way to a driver; those of one stream in a row are one note.
-fn depart(departing: &mut Departing, (tag, left): (usize, usize), exchange: &mut Exchange) {
+/// Notes octets that are on their way to a driver; those of one stream in a row are one note, up
+/// to a piece.
+fn depart(
+    departing: &mut VecDeque<Departing>,
+    end: u64,
+    (tag, left): (usize, usize),
+    exchange: &mut Exchange,
+) {
     let octets = u32::try_from(exchange.up.repay(left)).unwrap_or(u32::MAX);
-    match departing.last_mut() {
-        Some((last, _, noted)) if *last == exchange.stream => *noted = noted.saturating_add(octets),
-        Some(_) | None => departing.push((exchange.stream, tag, octets)),
+    match departing.back_mut().filter(|it| it.stream == exchange.stream) {
+        Some(last) if whole(last.octets) < PIECE => {
+            last.octets = last.octets.saturating_add(octets);
+            last.end = end;
+        }
+        Some(_) | None => {
+            departing.push_back(Departing { stream: exchange.stream, tag, octets, end });
+        }
     }
 }
 
+/// Where the body of an exchange goes.
+struct Upload<'a> {
+    departing: &'a mut VecDeque<Departing>,
+    leg: &'a mut Leg,
+    stream: StreamId,
+    /// Whether more may wait in the outbox: what comes on top is parked with its stream.
+    has_space: bool,
+}
+
 /// The leg and the stream that an exchange is on.
-fn line<'a>(
-    drivers: &'a mut slab::Slab<Driver>,
-    exchange: &Exchange,
-) -> Option<(&'a mut Departing, &'a mut Leg, StreamId)> {
+fn line<'a>(drivers: &'a mut slab::Slab<Driver>, exchange: &Exchange) -> Option<Upload<'a>> {
     let stream = exchange.driver_stream?;
-    let driver = drivers.get_mut(exchange.driver?)?;
-    match &mut driver.line {
-        Line::Up(leg) => Some((&mut driver.departing, leg, stream)),
+    let Driver { line, departing, batch, .. } = drivers.get_mut(exchange.driver?)?;
+    match line {
+        Line::Up(leg) => {
+            let has_space = leg.wire.out.len() < batch.octets();
+            Some(Upload { departing, leg, stream, has_space })
+        }
         Line::Dialing(_) => None,
     }
 }

@@ -23,16 +23,18 @@ use crate::proxy::relay::Relay;
 use crate::proxy::shelf::{SWEEP, Shelf};
 use crate::proxy::tenure::{Begun, Tenures};
 use crate::proxy::tls::{Room, Session};
+use crate::proxy::turn::{READ_MAX, TurnBudget};
 use crate::route::{Held, Live, Reader};
 use crate::telemetry::WorkerMetrics;
 use crate::wire::connection::{Connection, Offer, Role};
 use crate::wire::hpack::Limits;
 use crate::wire::settings::Settings;
 
-/// Octets that are read at one time.
-const SCRATCH: usize = 128 * 1024;
-/// Credit of a client's whole connection, in octets; it goes back on receipt.
-const WINDOW: u32 = 1 << 20;
+/// Tasks that run between two looks at the sockets: few, since each may be a bulk transfer.
+const TASKS_PER_EVENT: u32 = 4;
+/// Credit of a client's whole connection, in octets: enough for four streams with the largest
+/// windows by default. It goes back on receipt, so that it bounds no memory: windows of streams do.
+const WINDOW: u32 = 16 << 20;
 /// Sockets that may wait for their worker.
 const HANDED_MAX: usize = 256;
 
@@ -123,13 +125,13 @@ impl Turn {
 /// What the connections of one thread share.
 pub(super) struct Worker {
     turn: Cell<Turn>,
+    /// What is left of the turn of the connection that runs now.
+    budget: Cell<TurnBudget>,
     pub(super) metrics: WorkerMetrics,
     pub(super) scratch: RefCell<Box<[u8]>>,
     /// Where TLS is opened and sealed.
     room: Room,
     pub(super) told: Cell<Told>,
-    /// Octets that all connections keep for clients that are slow to take them.
-    pub(super) kept: Sum,
     /// Octets that connections with compressed messages keep for drivers that are slow.
     pub(super) inflated: Sum,
     /// Octets that all connections of all workers have parked for drivers.
@@ -166,9 +168,30 @@ impl Worker {
     }
 
     /// A new turn begins.
-    pub(super) fn begin_turn(&self) -> Turn {
+    pub(super) fn begin_turn(&self, now: Instant) -> Turn {
+        self.budget.set(TurnBudget::new(now));
         self.turn.set(self.turn.get().next());
         self.turn.get()
+    }
+
+    /// Octets were read in this turn.
+    pub(super) fn spend_octets(&self, octets: usize) {
+        let mut budget = self.budget.get();
+        budget.spend_octets(octets);
+        self.budget.set(budget);
+    }
+
+    /// An event was handled in this turn. Says whether the clock is to be read now.
+    pub(super) fn spend_event(&self, is_head: bool) -> bool {
+        let mut budget = self.budget.get();
+        let is_due = budget.spend_event(is_head);
+        self.budget.set(budget);
+        is_due
+    }
+
+    /// Whether the connection that runs must let others run.
+    pub(super) fn is_turn_over(&self, now: Instant) -> bool {
+        self.budget.get().is_spent(now)
     }
 
     /// The latest snapshot.
@@ -194,6 +217,11 @@ impl Worker {
         if told != Told::Serve {
             self.shelf.clear();
         }
+        self.wake_all();
+    }
+
+    /// Each connection looks at what has changed.
+    fn wake_all(&self) {
         for (_, waker) in self.wakers.borrow().iter() {
             waker.wake_by_ref();
         }
@@ -201,8 +229,10 @@ impl Worker {
 
     /// The TLS of a new connection, if there is to be any.
     fn tls(&self) -> Result<Option<Box<Session>>, rustls::Error> {
-        let Some(config) = self.latest().tls.clone() else { return Ok(None) };
-        let session = Session::new(config, self.room.clone());
+        let latest = self.latest();
+        let Some(config) = latest.tls.clone() else { return Ok(None) };
+        let session = Session::new(config, self.room.clone())
+            .map(|session| session.vouched_by(latest.authorities.clone()));
         let session = session.inspect_err(|fault| tracing::error!(%fault, "no TLS can be spoken"));
         session.map(|session| Some(Box::new(session)))
     }
@@ -256,12 +286,17 @@ impl Hand {
 }
 
 /// Starts a worker's thread.
+#[expect(clippy::disallowed_methods, reason = "the first turn begins here")]
 pub(super) fn start(index: usize, start: Start) -> io::Result<JoinHandle<()>> {
     let (tell, failed) = std::sync::mpsc::sync_channel(1);
     let thread = std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
         // It belongs to the thread that makes it.
         let mut builder = tokio::runtime::Builder::new_current_thread();
-        let runtime = match builder.enable_all().build_local(LocalOptions::default()) {
+        let runtime = match builder
+            .enable_all()
+            .event_interval(TASKS_PER_EVENT)
+            .build_local(LocalOptions::default())
+        {
             Ok(runtime) => runtime,
             Err(fault) => {
                 tell.try_send(fault).ok();
@@ -270,16 +305,17 @@ pub(super) fn start(index: usize, start: Start) -> io::Result<JoinHandle<()>> {
         };
         drop(tell);
         let Start { live, metrics, told, hand, handed, door, shared } = start;
+        let published = live.published();
         let worker = Rc::new(Worker {
             turn: Cell::default(),
+            budget: Cell::new(TurnBudget::new(Instant::now())),
             reader: RefCell::new(live.reader()),
             shelf: Shelf::new(metrics.clone()),
             tenures: Tenures::new(shared.begun),
             metrics,
-            scratch: RefCell::new(vec![0; SCRATCH].into_boxed_slice()),
+            scratch: RefCell::new(vec![0; whole(READ_MAX)].into_boxed_slice()),
             room: Room::default(),
             told: Cell::new(Told::Serve),
-            kept: Sum::default(),
             inflated: Sum::default(),
             pool: shared.pool,
             wakers: RefCell::default(),
@@ -288,7 +324,7 @@ pub(super) fn start(index: usize, start: Start) -> io::Result<JoinHandle<()>> {
         });
         // The hand's sender ends here, so that there is an end to what is handed over.
         drop(hand.sockets);
-        runtime.block_on(serve(worker, handed, told, door));
+        runtime.block_on(serve(worker, handed, told, door, published));
     })?;
     failed.recv().map_or(Ok(thread), Err)
 }
@@ -299,12 +335,14 @@ async fn serve(
     mut handed: mpsc::Receiver<Handed>,
     mut told: watch::Receiver<Told>,
     door: Option<Door>,
+    mut published: watch::Receiver<u64>,
 ) {
     if let Some(door) = door {
         tokio::task::spawn_local(door.accept(Rc::clone(&worker), told.clone()));
     }
     tokio::task::spawn_local(sweep(Rc::clone(&worker)));
     let mut open = true;
+    let mut trusted = worker.latest().authorities.clone();
     while (open && worker.told.get() == Told::Serve) || worker.load.load(Ordering::Relaxed) > 0 {
         tokio::select! {
             accepted = handed.recv(), if open => match accepted {
@@ -314,6 +352,13 @@ async fn serve(
                 },
                 None => open = false,
             },
+            Ok(()) = published.changed() => {
+                let latest = worker.latest().authorities.clone();
+                if latest.as_ref().map(Arc::as_ptr) != trusted.as_ref().map(Arc::as_ptr) {
+                    worker.wake_all();
+                }
+                trusted = latest;
+            }
             Ok(()) = told.changed() => worker.tell(*told.borrow_and_update()),
             () = worker.idle.notified() => {}
         }

@@ -1,7 +1,7 @@
 //! One state of the configuration, whole.
 
 use crate::{
-    config::{Drain, Limits, Plan, Slack, Timeouts},
+    config::{Authorities, Drain, Limits, Plan, Slack, Timeouts, Tls},
     grpc::stamp::Policy,
     route::Table,
 };
@@ -36,6 +36,8 @@ pub struct Snapshot {
     pub slack: Slack,
     /// The TLS that new client connections are met with.
     pub tls: Option<Arc<ServerConfig>>,
+    /// Who signs clients' certificates; the same one as long as they stay the same.
+    pub authorities: Option<Arc<Authorities>>,
 }
 
 impl Snapshot {
@@ -46,6 +48,10 @@ impl Snapshot {
         generation: u64,
         loaded_at: SystemTime,
     ) -> Self {
+        let authorities = plan.listen.tls.as_ref().and_then(Tls::authorities).map(|now| {
+            let before = before.and_then(|before| before.authorities.as_ref());
+            Arc::clone(before.filter(|before| *before == now).unwrap_or(now))
+        });
         Self {
             generation,
             loaded_at,
@@ -58,6 +64,7 @@ impl Snapshot {
             streams_per_connection: plan.listen.streams_per_connection,
             stamp: plan.stamp,
             slack: plan.rooms.slack(),
+            authorities,
             tls: plan.listen.tls.as_ref().map(|tls| Arc::clone(tls.server())),
         }
     }

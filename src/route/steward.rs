@@ -11,8 +11,11 @@ use crate::{
     telemetry::ControlMetrics,
 };
 use arc_swap::{ArcSwap, Cache};
-use std::{fmt, path::Path, pin::pin, rc::Rc, sync::Arc, time::SystemTime};
-use tokio::{sync::Notify, task, time};
+use std::{collections::BTreeSet, fmt, path::Path, pin::pin, rc::Rc, sync::Arc, time::SystemTime};
+use tokio::{
+    sync::{Notify, watch},
+    task, time,
+};
 
 /// The most complaints that one reload writes to the log.
 const LOGGED_MAX: usize = 20;
@@ -23,6 +26,7 @@ pub struct Live {
     snapshot: Arc<ArcSwap<Snapshot>>,
     reload: Arc<ArcSwap<LastReload>>,
     asked: Arc<Notify>,
+    published: watch::Sender<u64>,
 }
 
 /// How the files were found when they were last read.
@@ -92,6 +96,11 @@ impl Live {
         Reader { cache, held: Rc::new(self.load()) }
     }
 
+    /// Who hears of each new snapshot, by its generation.
+    pub fn published(&self) -> watch::Receiver<u64> {
+        self.published.subscribe()
+    }
+
     /// Asks for the files to be read now, whether or not they look changed.
     pub fn ask(&self) {
         self.asked.notify_one();
@@ -126,6 +135,8 @@ pub struct Steward {
     /// What the process was started with; see [`Restart`].
     started: Plan,
     almanac: Almanac,
+    /// The warnings that were logged and still hold.
+    warned: BTreeSet<Complaint>,
     metrics: ControlMetrics,
 }
 
@@ -139,7 +150,7 @@ impl Steward {
         book: &Book,
         metrics: ControlMetrics,
     ) -> Result<(Self, Live), Vec<Complaint>> {
-        let Reading { plan, sources } = config::read(file, book);
+        let Reading { plan, sources, .. } = config::read(file, book);
         let plan = plan?;
         let at = SystemTime::now();
         let snapshot = Snapshot::of(&plan, None, 1, at);
@@ -148,13 +159,15 @@ impl Steward {
             snapshot: Arc::new(ArcSwap::from_pointee(snapshot)),
             reload: Arc::new(ArcSwap::from_pointee(reload)),
             asked: Arc::default(),
+            published: watch::Sender::new(1),
         };
         metrics.reload_good(1, at);
         let (started, handed) = (plan.clone(), live.clone());
         book.follow(&plan.providers);
         let (book, mut almanac) = (book.clone(), Almanac::new(metrics.clone()));
         almanac.follow(plan.terms());
-        Ok((Self { sources, book, live, plan, started, almanac, metrics }, handed))
+        let warned = BTreeSet::new();
+        Ok((Self { sources, book, live, plan, started, almanac, warned, metrics }, handed))
     }
 
     /// What is live.
@@ -197,6 +210,8 @@ impl Steward {
         let plan = reading.plan.and_then(|plan| plan.after(&self.plan, &self.sources.file, at));
         if let Ok(plan) = &plan {
             self.almanac.follow(plan.terms());
+            warn(&self.warned, &reading.warnings);
+            self.warned = reading.warnings.into_iter().collect();
         }
         let (verdict, restart) = match plan {
             Err(complaints) => {
@@ -222,9 +237,13 @@ impl Steward {
                 let (restart, teams) = (self.restart(&plan), plan.teams.len());
                 self.book.follow(&plan.providers);
                 self.live.snapshot.store(Arc::new(snapshot));
-                self.plan = plan;
+                self.live.published.send_replace(generation);
                 self.metrics.reload_good(generation, at);
                 tracing::info!(generation, teams, "configuration applied");
+                for prefix in plan.rooms.freed_prefixes(&self.plan.rooms).iter().take(LOGGED_MAX) {
+                    tracing::warn!(%prefix, "{FREED}");
+                }
+                self.plan = plan;
                 for key in &restart {
                     tracing::warn!(%key, "changed in the file, but takes effect at the next start");
                 }
@@ -247,6 +266,21 @@ impl Steward {
         parts.into_iter().filter(|(_, changed)| *changed).map(|(part, _)| part).collect()
     }
 }
+
+/// Logs the warnings that were not there before.
+fn warn(before: &BTreeSet<Complaint>, warnings: &[Complaint]) {
+    let new: Vec<_> = warnings.iter().filter(|warning| !before.contains(warning)).collect();
+    for warning in new.iter().take(LOGGED_MAX) {
+        tracing::warn!(%warning, "configuration warning");
+    }
+    if let Some(more) = new.len().checked_sub(LOGGED_MAX).filter(|more| *more > 0) {
+        tracing::warn!(more, "configuration warnings: sconce check lists all of them");
+    }
+}
+
+/// What is said of a prefix whose issuer is gone: drivers and team files may know its users still.
+const FREED: &str = "names of other sources may begin with this prefix now: add it to \
+                     authenticate.reserved_prefixes if teams or drivers still know such names";
 
 fn tell(complaints: &[Complaint], generation: u64) {
     for complaint in complaints.iter().take(LOGGED_MAX) {

@@ -7,6 +7,7 @@
 //! sum.
 
 mod classic;
+pub mod escape;
 pub mod log;
 mod metrics;
 pub mod names;

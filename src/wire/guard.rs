@@ -34,8 +34,10 @@ pub enum Budget {
     Strays,
     /// Informational (1xx) answers of one stream.
     Interims,
-    /// Answers that wait because the peer does not read them.
+    /// Refusals that wait because the peer does not read them.
     Unread,
+    /// Calls that were refused, by what each cost.
+    RefusedCalls,
 }
 
 impl Budget {
@@ -56,6 +58,7 @@ impl Budget {
             Self::Strays => "strays",
             Self::Interims => "interims",
             Self::Unread => "unread",
+            Self::RefusedCalls => "refused_calls",
         }
     }
 
@@ -71,6 +74,7 @@ impl Budget {
             Self::EmptyData => (1_000, 100),
             Self::HeaderLists => (100, 10),
             Self::Strays => (2_000, 200),
+            Self::RefusedCalls => (4_000, 400),
             Self::Continuations | Self::HeaderBlock | Self::Interims | Self::Unread => (1, 0),
         }
     }
@@ -86,7 +90,7 @@ const SIP: usize = 512;
 /// WINDOW_UPDATEs that may be explained in advance.
 const EXPLAINED_MAX: u32 = 1_000_000;
 
-const BUCKETS: usize = 9;
+const BUCKETS: usize = 10;
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Bucket {
@@ -119,12 +123,19 @@ impl Guard {
             self.explained = self.explained.saturating_sub(1);
             return true;
         }
+        self.spend_some(budget, 1, now)
+    }
+
+    /// Takes so many from a budget; `false` when it is empty.
+    #[must_use]
+    pub fn spend_some(&mut self, budget: Budget, count: u32, now: Instant) -> bool {
         let (burst, refill) = budget.allowance();
         let at = self.millis(now);
         let Some(bucket) = self.bucket(budget) else { return false };
         let back = at.wrapping_sub(bucket.at).saturating_mul(refill);
         bucket.at = at;
-        bucket.spent = bucket.spent.saturating_sub(back).saturating_add(1_000);
+        bucket.spent =
+            bucket.spent.saturating_sub(back).saturating_add(count.saturating_mul(1_000));
         bucket.spent <= burst.saturating_mul(1_000)
     }
 
@@ -146,6 +157,7 @@ impl Guard {
             Budget::EmptyData => 6,
             Budget::HeaderLists => 7,
             Budget::Strays => 8,
+            Budget::RefusedCalls => 9,
             Budget::Continuations | Budget::HeaderBlock | Budget::Interims | Budget::Unread => {
                 return None;
             }

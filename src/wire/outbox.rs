@@ -55,6 +55,8 @@ pub struct Outbox {
     /// Where in `own` that begins which comes last.
     tail: usize,
     len: usize,
+    /// Octets that were written so far.
+    written: u64,
 }
 
 impl Outbox {
@@ -62,6 +64,19 @@ impl Outbox {
     #[must_use]
     pub fn len(&self) -> usize {
         self.len
+    }
+
+    /// Where in all that ever goes out the next octet will stand. What was added before has left
+    /// once [`Outbox::written`] reaches it.
+    #[must_use]
+    pub fn end(&self) -> u64 {
+        self.written.saturating_add(u64::try_from(self.len).unwrap_or(u64::MAX))
+    }
+
+    /// Octets that were written so far.
+    #[must_use]
+    pub fn written(&self) -> u64 {
+        self.written
     }
 
     /// Whether nothing waits.
@@ -157,6 +172,7 @@ impl Outbox {
     /// So many octets were written.
     pub fn advance(&mut self, written: usize) {
         let mut left = written.min(self.len);
+        self.written = self.written.saturating_add(u64::try_from(left).unwrap_or(0));
         self.len = self.len.saturating_sub(left);
         if self.len == 0 {
             self.tail = 0;

@@ -41,6 +41,12 @@ pub(in crate::wire) struct Stream {
     pub(in crate::wire) owed: u32,
     /// Credit beyond the floor that this stream has earned.
     pub(in crate::wire) extra: u32,
+    /// The latest round trip in which octets were passed on.
+    pub(in crate::wire) trip: u32,
+    /// Octets that were passed on in it.
+    pub(in crate::wire) passed: u32,
+    /// Octets that were passed on since the window last grew.
+    pub(in crate::wire) passed_all: u32,
 }
 
 impl Stream {
@@ -57,6 +63,9 @@ impl Stream {
             interims: 0,
             owed: 0,
             extra: 0,
+            trip: 0,
+            passed: 0,
+            passed_all: 0,
         }
     }
 }

@@ -324,7 +324,7 @@ fn tolerated(cases: &mut Cases) {
             "end;F250.255.s.0102;h;F250.0.0.;d2;F251.0.s.;t0".to_string(),
             0,
         ),
-        ("priority_in_an_answer", "end;F2.0.s.0000000310;h;d2;t0".to_string(), 0),
+        ("priority_in_an_answer", "end;F2.0.s.0000000010;h;d2;t0".to_string(), 0),
         (
             "settings_in_the_middle_of_an_answer",
             "end;h;F4.0.0.000400000001;d2;F4.0.0.000400100000;t0".to_string(),

@@ -54,7 +54,7 @@ fn end(world: &World) -> u64 {
 }
 
 /// How often a line of the log has all of these words.
-fn told(world: &World, words: &[&str]) -> usize {
+pub fn told(world: &World, words: &[&str]) -> usize {
     let log = world.sconce.as_ref().unwrap().lock().unwrap().log();
     log.iter().filter(|line| words.iter().all(|word| line.contains(word))).count()
 }

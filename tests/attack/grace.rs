@@ -6,6 +6,7 @@ use serde_json::json;
 
 use crate::squeezed::gzip;
 use crate::support::client::{Client, SOON};
+use crate::support::fields::SERVICE;
 use crate::support::proof::{self, UNAUTHENTICATED, add};
 use crate::support::protobuf::{self, context, field, flagged, framed};
 use crate::support::runner::Cases;
@@ -19,6 +20,7 @@ pub fn cases(cases: &mut Cases) {
     belongs(cases);
     compressed(cases);
     without(cases);
+    crowds(cases);
 }
 
 /// A message that names a session.
@@ -148,4 +150,47 @@ fn without(cases: &mut Cases) {
         assert_eq!(heard(world, &mut world.client(), token, &framed(&of("one"))), None);
     };
     ending(cases, "without_a_grace_nothing_goes_on", "0s", [one_begins, after]);
+}
+
+/// One stream of messages that each name another session.
+fn name_many(world: &World, signer: &Signer, count: usize) {
+    let token = signer.sign(&claims_but(&json!({"sub": "kay"})));
+    let mut client = world.client();
+    let request = proof::bare(&client).with("authorization", format!("Bearer {token}"));
+    let request = request.set(":path", format!("{SERVICE}AddArtifacts"));
+    let id = client.start(&request, false);
+    let messages: Vec<u8> =
+        (0..count).flat_map(|at| framed(&field(1, format!("{at:05}")))).collect();
+    assert!(client.speak(id, &messages, 16_384, true));
+    assert_eq!(client.finish(id).status(), Some(0));
+}
+
+fn crowds(cases: &mut Cases) {
+    let before: Deed = |world, signer, token| {
+        one_begins(world, signer, token);
+        name_many(world, signer, 20_000);
+    };
+    let after: Deed = |world, _, token| {
+        let mut client = world.client();
+        assert_eq!(heard(world, &mut client, token, &framed(&of("one"))), Some(1));
+    };
+    let name = "a_user_who_names_a_crowd_of_sessions_ends_nobody_else_s_grace";
+    ending(cases, name, "1m", [before, after]);
+    let before: Deed = |world, _, token| {
+        let mut client = world.client();
+        let request = proof::bare(&client).with("authorization", format!("Bearer {token}"));
+        let id = client.start(&request.script("end;o5"), false);
+        assert!(client.speak(id, &framed(&of("refused")), 16_384, true));
+        assert_eq!(client.finish(id).status(), Some(5));
+        let both = [framed(&of("first")), framed(&of("second"))].concat();
+        assert_eq!(heard(world, &mut client, token, &both), Some(2));
+    };
+    let after: Deed = |world, _, token| {
+        let mut client = world.client();
+        for (session, expected) in [("refused", None), ("second", None), ("first", Some(1))] {
+            assert_eq!(heard(world, &mut client, token, &framed(&of(session))), expected);
+        }
+    };
+    let name = "a_session_begins_once_its_driver_has_answered_and_a_stream_begins_one";
+    ending(cases, name, "1m", [before, after]);
 }

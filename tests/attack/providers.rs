@@ -6,6 +6,9 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
+
 use crate::support::client::{Client, SOON};
 use crate::support::fields::Request;
 use crate::support::probe::eventually;
@@ -136,7 +139,9 @@ fn edits(cases: &mut Cases) {
         assert_eq!(status(&mut client, &file), Some(0), "none have come");
         provider.answer(jwks(&[two.jwk()]));
         eventually("the keys come", PATIENCE, || status(&mut client, &web) == Some(0));
-        assert_eq!(status(&mut client, &file), Some(UNAUTHENTICATED));
+        eventually("the other key counts for nothing", PATIENCE, || {
+            status(&mut client, &file) == Some(UNAUTHENTICATED)
+        });
         edit(world, &provider.line(), "keys_file: keys.json");
         assert_eq!(status(&mut client, &file), Some(0));
         assert_eq!(status(&mut client, &web), Some(UNAUTHENTICATED));
@@ -175,8 +180,11 @@ fn blame(cases: &mut Cases) {
         let mut client = world.client();
         let (known, fresh) = (one.sign(&claims()), two.sign(&claims()));
         eventually("the keys are there", SOON, || status(&mut client, &known) == Some(0));
-        // It was asked, and has no such key.
-        assert_eq!(status(&mut client, &fresh), Some(UNAUTHENTICATED));
+        // It was not asked since the call came, and once it was, it has no such key.
+        assert_eq!(status(&mut client, &fresh), Some(UNAVAILABLE));
+        eventually("it was asked", PATIENCE, || {
+            status(&mut client, &fresh) == Some(UNAUTHENTICATED)
+        });
         provider.answer(None);
         let blamed = |client: &mut Client| status(client, &fresh) == Some(UNAVAILABLE);
         eventually("it is to blame", PATIENCE, || blamed(&mut client));
@@ -188,5 +196,34 @@ fn blame(cases: &mut Cases) {
         assert_eq!(failures(world), failed, "it is asked again and again");
         provider.answer(jwks(&[one.jwk(), two.jwk()]));
         eventually("the key comes", PATIENCE, || status(&mut client, &fresh) == Some(0));
+    });
+    let (one, two) = (Signer::new("one"), Signer::new("two"));
+    let provider = Provider::new(jwks(&[one.jwk()]));
+    let spec = proof::spec_with_keys_at(&provider.line());
+    let name = "a_key_that_was_rotated_in_while_strangers_use_up_the_attempts_is_asked_for_later";
+    add(cases, name, spec, move |world| {
+        let mut client = world.client();
+        let (known, fresh) = (one.sign(&claims()), two.sign(&claims()));
+        eventually("the keys are there", SOON, || status(&mut client, &known) == Some(0));
+        provider.answer(jwks(&[one.jwk(), two.jwk()]));
+        let stranger = Signer::new("stranger").sign(&claims());
+        let mut others = world.client();
+        eventually("the key is asked for", PATIENCE, || {
+            status(&mut others, &stranger);
+            let id = client.call(&with(&client, &fresh));
+            let reply = client.finish(id);
+            if reply.status() == Some(0) {
+                return true;
+            }
+            assert_eq!(reply.status(), Some(UNAVAILABLE), "{reply:?}");
+            let details = reply.heads.iter().flatten();
+            let has_info =
+                details.filter(|(name, _)| name == "grpc-status-details-bin").any(|(_, value)| {
+                    let octets = STANDARD_NO_PAD.decode(value).unwrap();
+                    String::from_utf8_lossy(&octets).contains("google.rpc.RetryInfo")
+                });
+            assert!(has_info, "it does not say when to try again: {reply:?}");
+            false
+        });
     });
 }

@@ -61,6 +61,14 @@ fn narrow(more: &str) -> Spec {
     spec
 }
 
+/// A world whose driver takes `window` octets of each stream, so that every stream waits for itself.
+fn shallow(more: &str, window: u32) -> Spec {
+    let mut spec = proof::spec(more);
+    spec.driver.settings = vec![(frame::INITIAL_WINDOW_SIZE, window)];
+    spec.driver.connection_bump = 256 << 20;
+    spec
+}
+
 type Squeeze = fn(&[u8]) -> Vec<u8>;
 
 fn passes(cases: &mut Cases) {
@@ -297,14 +305,21 @@ fn bomb(mib: usize) -> Vec<u8> {
 /// Octets of an inflated message in worlds whose bounds are to be met soon.
 const SMALL: usize = 64 << 10;
 
-/// Clients with four calls each to a driver that reads nothing but the first one's message, which is
-/// within what one connection may keep; and how many of their calls were refused.
+/// A call after which sconce knows the settings of the driver: until then its windows are HTTP/2's.
+fn meet(client: &mut Client) {
+    let request = of(client, &ANN);
+    client.must_succeed(&request);
+}
+
+/// Clients with three calls each to a driver that takes little of their messages, which is within
+/// what one connection may keep; and how many of their calls were refused.
 fn hoard(world: &World, count: usize) -> (Vec<Client>, usize) {
     let message = flagged(1, &gzip(&field(3, vec![0; SMALL - 100])));
     let mut clients: Vec<Client> = (0..count).map(|_| world.client()).collect();
     let mut refused = 0;
     for client in &mut clients {
-        for _ in 0..4 {
+        meet(client);
+        for _ in 0..3 {
             let request = of(client, &ANN).with("grpc-encoding", "gzip").script("starve;hold");
             let id = client.start(&request, false);
             world.driver_sees(&client.case, SOON, |_| true);
@@ -320,7 +335,7 @@ fn hoard(world: &World, count: usize) -> (Vec<Client>, usize) {
 
 /// What fits into one connection many times over fits into a worker only so often.
 fn shared(cases: &mut Cases) {
-    let spec = || narrow(&format!("stamp: {{ inflated: {SMALL} }}\n"));
+    let spec = || shallow(&format!("stamp: {{ inflated: {SMALL} }}\n"), 1000);
     cases.alone("messages_inflated_on_many_connections_are_bounded", spec(), |world| {
         let Some(sconce) = &world.sconce else { return };
         // Twice 64 messages, each with a decoder, fit into the two workers there are.
@@ -351,6 +366,7 @@ fn shared(cases: &mut Cases) {
     });
     add(cases, "messages_that_drivers_take_are_never_too_many", spec(), |world| {
         let mut client = world.client();
+        meet(&mut client);
         let message = flagged(1, &gzip(&field(3, vec![0; SMALL - 100])));
         for _ in 0..200 {
             let id = client.start(&of(&client, &ANN).with("grpc-encoding", "gzip"), false);
@@ -364,10 +380,11 @@ fn shared(cases: &mut Cases) {
 const AT_ONCE: Duration = Duration::from_millis(100);
 
 fn bounded(cases: &mut Cases) {
-    cases.alone("messages_inflated_on_many_streams_are_bounded", proof::spec(""), |world| {
+    cases.alone("messages_inflated_on_many_streams_are_bounded", shallow("", 1000), |world| {
         let Some(process) = world.process() else { return };
         let before = process.resident();
         let mut client = world.client();
+        meet(&mut client);
         let message = flagged(1, &gzip(&field(3, vec![0; (4 << 20) - 100])));
         let (mut most, mut ids) = (0, Vec::new());
         for round in 0..40 {

@@ -23,14 +23,7 @@ pub fn cases(cases: &mut Cases) {
 /// What clients may claim, honest ones and others.
 fn claims() -> Vec<Vec<u8>> {
     let (ids, plan) = (field(1, "0c9d-ids"), field(3, vec![0x12; 300]));
-    let odd_context = [
-        field(1, "eve"),
-        field(1, "root"),
-        field(7, "kept"),
-        vec![0x48, 0x96, 0x01],
-        field(2, "Eve"),
-        vec![0x55, 1, 2, 3, 4],
-    ];
+    let odd_context = [field(1, "eve"), field(1, "root"), field(2, "Eve"), field(2, "root")];
     vec![
         [ids.clone(), context("eve", "Eve"), plan.clone()].concat(),
         [ids.clone(), plan.clone()].concat(),
@@ -41,7 +34,7 @@ fn claims() -> Vec<Vec<u8>> {
         [ids.clone(), field(2, odd_context.concat()), plan.clone(), field(536_870_911, "x")]
             .concat(),
         [vec![0x92, 0x00, 0x05], field(1, "eve"), vec![0x59; 1], vec![7; 8], plan].concat(),
-        [ids, field(3, context("eve", "Eve")), field(2, field(3, context("eve", "Eve")))].concat(),
+        [ids, field(3, context("eve", "Eve")), field(2, field(1, context("eve", "Eve")))].concat(),
         Vec::new(),
     ]
 }
@@ -252,11 +245,26 @@ fn extended() -> Vec<u8> {
     [field(1, "ids"), field(2, [field(1, "eve"), field(999, "any")].concat())].concat()
 }
 
+/// A user context with fields that no version of Spark has yet.
+fn unknown() -> Vec<u8> {
+    let fields = [
+        field(1, "eve"),
+        field(7, "kept"),
+        vec![0x48, 0x96, 0x01],
+        field(2, "Eve"),
+        vec![0x55, 1, 2, 3, 4],
+        field(3, context("root", "")),
+    ];
+    [field(1, "ids"), field(2, fields.concat()), field(3, "plan")].concat()
+}
+
 fn odd(cases: &mut Cases) {
     for (what, label, message) in [
         ("two_user_contexts_are", "envelope.repeated", twice()),
         ("two_empty_user_contexts_are", "envelope.repeated", vec![0x12, 0, 0x12, 0]),
         ("extensions_are", "envelope.extensions", extended()),
+        ("unknown_fields_of_the_user_context_are", "envelope.unknown", unknown()),
+        ("an_unknown_number_in_it_is", "envelope.unknown", field(2, [0x18, 1])),
     ] {
         for most in [1, 16_384] {
             let (name, body) = (format!("{what}_refused_in_pieces_of_{most}"), framed(&message));
@@ -266,6 +274,7 @@ fn odd(cases: &mut Cases) {
     for (what, more, message) in [
         ("two_user_contexts", "stamp: { repeated: pass }\n", twice()),
         ("extensions", "stamp: { extensions: pass }\n", extended()),
+        ("unknown_fields", "stamp: { unknown: pass }\n", unknown()),
     ] {
         let name = format!("{what}_pass_where_config_says_so_and_are_overruled");
         let world = (proof::spec(more), "");

@@ -71,11 +71,7 @@ pub(super) fn is_meant_for(claims: &Claims, audiences: &[String]) -> bool {
 pub(super) fn owner(claims: &Claims, settings: &ClaimSettings) -> Result<Claimed, ClaimFault> {
     let user = find(claims, &settings.user).ok_or(ClaimFault::NoUser)?;
     let user = user.as_str().ok_or(ClaimFault::NoText(Part::User))?;
-    // OpenID Connect Core 1.0, 5.1: without that, the address is what somebody has typed.
-    let is_address = settings.user == EMAIL || settings.user.ends_with(".email");
-    if is_address && claims.get(VERIFIED).is_some_and(|it| *it != Value::Bool(true)) {
-        return Err(ClaimFault::Unverified);
-    }
+    check_address(claims, settings)?;
     let names = settings.display_name.iter().filter_map(|path| find(claims, path)?.as_str());
     let display_name = names.into_iter().find(|name| is_sound(name));
     let groups = texts(claims, &settings.groups, Part::Group)?;
@@ -87,6 +83,24 @@ pub(super) fn owner(claims: &Claims, settings: &ClaimSettings) -> Result<Claimed
     let (user, display_name) =
         (settings.user_prefix.clone() + user, display_name.map(str::to_owned));
     Ok(Claimed { user, display_name, groups, teams })
+}
+
+/// OpenID Connect Core 1.0, 5.1: an address that is not verified is what somebody has typed. It may
+/// be said at the top, and beside the user where that is nested; whoever says it must say yes.
+fn check_address(claims: &Claims, settings: &ClaimSettings) -> Result<(), ClaimFault> {
+    let (user, required) = (settings.user.as_str(), settings.require_verified_email);
+    let name_at = user.rfind(['.', '/', ':']).map_or(0, |at| at.saturating_add(1));
+    let (path, name) = user.split_at_checked(name_at).unwrap_or(("", user));
+    if name != EMAIL && !required {
+        return Ok(());
+    }
+    let beside = format!("{path}{VERIFIED}");
+    let said = [claims.get(VERIFIED), claims.get(&beside), along(claims, &beside)];
+    let mut said = said.into_iter().flatten().peekable();
+    if required && said.peek().is_none() {
+        return Err(ClaimFault::VerifiedMissing);
+    }
+    if said.all(|it| *it == Value::Bool(true)) { Ok(()) } else { Err(ClaimFault::Unverified) }
 }
 
 fn texts(claims: &Claims, path: &str, part: Part) -> Result<Vec<String>, ClaimFault> {
@@ -102,12 +116,14 @@ fn texts(claims: &Claims, path: &str, part: Part) -> Result<Vec<String>, ClaimFa
 
 /// The claim with this very name, or else the one at the end of this path. `null` is no claim.
 fn find<'c>(claims: &'c Claims, path: &str) -> Option<&'c Value> {
-    let along = || {
-        let mut steps = path.split('.');
-        let first = claims.get(steps.next()?)?;
-        steps.try_fold(first, |value, step| value.as_object()?.get(step))
-    };
-    claims.get(path).or_else(along).filter(|value| !value.is_null())
+    claims.get(path).or_else(|| along(claims, path)).filter(|value| !value.is_null())
+}
+
+/// The claim at the end of a path whose steps are parted by dots.
+fn along<'c>(claims: &'c Claims, path: &str) -> Option<&'c Value> {
+    let mut steps = path.split('.');
+    let first = claims.get(steps.next()?)?;
+    steps.try_fold(first, |value, step| value.as_object()?.get(step))
 }
 
 #[cfg(test)]
@@ -221,6 +237,73 @@ mod tests {
         assert_eq!(by("email", json!({"email": "ann@x"})).as_deref(), Ok("ann@x"));
         let other = json!({"sub": "7", "email": "ann@x", "email_verified": false});
         assert_eq!(by("sub", other).as_deref(), Ok("7"));
+    }
+
+    /// The user of a token by this claim, where it may be required that its address is verified.
+    fn addressed(
+        user: &str,
+        require_verified_email: bool,
+        value: Value,
+    ) -> Result<String, ClaimFault> {
+        let user = user.to_owned();
+        let settings = ClaimSettings { user, require_verified_email, ..ClaimSettings::default() };
+        owner(&claims(value), &settings).map(|claimed| claimed.user)
+    }
+
+    #[test]
+    fn whether_a_nested_address_is_verified_is_read_beside_it_and_at_the_top() {
+        let profile = |verified: Value| json!({"email": "ann@x", "email_verified": verified});
+        for odd in [json!(false), json!("true"), json!(null)] {
+            let nested = json!({"profile": profile(odd.clone())});
+            let above = json!({"profile": profile(json!(true)), "email_verified": odd});
+            let deeper = json!({"a": {"profile": profile(odd.clone())}});
+            let dotted = json!({"profile.email": "ann@x", "profile.email_verified": odd});
+            let named = json!({"https://x/email": "ann@x", "https://x/email_verified": odd});
+            for (user, value) in [
+                ("profile.email", nested),
+                ("profile.email", above),
+                ("a.profile.email", deeper),
+                ("profile.email", dotted),
+                ("https://x/email", named),
+            ] {
+                let user = addressed(user, false, value.clone());
+                assert_eq!(user, Err(ClaimFault::Unverified), "{value}");
+            }
+        }
+        let verified = json!({"profile": profile(json!(true)), "email_verified": true});
+        assert_eq!(addressed("profile.email", false, verified).as_deref(), Ok("ann@x"));
+        let unsaid = json!({"profile": {"email": "ann@x"}});
+        assert_eq!(addressed("profile.email", false, unsaid).as_deref(), Ok("ann@x"));
+        let elsewhere = json!({"profile": {"email": "ann@x"}, "work": profile(json!(false))});
+        assert_eq!(addressed("profile.email", false, elsewhere).as_deref(), Ok("ann@x"));
+    }
+
+    #[test]
+    fn that_an_address_is_verified_can_be_required() {
+        let required = |user, value| addressed(user, true, value);
+        let unsaid = Err(ClaimFault::VerifiedMissing);
+        assert_eq!(required("email", json!({"email": "ann@x"})), unsaid);
+        assert_eq!(required("profile.email", json!({"profile": {"email": "ann@x"}})), unsaid);
+        let elsewhere = json!({"email": "ann@x", "profile": {"email_verified": true}});
+        assert_eq!(required("email", elsewhere), unsaid);
+        for odd in [json!(false), json!("true"), json!(null), json!(1)] {
+            let value = json!({"email": "ann@x", "email_verified": odd});
+            assert_eq!(required("email", value), Err(ClaimFault::Unverified), "{odd}");
+        }
+        let top = json!({"profile": {"email": "ann@x"}, "email_verified": true});
+        assert_eq!(required("profile.email", top).as_deref(), Ok("ann@x"));
+        let beside = json!({"profile": {"email": "ann@x", "email_verified": true}});
+        assert_eq!(required("profile.email", beside).as_deref(), Ok("ann@x"));
+        // It counts for users that are no addresses as well.
+        assert_eq!(required("sub", json!({"sub": "7"})), unsaid);
+        assert_eq!(
+            required("sub", json!({"sub": "7", "email_verified": true})).as_deref(),
+            Ok("7")
+        );
+        let refused = required("sub", json!({"sub": "7", "email_verified": false}));
+        assert_eq!(refused, Err(ClaimFault::Unverified));
+        let mail = json!({"profile": {"mail": "ann@x", "email_verified": true}});
+        assert_eq!(required("profile.mail", mail).as_deref(), Ok("ann@x"));
     }
 
     #[test]

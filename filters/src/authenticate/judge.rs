@@ -4,32 +4,30 @@
 //! never fall back: a wrong token is a refusal, whatever else the call has.
 
 use super::{
-    Certificates, IssuerSettings, KeyRing, Settings,
+    IssuerSettings, KeyRing, Settings,
     claims::{self, Window},
-    denial::{ClaimFault, Denial},
+    denial::{ClaimFault, Denial, RETRY},
     keys::NoKey,
+    refused::{self, Digest, Refused},
     ring::Standing,
     statics,
-    token::{self, Jwt},
+    token::{self, Jwt, Parts},
     verified::{self, Proof, Shown, Verified},
 };
-use crate::{
-    Author, Call, Certificate, Identity,
-    identity::{Claimed, Source},
-};
+use crate::{Author, Call, Cost, Identity, Notes, Refusal, identity::Source};
 use std::{rc::Rc, sync::Arc, time::Duration};
 
 /// Judges credentials by the settings of one room.
 #[derive(Debug)]
 pub(super) struct Judge {
-    author: Author,
-    settings: Settings,
+    pub(super) author: Author,
+    pub(super) settings: Settings,
 }
 
 /// Why a credential proves nobody, at least for now.
 pub(super) enum Undecided {
-    /// It does not, and other keys would not help.
-    Denied(Denial),
+    /// It does not, and other keys would not help. To find that out was so much work.
+    Denied(Denial, Cost),
     /// Its key is not known: other keys may be.
     Unknown(Unknown),
 }
@@ -44,17 +42,42 @@ pub(super) struct Unknown {
 
 impl From<Denial> for Undecided {
     fn from(denial: Denial) -> Self {
-        Self::Denied(denial)
+        Self::Denied(denial, Cost::Cheap)
     }
 }
 
+impl Undecided {
+    /// What is said of a credential that was good before: its key has gone since then.
+    pub(super) fn refusal(self) -> Refusal {
+        match self {
+            Self::Denied(denial, cost) => Refusal::from(denial).cost(cost),
+            Self::Unknown(unknown) => {
+                let seen = Standing { has_failed: false, ..unknown.seen };
+                let denial = Unknown { seen, ..unknown }.denial(true, RETRY);
+                Refusal::from(denial).cost(Cost::Parsed)
+            }
+        }
+    }
+}
+
+/// What it took so far to judge a token.
+#[derive(Default)]
+struct Effort {
+    cost: Cost,
+    /// The keys that were looked at, by the number they had before.
+    keys: Option<(Arc<KeyRing>, u64)>,
+}
+
 impl Unknown {
-    /// What is said when no other keys come.
-    pub(super) fn denial(&self) -> Denial {
+    /// What is said when no other keys come, to who may try again after so long. `is_asked` says
+    /// whether these are the keys that there were when the call had come, or later ones.
+    pub(super) fn denial(&self, is_asked: bool, after: Duration) -> Denial {
         match &self.seen {
-            Standing { keys: None, .. } => Denial::KeysMissing,
-            Standing { has_failed: true, .. } => Denial::KeyUnasked,
-            Standing { .. } => Denial::KeyUnknown,
+            Standing { keys: None, .. } => Denial::KeysMissing { after },
+            Standing { has_failed: false, .. } if is_asked => Denial::KeyUnknown,
+            // Those of a file: there are no others.
+            Standing { has_failed: false, rest: None, .. } => Denial::KeyUnknown,
+            Standing { .. } => Denial::KeyUnasked { after },
         }
     }
 }
@@ -62,6 +85,12 @@ impl Unknown {
 impl Judge {
     pub(super) fn new(settings: Settings) -> Self {
         Self { author: Author::new(), settings }
+    }
+
+    /// What tells this room from all others.
+    #[cfg(test)]
+    pub(super) fn number(&self) -> u64 {
+        self.author.number()
     }
 
     /// How far clocks may be apart.
@@ -80,25 +109,57 @@ impl Judge {
         }
         let verified = match self.seen(call, now) {
             Some(seen) => seen?,
-            None => {
-                let Some(value) = token::header(call.metadata())? else {
-                    return Ok(self.certificate(call.certificate(), now)?);
-                };
-                let token = token::bearer(&value)?;
-                let verified = self.token(token, now)?;
-                // Listed tokens are compared in constant time, always; and a token is remembered as
-                // clients write it, not in every spelling that there can be of it.
-                let is_kept = verified.is_signed() && token::is_plain(&value, token);
-                if let Some(mark) = token::mark(call.metadata()).filter(|_| is_kept) {
-                    verified::remember(self.author.number(), Shown::Value(mark), &verified);
-                }
-                verified
-            }
+            None => match token::header(call.metadata())? {
+                Some(value) => self.header(call, &value, now)?,
+                None => return Ok(self.certificate(call.certificate(), now)?),
+            },
         };
         if let Some(notes) = notes {
             notes.write(&self.author, Rc::clone(&verified));
         }
         Ok(verified)
+    }
+
+    /// Whom the value of a call's header proves, which is not known to be right.
+    fn header(&self, call: &Call, value: &[u8], now: Duration) -> Result<Rc<Verified>, Undecided> {
+        let (room, notes) = (self.author.number(), call.metadata().notes());
+        let noted = notes.and_then(|notes| notes.read::<Rc<Refused>>(&self.author));
+        if let Some(denial) = noted.and_then(|refused| refused.denial(now)) {
+            return Err(denial.into());
+        }
+        let digest = Digest::of(call.metadata());
+        let known = digest.as_ref().and_then(|digest| refused::recall(room, digest, now));
+        if let Some((refused, denial)) =
+            known.and_then(|it| Some((Rc::clone(&it), it.denial(now)?)))
+        {
+            self.note(notes, refused);
+            return Err(denial.into());
+        }
+        let token = token::bearer(value)?;
+        let mut effort = Effort::default();
+        let verified = self.token_with(token, now, &mut effort).inspect_err(|undecided| {
+            if let Undecided::Denied(denial, _) = undecided
+                && let Some(refused) = Refused::new(*denial, now, effort.keys.take())
+            {
+                if let Some(digest) = &digest {
+                    refused::remember(room, digest, &refused);
+                }
+                self.note(notes, refused);
+            }
+        })?;
+        // Listed tokens are compared in constant time, always; and a token is remembered as
+        // clients write it, not in every spelling that there can be of it.
+        let is_kept = verified.is_signed() && token::is_plain(value, token);
+        if let Some(mark) = token::mark(call.metadata()).filter(|_| is_kept) {
+            verified::remember(room, Shown::Value(mark), &verified);
+        }
+        Ok(verified)
+    }
+
+    fn note(&self, notes: Option<&Notes>, refused: Rc<Refused>) {
+        if let Some(notes) = notes {
+            notes.write(&self.author, refused);
+        }
     }
 
     /// Whom a call proves whose header has come before, octet for octet, on whatever connection.
@@ -110,6 +171,15 @@ impl Judge {
 
     /// Whom a token proves, now.
     pub(super) fn token(&self, token: &str, now: Duration) -> Result<Rc<Verified>, Undecided> {
+        self.token_with(token, now, &mut Effort::default())
+    }
+
+    fn token_with(
+        &self,
+        token: &str,
+        now: Duration,
+        effort: &mut Effort,
+    ) -> Result<Rc<Verified>, Undecided> {
         let room = self.author.number();
         if let Some(known) = verified::recall(room, Shown::Token(token))
             && known.stands()
@@ -120,7 +190,11 @@ impl Judge {
         if let Some(listed) = statics::find(&self.settings.tokens, token) {
             return Ok(Rc::new(Verified::lasting(listed.identity.clone())));
         }
-        let verified = Rc::new(self.signed(token, now)?);
+        let verified = self.signed(token, now, effort).map_err(|undecided| match undecided {
+            Undecided::Denied(denial, _) => Undecided::Denied(denial, effort.cost),
+            unknown @ Undecided::Unknown(_) => unknown,
+        });
+        let verified = Rc::new(verified?);
         verified::remember(room, Shown::Token(token), &verified);
         Ok(verified)
     }
@@ -128,9 +202,16 @@ impl Judge {
     /// Whom a signed token proves. Its time is asked before its key, so that a client that repeats
     /// an expired token costs no signature and no refresh; what a stranger could learn from an
     /// answer is asked after it.
-    fn signed(&self, token: &str, now: Duration) -> Result<Verified, Undecided> {
+    fn signed(
+        &self,
+        token: &str,
+        now: Duration,
+        effort: &mut Effort,
+    ) -> Result<Verified, Undecided> {
         let Settings { issuers, skew, grace, .. } = &self.settings;
-        let jwt = Jwt::parse(token)?;
+        let parts = Parts::of(token)?;
+        effort.cost = Cost::Parsed;
+        let jwt = Jwt::parse(&parts)?;
         let issuer = issuers.iter().find(|issuer| jwt.issuer() == Some(&*issuer.issuer));
         let issuer = issuer.ok_or(Denial::Issuer)?;
         if !issuer.algorithms.contains(&jwt.algorithm) {
@@ -138,41 +219,38 @@ impl Judge {
         }
         let window = Window::of(&jwt.claims, *skew, *grace)?;
         window.holds(now)?;
-        let proof = prove(token, &jwt, issuer)?;
+        let proof = prove(token, &jwt, issuer, effort)?;
         if !claims::is_meant_for(&jwt.claims, &issuer.audiences) {
             return Err(Denial::Audience.into());
         }
-        Ok(Verified::signed(owner(&jwt, issuer)?, window, proof))
+        Ok(Verified::signed(self.owner(&jwt, issuer)?, window, proof))
     }
 
-    /// Whom a client certificate proves: the same for all calls of a connection, until it ends.
-    fn certificate(
-        &self,
-        certificate: Option<&Certificate>,
-        now: Duration,
-    ) -> Result<Rc<Verified>, Denial> {
-        let (Some(settings), Some(certificate)) = (&self.settings.certificates, certificate) else {
-            return Err(Denial::Missing);
-        };
-        let ends = certificate.ends();
-        if now >= ends.saturating_add(self.settings.skew) {
-            return Err(Denial::CertificateExpired);
+    /// Whom the claims of a token name. A user who belongs to another issuer is refused. A group
+    /// that does is passed over: it admits to nothing then, and who is in it is not locked out.
+    fn owner(&self, jwt: &Jwt<'_>, issuer: &IssuerSettings) -> Result<Identity, Denial> {
+        let mut claimed = claims::owner(&jwt.claims, &issuer.claims)?;
+        let (reserved, prefixes) = (&self.settings.reserved, &issuer.claims);
+        if reserved.user(&prefixes.user_prefix, &claimed.user).is_some() {
+            return Err(Denial::Foreign);
         }
-        if let Some(noted) = certificate.notes().read::<Rc<Verified>>(&self.author) {
-            return Ok(Rc::clone(&noted));
-        }
-        let user = only_name(certificate, settings).ok_or(Denial::Certificate)?.to_owned();
-        let claimed = Claimed { user, ..Claimed::default() };
-        let identity = Identity::new(claimed, Source::Certificate, Some(ends.as_secs()));
-        let verified = Rc::new(Verified::lasting(identity.map_err(Denial::CertificateName)?));
-        certificate.notes().write(&self.author, Rc::clone(&verified));
-        Ok(verified)
+        claimed.groups.retain(|group| reserved.group(&prefixes.groups_prefix, group).is_none());
+        let expires_at = claims::moment(&jwt.claims, "exp")?.map(whole_seconds);
+        let source = Source::Token { issuer: Arc::clone(&issuer.issuer) };
+        let unsound = |fault| Denial::from(ClaimFault::Unsound(fault));
+        Identity::new(claimed, source, expires_at).map_err(unsound)
     }
 }
 
 /// Verifies a signature by the keys of the issuer, and by no others.
-fn prove(token: &str, jwt: &Jwt<'_>, issuer: &IssuerSettings) -> Result<Proof, Undecided> {
+fn prove(
+    token: &str,
+    jwt: &Jwt<'_>,
+    issuer: &IssuerSettings,
+    effort: &mut Effort,
+) -> Result<Proof, Undecided> {
     let seen = issuer.keys.standing();
+    effort.keys = Some((Arc::clone(&issuer.keys), seen.generation));
     let unknown = |seen| {
         let (token, ring) = (token.into(), Arc::clone(&issuer.keys));
         Err(Undecided::Unknown(Unknown { token, ring, seen }))
@@ -184,16 +262,10 @@ fn prove(token: &str, jwt: &Jwt<'_>, issuer: &IssuerSettings) -> Result<Proof, U
         Err(NoKey::Ambiguous) => return Err(Denial::KeyUnknown.into()),
         Err(NoKey::Unfit) => return Err(Denial::Signature.into()),
     };
+    effort.cost = Cost::Verified;
     let mut candidates = candidates.into_iter();
     let key = candidates.find(|key| key.verifies(jwt.algorithm, jwt.message, jwt.signature));
     Ok(Proof::new(&issuer.keys, &seen, key.ok_or(Denial::Signature)?))
-}
-
-fn owner(jwt: &Jwt<'_>, issuer: &IssuerSettings) -> Result<Identity, Denial> {
-    let claimed = claims::owner(&jwt.claims, &issuer.claims)?;
-    let expires_at = claims::moment(&jwt.claims, "exp")?.map(whole_seconds);
-    let source = Source::Token { issuer: Arc::clone(&issuer.issuer) };
-    Identity::new(claimed, source, expires_at).map_err(|fault| ClaimFault::Unsound(fault).into())
 }
 
 /// Rounded up: a stream that ends for its token must not be admitted again with the same one.
@@ -201,19 +273,10 @@ fn whole_seconds(end: Duration) -> u64 {
     end.as_secs().saturating_add(u64::from(end.subsec_nanos() > 0))
 }
 
-/// The only name that fits: of several, none is the user more than another.
-fn only_name<'c>(certificate: &'c Certificate, settings: &Certificates) -> Option<&'c str> {
-    let names = certificate.names(settings.user);
-    let mut users = names.filter_map(|name| name.strip_prefix(&*settings.prefix));
-    let first = users.next()?;
-    users.next().is_none().then_some(first)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::{
-        NameKind,
         authenticate::tests::{NOW, Signer, call, claims, jwks, listed, ring, settings},
         call::Listed,
     };
@@ -221,22 +284,6 @@ mod tests {
 
     fn now() -> Duration {
         Duration::from_secs(NOW)
-    }
-
-    fn by_certificate(names: &[(NameKind, &str)]) -> Result<String, Denial> {
-        let certificates = Certificates { user: NameKind::Uri, prefix: "spiffe://a/".to_owned() };
-        let judge =
-            Judge::new(Settings { certificates: Some(certificates), ..Settings::default() });
-        let names = names.iter().map(|(kind, name)| (*kind, (*name).to_owned())).collect();
-        let certificate = Certificate::new(names, now() + Duration::from_secs(60));
-        let verified = judge.certificate(Some(&certificate), now())?;
-        let again = judge.certificate(Some(&certificate), now())?;
-        assert!(Rc::ptr_eq(&verified, &again), "once for a connection");
-        assert_eq!(verified.identity.source(), &Source::Certificate);
-        assert_eq!(verified.identity.expires_at(), Some(NOW + 60));
-        let late = judge.certificate(Some(&certificate), now() + Duration::from_secs(60));
-        assert_eq!(late.err(), Some(Denial::CertificateExpired));
-        Ok(verified.identity.user().to_owned())
     }
 
     #[test]
@@ -284,35 +331,7 @@ mod tests {
             let Ok(verified) = judge.token(token, now()) else { panic!("{token} is listed") };
             assert_eq!(verified.identity.user(), user);
         }
-        assert!(matches!(judge.token("guess", now()), Err(Undecided::Denied(Denial::Unsigned))));
-    }
-
-    #[test]
-    fn a_certificate_names_its_user_behind_the_prefix() {
-        let names = [
-            (NameKind::Dns, "spiffe://a/dns"),
-            (NameKind::Uri, "https://elsewhere"),
-            (NameKind::Uri, "spiffe://a/ann"),
-        ];
-        assert_eq!(by_certificate(&names).as_deref(), Ok("ann"));
-    }
-
-    #[test]
-    fn a_certificate_proves_nothing_where_none_is_asked_for() {
-        let names = vec![(NameKind::Uri, "spiffe://a/ann".to_owned())];
-        let certificate = Certificate::new(names, now() + Duration::from_secs(60));
-        let judged = Judge::new(Settings::default()).certificate(Some(&certificate), now());
-        assert_eq!(judged.err(), Some(Denial::Missing));
-    }
-
-    #[test]
-    fn a_certificate_with_no_name_that_fits_or_with_two_names_nobody() {
-        let (one, other) = ((NameKind::Uri, "spiffe://a/ann"), (NameKind::Uri, "spiffe://a/bob"));
-        assert_eq!(by_certificate(&[one, other]), Err(Denial::Certificate));
-        assert_eq!(by_certificate(&[]), Err(Denial::Certificate));
-        assert_eq!(by_certificate(&[(NameKind::Uri, "spiffe://b/a")]), Err(Denial::Certificate));
-        let empty = by_certificate(&[(NameKind::Uri, "spiffe://a/")]);
-        assert!(matches!(empty, Err(Denial::CertificateName(_))), "{empty:?}");
+        assert!(matches!(judge.token("guess", now()), Err(Undecided::Denied(Denial::Unsigned, _))));
     }
 
     #[test]
@@ -321,6 +340,6 @@ mod tests {
         let judge = Judge::new(settings(&ring(&keys)));
         assert!(judge.token(&Signer::P256.sign(None, &claims()), now()).is_ok());
         let ambiguous = judge.token(&Signer::RSA.sign(None, &claims()), now());
-        assert!(matches!(ambiguous, Err(Undecided::Denied(Denial::KeyUnknown))));
+        assert!(matches!(ambiguous, Err(Undecided::Denied(Denial::KeyUnknown, _))));
     }
 }

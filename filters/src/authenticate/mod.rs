@@ -7,13 +7,18 @@
 //! Must never admit a call that proves nobody, and never say more to it than what was wrong.
 
 mod algorithm;
+mod certificates;
 mod claims;
 mod denial;
+mod json;
 mod judge;
 mod key;
 mod keys;
+mod refused;
+mod reserved;
 mod ring;
 mod room;
+mod seats;
 mod settings;
 mod statics;
 #[cfg(test)]
@@ -24,8 +29,10 @@ mod verified;
 pub use algorithm::Algorithm;
 pub use denial::expired;
 pub use keys::{DOCUMENT_MAX, KEYS_MAX, KeySet, KeysFault};
-pub use ring::{KeyRing, WAITING_MAX};
+pub use reserved::{Reserved, begins_with};
+pub use ring::{KeyRing, Rest};
 pub use room::Authenticate;
+pub use seats::WAITING_MAX;
 pub use settings::{Certificates, ClaimSettings, IssuerSettings, Settings, StaticToken};
 pub use token::TOKEN_MAX;
 

@@ -5,27 +5,34 @@
 //! [`KeyRing::open`] lets a call ask again. So a storm of unknown keys costs one attempt, and all
 //! calls that come while it runs share its result.
 //!
+//! That a key does not exist is known only from an attempt that began after the call came:
+//! strangers who use up the attempts with keys of their own invention must not have an honest token
+//! refused.
+//!
 //! Must never read a clock or a socket: whoever fetches has both.
 
-use super::{KeySet, key::Key};
+use super::{
+    KeySet,
+    key::Key,
+    seats::{Seat, Seats},
+};
 use std::{
     fmt,
+    net::IpAddr,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::{Duration, Instant},
 };
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
-
-/// The most calls that wait for one ring at one time.
-pub const WAITING_MAX: usize = 256;
+use tokio::sync::watch;
 
 /// The keys of one identity provider. Two rings are equal when they are the same one.
 pub struct KeyRing {
     state: watch::Sender<State>,
     /// The state's own number of its keys, to be read without a lock at each call.
     generation: AtomicU64,
-    seats: Arc<Semaphore>,
+    seats: Seats,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -34,7 +41,20 @@ struct State {
     generation: u64,
     attempts: u64,
     has_failed: bool,
+    /// Whether an attempt is under way.
+    is_fetching: bool,
+    /// `None` where no attempt will follow the last one.
+    rest: Option<Rest>,
     gate: Gate,
+}
+
+/// How long nobody may ask for other keys after an attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rest {
+    /// When the attempt ended.
+    pub since: Instant,
+    /// How long it is from then to the next [`KeyRing::open`].
+    pub lasts: Duration,
 }
 
 /// Whether a call may ask for other keys.
@@ -58,6 +78,8 @@ pub(super) struct Standing {
     pub(super) attempts: u64,
     /// Whether the last attempt to fetch others has failed.
     pub(super) has_failed: bool,
+    /// How long nobody may ask for others; `None` where nobody fetches any.
+    pub(super) rest: Option<Rest>,
 }
 
 /// Why a call cannot wait for other keys.
@@ -73,7 +95,9 @@ pub(super) enum AskFault {
 pub(super) struct Attempt {
     state: watch::Receiver<State>,
     seen: u64,
-    _seat: OwnedSemaphorePermit,
+    /// Whether it was under way when the call came, or over.
+    is_late: bool,
+    _seat: Seat,
 }
 
 impl KeyRing {
@@ -81,30 +105,49 @@ impl KeyRing {
     /// in with [`KeyRing::replace`], and the ring stays closed.
     pub fn new() -> Self {
         let (state, _) = watch::channel(State::default());
-        Self { state, generation: AtomicU64::new(0), seats: Arc::new(Semaphore::new(WAITING_MAX)) }
+        Self { state, generation: AtomicU64::new(0), seats: Seats::default() }
     }
 
     /// Puts other keys in the place of those there are: what a lost key has verified counts for
-    /// nothing from now on. Ends the attempt that is under way, and closes the ring.
+    /// nothing from now on. Ends the attempt that is under way, and closes the ring for good.
     pub fn replace(&self, keys: KeySet) {
-        self.state.send_modify(|state| {
-            state.keys = Some(Arc::new(keys));
-            state.generation = state.generation.wrapping_add(1);
-            self.generation.store(state.generation, Ordering::Release);
-            state.attempts = state.attempts.wrapping_add(1);
-            state.has_failed = false;
-            state.gate = Gate::Closed;
+        self.end(Some(keys), None);
+    }
+
+    /// Nobody fetches any more: the keys stay as they are. Ends the attempt that is under way, and
+    /// closes the ring for good.
+    pub fn settled(&self) {
+        self.end(None, None);
+    }
+
+    /// An attempt begins.
+    pub fn begin(&self) {
+        self.state.send_if_modified(|state| {
+            state.is_fetching = true;
+            false
         });
     }
 
-    /// An attempt has failed: the keys stay as they are. Closes the ring.
+    /// An attempt has ended, with other keys or in vain. Closes the ring; the next attempt may be
+    /// asked for after this rest.
     ///
-    /// Whoever fetches promises one of [`KeyRing::replace`] and this after [`KeyRing::wanted`],
-    /// within a bound of its own, and this once more when it stops for good: until then calls wait.
-    pub fn settled(&self) {
+    /// Whoever fetches promises this after [`KeyRing::wanted`], within a bound of its own, and
+    /// [`KeyRing::settled`] when it stops for good: until then calls wait.
+    pub fn ended(&self, keys: Option<KeySet>, rest: Rest) {
+        self.end(keys, Some(rest));
+    }
+
+    fn end(&self, keys: Option<KeySet>, rest: Option<Rest>) {
         self.state.send_modify(|state| {
+            state.has_failed = keys.is_none();
+            if let Some(keys) = keys {
+                state.keys = Some(Arc::new(keys));
+                state.generation = state.generation.wrapping_add(1);
+                self.generation.store(state.generation, Ordering::Release);
+            }
             state.attempts = state.attempts.wrapping_add(1);
-            state.has_failed = true;
+            state.is_fetching = false;
+            state.rest = rest;
             state.gate = Gate::Closed;
         });
     }
@@ -139,35 +182,44 @@ impl KeyRing {
 
     /// What the ring holds now.
     pub(super) fn standing(&self) -> Standing {
-        let State { keys, generation, attempts, has_failed, .. } = self.state.borrow().clone();
-        Standing { keys, generation, attempts, has_failed }
+        let State { keys, generation, attempts, has_failed, rest, .. } =
+            self.state.borrow().clone();
+        Standing { keys, generation, attempts, has_failed, rest }
     }
 
-    /// Asks for other keys than those which a call has seen. An attempt that has ended since then
-    /// is an answer too.
-    pub(super) fn ask(&self, seen: &Standing) -> Result<Attempt, AskFault> {
-        let seat = Arc::clone(&self.seats).try_acquire_owned().map_err(|_| AskFault::Busy)?;
+    /// Asks for other keys than those which a call from this address has seen. An attempt that has
+    /// ended since then is an answer too.
+    pub(super) fn ask(&self, seen: &Standing, peer: IpAddr) -> Result<Attempt, AskFault> {
+        let seat = self.seats.take(peer).ok_or(AskFault::Busy)?;
         let state = self.state.subscribe();
-        let mut is_closed = false;
-        self.state.send_if_modified(|state| match state.gate {
-            Gate::Open if state.attempts == seen.attempts => {
-                state.gate = Gate::Asked;
-                true
+        let (mut is_closed, mut is_late) = (false, false);
+        self.state.send_if_modified(|state| {
+            is_late = state.is_fetching || state.attempts != seen.attempts;
+            match state.gate {
+                Gate::Open if state.attempts == seen.attempts => {
+                    state.gate = Gate::Asked;
+                    true
+                }
+                Gate::Closed => {
+                    is_closed = state.attempts == seen.attempts;
+                    false
+                }
+                Gate::Open | Gate::Asked => false,
             }
-            Gate::Closed => {
-                is_closed = state.attempts == seen.attempts;
-                false
-            }
-            Gate::Open | Gate::Asked => false,
         });
         if is_closed {
             return Err(AskFault::Closed);
         }
-        Ok(Attempt { state, seen: seen.attempts, _seat: seat })
+        Ok(Attempt { state, seen: seen.attempts, is_late, _seat: seat })
     }
 }
 
 impl Attempt {
+    /// Whether the attempt may have asked the provider before the call came.
+    pub(super) fn is_late(&self) -> bool {
+        self.is_late
+    }
+
     /// Ends with the attempt, whatever came of it, or with the ring.
     pub(super) async fn over(mut self) {
         let seen = self.seen;
@@ -210,6 +262,8 @@ mod tests {
     use crate::authenticate::tests::{Signer, jwks, poll};
     use std::{pin::pin, task::Poll};
 
+    const PEER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
     fn keys() -> KeySet {
         jwks(&[Signer::ED25519.jwk("a")])
     }
@@ -218,16 +272,17 @@ mod tests {
     fn a_closed_ring_is_not_asked_and_an_open_one_only_once() {
         let ring = Arc::new(KeyRing::new());
         let seen = ring.standing();
-        assert_eq!(ring.ask(&seen).err(), Some(AskFault::Closed));
+        assert_eq!(ring.ask(&seen, PEER).err(), Some(AskFault::Closed));
         let mut wanted = pin!(ring.wanted());
         assert_eq!(poll(wanted.as_mut()), Poll::Pending);
         ring.open();
-        let mut asked: Vec<_> = (0..9).map(|_| Box::pin(ring.ask(&seen).unwrap().over())).collect();
+        let mut asked: Vec<_> =
+            (0..9).map(|_| Box::pin(ring.ask(&seen, PEER).unwrap().over())).collect();
         assert_eq!(poll(wanted.as_mut()), Poll::Ready(()));
         ring.settled();
         assert!(asked.iter_mut().all(|attempt| poll(attempt.as_mut()).is_ready()));
         assert_eq!(poll(pin!(ring.wanted())), Poll::Pending);
-        assert_eq!(ring.ask(&ring.standing()).err(), Some(AskFault::Closed));
+        assert_eq!(ring.ask(&ring.standing(), PEER).err(), Some(AskFault::Closed));
     }
 
     #[test]
@@ -235,9 +290,9 @@ mod tests {
         let ring = Arc::new(KeyRing::new());
         let seen = ring.standing();
         ring.replace(keys());
-        assert_eq!(poll(pin!(ring.ask(&seen).unwrap().over())), Poll::Ready(()));
+        assert_eq!(poll(pin!(ring.ask(&seen, PEER).unwrap().over())), Poll::Ready(()));
         ring.open();
-        assert_eq!(poll(pin!(ring.ask(&seen).unwrap().over())), Poll::Ready(()));
+        assert_eq!(poll(pin!(ring.ask(&seen, PEER).unwrap().over())), Poll::Ready(()));
         assert_eq!(poll(pin!(ring.wanted())), Poll::Pending);
     }
 
@@ -246,10 +301,25 @@ mod tests {
         let ring = Arc::new(KeyRing::new());
         ring.open();
         let seen = ring.standing();
-        let mut attempt = pin!(ring.ask(&seen).unwrap().over());
+        let mut attempt = pin!(ring.ask(&seen, PEER).unwrap().over());
         ring.open();
         assert_eq!(poll(attempt.as_mut()), Poll::Pending);
         assert_eq!(poll(pin!(ring.wanted())), Poll::Ready(()));
+    }
+
+    #[test]
+    fn an_attempt_that_was_under_way_when_a_call_came_is_late_for_it() {
+        let ring = Arc::new(KeyRing::new());
+        ring.open();
+        let seen = ring.standing();
+        let first = ring.ask(&seen, PEER).unwrap();
+        ring.begin();
+        let second = ring.ask(&seen, PEER).unwrap();
+        assert_eq!((first.is_late(), second.is_late()), (false, true));
+        ring.settled();
+        assert!(ring.ask(&seen, PEER).unwrap().is_late(), "it is over");
+        ring.open();
+        assert!(!ring.ask(&ring.standing(), PEER).unwrap().is_late());
     }
 
     #[test]
@@ -257,10 +327,10 @@ mod tests {
         let ring = Arc::new(KeyRing::new());
         ring.open();
         let seen = ring.standing();
-        let mut waiting: Vec<_> = (0..WAITING_MAX).map(|_| ring.ask(&seen).unwrap()).collect();
-        assert_eq!(ring.ask(&seen).err(), Some(AskFault::Busy));
+        let mut waiting: Vec<_> = (0..128).map(|_| ring.ask(&seen, PEER).unwrap()).collect();
+        assert_eq!(ring.ask(&seen, PEER).err(), Some(AskFault::Busy));
         waiting.pop();
-        assert!(ring.ask(&seen).is_ok());
+        assert!(ring.ask(&seen, PEER).is_ok());
     }
 
     #[test]

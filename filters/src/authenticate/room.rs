@@ -2,17 +2,19 @@
 
 use super::{
     NAME, Settings,
-    denial::Denial,
+    denial::{Denial, RETRY},
     judge::{Judge, Undecided, Unknown},
-    ring::AskFault,
+    ring::{AskFault, Rest},
 };
-use crate::{Admission, Call, Filter, Identity, Refusal, Slot, Wait};
+use crate::{Admission, Call, Cost, Filter, Identity, Refusal, Slot, Wait};
 use std::{
     fmt::Write as _,
     sync::Arc,
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
+/// How much later than they say a ring may open.
+const LATENESS: Duration = Duration::from_millis(100);
 /// How many groups an explanation names at most.
 const NAMED_MAX: usize = 20;
 
@@ -29,21 +31,33 @@ impl Authenticate {
         Self { judge: Arc::new(Judge::new(settings)) }
     }
 
+    #[cfg(test)]
+    pub(super) fn number(&self) -> u64 {
+        self.judge.number()
+    }
+
     /// Lets a call wait for other keys, where they may be asked for. It is judged by them at the
     /// time of day when it was opened: whoever fetches keys bounds the wait.
-    fn ask(&self, unknown: Unknown, now: Duration) -> Admission {
-        let attempt = match unknown.ring.ask(&unknown.seen) {
+    fn ask(&self, unknown: Unknown, call: &Call, now: Duration) -> Admission {
+        let attempt = match unknown.ring.ask(&unknown.seen, call.peer().ip()) {
             Ok(attempt) => attempt,
-            Err(AskFault::Closed) => return refused(unknown.denial()),
-            Err(AskFault::Busy) => return refused(Denial::Busy),
+            Err(AskFault::Closed) => {
+                let after = until_open(unknown.seen.rest, Some(call.opened_at()));
+                return refused(unknown.denial(false, after), Cost::Parsed);
+            }
+            Err(AskFault::Busy) => return refused(Denial::Busy, Cost::Parsed),
         };
         let (judge, token) = (Arc::clone(&self.judge), unknown.token);
+        let is_asked = !attempt.is_late();
         Admission::Wait(Wait::new(async move {
             attempt.over().await;
             match judge.token(&token, now) {
                 Ok(verified) => Ok(verified.slots()),
-                Err(Undecided::Denied(denial)) => Err(denial.into()),
-                Err(Undecided::Unknown(still)) => Err(still.denial().into()),
+                Err(Undecided::Denied(denial, cost)) => Err(Refusal::from(denial).cost(cost)),
+                Err(Undecided::Unknown(still)) => {
+                    let after = until_open(still.seen.rest, None);
+                    Err(Refusal::from(still.denial(is_asked, after)).cost(Cost::Parsed))
+                }
             }
         }))
     }
@@ -59,31 +73,59 @@ impl Filter for Authenticate {
     }
 
     fn admit(&self, call: &mut Call) -> Admission {
-        let Some(now) = time_of(call) else { return refused(Denial::NoTime) };
+        let Some(now) = time_of(call.wall()) else {
+            return refused(Denial::NoTime, Cost::Cheap);
+        };
         match self.judge.call(call, now) {
             Ok(verified) => {
                 call.fill(verified.slots());
                 Admission::Admitted
             }
-            Err(Undecided::Denied(denial)) => refused(denial),
-            Err(Undecided::Unknown(unknown)) => self.ask(unknown, now),
+            Err(Undecided::Unknown(unknown)) => self.ask(unknown, call, now),
+            Err(denied @ Undecided::Denied(..)) => Admission::Refused(denied.refusal()),
         }
     }
 
+    fn recheck(&self, call: &mut Call) -> Result<(), Refusal> {
+        let now = time_of(call.wall()).ok_or(Denial::NoTime)?;
+        let verified = self.judge.call(call, now).map_err(Undecided::refusal)?;
+        let before = call.identity()?;
+        if before.user() != verified.identity.user()
+            || before.source() != verified.identity.source()
+        {
+            return Err(Denial::Renamed.into());
+        }
+        call.fill(verified.slots());
+        Ok(())
+    }
+
+    fn recheck_time(&self, call: &Call, wall: SystemTime) -> Result<(), Refusal> {
+        let now = time_of(Some(wall)).ok_or(Denial::NoTime)?;
+        self.judge.call(call, now).map(drop).map_err(Undecided::refusal)
+    }
+
     fn explain(&self, call: &Call) -> Option<String> {
-        let now = time_of(call)?;
+        let now = time_of(call.wall())?;
         let verified = self.judge.call(call, now).ok()?;
         Some(told(&verified.identity, now, self.judge.skew()))
     }
 }
 
-fn refused(denial: Denial) -> Admission {
-    Admission::Refused(Refusal::from(denial))
+fn refused(denial: Denial, cost: Cost) -> Admission {
+    Admission::Refused(Refusal::from(denial).cost(cost))
+}
+
+/// How long it is until a call may ask for keys, from a moment of the rest or from its beginning.
+fn until_open(rest: Option<Rest>, now: Option<Instant>) -> Duration {
+    let Some(Rest { since, lasts }) = rest else { return RETRY };
+    let gone = now.map_or(Duration::ZERO, |now| now.saturating_duration_since(since));
+    // Timers are late: whoever comes to the moment finds it closed.
+    lasts.saturating_sub(gone).saturating_add(LATENESS)
 }
 
 /// The time of day since the Unix epoch. A clock that stands before it is no clock.
-fn time_of(call: &Call) -> Option<Duration> {
-    call.wall()?.duration_since(SystemTime::UNIX_EPOCH).ok()
+fn time_of(wall: Option<SystemTime>) -> Option<Duration> {
+    wall?.duration_since(SystemTime::UNIX_EPOCH).ok()
 }
 
 fn told(identity: &Identity, now: Duration, skew: Duration) -> String {
@@ -112,17 +154,18 @@ fn told(identity: &Identity, now: Duration, skew: Duration) -> String {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "a call made by hand needs some moment")]
 mod tests {
     use super::*;
     use crate::{
-        Code,
+        Code, Method,
         authenticate::{
             KeyRing, WAITING_MAX,
             tests::{NOW, Signer, call, call_at, claims, jwks, poll, ring, settings},
         },
         call::Listed,
     };
-    use std::{pin::pin, task::Poll};
+    use std::{pin::pin, rc::Rc, task::Poll};
 
     fn with(token: &str) -> Call {
         call(Listed::new("a").with("authorization", format!("Bearer {token}")))
@@ -157,45 +200,89 @@ mod tests {
         assert_eq!(label(room.admit(&mut with(&token))), "admitted");
     }
 
+    /// A rest that has just begun.
+    fn resting() -> Rest {
+        Rest { since: Instant::now(), lasts: Duration::from_secs(10) }
+    }
+
     #[test]
-    fn a_key_that_is_not_there_is_the_token_s_fault_and_one_that_could_not_be_asked_for_is_not() {
+    fn a_key_that_is_not_there_is_the_token_s_fault_once_its_provider_was_asked() {
         let ring = ring(&[Signer::P256.jwk("old")]);
         let room = Authenticate::new(settings(&ring));
         let token = Signer::P384.sign("new", &claims());
-        let came: fn(&KeyRing) = |ring| ring.replace(jwks(&[Signer::RSA.jwk("x")]));
-        let failed: fn(&KeyRing) = KeyRing::settled;
-        let unknown = (Code::Unauthenticated, "authenticate.key_unknown", None);
-        let again = Some(Duration::from_secs(1));
-        let unasked = (Code::Unavailable, "authenticate.key_unasked", again);
+        assert_eq!(label(room.admit(&mut with(&token))), "authenticate.key_unknown", "of a file");
+        let came: fn(&KeyRing) = |ring| ring.ended(Some(jwks(&[Signer::RSA.jwk("x")])), resting());
+        let failed: fn(&KeyRing) = |ring| ring.ended(None, resting());
+        let unknown = (Code::Unauthenticated, "authenticate.key_unknown");
+        let unasked = (Code::Unavailable, "authenticate.key_unasked");
         for (end, expected) in [(failed, unasked), (came, unknown), (failed, unasked)] {
             ring.open();
             let wait = waits(&room, &token);
+            ring.begin();
+            let late = waits(&room, &token);
             end(&ring);
             let Poll::Ready(Err(waited)) = poll(pin!(wait)) else { panic!("it has ended") };
-            // And while no other attempt may be made.
+            assert_eq!((waited.code, waited.label), expected);
+            let Poll::Ready(Err(late)) = poll(pin!(late)) else { panic!("it has ended") };
             let Admission::Refused(closed) = room.admit(&mut with(&token)) else {
                 panic!("it is closed")
             };
-            for refusal in [waited, closed] {
-                assert_eq!((refusal.code, refusal.label, refusal.retry_after), expected);
+            for refusal in [late, closed] {
+                assert_eq!((refusal.code, refusal.label), unasked);
+                let after = refusal.retry_after.unwrap();
+                assert!(after > Duration::from_secs(9) && after < Duration::from_secs(11));
             }
         }
     }
 
     #[test]
-    fn a_storm_of_unknown_keys_asks_once_and_is_bounded() {
+    fn a_call_whose_key_has_gone_since_it_was_admitted_is_refused_and_told_so() {
+        let ring = ring(&[Signer::P256.jwk("a"), Signer::P384.jwk("b")]);
+        let room = Authenticate::new(settings(&ring));
+        let mut call = with(&Signer::P256.sign("a", &claims()));
+        let wall = call.wall().unwrap();
+        assert_eq!(label(room.admit(&mut call)), "admitted");
+        let again = |wall| room.recheck_time(&call, wall).err();
+        let expired = again(wall + Duration::from_secs(3600)).map(|refusal| refusal.label);
+        assert_eq!((again(wall), expired), (None, Some("authenticate.expired")));
+        ring.ended(Some(jwks(&[Signer::P384.jwk("b")])), resting());
+        ring.ended(None, resting());
+        let gone = again(wall).unwrap();
+        assert_eq!((gone.code, gone.label), (Code::Unauthenticated, "authenticate.key_unknown"));
+        assert_eq!(room.recheck(&mut call.again(wall)).unwrap_err().label, gone.label);
+    }
+
+    #[test]
+    fn a_call_may_try_again_when_its_provider_can_be_asked() {
+        let second = Duration::from_secs(1);
+        let (since, lasts) = (Instant::now(), second * 10);
+        let left = |gone| until_open(Some(Rest { since, lasts }), Some(since + gone));
+        assert_eq!(left(second * 4), second * 6 + LATENESS);
+        assert_eq!(left(second * 40), LATENESS);
+        assert_eq!(until_open(Some(Rest { since, lasts }), None), lasts + LATENESS);
+        assert_eq!(until_open(None, Some(since)), RETRY);
+    }
+
+    #[test]
+    fn a_storm_of_unknown_keys_asks_once_and_leaves_places_for_other_addresses() {
         let ring = ring(&[Signer::P256.jwk("old")]);
         let room = Authenticate::new(settings(&ring));
         ring.open();
         let token = |at: usize| Signer::ED25519.sign(&*format!("key {at}"), &claims());
-        let mut waiting: Vec<_> = (0..WAITING_MAX).map(|at| waits(&room, &token(at))).collect();
-        let Admission::Refused(refusal) = room.admit(&mut with(&token(WAITING_MAX))) else {
+        let most = WAITING_MAX / 2;
+        let mut waiting: Vec<_> = (0..most).map(|at| waits(&room, &token(at))).collect();
+        let Admission::Refused(refusal) = room.admit(&mut with(&token(most))) else {
             panic!("too many wait")
         };
         assert_eq!((refusal.code, refusal.label), (Code::Unavailable, "authenticate.busy"));
-        assert_eq!(refusal.retry_after, Some(Duration::from_secs(1)));
+        assert_eq!(refusal.retry_after, Some(RETRY));
+        let metadata = Listed::new("a").with("authorization", format!("Bearer {}", token(most)));
+        let elsewhere = ([127, 0, 0, 2], 1).into();
+        let other = Call::new(Method::Config, Rc::new(metadata), elsewhere, Instant::now());
+        let wall = SystemTime::UNIX_EPOCH + Duration::from_secs(NOW);
+        assert_eq!(label(room.admit(&mut other.with_wall(wall))), "waits");
         assert_eq!(poll(pin!(ring.wanted())), Poll::Ready(()));
-        ring.settled();
+        ring.ended(None, resting());
         assert!(waiting.iter_mut().all(|wait| poll(pin!(wait)).is_ready()));
         assert_eq!(poll(pin!(ring.wanted())), Poll::Pending);
         assert_eq!(label(room.admit(&mut with(&token(0)))), "authenticate.key_unasked");

@@ -1,6 +1,6 @@
 //! What the room is built from: whose word counts, and for whom.
 
-use super::{Algorithm, KeyRing};
+use super::{Algorithm, KeyRing, Reserved};
 use crate::{Identity, NameKind};
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -17,6 +17,9 @@ pub struct Settings {
     pub tokens: Vec<StaticToken>,
     /// How a client certificate names its user; without it no certificate proves anything.
     pub certificates: Option<Certificates>,
+    /// The prefixes that only the names of their own issuer may begin with. Listed tokens were held
+    /// against them by whoever fills this in.
+    pub reserved: Reserved,
     /// How far clocks may be apart: a token counts from so long before its beginning until so long
     /// after its end.
     pub skew: Duration,
@@ -51,6 +54,8 @@ pub struct ClaimSettings {
     pub user: String,
     /// What is put in front of it, so that one issuer's users are no other's.
     pub user_prefix: String,
+    /// Whether a token must say that the user's e-mail address is verified (`email_verified`).
+    pub require_verified_email: bool,
     /// The user's display name: the first of these that is there.
     pub display_name: Vec<String>,
     /// The groups: a list of texts, or one text that is one group.
@@ -67,6 +72,7 @@ impl Default for ClaimSettings {
         Self {
             user: "sub".to_owned(),
             user_prefix: String::new(),
+            require_verified_email: false,
             display_name: vec!["name".to_owned(), "preferred_username".to_owned()],
             groups: "groups".to_owned(),
             groups_prefix: String::new(),

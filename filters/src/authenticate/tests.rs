@@ -306,7 +306,7 @@ fn a_call_without_one_bearer_token_is_told_how_to_send_it() {
 
 /// Headers that several calls share.
 #[derive(Clone)]
-struct Shared(Rc<(Listed, Notes)>);
+pub(super) struct Shared(pub(super) Rc<(Listed, Notes)>);
 
 impl Metadata for Shared {
     fn authority(&self) -> Cow<'_, str> {

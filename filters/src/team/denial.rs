@@ -34,6 +34,8 @@ pub(super) enum Denial {
         by: Source,
         environments: Vec<EnvironmentName>,
     },
+    /// The place that the call was admitted to is gone, and a new call would go elsewhere.
+    Moved,
     /// The value of a header is no name.
     Malformed { header: &'static str, asked: Shown, fault: NameFault },
     /// A header came more than once and says two things.
@@ -127,6 +129,9 @@ impl fmt::Display for Denial {
                 write!(f, "team '{team}' has no environment {asked}{advice}")?;
                 list(f, "its environments", environments)
             }
+            Self::Moved => f.write_str(
+                "the configuration has changed where this call goes: make the call again",
+            ),
             Self::Malformed { header, asked, fault } => {
                 write!(f, "{header} is {asked}, which cannot be a name, since {fault}: ")?;
                 write!(f, "correct ;{header}=... in the sc:// URL")
@@ -165,6 +170,7 @@ impl From<Denial> for Refusal {
                 (Code::InvalidArgument, "team.environment_missing")
             }
             Denial::EnvironmentUnknown { .. } => (Code::NotFound, "team.environment_unknown"),
+            Denial::Moved => (Code::Unavailable, "team.moved"),
             Denial::Malformed { .. } => (Code::InvalidArgument, "team.malformed"),
             Denial::Contradiction { .. } => (Code::InvalidArgument, "team.contradiction"),
         };

@@ -65,6 +65,24 @@ impl Team {
         Ok(Found { team, team_by, environment, environment_by })
     }
 
+    /// Whether the place that a call was admitted to is there still, and its caller in the team.
+    /// That a new call would go elsewhere takes nothing away, unless this one's place is gone.
+    pub(super) fn recheck_place(
+        &self,
+        call: &Call,
+        caller: Option<&Identity>,
+    ) -> Result<(), Denial> {
+        let Slots { team: Some(team), environment: Some(environment), .. } = call.slots() else {
+            return Err(Denial::Moved);
+        };
+        let is_there = self.teams.get(team).is_some_and(|theirs| theirs.contains(environment));
+        if is_there && caller.is_none_or(|caller| self.teams_of(caller).contains(team)) {
+            return Ok(());
+        }
+        self.find(call, caller)?;
+        Err(Denial::Moved)
+    }
+
     /// The teams that a caller belongs to, by name.
     fn teams_of(&self, caller: &Identity) -> Vec<TeamName> {
         let listed = self.members.iter().flat_map(|members| members.listing(caller));

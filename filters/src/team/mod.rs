@@ -68,6 +68,10 @@ impl Filter for Team {
         Admission::from(slots.map(|slots| call.fill(slots)))
     }
 
+    fn recheck(&self, call: &mut Call) -> Result<(), Refusal> {
+        self.recheck_place(call, self.caller(call)?).map_err(Refusal::from)
+    }
+
     fn explain(&self, call: &Call) -> Option<String> {
         let caller = self.caller(call).ok()?;
         self.find(call, caller).ok().map(|found| found.to_string())

@@ -5,7 +5,7 @@
 //! which nobody has made the live plan.
 
 use rustls::pki_types::CertificateDer;
-use sconce_filters::authenticate::{KeyRing, KeySet};
+use sconce_filters::authenticate::{KeyRing, KeySet, Rest};
 use std::{fmt, sync::Arc, time::Duration};
 use tokio::sync::watch;
 
@@ -114,15 +114,16 @@ impl Book {
         Reader(self.0.subscribe())
     }
 
-    /// What came of an attempt to fetch the keys of a provider. It counts for nothing if the source
-    /// is not the live one any more.
-    pub(super) fn tried(&self, provider: &Provider, keys: Option<KeySet>) {
+    /// What came of an attempt to fetch the keys of a provider, and how long it is until the next
+    /// one, if there will be one. It counts for nothing if the source is not the live one any more.
+    pub(super) fn tried(&self, provider: &Provider, keys: Option<KeySet>, rest: Option<Rest>) {
         self.0.send_if_modified(|live| {
             let mut pages = live.iter_mut();
             let Some(page) = pages.find(|page| page.provider == *provider) else { return false };
-            match keys {
-                Some(keys) => provider.ring.replace(keys),
-                None => provider.ring.settled(),
+            match (keys, rest) {
+                (keys, Some(rest)) => provider.ring.ended(keys, rest),
+                (Some(keys), None) => provider.ring.replace(keys),
+                (None, None) => provider.ring.settled(),
             }
             !std::mem::replace(&mut page.is_tried, true)
         });
@@ -184,7 +185,7 @@ mod tests {
         let book = Book::default();
         let first = book.provider(at("one"));
         book.follow(std::slice::from_ref(&first));
-        book.tried(&first, Some(keys("k")));
+        book.tried(&first, Some(keys("k")), None);
         for other in
             [at("two"), source("a", At::Discovery, SECOND), source("a", At::Discovery, SECOND * 9)]
         {
@@ -222,13 +223,13 @@ mod tests {
         let file = follow(source("a", At::Here(keys("file")), SECOND));
         assert!(holds(&file, "file"));
         let url = follow(at("url"));
-        book.tried(&url, None);
+        book.tried(&url, None, None);
         assert!(holds(&url, "file"), "none have come");
-        book.tried(&url, Some(keys("web")));
+        book.tried(&url, Some(keys("web")), None);
         assert!(holds(&url, "web") && !holds(&url, "file"));
         let file = follow(source("a", At::Here(keys("file")), SECOND));
         assert!(holds(&file, "file") && !holds(&file, "web"));
-        book.tried(&url, Some(keys("web")));
+        book.tried(&url, Some(keys("web")), None);
         assert!(holds(&file, "file"), "an attempt that ends late counts for nothing");
     }
 

@@ -2,10 +2,10 @@
 
 use crate::config::keys::{Book, Provider, fetch};
 use crate::telemetry::{ControlMetrics, Issuer};
-use sconce_filters::authenticate::KeyRing;
+use sconce_filters::authenticate::{KeyRing, Rest};
 use std::{
     sync::Arc,
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 use tokio::{task::JoinSet, time};
 
@@ -55,7 +55,7 @@ pub async fn fill_once(book: &Book) -> Vec<String> {
                 .as_ref()
                 .err()
                 .map(|what| format!("the keys of {issuer} are not there: {what}"));
-            book.tried(&provider, fetched.ok());
+            book.tried(&provider, fetched.ok(), None);
             told
         });
     }
@@ -63,6 +63,7 @@ pub async fn fill_once(book: &Book) -> Vec<String> {
 }
 
 /// Fills the ring of a provider. Never ends.
+#[expect(clippy::disallowed_methods, reason = "this is a loop that owns its clock")]
 async fn fill(book: Book, provider: Provider, told: Arc<Issuer>, metrics: ControlMetrics) {
     let Provider { source, ring } = &provider;
     let issuer = &source.issuer;
@@ -70,9 +71,10 @@ async fn fill(book: Book, provider: Provider, told: Arc<Issuer>, metrics: Contro
     loop {
         // Calls that come before the first keys wait for them.
         ring.open();
+        ring.begin();
         let fetched = fetch(source).await;
         metrics.keys_fetched(fetched.is_ok());
-        match fetched {
+        let keys = match fetched {
             Ok((keys, passed_over)) => {
                 let count = keys.count();
                 tracing::debug!(%issuer, count, "keys fetched");
@@ -84,9 +86,9 @@ async fn fill(book: Book, provider: Provider, told: Arc<Issuer>, metrics: Contro
                     tracing::warn!(%issuer, ?passed_over, "some of the keys cannot be used");
                 }
                 known_unfit = passed_over;
-                book.tried(&provider, Some(keys));
                 told.fetched(SystemTime::now());
                 failures = 0;
+                Some(keys)
             }
             Err(what) => {
                 if ring.has_keys() {
@@ -95,11 +97,14 @@ async fn fill(book: Book, provider: Provider, told: Arc<Issuer>, metrics: Contro
                     let said = "keys not fetched: there are none yet, calls are refused";
                     tracing::warn!(%issuer, %what, "{said}");
                 }
-                book.tried(&provider, None);
                 failures = failures.saturating_add(1);
+                None
             }
-        }
-        rest(ring, pause(source.refresh, failures)).await;
+        };
+        let pause = pause(source.refresh, failures);
+        let shut = Rest { since: Instant::now(), lasts: FLOOR.min(pause) };
+        book.tried(&provider, keys, Some(shut));
+        rest(ring, pause).await;
     }
 }
 

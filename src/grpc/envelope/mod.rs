@@ -39,6 +39,8 @@ pub enum Found {
     Repeated,
     /// A `user_context` with `extensions`.
     Extensions,
+    /// A `user_context` with a field that is neither its id, its name nor `extensions`.
+    Unknown,
     /// A field 5 that says, in an `ExecutePlanRequest`, that its stream may be taken up again.
     Reattachable,
 }
@@ -203,7 +205,7 @@ impl Scanner {
             }
             let Some(next) = field.get(usize::from(*length)..) else { break };
             match behind {
-                Some(end) if next.len() < end => break,
+                Some(end) if next.len() < end || !is_known(number) => break,
                 Some(end) => {
                     rest = next;
                     behind = behind.filter(|_| rest.len() > end);
@@ -309,14 +311,18 @@ impl Scanner {
             _ => return Err(Malformed::WireType),
         };
         let ours = match self.inside {
-            Some(_) => number == USER_ID || number == USER_NAME,
+            Some(_) => is_known(number),
             None => number == USER_CONTEXT,
         };
         if ours && self.step != Step::Length {
             return Err(Malformed::UserContext);
         }
         if self.inside.is_some() {
-            return Ok((number == EXTENSIONS).then_some(Found::Extensions));
+            return Ok(match number {
+                EXTENSIONS => Some(Found::Extensions),
+                number if is_known(number) => None,
+                _ => Some(Found::Unknown),
+            });
         }
         if !ours {
             if self.step == Step::Length {
@@ -354,6 +360,11 @@ impl Scanner {
             self.inside = None;
         }
     }
+}
+
+/// Whether it is a field of a `user_context` that a stamp overrules.
+fn is_known(number: u64) -> bool {
+    matches!(number, USER_ID | USER_NAME)
 }
 
 impl Step {

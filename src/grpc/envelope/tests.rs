@@ -51,6 +51,32 @@ fn extensions_are_found_in_a_user_context_and_nowhere_else() {
 }
 
 #[test]
+fn a_field_of_a_user_context_that_nobody_knows_is_found_whatever_its_form() {
+    let fields: [&[u8]; 6] = [
+        &[0x1a, 1, b'x'],
+        &[0x1a, 0],
+        &[0x20, 7],
+        &[0x29, 1, 2, 3, 4, 5, 6, 7, 8],
+        &[0x35, 1, 2, 3, 4],
+        &[0xfa, 0xff, 0xff, 0xff, 0x0f, 1, b'x'],
+    ];
+    for field in fields {
+        for parts in [[&[0x0a, 1, b'a'], field], [field, &[0x12, 1, b'A']]] {
+            let context = parts.concat();
+            let length = u8::try_from(context.len()).unwrap();
+            let request = [&[0x0a, 1, b'i', 0x12, length], &context[..], &[0x1a, 1, b'p']].concat();
+            assert_eq!(found(&request), Ok(vec![Found::Unknown]), "{request:02x?}");
+        }
+        // It is no business of ours outside of the user context, or deeper in it.
+        assert_eq!(found(&[&[0x12, 0], field].concat()), Ok(Vec::new()));
+    }
+    assert_eq!(found(&[0x12, 5, 0x0a, 3, 0x1a, 1, b'x']), Ok(Vec::new()));
+    let both = [0x12, 9, 0x1a, 0, 0xba, 0x3e, 0, 0x28, 1, 0x1a, 0];
+    let [unknown, extensions] = [Found::Unknown, Found::Extensions];
+    assert_eq!(found(&both), Ok(vec![unknown, extensions, unknown, unknown]));
+}
+
+#[test]
 fn what_parsers_read_differently_is_malformed() {
     use Malformed::{Cut, FieldNumber, Length, UserContext, Varint, WireType};
     let cases: &[(&[u8], Malformed)] = &[

@@ -13,6 +13,9 @@ pub struct Policy {
     pub repeated: OnOdd,
     /// `extensions` in a `user_context`: they are not overruled by the stamp.
     pub extensions: OnOdd,
+    /// Any other field of a `user_context` than `user_id`, `user_name` and `extensions`: a stamp
+    /// overrules the first two alone, and what a later version of Spark reads there is not known.
+    pub unknown: OnOdd,
     /// Messages that are compressed.
     pub compressed: Compressed,
 }

@@ -78,10 +78,8 @@ fn policy() -> impl Strategy<Value = Policy> {
         LAX.compressed,
     ]);
     let odd = || prop::sample::select(vec![STRICT.repeated, LAX.repeated]);
-    (odd(), odd(), compressed).prop_map(|(repeated, extensions, compressed)| Policy {
-        repeated,
-        extensions,
-        compressed,
+    (odd(), odd(), odd(), compressed).prop_map(|(repeated, extensions, unknown, compressed)| {
+        Policy { repeated, extensions, unknown, compressed }
     })
 }
 

@@ -34,6 +34,13 @@ pub(super) fn extensions() -> Refusal {
     Refusal::new(Code::InvalidArgument, "envelope.extensions", message)
 }
 
+pub(super) fn unknown() -> Refusal {
+    let message = "user_context has a field other than user_id and user_name, which is not taken \
+                   here; use an unmodified Spark Connect client, or ask the operators to set \
+                   stamp.unknown to pass";
+    Refusal::new(Code::InvalidArgument, "envelope.unknown", message)
+}
+
 /// A stamped message that no length prefix could tell of.
 pub(super) fn too_long() -> Refusal {
     let message = "a request message is too long for gRPC; send less at once";

@@ -12,13 +12,18 @@ use sconce_filters::Refusal;
 use crate::grpc::stamp::{Compressed, Encoding, OnOdd, Piece, Policy, Stamper, Tail};
 
 /// All that may be refused is.
-pub(super) const STRICT: Policy =
-    Policy { repeated: OnOdd::Refuse, extensions: OnOdd::Refuse, compressed: Compressed::Refuse };
+pub(super) const STRICT: Policy = Policy {
+    repeated: OnOdd::Refuse,
+    extensions: OnOdd::Refuse,
+    unknown: OnOdd::Refuse,
+    compressed: Compressed::Refuse,
+};
 
 /// All that may pass does.
 pub(super) const LAX: Policy = Policy {
     repeated: OnOdd::Pass,
     extensions: OnOdd::Pass,
+    unknown: OnOdd::Pass,
     compressed: Compressed::Inflate { octets_max: 1 << 20 },
 };
 

@@ -308,6 +308,7 @@ impl Stamper {
             let (rule, refusal): (OnOdd, fn() -> Refusal) = match found {
                 Found::Repeated => (self.policy.repeated, refusals::repeated),
                 Found::Extensions => (self.policy.extensions, refusals::extensions),
+                Found::Unknown => (self.policy.unknown, refusals::unknown),
                 Found::Reattachable => {
                     self.is_reattachable = true;
                     continue;

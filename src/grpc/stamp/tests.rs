@@ -105,7 +105,12 @@ fn a_malformed_message_is_refused_before_its_last_octet() {
 fn what_is_odd_is_refused_or_overruled_as_the_policy_says() {
     let twice = framed(0, b"\x12\x00\x12\x07\x0a\x05alice");
     let extended = framed(0, b"\x12\x03\xba\x3e\x00");
-    for (octets, label) in [(twice, "envelope.repeated"), (extended, "envelope.extensions")] {
+    let unknown = framed(0, b"\x12\x0a\x0a\x05alice\x1a\x01r");
+    for (octets, label) in [
+        (twice, "envelope.repeated"),
+        (extended, "envelope.extensions"),
+        (unknown, "envelope.unknown"),
+    ] {
         let told = refusal(STRICT, Encoding::Identity, &octets);
         assert_eq!(told, (Code::InvalidArgument, label));
         let (passed, verdict) = pass(&mut stamper(LAX, Encoding::Identity), &octets, &[1_000]);
@@ -135,6 +140,7 @@ fn what_a_compressed_message_hides_is_found() {
     let told = |message: &[u8]| refusal(policy, Encoding::Gzip, &framed(1, &gzip(message))).1;
     assert_eq!(told(b"\x12\x00\x12\x00"), "envelope.repeated");
     assert_eq!(told(b"\x12\x03\xba\x3e\x00"), "envelope.extensions");
+    assert_eq!(told(b"\x12\x02\x20\x01"), "envelope.unknown");
     assert_eq!(told(b"\x12\x03"), "envelope.malformed");
 }
 

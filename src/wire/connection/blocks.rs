@@ -113,7 +113,7 @@ impl Connection {
         }
         let outcome = match self.role {
             Role::Server => self.request_block(block, now)?,
-            Role::Client => self.answer_block(block)?,
+            Role::Client => self.answer_block(block, now)?,
         };
         match outcome {
             Ok(event) => Ok(event),
@@ -193,19 +193,21 @@ impl Connection {
         if self.streams.find(block.stream).is_some() {
             return Ok(self.trailer_block(block));
         }
-        if let Some(stray) = self.stray_block(block.stream)? {
+        if let Some(stray) = self.stray_block(block.stream, now)? {
             return Ok(stray);
         }
         self.peer_last = block.stream;
         if self.closing.is_some_and(|last| block.stream > last) {
             self.streams.remember(block.stream, Ended::WeReset);
             self.spend(Budget::Strays, now)?;
+            self.crossing.expect(i64::from(self.sent.window));
             return Ok(Ok(None));
         }
         let most = usize::try_from(self.offer.settings.streams).unwrap_or(usize::MAX);
         if self.streams.count() >= most {
             self.write_reset(block.stream, Code::RefusedStream);
             self.streams.remember(block.stream, Ended::WeReset);
+            self.crossing.expect(i64::from(self.sent.window));
             if self.unacked.is_empty() {
                 self.spend(Budget::ProvokedResets, now)?;
             }
@@ -228,9 +230,14 @@ impl Connection {
         Ok(promise.map(|_| Some(Event::Opened { stream: block.stream, end: block.end })))
     }
 
-    fn answer_block(&mut self, block: Block) -> Result<Result<Option<Event>, StreamFault>, Fault> {
+    fn answer_block(
+        &mut self,
+        block: Block,
+        now: Instant,
+    ) -> Result<Result<Option<Event>, StreamFault>, Fault> {
         let Some(stream) = self.streams.find(block.stream) else {
-            return self.stray_block(block.stream).map(|stray| stray.unwrap_or(Ok(None)));
+            let stray = self.stray_block(block.stream, now)?;
+            return Ok(stray.unwrap_or(Ok(None)));
         };
         if stream.peer_ended || stream.answered {
             return Ok(self.trailer_block(block));
@@ -300,19 +307,26 @@ impl Connection {
     fn stray_block(
         &mut self,
         id: StreamId,
+        now: Instant,
     ) -> Result<Option<Result<Option<Event>, StreamFault>>, Fault> {
         if self.role == Role::Server && id.is_clients() && self.is_idle(id) {
             return Ok(None);
         }
         match self.streams.ended(id) {
-            Some(Ended::WeReset) => Ok(Some(Ok(None))),
+            Some(Ended::WeReset) => {
+                self.stray_frame(Budget::Strays, now)?;
+                Ok(Some(Ok(None)))
+            }
             Some(Ended::PeerReset) => {
                 Ok(Some(Err(StreamFault::new(Code::StreamClosed, "HEADERS after RST_STREAM"))))
             }
             Some(Ended::Done) => {
                 Err(Fault::new(Code::StreamClosed, "HEADERS on a stream that has ended"))
             }
-            None if self.role == Role::Client && !self.is_idle(id) => Ok(Some(Ok(None))),
+            None if self.role == Role::Client && !self.is_idle(id) => {
+                self.stray_frame(Budget::Strays, now)?;
+                Ok(Some(Ok(None)))
+            }
             None => Err(Fault::new(Code::ProtocolError, "HEADERS on a stream that cannot be")),
         }
     }

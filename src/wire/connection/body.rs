@@ -8,8 +8,11 @@ use crate::wire::frame::{Flags, Head, Kind, StreamId};
 use crate::wire::guard::Budget;
 use crate::wire::stream::Ended;
 
-/// Connection credit is given back in pieces of half the window, and of at least so many octets.
+/// Connection credit is given back in pieces of at least so many octets.
 const OWED_MIN: u32 = 16_384;
+/// To a client it is given back in pieces of this part of the window: what is withheld is missing
+/// on a long way. Drivers are near, and get theirs in halves.
+const CLIENT_PART: i64 = 8;
 
 /// Where in a DATA frame we are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +27,12 @@ pub(in crate::wire) struct Body {
 }
 
 impl Body {
+    /// Octets of this frame that are still to come, if it is of this stream; of any, if none is
+    /// named.
+    pub(in crate::wire) fn arriving(&self, id: Option<StreamId>) -> i64 {
+        if id.is_none_or(|id| id == self.stream) { i64::from(self.left) } else { 0 }
+    }
+
     pub(in crate::wire) const fn is_over(&self) -> bool {
         self.left == 0 && self.padding.is_some()
     }
@@ -79,7 +88,7 @@ impl Connection {
             self.owe(head.length);
             return match fault {
                 Some(fault) => Ok(Some(self.break_stream(head.stream, fault, now)?)),
-                None => self.spend(Budget::Strays, now).map(|()| None),
+                None => self.stray_data(head.length, now).map(|()| None),
             };
         }
         if let Some(stream) = self.streams.find_mut(head.stream) {
@@ -204,7 +213,9 @@ impl Connection {
     /// Connection credit goes back to the peer, in pieces worth a frame.
     pub(in crate::wire) fn owe(&mut self, octets: u32) {
         self.owed = self.owed.saturating_add(octets);
-        if self.owed >= OWED_MIN && i64::from(self.owed) >= self.receive_credit {
+        let part = if self.role == Role::Server { CLIENT_PART } else { 2 };
+        let others = i64::from(self.owed).saturating_mul(part.saturating_sub(1));
+        if self.owed >= OWED_MIN && others >= self.receive_credit {
             let owed = std::mem::take(&mut self.owed);
             self.receive_credit = self.receive_credit.saturating_add(i64::from(owed));
             self.window_update(StreamId::CONNECTION, owed);

@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use crate::wire::connection::earned::PROBE;
 use crate::wire::connection::{Connection, Event, Role, widen};
 use crate::wire::fault::{Code, Fault, StreamFault};
 use crate::wire::frame::{Flags, Head, Kind, StreamId};
@@ -24,7 +25,7 @@ impl Connection {
             if !payload.is_empty() {
                 return Err(Fault::new(Code::FrameSizeError, "an acknowledgement with a payload"));
             }
-            return self.acknowledged(now).map(|()| None);
+            return self.acknowledged(now);
         }
         if self.met {
             self.spend(Budget::Settings, now)?;
@@ -57,9 +58,9 @@ impl Connection {
         Ok(())
     }
 
-    fn acknowledged(&mut self, now: Instant) -> Result<(), Fault> {
+    fn acknowledged(&mut self, now: Instant) -> Result<Option<Event>, Fault> {
         let Some(acknowledged) = self.unacked.pop_front() else {
-            return self.spend(Budget::Strays, now);
+            return self.spend(Budget::Strays, now).map(|()| None);
         };
         let shrunk = i64::from(acknowledged.shrunk_by);
         if shrunk > 0 {
@@ -68,7 +69,7 @@ impl Connection {
         if self.offer.settings != self.sent {
             self.send_settings(self.offer.settings, now);
         }
-        Ok(())
+        Ok((shrunk > 0).then_some(Event::WindowsShrunk))
     }
 
     pub(in crate::wire) fn ping(
@@ -78,6 +79,9 @@ impl Connection {
         now: Instant,
     ) -> Result<Option<Event>, Fault> {
         if head.flags.has(Flags::ACK) {
+            if payload == PROBE && self.round_trip_ended() {
+                return Ok(None);
+            }
             if self.pings == 0 {
                 self.spend(Budget::Strays, now)?;
                 return Ok(None);
@@ -143,6 +147,9 @@ impl Connection {
     ) -> Result<Option<Event>, Fault> {
         if self.is_idle(head.stream) {
             return Err(Fault::new(Code::ProtocolError, "RST_STREAM on an idle stream"));
+        }
+        if self.streams.find(head.stream).is_none() {
+            return self.stray_frame(Budget::Resets, now).map(|()| None);
         }
         if self.role == Role::Server {
             self.spend(Budget::Resets, now)?;

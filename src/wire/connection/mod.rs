@@ -6,6 +6,9 @@
 mod blocks;
 mod body;
 mod control;
+mod crossing;
+mod earned;
+mod event;
 mod receive;
 mod reuse;
 mod send;
@@ -14,11 +17,14 @@ mod send;
 mod tests;
 
 use std::collections::VecDeque;
-use std::ops::Range;
 use std::rc::Rc;
 use std::time::Instant;
 
-use crate::wire::fault::{Code, Fault, StreamFault};
+pub use crate::wire::connection::event::Event;
+
+use crate::wire::connection::crossing::Crossing;
+use crate::wire::connection::earned::RoundTrips;
+use crate::wire::fault::{Fault, StreamFault};
 use crate::wire::frame::{self, Flags, Kind, StreamId};
 use crate::wire::guard::{Budget, Guard};
 use crate::wire::hpack::{Decoder, Encoder, Fields, Limits};
@@ -33,78 +39,6 @@ pub enum Role {
     Server,
     /// We ask: the peer is a driver.
     Client,
-}
-
-/// What a peer did. A `tag` is what the owner calls the stream.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Event {
-    /// Nothing more can be read from these octets.
-    Starved,
-    /// The peer's settings arrived, or changed.
-    Settings,
-    /// A request; its fields stand in `Connection::fields`. The stream wants a tag.
-    Opened {
-        /// The stream.
-        stream: StreamId,
-        /// Whether no body follows.
-        end: bool,
-    },
-    /// A final answer; its fields stand in `Connection::fields`.
-    Answered {
-        /// The stream's tag.
-        tag: u32,
-        /// The value of `:status`.
-        status: u16,
-        /// Whether nothing follows.
-        end: bool,
-    },
-    /// An informational answer; its fields stand in `Connection::fields`.
-    Interim {
-        /// The stream's tag.
-        tag: u32,
-    },
-    /// Trailers, which end the peer's side; their fields stand in `Connection::fields`.
-    Trailers {
-        /// The stream's tag.
-        tag: u32,
-    },
-    /// Octets of a body.
-    Data {
-        /// The stream's tag.
-        tag: u32,
-        /// Where they stand in the octets given to `receive`.
-        octets: Range<usize>,
-        /// Whether nothing follows.
-        end: bool,
-    },
-    /// The peer reset the stream.
-    Reset {
-        /// The stream's tag.
-        tag: u32,
-        /// Why.
-        code: Code,
-    },
-    /// The peer broke a rule on this stream, and we have reset it.
-    Broken {
-        /// The stream's tag.
-        tag: u32,
-        /// What was wrong.
-        fault: StreamFault,
-    },
-    /// There is more credit for one stream (its tag), or for the connection.
-    Credit {
-        /// The stream's tag; `None` for the connection.
-        tag: Option<u32>,
-    },
-    /// The peer takes no new streams; those above `last` were not processed.
-    GoAway {
-        /// The last stream that was or may have been processed.
-        last: StreamId,
-        /// Why.
-        code: Code,
-    },
-    /// The peer has answered every PING of ours.
-    Pong,
 }
 
 /// What we offer, and how much we take.
@@ -182,6 +116,9 @@ pub struct Connection {
     /// What is to be written to the peer.
     pub out: Outbox,
     guard: Guard,
+    /// What the peer may still send on streams that we have reset, since it was granted before.
+    crossing: Crossing,
+    trips: RoundTrips,
     closing: Option<StreamId>,
     pings: u32,
 }
@@ -216,6 +153,8 @@ impl Connection {
             memos: blocks::Memos::default(),
             out: Outbox::default(),
             guard: Guard::new(now),
+            crossing: Crossing::default(),
+            trips: RoundTrips::default(),
             closing: None,
             pings: 0,
         };
@@ -309,21 +248,35 @@ impl Connection {
         usize::try_from(self.stream_credit(id).min(self.send_credit)).unwrap_or(0)
     }
 
-    /// Octets that the peer may still send on a stream.
+    /// Octets that the peer may still send on a stream, those of a frame that has come in part
+    /// included.
     #[must_use]
     pub fn granted(&self, id: StreamId) -> i64 {
-        self.streams.find(id).map_or(0, |stream| stream.receive)
+        let receive = self.streams.find(id).map_or(0, |stream| stream.receive);
+        receive.saturating_add(self.arriving(Some(id)))
     }
 
-    /// Octets that the peer may still send on the connection, those owed to it included.
+    fn arriving(&self, id: Option<StreamId>) -> i64 {
+        if let Parse::Body(body) = self.parse { body.arriving(id) } else { 0 }
+    }
+
+    /// Octets that the peer may still send on the connection, those owed to it and those of a frame
+    /// that has come in part included.
     #[must_use]
     pub fn granted_connection(&self) -> i64 {
-        self.receive_credit.saturating_add(i64::from(self.owed))
+        self.receive_credit.saturating_add(i64::from(self.owed)).saturating_add(self.arriving(None))
     }
 
     /// Counts one event; over the budget it is a connection error.
     fn spend(&mut self, budget: Budget, now: Instant) -> Result<(), Fault> {
         if self.guard.spend(budget, now) { Ok(()) } else { Err(Fault::calm(budget)) }
+    }
+
+    /// Takes so many from a budget of the peer for what the owner did for it; `false` when it is
+    /// empty.
+    #[must_use]
+    pub fn charge(&mut self, budget: Budget, count: u32, now: Instant) -> bool {
+        self.guard.spend_some(budget, count, now)
     }
 
     /// Resets a stream for what the peer did. Provoked resets have a budget of their own.
@@ -343,6 +296,9 @@ impl Connection {
 
     fn close(&mut self, id: StreamId, how: Ended) -> Option<u32> {
         let stream = self.streams.close(id, how)?;
+        if how == Ended::WeReset && !stream.peer_ended {
+            self.crossing.expect(stream.receive);
+        }
         self.extra = self.extra.saturating_sub(stream.extra);
         stream.known.then_some(stream.tag)
     }

@@ -6,18 +6,15 @@ use std::time::Instant;
 use crate::wire::connection::{Connection, Role, Unacked};
 use crate::wire::fault::{Code, Fault};
 use crate::wire::frame::{Flags, HEAD, Head, Kind, SIZE_FLOOR, StreamId};
+use crate::wire::guard::Budget;
 use crate::wire::hpack::Field;
-use crate::wire::settings::{Settings, WINDOW_FLOOR};
+use crate::wire::settings::Settings;
 use crate::wire::stream::{Ended, Stream};
 
 /// SETTINGS frames of ours that may wait for their acknowledgement.
 const UNACKED_MAX: usize = 4;
 /// DATA of at most so many octets is copied next to its neighbours instead of being lent.
 const COPIED_MAX: usize = 1_024;
-/// Credit that the streams of one connection may earn beyond their floor, in octets.
-const EXTRA_MAX: u32 = 2 << 20;
-/// The largest window that one stream can earn, in octets.
-const WINDOW_EARNED_MAX: u32 = 1 << 20;
 
 impl Connection {
     /// Changes whenever the table of what we encode changes.
@@ -36,6 +33,10 @@ impl Connection {
     pub fn open(&mut self, tag: u32, block: &[u8], end: bool) -> StreamId {
         let id = self.own_next;
         self.own_next = StreamId::new(id.number().saturating_add(2));
+        if self.own_next >= StreamId::MAX {
+            // The numbers are used up: as after GOAWAY, new streams need another connection.
+            self.closing.get_or_insert(id);
+        }
         let mut stream = Stream::new(self.theirs.window, self.sent.window);
         stream.tag = tag;
         stream.known = true;
@@ -184,28 +185,6 @@ impl Connection {
         self.window_update(id, octets);
     }
 
-    /// So many octets of a stream's DATA have left for good (uploads): its credit goes back, and
-    /// its window grows as long as it does not exceed `ceiling`.
-    pub fn left(&mut self, id: StreamId, octets: u32, ceiling: u32) {
-        let budget = EXTRA_MAX.saturating_sub(self.extra);
-        let Some(stream) = self.streams.find_mut(id) else { return };
-        if stream.peer_ended {
-            return;
-        }
-        stream.owed = stream.owed.saturating_add(octets);
-        let window = WINDOW_FLOOR.saturating_add(stream.extra);
-        if stream.owed < window >> 1 {
-            return;
-        }
-        let ceiling = ceiling.min(WINDOW_EARNED_MAX).saturating_sub(window);
-        let more = window.min(ceiling).min(budget);
-        stream.extra = stream.extra.saturating_add(more);
-        self.extra = self.extra.saturating_add(more);
-        let grant = std::mem::take(&mut stream.owed).saturating_add(more);
-        stream.receive = stream.receive.saturating_add(i64::from(grant));
-        self.window_update(id, grant);
-    }
-
     /// So many octets of the connection have left for good (client role): credit goes back.
     pub fn release(&mut self, octets: u32) {
         self.owe(octets);
@@ -252,6 +231,13 @@ impl Connection {
         if self.role == Role::Server && !gently {
             self.closing = Some(last);
         }
+    }
+
+    /// Says that no new streams are wanted since the peer exceeded a budget; those under way go on.
+    pub fn end_for(&mut self, budget: Budget) {
+        let last = self.last_heard();
+        self.write_goaway(last, Code::EnhanceYourCalm, budget.name());
+        self.closing = Some(last);
     }
 
     /// Tells the peer what it did wrong; close when it is flushed.

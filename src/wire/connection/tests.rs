@@ -1,37 +1,38 @@
 use std::time::{Duration, Instant};
 
 use super::*;
+use crate::wire::fault::Code;
 use crate::wire::frame::{Head, PREFACE};
 use crate::wire::hpack::Indexing;
 
 const LIMITS: Limits = Limits { octets: 16_384, count: 128 };
-const POST: &[(&str, &str)] =
+pub(super) const POST: &[(&str, &str)] =
     &[(":method", "POST"), (":scheme", "http"), (":path", "/s/m"), (":authority", "h")];
 
-fn offer() -> Offer {
+pub(super) fn offer() -> Offer {
     let settings = Settings { streams: 8, ..Settings::INITIAL };
     Offer { settings, window: 1 << 20, headers: LIMITS }
 }
 
 /// A peer that writes frames by hand.
-struct Peer {
-    octets: Vec<u8>,
-    encoder: Encoder,
+pub(super) struct Peer {
+    pub(super) octets: Vec<u8>,
+    pub(super) encoder: Encoder,
 }
 
 impl Peer {
-    fn client() -> Self {
+    pub(super) fn client() -> Self {
         let mut peer = Self::server();
         peer.octets.splice(0..0, PREFACE.iter().copied());
         peer
     }
 
-    fn server() -> Self {
+    pub(super) fn server() -> Self {
         let peer = Self { octets: Vec::new(), encoder: Encoder::new() };
         peer.frame(Kind::Settings, Flags::NONE, 0, &[])
     }
 
-    fn frame(mut self, kind: Kind, flags: Flags, stream: u32, payload: &[u8]) -> Self {
+    pub(super) fn frame(mut self, kind: Kind, flags: Flags, stream: u32, payload: &[u8]) -> Self {
         let length = payload.len().try_into().unwrap();
         let head = Head { length, kind, flags, stream: StreamId::new(stream) };
         self.octets.extend(head.octets());
@@ -49,13 +50,13 @@ impl Peer {
         block
     }
 
-    fn headers(mut self, stream: u32, fields: &[(&str, &str)], end: bool) -> Self {
+    pub(super) fn headers(mut self, stream: u32, fields: &[(&str, &str)], end: bool) -> Self {
         let block = self.block(fields);
         let flags = Flags::END_HEADERS.with(Flags::END_STREAM, end);
         self.frame(Kind::Headers, flags, stream, &block)
     }
 
-    fn data(self, stream: u32, octets: &[u8], end: bool) -> Self {
+    pub(super) fn data(self, stream: u32, octets: &[u8], end: bool) -> Self {
         self.frame(Kind::Data, Flags::NONE.with(Flags::END_STREAM, end), stream, octets)
     }
 
@@ -70,7 +71,7 @@ impl Peer {
 
 /// Everything that a connection made of some octets: events, with DATA gathered by stream.
 #[expect(clippy::wildcard_enum_match_arm, reason = "all others are told alike")]
-fn drink(
+pub(super) fn drink(
     connection: &mut Connection,
     octets: &[u8],
     piece: usize,
@@ -466,23 +467,6 @@ fn a_window_that_shrinks_goes_below_zero_and_comes_back() {
 }
 
 #[test]
-fn an_upload_that_moves_earns_a_larger_window_and_one_that_stands_does_not() {
-    let now = Instant::now();
-    let mut connection = Connection::new(Role::Server, offer(), now);
-    let mut peer = Peer::client().headers(1, POST, false);
-    for _ in 0..3 {
-        peer = peer.data(1, &[0; 16_384], false);
-    }
-    drink(&mut connection, &peer.octets, 1_000, now).unwrap();
-    let id = StreamId::new(1);
-    assert_eq!(connection.granted(id), 65_535 - 49_152);
-    connection.left(id, 49_152, 1 << 20);
-    assert_eq!(connection.granted(id), 2 * 65_535);
-    connection.left(id, 10, 0);
-    assert_eq!(connection.granted(id), 2 * 65_535);
-}
-
-#[test]
 fn a_table_that_the_peer_set_to_nothing_and_back_begins_anew() {
     let now = Instant::now();
     let mut connection = Connection::new(Role::Server, offer(), now);
@@ -588,4 +572,16 @@ proptest::proptest! {
             let _ = drink(&mut connection, &all, 7, now);
         }
     }
+}
+
+#[test]
+fn a_connection_whose_stream_numbers_are_used_up_takes_no_new_streams() {
+    let now = Instant::now();
+    let mut driver = Connection::new(Role::Client, offer(), now);
+    driver.own_next = StreamId::new(0x7fff_fffb);
+    assert!(driver.can_open() && !driver.is_leaving());
+    driver.open(1, &[], true);
+    assert!(driver.can_open() && !driver.is_leaving());
+    driver.open(2, &[], true);
+    assert!(!driver.can_open() && driver.is_leaving());
 }

@@ -53,6 +53,8 @@ pub enum Verdict {
 
 pub struct Client {
     socket: TcpStream,
+    /// Octets that go out before whatever is sent next.
+    held: Vec<u8>,
     pub(super) parser: frame::Parser,
     pub(super) decoder: fluke_hpack::Decoder<'static>,
     pub(super) manners: Manners,
@@ -100,6 +102,7 @@ impl Client {
         let window = setting(&manners.settings, frame::INITIAL_WINDOW_SIZE).unwrap_or(65_535);
         Self {
             socket,
+            held: Vec::new(),
             parser: frame::Parser::default(),
             decoder: fluke_hpack::Decoder::new(),
             case: case.to_string(),
@@ -149,10 +152,18 @@ impl Client {
 
     /// Sends octets as they are; a connection that is gone shows by `closed`.
     pub fn send(&mut self, octets: &[u8]) {
-        if self.socket.write_all(octets).is_err() {
+        let held = std::mem::take(&mut self.held);
+        let is_written = held.is_empty() || self.socket.write_all(&held).is_ok();
+        if !is_written || self.socket.write_all(octets).is_err() {
             self.closed |= self.goaway.is_some();
             self.pump(|c| c.closed, Duration::from_millis(300));
         }
+    }
+
+    /// Sends the front of these octets; the rest goes out before whatever is sent next.
+    pub fn send_front(&mut self, octets: &[u8], front: usize) {
+        self.send(&octets[..front]);
+        self.held = octets[front..].to_vec();
     }
 
     /// Changes settings in the middle of a connection.

@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, Sender};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
@@ -148,6 +149,8 @@ pub struct Driver {
     spec: Spec,
     stop: Arc<AtomicBool>,
     sockets: Arc<Mutex<Vec<TcpStream>>>,
+    /// Who gets new connections in the place of the script.
+    successor: Arc<Mutex<Option<Sender<TcpStream>>>>,
     thread: Option<std::thread::JoinHandle<()>>,
 }
 
@@ -161,6 +164,7 @@ impl Driver {
             spec,
             stop: Arc::default(),
             sockets: Arc::default(),
+            successor: Arc::default(),
             thread: None,
         };
         driver.serve(listener);
@@ -169,7 +173,7 @@ impl Driver {
 
     fn serve(&mut self, listener: TcpListener) {
         let (log, stop, spec) = (self.log.clone(), self.stop.clone(), self.spec.clone());
-        let sockets = self.sockets.clone();
+        let (sockets, successor) = (self.sockets.clone(), self.successor.clone());
         self.thread = Some(std::thread::spawn(move || {
             for socket in listener.incoming() {
                 if stop.load(Ordering::SeqCst) {
@@ -177,6 +181,10 @@ impl Driver {
                 }
                 let Ok(socket) = socket else { continue };
                 log.connections.fetch_add(1, Ordering::SeqCst);
+                if let Some(successor) = &*successor.lock().unwrap() {
+                    let _ = successor.send(socket);
+                    continue;
+                }
                 let mut held = sockets.lock().unwrap();
                 held.retain(|socket| socket.peer_addr().is_ok());
                 held.push(socket.try_clone().unwrap());
@@ -184,6 +192,13 @@ impl Driver {
                 super::session::start(socket, spec.clone(), log.clone());
             }
         }));
+    }
+
+    /// From now on new connections go to the receiver.
+    pub fn succeed(&self) -> Receiver<TcpStream> {
+        let (sender, receiver) = std::sync::mpsc::channel();
+        *self.successor.lock().unwrap() = Some(sender);
+        receiver
     }
 
     /// Stops listening and cuts every connection, as a driver that is killed.

@@ -19,4 +19,5 @@ pub mod script;
 pub mod session;
 pub mod signer;
 pub mod upload;
+pub mod upstream;
 pub mod world;

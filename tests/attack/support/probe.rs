@@ -132,6 +132,6 @@ pub fn eventually(what: &str, patience: Duration, mut holds: impl FnMut() -> boo
     let deadline = std::time::Instant::now() + patience;
     while !holds() {
         assert!(std::time::Instant::now() < deadline, "never so: {what}");
-        std::thread::sleep(Duration::from_millis(5));
+        std::thread::sleep(Duration::from_millis(25));
     }
 }

@@ -30,6 +30,26 @@ impl Client {
         self.budget.min(initial + self.budgets.get(&id).unwrap_or(&0))
     }
 
+    /// Octets that may be sent on a stream beyond its first window, or less than that.
+    pub fn budgets_of(&self, id: u32) -> i64 {
+        self.budgets.get(&id).copied().unwrap_or(0)
+    }
+
+    /// Octets that sconce may send on a stream, whatever the connection's window is.
+    pub fn stream_open(&self, id: u32) -> i64 {
+        self.stream_allowance + self.streams.get(&id).map_or(0, |reply| reply.allowance)
+    }
+
+    /// Octets that sconce may send on the connection.
+    pub fn connection_open(&self) -> i64 {
+        self.allowance
+    }
+
+    /// Whether every SETTINGS frame of ours was acknowledged.
+    pub fn is_settled(&self) -> bool {
+        self.unacked.is_empty()
+    }
+
     /// Notes octets of DATA that are sent by hand.
     pub fn spend(&mut self, id: u32, octets: usize) {
         let spent = i64::try_from(octets).unwrap();

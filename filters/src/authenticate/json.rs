@@ -1,0 +1,170 @@
+//! JSON of tokens, whose size is limited before it is parsed.
+//!
+//! A stranger can send any token, and parsing costs time and memory for each member. What identity
+//! providers write is far below these limits: 200 groups of Entra are 200 values, the roles of 100
+//! clients of Keycloak are nested four deep.
+
+use super::claims::Claims;
+
+/// The most members of the object itself, those of objects inside it not counted.
+const MEMBERS_MAX: usize = 256;
+/// The most values in all: members and elements, at any depth.
+const VALUES_MAX: usize = 2048;
+/// The most objects and arrays inside one another.
+const DEPTH_MAX: usize = 16;
+
+/// Why a text is not parsed, or is no object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum JsonFault {
+    /// More than one of the limits allows.
+    TooLarge,
+    /// It is not one JSON object.
+    NoObject,
+}
+
+/// Parses an object. Of two members with the same name the last is kept.
+pub(super) fn object(text: &[u8]) -> Result<Claims, JsonFault> {
+    if !is_within_limits(text) {
+        return Err(JsonFault::TooLarge);
+    }
+    serde_json::from_slice(text).map_err(|_| JsonFault::NoObject)
+}
+
+/// Counts what would be parsed, without parsing it. Of a text that is not JSON it says nothing of
+/// use, which does no harm: the parser stops at the first fault.
+fn is_within_limits(text: &[u8]) -> bool {
+    let (mut depth, mut members, mut values) = (0_usize, 1_usize, 1_usize);
+    let (mut is_text, mut is_escaped) = (false, false);
+    for octet in text {
+        match octet {
+            _ if is_escaped => is_escaped = false,
+            b'\\' if is_text => is_escaped = true,
+            b'"' => is_text = !is_text,
+            _ if is_text => {}
+            b'{' | b'[' => {
+                depth = depth.saturating_add(1);
+                values = values.saturating_add(1);
+            }
+            b'}' | b']' => depth = depth.saturating_sub(1),
+            b',' => {
+                members = members.saturating_add(usize::from(depth == 1));
+                values = values.saturating_add(1);
+            }
+            _ => {}
+        }
+        if depth > DEPTH_MAX || members > MEMBERS_MAX || values > VALUES_MAX {
+            return false;
+        }
+    }
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        Admission, Filter, Refusal,
+        authenticate::{
+            Authenticate,
+            tests::{Signer, call, claims, ring, settings},
+        },
+        call::Listed,
+    };
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    fn refusal(claims: &Value) -> Option<Refusal> {
+        let token = Signer::P256.sign("a", claims);
+        let room = Authenticate::new(settings(&ring(&[Signer::P256.jwk("a")])));
+        let listed = Listed::new("a").with("authorization", format!("Bearer {token}"));
+        match room.admit(&mut call(listed)) {
+            Admission::Refused(refusal) => Some(refusal),
+            Admission::Admitted | Admission::Wait(_) => None,
+        }
+    }
+
+    fn with(name: &str, value: impl Into<Value>) -> Value {
+        let mut claims = claims();
+        claims[name] = value.into();
+        claims
+    }
+
+    #[test]
+    fn a_token_with_two_hundred_groups_and_one_with_nested_roles_are_admitted() {
+        let group = |at: usize| format!("{at:08x}-7b1c-4d4e-9f6a-1234567890ab");
+        let entra = with("groups", (0..200).map(group).collect::<Vec<_>>());
+        let client = |at: usize| (format!("client-{at}"), json!({"roles": ["view", "manage"]}));
+        let mut keycloak = with("realm_access", json!({"roles": ["offline_access", "a", "b"]}));
+        keycloak["resource_access"] =
+            (0..100).map(client).collect::<serde_json::Map<_, _>>().into();
+        for claims in [entra, keycloak] {
+            assert_eq!(refusal(&claims), None);
+        }
+    }
+
+    #[test]
+    fn a_token_with_more_claims_values_or_nesting_than_providers_write_is_refused() {
+        let mut many = claims();
+        (0..350).for_each(|at| many[format!("m{at}")] = at.into());
+        let long = with("x", vec![0; VALUES_MAX]);
+        let deep = with("x", (0..DEPTH_MAX).fold(json!(1), |inner, _| json!([inner])));
+        for claims in [many, long, deep] {
+            let refusal = refusal(&claims).unwrap();
+            assert_eq!(refusal.label, "authenticate.malformed");
+            assert!(refusal.message.contains("256 claims"), "{refusal}");
+        }
+    }
+
+    #[test]
+    fn each_limit_is_the_most_that_passes() {
+        let members = |count: usize| {
+            let all: Vec<_> = (0..count).map(|at| format!("\"{at}\":1")).collect();
+            format!("{{{}}}", all.join(","))
+        };
+        // The object and the list in it are values too.
+        let values = |count: usize| format!("{{\"a\":{:?}}}", vec![1; count - 2]);
+        let depth = |levels: usize| {
+            format!("{{\"a\":{}{}}}", "[".repeat(levels - 1), "]".repeat(levels - 1))
+        };
+        let is_read = |text: String| object(text.as_bytes()) != Err(JsonFault::TooLarge);
+        assert!(is_read(members(MEMBERS_MAX)) && !is_read(members(MEMBERS_MAX + 1)));
+        assert!(is_read(values(VALUES_MAX)) && !is_read(values(VALUES_MAX + 1)));
+        assert!(is_read(depth(DEPTH_MAX)) && !is_read(depth(DEPTH_MAX + 1)));
+        let beside = format!("{{\"a\":[{}1]}}", "[],".repeat(100));
+        assert!(is_read(beside), "what is closed is not deep");
+    }
+
+    #[test]
+    fn marks_inside_of_texts_are_not_counted() {
+        let text = r#"{"a":",,[[{{\"[,","b":1}"#;
+        let filler = [&b"{\"a\":\""[..], &vec![b','; 9000], b"\"}"].concat();
+        assert!(object(text.as_bytes()).is_ok());
+        assert!(object(&filler).is_ok());
+        assert_eq!(object(b"[1]").unwrap_err(), JsonFault::NoObject);
+    }
+
+    /// A value, and how many it has in it.
+    fn value() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![any::<bool>().prop_map(Value::from), ".*".prop_map(Value::from)];
+        leaf.prop_recursive(4, 32, 4, |inner| {
+            let list = prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from);
+            let map = prop::collection::btree_map(".*", inner, 0..4)
+                .prop_map(|map| Value::from(map.into_iter().collect::<serde_json::Map<_, _>>()));
+            prop_oneof![list, map]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn every_object_within_the_limits_is_read_as_it_is(value in value()) {
+            let one = json!({ "a": value });
+            let read = object(one.to_string().as_bytes()).map(Value::from);
+            prop_assert_eq!(read, Ok(one));
+        }
+
+        #[test]
+        fn arbitrary_octets_are_read_without_a_panic(text in any::<Vec<u8>>()) {
+            let _ = object(&text);
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! Refused tokens, remembered so that a client that repeats one costs no parsing and no signature.
+//!
+//! Only a refusal that time alone does not change is remembered, and only until the keys or the
+//! configuration change. The memory is apart from that of tokens that are right, so that a flood of
+//! wrong ones pushes none of those out; and it holds digests, so that strangers cannot fill it with
+//! their octets.
+
+use super::{KeyRing, denial::Denial};
+use crate::{Lately, Metadata, call::Mark};
+use aws_lc_rs::digest::{Context, SHA256, SHA256_OUTPUT_LEN};
+use std::{cell::RefCell, rc::Rc, sync::Arc, time::Duration};
+
+/// The most refusals that a worker remembers.
+const REFUSED_MAX: usize = 1024;
+
+/// A refusal, and what it depends on.
+#[derive(Debug)]
+pub(super) struct Refused {
+    denial: Denial,
+    /// When it was found: a clock that is set back makes it void.
+    since: Duration,
+    /// The keys that it was found with; `None` where it depends on none.
+    keys: Option<(Arc<KeyRing>, u64)>,
+}
+
+impl Refused {
+    /// A refusal to remember; `None` for one that may change by itself.
+    pub(super) fn new(
+        denial: Denial,
+        since: Duration,
+        keys: Option<(Arc<KeyRing>, u64)>,
+    ) -> Option<Rc<Self>> {
+        denial.is_lasting().then(|| Rc::new(Self { denial, since, keys }))
+    }
+
+    /// The refusal, if it still counts.
+    pub(super) fn denial(&self, now: Duration) -> Option<Denial> {
+        let is_current = |(ring, seen): &(Arc<KeyRing>, u64)| ring.generation() == *seen;
+        let counts = now >= self.since && self.keys.as_ref().is_none_or(is_current);
+        counts.then_some(self.denial)
+    }
+}
+
+type Memory = Lately<(u64, Rc<Refused>)>;
+
+thread_local! {
+    static REFUSED: RefCell<Memory> = RefCell::new(Memory::new(REFUSED_MAX));
+}
+
+/// What a header value is known by.
+pub(super) struct Digest([u8; SHA256_OUTPUT_LEN]);
+
+impl Digest {
+    /// Of the only value of the header that tokens stand in, undecoded; `None` where it does not
+    /// stand once.
+    pub(super) fn of(metadata: &dyn Metadata) -> Option<Self> {
+        let Mark { octets, is_coded } = super::token::mark(metadata)?;
+        let mut context = Context::new(&SHA256);
+        context.update(&[u8::from(is_coded)]);
+        context.update(octets);
+        context.finish().as_ref().try_into().ok().map(Self)
+    }
+}
+
+/// The refusal that this worker remembers of such a value, if a room with this number found it and
+/// it still counts.
+pub(super) fn recall(room: u64, digest: &Digest, now: Duration) -> Option<Rc<Refused>> {
+    let is_its = |(owner, it): &(u64, Rc<Refused>)| *owner == room && it.denial(now).is_some();
+    let memory = |memory: &RefCell<Memory>| memory.try_borrow_mut().ok()?.recall(&digest.0, is_its);
+    // A worker that ends has lost its memory already.
+    REFUSED.try_with(memory).ok()?.map(|(_, refused)| refused)
+}
+
+/// Remembers a refusal that a room has found.
+pub(super) fn remember(room: u64, digest: &Digest, refused: &Rc<Refused>) {
+    let _ = REFUSED.try_with(|memory| {
+        if let Ok(mut memory) = memory.try_borrow_mut() {
+            memory.remember(&digest.0, (room, Rc::clone(refused)));
+        }
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        Admission, Call, Cost, Filter, Notes,
+        authenticate::{
+            Authenticate, Settings,
+            tests::{NOW, Shared, Signer, call_at, claims, jwks, listed, ring, settings},
+        },
+        call::Listed,
+    };
+    use serde_json::{Value, json};
+
+    fn ask_at(room: &Authenticate, seconds: u64, token: &str) -> (&'static str, Cost) {
+        let listed = Listed::new("a").with("authorization", format!("Bearer {token}"));
+        said(room, &mut call_at(seconds, listed))
+    }
+
+    fn said(room: &Authenticate, call: &mut Call) -> (&'static str, Cost) {
+        match room.admit(call) {
+            Admission::Refused(refusal) => (refusal.label, refusal.cost),
+            Admission::Admitted => ("admitted", Cost::Cheap),
+            Admission::Wait(_) => ("waits", Cost::Cheap),
+        }
+    }
+
+    fn ask(room: &Authenticate, token: &str) -> (&'static str, Cost) {
+        ask_at(room, NOW, token)
+    }
+
+    fn with(name: &str, value: impl Into<Value>) -> String {
+        let mut claims = claims();
+        claims[name] = value.into();
+        Signer::P256.sign("a", &claims)
+    }
+
+    #[test]
+    fn a_refused_token_that_is_repeated_costs_neither_parsing_nor_a_signature() {
+        let room = Authenticate::new(settings(&ring(&[Signer::P256.jwk("a")])));
+        let forged = format!("{}A", with("x", 1));
+        let cases = [
+            (forged, "authenticate.signature", Cost::Verified),
+            (with("aud", "other"), "authenticate.audience", Cost::Verified),
+            (with("groups", 7), "authenticate.claims", Cost::Verified),
+            (with("iss", "https://other"), "authenticate.issuer", Cost::Parsed),
+            (with("exp", 1), "authenticate.expired", Cost::Parsed),
+            ("a.b.c".to_owned(), "authenticate.malformed", Cost::Parsed),
+            ("guess".to_owned(), "authenticate.malformed", Cost::Cheap),
+        ];
+        for (token, label, cost) in cases {
+            assert_eq!(ask(&room, &token), (label, cost));
+            assert_eq!(ask(&room, &token), (label, Cost::Cheap));
+        }
+    }
+
+    #[test]
+    fn equal_requests_in_a_row_share_what_was_found_of_the_first() {
+        let keys = ring(&[Signer::P256.jwk("a")]);
+        let room = Authenticate::new(settings(&keys));
+        let value = format!("Bearer {}", with("aud", "other"));
+        let listed = Listed::new("a").with("authorization", value);
+        let shared = Shared(Rc::new((listed, Notes::default())));
+        let ask = || said(&room, &mut call_at(NOW, shared.clone()));
+        assert_eq!(ask(), ("authenticate.audience", Cost::Verified));
+        assert_eq!(ask(), ("authenticate.audience", Cost::Cheap));
+        keys.replace(jwks(&[Signer::P256.jwk("a")]));
+        assert_eq!(ask(), ("authenticate.audience", Cost::Verified));
+    }
+
+    #[test]
+    fn a_refusal_is_void_when_the_keys_change_or_the_configuration_does() {
+        let ring = ring(&[Signer::OTHER_RSA.jwk("a")]);
+        let room = Authenticate::new(settings(&ring));
+        let token = Signer::RSA.sign("a", &claims());
+        assert_eq!(ask(&room, &token).0, "authenticate.signature");
+        ring.replace(jwks(&[Signer::RSA.jwk("a")]));
+        assert_eq!(ask(&room, &token).0, "admitted");
+        assert_eq!(ask(&room, "guess").0, "authenticate.malformed");
+        let tokens = vec![listed("guess", "ann")];
+        let reloaded = Authenticate::new(Settings { tokens, ..settings(&ring) });
+        assert_eq!(ask(&reloaded, "guess").0, "admitted");
+    }
+
+    #[test]
+    fn a_refusal_that_time_or_an_answer_of_the_provider_changes_is_not_remembered() {
+        let keys = ring(&[Signer::P256.jwk("a")]);
+        let room = Authenticate::new(settings(&keys));
+        let early = with("nbf", NOW + 60);
+        assert_eq!(ask(&room, &early).0, "authenticate.early");
+        assert_eq!(ask_at(&room, NOW + 60, &early).0, "admitted");
+        let expired = with("exp", NOW + 100);
+        assert_eq!(ask_at(&room, NOW + 200, &expired).0, "authenticate.expired");
+        assert_eq!(ask(&room, &expired).0, "admitted", "the clock was set back");
+        let unknown = Signer::P384.sign("b", &claims());
+        assert_ne!(ask(&room, &unknown).0, "admitted");
+        keys.open();
+        assert_eq!(ask(&room, &unknown).0, "waits");
+    }
+
+    #[test]
+    fn a_flood_of_wrong_tokens_pushes_out_no_right_one() {
+        let room = Authenticate::new(settings(&ring(&[Signer::P256.jwk("a")])));
+        let token = with("sub", "ann");
+        assert_eq!(ask(&room, &token).0, "admitted");
+        for at in 0..4 * REFUSED_MAX {
+            ask(&room, &format!("guess-{at}"));
+        }
+        let known = super::super::verified::recall;
+        let value = format!("Bearer {token}");
+        let shown = Mark { octets: value.as_bytes(), is_coded: false };
+        let is_known = |room| known(room, super::super::verified::Shown::Value(shown)).is_some();
+        assert!(is_known(room.number()));
+    }
+
+    #[test]
+    fn a_value_and_one_with_the_same_octets_in_another_coding_are_two() {
+        struct Coded(bool);
+        impl Metadata for Coded {
+            fn authority(&self) -> std::borrow::Cow<'_, str> {
+                "a".into()
+            }
+            fn first(&self, _: &str) -> Option<std::borrow::Cow<'_, [u8]>> {
+                None
+            }
+            fn all(&self, _: &str, _: &mut dyn FnMut(&[u8])) {}
+            fn mark(&self, _: &str) -> Option<Mark<'_>> {
+                Some(Mark { octets: b"Bearer a", is_coded: self.0 })
+            }
+        }
+        let of = |is_coded| Digest::of(&Coded(is_coded)).unwrap().0;
+        assert_ne!(of(true), of(false));
+        assert_eq!(json!(of(true)), json!(of(true)));
+    }
+}

@@ -1,0 +1,106 @@
+//! Permission that is asked again: by rooms that a reload has put in the place of others.
+
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test is read, not linked to"
+)]
+#![allow(clippy::disallowed_methods, reason = "a call made by hand needs some moment")]
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use aws_lc_rs::digest::{SHA256, digest};
+use sconce_filters::authenticate::{self, Authenticate, Certificates, StaticToken};
+use sconce_filters::call::Listed;
+use sconce_filters::identity::{Claimed, Source};
+use sconce_filters::team::{self, Members, Team};
+use sconce_filters::{
+    Call, Certificate, Chain, EnvironmentName, Identity, Method, NameKind, Step, TeamName,
+};
+
+/// A chain in which this token is this user's, and these teams have an environment `prod` and these
+/// members.
+fn chain(token: &str, user: &str, teams: &[(&str, &[&str])]) -> Chain {
+    let claimed = Claimed { user: user.to_owned(), ..Claimed::default() };
+    let source = Source::StaticToken { name: "listed".into() };
+    let sha256 = digest(&SHA256, token.as_bytes()).as_ref().try_into().unwrap();
+    let identity = Identity::new(claimed, source, None).unwrap();
+    let tokens = vec![StaticToken { sha256, identity }];
+    let certificates = Some(Certificates { user: NameKind::Email, prefix: String::new() });
+    let settings =
+        authenticate::Settings { tokens, certificates, ..authenticate::Settings::default() };
+    let prod = || [EnvironmentName::parse("prod").unwrap()].into();
+    let name = |team: &str| TeamName::parse(team).unwrap();
+    let members = teams.iter().map(|(team, users)| {
+        let users = users.iter().map(|user| (*user).to_owned()).collect();
+        (name(team), Members { users, ..Members::default() })
+    });
+    let team = team::Settings {
+        teams: teams.iter().map(|(team, _)| (name(team), prod())).collect(),
+        members: Some(members.collect::<BTreeMap<_, _>>()),
+        default_environment: EnvironmentName::parse("prod").ok(),
+        ..team::Settings::default()
+    };
+    Chain::new(vec![Arc::new(Authenticate::new(settings)), Arc::new(Team::new(team))]).unwrap()
+}
+
+fn call(metadata: Listed) -> Call {
+    Call::new(Method::Config, Rc::new(metadata), ([127, 0, 0, 1], 1).into(), Instant::now())
+        .with_wall(SystemTime::now())
+}
+
+fn admitted(chain: &Chain) -> Call {
+    let mut call = call(Listed::new("a").with("authorization", "Bearer secret"));
+    assert!(matches!(chain.admit(&mut call), Step::Admitted));
+    call
+}
+
+/// The label of the refusal, if it is one.
+fn again(chain: &Chain, call: &Call) -> Option<&'static str> {
+    chain.recheck(call, SystemTime::now()).err().map(|refusal| refusal.label)
+}
+
+#[test]
+fn what_a_reload_has_taken_away_is_refused_as_a_new_call_would_be() {
+    let call = admitted(&chain("secret", "ann", &[("ads", &["ann"])]));
+    for (token, user, teams, label) in [
+        ("secret", "ann", &[("ads", &["ann"][..])][..], None),
+        ("secret", "ann", &[("ads", &["ann"]), ("web", &["ann"])], None),
+        ("other", "ann", &[("ads", &["ann"])], Some("authenticate.malformed")),
+        ("secret", "ina", &[("ads", &["ann", "ina"])], Some("authenticate.renamed")),
+        ("secret", "ann", &[("ads", &["ina"])], Some("team.none")),
+        ("secret", "ann", &[("ads", &["ina"]), ("web", &["ann"])], Some("team.moved")),
+        ("secret", "ann", &[("web", &["ann"])], Some("team.moved")),
+        ("secret", "ann", &[("web", &["ina"])], Some("team.none")),
+    ] {
+        assert_eq!(again(&chain(token, user, teams), &call), label, "{token} {user} {teams:?}");
+    }
+}
+
+#[test]
+fn the_chain_that_admitted_a_call_asks_for_what_time_alone_changes() {
+    let ends = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
+    let names = vec![(NameKind::Email, "ann".to_owned())];
+    let certificate = Rc::new(Certificate::new(names, ends + Duration::from_secs(60)));
+    let chain = chain("secret", "ina", &[("ads", &["ann"])]);
+    let mut call = call(Listed::new("a")).with_certificate(Some(certificate));
+    assert!(matches!(chain.admit(&mut call), Step::Admitted));
+    let at = |seconds| {
+        let wall = SystemTime::now() + Duration::from_secs(seconds);
+        chain.recheck_time(&call, wall).err().map(|refusal| refusal.label)
+    };
+    assert_eq!((at(0), at(70)), (None, Some("authenticate.certificate")));
+}
+
+#[test]
+fn a_call_that_is_asked_about_again_keeps_what_was_found_of_it() {
+    let chain = chain("secret", "ann", &[("ads", &["ann"])]);
+    let call = admitted(&chain);
+    let before = call.slots().clone();
+    assert_eq!(again(&chain, &call), None);
+    assert_eq!(call.slots(), &before);
+}

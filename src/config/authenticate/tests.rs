@@ -1,0 +1,94 @@
+//! What is said of an `authenticate:` section that cannot be trusted.
+
+use crate::config;
+use std::{fs, path::Path};
+
+/// What is said of an `authenticate:` section with these lines.
+fn said(lines: &str, fill: impl FnOnce(&Path)) -> Vec<String> {
+    let home = tempfile::tempdir().unwrap();
+    let ads = "team: ads\nenvironments: { prod: { driver: 'ads:1' } }\n";
+    fs::create_dir(home.path().join("teams")).unwrap();
+    fs::write(home.path().join("teams/ads.yaml"), ads).unwrap();
+    fill(home.path());
+    let main = home.path().join("sconce.yaml");
+    let lines: String = lines.lines().map(|line| format!("  {line}\n")).collect();
+    fs::write(&main, format!("teams: {{ directory: teams }}\nauthenticate:\n{lines}")).unwrap();
+    let complaints = config::load(&main).err().unwrap_or_default();
+    let here = format!("{}/", home.path().display());
+    complaints.iter().map(|complaint| complaint.to_string().replace(&here, "")).collect()
+}
+
+/// What is said of one issuer with these keys besides those that must be there.
+fn said_of(keys: &str, fill: impl FnOnce(&Path)) -> Vec<String> {
+    let issuer = "issuer: 'https://id.example', audiences: [a]";
+    said(&format!("issuers: [{{ {issuer}, {keys} }}]"), fill)
+}
+
+#[test]
+fn two_tokens_with_one_secret_and_one_without_any_are_said() {
+    let token = |name, sha256: &str| format!("- {{ name: {name}, sha256: {sha256}, user: a }}\n");
+    let same = "c247979cfbaf586e2deb692c8e39f7ed4098012ee8fb1063ca0d23507bf8c483";
+    let empty = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+    let tokens = [("a", same), ("b", &same.to_uppercase()), ("c", empty)];
+    let tokens: String = tokens.iter().map(|(name, sha256)| token(name, sha256)).collect();
+    assert_eq!(
+        said(&format!("tokens:\n{tokens}"), |_| ()),
+        [
+            "sconce.yaml:5: authenticate.tokens.sha256: is that of another token as well; \
+             give each its own, since who calls is told by it",
+            "sconce.yaml:6: authenticate.tokens.sha256: is that of no text at all; write the \
+             token's own, as printf %s TOKEN | sha256sum tells it",
+        ]
+    );
+}
+
+#[test]
+fn a_way_in_that_nobody_could_take_is_said() {
+    let jwk = r#"{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}"#;
+    let keys = |home: &Path| {
+        fs::write(home.join("keys.json"), format!("{{\"keys\":[{jwk}]}}")).unwrap();
+    };
+    assert_eq!(
+        said_of("algorithms: []", |_| ()),
+        ["sconce.yaml:3: authenticate.issuers.algorithms: is empty, so that no token counts; \
+          name at least one, or remove the key"]
+    );
+    assert_eq!(
+        said_of("algorithms: [RS256, ES256], keys_file: keys.json", keys),
+        ["sconce.yaml:3: authenticate.issuers.keys_file: keys.json has no key for RS256, \
+          ES256; put one there, or correct algorithms"]
+    );
+    assert_eq!(said_of("algorithms: [RS256, EdDSA], keys_file: keys.json", keys), [""; 0]);
+    assert_eq!(
+        said("certificates: { user: email }", |_| ()),
+        ["sconce.yaml:3: authenticate.certificates: nobody is asked for a certificate; name \
+          listen.tls.client_authorities, or remove the section"]
+    );
+}
+
+#[test]
+fn authorities_that_nobody_could_be_trusted_by_are_said() {
+    let made = rcgen::generate_simple_self_signed(["id.example".to_owned()]).unwrap();
+    let pem = made.cert.pem();
+    let half = pem.get(..pem.len() / 2).unwrap();
+    let none = "no certificate in PEM, or one that is spoilt; write certificates as \
+                '-----BEGIN CERTIFICATE-----'";
+    let no_one = "-----BEGIN CERTIFICATE-----\nYWJj\n-----END CERTIFICATE-----\n";
+    for (octets, expected) in [
+        (&b""[..], none),
+        (b"garbage", none),
+        (half.as_bytes(), none),
+        (format!("{pem}{half}").as_bytes(), none),
+        (no_one.as_bytes(), "one that cannot sign: "),
+        (made.cert.der(), "is binary (DER?); convert it: openssl x509 "),
+    ] {
+        let said = said_of("authorities: ca.pem", |home| {
+            fs::write(home.join("ca.pem"), octets).unwrap();
+        });
+        let begins = "sconce.yaml:3: authenticate.issuers.authorities: ca.pem ";
+        let fits = said.len() == 1 && said[0].starts_with(begins) && said[0].contains(expected);
+        assert!(fits, "{expected}: {said:?}");
+    }
+    let good = |home: &Path| fs::write(home.join("ca.pem"), format!("{pem}{pem}")).unwrap();
+    assert_eq!(said_of("authorities: ca.pem", good), [""; 0]);
+}

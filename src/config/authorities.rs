@@ -1,0 +1,100 @@
+//! Who signs the certificates of clients, and whether a certificate is signed by them.
+
+use rustls::{
+    crypto::CryptoProvider,
+    pki_types::{CertificateDer, UnixTime},
+    server::{WebPkiClientVerifier, danger::ClientCertVerifier},
+};
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use crate::config::pem;
+
+/// The authorities of `listen.tls.client_authorities`.
+pub struct Authorities {
+    trusted: Vec<CertificateDer<'static>>,
+    verifier: Arc<dyn ClientCertVerifier>,
+}
+
+impl Authorities {
+    /// These. Whoever has no certificate at all is let in unless one is required.
+    ///
+    /// # Errors
+    /// What is wrong with them, in a sentence for a complaint.
+    pub(super) fn new(
+        trusted: Vec<CertificateDer<'static>>,
+        is_required: bool,
+        provider: &Arc<CryptoProvider>,
+    ) -> Result<Self, String> {
+        let roots = Arc::new(pem::roots(&trusted)?);
+        let builder = WebPkiClientVerifier::builder_with_provider(roots, Arc::clone(provider));
+        let builder = if is_required { builder } else { builder.allow_unauthenticated() };
+        let verifier = builder.build().map_err(|fault| fault.to_string())?;
+        Ok(Self { trusted, verifier })
+    }
+
+    /// What TLS asks at each handshake.
+    pub(super) fn verifier(&self) -> Arc<dyn ClientCertVerifier> {
+        Arc::clone(&self.verifier)
+    }
+
+    /// Whether a chain that a client has shown, its own certificate first, is good by these. That
+    /// the client has the key was shown by its handshake.
+    pub fn vouch_for(&self, chain: &[CertificateDer<'_>], now: SystemTime) -> bool {
+        let Some((own, between)) = chain.split_first() else { return false };
+        let now = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
+        let now = UnixTime::since_unix_epoch(now);
+        self.verifier.verify_client_cert(own, between, now).is_ok()
+    }
+}
+
+impl PartialEq for Authorities {
+    fn eq(&self, other: &Self) -> bool {
+        self.trusted == other.trusted
+    }
+}
+
+impl Eq for Authorities {}
+
+impl fmt::Debug for Authorities {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Authorities").field("trusted", &self.trusted.len()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+    use rustls::crypto::aws_lc_rs;
+
+    /// An authority, and a certificate that it has signed.
+    fn signed() -> (CertificateDer<'static>, CertificateDer<'static>) {
+        let mut params = CertificateParams::new(["authority".to_owned()]).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let (signer, key) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
+        let authority = params.self_signed(&signer).unwrap();
+        let issuer = Issuer::from_params(&params, &signer);
+        let own = CertificateParams::new(["ann".to_owned()]).unwrap();
+        let own = own.signed_by(&key, &issuer).unwrap();
+        (authority.der().clone(), own.der().clone())
+    }
+
+    #[test]
+    fn a_chain_is_good_by_the_authority_that_signed_it_and_by_no_other() {
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let of = |der| Authorities::new(vec![der], false, &provider).unwrap();
+        let ((one, ann), (other, bob)) = (signed(), signed());
+        let (one, other) = (of(one), of(other));
+        // In the middle of the years for which certificates of tests are good.
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000);
+        assert!(one.vouch_for(std::slice::from_ref(&ann), now));
+        assert!(!one.vouch_for(&[bob], now));
+        assert!(!other.vouch_for(&[ann], now));
+        assert!(!one.vouch_for(&[], now));
+        assert_ne!(one, other);
+    }
+}

@@ -1,0 +1,109 @@
+//! Recheck: permission is asked again when a message of a request is complete, when the request
+//! ends, and when one that was complete before leaves for its driver.
+//!
+//! A client decides how long its request takes to arrive, so that what was true of its head says
+//! little of its end. It is asked by the latest snapshot, and by the time of day. While no reload
+//! came in between, only time and keys are compared; within one turn, nothing is. A call without an
+//! identity has nothing to be asked about.
+
+use std::time::{Duration, Instant, SystemTime};
+
+use sconce_filters::{Ending, Refusal, authenticate};
+
+use crate::config::Slack;
+use crate::proxy::exchange::Exchange;
+use crate::proxy::relay::Relay;
+
+/// When the permission of a call was last asked about, and of which snapshot.
+#[derive(Clone, Copy)]
+pub(super) struct Checked {
+    pub(super) at: Instant,
+    pub(super) generation: u64,
+}
+
+impl Relay {
+    /// The request of a call, or a message of it, is complete but for its stamp: whether its
+    /// driver may have it.
+    pub(super) fn complete(&mut self, tag: usize) -> Result<(), Refusal> {
+        self.recheck(tag)?;
+        let now = self.now;
+        let wall = self.time_of_day();
+        let Some(exchange) = self.exchanges.get_mut(tag) else { return Ok(()) };
+        if let Some(lease) = &mut exchange.lease {
+            lease.begin(now)?;
+        }
+        if let (Some(tenure), Some(stamper)) = (&mut exchange.tenure, &exchange.stamper) {
+            self.worker.tenures.hold(tenure, wall, &exchange.call, stamper.session())?;
+        }
+        Ok(())
+    }
+
+    /// Whether a call that was admitted would still be.
+    pub(super) fn recheck(&mut self, tag: usize) -> Result<(), Refusal> {
+        let Some(exchange) = self.exchanges.get(tag) else { return Ok(()) };
+        if exchange.checked.at == self.now || exchange.stamper.is_none() {
+            return Ok(());
+        }
+        let (wall, latest) = (self.time_of_day(), self.worker.latest());
+        if exchange.checked.generation == latest.generation {
+            latest.chain.recheck_time(&exchange.call, wall)?;
+        } else {
+            latest.chain.recheck(&exchange.call, wall)?;
+            within_slack(exchange, wall, latest.slack)?;
+        }
+        let checked = Checked { at: self.now, generation: latest.generation };
+        if let Some(exchange) = self.exchanges.get_mut(tag) {
+            exchange.checked = checked;
+        }
+        Ok(())
+    }
+
+    /// The same, for a call that goes on its way now. One that may not is turned away: says whether
+    /// it may go on.
+    pub(super) fn may_go_on(&mut self, tag: usize) -> bool {
+        match self.recheck(tag) {
+            Ok(()) => true,
+            Err(refusal) => {
+                self.refuse(tag, &refusal, Ending::Refused);
+                false
+            }
+        }
+    }
+
+    /// Whether a call that waited for a leg, and is out of its queue, may be opened there. One that
+    /// may not is taken off the leg before it is turned away, so that the queue is walked by one
+    /// loop alone.
+    pub(super) fn may_leave_queue(&mut self, key: usize, tag: usize) -> bool {
+        let Err(refusal) = self.recheck(tag) else { return true };
+        if let Some(exchange) = self.exchanges.get_mut(tag) {
+            exchange.driver = None;
+        }
+        if let Some(driver) = self.drivers.get_mut(key) {
+            driver.calls = driver.calls.saturating_sub(1);
+            if driver.calls == 0 {
+                driver.idle_since = self.now;
+            }
+        }
+        self.refuse(tag, &refusal, Ending::Refused);
+        self.drop_driver_if_done(key);
+        false
+    }
+
+    /// The time of day now, counted on from when the client was last read.
+    pub(super) fn time_of_day(&self) -> SystemTime {
+        let since = self.now.saturating_duration_since(self.wall_at);
+        self.wall.checked_add(since).unwrap_or(self.wall)
+    }
+}
+
+/// A grace that a reload has brought counts for sessions alone, and this call's is not known.
+fn within_slack(exchange: &Exchange, wall: SystemTime, slack: Slack) -> Result<(), Refusal> {
+    if exchange.tenure.is_some() {
+        return Ok(());
+    }
+    let identity = exchange.call.slots().identity.as_ref();
+    let Some(end) = identity.and_then(|identity| identity.expires_at()) else { return Ok(()) };
+    let end = Duration::from_secs(end).saturating_add(slack.skew);
+    let is_over = wall.duration_since(SystemTime::UNIX_EPOCH).is_ok_and(|now| now >= end);
+    if is_over { Err(authenticate::expired()) } else { Ok(()) }
+}

@@ -1,0 +1,215 @@
+//! Earned windows: how much a client may have under way on one stream, towards a driver.
+//!
+//! A stream begins with 65,535 octets, so that one whose driver takes nothing pins no more than
+//! that. Its window grows while the window is what limits it, to about twice the product of
+//! bandwidth and round-trip time: PING measures round trips end to end, and a stream that passes
+//! on half of its window within one of them was waiting for credit. On a short way that takes a
+//! small window, on a long one a large one. What was earned stays.
+
+use crate::wire::connection::Connection;
+use crate::wire::frame::{Flags, Kind, StreamId};
+use crate::wire::settings::WINDOW_FLOOR;
+use crate::wire::stream::Stream;
+
+/// What the PINGs carry that measure round trips.
+pub(in crate::wire) const PROBE: &[u8; 8] = b"sconce<>";
+
+/// Credit goes back in pieces of this part of a window. What is withheld is not under way: with
+/// half of a window withheld, an upload over a wide network ran at half the speed.
+const PART: u32 = 16;
+/// And of at least so many octets, so that small windows do not cost a frame for each message.
+const PIECE_MIN: u32 = 16 * 1024;
+/// Up to this window, in octets, growth is by four, and above it by two. The first round trips
+/// are what short uploads are made of.
+const FAST_MAX: u32 = 1 << 20;
+/// How many of the largest windows the streams of one connection can earn together.
+const SHARE: u32 = 4;
+
+/// Octets that are passed on between two measurements that find no reason to grow: at first, and
+/// at most.
+const PAUSE: (u32, u32) = (256 << 10, 16 << 20);
+
+/// Round trips of a connection, as measured by PING.
+#[derive(Clone, Copy, Debug, Default)]
+pub(in crate::wire) struct RoundTrips {
+    /// The number of the one that is under way, or was last.
+    number: u32,
+    is_measuring: bool,
+    /// Whether a window has grown in it.
+    has_grown: bool,
+    /// The largest window, in octets, that a stream has earned.
+    widest: u32,
+    /// Octets to be passed on before the next one.
+    pause: u32,
+    /// The length of the latest pause.
+    last_pause: u32,
+}
+
+impl RoundTrips {
+    /// Octets were passed on of a stream whose window could grow. Says whether a round trip begins
+    /// that is to be measured.
+    fn begins(&mut self, octets: u32) -> bool {
+        self.pause = self.pause.saturating_sub(octets);
+        if self.is_measuring || self.pause > 0 {
+            return false;
+        }
+        (self.is_measuring, self.has_grown) = (true, false);
+        self.number = self.number.wrapping_add(1);
+        true
+    }
+
+    /// The PING is answered.
+    fn end(&mut self) {
+        self.is_measuring = false;
+        let (first, longest) = PAUSE;
+        self.last_pause = match self.has_grown {
+            true => 0,
+            false => self.last_pause.saturating_mul(2).clamp(first, longest),
+        };
+        self.pause = self.last_pause;
+    }
+}
+
+impl Stream {
+    /// Octets were passed on in this round trip. Says whether so many were that the window must
+    /// have been what limited the stream; once in each round trip.
+    fn is_limited(&mut self, octets: u32, trip: u32) -> bool {
+        if self.trip != trip {
+            (self.trip, self.passed) = (trip, 0);
+        }
+        let before = self.passed;
+        self.passed = before.saturating_add(octets);
+        let half = self.earned_window() / 2;
+        before < half && self.passed >= half
+    }
+
+    /// The window that the stream has, in octets.
+    fn earned_window(&self) -> u32 {
+        WINDOW_FLOOR.saturating_add(self.extra)
+    }
+}
+
+impl Connection {
+    /// So many octets of a stream's DATA have left for good (uploads): its credit goes back, and
+    /// its window may grow to `most` octets.
+    pub fn left(&mut self, id: StreamId, octets: u32, most: u32) {
+        let budget = most.saturating_mul(SHARE).saturating_sub(self.extra);
+        let Some(stream) = self.streams.find_mut(id) else { return };
+        if stream.peer_ended {
+            return;
+        }
+        stream.owed = stream.owed.saturating_add(octets);
+        let window = stream.earned_window();
+        let factor = if window < FAST_MAX { 4 } else { 2 };
+        // The way is as long for this stream as for those before it.
+        let next = window.saturating_mul(factor).max(self.trips.widest).min(most);
+        let more = next.saturating_sub(window).min(budget);
+        let begins = more > 0 && self.trips.begins(octets);
+        let trips = &mut self.trips;
+        stream.passed_all = stream.passed_all.saturating_add(octets);
+        // Streams side by side get equal windows, or what they share would go by their windows.
+        let is_behind = window < trips.widest && stream.passed_all >= window;
+        let is_limited = trips.is_measuring && stream.is_limited(octets, trips.number);
+        let grows = more > 0 && (is_limited || is_behind);
+        trips.has_grown |= grows;
+        let more = if grows { more } else { 0 };
+        trips.widest = trips.widest.max(window.saturating_add(more));
+        if grows || stream.owed >= (window / PART).max(PIECE_MIN) {
+            stream.extra = stream.extra.saturating_add(more);
+            stream.passed_all = if grows { 0 } else { stream.passed_all };
+            self.extra = self.extra.saturating_add(more);
+            let grant = std::mem::take(&mut stream.owed).saturating_add(more);
+            stream.receive = stream.receive.saturating_add(i64::from(grant));
+            self.window_update(id, grant);
+        }
+        if begins {
+            self.frame(Kind::Ping, Flags::NONE, StreamId::CONNECTION, PROBE);
+        }
+    }
+
+    /// A PING that measured a round trip is answered. Says whether there was one.
+    pub(in crate::wire) fn round_trip_ended(&mut self) -> bool {
+        if !self.trips.is_measuring {
+            return false;
+        }
+        self.trips.end();
+        true
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "a test needs some moment")]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+    use crate::wire::connection::Role;
+    use crate::wire::connection::tests::{POST, Peer, drink, offer};
+
+    fn frames() -> Peer {
+        let mut peer = Peer::server();
+        peer.octets.clear();
+        peer
+    }
+
+    #[test]
+    fn an_upload_that_moves_earns_a_larger_window_and_one_that_stands_does_not() {
+        let now = Instant::now();
+        let mut connection = Connection::new(Role::Server, offer(), now);
+        let mut peer = Peer::client().headers(1, POST, false);
+        for _ in 0..3 {
+            peer = peer.data(1, &[0; 16_384], false);
+        }
+        drink(&mut connection, &peer.octets, 1_000, now).unwrap();
+        let id = StreamId::new(1);
+        assert_eq!(connection.granted(id), 65_535 - 49_152);
+        connection.left(id, 49_152, 1 << 20);
+        assert_eq!(connection.granted(id), 4 * 65_535);
+        connection.left(id, 10, 0);
+        assert_eq!(connection.granted(id), 4 * 65_535);
+    }
+
+    /// An upload that passes on `octets` of its window in each of so many round trips: the
+    /// window, in octets, that it has at the end.
+    fn earned(octets: impl Fn(u32) -> u32, trips: usize) -> u32 {
+        let now = Instant::now();
+        let mut connection = Connection::new(Role::Server, offer(), now);
+        let peer = Peer::client().headers(1, POST, false);
+        drink(&mut connection, &peer.octets, 1_000, now).unwrap();
+        let id = StreamId::new(1);
+        let mut window = 65_535;
+        for _ in 0..trips {
+            let mut left = octets(window);
+            while left > 0 {
+                let piece = left.min(16_384);
+                let size = usize::try_from(piece).unwrap();
+                drink(
+                    &mut connection,
+                    &frames().data(1, &vec![0; size], false).octets,
+                    100_000,
+                    now,
+                )
+                .unwrap();
+                connection.left(id, piece, 4 << 20);
+                left -= piece;
+            }
+            let pong = frames().frame(Kind::Ping, Flags::ACK, 0, PROBE);
+            drink(&mut connection, &pong.octets, 100, now).unwrap();
+            window = connection.streams.find(id).unwrap().extra + 65_535;
+        }
+        window
+    }
+
+    #[test]
+    fn a_window_that_limits_its_upload_grows_to_the_limit_within_a_few_round_trips() {
+        assert_eq!(earned(|window| window, 5), 4 << 20);
+        assert!(earned(|window| window, 3) >= 1 << 20);
+    }
+
+    #[test]
+    fn a_window_that_does_not_limit_its_upload_stays() {
+        assert_eq!(earned(|_| 20_000, 50), 65_535);
+        let far = earned(|window| window.min(300_000), 200);
+        assert!((600_000..1_400_000).contains(&far), "{far} for 300,000 octets in a round trip");
+    }
+}

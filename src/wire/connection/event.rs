@@ -1,0 +1,80 @@
+//! What a connection tells its owner.
+
+use std::ops::Range;
+
+use crate::wire::fault::{Code, StreamFault};
+use crate::wire::frame::StreamId;
+
+/// What a peer did. A `tag` is what the owner calls the stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// Nothing more can be read from these octets.
+    Starved,
+    /// The peer's settings arrived, or changed.
+    Settings,
+    /// The peer has acknowledged smaller windows: less is granted to its streams from now on.
+    WindowsShrunk,
+    /// A request; its fields stand in `Connection::fields`. The stream wants a tag.
+    Opened {
+        /// The stream.
+        stream: StreamId,
+        /// Whether no body follows.
+        end: bool,
+    },
+    /// A final answer; its fields stand in `Connection::fields`.
+    Answered {
+        /// The stream's tag.
+        tag: u32,
+        /// The value of `:status`.
+        status: u16,
+        /// Whether nothing follows.
+        end: bool,
+    },
+    /// An informational answer; its fields stand in `Connection::fields`.
+    Interim {
+        /// The stream's tag.
+        tag: u32,
+    },
+    /// Trailers, which end the peer's side; their fields stand in `Connection::fields`.
+    Trailers {
+        /// The stream's tag.
+        tag: u32,
+    },
+    /// Octets of a body.
+    Data {
+        /// The stream's tag.
+        tag: u32,
+        /// Where they stand in the octets given to `receive`.
+        octets: Range<usize>,
+        /// Whether nothing follows.
+        end: bool,
+    },
+    /// The peer reset the stream.
+    Reset {
+        /// The stream's tag.
+        tag: u32,
+        /// Why.
+        code: Code,
+    },
+    /// The peer broke a rule on this stream, and we have reset it.
+    Broken {
+        /// The stream's tag.
+        tag: u32,
+        /// What was wrong.
+        fault: StreamFault,
+    },
+    /// There is more credit for one stream (its tag), or for the connection.
+    Credit {
+        /// The stream's tag; `None` for the connection.
+        tag: Option<u32>,
+    },
+    /// The peer takes no new streams; those above `last` were not processed.
+    GoAway {
+        /// The last stream that was or may have been processed.
+        last: StreamId,
+        /// Why.
+        code: Code,
+    },
+    /// The peer has answered every PING of ours.
+    Pong,
+}
