@@ -14,6 +14,12 @@ ENVOY_BINARY = ENVOY_HOME / "bin" / "envoy"
 PACKAGES = {"haproxy": "haproxy", "nginx": "nginx", "nghttpx": "nghttp2-proxy"}
 
 
+GRPC = "1.76.0"
+"""Of both libraries of the set `grpc`; that of peers/grpc-java/pom.xml is the same."""
+GRPC_JAVA = CACHE / f"grpc-java-{GRPC}"
+GRPCIO = CACHE / f"grpcio-{GRPC}"
+
+
 def run(command: list[str], why: str) -> None:
     """Runs a step that may take a while, and says so."""
     print(f"bench: {why}", file=sys.stderr, flush=True)
@@ -34,6 +40,21 @@ def peers(wanted: set[str]) -> None:
         run(["apt-get", "update", "-qq"], "Debian's package lists")
         command = ["apt-get", "install", "-y", "-qq", "--no-install-recommends", *missing]
         run(command, f"{', '.join(missing)} from Debian's packages")
+
+
+def grpc() -> None:
+    """Builds the driver of the set `grpc` by Maven, and makes an environment for its load."""
+    project = ROOT / "benches" / "peers" / "grpc-java"
+    sources = [project / "pom.xml", project / "src" / "StubDriver.java"]
+    jar = GRPC_JAVA / "stub-driver-1.jar"
+    if not jar.exists() or jar.stat().st_mtime < max(it.stat().st_mtime for it in sources):
+        command = ["mvn", "-q", "-B", f"-Dbench.target={GRPC_JAVA}", "-f", str(project / "pom.xml")]
+        run([*command, "package"], f"grpc-java {GRPC} from Maven Central")
+    if not (GRPCIO / "bin" / "pip").exists():
+        run([sys.executable, "-m", "venv", str(GRPCIO)], "an environment for gRPC C-core")
+    if not list(GRPCIO.glob("lib/python3*/site-packages/grpc")):
+        pip = str(GRPCIO / "bin" / "pip")
+        run([pip, "install", "-q", f"grpcio=={GRPC}"], f"grpcio {GRPC} from PyPI")
 
 
 def build(sconce: bool) -> Path:

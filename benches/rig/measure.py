@@ -8,13 +8,10 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from rig import papers, process, targets
+from rig import fairness, process, targets
 from rig.papers import Papers
 from rig.process import Process, Trouble
-
-TLS = {"W7": "W1", "W7d": "W2", "W7u": "W3", "W7c": "W5", "W7i": "W4"}
-"""Workloads over TLS, and what each is in clear text."""
-LOADS = ["W1", "W1b", "W2", "W2x4", "W2b", "W3", "W4", "W5", "W6", *TLS, "W8"]
+from rig.sets import FAIR, TLS, Set
 
 
 @dataclass
@@ -32,15 +29,33 @@ class Settings:
     idle: int
     perf: bool
     wrap: list[str]
+    peers: Set
+
+    def place(self, label: str, stub: int, other: int, tls: bool) -> targets.Place:
+        """With what a target is started."""
+        return targets.Place(
+            binaries=self.binaries,
+            directory=self.scratch / label,
+            core=self.proxy_core,
+            stub=stub,
+            other=other,
+            tls=tls,
+            papers=self.papers,
+            wrap=self.wrap,
+        )
 
 
 def can(target: str, workload: str) -> bool:
     """Whether the workload makes sense for the target."""
+    if workload in FAIR:
+        return target in fairness.TARGETS
     return workload not in TLS or target in targets.SPEAK_TLS
 
 
 def run(settings: Settings, target: str, workload: str, label: str) -> dict:
     """Measures once. Raises Trouble if anything was not as it must be."""
+    if workload in FAIR:
+        return fairness.run(settings, target, workload, label)
     with ExitStack() as stack:
         stub, port, proxy = _start(settings, target, workload, label, stack)
         load = _load(settings, port, workload, label)
@@ -78,24 +93,13 @@ def _start(
     settings: Settings, target: str, workload: str, label: str, stack: ExitStack
 ) -> tuple[Process, int, Process | None]:
     stub_log = settings.scratch / f"{label}.stub"
-    command = [str(settings.binaries / "stub_driver")]
-    if target in targets.STAMP:
-        command += ["--stamp", f"{papers.USER},{papers.DISPLAY_NAME}"]
+    command = settings.peers.driver(settings.binaries, target in targets.STAMP)
     stub = Process("stub_driver", command, settings.load_core, stub_log)
     stack.callback(stub.end)
     port = stub.listening()
     if target == "direct":
         return stub, port, None
-    place = targets.Place(
-        binaries=settings.binaries,
-        directory=settings.scratch / label,
-        core=settings.proxy_core,
-        stub=port,
-        tls=workload in TLS,
-        papers=settings.papers,
-        wrap=settings.wrap,
-    )
-    proxy, port = targets.start(target, place)
+    proxy, port = targets.start(target, settings.place(label, port, port, workload in TLS))
     stack.callback(proxy.end)
     return stub, port, proxy
 
@@ -111,7 +115,7 @@ def _load(settings: Settings, port: int, workload: str, label: str) -> Process:
     }
     if workload in TLS:
         arguments["--authority"] = settings.papers.authority
-    command = [str(settings.binaries / "load"), "--gated"]
+    command = [*settings.peers.client(settings.binaries), "--gated"]
     command += [str(word) for pair in arguments.items() for word in pair]
     return Process("load", command, settings.load_core, settings.scratch / f"{label}.load")
 

@@ -4,6 +4,7 @@ signed it. All of it by the command `openssl`."""
 
 import base64
 import json
+import secrets
 import subprocess
 import time
 from dataclasses import dataclass
@@ -14,10 +15,16 @@ AUDIENCE = "api://spark"
 USER = "ann.perkins@example.com"
 DISPLAY_NAME = "Ann Perkins"
 TEAM = "ads"
+OTHER_TEAM = "growth"
 SERVER_NAME = "spark.example.com"
 """`SERVER_NAME` of src/target.rs."""
 KID = "NqAi2aR9f0Jx6mXlV4b8"
 HOURS = 24
+MEMBERS = 350
+"""Of the token that is dear to read. It still fits into a table of HPACK."""
+
+
+CURVES = {"P-256": "prime256v1", "P-384": "secp384r1"}
 
 
 @dataclass
@@ -25,6 +32,13 @@ class Papers:
     """Where they are."""
 
     token: Path
+    growth: Path
+    """A token of the same user for another team."""
+    members: Path
+    """A token of an unknown issuer with many members, which is refused."""
+    es256: Path
+    """One with a bogus signature, of a key and all else that are right."""
+    es384: Path
     keys: Path
     """The key set that verifies the token (RFC 7517)."""
     authority: Path
@@ -37,35 +51,59 @@ def make(directory: Path) -> Papers:
     directory.mkdir(parents=True)
     papers = Papers(
         token=directory / "token",
+        growth=directory / "growth.token",
+        members=directory / "members.token",
+        es256=directory / "es256.token",
+        es384=directory / "es384.token",
         keys=directory / "keys.json",
         authority=directory / "authority.pem",
         certificate=directory / "server.pem",
     )
-    _token(papers, directory / "provider.key")
+    _tokens(papers, directory)
     _certificate(papers, directory)
     return papers
 
 
-def _token(papers: Papers, key: Path) -> None:
+def _tokens(papers: Papers, directory: Path) -> None:
+    key = directory / "provider.key"
     _openssl("genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048", "-out", key)
     modulus = _openssl("rsa", "-in", key, "-noout", "-modulus").decode().strip().split("=")[1]
     public = {"n": _encoded(bytes.fromhex(modulus)), "e": "AQAB"}
-    named = {"kty": "RSA", "alg": "RS256", "use": "sig", "kid": KID}
-    papers.keys.write_text(json.dumps({"keys": [named | public]}))
-    now = int(time.time())
-    claims = {
-        "iss": ISSUER,
-        "aud": AUDIENCE,
-        "sub": USER,
-        "name": DISPLAY_NAME,
-        "teams": TEAM,
-        "iat": now,
-        "exp": now + HOURS * 3600,
-    }
+    keys = [{"kty": "RSA", "alg": "RS256", "use": "sig", "kid": KID} | public]
     head = {"alg": "RS256", "kid": KID}
-    message = f"{_encoded(_json(head))}.{_encoded(_json(claims))}"
-    signature = _openssl("dgst", "-sha256", "-sign", key, text=message.encode())
-    papers.token.write_text(f"{message}.{_encoded(signature)}")
+    for file, team in ((papers.token, TEAM), (papers.growth, OTHER_TEAM)):
+        message = _message(head, _claims(team))
+        signature = _openssl("dgst", "-sha256", "-sign", key, text=message.encode())
+        file.write_text(f"{message}.{_encoded(signature)}")
+    letters = "0123456789abcdefghijklmnopqrstuvwxyz"
+    members = dict.fromkeys([a + b for a in letters for b in letters][:MEMBERS], 0)
+    message = _message({"alg": "RS256"}, {"iss": "https://nobody.example"} | members)
+    papers.members.write_text(f"{message}.{_encoded(secrets.token_bytes(32))}")
+    for file, name, curve, size in (
+        (papers.es256, "ES256", "P-256", 32),
+        (papers.es384, "ES384", "P-384", 48),
+    ):
+        keys.append(_curve_key(directory / f"{name}.key", name, curve, size))
+        message = _message({"alg": name, "kid": name}, _claims(TEAM))
+        file.write_text(f"{message}.{_encoded(secrets.token_bytes(2 * size))}")
+    papers.keys.write_text(json.dumps({"keys": keys}))
+
+
+def _claims(team: str) -> dict:
+    now = int(time.time())
+    who = {"iss": ISSUER, "aud": AUDIENCE, "sub": USER, "name": DISPLAY_NAME, "teams": team}
+    return who | {"iat": now, "exp": now + HOURS * 3600}
+
+
+def _message(head: dict, claims: dict) -> str:
+    return f"{_encoded(_json(head))}.{_encoded(_json(claims))}"
+
+
+def _curve_key(key: Path, name: str, curve: str, size: int) -> dict:
+    _openssl("ecparam", "-name", CURVES[curve], "-genkey", "-noout", "-out", key)
+    point = _openssl("ec", "-in", key, "-pubout", "-outform", "DER")[-2 * size :]
+    place = {"crv": curve, "x": _encoded(point[:size]), "y": _encoded(point[size:])}
+    return {"kty": "EC", "alg": name, "use": "sig", "kid": name} | place
 
 
 def _certificate(papers: Papers, directory: Path) -> None:

@@ -2,17 +2,28 @@
 
 from statistics import median
 
+from rig.fairness import MEANING as BESIDE
+from rig.sets import FAIR
 from rig.targets import MEANING, NAMES, SPEAK_TLS
 
 YARDSTICK = "relay"
 TLS_YARDSTICK = "envoy-equal"
 """For TLS, which a relay of TCP does not speak."""
-UNARY = {"W1": "unary 50x10, us/call", "W1b": "unary 1x100, us/call", "W5": "connect + 1 call, us"}
+UNARY = {
+    "W1": "unary 50x10, us/call",
+    "W1t": "the same, no two heads alike, us/call",
+    "W1b": "unary 1x100, us/call",
+    "W5": "connect + 1 call, us",
+    "G1": "unary 4x16, us/call",
+}
 BULK = {
     "W2": "down 1 MiB messages, s/GB",
     "W2x4": "the same, 4 connections, s/GB",
     "W2b": "down 64 KiB messages, s/GB",
     "W3": "up 32 KiB messages, s/GB",
+    "W3m": "up 1 MiB messages, s/GB",
+    "G2": "down 1 MiB messages, s/GB",
+    "G3": "up 1 MiB messages, s/GB",
 }
 TLS = {
     "W7": "unary 50x10, us/call",
@@ -65,9 +76,13 @@ class Results:
 
 def tables(results: Results) -> str:
     """All tables for which there are results."""
-    parts = [part(results) for part in (_cpu, _memory, _tls, _latency, _throughput)]
-    meaning = [f"- `{name}`: {MEANING[name]}" for name in results.targets]
-    return "\n\n".join([*(part for part in parts if part), "\n".join(meaning)]) + "\n"
+    parts = [part(results) for part in (_cpu, _memory, _tls, _latency, _fairness, _throughput)]
+    return "\n\n".join(part for part in parts if part)
+
+
+def meaning(results: Results) -> str:
+    """What the names of targets stand for."""
+    return "".join(f"- `{name}`: {MEANING[name]}\n" for name in results.targets)
 
 
 def _cpu(results: Results) -> str:
@@ -113,6 +128,45 @@ def _latency(results: Results) -> str:
         cpu = "" if target == "direct" else results.cell(target, "W6", _us_per_call)
         lines.append([target, *cells, cpu])
     return markdown("W6: latency at 500 calls a second, open loop", head, lines)
+
+
+def _fairness(results: Results) -> str:
+    head = ["beside", "target", "p50, ms", "p99, ms", "max, ms", "p99 straight to the driver, ms"]
+    head += ["p99, times that", "attack, requests/s", "its connections a second"]
+    lines = []
+    for workload in FAIR:
+        for target in (it for it in results.targets if (it, workload) in results.failed):
+            lines.append([f"{workload} {BESIDE[workload]}", target, "FAILED"])
+        for target in results.targets:
+            if not results.values(target, workload, len):
+                continue
+            cells = [f"{workload} {BESIDE[workload]}", target]
+            for name in ("p50", "p99", "max"):
+                took = results.values(target, workload, lambda row: row["latency"][name] / 1e3)
+                cells.append(_spread(took.values()))
+            control = results.values(target, workload, lambda row: row["control"]["p99"] / 1e3)
+            cells += [_spread(control.values()), _short(beside(results, target, workload))]
+            for what in ("answers", "connections"):
+                rate = results.values(target, workload, lambda row: _flooded(row, what))
+                cells.append(_short(median(rate.values())) if workload.startswith("F1") else "")
+            lines.append(cells)
+    lead = (
+        "Latency of calls one after another, beside others on the same worker: median (min..max) of"
+        " the rounds. The attack is one connection at a time; its requests are those answered"
+    )
+    return markdown(lead, head, lines) if lines else ""
+
+
+def beside(results: Results, target: str, workload: str) -> float | None:
+    """p99 as a multiple of what the same calls took without a proxy at the same moment."""
+    ratios = results.values(
+        target, workload, lambda row: row["latency"]["p99"] / row["control"]["p99"]
+    )
+    return median(ratios.values()) if ratios else None
+
+
+def _flooded(row: dict, what: str) -> float:
+    return row["flood"][what] / row["flood"]["seconds"] if "flood" in row else 0.0
 
 
 def _throughput(results: Results) -> str:

@@ -47,6 +47,9 @@ class Place:
     directory: Path
     core: int
     stub: int
+    """The port of the driver of team ads."""
+    other: int
+    """And of team growth."""
     tls: bool
     papers: Papers
     wrap: list[str]
@@ -64,6 +67,7 @@ def start(name: str, place: Place) -> tuple[Process, int]:
     values = {
         "PORT": port,
         "STUB": place.stub,
+        "OTHER": place.other,
         "ADMIN": free_port(),
         "DIR": place.directory,
         "ISSUER": papers.ISSUER,

@@ -48,6 +48,7 @@ def _upload(arguments, binaries: Path, scratch: Path, keys: papers.Papers, place
                 directory=scratch / "proxy",
                 core=cores[0],
                 stub=port,
+                other=port,
                 tls=False,
                 papers=keys,
                 wrap=[],

@@ -1,6 +1,8 @@
 //! One gRPC call, from its request to its trailers, with every octet of the answer checked.
 
 use std::future::poll_fn;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -32,6 +34,7 @@ pub const RECEIVED: HeaderName = HeaderName::from_static("x-received");
 pub const NUMBER: HeaderName = HeaderName::from_static("x-call");
 /// Header and trailer by which a stub driver tells its name.
 pub const DRIVER: HeaderName = HeaderName::from_static("x-driver");
+const TRACE: HeaderName = HeaderName::from_static("traceparent");
 const GRPC_STATUS: &str = "grpc-status";
 const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 
@@ -70,6 +73,8 @@ pub struct Ask {
     pub delay: Duration,
     /// The deadline that the call carries, if any.
     pub timeout: Option<Duration>,
+    /// Each call carries a trace context of its own.
+    pub traced: bool,
 }
 
 /// A whole answer, and a right one.
@@ -87,6 +92,7 @@ pub struct Call {
     ask: Ask,
     uri: Uri,
     headers: HeaderMap,
+    traces: Arc<AtomicU64>,
 }
 
 impl Call {
@@ -125,7 +131,7 @@ impl Call {
         if let Some(timeout) = ask.timeout {
             headers.insert(GRPC_TIMEOUT, value(&format!("{}m", timeout.as_millis()))?);
         }
-        Ok(Self { ask, uri, headers })
+        Ok(Self { ask, uri, headers, traces: Arc::default() })
     }
 
     /// Makes the call and checks the answer.
@@ -172,7 +178,19 @@ impl Call {
         *request.version_mut() = Version::HTTP_2;
         *request.uri_mut() = self.uri.clone();
         *request.headers_mut() = self.headers.clone();
+        request.headers_mut().extend(self.trace()?.map(|trace| (TRACE, trace)));
         sender.send_request(request, false).map_err(|e| Fault::Http2("request", e))
+    }
+
+    /// The next trace context, as W3C writes it.
+    fn trace(&self) -> Result<Option<HeaderValue>, Fault> {
+        if !self.ask.traced {
+            return Ok(None);
+        }
+        let number = self.traces.fetch_add(1, Ordering::Relaxed);
+        let trace = format!("00-4bf92f3577b34da6{number:016x}-{number:016x}-01");
+        let trace = HeaderValue::try_from(trace);
+        trace.map(Some).map_err(|e| Fault::Request(e.to_string()))
     }
 
     async fn read(&self, body: &mut RecvStream, check: &mut Check) -> Result<u64, Fault> {

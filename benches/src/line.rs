@@ -34,7 +34,7 @@ impl Line {
     pub async fn open(target: &Target) -> Result<Self, Fault> {
         let stream = TcpStream::connect(target.address).await;
         let stream = stream.map_err(|e| Fault::Io("connect", e))?;
-        let socket = socket::ready(stream).map_err(|e| Fault::Io("socket", e))?;
+        let socket = socket::ready(stream, target.turn).map_err(|e| Fault::Io("socket", e))?;
         match target.tls() {
             None => Self::begin(socket).await,
             Some(tls) => Self::begin(target::shake(tls, socket).await?).await,

@@ -124,6 +124,18 @@ impl Check {
         Ok(())
     }
 
+    /// Octets of each message.
+    #[must_use]
+    pub fn octets(&self) -> usize {
+        self.messages.octets()
+    }
+
+    /// How many whole messages came so far.
+    #[must_use]
+    pub fn complete(&self) -> u64 {
+        self.complete
+    }
+
     /// How many whole messages came, once the body has ended.
     ///
     /// # Errors

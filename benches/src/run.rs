@@ -26,6 +26,10 @@ const REST: Duration = Duration::from_secs(1);
 /// Calls that are due and not yet made, at most, in the open loop.
 const DUE_MAX: usize = 10_000;
 
+/// Calls of a probe begin so long after one another, or else when the one before has ended: without
+/// pauses it would make most of its calls while there is nothing to wait for.
+const PROBE_EVERY: Duration = Duration::from_millis(5);
+
 type Lanes = JoinSet<Result<Tally, Fault>>;
 
 /// One run of one workload.
@@ -59,6 +63,7 @@ impl Run {
             Shape::Churn { lanes } => self.churn(call, lanes).await,
             Shape::Open { connections, every } => self.open(call, connections, every).await,
             Shape::Slow { readers } => self.slow(call, readers).await,
+            Shape::Probe => self.probe(call).await,
             Shape::Parallel(parallel) => self.parallel(call, parallel).await,
         }
     }
@@ -171,6 +176,30 @@ impl Run {
         }
         let tally = finish(lanes).await?;
         let outcome = self.outcome(tally, began, readers);
+        self.gate.pass("end").await?;
+        goodbye(lines).await?;
+        Ok(outcome)
+    }
+
+    async fn probe(&self, call: Arc<Call>) -> Result<Outcome, Fault> {
+        let lines = self.lines(1).await?;
+        let one_by_one = async |length: Duration| {
+            let (until, mut tally) = (now() + length, Tally::default());
+            for line in lines.iter().cycle() {
+                if now() >= until {
+                    break;
+                }
+                let began = now();
+                tally.add(timed(Arc::clone(&call), line.sender(), began).await?);
+                tokio::time::sleep(PROBE_EVERY.saturating_sub(now() - began)).await;
+            }
+            Ok(tally)
+        };
+        one_by_one(self.warm).await?;
+        self.gate.pass("begin").await?;
+        let began = now();
+        let tally = one_by_one(self.scale.measure).await?;
+        let outcome = self.outcome(tally, began, 1);
         self.gate.pass("end").await?;
         goodbye(lines).await?;
         Ok(outcome)

@@ -20,6 +20,7 @@ use tokio_rustls::rustls::version::TLS13;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
 use crate::fault::Fault;
+use crate::socket::Turn;
 
 /// The name that a server's certificate must be for.
 pub const SERVER_NAME: &str = "spark.example.com";
@@ -33,13 +34,15 @@ const SEALED_MAX: usize = 64 << 10;
 pub struct Target {
     /// Where it listens.
     pub address: SocketAddr,
+    /// How its connections are read.
+    pub turn: Turn,
     tls: Option<Arc<ClientConfig>>,
 }
 
 impl From<SocketAddr> for Target {
     /// In clear text.
     fn from(address: SocketAddr) -> Self {
-        Self { address, tls: None }
+        Self { address, turn: Turn::Whole, tls: None }
     }
 }
 
@@ -65,7 +68,7 @@ impl Target {
             .with_no_client_auth();
         config.alpn_protocols = vec![PROTOCOL.to_vec()];
         config.resumption = Resumption::disabled();
-        Ok(Self { address, tls: Some(Arc::new(config)) })
+        Ok(Self { address, turn: Turn::Whole, tls: Some(Arc::new(config)) })
     }
 
     /// Of the URLs of its calls.

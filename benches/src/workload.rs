@@ -28,6 +28,9 @@ pub enum Workload {
     /// Unary calls, 50 connections with 10 streams each, closed loop.
     #[value(name = "W1")]
     Unary,
+    /// The same, each call with a trace context of its own: no two heads are alike.
+    #[value(name = "W1t")]
+    UnaryTraced,
     /// Unary calls, 1 connection with 100 streams, closed loop.
     #[value(name = "W1b")]
     UnaryOne,
@@ -43,6 +46,9 @@ pub enum Workload {
     /// Uploads of 2048 messages of 32 KiB on one connection.
     #[value(name = "W3")]
     Upload,
+    /// Uploads of 64 messages of 1 MiB on one connection.
+    #[value(name = "W3m")]
+    UploadLarge,
     /// Connections that have made one call each and stay.
     #[value(name = "W4")]
     Idle,
@@ -58,6 +64,15 @@ pub enum Workload {
     /// Uploads side by side on one connection, several times; not gated, for `benches/wan`.
     #[value(name = "W9")]
     Parallel,
+    /// Unary calls one after another on one connection, 5 ms apart at least, with their latencies.
+    #[value(name = "probe")]
+    Probe,
+    /// 8 connections with an endless download each, at whose side others are measured.
+    #[value(name = "8-down")]
+    EightDown,
+    /// 8 connections with an upload each.
+    #[value(name = "8-up")]
+    EightUp,
 }
 
 /// How the calls of a workload follow one another.
@@ -92,6 +107,8 @@ pub enum Shape {
         /// How many.
         readers: usize,
     },
+    /// Calls one after another, each of them timed.
+    Probe,
     /// Calls at the same time on one connection; the next ones when all of them have ended.
     Parallel(Parallel),
 }
@@ -137,16 +154,21 @@ impl Workload {
     pub fn name(self) -> &'static str {
         match self {
             Self::Unary => "W1",
+            Self::UnaryTraced => "W1t",
             Self::UnaryOne => "W1b",
             Self::Download => "W2",
             Self::DownloadFour => "W2x4",
             Self::DownloadSmall => "W2b",
             Self::Upload => "W3",
+            Self::UploadLarge => "W3m",
             Self::Idle => "W4",
             Self::Churn => "W5",
             Self::Open => "W6",
             Self::Slow => "W8",
             Self::Parallel => "W9",
+            Self::Probe => "probe",
+            Self::EightDown => "8-down",
+            Self::EightUp => "8-up",
         }
     }
 
@@ -154,11 +176,13 @@ impl Workload {
     #[must_use]
     pub fn shape(self, scale: Scale) -> Shape {
         match self {
-            Self::Unary => Shape::Closed { connections: 50, streams: 10 },
+            Self::Unary | Self::UnaryTraced => Shape::Closed { connections: 50, streams: 10 },
             Self::UnaryOne => Shape::Closed { connections: 1, streams: 100 },
-            Self::Download | Self::DownloadSmall | Self::Upload => {
+            Self::Download | Self::DownloadSmall | Self::Upload | Self::UploadLarge => {
                 Shape::Closed { connections: 1, streams: 1 }
             }
+            Self::EightDown | Self::EightUp => Shape::Closed { connections: 8, streams: 1 },
+            Self::Probe => Shape::Probe,
             Self::DownloadFour => Shape::Closed { connections: 4, streams: 1 },
             Self::Idle => Shape::Idle { connections: scale.idle },
             Self::Churn => Shape::Churn { lanes: 4 },
@@ -172,12 +196,18 @@ impl Workload {
     #[must_use]
     pub fn ask(self, scale: Scale) -> Ask {
         match self {
-            Self::Unary | Self::UnaryOne | Self::Idle | Self::Churn | Self::Open => {
+            Self::Unary | Self::UnaryOne | Self::Idle | Self::Churn | Self::Open | Self::Probe => {
                 ask(Config, (KEY, 1), (128, 1))
             }
-            Self::Download | Self::DownloadFour => ask(ExecutePlan, (SQL, 1), (MIB, BULK / MIB)),
+            Self::UnaryTraced => Ask { traced: true, ..ask(Config, (KEY, 1), (128, 1)) },
+            Self::Download | Self::DownloadFour | Self::EightDown => {
+                ask(ExecutePlan, (SQL, 1), (MIB, BULK / MIB))
+            }
             Self::DownloadSmall => ask(ExecutePlan, (SQL, 1), (64 * KIB, BULK / (64 * KIB))),
-            Self::Upload => ask(AddArtifacts, (32 * KIB, BULK / (32 * KIB)), (128, 1)),
+            Self::UploadLarge => ask(AddArtifacts, (MIB, BULK / MIB), (128, 1)),
+            Self::Upload | Self::EightUp => {
+                ask(AddArtifacts, (32 * KIB, BULK / (32 * KIB)), (128, 1))
+            }
             Self::Parallel => {
                 let Parallel { upload, message, .. } = scale.parallel;
                 ask(AddArtifacts, (message, upload.div_ceil(message.max(1))), (128, 1))
@@ -204,5 +234,6 @@ fn ask(method: Method, up: (usize, usize), down: (usize, usize)) -> Ask {
         number: None,
         delay: Duration::ZERO,
         timeout: None,
+        traced: false,
     }
 }

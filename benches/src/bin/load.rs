@@ -9,11 +9,12 @@ use clap::Parser;
 use sconce_benches::caller::Caller;
 use sconce_benches::gate::Gate;
 use sconce_benches::run::Run;
+use sconce_benches::socket::Turn;
 use sconce_benches::target::Target;
 use sconce_benches::workload::{Parallel, Scale, Workload};
 
-/// Team and environment of all calls.
-const PLACE: (&str, &str) = ("ads", "prod");
+/// The environment of all calls.
+const ENVIRONMENT: &str = "prod";
 
 /// Runs one workload and prints its counts as one line of JSON.
 #[derive(Debug, Parser)]
@@ -28,6 +29,12 @@ struct Arguments {
     /// something like a token, and name their team.
     #[arg(long)]
     token: Option<PathBuf>,
+    /// The team that calls name if they have no token.
+    #[arg(long, default_value = "ads")]
+    team: String,
+    /// Read as `h2` does of its own, about 8 KiB at a time, and not from a buffer.
+    #[arg(long)]
+    plain: bool,
     /// Which workload.
     #[arg(long)]
     workload: Workload,
@@ -62,15 +69,18 @@ fn main() -> ExitCode {
 
 fn run(arguments: &Arguments) -> Result<String, Box<dyn std::error::Error>> {
     let measure = Duration::try_from_secs_f64(arguments.measure)?;
-    let (team, environment) = PLACE;
+    let mut target = match &arguments.authority {
+        None => arguments.target.into(),
+        Some(authority) => Target::secure(arguments.target, authority)?,
+    };
+    if arguments.plain {
+        target.turn = Turn::Plain;
+    }
     let run = Run {
-        target: match &arguments.authority {
-            None => arguments.target.into(),
-            Some(authority) => Target::secure(arguments.target, authority)?,
-        },
+        target,
         caller: match &arguments.token {
-            None => Caller::naming(team, environment),
-            Some(file) => Caller::proving(std::fs::read_to_string(file)?.trim(), environment),
+            None => Caller::naming(&arguments.team, ENVIRONMENT),
+            Some(file) => Caller::proving(std::fs::read_to_string(file)?.trim(), ENVIRONMENT),
         },
         workload: arguments.workload,
         scale: Scale { idle: arguments.idle, measure, parallel: arguments.parallel },

@@ -17,11 +17,8 @@ use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
-/// A read takes so many octets at most.
-const READ_MAX: usize = 256 << 10;
-
 thread_local! {
-    static SCRATCH: RefCell<Vec<u8>> = RefCell::new(vec![0; READ_MAX]);
+    static SCRATCH: RefCell<Vec<u8>> = RefCell::default();
 }
 
 /// Relays every connection to one address.
@@ -33,10 +30,14 @@ struct Arguments {
     /// Where every connection goes.
     #[arg(long)]
     to: SocketAddr,
+    /// A read takes so many KiB at most.
+    #[arg(long, default_value_t = 512)]
+    read_kib: usize,
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    SCRATCH.set(vec![0; arguments.read_kib << 10]);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     match runtime.and_then(|runtime| runtime.block_on(serve(&arguments))) {
         Ok(()) => ExitCode::SUCCESS,

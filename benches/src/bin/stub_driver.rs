@@ -31,7 +31,7 @@ use sconce_benches::fault::Fault;
 use sconce_benches::growth::{self, Growth, Received};
 use sconce_benches::line::FRAME_BUDGET;
 use sconce_benches::message::{Check, Messages};
-use sconce_benches::socket;
+use sconce_benches::socket::{self, Turn};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -39,6 +39,8 @@ use tokio::task::JoinSet;
 
 /// grpc-java takes header lists of so many octets at most.
 const HEADER_LIST_MAX: u32 = 8192;
+/// grpc-java gives credit for shorter messages when they are whole.
+const WHOLE_MAX: usize = 64 << 10;
 /// Kinds of messages that are kept ready, at most.
 const KINDS_MAX: usize = 16;
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
@@ -61,6 +63,9 @@ struct Arguments {
     /// Let these windows grow with what comes, as grpc-java does.
     #[arg(long, conflicts_with = "window")]
     grow: bool,
+    /// Read as `h2` does of its own, about 8 KiB at a time, and not from a buffer.
+    #[arg(long, conflicts_with = "grow")]
+    plain: bool,
 }
 
 /// What all calls of this driver have in common.
@@ -69,7 +74,14 @@ struct House {
     name: Option<HeaderValue>,
     stamp: Option<Stamp>,
     window: u32,
-    grow: bool,
+    turn: Turn,
+}
+
+impl House {
+    /// As grpc-java is, whose windows grow.
+    fn grows(&self) -> bool {
+        self.turn == Turn::OneRead
+    }
 }
 
 /// What messages are: requests of a method, or else answers; and their size.
@@ -88,8 +100,13 @@ fn main() -> ExitCode {
 }
 
 async fn serve(arguments: Arguments) -> std::io::Result<()> {
-    let Arguments { listen, name, stamp, window, grow } = arguments;
-    let house = Arc::new(House { name, stamp, window, grow });
+    let Arguments { listen, name, stamp, window, grow, plain } = arguments;
+    let turn = match (grow, plain) {
+        (true, _) => Turn::OneRead,
+        (false, true) => Turn::Plain,
+        (false, false) => Turn::Whole,
+    };
+    let house = Arc::new(House { name, stamp, window, turn });
     let listener = TcpListener::bind(listen).await?;
     let mut asked = signal(SignalKind::terminate())?;
     println!("listening {}", listener.local_addr()?);
@@ -112,7 +129,7 @@ async fn serve(arguments: Arguments) -> std::io::Result<()> {
 
 /// A connection that fails is its client's to complain about.
 async fn attend(stream: TcpStream, house: Arc<House>, mut leaving: watch::Receiver<()>) {
-    let Ok(socket) = socket::ready(stream) else { return };
+    let Ok(socket) = socket::ready(stream, house.turn) else { return };
     let connection = Builder::new()
         .initial_window_size(house.window)
         .initial_connection_window_size(house.window)
@@ -120,7 +137,7 @@ async fn attend(stream: TcpStream, house: Arc<House>, mut leaving: watch::Receiv
         .data_frame_budget(FRAME_BUDGET)
         .handshake(socket);
     let Ok(mut connection) = connection.await else { return };
-    let mut growth = Growth::new(&mut connection, house.grow);
+    let mut growth = Growth::new(&mut connection, house.grows());
     let mut calls = JoinSet::new();
     loop {
         tokio::select! {
@@ -202,7 +219,7 @@ async fn answer(request: Request<RecvStream>, mut respond: SendResponse<Bytes>, 
 async fn read(mut body: RecvStream, wish: &Wish) -> Result<u64, Fault> {
     let stamp = wish.house.stamp.as_ref();
     let mut check = wish.check.map(|kind| Check::new(messages(kind, stamp), wish.first()));
-    let mut received = 0;
+    let (mut received, mut whole, mut unpaid) = (0, 0, 0);
     while let Some(piece) = body.data().await {
         let piece = piece.map_err(|e| Fault::Http2("request body", e))?;
         received += piece.len() as u64;
@@ -210,9 +227,16 @@ async fn read(mut body: RecvStream, wish: &Wish) -> Result<u64, Fault> {
         if let Some(check) = &mut check {
             check.take(&piece)?;
         }
-        let credit = body.flow_control().release_capacity(piece.len());
+        unpaid += piece.len();
+        let waits = |check: &Check| check.octets() <= WHOLE_MAX && check.complete() == whole;
+        if wish.house.grows() && check.as_ref().is_some_and(waits) {
+            continue;
+        }
+        whole = check.as_ref().map_or(0, Check::complete);
+        let credit = wish.received.credit(body.flow_control(), std::mem::take(&mut unpaid));
         credit.map_err(|e| Fault::Http2("credit", e))?;
     }
+    wish.received.settle().map_err(|e| Fault::Http2("credit", e))?;
     let stamped = check.map(|check| check.end()).transpose()?.unwrap_or(0);
     let stamp = stamp.map_or(0, |stamp| stamp.octets().len() as u64);
     Ok(received - stamped * stamp)

@@ -140,6 +140,7 @@ impl Shelf {
             number: None,
             delay: Duration::ZERO,
             timeout: None,
+            traced: false,
         }
     }
 }
