@@ -49,7 +49,12 @@ impl Relay {
                 self.fail_exchange(key(tag), Code::Unavailable, "driver.malformed", fault.what);
             }
             Event::WindowsShrunk => self.sync_windows(driver),
-            Event::Credit { tag: Some(tag) } => self.resume_upload(key(tag)),
+            Event::Credit { tag: Some(tag) } => {
+                match self.drivers.get(driver).is_some_and(|driver| driver.is_contended) {
+                    true => self.resume_uploads(driver),
+                    false => self.resume_upload(key(tag)),
+                }
+            }
             Event::Credit { tag: None } => self.resume_uploads(driver),
             Event::GoAway { last, .. } => self.driver_leaves(driver, last),
             Event::Interim { .. } | Event::Opened { .. } | Event::Pong => {}
