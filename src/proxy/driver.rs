@@ -226,6 +226,27 @@ impl Driver {
         }
     }
 
+    /// Whether a flush would move something: octets that wait, bodies that wait for their place in
+    /// the outbox, or credit of octets that have left.
+    pub(super) fn has_output(&self) -> bool {
+        let Some(leg) = self.leg_ref() else { return false };
+        !leg.wire.out.is_empty() || self.has_left() || self.may_resume()
+    }
+
+    /// Whether octets of a body have left whose credit has not gone back yet.
+    pub(super) fn has_left(&self) -> bool {
+        let written = self.leg_ref().map_or(0, |leg| leg.wire.out.written());
+        self.departing.front().is_some_and(|it| it.end <= written)
+    }
+
+    /// Whether bodies wait for their turn and there is room for them.
+    pub(super) fn may_resume(&self) -> bool {
+        self.is_contended
+            && self.leg_ref().is_some_and(|leg| {
+                leg.wire.connection_credit() > 0 && leg.wire.out.len() < self.batch.octets()
+            })
+    }
+
     /// Gives back what an idle leg does not need.
     pub(super) fn rest(&mut self) {
         self.echoes = None;

@@ -278,8 +278,7 @@ impl Relay {
     }
 
     fn has_output(&self) -> bool {
-        let waits = |driver: &Driver| driver.leg_ref().is_some_and(|leg| !leg.wire.out.is_empty());
-        self.client.waiting() > 0 || self.drivers.iter().any(|(_, driver)| waits(driver))
+        self.client.waiting() > 0 || self.drivers.iter().any(|(_, driver)| driver.has_output())
     }
 
     /// Sees to it that the clock is looked at by then.

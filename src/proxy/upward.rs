@@ -198,15 +198,11 @@ impl Relay {
     pub(super) fn credit_uploads(&mut self) -> bool {
         let mut resume = Vec::new();
         for (key, driver) in &mut self.drivers {
-            let Line::Up(leg) = &driver.line else { continue };
-            let is_due = driver.is_contended && driver.batch.octets() > leg.wire.out.len();
-            if is_due && leg.wire.connection_credit() > 0 {
+            if driver.may_resume() {
                 resume.push(key);
             }
-            let written = leg.wire.out.written();
-            let has_left = |it: &&mut Departing| it.end <= written;
             let may_grow = self.worker.pool.has_room();
-            while driver.departing.front_mut().filter(has_left).is_some()
+            while driver.has_left()
                 && let Some(Departing { stream, tag, octets, .. }) = driver.departing.pop_front()
             {
                 let exchange = self.exchanges.get(tag).filter(|_| may_grow);
