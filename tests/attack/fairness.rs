@@ -16,13 +16,14 @@ pub fn cases(cases: &mut Cases) {
     cases.room("fairness");
     uploads(cases);
     downloads(cases);
+    others(cases);
 }
 
 const STREAMS: usize = 4;
 /// Octets that arrive before the shares are counted.
 const START: usize = 8 << 20;
 /// Octets of which the shares are counted.
-const COUNTED: usize = 6 << 20;
+const COUNTED: usize = 4 << 20;
 /// Octets that the bottleneck lets through at a time.
 const STEP: usize = 16_384;
 
@@ -60,43 +61,79 @@ impl Body {
     }
 }
 
-/// Four endless uploads, of which the driver takes a step at a time. Says what came of each.
+/// Four endless uploads of one client.
+struct Uploads {
+    driver: Upstream,
+    client: Client,
+    request: Request,
+    ids: [u32; STREAMS],
+    streams: [u32; STREAMS],
+    bodies: [Body; STREAMS],
+}
+
+impl Uploads {
+    fn begin(world: &World, offer: Offer, request: fn(&Client) -> Request) -> Self {
+        let mut driver = Upstream::replace(world, offer);
+        let mut client = world.client();
+        let request = request(&client);
+        driver.meet_with(&mut client, &request);
+        let ids = [(); STREAMS].map(|()| client.start(&request, false));
+        let streams = ids.map(|_| driver.await_stream());
+        let bodies = ids.map(|_| Body { message: artifact(), at: 0 });
+        Self { driver, client, request, ids, streams, bodies }
+    }
+
+    fn feed(&mut self) {
+        for (body, id) in self.bodies.iter_mut().zip(self.ids) {
+            body.feed(&mut self.client, id);
+        }
+    }
+
+    /// One step of the driver. Says whether anything came of the uploads.
+    fn step(&mut self, step: fn(&mut Upstream)) -> bool {
+        let earlier = self.all();
+        self.feed();
+        step(&mut self.driver);
+        self.client.pump(|_| false, Duration::from_millis(1));
+        self.all() > earlier
+    }
+
+    fn counts(&self) -> Vec<usize> {
+        self.streams.iter().map(|id| self.driver.received(*id)).collect()
+    }
+
+    fn all(&self) -> usize {
+        self.counts().iter().sum()
+    }
+
+    /// Steps until so much has come of all.
+    fn run(&mut self, octets: usize, step: fn(&mut Upstream)) {
+        let mut still = 0;
+        while self.all() < octets {
+            // A step may end within a frame.
+            still = if self.step(step) { 0 } else { still + 1 };
+            assert!(still < 10, "nothing more comes: {:?}", self.counts());
+        }
+    }
+}
+
+/// A message as AddArtifacts sends it, with a user context that is replaced.
+fn artifact() -> Vec<u8> {
+    framed(&[field(1, "ids"), field(2, ""), field(3, vec![7; 32 << 10])].concat())
+}
+
+/// Lets the driver take a step at a time. Says what came of each.
 fn upload(
     world: &World,
     offer: Offer,
     request: fn(&Client) -> Request,
     step: fn(&mut Upstream),
 ) -> [Vec<usize>; 2] {
-    let mut driver = Upstream::replace(world, offer);
-    let mut client = world.client();
-    let request = request(&client);
-    driver.meet_with(&mut client, &request);
-    let ids = [(); STREAMS].map(|()| client.start(&request, false));
-    let streams = ids.map(|_| driver.await_stream());
-    // As AddArtifacts sends them, with a user context that is replaced.
-    let message = framed(&[field(1, "ids"), field(2, ""), field(3, vec![7; 32 << 10])].concat());
-    let mut bodies = ids.map(|_| Body { message: message.clone(), at: 0 });
-    let counts = |driver: &Upstream| streams.map(|id| driver.received(id)).to_vec();
-    let (mut before, mut still) = (None, 0);
-    loop {
-        for (body, id) in bodies.iter_mut().zip(ids) {
-            body.feed(&mut client, id);
-        }
-        let earlier = counts(&driver).iter().sum::<usize>();
-        step(&mut driver);
-        client.pump(|_| false, Duration::from_millis(1));
-        let now = counts(&driver);
-        let all = now.iter().sum::<usize>();
-        // A step may end within a frame.
-        still = if all > earlier { 0 } else { still + 1 };
-        assert!(still < 10, "nothing more comes after {all} octets: {now:?}");
-        if before.is_none() && all >= START {
-            before = Some(now.clone());
-        }
-        if let Some(before) = before.take_if(|_| all >= START + COUNTED) {
-            return [before, now];
-        }
-    }
+    let mut uploads = Uploads::begin(world, offer, request);
+    uploads.run(START, step);
+    let before = uploads.counts();
+    uploads.run(START + COUNTED, step);
+    [before, uploads.counts()]
 }
 
 /// Opens the connection's window by one step, and waits until it is used.
@@ -125,11 +162,11 @@ fn stamped(client: &Client) -> Request {
 
 fn uploads(cases: &mut Cases) {
     let window = Offer { initial: Some(16 << 20), ..Offer::default() };
-    let socket = Offer {
-        initial: Some(16 << 20),
-        connection_bump: 64 << 20,
-        receive_buffer: Some(32 << 10),
-        ..Offer::default()
+    let socket = Offer { initial: Some(16 << 20), connection_bump: 64 << 20, ..Offer::default() };
+    let small = |mut spec: Spec| {
+        // Less than three segments of the loopback interface makes the kernel wait.
+        spec.driver.receive_buffer = Some(200 << 10);
+        spec
     };
     type Ask = fn(&Client) -> Request;
     type Step = fn(&mut Upstream);
@@ -150,14 +187,14 @@ fn uploads(cases: &mut Cases) {
         ),
         (
             "uploads_share_the_socket_of_a_driver_that_reads_slowly",
-            Spec::default(),
+            small(Spec::default()),
             plain,
             socket.clone(),
             read,
         ),
         (
             "stamped_uploads_share_the_socket_of_a_driver_that_reads_slowly",
-            proof::spec(""),
+            small(proof::spec("")),
             stamped,
             socket,
             read,
@@ -228,7 +265,7 @@ fn downloads(cases: &mut Cases) {
     let socket = Manners {
         settings,
         connection_bump: 64 << 20,
-        receive_buffer: Some(32 << 10),
+        receive_buffer: Some(128 << 10),
         credit: false,
         ..Manners::default()
     };
@@ -247,4 +284,110 @@ fn downloads(cases: &mut Cases) {
             assert_fair(name, &before, &after);
         });
     }
+}
+
+/// Steps of 16 KiB within which a small message comes through beside four large ones.
+const STEPS_MAX: usize = 10;
+
+/// Calls beside four endless ones.
+fn others(cases: &mut Cases) {
+    type Ask = fn(&Client) -> Request;
+    let table: [(&str, Spec, Ask); 2] =
+        [("plain", Spec::default(), plain), ("stamped", proof::spec(""), stamped)];
+    for (what, spec, request) in table {
+        let name = format!("a_small_{what}_request_is_served_in_turn_beside_four_uploads");
+        cases.own(name, spec.clone(), move |world| {
+            let offer = Offer { initial: Some(16 << 20), ..Offer::default() };
+            let mut uploads = Uploads::begin(world, offer, request);
+            uploads.run(START / 4, grant);
+            let mut most = 0;
+            for _ in 0..20 {
+                uploads.feed();
+                let request = uploads.request.clone();
+                let id = uploads.client.start(&request, false);
+                let message = framed(&[field(1, "ids"), field(3, "plan")].concat());
+                assert!(uploads.client.speak(id, &message, 16_384, true));
+                let stream = uploads.driver.await_stream();
+                let mut steps = 0;
+                while !uploads.driver.streams[&stream].ended {
+                    assert!(steps < 200, "the request does not come");
+                    uploads.step(grant);
+                    steps += 1;
+                }
+                most = most.max(steps);
+                uploads.driver.answer(stream);
+                uploads.driver.finish(stream, 0);
+                assert_eq!(uploads.client.finish(id).status(), Some(0));
+            }
+            note(format!("a small {what} request beside four uploads: {most} steps"));
+            assert!(most <= STEPS_MAX, "a small request took {most} steps of 16 KiB");
+        });
+        let name = format!("a_{what}_upload_that_its_driver_stops_takes_no_share");
+        cases.own(name, spec, move |world| {
+            // The driver opens each stream but one.
+            let offer = Offer { initial: Some(0), ..Offer::default() };
+            let mut uploads = Uploads::begin(world, offer, request);
+            let request = uploads.request.clone();
+            let stopped = uploads.client.start(&request, false);
+            uploads.driver.await_stream();
+            Body { message: artifact(), at: 0 }.feed(&mut uploads.client, stopped);
+            for id in uploads.streams {
+                uploads.driver.grant(id, 64 << 20);
+            }
+            uploads.run(START, grant);
+            let before = uploads.counts();
+            uploads.run(START + COUNTED, grant);
+            assert_fair("beside an upload that is stopped", &before, &uploads.counts());
+        });
+    }
+    let name = "a_small_response_is_served_in_turn_beside_four_downloads";
+    cases.own(name, Spec::default(), |world| {
+        let mut driver = Upstream::replace(world, Offer::default());
+        let mut client = world.client_with(Manners {
+            settings: vec![(frame::ENABLE_PUSH, 0), (frame::INITIAL_WINDOW_SIZE, 16 << 20)],
+            credit: false,
+            ..Manners::default()
+        });
+        driver.meet(&mut client);
+        let ids = [(); STREAMS].map(|()| client.start(&client.request(), true));
+        let streams = ids.map(|_| driver.await_stream());
+        streams.iter().for_each(|id| driver.answer(*id));
+        let piece = frame::message(4091);
+        // A driver serves its streams in turn, and the small response as soon as there is a window.
+        let step = |client: &mut Client, driver: &mut Upstream, small: Option<u32>| {
+            client.grant(0, u32::try_from(STEP).unwrap());
+            client.pump(|c| c.connection_open() == 0, Duration::from_millis(50));
+            driver.poll();
+            if let Some(stream) = small.filter(|id| driver.room(*id) >= 100) {
+                driver.speak(stream, &frame::message(95));
+                driver.finish(stream, 0);
+                return true;
+            }
+            while streams.iter().all(|id| driver.room(*id) >= piece.len()) {
+                streams.iter().for_each(|id| assert!(driver.speak(*id, &piece) > 0));
+            }
+            false
+        };
+        for _ in 0..50 {
+            step(&mut client, &mut driver, None);
+        }
+        let mut most = 0;
+        for _ in 0..20 {
+            let id = client.start(&client.request(), true);
+            let stream = driver.await_stream();
+            driver.answer(stream);
+            let (mut small, mut steps) = (Some(stream), 0);
+            while !client.streams.get(&id).is_some_and(|reply| reply.is_over()) {
+                assert!(steps < 200, "the response does not come");
+                if step(&mut client, &mut driver, small) {
+                    small = None;
+                }
+                steps += 1;
+            }
+            assert_eq!(client.streams[&id].status(), Some(0));
+            most = most.max(steps);
+        }
+        note(format!("a small response beside four downloads: {most} steps"));
+        assert!(most <= STEPS_MAX, "a small response took {most} steps of 16 KiB");
+    });
 }

@@ -31,11 +31,6 @@ impl Random {
         if self.one_in(4) { 1 + self.below(octets) } else { octets }
     }
 
-    /// A socket's buffer that is small, at times.
-    pub(super) fn buffer(&mut self) -> Option<usize> {
-        self.one_in(4).then_some(8192)
-    }
-
     pub(super) fn initial_window(&mut self) -> u32 {
         [0, 1, 500, 16_384, 65_535, 200_000][self.below(6)]
     }

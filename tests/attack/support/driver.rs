@@ -39,6 +39,8 @@ pub struct Spec {
     pub greeting: Greeting,
     /// Octets of a request's body that are kept for the case.
     pub keeps: usize,
+    /// Size of the kernel's receive buffer of each connection.
+    pub receive_buffer: Option<usize>,
 }
 
 impl Default for Spec {
@@ -53,6 +55,7 @@ impl Default for Spec {
             connection_bump: 983_041,
             greeting: Greeting::Plain,
             keeps: 0,
+            receive_buffer: None,
         }
     }
 }
@@ -156,7 +159,7 @@ pub struct Driver {
 
 impl Driver {
     pub fn start(at: SocketAddr, spec: Spec) -> Self {
-        let listener = bind(at);
+        let listener = bind(at, spec.receive_buffer);
         let address = listener.local_addr().unwrap();
         let mut driver = Self {
             address,
@@ -216,7 +219,7 @@ impl Driver {
     /// Listens again where it listened before.
     pub fn revive(&mut self) {
         self.stop = Arc::default();
-        let listener = bind(self.address);
+        let listener = bind(self.address, self.spec.receive_buffer);
         self.serve(listener);
     }
 
@@ -232,13 +235,16 @@ impl Drop for Driver {
 }
 
 /// Binds with address reuse, so that a driver can come back at once.
-fn bind(at: SocketAddr) -> TcpListener {
+fn bind(at: SocketAddr, receive_buffer: Option<usize>) -> TcpListener {
     let socket =
         socket2::Socket::new(socket2::Domain::for_address(at), socket2::Type::STREAM, None)
             .unwrap();
     socket.set_reuse_address(true).unwrap();
     // Inherited by what is accepted: little must hide in the driver's own kernel buffer.
     socket.set_send_buffer_size(65_536).unwrap();
+    if let Some(octets) = receive_buffer {
+        socket.set_recv_buffer_size(octets).unwrap();
+    }
     let deadline = Instant::now() + Duration::from_secs(2);
     while let Err(error) = socket.bind(&at.into()) {
         assert!(Instant::now() < deadline, "cannot bind {at}: {error}");

@@ -24,8 +24,6 @@ pub struct Offer {
     pub connection_bump: u32,
     /// Returns the credit of every DATA frame at once.
     pub credit: bool,
-    /// Size of the kernel's receive buffer.
-    pub receive_buffer: Option<usize>,
 }
 
 /// One stream as the upstream sees it.
@@ -96,9 +94,6 @@ impl Upstream {
     /// Waits for sconce's next connection and sends our SETTINGS.
     pub fn accept(&mut self) {
         let socket = self.connections.recv_timeout(SOON).expect("sconce did not connect");
-        if let Some(size) = self.offer.receive_buffer {
-            socket2::SockRef::from(&socket).set_recv_buffer_size(size).unwrap();
-        }
         socket.set_nodelay(true).unwrap();
         // What the windows allow is written without waiting for sconce to read it.
         socket2::SockRef::from(&socket).set_send_buffer_size(1 << 20).unwrap();
