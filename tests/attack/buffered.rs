@@ -320,7 +320,7 @@ fn little(cases: &mut Cases) {
             // Each has a driver connection of its own, which is closed when it was read.
             for _ in 0..90 {
                 let id = client.start(&client.request().script("end;h;d60000;t0;z10;close"), true);
-                client.pump(|c| c.streams.contains_key(&id), Duration::from_millis(500));
+                client.pump(|c| c.streams.contains_key(&id), Duration::from_millis(100));
                 client.pump(|_| false, Duration::from_millis(50));
             }
             client
