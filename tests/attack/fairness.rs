@@ -17,6 +17,7 @@ pub fn cases(cases: &mut Cases) {
     uploads(cases);
     downloads(cases);
     others(cases);
+    teams(cases);
 }
 
 const STREAMS: usize = 4;
@@ -259,22 +260,27 @@ fn count(client: &mut Client, ids: &[u32], step: fn(&mut Client)) -> [Vec<usize>
     }
 }
 
-fn downloads(cases: &mut Cases) {
+/// The connection's window is scarce.
+fn window() -> Manners {
     let settings = vec![(frame::ENABLE_PUSH, 0), (frame::INITIAL_WINDOW_SIZE, 16 << 20)];
-    let window = Manners { settings: settings.clone(), credit: false, ..Manners::default() };
-    let socket = Manners {
-        settings,
-        connection_bump: 64 << 20,
-        receive_buffer: Some(128 << 10),
-        credit: false,
-        ..Manners::default()
-    };
+    Manners { settings, credit: false, ..Manners::default() }
+}
+
+/// The socket is scarce.
+fn socket() -> Manners {
+    Manners { connection_bump: 64 << 20, receive_buffer: Some(128 << 10), ..window() }
+}
+
+/// Opens the connection's window by one step.
+fn open(client: &mut Client) {
+    client.grant(0, u32::try_from(STEP).unwrap());
+}
+
+fn downloads(cases: &mut Cases) {
     type Step = fn(&mut Client);
     let table: [(&str, Manners, Step); 2] = [
-        ("downloads_share_the_connection_window_of_the_client", window, |client| {
-            client.grant(0, u32::try_from(STEP).unwrap());
-        }),
-        ("downloads_share_the_socket_of_a_client_that_reads_slowly", socket, |_| {
+        ("downloads_share_the_connection_window_of_the_client", window(), open),
+        ("downloads_share_the_socket_of_a_client_that_reads_slowly", socket(), |_| {
             std::thread::sleep(Duration::from_millis(2));
         }),
     ];
@@ -389,5 +395,25 @@ fn others(cases: &mut Cases) {
         }
         note(format!("a small response beside four downloads: {most} steps"));
         assert!(most <= STEPS_MAX, "a small response took {most} steps of 16 KiB");
+    });
+}
+
+/// A client has a connection to each driver, and these share its window.
+fn teams(cases: &mut Cases) {
+    let name = "downloads_of_three_teams_share_the_connection_window_of_the_client";
+    cases.own(name, Spec::default(), move |world| {
+        if !world.is_sconce() {
+            return;
+        }
+        let mut client = world.client_with(window());
+        let request = client.request().script("end;h;d90000000;t0");
+        let ids = ["ads", "web", "calm"].map(|team| request.clone().team(team));
+        let ids = ids.map(|request| client.start(&request, true));
+        let [before, after] = count(&mut client, &ids, open);
+        let octets: Vec<usize> = before.iter().zip(&after).map(|(from, to)| to - from).collect();
+        let shares: Vec<usize> = octets.iter().map(|it| it * 1000 / COUNTED).collect();
+        note(format!("{name}: of 1000 octets the teams got {shares:?}"));
+        let is_fair = shares.iter().all(|share| (270..=400).contains(share));
+        assert!(is_fair, "of 1000 octets the teams got {shares:?}");
     });
 }
