@@ -100,7 +100,7 @@ impl Relay {
             if self.worker.spend_event(is_head) {
                 self.look_at_clock();
             }
-            if self.worker.is_turn_over(self.now) && at < end {
+            if self.worker.is_turn_costly(self.now) && at < end {
                 self.unparsed.extend_from_slice(scratch.get(at..end).unwrap_or_default());
                 return data;
             }

@@ -53,7 +53,13 @@ impl TurnBudget {
 
     /// Whether the turn is over.
     pub(super) fn is_spent(&self, now: Instant) -> bool {
-        self.octets == 0 || self.heads == 0 || now >= self.until
+        self.octets == 0 || self.is_costly(now)
+    }
+
+    /// Whether the turn is over in the middle of what was read. Octets that were read are handled:
+    /// to keep them would cost more.
+    pub(super) fn is_costly(&self, now: Instant) -> bool {
+        self.heads == 0 || now >= self.until
     }
 }
 

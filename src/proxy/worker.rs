@@ -143,6 +143,11 @@ impl Worker {
         is_due
     }
 
+    /// Whether the connection that runs must stop in the middle of what it has read.
+    pub(super) fn is_turn_costly(&self, now: Instant) -> bool {
+        self.budget.get().is_costly(now)
+    }
+
     /// Whether the connection that runs must let others run.
     pub(super) fn is_turn_over(&self, now: Instant) -> bool {
         self.budget.get().is_spent(now)

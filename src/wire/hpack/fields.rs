@@ -43,6 +43,8 @@ pub enum Overflow {
 const SLOTS_MIN: usize = 12;
 /// Octets that a list has room for beyond those of its block: what tables and Huffman add to it.
 const OCTETS_MORE: usize = 256;
+/// Octets that a list has room for in any case: a block of a few octets can name a long token.
+const OCTETS_MIN: usize = 1024;
 
 /// A list of fields.
 #[derive(Clone, Default)]
@@ -77,7 +79,7 @@ impl Fields {
     /// Makes room for what a block of so many octets may well hold, if there is none yet.
     pub(super) fn reserve(&mut self, block: usize) {
         if self.octets.capacity() == 0 {
-            self.octets.reserve(block.saturating_add(OCTETS_MORE));
+            self.octets.reserve(block.saturating_add(OCTETS_MORE).max(OCTETS_MIN));
             self.slots.reserve(SLOTS_MIN);
         }
     }
