@@ -15,6 +15,7 @@ pub mod message;
 pub mod run;
 pub mod soak;
 pub mod socket;
+pub mod storm;
 pub mod tally;
 pub mod target;
 pub mod workload;

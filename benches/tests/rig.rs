@@ -27,6 +27,7 @@ use tokio_rustls::rustls::pki_types::PrivatePkcs8KeyDer;
 
 const STUB: &str = env!("CARGO_BIN_EXE_stub_driver");
 const RELAY: &str = env!("CARGO_BIN_EXE_relay");
+const FLOOD: &str = env!("CARGO_BIN_EXE_flood");
 const DELAY: &str = env!("CARGO_BIN_EXE_delay");
 const LOAD: &str = env!("CARGO_BIN_EXE_load");
 const SOAK: &str = env!("CARGO_BIN_EXE_soak");
@@ -202,7 +203,7 @@ fn call_stamped(stamp: Option<&Stamp>) -> Result<(), Fault> {
 fn every_workload_is_content_with_the_stub_driver_behind_the_relay() {
     let stub = Server::start(STUB, &[]);
     let relay = Server::start(RELAY, &["--to", &stub.address.to_string()]);
-    for workload in ["W1", "W1b", "W2", "W2x4", "W2b", "W3", "W5", "W6"] {
+    for workload in ["W1", "W1t", "W1b", "W2", "W2x4", "W2b", "W3", "W3m", "W5", "W6", "probe"] {
         let counts = counts(&load(relay.address, workload));
         assert!(counts["calls"].as_u64().unwrap() > 0, "{workload}: {counts}");
     }
@@ -230,6 +231,38 @@ fn the_delay_relay_makes_every_call_a_round_trip_longer_and_harms_no_octet() {
     assert_eq!(counts["calls"], 8);
     for time in counts["times"].as_array().unwrap() {
         assert!(time["first"].as_f64().unwrap() > 0.04, "{counts}");
+    }
+}
+
+#[test]
+fn a_flood_tells_how_much_of_it_was_answered() {
+    let stub = Server::start(STUB, &[]);
+    let mut token = NamedTempFile::new().unwrap();
+    token.write_all(b"no.token.at-all").unwrap();
+    let target = ["--target", &stub.address.to_string()];
+    let mut flood = Command::new(FLOOD);
+    flood.args(target).arg("--token").arg(token.path());
+    let mut flood = flood.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut told = BufReader::new(flood.stdout.take().unwrap());
+    let mut line = String::new();
+    told.read_line(&mut line).unwrap();
+    assert_eq!(line.trim(), "flooding");
+    thread::sleep(Duration::from_millis(500));
+    drop(flood.stdin.take());
+    line.clear();
+    told.read_line(&mut line).unwrap();
+    assert!(flood.wait().unwrap().success());
+    let counts: serde_json::Value = serde_json::from_str(&line).unwrap();
+    assert!(counts["answers"].as_u64().unwrap() > 0, "{counts}");
+    assert!(counts["connections"].as_u64().unwrap() > 0, "{counts}");
+}
+
+#[test]
+fn peers_that_read_as_h2_does_by_itself_are_content_too() {
+    let stub = Server::start(STUB, &["--plain", "--window", "4194304"]);
+    for workload in ["W1", "W2", "W3m"] {
+        let counts = counts(&load_with(stub.address, workload, &["--plain"]));
+        assert!(counts["calls"].as_u64().unwrap() > 0, "{workload}: {counts}");
     }
 }
 
