@@ -19,6 +19,7 @@ use tracing::{debug, warn};
 
 use super::pages::answer;
 use super::state::State;
+use crate::telemetry::log_limit::{self, Kind};
 
 /// How many connections at once; more wait in the listener's queue.
 const CONNECTIONS_MAX: usize = 64;
@@ -51,7 +52,9 @@ pub async fn serve(listener: TcpListener, state: Arc<State>) -> Infallible {
                     connections.spawn(converse(socket, Arc::clone(&state)));
                 }
                 Err(fault) => {
-                    warn!(%fault, "admin connection not accepted");
+                    if log_limit::admits(Kind::NotAccepted, &"admin") {
+                        warn!(%fault, "admin connection not accepted");
+                    }
                     sleep(ACCEPT_PAUSE).await;
                 }
             },

@@ -5,6 +5,7 @@
 use std::fmt::Display;
 use std::future::Future;
 use std::io;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -18,10 +19,11 @@ use crate::admin;
 use crate::cli::terminal;
 use crate::config::keys::{self, Book};
 use crate::config::{Drain, Format, Level, Plan};
-use crate::proxy::{Options, Proxy, Told};
+use crate::proxy::{self, Options, Proxy, Told};
 use crate::route::{Live, Steward};
 use crate::telemetry::Metrics;
 use crate::telemetry::log::{self, LogFormat};
+use crate::telemetry::log_limit;
 
 /// Serves until told to stop. The status is 0 after a drain, and 1 when there was nothing to
 /// serve or no way to.
@@ -80,15 +82,18 @@ async fn serve(
     (book, metrics): (Book, Metrics),
 ) -> io::Result<()> {
     let mut signals = Signals::new()?;
-    let listener = bind("listen.address", plan.listen.address).await?;
-    let admin_listener = bind("admin.address", plan.admin).await?;
+    let (address, backlog) = (plan.listen.address, plan.listen.backlog);
+    let listener = bound("listen.address", address, proxy::listen(address, backlog))?;
+    let admin_listener = TcpListener::bind(plan.admin).await;
+    let admin_listener = bound("admin.address", plan.admin, admin_listener)?;
     let (address, admin_address) = (listener.local_addr()?, admin_listener.local_addr()?);
     let options = Options { workers: plan.workers.count() };
-    let proxy = Proxy::start(&options, listener.into_std()?, &live, &metrics)?;
+    let proxy = Proxy::start(&options, listener, &live, &metrics)?;
     let mut background = JoinSet::new();
     background.spawn(keys::keep(book.clone(), metrics.control()));
     let state = Arc::new(admin::State::new(metrics));
     background.spawn(steward.run());
+    background.spawn(log_limit::report());
     background.spawn(read_again(signal(SignalKind::hangup())?, live.clone()));
     background.spawn({
         let state = Arc::clone(&state);
@@ -142,8 +147,8 @@ async fn within<T>(signals: &mut Signals, work: impl Future<Output = T>) -> Opti
     }
 }
 
-async fn bind(key: &str, address: std::net::SocketAddr) -> io::Result<TcpListener> {
-    TcpListener::bind(address).await.map_err(|fault| {
+fn bound<T>(key: &str, address: SocketAddr, listener: io::Result<T>) -> io::Result<T> {
+    listener.map_err(|fault| {
         io::Error::new(fault.kind(), format!("{key}: {address} cannot be listened on: {fault}"))
     })
 }

@@ -36,6 +36,12 @@ pub struct Span {
 
 /// Client connections at once. Each costs a descriptor, and one more for each leg to a driver.
 pub const CONNECTIONS: Count = count("listen.connections", 1..=1_000_000, 10_000);
+/// Client connections of one source address at once; none said: a quarter of all.
+pub const PER_SOURCE: Count = count("listen.connections_per_source", 0..=1_000_000, 0);
+/// TLS handshakes that a worker goes on with before its other connections have their turn.
+pub const HANDSHAKES: Count = count("listen.handshakes_per_worker", 1..=1000, 8);
+/// Connections that wait to be accepted; none said: as many as the kernel allows.
+pub const BACKLOG: Count = count("listen.backlog", 0..=1_000_000, 0);
 /// SETTINGS_MAX_CONCURRENT_STREAMS towards clients (RFC 9113, 6.5.2).
 pub const STREAMS: Count = count("listen.streams_per_connection", 1..=10_000, 100);
 /// Worker threads; none said: one for each core.
@@ -60,6 +66,8 @@ pub const BODY_PROGRESS: Span = span("timeouts.body_progress", ms(100)..=h(1), s
 pub const BODY_AGE: Span = span("timeouts.body_age", ms(100)..=h(24), h(1));
 /// See [`crate::config::Timeouts::window_closed`].
 pub const WINDOW_CLOSED: Span = span("timeouts.window_closed", ms(100)..=h(24), m(5));
+/// See [`crate::config::Timeouts::unauthenticated`].
+pub const UNAUTHENTICATED: Span = span("timeouts.unauthenticated", ms(100)..=h(24), s(30));
 /// See [`crate::config::Timeouts::idle`].
 pub const IDLE: Span = span("timeouts.idle", ms(100)..=h(24), m(30));
 /// See [`crate::config::Timeouts::keepalive`].
@@ -69,9 +77,10 @@ pub const KEEPALIVE_ACK: Span = span("timeouts.keepalive_ack", ms(100)..=m(5), s
 /// See [`crate::config::Timeouts::connect`].
 pub const CONNECT: Span = span("timeouts.connect", ms(10)..=m(5), s(2));
 /// See [`crate::config::Timeouts::driver_silence`].
-pub const DRIVER_SILENCE: Span = span("timeouts.driver_silence", ms(100)..=h(1), s(5));
-/// See [`crate::config::Timeouts::driver_ack`].
-pub const DRIVER_ACK: Span = span("timeouts.driver_ack", ms(100)..=m(5), s(5));
+pub const DRIVER_SILENCE: Span = span("timeouts.driver_silence", ms(100)..=h(1), s(10));
+/// See [`crate::config::Timeouts::driver_ack`]. A driver may stand still for half a minute, as in a
+/// long garbage collection, and a host that is gone is found within a minute.
+pub const DRIVER_ACK: Span = span("timeouts.driver_ack", ms(100)..=m(5), s(40));
 /// See [`crate::config::Drain::delay`].
 pub const DRAIN_DELAY: Span = span("drain.delay", Duration::ZERO..=m(10), Duration::ZERO);
 /// See [`crate::config::Drain::grace`].
@@ -87,16 +96,27 @@ pub const GRACE: Span = span("authenticate.grace", Duration::ZERO..=h(24), Durat
 pub const REFRESH: Span = span("authenticate.issuers.refresh", s(30)..=h(24), m(10));
 
 /// All whole numbers.
-pub const COUNTS: [Count; 7] =
-    [CONNECTIONS, STREAMS, WORKERS, HEADER_LIST, HEADER_COUNT, DRIVER_HEADER_LIST, INFLATED];
+pub const COUNTS: [Count; 10] = [
+    CONNECTIONS,
+    PER_SOURCE,
+    HANDSHAKES,
+    BACKLOG,
+    STREAMS,
+    WORKERS,
+    HEADER_LIST,
+    HEADER_COUNT,
+    DRIVER_HEADER_LIST,
+    INFLATED,
+];
 
 /// All lengths of time.
-pub const SPANS: [Span; 16] = [
+pub const SPANS: [Span; 17] = [
     HANDSHAKE,
     SETTINGS_ACK,
     BODY_PROGRESS,
     BODY_AGE,
     WINDOW_CLOSED,
+    UNAUTHENTICATED,
     IDLE,
     KEEPALIVE,
     KEEPALIVE_ACK,

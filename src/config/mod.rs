@@ -18,6 +18,7 @@ mod draft;
 mod folder;
 pub mod keys;
 mod members;
+mod network;
 mod pair;
 mod parts;
 mod pem;
@@ -38,6 +39,7 @@ pub use authorities::Authorities;
 pub use check::{Reading, read};
 pub use complaint::Complaint;
 pub use folder::{FILE_MAX, TEAM_FILES_MAX};
+pub use network::Network;
 pub use plan::{
     Drain, Environment, Format, Level, Limits, Listen, Log, Plan, Rooms, Slack, Team, Timeouts,
     Workers,

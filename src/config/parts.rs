@@ -4,6 +4,7 @@ use crate::config::{
     Drain, Format, Level, Limits, Listen, Log, Timeouts, Workers,
     bounds::{self, Count, Span},
     complaint::{Desk, Fault},
+    network,
     section::Section,
     tls, words,
 };
@@ -17,6 +18,8 @@ use std::{
 
 /// Where clients come in when nobody says.
 const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED), 15009);
+/// The least share of one source when nobody says.
+const SHARE_MIN: u32 = 64;
 /// Where operators look in when nobody says.
 const ADMIN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 15090);
 
@@ -27,12 +30,31 @@ pub(super) fn listen(
     files: &mut Vec<PathBuf>,
 ) -> Option<Listen> {
     let address = section.word("address", words::listen).unwrap_or(LISTEN);
+    let backlog = Some(count(&mut section, "backlog", bounds::BACKLOG)).filter(|some| *some > 0);
     let connections = count(&mut section, "connections", bounds::CONNECTIONS);
+    let share = count(&mut section, "connections_per_source", bounds::PER_SOURCE);
+    let exempt = network::read_all(&mut section, desk, "connections_per_source_exempt");
+    let handshakes_per_worker = count(&mut section, "handshakes_per_worker", bounds::HANDSHAKES);
     let streams_per_connection = count(&mut section, "streams_per_connection", bounds::STREAMS);
     let tls = section.section_if_there("tls").map(|section| tls::read(desk, section, files));
     section.close();
     let tls = tls.map_or(Some(None), |tls| tls.map(Some))?;
-    Some(Listen { address, connections, streams_per_connection, tls })
+    Some(Listen {
+        address,
+        backlog,
+        connections,
+        connections_per_source: if share == 0 { quarter(connections) } else { share },
+        exempt,
+        handshakes_per_worker,
+        streams_per_connection,
+        tls,
+    })
+}
+
+/// What one source may have of all connections when nobody says. Of few connections it may have
+/// them all: there the share would only be in the way.
+fn quarter(connections: u32) -> u32 {
+    (connections / 4).max(SHARE_MIN).min(connections)
 }
 
 pub(super) fn admin(mut section: Section<'_>, desk: &Desk, listen: Option<&Listen>) -> SocketAddr {
@@ -79,6 +101,7 @@ pub(super) fn timeouts(mut section: Section<'_>) -> Timeouts {
         body_progress: span(&mut section, "body_progress", bounds::BODY_PROGRESS),
         body_age: span(&mut section, "body_age", bounds::BODY_AGE),
         window_closed: span(&mut section, "window_closed", bounds::WINDOW_CLOSED),
+        unauthenticated: span(&mut section, "unauthenticated", bounds::UNAUTHENTICATED),
         idle: span(&mut section, "idle", bounds::IDLE),
         keepalive: span(&mut section, "keepalive", bounds::KEEPALIVE),
         keepalive_ack: span(&mut section, "keepalive_ack", bounds::KEEPALIVE_ACK),
@@ -146,6 +169,11 @@ fn span(section: &mut Section<'_>, key: &'static str, bounds: Span) -> Duration 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_source_has_a_quarter_of_the_connections_unless_they_are_few() {
+        assert_eq!([1, 64, 100, 256, 10_000].map(quarter), [1, 64, 64, 64, 2500]);
+    }
 
     #[test]
     fn two_addresses_collide_where_one_port_is_listened_on_twice() {

@@ -3,7 +3,7 @@
 //! If you hold a [`Plan`], it is sound. Must never happen here: a value that somebody still has to
 //! check.
 
-use crate::config::{Complaint, DriverAddress, Term, Tls, keys::Provider, term};
+use crate::config::{Complaint, DriverAddress, Network, Term, Tls, keys::Provider, term};
 use crate::grpc::{credential::Credential, redact::Hidden, stamp::Policy};
 use sconce_filters::{
     Chain, EnvironmentName, TeamName, authenticate,
@@ -91,8 +91,16 @@ impl Plan {
 pub struct Listen {
     /// The address to bind; with port 0 the system chooses one.
     pub address: SocketAddr,
+    /// How many connections may wait to be accepted; `None`: as many as the kernel allows.
+    pub backlog: Option<u32>,
     /// How many client connections there may be at once.
     pub connections: u32,
+    /// How many of them may come from one source: an IPv4 address, or a /64 of IPv6.
+    pub connections_per_source: u32,
+    /// Networks whose addresses may have more than that.
+    pub exempt: Vec<Network>,
+    /// How many TLS handshakes a worker goes on with before its other connections have their turn.
+    pub handshakes_per_worker: u32,
     /// How many streams a client connection may have open at once.
     pub streams_per_connection: u32,
     /// The TLS that clients are met with; without it they come in clear text.
@@ -259,6 +267,8 @@ pub struct Timeouts {
     pub body_age: Duration,
     /// A client takes at least 1 KiB of an answer in such a time, unless its window is open.
     pub window_closed: Duration,
+    /// A client's connection has its first admitted call by then, counted from its beginning.
+    pub unauthenticated: Duration,
     /// A client's connection may be without a stream for so long.
     pub idle: Duration,
     /// A client that is silent for so long is sent a PING.

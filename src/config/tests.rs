@@ -79,7 +79,8 @@ chain: [team]
 teams: { directory: teams, default_team: ads, default_environment: prod, reveal: true }
 timeouts:
   { handshake: 1s, settings_ack: 2s, body_progress: 3s, body_age: 13s, window_closed: 4s,
-    idle: 5s, keepalive: 6s, keepalive_ack: 7s, connect: 8s, driver_silence: 9s, driver_ack: 10s }
+    idle: 5s, unauthenticated: 4500ms,
+    keepalive: 6s, keepalive_ack: 7s, connect: 8s, driver_silence: 9s, driver_ack: 10s }
 drain: { delay: 11s, grace: 12s }
 limits: { header_list: 2001, header_count: 2002, driver_header_list: 2003, upload_window: 70000 }
 ";
@@ -98,6 +99,7 @@ environments:
         body_progress,
         body_age,
         window_closed,
+        unauthenticated,
         idle,
         keepalive,
         keepalive_ack,
@@ -105,6 +107,7 @@ environments:
         driver_silence,
         driver_ack,
     } = plan.timeouts;
+    assert_eq!(unauthenticated, Duration::from_millis(4500));
     let client = [handshake, settings_ack, body_progress, window_closed, idle];
     let rest = [keepalive, keepalive_ack, connect, driver_silence, driver_ack];
     let drain = [plan.drain.delay, plan.drain.grace, body_age];
@@ -122,7 +125,7 @@ environments:
 
 #[test]
 fn everything_wrong_in_every_file_is_said_at_once_by_file_and_line() {
-    let main = "listen:\n  adress: 127.0.0.1:1\n  connections: 0\ntimeouts:\n  idle: 30\nx: 1\n\
+    let main = "admin:\n  adress: x:1\nlisten: { connections: 0 }\ntimeouts:\n  idle: 30\nx: 1\n\
                 teams:\n  directory: teams\n";
     let a = "team: Ads\nenvironments:\n  prod:\n    drivr: x\n";
     let b = "team: ml\nteam: ml\nenvironments:\n  lab: { driver: 'http://lab:1' }\n  2x: {}\n";
@@ -130,8 +133,7 @@ fn everything_wrong_in_every_file_is_said_at_once_by_file_and_line() {
     assert_eq!(
         said,
         [
-            "sconce.yaml:2: listen.adress: there is no key 'adress'; the keys here are address, \
-             connections, streams_per_connection, tls",
+            "sconce.yaml:2: admin.adress: there is no key 'adress'; the keys here are address",
             "sconce.yaml:3: listen.connections: 0 is out of range; write a whole number from 1 to \
              1000000 (default 10000)",
             "sconce.yaml:5: timeouts.idle: '30' is no duration; write a whole number and a unit, \

@@ -12,8 +12,9 @@ use crate::grpc::redact::Redactor;
 use crate::grpc::request::{self, Head, Request, Unserved};
 use crate::grpc::stamp::Encoding;
 use crate::grpc::status;
+use crate::proxy::dial::Unreachable;
 use crate::proxy::downward::pass_window;
-use crate::proxy::driver::{Driver, Line, Unreachable, allowance, header_list};
+use crate::proxy::driver::{Driver, Line, allowance, header_list};
 use crate::proxy::exchange::{Exchange, Progress, Unstamped, Way};
 use crate::proxy::recheck::Checked;
 use crate::proxy::relay::Relay;
@@ -133,6 +134,7 @@ impl Relay {
     fn step(&mut self, tag: usize, step: Step) {
         match step {
             Step::Admitted => {
+                self.be_known();
                 self.begin_stamp(tag);
                 self.route(tag);
             }
@@ -233,7 +235,7 @@ impl Relay {
             Some(spare) => Driver::again(spare, theirs, *now),
             None => {
                 let patience = worker.latest().timeouts.connect;
-                Driver::dial(Arc::clone(cluster), patience, *now)
+                Driver::dial(Arc::clone(cluster), &worker.resolver, patience, *now)
             }
         }
     }

@@ -7,6 +7,7 @@ use sconce_filters::{Code, Ending, Refusal};
 use crate::config::{Timeouts, bounds::spell};
 use crate::proxy::driver::Line;
 use crate::proxy::relay::{Phase, Relay};
+use crate::telemetry::log_limit::Kind;
 use crate::wire::fault::{self, Fault};
 
 /// Streams are looked at no less often than this while there are any.
@@ -89,7 +90,10 @@ impl Relay {
         let asked = self.client.asked.filter(|asked| self.client.heard <= *asked);
         let gone = asked.is_some_and(|asked| by(asked + timeouts.keepalive_ack));
         let silent = asked.is_none() && by(self.client.heard + timeouts.keepalive);
-        let idle = self.exchanges.is_empty() && by(self.idle_since + timeouts.idle);
+        let unknown = self.newcomer.is_some();
+        let idle = self.exchanges.is_empty()
+            && ((unknown && by(self.accepted + timeouts.unauthenticated))
+                || by(self.idle_since + timeouts.idle));
         if stuck || gone {
             self.lose_client();
         } else if open && (late_preface || late_block) {
@@ -99,6 +103,9 @@ impl Relay {
             let what = "SETTINGS were not acknowledged in time";
             self.fail_slow_client(fault::Code::SettingsTimeout, what);
         } else if open && idle {
+            if unknown {
+                self.worker.metrics.refused("client.unauthenticated");
+            }
             self.say_goodbye();
         } else if open && silent && met {
             self.client.ask(now);
@@ -108,7 +115,9 @@ impl Relay {
     }
 
     fn fail_slow_client(&mut self, code: fault::Code, what: &'static str) {
-        tracing::info!(peer = %self.peer, what, "client connection ended");
+        if self.may_log(Kind::ClientEnded) {
+            tracing::info!(peer = %self.peer, what, "client connection ended");
+        }
         self.worker.metrics.refused("client.slow");
         self.client.wire.fail(Fault::new(code, what));
         self.cancel_all();
@@ -174,7 +183,7 @@ impl Relay {
         let now = self.now;
         let mut due = now + Duration::from_secs(600);
         let behind = self.client.blocked.is_some();
-        let (parked_max, detached) = (self.parked_max(), self.detached);
+        let (parked_max, detached) = (self.worker.pool.download_max(), self.detached);
         let mut dead = Vec::new();
         let mut idle = Vec::new();
         for (key, driver) in &mut self.drivers {
@@ -270,5 +279,18 @@ impl Late {
                 Ending::ClientLost,
             ),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::bounds::{DRIVER_ACK, DRIVER_SILENCE};
+
+    #[test]
+    fn by_default_a_driver_may_stand_still_for_30_s_and_a_dead_host_is_found_in_a_minute() {
+        assert!(DRIVER_ACK.usual >= Duration::from_secs(35));
+        let found = DRIVER_SILENCE.usual + DRIVER_ACK.usual + 2 * TICK_MAX;
+        assert!(found < Duration::from_secs(60), "{found:?}");
     }
 }

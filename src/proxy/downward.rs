@@ -49,7 +49,12 @@ impl Relay {
                 self.fail_exchange(key(tag), Code::Unavailable, "driver.malformed", fault.what);
             }
             Event::WindowsShrunk => self.sync_windows(driver),
-            Event::Credit { tag: Some(tag) } => self.resume_upload(key(tag)),
+            Event::Credit { tag: Some(tag) } => {
+                match self.drivers.get(driver).is_some_and(|driver| driver.is_contended) {
+                    true => self.resume_uploads(driver),
+                    false => self.resume_upload(key(tag)),
+                }
+            }
             Event::Credit { tag: None } => self.resume_uploads(driver),
             Event::GoAway { last, .. } => self.driver_leaves(driver, last),
             Event::Interim { .. } | Event::Opened { .. } | Event::Pong => {}
@@ -83,7 +88,7 @@ impl Relay {
     }
 
     fn download(&mut self, driver: usize, tag: usize, octets: Range<usize>, scratch: &mut [u8]) {
-        let Self { exchanges, drivers, client, .. } = self;
+        let Self { exchanges, drivers, client, detached, .. } = self;
         let Some(driver) = drivers.get_mut(driver) else { return };
         driver.asked = 0;
         let Some(exchange) = exchanges.get_mut(tag) else { return };
@@ -114,7 +119,7 @@ impl Relay {
         if !rest.is_empty() {
             driver.parked = driver.parked.saturating_add(rest.len());
             exchange.down.parked.extend_from_slice(scratch.get(rest).unwrap_or_default());
-            if driver.parked > whole(PARKED_MAX) {
+            if driver.parked.saturating_add(*detached) > whole(PARKED_MAX) {
                 self.count_parked();
             }
         }
@@ -164,6 +169,9 @@ impl Relay {
         exchange.unstamped = Unstamped::default();
         exchange.asked = None;
         self.detached = self.detached.saturating_add(exchange.down.parked.len());
+        if self.detached > whole(PARKED_MAX) {
+            self.count_parked();
+        }
     }
 
     /// Passes on what is parked of all answers: one piece of each in turn, beginning behind the one

@@ -4,8 +4,6 @@
 //! cost that client its leg.
 
 use std::collections::VecDeque;
-use std::io;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -15,9 +13,9 @@ use std::{future::Future, pin::Pin};
 use sconce_filters::Slots;
 use tokio::net::TcpStream;
 
-use crate::config::Host;
 use crate::grpc::status::{self, Meaning};
 use crate::proxy::admit::whole;
+use crate::proxy::dial::{self, Resolver, Unreachable};
 use crate::proxy::echo::Echo;
 use crate::proxy::exchange::Exchange;
 use crate::proxy::leg::Leg;
@@ -47,27 +45,6 @@ const ASK_AFTER: [u32; 2] = [2, 6];
 const ASK_AGAIN: Duration = Duration::from_secs(301);
 
 type Dial = Pin<Box<dyn Future<Output = Result<TcpStream, Unreachable>>>>;
-
-/// Why a driver could not be reached.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Unreachable {
-    /// Its name is not known.
-    Unresolved,
-    /// It refused, or the network did.
-    Refused,
-    /// It did not answer in time.
-    TimedOut,
-}
-
-impl Unreachable {
-    pub(super) const fn label(self) -> &'static str {
-        match self {
-            Self::Unresolved => "unresolved",
-            Self::Refused => "refused",
-            Self::TimedOut => "timed_out",
-        }
-    }
-}
 
 /// What goes out again and again because of one driver.
 #[derive(Default)]
@@ -162,8 +139,14 @@ pub(super) struct Driver {
 }
 
 impl Driver {
-    pub(super) fn dial(cluster: Arc<Cluster>, patience: Duration, now: Instant) -> Self {
-        let line = Line::Dialing(Box::pin(connect(Arc::clone(&cluster), patience)));
+    pub(super) fn dial(
+        cluster: Arc<Cluster>,
+        resolver: &Rc<Resolver>,
+        patience: Duration,
+        now: Instant,
+    ) -> Self {
+        let dial = dial::connect(Rc::clone(resolver), cluster.driver().clone(), patience);
+        let line = Line::Dialing(Box::pin(dial));
         Self { meet_by: now + patience, ..Self::new(cluster, line, now) }
     }
 
@@ -292,7 +275,8 @@ impl Driver {
             Some(Some(times)) => silence * *times,
             Some(None) => ASK_AGAIN,
         };
-        let minds = leg.asked.is_some_and(|asked| now < asked + again);
+        // A question without an answer is not asked again: that would begin the wait for it anew.
+        let minds = leg.asked.is_some_and(|asked| leg.heard <= asked || now < asked + again);
         if silent && !minds {
             leg.ask(now);
             self.asked = times.saturating_add(1);
@@ -326,41 +310,4 @@ fn offer(client: &Connection, detached: usize) -> Offer {
     };
     let headers = Limits { octets: whole(HEADER_LIST_MAX), count: HEADER_COUNT_MAX };
     Offer { settings, window, headers }
-}
-
-async fn connect(cluster: Arc<Cluster>, patience: Duration) -> Result<TcpStream, Unreachable> {
-    let dialled = tokio::time::timeout(patience, async {
-        let port = cluster.driver().port();
-        match cluster.driver().host() {
-            Host::Ip(address) => reach((*address, port).into()).await,
-            Host::Name(name) => resolve(name, port).await,
-        }
-    });
-    let socket = dialled.await.map_err(|_| Unreachable::TimedOut)??;
-    socket.set_nodelay(true).map_err(|_| Unreachable::Refused)?;
-    Ok(socket)
-}
-
-async fn resolve(name: &str, port: u16) -> Result<TcpStream, Unreachable> {
-    let addresses = tokio::net::lookup_host((name, port)).await;
-    let mut last = Unreachable::Unresolved;
-    for address in addresses.map_err(|_| Unreachable::Unresolved)? {
-        match reach(address).await {
-            Ok(socket) => return Ok(socket),
-            Err(why) => last = why,
-        }
-    }
-    Err(last)
-}
-
-async fn reach(address: SocketAddr) -> Result<TcpStream, Unreachable> {
-    TcpStream::connect(address).await.map_err(|fault| of_io(&fault))
-}
-
-fn of_io(fault: &io::Error) -> Unreachable {
-    if fault.kind() == io::ErrorKind::TimedOut {
-        Unreachable::TimedOut
-    } else {
-        Unreachable::Refused
-    }
 }

@@ -13,6 +13,7 @@ use crate::proxy::driver::{Driver, Line};
 use crate::proxy::relay::{Phase, Relay};
 use crate::proxy::worker::Told;
 use crate::telemetry::Guarded;
+use crate::telemetry::log_limit::{self, Kind};
 use crate::wire::fault::{self, Fault};
 
 /// How long new streams may still be on their way after we have asked for none, if the client
@@ -111,7 +112,9 @@ impl Relay {
 
     /// The client broke a rule of the connection.
     pub(super) fn fail_client(&mut self, fault: Fault) {
-        tracing::info!(peer = %self.peer, what = fault.what, "client connection refused");
+        if self.may_log(Kind::ClientMalformed) {
+            tracing::info!(peer = %self.peer, what = fault.what, "client connection refused");
+        }
         if let Some(budget) = fault.guard {
             self.worker.metrics.guard_fired(budget.name(), Guarded::Client);
         }
@@ -126,7 +129,10 @@ impl Relay {
             self.worker.metrics.guard_fired(budget.name(), Guarded::Driver);
         }
         if let Some(driver) = self.drivers.get_mut(key) {
-            tracing::warn!(cluster = %driver.cluster, what = fault.what, "driver malformed");
+            let cluster = &driver.cluster;
+            if log_limit::admits(Kind::DriverMalformed, &(cluster.team(), cluster.environment())) {
+                tracing::warn!(%cluster, what = fault.what, "driver malformed");
+            }
             if let Some(leg) = driver.leg() {
                 leg.wire.fail(fault);
             }
@@ -195,6 +201,7 @@ impl Relay {
 
     /// Does what the worker was told: drain, or end now.
     pub(super) fn leave_if_told(&mut self) {
+        self.make_room_if_asked();
         match (self.worker.told.get(), self.phase) {
             (Told::Serve, _)
             | (_, Phase::Closing(_) | Phase::Lingering(_) | Phase::Over)

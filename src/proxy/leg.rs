@@ -75,6 +75,11 @@ impl Leg {
         self.wire.out.len().saturating_add(sealed)
     }
 
+    /// Whether something may have come; if not, the task is woken when it has.
+    pub(super) fn poll_readable(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.socket.poll_read_ready(context)
+    }
+
     /// Reads once, at most `most` octets of the socket. `Ok(0)` is the end. When there was
     /// nothing to be read, there is nothing for the rest of the turn: whose turn it is will be
     /// woken.

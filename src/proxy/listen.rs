@@ -1,26 +1,55 @@
 //! Listen: takes sockets, as many as the budget has places for, and gives each to a worker.
 //!
 //! One of the workers minds the door: what it keeps for itself crosses no thread.
+//!
+//! Must never happen here: a wait for anybody but the kernel. A worker that stands still is passed
+//! over.
 
 use std::io;
+use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::Poll;
 use std::time::Duration;
 
-use tokio::net::TcpListener;
-use tokio::sync::watch;
+use socket2::{Domain, Socket, Type};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{mpsc, watch};
+use tokio::task::yield_now;
 
 use crate::config::Timeouts;
 use crate::proxy::admit::whole;
 use crate::proxy::leg;
-use crate::proxy::worker::{Accepted, Hand, Place, Told, Worker};
+use crate::proxy::places::{self, Full, Place, Places};
+use crate::proxy::worker::{Accepted, Hand, Told, Worker};
+use crate::telemetry::log_limit::{self, Kind};
 
 /// How long to wait when the system has no more descriptors.
 const EXHAUSTED: Duration = Duration::from_millis(50);
 
 /// A client's host that answers nothing at all for so long is gone.
 const DEAD_HOST: Duration = Duration::from_secs(20);
+
+/// Sockets that are accepted before the worker's connections have their turn.
+const BATCH: usize = 64;
+
+/// Connections beyond the budget that are taken while as many are about to make room.
+const LEAVING_MAX: usize = 64;
+
+/// A socket to accept from. Without a `backlog` as many connections may wait as the kernel allows.
+///
+/// # Errors
+/// The system's.
+pub fn listen(address: SocketAddr, backlog: Option<u32>) -> io::Result<std::net::TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    // The kernel cuts what is more than it allows.
+    let backlog = backlog.and_then(|backlog| i32::try_from(backlog).ok());
+    socket.listen(backlog.unwrap_or(i32::MAX))?;
+    Ok(socket.into())
+}
 
 /// Where clients come in.
 pub(super) struct Door {
@@ -33,57 +62,130 @@ pub(super) struct Door {
 impl Door {
     /// Accepts until told to leave.
     pub(super) async fn accept(self, worker: Rc<Worker>, mut told: watch::Receiver<Told>) {
-        let listener = match TcpListener::from_std(self.listener) {
+        let Self { listener, own, others } = self;
+        let listener = match TcpListener::from_std(listener) {
             Ok(listener) => listener,
             Err(fault) => return tracing::error!(%fault, "nothing can be accepted"),
         };
-        let taken = Arc::default();
+        let mut hands = Hands { own, others, places: Places::default() };
         let mut tuned = None;
         loop {
-            let snapshot = worker.latest();
-            if tuned != Some(snapshot.timeouts) {
-                tune(&listener, &snapshot.timeouts);
-                tuned = Some(snapshot.timeouts);
+            let timeouts = worker.latest().timeouts;
+            if tuned != Some(timeouts) {
+                tune(&listener, &timeouts);
+                tuned = Some(timeouts);
             }
-            let accepted = tokio::select! {
-                accepted = listener.accept() => accepted,
+            let mut next = tokio::select! {
+                accepted = listener.accept() => Some(accepted),
                 _ = told.wait_for(|told| *told != Told::Serve) => return,
             };
-            let (socket, peer) = match accepted {
-                Ok(accepted) => accepted,
-                Err(fault) => {
-                    if is_exhaustion(&fault) {
-                        tracing::error!(%fault, "no socket can be accepted");
+            for taken in 1..=BATCH {
+                match next {
+                    Some(Ok(accepted)) => hands.take(accepted, &worker),
+                    Some(Err(fault)) if is_exhaustion(&fault) => {
+                        if log_limit::admits(Kind::NotAccepted, &()) {
+                            tracing::error!(%fault, "no socket can be accepted");
+                        }
                         tokio::time::sleep(EXHAUSTED).await;
+                        break;
                     }
-                    continue;
+                    Some(Err(_)) => {}
+                    None => break,
                 }
-            };
-            let Some(place) = Place::take(&taken, whole(worker.latest().connections)) else {
-                worker.metrics.refused("connections.full");
-                continue;
-            };
-            give((socket, peer, place), &worker, &self.own, &self.others).await;
+                // What is taken from the kernel is never left behind.
+                next = if taken < BATCH { waiting(&listener).await } else { None };
+            }
+            yield_now().await;
         }
     }
 }
 
-/// The worker with the fewest connections gets it.
-async fn give(accepted: Accepted, worker: &Rc<Worker>, own: &Hand, others: &[Hand]) {
-    let load = |hand: &Hand| hand.load.load(Ordering::Relaxed);
-    let least = others.iter().min_by_key(|hand| load(hand));
-    let hand = least.filter(|least| load(least) < load(own)).unwrap_or(own);
-    hand.load.fetch_add(1, Ordering::Relaxed);
-    if std::ptr::eq(hand, own) {
-        return worker.adopt(accepted);
+/// The next connection that waits already, if any does.
+async fn waiting(listener: &TcpListener) -> Option<io::Result<(TcpStream, SocketAddr)>> {
+    std::future::poll_fn(|context| {
+        Poll::Ready(match listener.poll_accept(context) {
+            Poll::Ready(accepted) => Some(accepted),
+            Poll::Pending => None,
+        })
+    })
+    .await
+}
+
+/// The workers, and the places for connections.
+struct Hands {
+    own: Hand,
+    others: Vec<Hand>,
+    places: Places,
+}
+
+impl Hands {
+    /// Gives a socket to a worker, if there is a place for it.
+    fn take(&mut self, (socket, peer): (TcpStream, SocketAddr), worker: &Rc<Worker>) {
+        let snapshot = worker.latest();
+        let is_exempt = snapshot.exempt.iter().any(|network| network.contains(peer.ip()));
+        let share = (!is_exempt).then_some(whole(snapshot.connections_per_source));
+        match self.place(peer, share, whole(snapshot.connections)) {
+            Ok(place) => {
+                if let Some(accepted) = self.give((socket, peer, place)) {
+                    worker.adopt(accepted);
+                }
+            }
+            Err(Full::All) => worker.metrics.refused("connections.full"),
+            Err(Full::Source) => {
+                worker.metrics.refused("connections.source");
+                let source = places::source(peer.ip());
+                if log_limit::admits(Kind::SourceFull, &source) {
+                    tracing::warn!(%source, "connection refused: its source has too many");
+                }
+            }
+        }
     }
-    let (socket, peer, place) = accepted;
-    let handed = match socket.into_std() {
-        Ok(socket) => hand.sockets.send((socket, peer, place)).await.is_ok(),
-        Err(_) => false,
-    };
-    if !handed {
-        hand.load.fetch_sub(1, Ordering::Relaxed);
+
+    /// A place for a connection: a free one, or that of the oldest connection that had no admitted
+    /// call, which has to go.
+    fn place(
+        &mut self,
+        peer: SocketAddr,
+        share: Option<usize>,
+        most: usize,
+    ) -> Result<Place, Full> {
+        let source = places::source(peer.ip());
+        match self.places.take(source, share, most) {
+            Err(Full::All) => {}
+            taken => return taken,
+        }
+        let hands = self.others.iter().chain([&self.own]);
+        let oldest = hands.filter_map(|hand| Some((hand.oldest.order()?, hand)));
+        let (_, hand) = oldest.min_by_key(|(order, _)| *order).ok_or(Full::All)?;
+        let place = self.places.take(source, share, most.saturating_add(LEAVING_MAX))?;
+        hand.oldest.evict();
+        Ok(place)
+    }
+
+    /// The worker with the fewest connections gets it, unless that one does not take what it was
+    /// given before. What is left is for the worker that minds the door.
+    fn give(&self, (socket, peer, place): Accepted) -> Option<Accepted> {
+        let load = |hand: &Hand| hand.load.load(Ordering::Relaxed);
+        let has_room = |hand: &&Hand| hand.sockets.capacity() > 0;
+        let least = self.others.iter().filter(has_room).min_by_key(|hand| load(hand));
+        let Some(hand) = least.filter(|least| load(least) < load(&self.own)) else {
+            self.own.load.fetch_add(1, Ordering::Relaxed);
+            return Some((socket, peer, place));
+        };
+        let Ok(socket) = socket.into_std() else { return None };
+        hand.load.fetch_add(1, Ordering::Relaxed);
+        match hand.sockets.try_send((socket, peer, place)) {
+            Ok(()) => None,
+            Err(
+                mpsc::error::TrySendError::Full((socket, peer, place))
+                | mpsc::error::TrySendError::Closed((socket, peer, place)),
+            ) => {
+                hand.load.fetch_sub(1, Ordering::Relaxed);
+                let socket = TcpStream::from_std(socket).ok()?;
+                self.own.load.fetch_add(1, Ordering::Relaxed);
+                Some((socket, peer, place))
+            }
+        }
     }
 }
 
@@ -106,7 +208,7 @@ fn is_exhaustion(fault: &io::Error) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::net::{TcpListener, TcpStream};
+    use std::net::IpAddr;
 
     use socket2::SockRef;
 
@@ -114,9 +216,9 @@ mod tests {
 
     #[test]
     fn an_accepted_socket_inherits_what_its_listener_was_tuned_to() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         leg::tune(&listener, Duration::from_secs(7), Duration::from_secs(20)).unwrap();
-        let _client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let _client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (accepted, _) = listener.accept().unwrap();
         let socket = SockRef::from(&accepted);
         assert!(socket.tcp_nodelay().unwrap());
@@ -124,5 +226,53 @@ mod tests {
         assert_eq!(socket.tcp_keepalive_time().unwrap(), Duration::from_secs(7));
         assert_eq!(socket.tcp_user_timeout().unwrap(), Some(Duration::from_secs(27)));
         assert!(socket.tcp_notsent_lowat().unwrap() > 0);
+    }
+
+    /// A socket that was accepted.
+    async fn accepted(places: &mut Places) -> Accepted {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap());
+        let (_, accepted) = tokio::join!(client, listener.accept());
+        let (socket, peer) = accepted.unwrap();
+        (socket, peer, places.take(peer.ip(), None, 10_000).unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_worker_that_takes_no_sockets_is_passed_over_and_nobody_waits_for_it() {
+        let (own, _) = Hand::new();
+        let (stalled, stalled_takes) = Hand::new();
+        let (other, mut other_takes) = Hand::new();
+        own.load.store(1_000_000, Ordering::Relaxed);
+        other.load.store(100_000, Ordering::Relaxed);
+        let mut places = Places::default();
+        let hands = Hands { own, others: vec![stalled, other], places: Places::default() };
+        while hands.others[0].sockets.capacity() > 0 {
+            assert!(hands.give(accepted(&mut places).await).is_none());
+            assert!(other_takes.try_recv().is_err());
+        }
+        assert!(hands.give(accepted(&mut places).await).is_none());
+        assert!(other_takes.try_recv().is_ok(), "the next worker gets it");
+        drop(other_takes);
+        assert!(hands.give(accepted(&mut places).await).is_some(), "the acceptor keeps it");
+        assert_eq!(hands.others[1].load.load(Ordering::Relaxed), 100_001);
+        drop(stalled_takes);
+    }
+
+    #[test]
+    fn a_full_house_makes_room_where_the_oldest_newcomer_is_and_for_no_more_than_may_leave() {
+        let peer = SocketAddr::new(IpAddr::from([192, 0, 2, 1]), 1);
+        let ((own, _), (other, _)) = (Hand::new(), Hand::new());
+        let mut hands = Hands { own, others: vec![other], places: Places::default() };
+        let mut held: Vec<_> = (0..3).map(|_| hands.place(peer, None, 3)).collect();
+        assert!(held.iter().all(Result::is_ok));
+        assert_eq!(hands.place(peer, None, 3).err(), Some(Full::All), "nobody is there to go");
+        let all = crate::proxy::newcomers::Newcomers::new(hands.others[0].oldest.clone());
+        let _newcomer = all.enter(2, peer);
+        for _ in 0..LEAVING_MAX {
+            held.push(hands.place(peer, None, 3));
+        }
+        assert!(held.iter().all(Result::is_ok));
+        assert_eq!(hands.place(peer, None, 3).err(), Some(Full::All));
+        assert_eq!(hands.place(peer, Some(0), 3).err(), Some(Full::Source));
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! ```text
 //!   listen  -> takes a socket and a place in the budget, gives it to the least loaded
+//!   places  -> that budget, and the share of each source
+//!   newcomers, handshakes -> connections that have proved nothing yet
 //!   worker  -> one thread each, with a runtime and a read buffer; runs one task a connection:
 //!   relay   -> reads, passes on, writes;
 //!   turn    -> what one connection may do before the others of its worker run
@@ -9,7 +11,8 @@
 //!   upward  -> to the driver, those of a driver go
 //!   downward-> to the client;
 //!   admit   -> a stream becomes an exchange, passes the chain, finds its
-//!   driver  -> the leg to one driver
+//!   driver  -> the leg to one driver, which
+//!   dial    -> reaches at one of its addresses
 //!   shelf   -> legs that nobody uses, for the next client connection
 //!   tls     -> records of a client's connection, opened and sealed
 //!   stamp   -> the verified caller, written into every message on its way up
@@ -27,21 +30,26 @@
 mod admit;
 mod certificate;
 mod clock;
+mod dial;
 mod downward;
 mod driver;
 mod echo;
 mod endings;
 mod exchange;
+mod handshakes;
 mod lease;
 mod leg;
 mod listen;
+mod newcomers;
 mod parked;
+mod places;
 mod read;
 mod recheck;
 mod refused;
 mod relay;
 mod shelf;
 mod stamp;
+mod sum;
 mod tenure;
 pub mod tls;
 mod turn;
@@ -55,6 +63,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+pub use crate::proxy::listen::listen;
 pub use crate::proxy::worker::Told;
 
 use crate::proxy::listen::Door;

@@ -10,6 +10,9 @@ use std::time::Duration;
 
 use sconce_filters::{Code, Ending, Refusal};
 
+use crate::proxy::admit::whole;
+use crate::proxy::driver::PARKED_MAX;
+use crate::proxy::read::SMALL_READ;
 use crate::proxy::relay::Relay;
 use crate::proxy::worker::Share;
 use crate::telemetry::Guarded;
@@ -19,6 +22,9 @@ use crate::telemetry::Guarded;
 const ALL_MAX: usize = 26 << 20;
 /// What a connection may park whatever others do, up to twice as much in all.
 const SHARE_MAX: usize = 256 << 10;
+/// The same for answers: what is under way when a client with windows of half a megabyte shrinks
+/// them.
+const DOWNLOAD_SHARE_MAX: usize = 512 << 10;
 /// A call that parks less than that is never turned away.
 const CALL_MIN: usize = 16 << 10;
 /// When it may be tried again.
@@ -32,6 +38,17 @@ impl Pool {
     /// Whether so little is parked in all that a connection may park more than usual.
     pub(super) fn has_room(&self) -> bool {
         self.0.load(Ordering::Relaxed) < ALL_MAX / 2
+    }
+
+    /// Octets of answers that one client connection may park of a driver that is still read from.
+    /// More than [`PARKED_MAX`] is parked where a client took back what its driver was granted.
+    pub(super) fn download_max(&self) -> usize {
+        match self.0.load(Ordering::Relaxed) {
+            all if all < ALL_MAX / 2 => usize::MAX,
+            all if all < ALL_MAX.saturating_mul(2) => DOWNLOAD_SHARE_MAX,
+            // A frame that is there in part is granted again before it is parked.
+            _ => whole(PARKED_MAX).saturating_add(SMALL_READ),
+        }
     }
 
     /// A connection's share is so large from now on. Says what all have.

@@ -4,16 +4,16 @@ use std::io;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use crate::proxy::admit::whole;
-use crate::proxy::driver::{Driver, PARKED_MAX};
+use crate::proxy::driver::Driver;
 use crate::proxy::relay::{Phase, Relay};
+use crate::telemetry::log_limit::Kind;
 use crate::wire::connection::Event;
 use crate::wire::frame::HEAD;
 
 /// Octets that may wait to be written to a client before nothing more is read from it.
 const OUT_MAX: usize = 512 * 1024;
 /// Octets that are read from a driver at one time while its client is behind.
-const SMALL_READ: usize = 16 * 1024;
+pub(super) const SMALL_READ: usize = 16 * 1024;
 /// Octets of a record of TLS, of which the last one of a read may be kept until it is whole.
 const RECORD_MAX: usize = 17 * 1024;
 /// How long the octets of one read from a driver may take to be passed on.
@@ -22,6 +22,9 @@ const READ_TIME_MAX: Duration = Duration::from_millis(1);
 impl Relay {
     pub(super) fn read_client(&mut self, context: &mut Context<'_>, scratch: &mut [u8]) -> bool {
         if self.phase == Phase::Over || self.client.waiting() > OUT_MAX {
+            return false;
+        }
+        if !self.client.is_open() && !self.has_turn(context) {
             return false;
         }
         let (into, most) =
@@ -64,7 +67,9 @@ impl Relay {
     /// The client's socket has ended, well or badly.
     fn hear_end(&mut self, fault: Option<io::Error>) {
         if let Some(fault) = fault.filter(|fault| fault.kind() == io::ErrorKind::InvalidData) {
-            tracing::info!(peer = %self.peer, %fault, "TLS failed");
+            if self.may_log(Kind::TlsFailed) {
+                tracing::info!(peer = %self.peer, %fault, "TLS failed");
+            }
             self.worker.metrics.refused("tls.failed");
         }
         self.lose_client();
@@ -173,18 +178,6 @@ impl Relay {
         }
     }
 
-    /// Octets that may be parked of one driver while it is still read from.
-    pub(super) fn parked_max(&self) -> usize {
-        if self.client.waiting() > 0 {
-            0
-        } else if self.worker.pool.has_room() {
-            // A client can take back what its drivers were granted.
-            usize::MAX
-        } else {
-            whole(PARKED_MAX).saturating_add(SMALL_READ)
-        }
-    }
-
     /// How many octets may be read from a driver now; `None` while its client is behind.
     fn driver_read_size(&self, key: usize) -> Option<usize> {
         let parked = self.drivers.get(key)?.parked.saturating_add(self.detached);
@@ -192,7 +185,7 @@ impl Relay {
             return None;
         }
         let size = if parked == 0 { self.download_reads.octets() } else { SMALL_READ };
-        (parked <= self.parked_max()).then_some(size)
+        (parked <= self.worker.pool.download_max()).then_some(size)
     }
 }
 

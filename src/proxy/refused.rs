@@ -5,6 +5,7 @@ use sconce_filters::Cost;
 
 use crate::proxy::relay::{Phase, Relay};
 use crate::telemetry::Guarded;
+use crate::telemetry::log_limit::Kind;
 use crate::wire::frame::StreamId;
 use crate::wire::guard::Budget;
 use crate::wire::hpack::Fields;
@@ -48,7 +49,9 @@ impl Relay {
     /// way go on to their end.
     fn end_for(&mut self, budget: Budget) {
         if matches!(self.phase, Phase::Open | Phase::Leaving(Some(_))) {
-            tracing::info!(peer = %self.peer, limit = budget.name(), "client connection ended");
+            if self.may_log(Kind::ClientEnded) {
+                tracing::info!(peer = %self.peer, limit = budget.name(), "client connection ended");
+            }
             self.worker.metrics.guard_fired(budget.name(), Guarded::Client);
             self.client.wire.end_for(budget);
             self.phase = Phase::Leaving(None);

@@ -21,6 +21,7 @@ use crate::proxy::admit::Asked;
 use crate::proxy::driver::{Driver, Line};
 use crate::proxy::exchange::Exchange;
 use crate::proxy::leg::Leg;
+use crate::proxy::newcomers::Newcomer;
 use crate::proxy::turn::BatchSize;
 use crate::proxy::worker::{Share, Turn, Worker};
 
@@ -51,6 +52,8 @@ pub(super) enum Phase {
 pub(super) struct Relay {
     pub(super) worker: Rc<Worker>,
     pub(super) peer: SocketAddr,
+    /// Until the first admitted call.
+    pub(super) newcomer: Option<Newcomer>,
     pub(super) client: Leg,
     pub(super) drivers: Slab<Driver>,
     pub(super) exchanges: Slab<Exchange>,
@@ -106,13 +109,14 @@ impl Future for Relay {
 }
 
 impl Relay {
-    pub(super) fn new(worker: Rc<Worker>, client: Leg, peer: SocketAddr, now: Instant) -> Self {
+    pub(super) fn new(worker: Rc<Worker>, client: Leg, newcomer: Newcomer, now: Instant) -> Self {
         worker.metrics.connection_opened();
         // Not sooner: a timer that is armed for a short while costs two visits to the system.
         let due = now + worker.latest().timeouts.handshake;
         Self {
             worker,
-            peer,
+            peer: newcomer.peer,
+            newcomer: Some(newcomer),
             client,
             drivers: Slab::with_capacity(1),
             exchanges: Slab::new(),

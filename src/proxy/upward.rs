@@ -157,6 +157,9 @@ impl Relay {
     /// Passes on what waits of a body, as far as the driver has room.
     pub(super) fn resume_upload(&mut self, tag: usize) {
         while self.resume_piece(tag) {}
+        if self.exchanges.get(tag).is_some_and(Exchange::is_behind) {
+            self.note_contention(tag);
+        }
     }
 
     /// Passes on one piece of what waits of a body. Says whether anything moved.

@@ -16,20 +16,28 @@ use tokio::runtime::LocalOptions;
 use tokio::sync::{Notify, mpsc, watch};
 
 use crate::proxy::admit::whole;
+use crate::proxy::dial::Resolver;
+use crate::proxy::handshakes::{self, Handshakes};
 use crate::proxy::leg::Leg;
 use crate::proxy::listen::Door;
+use crate::proxy::newcomers::{Newcomers, Oldest};
 use crate::proxy::parked::Pool;
+use crate::proxy::places::Place;
 use crate::proxy::relay::Relay;
 use crate::proxy::shelf::{SWEEP, Shelf};
+pub(super) use crate::proxy::sum::{Share, Sum};
 use crate::proxy::tenure::{Begun, Tenures};
 use crate::proxy::tls::{Room, Session};
 use crate::proxy::turn::{READ_MAX, TurnBudget};
 use crate::route::{Held, Live, Reader};
 use crate::telemetry::WorkerMetrics;
+use crate::telemetry::log_limit::{self, Kind};
 use crate::wire::connection::{Connection, Offer, Role};
 use crate::wire::hpack::Limits;
 use crate::wire::settings::Settings;
 
+/// Threads of a worker for what blocks: look-ups of drivers' names.
+const BLOCKING_MAX: usize = 8;
 /// Tasks that run between two looks at the sockets: few, since each may be a bulk transfer.
 const TASKS_PER_EVENT: u32 = 4;
 /// Credit of a client's whole connection, in octets: enough for four streams with the largest
@@ -53,64 +61,6 @@ pub enum Told {
 pub(super) type Accepted = (TcpStream, SocketAddr, Place);
 /// The same on its way to another thread.
 pub(super) type Handed = (std::net::TcpStream, SocketAddr, Place);
-
-/// A place in the connection budget; it is free again when this is dropped.
-pub(super) struct Place(Arc<AtomicUsize>);
-
-impl Place {
-    /// Takes a place, if there are fewer than `most`.
-    pub(super) fn take(taken: &Arc<AtomicUsize>, most: usize) -> Option<Self> {
-        if taken.fetch_add(1, Ordering::Relaxed) >= most {
-            taken.fetch_sub(1, Ordering::Relaxed);
-            return None;
-        }
-        Some(Self(Arc::clone(taken)))
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// A sum over the connections of a thread.
-#[derive(Default)]
-pub(super) struct Sum(Cell<usize>);
-
-/// What one connection adds to a sum.
-#[derive(Default)]
-pub(super) struct Share(usize);
-
-impl Sum {
-    pub(super) fn get(&self) -> usize {
-        self.0.get()
-    }
-
-    /// A connection's share is so large from now on.
-    pub(super) fn change(&self, share: &mut Share, now: usize) {
-        if share.0 != now {
-            let others = self.0.get().saturating_sub(share.0);
-            self.0.set(others.saturating_add(now));
-            share.0 = now;
-        }
-    }
-}
-
-impl Share {
-    pub(super) fn is_some(&self) -> bool {
-        self.0 > 0
-    }
-
-    pub(super) fn get(&self) -> usize {
-        self.0
-    }
-
-    /// It is so large from now on. Says what it was.
-    pub(super) fn replace(&mut self, now: usize) -> usize {
-        std::mem::replace(&mut self.0, now)
-    }
-}
 
 /// One turn of one connection's task. No two of a thread are equal, and none is the default.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -140,6 +90,10 @@ pub(super) struct Worker {
     pub(super) shelf: Shelf,
     /// Sessions that began with a good proof.
     pub(super) tenures: Tenures,
+    /// Connections that had no admitted call yet.
+    newcomers: Rc<Newcomers>,
+    pub(super) handshakes: Handshakes,
+    pub(super) resolver: Rc<Resolver>,
     reader: RefCell<Reader>,
     wakers: RefCell<Slab<Waker>>,
     /// Connections of this thread, as the acceptor sees them too.
@@ -212,6 +166,15 @@ impl Worker {
         }
     }
 
+    /// Ends so many of the oldest connections that had no admitted call.
+    fn evict(&self, count: usize) {
+        for key in (0..count).map_while(|_| self.newcomers.evict()).flatten() {
+            if let Some(waker) = self.wakers.borrow().get(key) {
+                waker.wake_by_ref();
+            }
+        }
+    }
+
     fn tell(&self, told: Told) {
         self.told.set(told);
         if told != Told::Serve {
@@ -233,7 +196,11 @@ impl Worker {
         let Some(config) = latest.tls.clone() else { return Ok(None) };
         let session = Session::new(config, self.room.clone())
             .map(|session| session.vouched_by(latest.authorities.clone()));
-        let session = session.inspect_err(|fault| tracing::error!(%fault, "no TLS can be spoken"));
+        let session = session.inspect_err(|fault| {
+            if log_limit::admits(Kind::NotAccepted, &"TLS") {
+                tracing::error!(%fault, "no TLS can be spoken");
+            }
+        });
         session.map(|session| Some(Box::new(session)))
     }
 
@@ -256,6 +223,8 @@ impl Worker {
 pub(super) struct Hand {
     pub(super) sockets: mpsc::Sender<Handed>,
     pub(super) load: Arc<AtomicUsize>,
+    /// The oldest of its connections that had no admitted call.
+    pub(super) oldest: Arc<Oldest>,
 }
 
 /// What all workers share.
@@ -281,7 +250,7 @@ impl Hand {
     /// A hand, and what the worker takes from it.
     pub(super) fn new() -> (Self, mpsc::Receiver<Handed>) {
         let (sockets, handed) = mpsc::channel(HANDED_MAX);
-        (Self { sockets, load: Arc::default() }, handed)
+        (Self { sockets, load: Arc::default(), oldest: Arc::default() }, handed)
     }
 }
 
@@ -292,6 +261,7 @@ pub(super) fn start(index: usize, start: Start) -> io::Result<JoinHandle<()>> {
     let thread = std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
         // It belongs to the thread that makes it.
         let mut builder = tokio::runtime::Builder::new_current_thread();
+        builder.max_blocking_threads(BLOCKING_MAX);
         let runtime = match builder
             .enable_all()
             .event_interval(TASKS_PER_EVENT)
@@ -318,6 +288,9 @@ pub(super) fn start(index: usize, start: Start) -> io::Result<JoinHandle<()>> {
             told: Cell::new(Told::Serve),
             inflated: Sum::default(),
             pool: shared.pool,
+            newcomers: Newcomers::new(hand.oldest),
+            handshakes: Handshakes::default(),
+            resolver: Rc::default(),
             wakers: RefCell::default(),
             load: hand.load,
             idle: Notify::new(),
@@ -341,6 +314,7 @@ async fn serve(
         tokio::task::spawn_local(door.accept(Rc::clone(&worker), told.clone()));
     }
     tokio::task::spawn_local(sweep(Rc::clone(&worker)));
+    tokio::task::spawn_local(handshakes::go_on(Rc::clone(&worker)));
     let mut open = true;
     let mut trusted = worker.latest().authorities.clone();
     while (open && worker.told.get() == Told::Serve) || worker.load.load(Ordering::Relaxed) > 0 {
@@ -360,6 +334,7 @@ async fn serve(
                 trusted = latest;
             }
             Ok(()) = told.changed() => worker.tell(*told.borrow_and_update()),
+            count = worker.newcomers.asked() => worker.evict(count),
             () = worker.idle.notified() => {}
         }
     }
@@ -382,12 +357,14 @@ async fn sweep(worker: Rc<Worker>) {
 #[expect(clippy::disallowed_methods, reason = "a connection's life begins here")]
 async fn converse(worker: Rc<Worker>, (socket, peer, place): Accepted) {
     let _counted = Counted(Rc::clone(&worker));
+    let newcomer = worker.newcomers.enter(place.order, peer);
     let _place = place;
     let now = Instant::now();
     let wire = Connection::new(Role::Server, worker.offer(), now);
     let Ok(tls) = worker.tls() else { return };
     // In a box: an async function has room for what it awaits, and again for what it moves.
-    Box::new(Relay::new(worker, Leg::new(socket, tls, wire, now), peer, now)).await;
+    let client = Leg::new(socket, tls, wire, now);
+    Box::new(Relay::new(worker, client, newcomer, now)).await;
 }
 
 /// A connection that counts as load until it has ended, in whichever way.

@@ -1,7 +1,7 @@
 //! One state of the configuration, whole.
 
 use crate::{
-    config::{Authorities, Drain, Limits, Plan, Slack, Timeouts, Tls},
+    config::{Authorities, Drain, Limits, Network, Plan, Slack, Timeouts, Tls},
     grpc::stamp::Policy,
     route::Table,
 };
@@ -28,6 +28,12 @@ pub struct Snapshot {
     pub limits: Limits,
     /// How many client connections there may be at once.
     pub connections: u32,
+    /// How many of them may come from one source.
+    pub connections_per_source: u32,
+    /// Networks whose addresses may have more than that.
+    pub exempt: Vec<Network>,
+    /// How many TLS handshakes a worker goes on with before its other connections have their turn.
+    pub handshakes_per_worker: u32,
     /// How many streams a new client connection may have open at once.
     pub streams_per_connection: u32,
     /// What may stand in a message beside the caller who is written into it.
@@ -61,6 +67,9 @@ impl Snapshot {
             drain: plan.drain,
             limits: plan.limits,
             connections: plan.listen.connections,
+            connections_per_source: plan.listen.connections_per_source,
+            exempt: plan.listen.exempt.clone(),
+            handshakes_per_worker: plan.listen.handshakes_per_worker,
             streams_per_connection: plan.listen.streams_per_connection,
             stamp: plan.stamp,
             slack: plan.rooms.slack(),

@@ -56,6 +56,8 @@ pub enum Verdict {
 pub enum Restart {
     /// The address that clients dial.
     ListenAddress,
+    /// How many connections may wait to be accepted.
+    ListenBacklog,
     /// The address of the admin pages.
     AdminAddress,
     /// The number of worker threads.
@@ -68,6 +70,7 @@ impl fmt::Display for Restart {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::ListenAddress => "listen.address",
+            Self::ListenBacklog => "listen.backlog",
             Self::AdminAddress => "admin.address",
             Self::Workers => "workers",
             Self::Log => "log",
@@ -259,6 +262,7 @@ impl Steward {
         let started = &self.started;
         let parts = [
             (Restart::ListenAddress, plan.listen.address != started.listen.address),
+            (Restart::ListenBacklog, plan.listen.backlog != started.listen.backlog),
             (Restart::AdminAddress, plan.admin != started.admin),
             (Restart::Workers, plan.workers != started.workers),
             (Restart::Log, plan.log != started.log),

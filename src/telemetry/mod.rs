@@ -9,6 +9,7 @@
 mod classic;
 pub mod escape;
 pub mod log;
+pub mod log_limit;
 mod metrics;
 pub mod names;
 mod process;

@@ -11,6 +11,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 use std::time::Duration;
 
+use tracing::{Level, Metadata};
 use tracing_subscriber::fmt::MakeWriter;
 
 use super::ControlMetrics;
@@ -20,6 +21,11 @@ const LINES_MAX: usize = 8192;
 
 /// How many octets of lines may wait; a burst of long lines is cut by this.
 const OCTETS_MAX: usize = 4 << 20;
+
+/// Lines and octets that are kept free for warnings and errors: what strangers can cause is logged
+/// at lower levels, and must not drown them.
+const LINES_RESERVED: usize = 1024;
+const OCTETS_RESERVED: usize = 512 << 10;
 
 /// How many octets are written at once.
 const BATCH_OCTETS: usize = 64 << 10;
@@ -32,15 +38,47 @@ const FLUSH_PAUSE: Duration = Duration::from_millis(10);
 #[derive(Clone, Debug)]
 pub(super) struct Spool {
     lines: SyncSender<Box<[u8]>>,
-    waiting: Arc<AtomicUsize>,
+    waiting: Arc<Waiting>,
+    /// Whether what is written is a warning or an error.
+    is_urgent: bool,
     metrics: ControlMetrics,
+}
+
+/// What has been logged and not been written.
+#[derive(Debug, Default)]
+struct Waiting {
+    lines: AtomicUsize,
+    octets: AtomicUsize,
+}
+
+impl Waiting {
+    /// Counts a line, if it fits.
+    fn add(&self, octets: usize, is_urgent: bool) -> bool {
+        let (lines_max, octets_max) = if is_urgent {
+            (LINES_MAX, OCTETS_MAX)
+        } else {
+            (LINES_MAX - LINES_RESERVED, OCTETS_MAX - OCTETS_RESERVED)
+        };
+        let lines = self.lines.fetch_add(1, Ordering::AcqRel);
+        let before = self.octets.fetch_add(octets, Ordering::AcqRel);
+        let fits = lines < lines_max && before.saturating_add(octets) <= octets_max;
+        if !fits {
+            self.remove(1, octets);
+        }
+        fits
+    }
+
+    fn remove(&self, lines: usize, octets: usize) {
+        self.lines.fetch_sub(lines, Ordering::AcqRel);
+        self.octets.fetch_sub(octets, Ordering::AcqRel);
+    }
 }
 
 /// Keeps the log alive. When it is dropped, the lines that wait get a second to leave.
 #[derive(Debug)]
 #[must_use = "the last lines are lost if this is dropped at once"]
 pub struct LogGuard {
-    waiting: Arc<AtomicUsize>,
+    waiting: Arc<Waiting>,
 }
 
 impl Spool {
@@ -53,7 +91,8 @@ impl Spool {
         metrics: ControlMetrics,
     ) -> io::Result<(Self, LogGuard)> {
         let (lines, queue) = sync_channel(LINES_MAX);
-        let spool = Self { lines, waiting: Arc::default(), metrics: metrics.clone() };
+        let waiting = Arc::default();
+        let spool = Self { lines, waiting, is_urgent: false, metrics: metrics.clone() };
         let waiting = Arc::clone(&spool.waiting);
         let pump = Pump { queue, waiting: Arc::clone(&waiting), metrics, out };
         thread::Builder::new().name("log".to_owned()).spawn(move || pump.run())?;
@@ -64,10 +103,10 @@ impl Spool {
 /// One line each: the formatter hands a whole line to one `write`.
 impl Write for Spool {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        let waiting = self.waiting.fetch_add(line.len(), Ordering::AcqRel);
-        let fits = waiting.saturating_add(line.len()) <= OCTETS_MAX;
-        if !fits || self.lines.try_send(line.into()).is_err() {
-            self.waiting.fetch_sub(line.len(), Ordering::AcqRel);
+        if !self.waiting.add(line.len(), self.is_urgent) {
+            self.metrics.log_lines_dropped(1);
+        } else if self.lines.try_send(line.into()).is_err() {
+            self.waiting.remove(1, line.len());
             self.metrics.log_lines_dropped(1);
         }
         Ok(line.len())
@@ -84,12 +123,16 @@ impl<'a> MakeWriter<'a> for Spool {
     fn make_writer(&'a self) -> Self {
         self.clone()
     }
+
+    fn make_writer_for(&'a self, meta: &Metadata<'_>) -> Self {
+        Self { is_urgent: *meta.level() <= Level::WARN, ..self.clone() }
+    }
 }
 
 impl Drop for LogGuard {
     fn drop(&mut self) {
         for _ in 0..FLUSH_PAUSES {
-            if self.waiting.load(Ordering::Acquire) == 0 {
+            if self.waiting.lines.load(Ordering::Acquire) == 0 {
                 return;
             }
             thread::sleep(FLUSH_PAUSE);
@@ -100,7 +143,7 @@ impl Drop for LogGuard {
 /// The far end: writes what waits, many lines at once.
 struct Pump<W> {
     queue: Receiver<Box<[u8]>>,
-    waiting: Arc<AtomicUsize>,
+    waiting: Arc<Waiting>,
     metrics: ControlMetrics,
     out: W,
 }
@@ -119,9 +162,9 @@ impl<W: Write> Pump<W> {
             }
             // A reader that is gone is no reason to stop: the log is not what sconce is for.
             if self.out.write_all(&batch).and_then(|()| self.out.flush()).is_err() {
-                self.metrics.log_lines_dropped(lines);
+                self.metrics.log_lines_dropped(u64::try_from(lines).unwrap_or(u64::MAX));
             }
-            self.waiting.fetch_sub(batch.len(), Ordering::AcqRel);
+            self.waiting.remove(lines, batch.len());
             batch.clear();
         }
     }
@@ -151,11 +194,30 @@ mod tests {
             assert_eq!(spool.write(&line).unwrap(), line.len());
         }
         assert!(dropped(&metrics) > 100_000);
-        assert!(guard.waiting.load(Ordering::Acquire) <= OCTETS_MAX);
+        assert!(guard.waiting.octets.load(Ordering::Acquire) <= OCTETS_MAX);
         drop(spool);
         let lines: Vec<String> = BufReader::new(reader).lines().map(Result::unwrap).collect();
         assert!(lines.iter().all(|line| line.len() == 99));
         assert_eq!(lines.len() as u64 + dropped(&metrics), 200_000);
+    }
+
+    #[test]
+    fn a_warning_finds_room_behind_a_flood_of_lesser_lines() {
+        let (reader, writer) = io::pipe().unwrap();
+        let metrics = Metrics::new("1");
+        let (spool, guard) = Spool::start(writer, metrics.control()).unwrap();
+        let lines = tracing_subscriber::fmt().with_writer(spool).with_ansi(false).finish();
+        tracing::subscriber::with_default(lines, || {
+            (0..20_000).for_each(|_| tracing::info!("a stranger"));
+            assert!(dropped(&metrics) > 0);
+            let before = dropped(&metrics);
+            (0..100).for_each(|_| tracing::warn!("the driver is gone"));
+            assert_eq!(dropped(&metrics), before);
+        });
+        let lines = BufReader::new(reader).lines().map(Result::unwrap);
+        let warnings = lines.filter(|line| line.ends_with("the driver is gone")).count();
+        assert_eq!(warnings, 100);
+        drop(guard);
     }
 
     #[test]

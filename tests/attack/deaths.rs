@@ -61,6 +61,7 @@ pub fn cases(cases: &mut Cases) {
         reply.assert_driver_failure(CLUSTER, &address);
         client.must_work();
     });
+    pauses(cases);
     drips(cases, &spec);
     cases.own("a_long_quiet_query_of_a_driver_that_answers_pings_lives_on", spec, |world| {
         let mut client = world.client();
@@ -87,6 +88,36 @@ pub fn cases(cases: &mut Cases) {
             client.pump(|_| false, Duration::from_millis(120));
             client.must_work();
         }
+    });
+}
+
+/// A driver that stands still for a while, as a JVM does in a garbage collection, or for good.
+fn pauses(cases: &mut Cases) {
+    cases.own("a_driver_that_stands_still_for_12_s_loses_no_call", Spec::default(), |world| {
+        let mut client = world.client();
+        let stands = client.call(&client.request().script("end;nap12000;h;d2;t0"));
+        let waits = client.call(&client.request().script("end;z13000;h;d2;t0"));
+        for id in [stands, waits] {
+            let reply = client.finish_within(id, Duration::from_secs(18));
+            assert_eq!(reply.status(), Some(0), "{reply:?}");
+        }
+    });
+    let mut config = quick();
+    config.timeouts.retain(|(key, _)| !key.starts_with("driver_"));
+    config.timeouts.extend([("driver_silence", "300ms"), ("driver_ack", "2s")]);
+    let spec = Spec { config, ..Spec::default() };
+    cases.own("a_driver_may_stand_still_for_nearly_driver_ack", spec.clone(), |world| {
+        let mut client = world.client();
+        let id = client.call(&client.request().script("end;nap1700;h;d2;t0"));
+        assert_eq!(client.finish(id).status(), Some(0));
+    });
+    cases.own("a_driver_is_found_dead_after_one_driver_ack_however_long", spec, |world| {
+        let mut client = world.client();
+        let began = Instant::now();
+        let id = client.call(&client.request().script("end;deaf;hold"));
+        client.finish_within(id, Duration::from_secs(8)).assert_no_success();
+        let took = began.elapsed();
+        assert!(took < Duration::from_millis(3500), "only after {took:?}");
     });
 }
 

@@ -23,6 +23,7 @@ pub fn cases(cases: &mut Cases) {
     two_drivers(cases);
     ends(cases);
     many_that_shrink(cases);
+    many_at_once(cases);
 }
 
 /// The driver raises INITIAL_WINDOW_SIZE and sends no WINDOW_UPDATE for the stream.
@@ -353,6 +354,33 @@ fn many_that_shrink(cases: &mut Cases) {
         let (mut client, _, _) = shrink(world, &mut driver, 65_536);
         for _ in 0..3 {
             assert_interrupts(&mut client, &mut driver);
+        }
+    });
+}
+
+/// Stream windows that open one right after the other let through more than is written at one time.
+fn many_at_once(cases: &mut Cases) {
+    let name = "uploads_go_on_when_the_windows_of_many_streams_open_at_once";
+    cases.own(name, Spec::default(), |world| {
+        let offer = Offer { initial: Some(0), connection_bump: 8 << 20, ..Offer::default() };
+        let mut driver = Upstream::replace(world, offer);
+        let mut client = world.client();
+        driver.meet(&mut client);
+        let ids: Vec<u32> = (0..12).map(|_| client.start(&client.request(), false)).collect();
+        let streams: Vec<u32> = ids.iter().map(|_| driver.await_stream()).collect();
+        for id in &ids {
+            assert!(client.upload(*id, 60_000, true), "more than the first window");
+        }
+        assert!(client.round_trip());
+        let all: Vec<u8> =
+            streams.iter().flat_map(|id| frame::window_update(*id, 1 << 20)).collect();
+        for stream in &streams {
+            driver.streams.entry(*stream).or_default().allowed += 1 << 20;
+        }
+        driver.send(&all);
+        for stream in streams {
+            driver.pump(|u| u.streams[&stream].ended, SOON);
+            assert!(driver.streams[&stream].ended, "stream {stream}: {}", driver.received(stream));
         }
     });
 }

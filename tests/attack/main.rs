@@ -22,6 +22,7 @@ mod buffered;
 mod callers;
 mod cancelled;
 mod credentials;
+mod crowds;
 mod deaths;
 mod drivers;
 mod exact;
@@ -80,6 +81,7 @@ fn main() {
     fairness::cases(&mut cases);
     slow::cases(&mut cases);
     stalls::cases(&mut cases);
+    crowds::cases(&mut cases);
     honest::cases(&mut cases);
     cancelled::cases(&mut cases);
     floods::cases(&mut cases);

@@ -192,6 +192,8 @@ impl Model {
         let most = self.client.connection_open() + BUFFERED_MAX - kept;
         let least = most - (most / 2).max(16_384);
         let window = self.driver.window;
+        // A new connection has HTTP/2's own window, whatever is buffered of an old one's responses.
+        let most = if self.has_reconnected { most.max(65_535) } else { most };
         let fits = (least..=most).contains(&window);
         (!fits).then(|| {
             format!("the driver has {window} octets, not {least} to {most}, with {kept} buffered")

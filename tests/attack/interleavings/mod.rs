@@ -55,10 +55,10 @@ fn seeds() -> Vec<u64> {
 
 const SEEDS: u64 = 40;
 const STEPS: usize = 400;
-/// Calls that are under way at one time.
-const CALLS_MAX: usize = 6;
-/// Octets by which a peer opens a window at most.
-const WINDOW_MAX: i64 = 300_000;
+/// Calls that are under way at one time; a seed has one of these.
+const CALLS_MAX: [usize; 3] = [3, 6, 12];
+/// Octets by which a peer opens a window at most; a seed has one of these.
+const WINDOW_MAX: [i64; 3] = [3_000, 30_000, 300_000];
 /// SETTINGS frames of each peer; more of them are a flood.
 const SETTINGS_MAX: usize = 60;
 /// What sconce may buffer of the responses of one driver beyond the client's connection window.
@@ -75,6 +75,7 @@ fn request(client: &Client, is_stamped: bool) -> Request {
 
 fn run(world: &World, seed: u64, is_stamped: bool) {
     let mut random = Random(seed.wrapping_mul(0x00d1_342d_543d_e82e).wrapping_add(seed));
+    let (calls_max, window_max) = (CALLS_MAX[random.below(3)], WINDOW_MAX[random.below(3)]);
     let [initial, other] = [random.initial_window(), random.initial_window()];
     let bump = u32::try_from(random.below(100_000)).unwrap();
     let receive_buffer = random.buffer();
@@ -103,6 +104,9 @@ fn run(world: &World, seed: u64, is_stamped: bool) {
         calls,
         last: None,
         limit: usize::MAX,
+        calls_max,
+        window_max,
+        has_reconnected: false,
         settings: [0; 2],
         granted,
         steps,

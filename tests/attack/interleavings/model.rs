@@ -21,6 +21,10 @@ pub(super) struct Model {
     pub(super) last: Option<u32>,
     /// Calls that the driver takes at one time.
     pub(super) limit: usize,
+    pub(super) calls_max: usize,
+    pub(super) window_max: i64,
+    /// The driver has closed a connection, and sconce has opened another one.
+    pub(super) has_reconnected: bool,
     pub(super) settings: [usize; 2],
     /// What sconce granted for the client's connection at first.
     pub(super) granted: i64,

@@ -1,10 +1,10 @@
 //! What the peers do: each step within the windows that sconce has granted.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::call::Call;
 use super::model::Model;
-use super::{CALLS_MAX, PATIENCE, SETTINGS_MAX, WINDOW_MAX, request};
+use super::{PATIENCE, SETTINGS_MAX, request};
 use crate::support::frame;
 use crate::support::proof::ANN;
 use crate::support::protobuf::{context, field, framed};
@@ -33,7 +33,7 @@ impl Model {
 
     pub(super) fn open(&mut self) {
         let live = self.calls.iter().filter(|call| !self.is_over(call)).count();
-        if live >= CALLS_MAX || self.last.is_some() {
+        if live >= self.calls_max || self.last.is_some() {
             return;
         }
         let number = self.calls.len();
@@ -70,7 +70,7 @@ impl Model {
 
     pub(super) fn grant_connection(&mut self, is_client: bool) {
         let open = if is_client { self.client.connection_open() } else { self.driver.allowed };
-        let most = usize::try_from(WINDOW_MAX - open).unwrap_or(0);
+        let most = usize::try_from(self.window_max - open).unwrap_or(0);
         if most > 0 {
             let octets = u32::try_from(self.random.octets(most)).unwrap();
             match is_client {
@@ -89,7 +89,7 @@ impl Model {
             (false, Some(stream)) => self.driver.own_initial + self.driver.streams[&stream].allowed,
             (false, None) => return,
         };
-        let most = usize::try_from(WINDOW_MAX - open).unwrap_or(0);
+        let most = usize::try_from(self.window_max - open).unwrap_or(0);
         if most > 0 {
             let octets = u32::try_from(self.random.octets(most)).unwrap();
             match stream.filter(|_| !is_client) {
@@ -255,6 +255,22 @@ impl Model {
         self.log(format!("driver: GOAWAY {last}"));
     }
 
+    /// The next call makes sconce open another connection, on which the driver goes on.
+    fn reconnect(&mut self) {
+        for call in &mut self.calls {
+            call.stream = None;
+        }
+        self.last = None;
+        self.limit = usize::MAX;
+        self.has_reconnected = true;
+        // By then sconce has seen the end of the old connection.
+        self.client.pump(|_| false, Duration::from_millis(50));
+        self.calls_max = self.calls.len() + 1;
+        self.open();
+        self.driver.accept_again();
+        self.log("driver: has another connection".to_string());
+    }
+
     /// The driver closes its connection by FIN or by RST, with responses on their way.
     pub(super) fn close(&mut self) {
         self.limit(1000);
@@ -287,6 +303,9 @@ impl Model {
             self.driver.close()
         }
         self.log(format!("driver: closes its connection, by RST {aborts}"));
+        if self.random.one_in(2) {
+            self.reconnect();
+        }
     }
 }
 

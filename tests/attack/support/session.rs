@@ -150,6 +150,17 @@ impl Session {
         self.shut();
     }
 
+    /// Waits while the driver is deaf; false once the connection is closed.
+    fn hears_again(&self) -> bool {
+        while self.deaf.load(Ordering::SeqCst) {
+            std::thread::sleep(Duration::from_millis(20));
+            if self.lock().closed {
+                return false;
+            }
+        }
+        true
+    }
+
     fn read_on(self: &Arc<Self>) {
         let mut parser = frame::Parser::default();
         let mut decoder = fluke_hpack::Decoder::new();
@@ -157,15 +168,16 @@ impl Session {
         let mut greeted = false;
         let mut block: Option<(u32, u8, Vec<u8>)> = None;
         loop {
-            while self.deaf.load(Ordering::SeqCst) {
-                std::thread::sleep(Duration::from_millis(20));
-                if self.lock().closed {
-                    return;
-                }
+            if !self.hears_again() {
+                return;
             }
             match (&self.socket).read(&mut buffer) {
                 Ok(count) if count > 0 => parser.push(&buffer[..count]),
                 _ => return,
+            }
+            // What came while it was deaf is not answered before it hears again.
+            if !self.hears_again() {
+                return;
             }
             if !greeted && parser.rest().len() >= frame::PREFACE.len() {
                 if !parser.rest().starts_with(frame::PREFACE) {

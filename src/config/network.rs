@@ -1,0 +1,144 @@
+//! Networks of addresses, as CIDR writes them: `10.0.0.0/8`, `2001:db8::/32`, or one address alone.
+
+use crate::config::{
+    complaint::{Desk, Fault, shown},
+    section::Section,
+};
+use std::{fmt, net::IpAddr};
+
+/// How many networks a list may name: each new connection is compared with all of them.
+const NETWORKS_MAX: usize = 64;
+
+/// All addresses that begin alike.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Network {
+    first: IpAddr,
+    /// How many bits are alike.
+    bits: u32,
+}
+
+impl Network {
+    /// Whether the address is one of these. An IPv4 address that is written as IPv6 is an IPv4
+    /// address.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        let same = |one: u128, other: u128, width: u32| {
+            (one ^ other).checked_shr(width.saturating_sub(self.bits)).unwrap_or(0) == 0
+        };
+        match (self.first, address.to_canonical()) {
+            (IpAddr::V4(first), IpAddr::V4(address)) => {
+                same(first.to_bits().into(), address.to_bits().into(), u32::BITS)
+            }
+            (IpAddr::V6(first), IpAddr::V6(address)) => {
+                same(first.to_bits(), address.to_bits(), u128::BITS)
+            }
+            (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => false,
+        }
+    }
+
+    fn parse(text: &str) -> Result<Self, Fault> {
+        let no = || {
+            let remedy = "write an address and the length of its prefix, as 10.0.0.0/8 or \
+                          2001:db8::/32, or one address alone";
+            Fault::new(format!("{} is no network", shown(text)), remedy)
+        };
+        let (address, bits) = match text.split_once('/') {
+            Some((address, bits)) => (address, Some(bits)),
+            None => (text, None),
+        };
+        let address: IpAddr = address.parse().map_err(|_| no())?;
+        let width = if address.is_ipv4() { u32::BITS } else { u128::BITS };
+        let digits = |bits: &str| bits.bytes().all(|octet| octet.is_ascii_digit());
+        let bits = match bits {
+            None => width,
+            Some(bits) if digits(bits) => bits.parse().map_err(|_| no())?,
+            Some(_) => return Err(no()),
+        };
+        if bits > width {
+            return Err(no());
+        }
+        let network = Self { first: masked(address, bits), bits };
+        if network.first != address {
+            let what = format!("{} has bits behind its prefix", shown(text));
+            return Err(Fault::new(what, format!("write {network}, or one address alone")));
+        }
+        Ok(network)
+    }
+}
+
+impl fmt::Display for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.first, self.bits)
+    }
+}
+
+/// The first address of the network of so many bits that this one is in.
+pub(super) fn masked(address: IpAddr, bits: u32) -> IpAddr {
+    match address {
+        IpAddr::V4(address) => {
+            let mask = u32::MAX.checked_shl(u32::BITS.saturating_sub(bits)).unwrap_or(0);
+            IpAddr::V4((address.to_bits() & mask).into())
+        }
+        IpAddr::V6(address) => {
+            let mask = u128::MAX.checked_shl(u128::BITS.saturating_sub(bits)).unwrap_or(0);
+            IpAddr::V6((address.to_bits() & mask).into())
+        }
+    }
+}
+
+/// The networks of the list under a key; none if it is absent.
+pub(super) fn read_all(section: &mut Section<'_>, desk: &Desk, key: &'static str) -> Vec<Network> {
+    let path = section.below(key);
+    let words = section.words(key).unwrap_or_default();
+    if let Some(word) = words.get(NETWORKS_MAX) {
+        let what = format!("more than {NETWORKS_MAX} networks");
+        desk.complain(word.line, &path, Fault::new(what, "write larger networks"));
+    }
+    let network = |word: &crate::config::section::Word| match Network::parse(&word.text) {
+        Ok(network) => Some(network),
+        Err(fault) => {
+            desk.complain(word.line, &path, fault);
+            None
+        }
+    };
+    words.iter().filter_map(network).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn holds(network: &str, address: &str) -> bool {
+        Network::parse(network).unwrap().contains(address.parse().unwrap())
+    }
+
+    #[test]
+    fn a_network_holds_the_addresses_that_begin_like_it() {
+        for (network, address, inside) in [
+            ("10.0.0.0/8", "10.255.0.1", true),
+            ("10.0.0.0/8", "11.0.0.1", false),
+            ("10.1.2.3", "10.1.2.3", true),
+            ("10.1.2.3", "10.1.2.2", false),
+            ("10.0.0.0/8", "::ffff:10.1.1.1", true),
+            ("0.0.0.0/0", "192.0.2.1", true),
+            ("0.0.0.0/0", "2001:db8::1", false),
+            ("2001:db8::/32", "2001:db8:ffff::1", true),
+            ("2001:db8::/32", "2001:db9::1", false),
+            ("::/0", "2001:db8::1", true),
+            ("::1", "::1", true),
+        ] {
+            assert_eq!(holds(network, address), inside, "{network} {address}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_network_is_told_the_form() {
+        for text in ["", "10.0.0.0/33", "10.0.0.0/", "10.0.0.0/+8", "10.0.0/8", "lb", "::/129"] {
+            let Fault { what, remedy } = Network::parse(text).unwrap_err();
+            assert_eq!(what, format!("{} is no network", shown(text)));
+            assert!(remedy.starts_with("write an address and the length of its prefix"));
+        }
+        let Fault { what, remedy } = Network::parse("10.1.2.3/8").unwrap_err();
+        assert_eq!(what, "'10.1.2.3/8' has bits behind its prefix");
+        assert_eq!(remedy, "write 10.0.0.0/8, or one address alone");
+    }
+}

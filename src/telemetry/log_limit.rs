@@ -1,0 +1,144 @@
+//! How often a line that a stranger can cause is logged.
+//!
+//! In each [`WINDOW`] a kind of line is logged once for each source, and [`LINES_MAX`] times in
+//! all. What is left out is counted, and [`report`] logs one line for each kind that tells how many
+//! there were. What is remembered is bounded by the lines that were logged. Never on the way of a
+//! call: these lines are about connections that end.
+
+use std::collections::HashSet;
+use std::hash::{BuildHasher, Hash, RandomState};
+use std::sync::{LazyLock, Mutex, PoisonError};
+use std::time::Duration;
+
+/// How long a source of a kind of line is remembered.
+pub const WINDOW: Duration = Duration::from_secs(10);
+/// Lines of one kind in a window.
+const LINES_MAX: usize = 20;
+
+/// What a line is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A client broke TLS, or spoke none.
+    TlsFailed,
+    /// A client broke a rule of HTTP/2, or overran a budget.
+    ClientMalformed,
+    /// A client took too long, or overran its budget of refused calls.
+    ClientEnded,
+    /// A source has all the connections that it may have.
+    SourceFull,
+    /// A connection could not be accepted or not be begun.
+    NotAccepted,
+    /// A driver broke a rule of HTTP/2.
+    DriverMalformed,
+}
+
+/// All of them, in the order in which they are counted.
+const KINDS: [Kind; 6] = [
+    Kind::TlsFailed,
+    Kind::ClientMalformed,
+    Kind::ClientEnded,
+    Kind::SourceFull,
+    Kind::NotAccepted,
+    Kind::DriverMalformed,
+];
+
+impl Kind {
+    /// The message of the lines that are left out.
+    const fn message(self) -> &'static str {
+        match self {
+            Self::TlsFailed => "TLS failed",
+            Self::ClientMalformed => "client connection refused",
+            Self::ClientEnded => "client connection ended",
+            Self::SourceFull => "connection refused: its source has too many",
+            Self::NotAccepted => "connection not accepted",
+            Self::DriverMalformed => "driver malformed",
+        }
+    }
+}
+
+static LIMIT: LazyLock<Mutex<Limit>> = LazyLock::new(Mutex::default);
+
+/// Whether a line of this kind about this source is to be logged now. If not, it is counted.
+pub fn admits(kind: Kind, source: &impl Hash) -> bool {
+    LIMIT.lock().unwrap_or_else(PoisonError::into_inner).admits(kind, source)
+}
+
+/// Logs, once in a [`WINDOW`], how many lines were left out. Never ends.
+pub async fn report() {
+    let mut window = tokio::time::interval(WINDOW);
+    loop {
+        window.tick().await;
+        let left_out = LIMIT.lock().unwrap_or_else(PoisonError::into_inner).roll();
+        for (kind, suppressed) in left_out {
+            let (seconds, lines) = (WINDOW.as_secs(), kind.message());
+            tracing::info!(lines, suppressed, seconds, "log lines left out: too many of one kind");
+        }
+    }
+}
+
+#[derive(Default)]
+struct Limit {
+    hasher: RandomState,
+    /// Kind and source of the lines that were logged in this window.
+    logged: HashSet<(usize, u64)>,
+    lines: [usize; KINDS.len()],
+    suppressed: [u64; KINDS.len()],
+}
+
+impl Limit {
+    fn admits(&mut self, kind: Kind, source: &impl Hash) -> bool {
+        let at = kind as usize;
+        let Some(lines) = self.lines.get_mut(at) else { return true };
+        if *lines < LINES_MAX && self.logged.insert((at, self.hasher.hash_one(source))) {
+            *lines = lines.saturating_add(1);
+            return true;
+        }
+        if let Some(suppressed) = self.suppressed.get_mut(at) {
+            *suppressed = suppressed.saturating_add(1);
+        }
+        false
+    }
+
+    /// Begins a new window; what was left out in the last one.
+    fn roll(&mut self) -> Vec<(Kind, u64)> {
+        self.logged.clear();
+        self.lines = [0; KINDS.len()];
+        let suppressed = std::mem::take(&mut self.suppressed);
+        KINDS.into_iter().zip(suppressed).filter(|(_, count)| *count > 0).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kinds_are_counted_in_the_order_of_the_enum() {
+        for (at, kind) in KINDS.into_iter().enumerate() {
+            assert_eq!(at, kind as usize);
+        }
+    }
+
+    #[test]
+    fn a_source_has_one_line_of_a_kind_in_a_window() {
+        let mut limit = Limit::default();
+        assert!(limit.admits(Kind::TlsFailed, &"a"));
+        assert!(!limit.admits(Kind::TlsFailed, &"a"));
+        assert!(limit.admits(Kind::TlsFailed, &"b"));
+        assert!(limit.admits(Kind::ClientEnded, &"a"));
+        assert!(!limit.admits(Kind::TlsFailed, &"a"));
+        assert_eq!(limit.roll(), [(Kind::TlsFailed, 2)]);
+        assert!(limit.admits(Kind::TlsFailed, &"a"));
+        assert_eq!(limit.roll(), []);
+    }
+
+    #[test]
+    fn many_sources_have_few_lines_together_and_are_not_remembered() {
+        let mut limit = Limit::default();
+        let logged = (0..10_000).filter(|source| limit.admits(Kind::TlsFailed, source)).count();
+        assert_eq!(logged, LINES_MAX);
+        assert_eq!(limit.logged.len(), LINES_MAX);
+        assert!(limit.admits(Kind::ClientMalformed, &1), "other kinds have lines of their own");
+        assert_eq!(limit.roll(), [(Kind::TlsFailed, 10_000 - 20)]);
+    }
+}
