@@ -2,9 +2,9 @@
 #![expect(clippy::unwrap_used, reason = "the helpers of a test may fail it as the test may")]
 
 use std::io::{BufRead, BufReader, Write};
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Shutdown, SocketAddr, TcpListener};
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
@@ -234,27 +234,39 @@ fn the_delay_relay_makes_every_call_a_round_trip_longer_and_harms_no_octet() {
     }
 }
 
+/// Takes two connections: answers on the first and ends it, and tells of the second.
+fn cut_off_once() -> (SocketAddr, mpsc::Receiver<()>) {
+    // SETTINGS; and HEADERS of stream 1 with `:status 200`, which end it.
+    const ANSWER: &[u8] = b"\0\0\0\x04\0\0\0\0\0\0\0\x01\x01\x05\0\0\0\x01\x88";
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let (tell, told) = mpsc::sync_channel(1);
+    thread::spawn(move || {
+        let (mut client, _) = listener.accept().unwrap();
+        client.write_all(ANSWER).unwrap();
+        client.shutdown(Shutdown::Write).unwrap();
+        // It ends as it likes.
+        std::io::copy(&mut client, &mut std::io::sink()).unwrap_or_default();
+        let _second = listener.accept().unwrap();
+        tell.send(()).unwrap();
+    });
+    (address, told)
+}
+
 #[test]
-fn a_flood_tells_how_much_of_it_was_answered() {
-    let stub = Server::start(STUB, &[]);
+fn a_flood_comes_back_when_it_is_cut_off_and_tells_what_was_answered() {
+    let (target, back) = cut_off_once();
     let mut token = NamedTempFile::new().unwrap();
     token.write_all(b"no.token.at-all").unwrap();
-    let target = ["--target", &stub.address.to_string()];
     let mut flood = Command::new(FLOOD);
-    flood.args(target).arg("--token").arg(token.path());
+    flood.args(["--target", &target.to_string()]).arg("--token").arg(token.path());
     let mut flood = flood.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-    let mut told = BufReader::new(flood.stdout.take().unwrap());
-    let mut line = String::new();
-    told.read_line(&mut line).unwrap();
-    assert_eq!(line.trim(), "flooding");
-    thread::sleep(Duration::from_millis(500));
+    back.recv().unwrap();
     drop(flood.stdin.take());
-    line.clear();
-    told.read_line(&mut line).unwrap();
-    assert!(flood.wait().unwrap().success());
-    let counts: serde_json::Value = serde_json::from_str(&line).unwrap();
-    assert!(counts["answers"].as_u64().unwrap() > 0, "{counts}");
-    assert!(counts["connections"].as_u64().unwrap() > 0, "{counts}");
+    let told = String::from_utf8(flood.wait_with_output().unwrap().stdout).unwrap();
+    let counts: serde_json::Value = serde_json::from_str(told.lines().last().unwrap()).unwrap();
+    assert_eq!(counts["answers"], 1, "{counts}");
+    assert!(counts["connections"].as_u64().unwrap() >= 2, "{counts}");
 }
 
 #[test]
@@ -264,18 +276,6 @@ fn peers_that_read_as_h2_does_by_itself_are_content_too() {
         let counts = counts(&load_with(stub.address, workload, &["--plain"]));
         assert!(counts["calls"].as_u64().unwrap() > 0, "{workload}: {counts}");
     }
-}
-
-#[test]
-fn windows_that_grow_let_an_upload_over_a_long_way_be_faster() {
-    let seconds = |arguments: &[&str]| {
-        let stub = Server::start(STUB, arguments);
-        let to = stub.address.to_string();
-        let delay = Server::start(DELAY, &["--to", &to, "--rtt-ms", "40"]);
-        let upload = ["--times", "1", "--upload", "20000000"];
-        counts(&load_with(delay.address, "W9", &upload))["seconds"].as_f64().unwrap()
-    };
-    assert!(seconds(&["--grow"]) < seconds(&["--window", "1048576"]));
 }
 
 #[test]
