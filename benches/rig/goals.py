@@ -29,6 +29,8 @@ ADDED_LATENCY = 1.2
 """Added median latency at most, as a multiple of what the TCP relay adds."""
 ATTACKED_P99_MS = 20
 """Of an honest client's calls beside an attack."""
+STORM_P99_MS = 200
+"""From `connect()` to SETTINGS, with so many connections at once, in clear text."""
 BESIDE_BULK = 3
 """p99 of calls beside bulk transfers at most, as a multiple of what they take without the proxy."""
 
@@ -66,6 +68,13 @@ def _of_own(results: report.Results) -> list:
         envoy = results.ratio("envoy-equal", workload, figure, base="sconce")
         lines.append(_line(workload, what, median(values) if values else None, most, envoy))
     lines.append(_line("W6", "added p50, times the relay's", _added(results), ADDED_LATENCY, None))
+    storm = {
+        who: results.values(who, "C1", lambda row: row["storm"]["p99_ms"])
+        for who in ("sconce", "envoy-equal")
+    }
+    ours, theirs = (median(it.values()) if it else None for it in storm.values())
+    envoy = theirs / ours if ours and theirs else None
+    lines.append(_line("C1", "p99 in ms of 3,000 connects", ours, STORM_P99_MS, envoy))
     for workload in FAIR:
         if workload.startswith("F1"):
             what, most = "p99 in ms beside an attack", ATTACKED_P99_MS

@@ -8,10 +8,10 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from rig import fairness, process, targets
+from rig import fairness, process, storm, targets
 from rig.papers import Papers
 from rig.process import Process, Trouble
-from rig.sets import FAIR, TLS, Set
+from rig.sets import FAIR, STORMS, TLS, Set
 
 
 @dataclass
@@ -49,6 +49,8 @@ def can(target: str, workload: str) -> bool:
     """Whether the workload makes sense for the target."""
     if workload in FAIR:
         return target in fairness.TARGETS
+    if workload in STORMS:
+        return storm.can(target, workload)
     return workload not in TLS or target in targets.SPEAK_TLS
 
 
@@ -56,6 +58,8 @@ def run(settings: Settings, target: str, workload: str, label: str) -> dict:
     """Measures once. Raises Trouble if anything was not as it must be."""
     if workload in FAIR:
         return fairness.run(settings, target, workload, label)
+    if workload in STORMS:
+        return storm.run(settings, target, workload, label)
     with ExitStack() as stack:
         stub, port, proxy = _start(settings, target, workload, label, stack)
         load = _load(settings, port, workload, label)

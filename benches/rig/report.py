@@ -3,7 +3,7 @@
 from statistics import median
 
 from rig.fairness import MEANING as BESIDE
-from rig.sets import FAIR
+from rig.sets import FAIR, STORMS
 from rig.targets import MEANING, NAMES, SPEAK_TLS
 
 YARDSTICK = "relay"
@@ -76,7 +76,8 @@ class Results:
 
 def tables(results: Results) -> str:
     """All tables for which there are results."""
-    parts = [part(results) for part in (_cpu, _memory, _tls, _latency, _fairness, _throughput)]
+    kinds = (_cpu, _memory, _tls, _latency, _fairness, _storms, _throughput)
+    parts = [part(results) for part in kinds]
     return "\n\n".join(part for part in parts if part)
 
 
@@ -167,6 +168,24 @@ def beside(results: Results, target: str, workload: str) -> float | None:
 
 def _flooded(row: dict, what: str) -> float:
     return row["flood"][what] / row["flood"]["seconds"] if "flood" in row else 0.0
+
+
+def _storms(results: Results) -> str:
+    lines = []
+    for workload in STORMS:
+        way = "C1, clear text" if workload == "C1" else "C1s, TLS 1.3"
+        for target in (it for it in results.targets if (it, workload) in results.failed):
+            lines.append([way, target, "FAILED"])
+        for target in results.targets:
+            figures = [
+                results.values(target, workload, lambda row: row["storm"][name]).values()
+                for name in ("p50_ms", "p99_ms", "max_ms", "failed")
+            ]
+            if figures[0]:
+                lines.append([way, target, *map(_spread, figures)])
+    lead = "3,000 connections at once, from `connect()` to the server's SETTINGS"
+    head = ["", "target", "p50, ms", "p99, ms", "max, ms", "without SETTINGS after 30 s"]
+    return markdown(lead, head, lines) if lines else ""
 
 
 def _throughput(results: Results) -> str:

@@ -14,6 +14,9 @@ TLS = {"W7": "W1", "W7d": "W2", "W7u": "W3", "W7c": "W5", "W7i": "W4"}
 FAIR = ["F1a", "F1b", "F1c", "F2d", "F2u"]
 """An honest client beside others; see fairness.py."""
 
+STORMS = ["C1", "C1s"]
+"""Many connections at once, in clear text and over TLS; see storm.py."""
+
 
 @dataclass(frozen=True)
 class Set:
@@ -50,7 +53,7 @@ SETS = {
             "own",
             "Set `own`: the rig's load and stub driver, CUBIC",
             "cubic",
-            ["W1", "W1b", "W2", "W2x4", "W2b", "W3", "W4", "W5", "W6", *TLS, "W8", *FAIR],
+            ["W1", "W1b", "W2", "W2x4", "W2b", "W3", "W4", "W5", "W6", *TLS, "W8", *FAIR, *STORMS],
         ),
         Set(
             "h2",

@@ -2,9 +2,9 @@
 #![expect(clippy::unwrap_used, reason = "the helpers of a test may fail it as the test may")]
 
 use std::io::{BufRead, BufReader, Write};
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Shutdown, SocketAddr, TcpListener};
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
@@ -27,6 +27,7 @@ use tokio_rustls::rustls::pki_types::PrivatePkcs8KeyDer;
 
 const STUB: &str = env!("CARGO_BIN_EXE_stub_driver");
 const RELAY: &str = env!("CARGO_BIN_EXE_relay");
+const FLOOD: &str = env!("CARGO_BIN_EXE_flood");
 const DELAY: &str = env!("CARGO_BIN_EXE_delay");
 const LOAD: &str = env!("CARGO_BIN_EXE_load");
 const SOAK: &str = env!("CARGO_BIN_EXE_soak");
@@ -202,7 +203,7 @@ fn call_stamped(stamp: Option<&Stamp>) -> Result<(), Fault> {
 fn every_workload_is_content_with_the_stub_driver_behind_the_relay() {
     let stub = Server::start(STUB, &[]);
     let relay = Server::start(RELAY, &["--to", &stub.address.to_string()]);
-    for workload in ["W1", "W1b", "W2", "W2x4", "W2b", "W3", "W5", "W6"] {
+    for workload in ["W1", "W1t", "W1b", "W2", "W2x4", "W2b", "W3", "W3m", "W5", "W6", "probe"] {
         let counts = counts(&load(relay.address, workload));
         assert!(counts["calls"].as_u64().unwrap() > 0, "{workload}: {counts}");
     }
@@ -233,16 +234,48 @@ fn the_delay_relay_makes_every_call_a_round_trip_longer_and_harms_no_octet() {
     }
 }
 
+/// Takes two connections: answers on the first and ends it, and tells of the second.
+fn cut_off_once() -> (SocketAddr, mpsc::Receiver<()>) {
+    // SETTINGS; and HEADERS of stream 1 with `:status 200`, which end it.
+    const ANSWER: &[u8] = b"\0\0\0\x04\0\0\0\0\0\0\0\x01\x01\x05\0\0\0\x01\x88";
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let (tell, told) = mpsc::sync_channel(1);
+    thread::spawn(move || {
+        let (mut client, _) = listener.accept().unwrap();
+        client.write_all(ANSWER).unwrap();
+        client.shutdown(Shutdown::Write).unwrap();
+        // It ends as it likes.
+        std::io::copy(&mut client, &mut std::io::sink()).unwrap_or_default();
+        let _second = listener.accept().unwrap();
+        tell.send(()).unwrap();
+    });
+    (address, told)
+}
+
 #[test]
-fn windows_that_grow_let_an_upload_over_a_long_way_be_faster() {
-    let seconds = |arguments: &[&str]| {
-        let stub = Server::start(STUB, arguments);
-        let to = stub.address.to_string();
-        let delay = Server::start(DELAY, &["--to", &to, "--rtt-ms", "40"]);
-        let upload = ["--times", "1", "--upload", "20000000"];
-        counts(&load_with(delay.address, "W9", &upload))["seconds"].as_f64().unwrap()
-    };
-    assert!(seconds(&["--grow"]) < seconds(&["--window", "1048576"]));
+fn a_flood_comes_back_when_it_is_cut_off_and_tells_what_was_answered() {
+    let (target, back) = cut_off_once();
+    let mut token = NamedTempFile::new().unwrap();
+    token.write_all(b"no.token.at-all").unwrap();
+    let mut flood = Command::new(FLOOD);
+    flood.args(["--target", &target.to_string()]).arg("--token").arg(token.path());
+    let mut flood = flood.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    back.recv().unwrap();
+    drop(flood.stdin.take());
+    let told = String::from_utf8(flood.wait_with_output().unwrap().stdout).unwrap();
+    let counts: serde_json::Value = serde_json::from_str(told.lines().last().unwrap()).unwrap();
+    assert_eq!(counts["answers"], 1, "{counts}");
+    assert!(counts["connections"].as_u64().unwrap() >= 2, "{counts}");
+}
+
+#[test]
+fn peers_that_read_as_h2_does_by_itself_are_content_too() {
+    let stub = Server::start(STUB, &["--plain", "--window", "4194304"]);
+    for workload in ["W1", "W2", "W3m"] {
+        let counts = counts(&load_with(stub.address, workload, &["--plain"]));
+        assert!(counts["calls"].as_u64().unwrap() > 0, "{workload}: {counts}");
+    }
 }
 
 #[test]
