@@ -32,18 +32,34 @@ const RETRY: Duration = Duration::from_secs(1);
 
 /// What all connections of all workers have parked.
 #[derive(Clone, Default)]
-pub(super) struct Pool(Arc<AtomicUsize>);
+pub(super) struct Pool {
+    parked: Arc<AtomicUsize>,
+    /// Octets of windows that all uploads have earned: what they can park beyond their first ones.
+    earned: Arc<AtomicUsize>,
+}
 
 impl Pool {
+    /// Whether windows of uploads may grow: what all have earned could still be parked at one time.
+    pub(super) fn may_grow(&self) -> bool {
+        self.has_room() && self.earned.load(Ordering::Relaxed) < ALL_MAX / 2
+    }
+
+    /// The uploads of a connection have earned so much from now on.
+    pub(super) fn change_earned(&self, share: &mut Share, now: usize) {
+        let before = share.replace(now);
+        self.earned.fetch_add(now, Ordering::Relaxed);
+        self.earned.fetch_sub(before, Ordering::Relaxed);
+    }
+
     /// Whether so little is parked in all that a connection may park more than usual.
     pub(super) fn has_room(&self) -> bool {
-        self.0.load(Ordering::Relaxed) < ALL_MAX / 2
+        self.parked.load(Ordering::Relaxed) < ALL_MAX / 2
     }
 
     /// Octets of answers that one client connection may park of a driver that is still read from.
     /// More than [`PARKED_MAX`] is parked where a client took back what its driver was granted.
     pub(super) fn download_max(&self) -> usize {
-        match self.0.load(Ordering::Relaxed) {
+        match self.parked.load(Ordering::Relaxed) {
             all if all < ALL_MAX / 2 => usize::MAX,
             all if all < ALL_MAX.saturating_mul(2) => DOWNLOAD_SHARE_MAX,
             // A frame that is there in part is granted again before it is parked.
@@ -54,8 +70,8 @@ impl Pool {
     /// A connection's share is so large from now on. Says what all have.
     fn change(&self, share: &mut Share, now: usize) -> usize {
         let before = share.replace(now);
-        self.0.fetch_add(now, Ordering::Relaxed);
-        let all = self.0.fetch_sub(before, Ordering::Relaxed);
+        self.parked.fetch_add(now, Ordering::Relaxed);
+        let all = self.parked.fetch_sub(before, Ordering::Relaxed);
         all.saturating_sub(before)
     }
 }

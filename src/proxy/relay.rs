@@ -77,6 +77,8 @@ pub(super) struct Relay {
     pub(super) inflated: Share,
     /// Octets that are parked for drivers.
     pub(super) parked: Share,
+    /// Octets of windows that uploads have earned.
+    pub(super) earned: Share,
     timer: Pin<Box<Sleep>>,
     pub(super) waker: Option<usize>,
     /// The last request that was read.
@@ -132,6 +134,7 @@ impl Relay {
             due,
             inflated: Share::default(),
             parked: Share::default(),
+            earned: Share::default(),
             timer: Box::pin(tokio::time::sleep_until(due.into())),
             waker: None,
             last: None,

@@ -127,6 +127,12 @@ impl Connection {
         }
     }
 
+    /// Octets of windows that the streams that are open have earned beyond their first ones.
+    #[must_use]
+    pub fn earned(&self) -> u32 {
+        self.extra
+    }
+
     /// A PING that measured a round trip is answered. Says whether there was one.
     pub(in crate::wire) fn round_trip_ended(&mut self) -> bool {
         if !self.trips.is_measuring {
