@@ -1,7 +1,8 @@
 //! Earned windows: how much a client may have under way on one stream, towards a driver.
 //!
 //! A stream begins with 65,535 octets, so that one whose driver takes nothing pins no more than
-//! that. Its window grows while the window is what limits it, to about twice the product of
+//! that. Once it has passed on as much, it gets half a megabyte, so that reads are long. From there
+//! on its window grows while the window is what limits it, to about twice the product of
 //! bandwidth and round-trip time: PING measures round trips end to end, and a stream that passes
 //! on half of its window within one of them was waiting for credit. On a short way that takes a
 //! small window, on a long one a large one. What was earned stays.
@@ -22,6 +23,9 @@ const PIECE_MIN: u32 = 16 * 1024;
 /// Up to this window, in octets, growth is by four, and above it by two. The first round trips
 /// are what short uploads are made of.
 const FAST_MAX: u32 = 1 << 20;
+/// Up to this window, in octets, growth needs no more than that as much was passed on before: what
+/// one read takes. With less under way, each read finds little and costs as much.
+const COMMON: u32 = 512 << 10;
 /// How many of the largest windows the streams of one connection can earn together.
 const SHARE: u32 = 4;
 
@@ -108,11 +112,16 @@ impl Connection {
         let trips = &mut self.trips;
         stream.passed_all = stream.passed_all.saturating_add(octets);
         // Streams side by side get equal windows, or what they share would go by their windows.
-        let is_behind = window < trips.widest && stream.passed_all >= window;
+        let common = trips.widest.max(COMMON).min(most);
+        let is_behind = window < common && stream.passed_all >= window;
         let is_limited = trips.is_measuring && stream.is_limited(octets, trips.number);
-        let grows = more > 0 && (is_limited || is_behind);
+        let more = match (is_limited, is_behind) {
+            (true, _) => more,
+            (false, true) => more.min(common.saturating_sub(window)),
+            (false, false) => 0,
+        };
+        let grows = more > 0;
         trips.has_grown |= grows;
-        let more = if grows { more } else { 0 };
         trips.widest = trips.widest.max(window.saturating_add(more));
         if grows || stream.owed >= (window / PART).max(PIECE_MIN) {
             stream.extra = stream.extra.saturating_add(more);
@@ -214,7 +223,8 @@ mod tests {
 
     #[test]
     fn a_window_that_does_not_limit_its_upload_stays() {
-        assert_eq!(earned(|_| 20_000, 50), 65_535);
+        assert_eq!(earned(|_| 20_000, 3), 65_535);
+        assert!(earned(|_| 20_000, 500) <= 512 << 10);
         let far = earned(|window| window.min(300_000), 200);
         assert!((600_000..1_400_000).contains(&far), "{far} for 300,000 octets in a round trip");
     }
