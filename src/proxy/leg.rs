@@ -21,7 +21,7 @@ use crate::wire::connection::Connection;
 use crate::wire::outbox::SLICES_MAX;
 
 /// Octets that the kernel may hold unsent for one socket before it says that it is full.
-const UNSENT_MAX: u32 = 128 * 1024;
+const UNSENT_MAX: u32 = 512 * 1024;
 
 /// One socket and the HTTP/2 connection on it.
 pub(super) struct Leg {

@@ -205,7 +205,9 @@ impl Relay {
             while driver.has_left()
                 && let Some(Departing { stream, tag, octets, .. }) = driver.departing.pop_front()
             {
-                let exchange = self.exchanges.get(tag).filter(|_| may_grow);
+                // While some of it waits here, more on its way would only wait as well.
+                let grows = |exchange: &&Exchange| may_grow && !exchange.is_behind();
+                let exchange = self.exchanges.get(tag).filter(grows);
                 let most = exchange.map_or(0, |exchange| exchange.snapshot.limits.upload_window);
                 self.client.wire.left(stream, octets, most);
             }
