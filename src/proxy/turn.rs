@@ -76,7 +76,7 @@ const READ_MIN: u32 = 16 * 1024;
 /// The largest size of a batch, in octets: that of the read buffer.
 pub(super) const READ_MAX: u32 = 512 * 1024;
 /// By how many octets a size grows after a full batch that was passed on whole.
-const READ_STEP: u32 = 32 * 1024;
+const READ_STEP: u32 = 16 * 1024;
 
 impl Default for BatchSize {
     fn default() -> Self {
