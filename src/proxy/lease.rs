@@ -62,6 +62,11 @@ impl Relay {
     /// The proof of a call's caller has ended.
     pub(super) fn end_lease(&mut self, tag: usize) {
         let Some(exchange) = self.exchanges.get_mut(tag) else { return };
+        if exchange.end.is_some() {
+            // The answer is complete, and waits for its client alone.
+            exchange.lease = None;
+            return;
+        }
         let Some(lease) = &mut exchange.lease else { return };
         lease.is_over = true;
         if !lease.has_begun {

@@ -35,6 +35,17 @@ pub fn cases(cases: &mut Cases) {
         });
     }
     let one = Signer::new("one");
+    let name = "a_complete_response_that_is_buffered_keeps_its_status_when_its_token_expires";
+    add(cases, name, spec(&one), move |world| {
+        let (mut client, mut driver, id, stream) = begun(world, &one);
+        driver.finish(stream, 5);
+        client.pump(|_| false, Duration::from_millis(3_300));
+        client.grant(0, 1 << 20);
+        let reply = client.finish(id);
+        assert_eq!(reply.body.len(), RESPONSE, "octets of the response: {reply:?}");
+        assert_eq!(reply.status(), Some(5), "{reply:?}");
+    });
+    let one = Signer::new("one");
     let name = "a_driver_that_stands_still_is_found_after_a_suspended_stream_and_goaway";
     add(cases, name, spec(&one), move |world| {
         let (mut client, mut driver, id, _) = suspended(world, &one);
@@ -106,6 +117,23 @@ fn plan_of_ann(client: &Client) -> crate::support::fields::Request {
 /// A call that can be reattached and whose token has expired, while a part of its response is
 /// buffered: its streams at the client and at the driver.
 fn suspended(world: &World, signer: &Signer) -> (Client, Upstream, u32, u32) {
+    let (mut client, mut driver, id, stream) = begun(world, signer);
+    // The token ends within three seconds.
+    let is_reset = |u: &Upstream| u.streams[&stream].reset.is_some();
+    for _ in 0..80 {
+        client.pump(|_| false, Duration::from_millis(50));
+        driver.poll();
+        if is_reset(&driver) {
+            break;
+        }
+    }
+    assert!(is_reset(&driver), "the call was not suspended: {:?}", client.streams[&id]);
+    assert!(!client.streams[&id].is_over(), "nothing was buffered: {:?}", client.streams[&id]);
+    (client, driver, id, stream)
+}
+
+/// The same while the token is good.
+fn begun(world: &World, signer: &Signer) -> (Client, Upstream, u32, u32) {
     let mut driver = Upstream::replace(world, Offer::default());
     let mut client = world.client_with(Manners {
         settings: vec![(frame::ENABLE_PUSH, 0), (frame::INITIAL_WINDOW_SIZE, 1 << 20)],
@@ -125,17 +153,6 @@ fn suspended(world: &World, signer: &Signer) -> (Client, Upstream, u32, u32) {
     assert_eq!(driver.speak(stream, &frame::message(RESPONSE - 5)), RESPONSE);
     let body = |c: &Client| c.streams.get(&id).map_or(0, |reply| reply.body.len());
     assert!(client.pump(|c| body(c) == WINDOW, SOON), "of the first window");
-    // The token ends within three seconds.
-    let is_reset = |u: &Upstream| u.streams[&stream].reset.is_some();
-    for _ in 0..80 {
-        client.pump(|_| false, Duration::from_millis(50));
-        driver.poll();
-        if is_reset(&driver) {
-            break;
-        }
-    }
-    assert!(is_reset(&driver), "the call was not suspended: {:?}", client.streams[&id]);
-    assert!(!client.streams[&id].is_over(), "nothing was buffered: {:?}", client.streams[&id]);
     (client, driver, id, stream)
 }
 
