@@ -260,8 +260,12 @@ impl Relay {
             .map(|(tag, _)| tag)
             .collect();
         for tag in refused {
-            let is_queued = self.exchanges.get(tag).is_some_and(|x| x.driver_stream.is_none());
-            if is_queued {
+            let Some(exchange) = self.exchanges.get(tag) else { continue };
+            if exchange.driver != Some(driver) {
+                // It was queued, and has gone to another leg meanwhile.
+                continue;
+            }
+            if exchange.driver_stream.is_none() {
                 self.redirect(tag);
             } else {
                 let what = "it takes no new calls";

@@ -152,7 +152,10 @@ impl Relay {
             .map(|(tag, _)| tag)
             .collect();
         for tag in tags {
-            self.fail_exchange(tag, Code::Unavailable, label, what);
+            // One that was queued may have gone to another leg meanwhile.
+            if self.exchanges.get(tag).is_some_and(|exchange| exchange.driver == Some(key)) {
+                self.fail_exchange(tag, Code::Unavailable, label, what);
+            }
         }
     }
 
@@ -180,8 +183,13 @@ impl Relay {
         }
     }
 
+    /// Those that end anyway are left to who ends them: their keys may be in use further up.
     pub(super) fn drop_idle_drivers(&mut self) {
-        let idle = |(key, driver): (usize, &Driver)| (driver.calls == 0).then_some(key);
+        let ends = |driver: &Driver| {
+            driver.lost || driver.leg_ref().is_some_and(|leg| leg.wire.is_leaving())
+        };
+        let idle =
+            |(key, driver): (usize, &Driver)| (driver.calls == 0 && !ends(driver)).then_some(key);
         while let Some(key) = self.drivers.iter().find_map(idle) {
             self.remove_driver(key, "idle");
         }

@@ -44,6 +44,7 @@ mod memory;
 mod preface;
 mod prefixes;
 mod providers;
+mod queued;
 mod rechecks;
 mod refused;
 mod slow;
@@ -97,6 +98,7 @@ fn main() {
     addresses::cases(&mut cases);
     providers::cases(&mut cases);
     rechecks::cases(&mut cases);
+    queued::cases(&mut cases);
     refused::cases(&mut cases);
     grace::cases(&mut cases);
     lease::cases(&mut cases);

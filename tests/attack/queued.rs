@@ -1,0 +1,111 @@
+//! Calls that wait for a place on a connection to their driver, when that connection ends.
+
+use crate::support::client::{Client, SOON};
+use crate::support::fields::SERVICE;
+use crate::support::frame;
+use crate::support::proof::{self, ANN, add};
+use crate::support::protobuf::framed;
+use crate::support::runner::Cases;
+use crate::support::upstream::{Offer, Upstream};
+use crate::support::world::{Spec, World};
+
+pub fn cases(cases: &mut Cases) {
+    cases.room("queued");
+    let name = "a_queued_call_moves_to_a_new_connection_if_goaway_refuses_all_others";
+    cases.own(name, Spec::default(), |world| {
+        let (mut driver, calls) = queue(world, 1);
+        driver.send(&frame::goaway(0, frame::NO_ERROR));
+        moves(driver, calls);
+    });
+    let name = "queued_calls_move_to_a_new_connection_if_goaway_refuses_all_others";
+    cases.own(name, Spec::default(), |world| {
+        let (mut driver, calls) = queue(world, 5);
+        driver.send(&frame::goaway(0, frame::NO_ERROR));
+        moves(driver, calls);
+    });
+    let name = "a_queued_call_moves_to_a_new_connection_if_the_driver_takes_no_streams_and_leaves";
+    cases.own(name, Spec::default(), |world| {
+        let mut driver = Upstream::replace(world, Offer::default());
+        let mut client = world.client();
+        driver.meet(&mut client);
+        driver.limit(0);
+        assert!(driver.pump(Upstream::is_settled, SOON));
+        let id = client.start(&client.request(), true);
+        assert!(client.round_trip());
+        driver.send(&frame::goaway(0, frame::NO_ERROR));
+        driver.accept_again();
+        let stream = driver.await_stream();
+        driver.answer(stream);
+        driver.finish(stream, 0);
+        assert_eq!(client.finish(id).status(), Some(0));
+    });
+    let name = "a_driver_that_breaks_the_protocol_while_a_call_is_queued_is_outlived";
+    cases.own(name, Spec::default(), |world| {
+        let (mut driver, (mut client, running, queued)) = queue(world, 1);
+        driver.send(&frame::window_update(0, 0));
+        client.finish(running).assert_no_success();
+        let calm = client.request().team("calm");
+        client.must_succeed(&calm);
+        drop(queued);
+    });
+    let name = "calls_that_are_refused_when_they_leave_their_queue_are_as_many_as_they_are";
+    let mut spec = proof::spec("");
+    spec.config.listen.push(("streams_per_connection", "4000"));
+    add(cases, name, spec, refused);
+}
+
+/// A driver that takes one stream at a time and has it, and calls that wait for theirs.
+fn queue(world: &World, count: usize) -> (Upstream, (Client, u32, Vec<u32>)) {
+    let mut driver = Upstream::replace(world, Offer::default());
+    let mut client = world.client();
+    driver.meet(&mut client);
+    driver.limit(1);
+    assert!(driver.pump(Upstream::is_settled, SOON));
+    let running = client.start(&client.request(), true);
+    driver.await_stream();
+    let queued = (0..count).map(|_| client.start(&client.request(), true)).collect();
+    assert!(client.round_trip());
+    (driver, (client, running, queued))
+}
+
+/// The call that was refused has failed, and those that waited are sent anew and answered.
+fn moves(mut driver: Upstream, (mut client, running, queued): (Client, u32, Vec<u32>)) {
+    client.finish(running).assert_no_success();
+    driver.accept_again();
+    for id in queued {
+        let stream = driver.await_stream();
+        driver.answer(stream);
+        driver.finish(stream, 0);
+        assert_eq!(client.finish(id).status(), Some(0));
+    }
+    let calm = client.request().team("calm");
+    client.must_succeed(&calm);
+}
+
+/// Each call that waits is refused as soon as it has its turn.
+fn refused(world: &World) {
+    let mut driver =
+        Upstream::replace(world, Offer { connection_bump: 1 << 20, ..Offer::default() });
+    let mut client = world.client();
+    let request = proof::of(&client, &ANN);
+    driver.meet_with(&mut client, &request);
+    driver.limit(1);
+    assert!(driver.pump(Upstream::is_settled, SOON));
+    let running = client.start(&request, true);
+    let stream = driver.await_stream();
+    let plan = framed(&[]);
+    let body = [&plan[..], &[7, 0, 0, 0, 0]].concat();
+    for _ in 0..CALLS {
+        let id =
+            client.start(&request.clone().set(":path", format!("{SERVICE}ExecutePlan")), false);
+        assert!(client.speak(id, &body, 16_384, true));
+    }
+    assert!(client.round_trip());
+    driver.answer(stream);
+    driver.finish(stream, 0);
+    assert_eq!(client.finish(running).status(), Some(0));
+    assert!(driver.pump(|u| u.streams.len() > CALLS, SOON), "the queue stands still");
+    assert!(world.client().round_trip());
+}
+
+const CALLS: usize = 3500;
