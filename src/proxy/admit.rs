@@ -258,8 +258,21 @@ impl Relay {
         }
     }
 
-    /// Opens the streams of calls that wait for a leg, as far as the driver takes them.
+    /// Opens the streams of calls that wait for a leg, as far as the driver takes them. One that is
+    /// refused meanwhile makes room for the next: that one is opened by the loop that is under way,
+    /// since a loop inside of it for each of them could use up the stack.
     pub(super) fn start_queued(&mut self, key: usize) {
+        let Some(driver) = self.drivers.get_mut(key) else { return };
+        if std::mem::replace(&mut driver.is_starting, true) {
+            return;
+        }
+        self.start_all_queued(key);
+        if let Some(driver) = self.drivers.get_mut(key) {
+            driver.is_starting = false;
+        }
+    }
+
+    fn start_all_queued(&mut self, key: usize) {
         loop {
             let Some(driver) = self.drivers.get_mut(key) else { return };
             let Line::Up(leg) = &mut driver.line else { return };

@@ -105,6 +105,8 @@ pub(super) struct Driver {
     pub(super) line: Line,
     /// Exchanges that wait for the line, or for a place on it.
     pub(super) queue: VecDeque<usize>,
+    /// Whether a loop opens the streams of those now.
+    pub(super) is_starting: bool,
     /// Exchanges that are on it or wait for it.
     pub(super) calls: usize,
     /// Octets of the client's streams that are in the outbox, in their order: their credit goes
@@ -164,6 +166,7 @@ impl Driver {
             generation: 0,
             line,
             queue: VecDeque::new(),
+            is_starting: false,
             calls: 0,
             departing: VecDeque::new(),
             parked: 0,
