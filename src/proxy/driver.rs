@@ -185,14 +185,14 @@ impl Driver {
     }
 
     /// The leg, if it is in such good order that another client connection may have it.
-    pub(super) fn spare(mut self) -> Option<Spare> {
+    pub(super) fn spare(mut self, now: Instant) -> Option<Spare> {
         let is_settled = self.calls == 0
             && !self.lost
             && self.asked == 0
             && self.parked == 0
             && self.departing.is_empty()
             && self.leg_ref().is_some_and(Leg::can_write);
-        self.rest();
+        self.rest(now);
         match self.line {
             Line::Up(leg) if is_settled && leg.wire.is_spotless() => {
                 let Self { cluster, dialled, idle_since, .. } = self;
@@ -251,11 +251,11 @@ impl Driver {
     }
 
     /// Gives back what an idle leg does not need.
-    pub(super) fn rest(&mut self) {
+    pub(super) fn rest(&mut self, now: Instant) {
         self.echoes = None;
         self.departing = VecDeque::new();
         if let Some(leg) = self.leg() {
-            leg.wire.shrink();
+            leg.wire.shrink(now);
         }
     }
 

@@ -197,10 +197,10 @@ impl Relay {
 
     /// Legs in good order are left to the next client connection.
     fn leave_drivers(&mut self) {
-        let Self { worker, drivers, .. } = self;
+        let Self { worker, drivers, now, .. } = self;
         for driver in drivers.drain() {
             let Line::Up(_) = driver.line else { continue };
-            match driver.spare().filter(|_| worker.told.get() == Told::Serve) {
+            match driver.spare(*now).filter(|_| worker.told.get() == Told::Serve) {
                 Some(spare) => worker.shelf.put(spare),
                 None => worker.metrics.leg_closed("idle"),
             }

@@ -53,7 +53,7 @@ pub(super) struct Relay {
     pub(super) worker: Rc<Worker>,
     pub(super) peer: SocketAddr,
     /// Until the first admitted call.
-    pub(super) newcomer: Option<Newcomer>,
+    pub(super) newcomer: Option<Box<Newcomer>>,
     pub(super) client: Leg,
     pub(super) drivers: Slab<Driver>,
     pub(super) exchanges: Slab<Exchange>,
@@ -118,7 +118,7 @@ impl Relay {
         Self {
             worker,
             peer: newcomer.peer,
-            newcomer: Some(newcomer),
+            newcomer: Some(Box::new(newcomer)),
             client,
             drivers: Slab::with_capacity(1),
             exchanges: Slab::new(),
@@ -199,9 +199,9 @@ impl Relay {
 
     /// Gives back what an idle connection does not need.
     pub(super) fn rest(&mut self) {
-        self.client.wire.shrink();
+        self.client.wire.shrink(self.now);
         for (_, driver) in &mut self.drivers {
-            driver.rest();
+            driver.rest(self.now);
         }
         self.exchanges = Slab::new();
         self.last = None;

@@ -91,6 +91,19 @@ const SIP: usize = 512;
 const EXPLAINED_MAX: u32 = 1_000_000;
 
 const BUCKETS: usize = 10;
+/// The budgets that have a bucket. The others bound one thing, and nothing comes back.
+const BUCKETED: [Budget; BUCKETS] = [
+    Budget::Resets,
+    Budget::ProvokedResets,
+    Budget::Pings,
+    Budget::Settings,
+    Budget::Priorities,
+    Budget::WindowUpdates,
+    Budget::EmptyData,
+    Budget::HeaderLists,
+    Budget::Strays,
+    Budget::RefusedCalls,
+];
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Bucket {
@@ -139,6 +152,16 @@ impl Guard {
         bucket.spent <= burst.saturating_mul(1_000)
     }
 
+    /// Whether every budget is full again, so that a new guard would allow the same.
+    #[must_use]
+    pub fn is_full(&self, now: Instant) -> bool {
+        let at = self.millis(now);
+        self.buckets.iter().zip(BUCKETED).all(|(bucket, budget)| {
+            let (_, refill) = budget.allowance();
+            bucket.spent <= at.wrapping_sub(bucket.at).saturating_mul(refill)
+        })
+    }
+
     /// A DATA frame of so many octets that we sent explains WINDOW_UPDATEs of its reader, who may
     /// take it in small sips, for its stream and for the connection.
     pub fn explain(&mut self, octets: usize) {
@@ -147,21 +170,7 @@ impl Guard {
     }
 
     fn bucket(&mut self, budget: Budget) -> Option<&mut Bucket> {
-        let index = match budget {
-            Budget::Resets => 0,
-            Budget::ProvokedResets => 1,
-            Budget::Pings => 2,
-            Budget::Settings => 3,
-            Budget::Priorities => 4,
-            Budget::WindowUpdates => 5,
-            Budget::EmptyData => 6,
-            Budget::HeaderLists => 7,
-            Budget::Strays => 8,
-            Budget::RefusedCalls => 9,
-            Budget::Continuations | Budget::HeaderBlock | Budget::Interims | Budget::Unread => {
-                return None;
-            }
-        };
+        let index = BUCKETED.iter().position(|it| *it == budget)?;
         self.buckets.get_mut(index)
     }
 
@@ -194,6 +203,17 @@ mod tests {
         let mut guard = Guard::new(now);
         spend(&mut guard, Budget::Resets, 500, now);
         assert_eq!(spend(&mut guard, Budget::Resets, 100, now + Duration::from_secs(1)), 50);
+    }
+
+    #[test]
+    fn a_guard_is_full_again_once_everything_that_was_spent_came_back() {
+        let now = Instant::now();
+        let mut guard = Guard::new(now);
+        assert!(guard.is_full(now));
+        spend(&mut guard, Budget::Resets, 500, now);
+        spend(&mut guard, Budget::Pings, 1, now);
+        assert!(!guard.is_full(now + Duration::from_secs(9)));
+        assert!(guard.is_full(now + Duration::from_secs(10)));
     }
 
     #[test]

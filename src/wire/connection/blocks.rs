@@ -125,8 +125,9 @@ impl Connection {
     fn recall(&mut self, octets: &[u8]) -> bool {
         let generation = self.decoder.generation();
         let same = |memo: &Memo| memo.generation == generation && memo.octets == octets;
-        self.memos.latest = self.memos.all.iter().position(same);
-        let Some(memo) = self.memos.latest.and_then(|at| self.memos.all.get(at)) else {
+        let memos = self.memos.get_or_insert_default();
+        memos.latest = memos.all.iter().position(same);
+        let Some(memo) = memos.latest.and_then(|at| memos.all.get(at)) else {
             return false;
         };
         self.fields = Rc::clone(&memo.fields);
@@ -156,19 +157,21 @@ impl Connection {
     fn remember(&mut self, octets: &[u8], generation: u64) {
         let fields = Rc::clone(&self.fields);
         let mut memo = Memo { octets: Vec::new(), generation, fields, judged: None };
-        let all = &mut self.memos.all;
+        let memos = self.memos.get_or_insert_default();
+        let all = &mut memos.all;
         if all.len() >= MEMOS {
             memo.octets = all.remove(0).octets;
             memo.octets.clear();
         }
         memo.octets.extend_from_slice(octets);
-        self.memos.latest = Some(all.len());
+        memos.latest = Some(all.len());
         all.push(memo);
     }
 
     /// Holds the latest fields against the rules, unless the same block was found good before.
     fn judge(&mut self, part: Part) -> Result<head::Promise, StreamFault> {
-        let memo = self.memos.latest.and_then(|at| self.memos.all.get_mut(at));
+        let memos = self.memos.as_mut();
+        let memo = memos.and_then(|memos| memos.latest.and_then(|at| memos.all.get_mut(at)));
         if let Some(Memo { judged: Some((known, promise)), .. }) = &memo
             && *known == part
         {

@@ -112,10 +112,11 @@ pub struct Connection {
     decoder: Decoder,
     encoder: Encoder,
     fields: Rc<Fields>,
-    memos: blocks::Memos,
+    memos: Option<Box<blocks::Memos>>,
     /// What is to be written to the peer.
     pub out: Outbox,
-    guard: Guard,
+    /// What the peer did of late; `None` while every budget is full.
+    guard: Option<Box<Guard>>,
     /// What the peer may still send on streams that we have reset, since it was granted before.
     crossing: Crossing,
     trips: RoundTrips,
@@ -150,9 +151,9 @@ impl Connection {
             decoder: Decoder::new(offer.settings.header_table),
             encoder: Encoder::new(),
             fields: blocks::none(),
-            memos: blocks::Memos::default(),
+            memos: None,
             out: Outbox::default(),
-            guard: Guard::new(now),
+            guard: None,
             crossing: Crossing::default(),
             trips: RoundTrips::default(),
             closing: None,
@@ -267,16 +268,21 @@ impl Connection {
         self.receive_credit.saturating_add(i64::from(self.owed)).saturating_add(self.arriving(None))
     }
 
+    /// The budgets of the peer; `born` is when they were full, if nothing was spent since.
+    fn guard(&mut self, born: Instant) -> &mut Guard {
+        self.guard.get_or_insert_with(|| Box::new(Guard::new(born)))
+    }
+
     /// Counts one event; over the budget it is a connection error.
     fn spend(&mut self, budget: Budget, now: Instant) -> Result<(), Fault> {
-        if self.guard.spend(budget, now) { Ok(()) } else { Err(Fault::calm(budget)) }
+        if self.guard(now).spend(budget, now) { Ok(()) } else { Err(Fault::calm(budget)) }
     }
 
     /// Takes so many from a budget of the peer for what the owner did for it; `false` when it is
     /// empty.
     #[must_use]
     pub fn charge(&mut self, budget: Budget, count: u32, now: Instant) -> bool {
-        self.guard.spend_some(budget, count, now)
+        self.guard(now).spend_some(budget, count, now)
     }
 
     /// Resets a stream for what the peer did. Provoked resets have a budget of their own.
@@ -311,10 +317,11 @@ impl Connection {
     }
 
     /// Gives memory back that an idle connection does not need.
-    pub fn shrink(&mut self) {
+    pub fn shrink(&mut self, now: Instant) {
+        self.guard.take_if(|guard| guard.is_full(now));
         if self.block.is_none() {
             self.fields = blocks::none();
-            self.memos = blocks::Memos::default();
+            self.memos = None;
             self.block_octets = Vec::new();
             self.block_out = Vec::new();
         }

@@ -152,7 +152,7 @@ impl Connection {
         if let Some(stream) = self.streams.find_mut(id) {
             stream.send = stream.send.saturating_sub(spent);
         }
-        self.guard.explain(octets);
+        self.guard(self.since).explain(octets);
     }
 
     fn end(&mut self, id: StreamId) {
