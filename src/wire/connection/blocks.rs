@@ -299,8 +299,9 @@ impl Connection {
         self.judge(Part::Trailers)?;
         let Some(stream) = self.streams.find_mut(block.stream) else { return Ok(None) };
         stream.peer_ended = true;
-        let tag = stream.tag;
-        if stream.we_ended {
+        let (tag, is_done) = (stream.tag, stream.we_ended);
+        self.give_up_window(block.stream);
+        if is_done {
             self.close(block.stream, Ended::Done);
         }
         Ok(Some(Event::Trailers { tag }))

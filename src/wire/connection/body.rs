@@ -58,6 +58,8 @@ impl Connection {
         self.receive_credit = self.receive_credit.saturating_sub(credit);
         if is_done {
             self.close(head.stream, Ended::Done);
+        } else if end {
+            self.give_up_window(head.stream);
         }
         if self.role == Role::Server {
             self.owe(head.length);
@@ -178,6 +180,9 @@ impl Connection {
         };
         stream.peer_ended = end;
         let tag = stream.tag;
+        if end {
+            self.give_up_window(body.stream);
+        }
         self.close_if_done(body.stream);
         if taken == 0 && !end {
             return Ok((0, None));

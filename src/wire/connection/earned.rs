@@ -136,7 +136,16 @@ impl Connection {
         }
     }
 
-    /// Octets of windows that the streams that are open have earned beyond their first ones.
+    /// The peer has ended a stream: its window is of no use any more.
+    pub(in crate::wire) fn give_up_window(&mut self, id: StreamId) {
+        if self.extra == 0 {
+            return;
+        }
+        let extra = self.streams.find_mut(id).map_or(0, |stream| std::mem::take(&mut stream.extra));
+        self.extra = self.extra.saturating_sub(extra);
+    }
+
+    /// Octets of windows that uploads which go on have earned beyond their first ones.
     #[must_use]
     pub fn earned(&self) -> u32 {
         self.extra
@@ -219,6 +228,28 @@ mod tests {
     fn a_window_that_limits_its_upload_grows_to_the_limit_within_a_few_round_trips() {
         assert_eq!(earned(|window| window, 5), 4 << 20);
         assert!(earned(|window| window, 3) >= 1 << 20);
+    }
+
+    #[test]
+    fn what_was_earned_is_given_back_when_the_upload_has_ended() {
+        let endings: [fn(Peer) -> Peer; 3] = [
+            |peer| peer.data(1, &[0; 2_000], true),
+            |peer| peer.data(1, &[], true),
+            |peer| peer.headers(1, &[], true),
+        ];
+        for end in endings {
+            let now = Instant::now();
+            let mut connection = Connection::new(Role::Server, offer(), now);
+            let mut peer = Peer::client().headers(1, POST, false);
+            for _ in 0..3 {
+                peer = peer.data(1, &[0; 16_384], false);
+            }
+            drink(&mut connection, &peer.octets, 1_000, now).unwrap();
+            connection.left(StreamId::new(1), 49_152, 1 << 20);
+            assert!(connection.earned() > 0);
+            drink(&mut connection, &end(frames()).octets, 100_000, now).unwrap();
+            assert_eq!(connection.earned(), 0);
+        }
     }
 
     #[test]
