@@ -25,6 +25,8 @@ const SHARE_MAX: usize = 256 << 10;
 /// The same for answers: what is under way when a client with windows of half a megabyte shrinks
 /// them.
 const DOWNLOAD_SHARE_MAX: usize = 512 << 10;
+/// What the uploads of a connection may earn whatever others have: about one common window.
+const EARNED_MIN: usize = 256 << 10;
 /// A call that parks less than that is never turned away.
 const CALL_MIN: usize = 16 << 10;
 /// When it may be tried again.
@@ -39,9 +41,11 @@ pub(super) struct Pool {
 }
 
 impl Pool {
-    /// Whether windows of uploads may grow: what all have earned could still be parked at one time.
-    pub(super) fn may_grow(&self) -> bool {
-        self.has_room() && self.earned.load(Ordering::Relaxed) < ALL_MAX / 2
+    /// Whether windows of uploads of a connection may grow: what all have earned could still be
+    /// parked at one time. Some may grow whatever others have earned and do not use.
+    pub(super) fn may_grow(&self, share: &Share) -> bool {
+        let is_small = share.get() < EARNED_MIN;
+        self.has_room() && (is_small || self.earned.load(Ordering::Relaxed) < ALL_MAX / 2)
     }
 
     /// The uploads of a connection have earned so much from now on.

@@ -201,7 +201,7 @@ impl Relay {
             if driver.may_resume() {
                 resume.push(key);
             }
-            let may_grow = self.worker.pool.may_grow();
+            let may_grow = self.worker.pool.may_grow(&self.earned);
             while driver.has_left()
                 && let Some(Departing { stream, tag, octets, .. }) = driver.departing.pop_front()
             {

@@ -34,6 +34,7 @@ mod frames;
 mod grace;
 mod grpc;
 mod header_rules;
+mod hoarded;
 mod honest;
 mod hpack;
 mod identity;
@@ -83,6 +84,7 @@ fn main() {
     slow::cases(&mut cases);
     stalls::cases(&mut cases);
     crowds::cases(&mut cases);
+    hoarded::cases(&mut cases);
     honest::cases(&mut cases);
     cancelled::cases(&mut cases);
     floods::cases(&mut cases);

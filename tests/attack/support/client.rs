@@ -236,6 +236,12 @@ impl Client {
         true
     }
 
+    /// Octets that sconce lets us send on a stream now, whatever the connection's window is.
+    pub fn window(&self, id: u32) -> i64 {
+        let initial = i64::from(self.peer.get(&4).copied().unwrap_or(65_535));
+        initial + self.budgets.get(&id).unwrap_or(&0)
+    }
+
     /// Waits for the end of a stream.
     pub fn finish(&mut self, id: u32) -> Reply {
         self.finish_within(id, SOON)
