@@ -162,6 +162,10 @@ impl Relay {
     /// Ends an answer behind what is parked of it. Nothing more is wanted from the driver, so that
     /// whatever it does next cannot touch the answer.
     pub(super) fn end_behind_parked(&mut self, tag: usize, end: AnswerEnd) {
+        if self.exchanges.get(tag).is_none_or(|exchange| exchange.end.is_some()) {
+            // An answer ends once, by what came first.
+            return;
+        }
         self.release_driver(tag, fault::Code::Cancel);
         let Some(exchange) = self.exchanges.get_mut(tag) else { return };
         exchange.end = Some(Box::new(end));

@@ -46,6 +46,29 @@ pub fn cases(cases: &mut Cases) {
         assert_eq!(reply.status(), Some(5), "{reply:?}");
     });
     let one = Signer::new("one");
+    let name = "a_stream_that_its_driver_ends_with_the_message_that_suspends_it_ends_once";
+    add(cases, name, spec(&one), move |world| {
+        let (mut client, mut driver, id, stream) = asked(world, &one);
+        driver.answer(stream);
+        let message = frame::message(RESPONSE - 5);
+        let (front, last) = message.split_at(RESPONSE - 100);
+        assert_eq!(driver.speak(stream, front), front.len());
+        assert!(
+            client.pump(|c| c.streams.get(&id).is_some_and(|it| it.body.len() == WINDOW), SOON)
+        );
+        for _ in 0..66 {
+            client.pump(|_| false, Duration::from_millis(50));
+            driver.poll();
+        }
+        driver.spend(stream, last.len());
+        driver.send(&frame::data(stream, true, last));
+        driver.round_trip();
+        take_rest(&mut client, id);
+        // What the client takes, and what may be buffered: nothing counts as buffered any more.
+        let granted = |u: &Upstream| u.window >= (1 << 20) + 45_000;
+        assert!(driver.pump(granted, SOON), "the driver may send {} octets", driver.window);
+    });
+    let one = Signer::new("one");
     let name = "a_driver_that_stands_still_is_found_after_a_suspended_stream_and_goaway";
     add(cases, name, spec(&one), move |world| {
         let (mut client, mut driver, id, _) = suspended(world, &one);
@@ -134,6 +157,16 @@ fn suspended(world: &World, signer: &Signer) -> (Client, Upstream, u32, u32) {
 
 /// The same while the token is good.
 fn begun(world: &World, signer: &Signer) -> (Client, Upstream, u32, u32) {
+    let (mut client, mut driver, id, stream) = asked(world, signer);
+    driver.answer(stream);
+    assert_eq!(driver.speak(stream, &frame::message(RESPONSE - 5)), RESPONSE);
+    let body = |c: &Client| c.streams.get(&id).map_or(0, |reply| reply.body.len());
+    assert!(client.pump(|c| body(c) == WINDOW, SOON), "of the first window");
+    (client, driver, id, stream)
+}
+
+/// The same before the driver has answered.
+fn asked(world: &World, signer: &Signer) -> (Client, Upstream, u32, u32) {
     let mut driver = Upstream::replace(world, Offer::default());
     let mut client = world.client_with(Manners {
         settings: vec![(frame::ENABLE_PUSH, 0), (frame::INITIAL_WINDOW_SIZE, 1 << 20)],
@@ -149,10 +182,6 @@ fn begun(world: &World, signer: &Signer) -> (Client, Upstream, u32, u32) {
     assert!(client.speak(id, &framed(&plan), 16_384, true));
     let stream = driver.await_stream();
     assert!(driver.pump(|u| u.streams[&stream].ended, SOON), "the plan did not come");
-    driver.answer(stream);
-    assert_eq!(driver.speak(stream, &frame::message(RESPONSE - 5)), RESPONSE);
-    let body = |c: &Client| c.streams.get(&id).map_or(0, |reply| reply.body.len());
-    assert!(client.pump(|c| body(c) == WINDOW, SOON), "of the first window");
     (client, driver, id, stream)
 }
 
