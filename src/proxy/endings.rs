@@ -175,10 +175,12 @@ impl Relay {
         }
     }
 
-    /// A driver that takes no new calls keeps its leg until the last one has ended.
+    /// A driver that takes no new calls keeps its leg until the last one has ended, and one that is
+    /// lost until its last words were written.
     pub(super) fn drop_driver_if_done(&mut self, key: usize) {
         let Some(driver) = self.drivers.get(key) else { return };
-        if driver.calls == 0 && driver.leg_ref().is_some_and(|leg| leg.wire.is_leaving()) {
+        let is_leaving = driver.leg_ref().is_some_and(|leg| leg.wire.is_leaving());
+        if driver.calls == 0 && is_leaving && !driver.lost {
             self.remove_driver(key, "left");
         }
     }

@@ -44,6 +44,7 @@ pub fn cases(cases: &mut Cases) {
         let (mut driver, (mut client, running, queued)) = queue(world, 1);
         driver.send(&frame::window_update(0, 0));
         client.finish(running).assert_no_success();
+        assert!(driver.pump(|u| u.goaway.is_some(), SOON), "it is not told");
         let calm = client.request().team("calm");
         client.must_succeed(&calm);
         drop(queued);
