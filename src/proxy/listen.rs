@@ -267,8 +267,12 @@ mod tests {
         assert!(held.iter().all(Result::is_ok));
         assert_eq!(hands.place(peer, None, 3).err(), Some(Full::All), "nobody is there to go");
         let all = crate::proxy::newcomers::Newcomers::new(hands.others[0].oldest.clone());
-        let _newcomer = all.enter(2, peer);
-        for _ in 0..LEAVING_MAX {
+        let newcomer = all.enter(2, peer);
+        held.push(hands.place(peer, None, 3));
+        assert_eq!(hands.place(peer, None, 3).err(), Some(Full::All), "one makes room for one");
+        drop(newcomer);
+        let _newcomers: Vec<_> = (10..200).map(|order| all.enter(order, peer)).collect();
+        for _ in 1..LEAVING_MAX {
             held.push(hands.place(peer, None, 3));
         }
         assert!(held.iter().all(Result::is_ok));

@@ -26,6 +26,8 @@ const NONE: u64 = u64::MAX;
 pub(super) struct Oldest {
     /// The place of the oldest one in the order of acceptance.
     order: AtomicU64,
+    /// How many there are.
+    count: AtomicUsize,
     /// How many are to be ended.
     asked: AtomicUsize,
     wake: Notify,
@@ -33,14 +35,18 @@ pub(super) struct Oldest {
 
 impl Default for Oldest {
     fn default() -> Self {
-        Self { order: AtomicU64::new(NONE), asked: AtomicUsize::new(0), wake: Notify::new() }
+        let order = AtomicU64::new(NONE);
+        let (count, asked) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        Self { order, count, asked, wake: Notify::new() }
     }
 }
 
 impl Oldest {
-    /// The place of the oldest one in the order of acceptance, if there is any.
+    /// The place of the oldest one in the order of acceptance, if there is any that is not asked
+    /// for already: one makes room for one.
     pub(super) fn order(&self) -> Option<u64> {
-        Some(self.order.load(Ordering::Relaxed)).filter(|order| *order != NONE)
+        let is_left = self.asked.load(Ordering::Relaxed) < self.count.load(Ordering::Relaxed);
+        Some(self.order.load(Ordering::Relaxed)).filter(|order| is_left && *order != NONE)
     }
 
     /// Asks for the oldest one to be ended.
@@ -101,6 +107,7 @@ impl Newcomers {
         let waiting = self.waiting.borrow();
         let oldest = waiting.first_key_value().map_or(NONE, |(order, _)| *order);
         self.oldest.order.store(oldest, Ordering::Relaxed);
+        self.oldest.count.store(waiting.len(), Ordering::Relaxed);
     }
 }
 
