@@ -20,6 +20,10 @@ soak *arguments:
 pyspark-suite *arguments:
     tests/spark/pyspark-suite {{arguments}}
 
+# Whether the tests of a module notice changes of its code; or of some: `just mutants team redact`.
+mutants *modules:
+    scripts/mutants {{modules}}
+
 # A short run of each fuzz target.
 fuzz:
     fuzz/run

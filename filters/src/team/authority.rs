@@ -127,6 +127,24 @@ mod tests {
     }
 
     #[test]
+    fn the_longest_host_is_taken_and_shown_as_it_is_matched() {
+        let longest = "a".repeat(HOST_MAX);
+        let authority = Authority::parse(&format!("{longest}:443")).unwrap();
+        assert_eq!(authority.to_string(), longest);
+    }
+
+    #[test]
+    fn each_fault_says_what_would_be_right() {
+        let said = |text: &str| Authority::parse(text).unwrap_err().to_string();
+        assert_eq!(said(""), "it names no host");
+        assert_eq!(said(&"a".repeat(HOST_MAX + 1)), "a host has at most 255 characters");
+        assert_eq!(said("sc://ads"), "it has a scheme: write the host alone");
+        assert_eq!(said("me@ads"), "it has a user: write the host alone");
+        assert_eq!(said("*.ads"), "hosts are matched exactly: write one line for each host");
+        assert_eq!(said("ads/x"), "a host has only letters, digits, '-', '_' and '.'");
+    }
+
+    #[test]
     fn what_can_never_match_is_refused_with_its_reason() {
         let long = "a".repeat(HOST_MAX + 1);
         let cases = [

@@ -81,4 +81,11 @@ mod tests {
         assert_eq!(Said::of(b"a'b\r\n\x1b[2J\xff").shown().to_string(), "'a?b???[2J?'");
         assert_eq!(Said::of(&[b'x'; 5000]).shown().to_string(), format!("'{}...'", "x".repeat(63)));
     }
+
+    #[test]
+    fn a_value_of_a_name_s_length_is_shown_whole_and_a_longer_one_is_not() {
+        let shown = |len| Said::of(&vec![b'x'; len]).shown().to_string();
+        assert_eq!(shown(NAME_MAX), format!("'{}'", "x".repeat(NAME_MAX)));
+        assert_eq!(shown(NAME_MAX + 1), format!("'{}...'", "x".repeat(NAME_MAX)));
+    }
 }

@@ -293,6 +293,57 @@ fn without_a_proof_no_team_with_members_is_found() {
     assert!(Team::new(settings()).needs().is_empty());
 }
 
+/// What a room says to a call that one with other settings has admitted.
+fn again(before: Settings, after: Settings, metadata: Listed) -> Result<(), &'static str> {
+    let peer = ([127, 0, 0, 1], 1).into();
+    let mut call = Call::new(Method::Config, Rc::new(metadata), peer, Instant::now());
+    let identity = Identity::new(ann(&[], &[]), Source::Certificate, None).unwrap();
+    call.fill(Slots { identity: Some(Rc::new(identity)), ..Slots::default() });
+    assert!(matches!(Team::new(before).admit(&mut call), Admission::Admitted));
+    Team::new(after).recheck(&mut call).map_err(|refusal| refusal.label)
+}
+
+#[test]
+fn a_call_whose_place_is_there_still_goes_on_though_a_new_one_would_go_elsewhere() {
+    let elsewhere =
+        Settings { default_environment: EnvironmentName::parse("dev").ok(), ..settings() };
+    let ads = || anyone().with(TEAM, "ads");
+    assert_eq!(ask(elsewhere.clone(), ads()).unwrap(), "ads/dev");
+    assert_eq!(again(with_defaults(), elsewhere, ads()), Ok(()));
+    assert_eq!(again(proven(), proven(), ads().with(ENVIRONMENT, "dev")), Ok(()));
+}
+
+#[test]
+fn a_call_whose_place_or_membership_is_gone_is_refused() {
+    let without_prod = |settings: Settings| {
+        let mut settings = settings;
+        settings.teams.values_mut().for_each(|theirs| theirs.retain(|it| it.as_str() != "prod"));
+        settings
+    };
+    let without_members = Settings { members: Some([].into()), ..proven() };
+    let prod = || anyone().with(TEAM, "ads").with(ENVIRONMENT, "prod");
+    let unknown = Err("team.environment_unknown");
+    assert_eq!(again(settings(), without_prod(settings()), prod()), unknown);
+    assert_eq!(again(proven(), without_prod(proven()), prod()), unknown, "a member still");
+    assert_eq!(again(proven(), without_members, prod()), Err("team.none"), "the place is there");
+    let dev =
+        Settings { default_environment: EnvironmentName::parse("dev").ok(), ..with_defaults() };
+    assert_eq!(again(with_defaults(), without_prod(dev), anyone()), Err("team.moved"));
+}
+
+#[test]
+fn a_call_that_was_led_nowhere_is_not_asked_about_again() {
+    let peer = ([127, 0, 0, 1], 1).into();
+    let mut call = Call::new(Method::Config, Rc::new(anyone()), peer, Instant::now());
+    assert_eq!(Team::new(with_defaults()).recheck(&mut call).unwrap_err().label, "team.moved");
+}
+
+#[test]
+fn the_chain_is_told_its_name_and_what_it_fills() {
+    let room = Team::new(settings());
+    assert_eq!((room.name(), room.fills()), ("team", &[Slot::Team, Slot::Environment][..]));
+}
+
 #[test]
 fn it_explains_by_which_rule_it_found_each() {
     let metadata = Listed::new("ads.example.com").with(ENVIRONMENT, "dev");
