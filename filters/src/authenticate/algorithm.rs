@@ -85,6 +85,7 @@ mod tests {
     fn each_algorithm_is_found_by_its_name_and_no_secret_or_empty_one_is() {
         for algorithm in Algorithm::ALL {
             assert_eq!(Algorithm::parse(algorithm.name()), Some(algorithm));
+            assert_eq!(algorithm.to_string(), algorithm.name());
         }
         assert_eq!(Algorithm::parse("Ed25519"), Some(Algorithm::EdDsa));
         for name in ["none", "None", "HS256", "HS512", "rs256", "ES512", "ES256K", "Ed448", ""] {

@@ -38,7 +38,8 @@ fn is_within_limits(text: &[u8]) -> bool {
     for octet in text {
         match octet {
             _ if is_escaped => is_escaped = false,
-            b'\\' if is_text => is_escaped = true,
+            // Outside of a text the parser stops at it.
+            b'\\' => is_escaped = true,
             b'"' => is_text = !is_text,
             _ if is_text => {}
             b'{' | b'[' => {
@@ -140,6 +141,10 @@ mod tests {
         let filler = [&b"{\"a\":\""[..], &vec![b','; 9000], b"\"}"].concat();
         assert!(object(text.as_bytes()).is_ok());
         assert!(object(&filler).is_ok());
+        let quoted = [&b"{\"a\":\"\\\""[..], &vec![b','; 9000], b"\"}"].concat();
+        assert!(object(&quoted).is_ok(), "a quote that is escaped ends no text");
+        let ended = [&b"{\"a\":\"\\\\\",\"b\":["[..], &b"1,".repeat(9000), b"1]}"].concat();
+        assert_eq!(object(&ended), Err(JsonFault::TooLarge), "one behind an escape does");
         assert_eq!(object(b"[1]").unwrap_err(), JsonFault::NoObject);
     }
 

@@ -324,6 +324,46 @@ mod tests {
     }
 
     #[test]
+    fn what_is_not_signed_or_not_written_as_clients_write_it_is_looked_up_each_time() {
+        let tokens = vec![listed("secret", "cron")];
+        let judge = Judge::new(Settings { tokens, ..settings(&ring(&[Signer::P256.jwk("a")])) });
+        let token = Signer::P256.sign("a", &claims());
+        for (value, is_kept) in [
+            ("Bearer secret".to_owned(), false),
+            (format!("Bearer  {token}"), false),
+            (format!("bearer {token}"), true),
+        ] {
+            let with = || call(Listed::new("a").with("authorization", value.clone()));
+            assert!(judge.call(&with(), now()).is_ok(), "{value}");
+            assert_eq!(judge.seen(&with(), now()).is_some(), is_kept, "{value}");
+        }
+    }
+
+    #[test]
+    fn a_signature_counts_on_when_its_key_is_among_those_that_come() {
+        let ring = ring(&[Signer::P256.jwk("a")]);
+        let judge = Judge::new(settings(&ring));
+        let token = Signer::P256.sign("a", &claims());
+        let Ok(first) = judge.token(&token, now()) else { panic!("it is right") };
+        ring.replace(jwks(&[Signer::RSA.jwk("b"), Signer::P256.jwk("a")]));
+        let Ok(second) = judge.token(&token, now()) else { panic!("its key is there") };
+        assert!(Rc::ptr_eq(&first, &second), "it is not verified again");
+    }
+
+    #[test]
+    fn the_end_of_an_identity_is_rounded_up_to_a_second() {
+        let judge = Judge::new(settings(&ring(&[Signer::P256.jwk("a")])));
+        let ends = |exp: serde_json::Value| {
+            let mut claims = claims();
+            claims["exp"] = exp;
+            let token = judge.token(&Signer::P256.sign("a", &claims), now());
+            token.ok().and_then(|verified| verified.identity.expires_at())
+        };
+        assert_eq!(ends(json!(NOW + 60)), Some(NOW + 60));
+        assert_eq!(ends(json!(1_700_000_060.5)), Some(NOW + 61));
+    }
+
+    #[test]
     fn a_listed_token_is_looked_up_before_any_signature() {
         let tokens = vec![listed("a.b.c", "robot"), listed("secret", "cron")];
         let judge = Judge::new(Settings { tokens, ..Settings::default() });

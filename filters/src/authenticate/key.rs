@@ -251,3 +251,45 @@ fn text<'e>(entry: &'e Value, member: &'static str) -> Result<Option<&'e str>, K
         Some(value) => value.as_str().map(Some).ok_or(KeyFault::NoText { member }),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::authenticate::tests::Signer;
+    use serde_json::json;
+
+    #[test]
+    fn the_size_of_an_rsa_key_is_bounded_at_both_ends() {
+        let of = |octets: &[u8]| {
+            let n = URL_SAFE_NO_PAD.encode(octets);
+            Key::read(&json!({"kty": "RSA", "n": n, "e": "AQAB"})).err()
+        };
+        let bits = |bits: usize| {
+            let mut octets = vec![0xff; bits.div_ceil(8)];
+            octets[0] >>= bits.next_multiple_of(8) - bits;
+            octets
+        };
+        assert_eq!(of(&bits(RSA_BITS_MIN - 1)), Some(KeyFault::Short));
+        assert_eq!(of(&bits(RSA_BITS_MIN)), None);
+        assert_eq!(of(&bits(RSA_BITS_MAX)), None);
+        assert_eq!(of(&bits(RSA_BITS_MAX + 1)), Some(KeyFault::Long));
+        let padded = [&[0; 9][..], &bits(RSA_BITS_MIN - 1)].concat();
+        assert_eq!(of(&padded), Some(KeyFault::Short), "zeros in front do not count");
+        assert_eq!(of(&[]), Some(KeyFault::Short));
+    }
+
+    #[test]
+    fn an_exponent_is_odd_above_one_and_not_long() {
+        let of = |octets: &[u8]| {
+            let mut key = Signer::RSA.jwk("a");
+            key["e"] = URL_SAFE_NO_PAD.encode(octets).into();
+            Key::read(&key).err()
+        };
+        for sound in [&[3][..], &[1, 0, 1], &[0, 0, 1, 0, 1], &[1, 0, 0, 1]] {
+            assert_eq!(of(sound), None, "{sound:?}");
+        }
+        for unsafe_ in [&[][..], &[0], &[1], &[0, 1], &[2], &[1, 0, 0], &[1, 0, 0, 0, 1]] {
+            assert_eq!(of(unsafe_), Some(KeyFault::Exponent), "{unsafe_:?}");
+        }
+    }
+}

@@ -226,10 +226,67 @@ mod tests {
     }
 
     #[test]
+    fn a_key_without_a_name_is_known_by_its_material() {
+        let nameless = |mut key: Value| {
+            key.as_object_mut().unwrap().remove("kid");
+            key
+        };
+        let (one, other) = (nameless(Signer::RSA.jwk("")), nameless(Signer::OTHER_RSA.jwk("")));
+        assert_eq!(read(&[one.clone(), other]), (2, vec![]));
+        let (kept, passed_over) = read(&[one.clone(), one.clone()]);
+        assert_eq!((kept, passed_over.len()), (1, 1));
+        assert_eq!(read(&[one, Signer::RSA.jwk("a")]), (2, vec![]), "one of them has a name");
+    }
+
+    #[test]
+    fn a_key_is_one_of_a_set_only_with_its_name_its_algorithm_and_its_material() {
+        let set = jwks(&[Signer::RSA.jwk("a")]);
+        let has = |entry: Value| set.has(&Key::read(&entry).unwrap());
+        assert!(has(Signer::RSA.jwk("a")));
+        assert!(!has(Signer::RSA.jwk("b")));
+        assert!(!has(with(Signer::RSA.jwk("a"), "alg", "RS256")));
+        assert!(!has(Signer::OTHER_RSA.jwk("a")));
+        assert!(!has(Signer::P256.jwk("a")));
+    }
+
+    #[test]
+    fn keys_fit_an_issuer_if_one_of_them_may_verify_one_of_its_algorithms() {
+        let set = jwks(&[Signer::P256.jwk("a"), with(Signer::RSA.jwk("b"), "alg", "PS256")]);
+        assert!(set.fits(&[Algorithm::EdDsa, Algorithm::Es256]));
+        assert!(set.fits(&[Algorithm::Ps256]));
+        assert!(!set.fits(&[Algorithm::Rs256, Algorithm::Es384]));
+        assert!(!set.fits(&[]));
+    }
+
+    #[test]
+    fn the_debug_form_of_keys_shows_their_names_alone() {
+        let jwk = Signer::RSA.jwk("a");
+        let key = Key::read(&jwk).unwrap();
+        assert_eq!(format!("{key:?}"), "Key { kid: Some(\"a\"), .. }");
+        assert_eq!(format!("{:?}", jwks(&[jwk])), "[Some(\"a\")]");
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_document_is_said_with_the_reason_of_each_key() {
+        let said = |json: &str| KeySet::from_jwks(json).unwrap_err().to_string();
+        assert_eq!(said(&" ".repeat(DOCUMENT_MAX + 1)), "the key document has more than 256 KiB");
+        assert_eq!(said("{"), "the key document is not JSON");
+        assert_eq!(said("{}"), "the key document has no list of keys");
+        let many = json!({ "keys": vec![7; KEYS_MAX + 1] }).to_string();
+        assert_eq!(said(&many), "the key document has more than 64 keys");
+        assert_eq!(
+            said(r#"{"keys":[7,{"kid":"a"}]}"#),
+            "the key document has no key that can be used; key 1: it is no object; key 2 'a': it \
+             has no kty"
+        );
+    }
+
+    #[test]
     fn a_document_is_bounded_in_octets_and_in_keys() {
         let key = Signer::ED25519.jwk("a");
         let fault = |json: &str| KeySet::from_jwks(json).unwrap_err();
         assert_eq!(fault(&" ".repeat(DOCUMENT_MAX + 1)), KeysFault::TooLong);
+        assert_eq!(fault(&" ".repeat(DOCUMENT_MAX)), KeysFault::NotJson);
         let many = vec![key.clone(); KEYS_MAX + 1];
         assert_eq!(fault(&json!({ "keys": many }).to_string()), KeysFault::TooMany);
         assert_eq!(read(&vec![key; KEYS_MAX]).0, 1);

@@ -334,6 +334,24 @@ mod tests {
     }
 
     #[test]
+    fn a_ring_is_equal_to_itself_alone() {
+        let (ring, other) = (KeyRing::default(), KeyRing::default());
+        let same = &ring;
+        assert!(ring == *same && ring != other);
+    }
+
+    #[test]
+    fn a_ring_tells_whether_there_were_ever_keys_and_shows_their_names() {
+        let ring = KeyRing::new();
+        assert!(!ring.has_keys());
+        assert_eq!(format!("{ring:?}"), "KeyRing { keys: None, generation: 0 }");
+        ring.replace(keys());
+        ring.settled();
+        assert!(ring.has_keys());
+        assert_eq!(format!("{ring:?}"), "KeyRing { keys: Some([Some(\"a\")]), generation: 1 }");
+    }
+
+    #[test]
     fn each_set_of_keys_has_its_number() {
         let ring = KeyRing::new();
         assert!(ring.standing().keys.is_none());

@@ -160,10 +160,11 @@ mod tests {
     use crate::{
         Code, Method,
         authenticate::{
-            KeyRing, WAITING_MAX,
-            tests::{NOW, Signer, call, call_at, claims, jwks, poll, ring, settings},
+            KeyRing, StaticToken, WAITING_MAX,
+            tests::{NOW, Signer, call, call_at, claims, jwks, listed, poll, ring, settings},
         },
         call::Listed,
+        identity::{Claimed, Source},
     };
     use std::{pin::pin, rc::Rc, task::Poll};
 
@@ -327,6 +328,50 @@ mod tests {
                         3600 s";
         assert_eq!(told, expected);
         assert_eq!(room.explain(&with("x")), None);
+    }
+
+    #[test]
+    fn an_explanation_names_some_groups_and_counts_the_others() {
+        let mut settings = settings(&ring(&[Signer::P256.jwk("a")]));
+        settings.issuers[0].claims.teams = Some("teams".to_owned());
+        let room = Authenticate::new(settings);
+        let told = |groups: usize| {
+            let mut claims = claims();
+            claims["groups"] = (0..groups).map(|at| format!("g{at}")).collect();
+            claims["teams"] = "ads".into();
+            room.explain(&with(&Signer::P256.sign("a", &claims))).unwrap()
+        };
+        assert!(told(0).contains("id.example, teams ads; "), "{}", told(0));
+        assert!(told(NAMED_MAX).contains(", g19, teams ads; "), "{}", told(NAMED_MAX));
+        let more = told(NAMED_MAX + 3);
+        assert!(
+            more.contains(", groups g0, g1, ") && more.contains(", g19 and 3 more, teams ads;")
+        );
+    }
+
+    #[test]
+    fn a_call_whose_credential_proves_somebody_else_by_now_is_refused() {
+        let room = |user: &str, name: &str, groups: &[&str]| {
+            let groups = groups.iter().map(|group| (*group).to_owned()).collect();
+            let claimed = Claimed { user: user.to_owned(), groups, ..Claimed::default() };
+            let source = Source::StaticToken { name: name.into() };
+            let identity = Identity::new(claimed, source, None).unwrap();
+            let tokens = vec![StaticToken { identity, ..listed("secret", user) }];
+            Authenticate::new(Settings { tokens, ..Settings::default() })
+        };
+        let mut call = with("secret");
+        assert_eq!(label(room("ann", "one", &[]).admit(&mut call)), "admitted");
+        let mut again = |room: Authenticate| room.recheck(&mut call).map_err(|it| it.label);
+        assert_eq!(again(room("ina", "one", &[])), Err("authenticate.renamed"));
+        assert_eq!(again(room("ann", "other", &[])), Err("authenticate.renamed"));
+        assert_eq!(again(room("ann", "one", &["eng"])), Ok(()));
+        assert_eq!(call.identity().unwrap().groups(), ["eng"], "what counts is what is so now");
+    }
+
+    #[test]
+    fn the_chain_is_told_its_name_and_what_it_fills() {
+        let room = Authenticate::new(Settings::default());
+        assert_eq!((room.name(), room.fills()), ("authenticate", &[Slot::Identity][..]));
     }
 
     #[test]
