@@ -100,6 +100,14 @@ mod tests {
     }
 
     #[test]
+    fn who_leaves_one_of_several_places_may_take_one_again_and_no_more() {
+        let seats = Seats::default();
+        let mut held = all(&seats, 1);
+        held.pop();
+        assert_eq!(all(&seats, 1).len(), 1);
+    }
+
+    #[test]
     fn the_addresses_of_one_network_of_ipv6_are_one_source() {
         let of = |text: &str| source_of(text.parse().unwrap());
         assert_eq!(of("2001:db8:1:2::1"), of("2001:db8:1:2:ffff::9"));
