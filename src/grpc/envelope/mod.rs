@@ -152,7 +152,7 @@ impl Scanner {
     /// # Errors
     /// The message is malformed; the walk is over.
     pub fn take(&mut self, octets: &mut &[u8]) -> Result<Option<Found>, Malformed> {
-        while self.left() > 0 {
+        loop {
             if let Step::Skip(left) | Step::Session(left) = self.step {
                 let here = octets.len().min(usize::try_from(left).unwrap_or(usize::MAX));
                 let (content, rest) = octets.split_at_checked(here).unwrap_or_default();
@@ -165,8 +165,9 @@ impl Scanner {
             }
             if self.is_between() {
                 self.stride(octets);
+                // A message ends between two fields, or is malformed.
                 if self.left() == 0 {
-                    break;
+                    return Ok(None);
                 }
             }
             let Some((octet, rest)) = octets.split_first() else { return Ok(None) };
@@ -180,7 +181,6 @@ impl Scanner {
                 return Ok(found);
             }
         }
-        Ok(None)
     }
 
     /// Walks over fields that are there as a whole, whose tags and lengths are short, and in which
@@ -328,7 +328,7 @@ impl Scanner {
             if self.step == Step::Length {
                 self.step = match number {
                     REQUEST_OPTIONS => Step::OptionLength,
-                    SESSION_ID if self.session.is_some() => Step::SessionLength,
+                    SESSION_ID => Step::SessionLength,
                     _ => Step::Length,
                 };
             }

@@ -164,3 +164,116 @@ fn a_session_that_nobody_asks_for_is_walked_over() {
     assert_eq!(scanner.take(&mut &b"\x0a\x03ids"[..]), Ok(None));
     assert_eq!((scanner.left(), scanner.session()), (0, None));
 }
+
+#[test]
+fn an_option_to_take_a_stream_up_again_is_found_as_clients_write_it() {
+    let yes = [0x2a, 4, 0x0a, 2, 8, 1];
+    let cases: [&[u8]; 7] = [
+        &[0x2a, 4, 0x0a, 2, 8, 0],
+        &[0x2a, 4, 0x0a, 2, 16, 1],
+        &[0x2a, 4, 0x12, 2, 8, 1],
+        &[0x2a, 6, 0x0a, 4, 8, 1, 16, 1],
+        &[0x2a, 2, 0x0a, 0],
+        &[0x2a, 0],
+        &[0x22, 4, 0x0a, 2, 8, 1],
+    ];
+    assert_eq!(found(&yes), Ok(vec![Found::Reattachable]));
+    for no in cases {
+        assert_eq!(found(no), Ok(Vec::new()), "{no:02x?}");
+        let all = [no, &yes, &[0x0a, 1, b'x']].concat();
+        assert_eq!(found(&all), Ok(vec![Found::Reattachable]), "{no:02x?}");
+    }
+    assert_eq!(found(&[&[0x12, 6], &yes[..]].concat()), Ok(vec![Found::Unknown]));
+}
+
+/// How many octets of a message are walked over in one stride from its beginning.
+fn stride(mut scanner: Scanner, message: &[u8]) -> usize {
+    let mut rest = message;
+    scanner.stride(&mut rest);
+    let walked = message.len() - rest.len();
+    assert_eq!(scanner.left(), scanner.length - u64::try_from(walked).unwrap());
+    walked
+}
+
+#[test]
+fn short_fields_that_are_there_as_a_whole_are_walked_over_at_once() {
+    let over = |message: &[u8]| stride(Scanner::new(u32::MAX), message);
+    let long = [&[0x1a, 0x7f][..], &[7; 0x7f]].concat();
+    let whole: [&[u8]; 6] = [
+        b"",
+        b"\x0a\x03ids\x12\x06\x0a\x01a\x12\x01A\x1a\x04plan\x22\x00",
+        b"\x12\x00\x1a\x01p",
+        b"\x12\x03\x0a\x01a",
+        b"\x0a\x01i\x12\x02\x0a\x00\x7a\x01x",
+        &long,
+    ];
+    for message in whole {
+        assert_eq!(over(message), message.len(), "{message:02x?}");
+    }
+    assert_eq!(stride(Scanner::new(5), b"\x0a\x03ids\x1a\x00"), 5, "what is behind the message");
+}
+
+#[test]
+fn what_may_be_found_or_is_odd_is_left_to_the_walk_by_octets() {
+    let first = b"\x0a\x03ids";
+    let odd: [&[u8]; 9] = [
+        b"\x2a\x04\x0a\x02\x08\x01",
+        b"\x20\x01\x1a\x00",
+        b"\x8a\x00\x00\x1a\x00",
+        b"\x02\x00",
+        b"\x1a\x80\x00\x1a\x00",
+        b"\x1a\x04pla",
+        b"\x12\x04\x0a\x01a",
+        b"\x1a",
+        b"\x1d\x01\x02\x03\x04",
+    ];
+    for odd in odd {
+        let walked = stride(Scanner::new(u32::MAX), &[&first[..], odd].concat());
+        assert_eq!(walked, first.len(), "{odd:02x?}");
+    }
+    let twice = b"\x12\x03\x0a\x01a\x12\x00";
+    assert_eq!(stride(Scanner::new(7), twice), 5, "one more user_context");
+    let inside = b"\x12\x06\x0a\x01a\x1a\x01r\x1a\x00";
+    assert_eq!(stride(Scanner::new(10), inside), 5, "a field of it that nobody knows");
+    let beyond = b"\x12\x02\x0a\x01a\x1a\x00";
+    assert_eq!(stride(Scanner::new(7), beyond), 2, "a field that is longer than it");
+    let session = Scanner::new(8).with_session();
+    assert_eq!(stride(session, b"\x1a\x01p\x0a\x03ids"), 3, "a session that is asked for");
+}
+
+#[test]
+fn a_stride_goes_on_within_a_user_context_and_out_of_it() {
+    let message = b"\x12\x06\x0a\x01a\x12\x01A\x1a\x01p";
+    for cut in 2..message.len() {
+        let mut scanner = Scanner::new(11);
+        assert_eq!(scanner.take(&mut &message[..cut]), Ok(None));
+        let mut rest = &message[cut..];
+        assert_eq!(scanner.take(&mut rest), Ok(None));
+        assert_eq!((scanner.left(), scanner.inside, scanner.named), (0, None, true), "{cut}");
+    }
+    let mut scanner = Scanner::new(11);
+    assert_eq!(scanner.take(&mut &message[..2]), Ok(None));
+    let mut rest = &message[2..];
+    scanner.stride(&mut rest);
+    assert!(rest.is_empty() && scanner.left() == 0, "the rest is there as a whole");
+    let mut scanner = Scanner::new(11);
+    assert_eq!(scanner.take(&mut &message[..2]), Ok(None));
+    let mut rest = &message[2..7];
+    scanner.stride(&mut rest);
+    assert_eq!(rest.len(), 5, "it is not there as a whole");
+}
+
+#[test]
+fn each_fault_of_an_encoding_has_its_words() {
+    use Malformed::{Cut, FieldNumber, Length, UserContext, Varint, WireType};
+    for (fault, words) in [
+        (Varint, "longer than 64 bits"),
+        (FieldNumber, "out of range"),
+        (WireType, "wire type"),
+        (UserContext, "user_context"),
+        (Length, "longer than the message"),
+        (Cut, "in the middle"),
+    ] {
+        assert!(fault.to_string().contains(words), "{fault:?}");
+    }
+}
