@@ -165,6 +165,12 @@ fn what_cannot_be_read_does_not_pass() {
     }
 }
 
+#[test]
+fn with_no_key_nothing_is_hidden() {
+    assert!(Hidden::default().is_empty() && Hidden::of([]).is_empty());
+    assert!(!Hidden::of([SECRET.to_owned()]).is_empty());
+}
+
 proptest! {
     #[test]
     fn whatever_comes_nothing_panics_and_lengths_stay(
