@@ -89,3 +89,40 @@ impl Encoding {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::hpack::Indexing;
+
+    #[test]
+    fn the_encoding_of_a_request_is_what_its_only_field_says() {
+        let said = |values: &[&str]| {
+            let mut fields = Fields::default();
+            fields.push(b"grpc-accept-encoding", b"gzip", Indexing::Without);
+            for value in values {
+                fields.push(b"grpc-encoding", value.as_bytes(), Indexing::Without);
+            }
+            Encoding::said_by(&fields)
+        };
+        assert_eq!(said(&[]), Encoding::Identity);
+        assert_eq!(said(&["identity"]), Encoding::Identity);
+        assert_eq!(said(&["gzip"]), Encoding::Gzip);
+        assert_eq!(said(&["deflate"]), Encoding::Deflate);
+        let long = "gzip".repeat(9);
+        for other in ["", "GZIP", "gzip ", "gzip,deflate", "zstd", "identity-and-more", &long] {
+            assert_eq!(said(&[other]), Encoding::Other, "{other:?}");
+        }
+        for twice in [["gzip", "gzip"], ["identity", "identity"], ["identity", "gzip"]] {
+            assert_eq!(said(&twice), Encoding::Other, "{twice:?}");
+        }
+    }
+
+    #[test]
+    fn memory_is_kept_for_the_octets_that_may_come_out_and_the_window_of_the_decoder() {
+        assert_eq!(Compressed::Refuse.kept_max(), 0);
+        let kept = Compressed::Inflate { octets_max: 1_000 }.kept_max();
+        assert!(kept > 1_000 + 32 * 1_024 && kept < 1_000 + 64 * 1_024, "{kept}");
+        assert_eq!(Compressed::Inflate { octets_max: usize::MAX }.kept_max(), usize::MAX);
+    }
+}

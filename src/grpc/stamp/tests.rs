@@ -2,10 +2,9 @@
 
 use sconce_filters::{Code, Refusal};
 
-use crate::grpc::envelope::{Found, Scanner};
 use crate::grpc::stamp::samples::{BOB, LAX, STRICT, TAIL, framed, gzip, messages, zlib};
 use crate::grpc::stamp::samples::{pass, stamper, user};
-use crate::grpc::stamp::{Addition, Compressed, Encoding, Piece, Policy, Tail};
+use crate::grpc::stamp::{Addition, Compressed, Encoding, Piece, Policy, Stamper, Tail};
 
 /// A request of somebody who says to be Alice.
 const ALICE: &[u8] = b"\x0a\x03ids\x12\x0e\x0a\x05alice\x12\x05Alice\x1a\x04plan";
@@ -182,31 +181,6 @@ fn a_compressed_message_of_no_octets_is_refused() {
 }
 
 #[test]
-fn an_option_to_take_a_stream_up_again_is_found_as_clients_write_it() {
-    let yes = [0x2a, 4, 0x0a, 2, 8, 1];
-    let no = [0x2a, 4, 0x0a, 2, 8, 0];
-    let other = [0x2a, 6, 0x0a, 4, 8, 1, 16, 1];
-    let found = |message: &[u8], piece: usize| {
-        let mut scanner = Scanner::new(message.len().try_into().unwrap());
-        let mut found = Vec::new();
-        for mut octets in message.chunks(piece) {
-            while let Some(one) = scanner.take(&mut octets).unwrap() {
-                found.push(one);
-            }
-        }
-        assert_eq!(scanner.left(), 0);
-        found
-    };
-    for piece in 1..12 {
-        assert_eq!(found(&yes, piece), [Found::Reattachable]);
-        assert_eq!(found(&[other, [0; 8]].concat()[..8], piece), []);
-        assert_eq!(found(&no, piece), []);
-        let all = [&no[..], &other, &yes, &[0x0a, 1, b'x']].concat();
-        assert_eq!(found(&all, piece), [Found::Reattachable]);
-    }
-}
-
-#[test]
 fn the_session_of_a_message_is_told_with_its_stamp() {
     let long = [&b"\x0a\x03two\x1a\x80\x20"[..], &[0; 4_096]].concat();
     let stream =
@@ -228,4 +202,74 @@ fn the_session_of_a_message_is_told_with_its_stamp() {
     let (mut chunk, mut rest) = (framed(0, ALICE), 0..framed(0, ALICE).len());
     assert!(unasked.next(&mut chunk, &mut rest).unwrap().unwrap().ends_message());
     assert_eq!(unasked.session(), None);
+}
+
+#[test]
+fn a_request_whose_stream_may_be_taken_up_again_is_known_by_any_of_its_messages() {
+    let (no, yes) = (&b"\x2a\x04\x0a\x02\x08\x00"[..], &b"\x2a\x04\x0a\x02\x08\x01"[..]);
+    let said = |messages: &[Vec<u8>]| {
+        let mut stamper = stamper(LAX, Encoding::Gzip);
+        assert_eq!(pass(&mut stamper, &messages.concat(), &[7]).1, Ok(()));
+        stamper.is_reattachable()
+    };
+    assert!(!said(&[framed(0, ALICE), framed(0, no)]));
+    assert!(said(&[framed(0, yes)]));
+    assert!(said(&[framed(0, no), framed(1, &gzip(yes)), framed(0, ALICE)]));
+}
+
+#[test]
+fn only_messages_of_a_request_with_an_encoding_may_become_longer() {
+    assert!(!stamper(LAX, Encoding::Identity).inflates());
+    for encoding in [Encoding::Gzip, Encoding::Deflate, Encoding::Other] {
+        assert!(stamper(LAX, encoding).inflates());
+    }
+}
+
+#[test]
+fn what_is_kept_of_a_compressed_message_is_counted_until_it_is_whole() {
+    let policy = Policy { compressed: Compressed::Inflate { octets_max: 4_096 }, ..LAX };
+    let octets: Vec<u8> = (0..=u8::MAX).cycle().take(4_000).collect();
+    let long = [&b"\x1a\xa0\x1f"[..], &octets].concat();
+    let mut chunk = [framed(1, &gzip(&long)), framed(0, ALICE)].concat();
+    let end = chunk.len() - framed(0, ALICE).len();
+    let mut stamper = stamper(policy, Encoding::Gzip);
+    assert_eq!(stamper.held(), 0);
+    assert_eq!(stamper.next(&mut chunk, &mut (0..5)), Ok(None));
+    let begun = stamper.held();
+    for at in 5..end - 1 {
+        assert_eq!(stamper.next(&mut chunk, &mut (at..at + 1)), Ok(None));
+    }
+    let window = 32 * 1_024;
+    assert!(begun > window && begun < stamper.held());
+    assert!(stamper.held() <= policy.compressed.kept_max());
+    let whole = stamper.next(&mut chunk, &mut (end - 1..end)).unwrap().unwrap();
+    assert!(whole.ends_message() && stamper.held() == 0);
+    assert_eq!(
+        stamper.next(&mut chunk, &mut (end..end + 8)).unwrap(),
+        Some(Piece::Pass(end..end + 8))
+    );
+    assert_eq!(stamper.held(), 0, "what is not compressed passes");
+}
+
+#[test]
+fn a_compressed_message_may_have_as_many_octets_as_the_policy_says() {
+    let compressed = gzip(ALICE);
+    let told = |octets_max: usize| {
+        let policy = Policy { compressed: Compressed::Inflate { octets_max }, ..STRICT };
+        let octets = framed(1, &compressed);
+        pass(&mut stamper(policy, Encoding::Gzip), &octets, &[9]).1.map_err(|it| it.label)
+    };
+    assert!(compressed.len() > ALICE.len(), "its length before inflating decides");
+    assert_eq!(told(compressed.len()), Ok(()));
+    assert_eq!(told(compressed.len() - 1), Err("envelope.inflated"));
+}
+
+#[test]
+fn a_call_for_which_there_is_no_room_is_told_whose_messages_take_it() {
+    let (own, others) = (Stamper::crowded(), Stamper::crowded_out());
+    assert!(own.message.contains("of this connection") && others.message.contains("of other"));
+    for refusal in [own, others] {
+        let told = (refusal.code, refusal.label);
+        assert_eq!(told, (Code::ResourceExhausted, "envelope.inflated"));
+    }
 }
