@@ -190,7 +190,6 @@ impl Driver {
             && !self.lost
             && self.asked == 0
             && self.parked == 0
-            && self.departing.is_empty()
             && self.leg_ref().is_some_and(Leg::can_write);
         self.rest(now);
         match self.line {
