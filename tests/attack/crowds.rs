@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use crate::support::bridge::How;
 use crate::support::client::SOON;
 use crate::support::frame::{self, PREFACE};
+use crate::support::probe::eventually;
 use crate::support::runner::{Cases, note};
 use crate::support::sconce::Config;
 use crate::support::world::{Spec, World};
@@ -76,6 +77,14 @@ struct Stopped(u32);
 impl Stopped {
     fn new(process: u32) -> Self {
         Self::signal(process, "-STOP");
+        eventually("all threads have stopped", SOON, || {
+            let tasks = std::fs::read_dir(format!("/proc/{process}/task")).unwrap();
+            let mut states = tasks.map(|task| {
+                let stat = std::fs::read_to_string(task.unwrap().path().join("stat")).unwrap();
+                stat.rsplit(')').next().unwrap().trim_start().chars().next()
+            });
+            states.all(|state| state == Some('T'))
+        });
         Self(process)
     }
 
