@@ -1,6 +1,6 @@
 //! How often a line that a stranger can cause is logged.
 //!
-//! In each [`WINDOW`] a kind of line is logged once for each source, and [`LINES_MAX`] times in
+//! In each [`WINDOW`] a kind of line is logged once for each source, and `LINES_MAX` times in
 //! all. What is left out is counted, and [`report`] logs one line for each kind that tells how many
 //! there were. What is remembered is bounded by the lines that were logged. Never on the way of a
 //! call: these lines are about connections that end.
