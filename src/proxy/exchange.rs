@@ -21,7 +21,7 @@ use crate::wire::frame::StreamId;
 use crate::wire::hpack::Fields;
 
 /// Octets of memory that a parked body costs beyond its own: its buffers grow in steps.
-const PARKED_COST: usize = 4 * 1024;
+const PARKED_COST: usize = 6 * 1024;
 
 /// One RPC.
 pub(super) struct Exchange {
