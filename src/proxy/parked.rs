@@ -50,9 +50,7 @@ impl Pool {
 
     /// The uploads of a connection have earned so much from now on.
     pub(super) fn change_earned(&self, share: &mut Share, now: usize) {
-        let before = share.replace(now);
-        self.earned.fetch_add(now, Ordering::Relaxed);
-        self.earned.fetch_sub(before, Ordering::Relaxed);
+        change(&self.earned, share, now);
     }
 
     /// Whether so little is parked in all that a connection may park more than usual.
@@ -73,11 +71,15 @@ impl Pool {
 
     /// A connection's share is so large from now on. Says what all have.
     fn change(&self, share: &mut Share, now: usize) -> usize {
-        let before = share.replace(now);
-        self.parked.fetch_add(now, Ordering::Relaxed);
-        let all = self.parked.fetch_sub(before, Ordering::Relaxed);
-        all.saturating_sub(before)
+        change(&self.parked, share, now)
     }
+}
+
+/// A connection's share of a sum is so large from now on. Says what all have.
+fn change(sum: &AtomicUsize, share: &mut Share, now: usize) -> usize {
+    let before = share.replace(now);
+    sum.fetch_add(now, Ordering::Relaxed);
+    sum.fetch_sub(before, Ordering::Relaxed).saturating_sub(before)
 }
 
 impl Relay {
