@@ -273,7 +273,7 @@ impl Relay {
         let held = came.saturating_sub(goes);
         if held > 0 {
             let octets = u32::try_from(held).unwrap_or(u32::MAX);
-            self.client.wire.left(exchange.stream, octets, 0);
+            self.client.wire.left(exchange.stream, octets, 0, self.now);
         }
     }
 }

@@ -65,6 +65,7 @@ impl Relay {
             return;
         }
         exchange.up.octets = exchange.up.octets.saturating_add(length(octets.len()));
+        self.pause.note(tag);
         match exchange.stamper {
             None => self.send_up(tag, octets, end, scratch),
             Some(_) => self.stamp(tag, (octets, end), scratch),
@@ -209,7 +210,7 @@ impl Relay {
                 let grows = |exchange: &&Exchange| may_grow && !exchange.is_behind();
                 let exchange = self.exchanges.get(tag).filter(grows);
                 let most = exchange.map_or(0, |exchange| exchange.snapshot.limits.upload_window);
-                self.client.wire.left(stream, octets, most);
+                self.client.wire.left(stream, octets, most, self.now);
             }
         }
         self.count_earned();

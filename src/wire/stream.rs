@@ -221,6 +221,10 @@ impl Streams {
         self.open.iter().map(|(_, link)| (link.id, link.stream.tag))
     }
 
+    pub(in crate::wire) fn numbered(&mut self) -> impl Iterator<Item = (StreamId, &mut Stream)> {
+        self.open.iter_mut().map(|(_, link)| (link.id, &mut link.stream))
+    }
+
     /// Gives memory back that an idle connection does not need.
     pub(in crate::wire) fn shrink(&mut self) {
         if self.open.is_empty() {

@@ -12,7 +12,7 @@ use crate::wire::stream::Ended;
 const OWED_MIN: u32 = 16_384;
 /// To a client it is given back in pieces of this part of the window: what is withheld is missing
 /// on a long way. Drivers are near, and get theirs in halves.
-const CLIENT_PART: i64 = 8;
+const CLIENT_PART: i64 = 4;
 
 /// Where in a DATA frame we are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -79,7 +79,7 @@ impl Connection {
         now: Instant,
     ) -> Result<Option<Event>, Fault> {
         if head.flags.has(Flags::ACK) {
-            if payload == PROBE && self.round_trip_ended() {
+            if payload == PROBE && self.round_trip_ended(now) {
                 return Ok(None);
             }
             if self.pings == 0 {

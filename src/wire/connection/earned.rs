@@ -1,31 +1,40 @@
 //! Earned windows: how much a client may have under way on one stream, towards a driver.
 //!
 //! A stream begins with 65,535 octets, so that one whose driver takes nothing pins no more than
-//! that. Once it has passed on as much, it gets half a megabyte, so that reads are long. From there
-//! on its window grows while the window is what limits it, to about twice the product of
+//! that. Once it has passed on as much, it gets one megabyte, so that reads are long. From there
+//! on its window grows while the window is what limits it, to a few times the product of
 //! bandwidth and round-trip time: PING measures round trips end to end, and a stream that passes
 //! on half of its window within one of them was waiting for credit. On a short way that takes a
 //! small window, on a long one a large one. What was earned stays.
+//!
+//! An answer to a PING also waits behind DATA that we have not read yet. Such a wait is no reason
+//! to let more come: only what is passed on within twice the shortest round trip counts.
+
+use std::num::NonZeroU32;
+use std::time::{Duration, Instant};
 
 use crate::wire::connection::Connection;
-use crate::wire::frame::{Flags, Kind, StreamId};
+use crate::wire::frame::{self, Flags, Kind, StreamId};
 use crate::wire::settings::WINDOW_FLOOR;
 use crate::wire::stream::Stream;
 
 /// What the PINGs carry that measure round trips.
 pub(in crate::wire) const PROBE: &[u8; 8] = b"sconce<>";
 
-/// Credit goes back in pieces of this part of a window. What is withheld is not under way: with
-/// half of a window withheld, an upload over a wide network ran at half the speed.
-const PART: u32 = 16;
+/// While more is read, credit goes back in pieces of this part of a window: each WINDOW_UPDATE is
+/// a write, and wakes the client.
+const PART_BUSY: NonZeroU32 = NonZeroU32::new(2).unwrap();
+/// Before the connection sleeps, smaller pieces go back too. What is withheld is not under way:
+/// with half of a window withheld, an upload over a wide network ran at half the speed.
+const PART_ASLEEP: NonZeroU32 = NonZeroU32::new(8).unwrap();
 /// And of at least so many octets, so that small windows do not cost a frame for each message.
 const PIECE_MIN: u32 = 16 * 1024;
 /// Up to this window, in octets, growth is by four, and above it by two. The first round trips
 /// are what short uploads are made of.
 const FAST_MAX: u32 = 1 << 20;
 /// Up to this window, in octets, growth needs no more than that as much was passed on before: what
-/// one read takes. With less under way, each read finds little and costs as much.
-const COMMON: u32 = 512 << 10;
+/// two reads take. With less under way, each read finds little and costs as much.
+const COMMON: u32 = 1 << 20;
 /// How many of the largest windows the streams of one connection can earn together.
 const SHARE: u32 = 4;
 
@@ -39,6 +48,10 @@ pub(in crate::wire) struct RoundTrips {
     /// The number of the one that is under way, or was last.
     number: u32,
     is_measuring: bool,
+    /// When it began.
+    began: Option<Instant>,
+    /// About the shortest one.
+    shortest: Option<Duration>,
     /// Whether a window has grown in it.
     has_grown: bool,
     /// The largest window, in octets, that a stream has earned.
@@ -52,19 +65,33 @@ pub(in crate::wire) struct RoundTrips {
 impl RoundTrips {
     /// Octets were passed on of a stream whose window could grow. Says whether a round trip begins
     /// that is to be measured.
-    fn begins(&mut self, octets: u32) -> bool {
+    fn begins(&mut self, octets: u32, now: Instant) -> bool {
         self.pause = self.pause.saturating_sub(octets);
         if self.is_measuring || self.pause > 0 {
             return false;
         }
         (self.is_measuring, self.has_grown) = (true, false);
         self.number = self.number.wrapping_add(1);
+        self.began = Some(now);
         true
     }
 
+    /// Whether what is passed on now is passed on within one round trip.
+    fn counts(&self, now: Instant) -> bool {
+        let passed =
+            self.began.map_or(Duration::ZERO, |began| now.saturating_duration_since(began));
+        self.is_measuring
+            && self.shortest.is_none_or(|shortest| passed <= shortest.saturating_mul(2))
+    }
+
     /// The PING is answered.
-    fn end(&mut self) {
+    fn end(&mut self, now: Instant) {
         self.is_measuring = false;
+        let took = self.began.map(|began| now.saturating_duration_since(began));
+        // The way may become longer.
+        let before =
+            self.shortest.map(|it| it.saturating_add(it.checked_div(4).unwrap_or_default()));
+        self.shortest = [took, before].into_iter().flatten().min();
         let (first, longest) = PAUSE;
         self.last_pause = match self.has_grown {
             true => 0,
@@ -87,6 +114,18 @@ impl Stream {
         before < half && self.passed >= half
     }
 
+    /// Whether so much is owed that it goes back: so great a part of the window.
+    fn owes(&self, part: NonZeroU32) -> bool {
+        self.owed >= (self.earned_window() / part).max(PIECE_MIN)
+    }
+
+    /// What is owed and so much more can be sent from now on. Says how much that is.
+    fn repay(&mut self, more: u32) -> u32 {
+        let grant = std::mem::take(&mut self.owed).saturating_add(more);
+        self.receive = self.receive.saturating_add(i64::from(grant));
+        grant
+    }
+
     /// The window that the stream has, in octets.
     fn earned_window(&self) -> u32 {
         WINDOW_FLOOR.saturating_add(self.extra)
@@ -96,7 +135,7 @@ impl Stream {
 impl Connection {
     /// So many octets of a stream's DATA have left for good (uploads): its credit goes back, and
     /// its window may grow to `most` octets.
-    pub fn left(&mut self, id: StreamId, octets: u32, most: u32) {
+    pub fn left(&mut self, id: StreamId, octets: u32, most: u32, now: Instant) {
         let budget = most.saturating_mul(SHARE).saturating_sub(self.extra);
         let Some(stream) = self.streams.find_mut(id) else { return };
         if stream.peer_ended {
@@ -106,15 +145,15 @@ impl Connection {
         let window = stream.earned_window();
         let factor = if window < FAST_MAX { 4 } else { 2 };
         // The way is as long for this stream as for those before it.
-        let next = window.saturating_mul(factor).max(self.trips.widest).min(most);
+        let trips = self.trips.get_or_insert_default();
+        let next = window.saturating_mul(factor).max(trips.widest).min(most);
         let more = next.saturating_sub(window).min(budget);
-        let begins = more > 0 && self.trips.begins(octets);
-        let trips = &mut self.trips;
+        let begins = more > 0 && trips.begins(octets, now);
         stream.passed_all = stream.passed_all.saturating_add(octets);
         // Streams side by side get equal windows, or what they share would go by their windows.
         let common = trips.widest.max(COMMON).min(most);
         let is_behind = window < common && stream.passed_all >= window;
-        let is_limited = trips.is_measuring && stream.is_limited(octets, trips.number);
+        let is_limited = trips.counts(now) && stream.is_limited(octets, trips.number);
         let more = match (is_limited, is_behind) {
             (true, _) => more,
             (false, true) => more.min(common.saturating_sub(window)),
@@ -123,17 +162,36 @@ impl Connection {
         let grows = more > 0;
         trips.has_grown |= grows;
         trips.widest = trips.widest.max(window.saturating_add(more));
-        if grows || stream.owed >= (window / PART).max(PIECE_MIN) {
+        self.is_owing |= stream.owes(PART_ASLEEP);
+        if grows || stream.owes(PART_BUSY) {
             stream.extra = stream.extra.saturating_add(more);
             stream.passed_all = if grows { 0 } else { stream.passed_all };
             self.extra = self.extra.saturating_add(more);
-            let grant = std::mem::take(&mut stream.owed).saturating_add(more);
-            stream.receive = stream.receive.saturating_add(i64::from(grant));
+            let grant = stream.repay(more);
             self.window_update(id, grant);
         }
         if begins {
             self.frame(Kind::Ping, Flags::NONE, StreamId::CONNECTION, PROBE);
         }
+    }
+
+    /// The connection will sleep: what is owed to uploads goes back, unless it is next to nothing.
+    /// Says whether anything was.
+    pub fn repay_uploads(&mut self) -> bool {
+        if !std::mem::take(&mut self.is_owing) {
+            return false;
+        }
+        let before = self.out.len();
+        let Self { streams, out, .. } = self;
+        for (id, stream) in streams.numbered() {
+            if !stream.peer_ended && stream.owes(PART_ASLEEP) {
+                let octets = stream.repay(0).to_be_bytes();
+                let (kind, flags) = (Kind::WindowUpdate, Flags::NONE);
+                let head = frame::Head { length: 4, kind, flags, stream: id };
+                out.frame(head.octets(), [&octets, &[]]);
+            }
+        }
+        self.out.len() > before
     }
 
     /// The peer has ended a stream: its window is of no use any more.
@@ -152,11 +210,11 @@ impl Connection {
     }
 
     /// A PING that measured a round trip is answered. Says whether there was one.
-    pub(in crate::wire) fn round_trip_ended(&mut self) -> bool {
-        if !self.trips.is_measuring {
+    pub(in crate::wire) fn round_trip_ended(&mut self, now: Instant) -> bool {
+        let Some(trips) = self.trips.as_mut().filter(|trips| trips.is_measuring) else {
             return false;
-        }
-        self.trips.end();
+        };
+        trips.end(now);
         true
     }
 }
@@ -164,8 +222,6 @@ impl Connection {
 #[cfg(test)]
 #[expect(clippy::disallowed_methods, reason = "a test needs some moment")]
 mod tests {
-    use std::time::Instant;
-
     use super::*;
     use crate::wire::connection::Role;
     use crate::wire::connection::tests::{POST, Peer, drink, offer};
@@ -187,25 +243,31 @@ mod tests {
         drink(&mut connection, &peer.octets, 1_000, now).unwrap();
         let id = StreamId::new(1);
         assert_eq!(connection.granted(id), 65_535 - 49_152);
-        connection.left(id, 49_152, 1 << 20);
+        connection.left(id, 49_152, 1 << 20, now);
         assert_eq!(connection.granted(id), 4 * 65_535);
-        connection.left(id, 10, 0);
+        connection.left(id, 10, 0, now);
         assert_eq!(connection.granted(id), 4 * 65_535);
     }
 
-    /// An upload that passes on `octets` of its window in each of so many round trips: the
-    /// window, in octets, that it has at the end.
-    fn earned(octets: impl Fn(u32) -> u32, trips: usize) -> u32 {
-        let now = Instant::now();
+    /// An upload that passes on `octets` of its window in each of so many round trips, evenly:
+    /// the window, in octets, that it has at the end. How long each takes is up to `takes`.
+    fn earned_in(
+        octets: impl Fn(u32) -> u32,
+        trips: usize,
+        takes: impl Fn(usize) -> Duration,
+    ) -> u32 {
+        let mut now = Instant::now();
         let mut connection = Connection::new(Role::Server, offer(), now);
         let peer = Peer::client().headers(1, POST, false);
         drink(&mut connection, &peer.octets, 1_000, now).unwrap();
         let id = StreamId::new(1);
         let mut window = 65_535;
-        for _ in 0..trips {
-            let mut left = octets(window);
+        for trip in 0..trips {
+            let all = octets(window);
+            let mut left = all;
             while left > 0 {
                 let piece = left.min(16_384);
+                now += takes(trip) * piece / all;
                 let size = usize::try_from(piece).unwrap();
                 drink(
                     &mut connection,
@@ -214,14 +276,70 @@ mod tests {
                     now,
                 )
                 .unwrap();
-                connection.left(id, piece, 4 << 20);
+                connection.left(id, piece, 4 << 20, now);
                 left -= piece;
+                let trips = connection.trips.as_ref().filter(|trips| trips.is_measuring);
+                if trips.is_some_and(|it| it.began.is_some_and(|at| now >= at + takes(trip))) {
+                    let pong = frames().frame(Kind::Ping, Flags::ACK, 0, PROBE);
+                    drink(&mut connection, &pong.octets, 100, now).unwrap();
+                }
             }
-            let pong = frames().frame(Kind::Ping, Flags::ACK, 0, PROBE);
-            drink(&mut connection, &pong.octets, 100, now).unwrap();
             window = connection.streams.find(id).unwrap().extra + 65_535;
         }
         window
+    }
+
+    fn earned(octets: impl Fn(u32) -> u32, trips: usize) -> u32 {
+        earned_in(octets, trips, |_| Duration::from_millis(50))
+    }
+
+    #[test]
+    fn a_round_trip_that_is_long_since_data_waits_to_be_read_is_no_reason_to_grow() {
+        let trips = std::cell::Cell::new(0);
+        let few_first = |window| {
+            trips.set(trips.get() + 1);
+            if trips.get() <= 6 { 8_000 } else { window }
+        };
+        let short_first = |trip| match trip {
+            0..6 => Duration::from_micros(100),
+            _ => Duration::from_millis(100),
+        };
+        assert_eq!(earned_in(few_first, 16, short_first), 1 << 20);
+    }
+
+    #[test]
+    fn a_window_grows_on_a_way_that_has_become_longer() {
+        let longer = |trip| match trip {
+            0 => Duration::from_millis(1),
+            _ => Duration::from_millis(8),
+        };
+        assert_eq!(earned_in(|window| window, 24, longer), 4 << 20);
+    }
+
+    #[test]
+    fn credit_is_withheld_while_more_is_read_and_goes_back_before_the_connection_sleeps() {
+        let now = Instant::now();
+        let mut connection = Connection::new(Role::Server, offer(), now);
+        let peer = Peer::client().headers(1, POST, false);
+        drink(&mut connection, &peer.octets, 1_000, now).unwrap();
+        let id = StreamId::new(1);
+        let send = |connection: &mut Connection, octets: u32| {
+            let data = vec![0; usize::try_from(octets).unwrap()];
+            drink(connection, &frames().data(1, &data, false).octets, 100_000, now).unwrap();
+            connection.left(id, octets, 0, now);
+        };
+        assert!(!connection.repay_uploads());
+        for _ in 0..2 {
+            send(&mut connection, 10_000);
+        }
+        assert_eq!(connection.granted(id), 65_535 - 20_000);
+        assert!(connection.repay_uploads());
+        assert_eq!(connection.granted(id), 65_535);
+        assert!(!connection.repay_uploads());
+        for _ in 0..4 {
+            send(&mut connection, 10_000);
+        }
+        assert_eq!(connection.granted(id), 65_535, "half of the window goes back at once");
     }
 
     #[test]
@@ -245,7 +363,7 @@ mod tests {
                 peer = peer.data(1, &[0; 16_384], false);
             }
             drink(&mut connection, &peer.octets, 1_000, now).unwrap();
-            connection.left(StreamId::new(1), 49_152, 1 << 20);
+            connection.left(StreamId::new(1), 49_152, 1 << 20, now);
             assert!(connection.earned() > 0);
             drink(&mut connection, &end(frames()).octets, 100_000, now).unwrap();
             assert_eq!(connection.earned(), 0);
@@ -254,8 +372,8 @@ mod tests {
 
     #[test]
     fn a_window_that_does_not_limit_its_upload_stays() {
-        assert_eq!(earned(|_| 20_000, 3), 65_535);
-        assert!(earned(|_| 20_000, 500) <= 512 << 10);
+        assert_eq!(earned(|_| 15_000, 3), 65_535);
+        assert!(earned(|_| 15_000, 500) <= 1 << 20);
         let far = earned(|window| window.min(300_000), 200);
         assert!((600_000..1_400_000).contains(&far), "{far} for 300,000 octets in a round trip");
     }

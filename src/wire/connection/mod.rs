@@ -109,6 +109,8 @@ pub struct Connection {
     receive_credit: i64,
     owed: u32,
     extra: u32,
+    /// Whether credit of uploads is withheld that goes back before the connection sleeps.
+    is_owing: bool,
     decoder: Decoder,
     encoder: Encoder,
     fields: Rc<Fields>,
@@ -119,7 +121,8 @@ pub struct Connection {
     guard: Option<Box<Guard>>,
     /// What the peer may still send on streams that we have reset, since it was granted before.
     crossing: Crossing,
-    trips: RoundTrips,
+    /// `None` until something of an upload was passed on.
+    trips: Option<Box<RoundTrips>>,
     closing: Option<StreamId>,
     pings: u32,
 }
@@ -148,6 +151,7 @@ impl Connection {
             receive_credit: i64::from(WINDOW_FLOOR),
             owed: 0,
             extra: 0,
+            is_owing: false,
             decoder: Decoder::new(offer.settings.header_table),
             encoder: Encoder::new(),
             fields: blocks::none(),
@@ -155,7 +159,7 @@ impl Connection {
             out: Outbox::default(),
             guard: None,
             crossing: Crossing::default(),
-            trips: RoundTrips::default(),
+            trips: None,
             closing: None,
             pings: 0,
         };
