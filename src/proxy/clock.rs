@@ -14,7 +14,7 @@ use crate::wire::fault::{self, Fault};
 const TICK_MAX: Duration = Duration::from_secs(2);
 /// A connection without streams gives its memory back after so long: what goes on at once needs it
 /// again, and thousands that come one after another should not hold it at one time.
-const PAUSE: Duration = Duration::from_millis(20);
+const REST_AFTER: Duration = Duration::from_millis(20);
 /// A leg that nobody uses is kept for so long.
 const DRIVER_IDLE: Duration = Duration::from_secs(300);
 
@@ -43,7 +43,8 @@ impl Relay {
             | Phase::Lingering(_)
             | Phase::Over => {}
         }
-        let mut due = self.check_client(&timeouts).min(self.check_pause());
+        let mut due = self.check_client(&timeouts).min(self.check_rest());
+        due = due.min(self.pause_ends().unwrap_or(due));
         due = due.min(self.check_exchanges(&timeouts));
         due = due.min(self.check_drivers(&timeouts));
         match self.phase {
@@ -57,11 +58,11 @@ impl Relay {
     /// Sees to it that memory is given back if nothing else follows.
     pub(super) fn rest_later(&mut self) {
         self.is_warm = true;
-        self.wake_by(self.now + PAUSE);
+        self.wake_by(self.now + REST_AFTER);
     }
 
-    fn check_pause(&mut self) -> Instant {
-        let pause = self.idle_since + PAUSE;
+    fn check_rest(&mut self) -> Instant {
+        let pause = self.idle_since + REST_AFTER;
         if self.is_warm && self.exchanges.is_empty() {
             if self.now < pause {
                 return pause;

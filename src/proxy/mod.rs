@@ -42,6 +42,7 @@ mod leg;
 mod listen;
 mod newcomers;
 mod parked;
+mod pause;
 mod places;
 mod read;
 mod recheck;

@@ -21,7 +21,7 @@ const READ_TIME_MAX: Duration = Duration::from_millis(1);
 
 impl Relay {
     pub(super) fn read_client(&mut self, context: &mut Context<'_>, scratch: &mut [u8]) -> bool {
-        if self.phase == Phase::Over || self.client.waiting() > OUT_MAX {
+        if self.phase == Phase::Over || self.client.waiting() > OUT_MAX || self.is_paused() {
             return false;
         }
         if !self.client.is_open() && !self.has_turn(context) {
@@ -50,6 +50,7 @@ impl Relay {
             let data = self.take_client_octets(HEAD, HEAD.saturating_add(read), scratch);
             self.flush(context, scratch);
             self.resize_upload_reads(read, data);
+            self.pause_reads(read, data);
         }
         true
     }

@@ -22,6 +22,7 @@ use crate::proxy::driver::{Driver, Line};
 use crate::proxy::exchange::Exchange;
 use crate::proxy::leg::Leg;
 use crate::proxy::newcomers::Newcomer;
+use crate::proxy::pause::Pause;
 use crate::proxy::turn::BatchSize;
 use crate::proxy::worker::{Share, Turn, Worker};
 
@@ -92,6 +93,7 @@ pub(super) struct Relay {
     /// Octets of refusals that were written since the client last had read everything.
     pub(super) unread_refusals: usize,
     pub(super) upload_reads: BatchSize,
+    pub(super) pause: Pause,
     pub(super) download_reads: BatchSize,
     /// The driver that was read last.
     pub(super) last_driver: usize,
@@ -143,6 +145,7 @@ impl Relay {
             unparsed: Vec::new(),
             unread_refusals: 0,
             upload_reads: BatchSize::default(),
+            pause: Pause::default(),
             download_reads: BatchSize::default(),
             last_driver: 0,
             detached: 0,
@@ -177,6 +180,7 @@ impl Relay {
             // over.
             let is_over = moved && worker.is_turn_over(self.now);
             if !moved || is_over {
+                moved |= self.repay_uploads();
                 moved |= self.poll_dials(context);
                 moved |= self.poll_waits(context);
                 moved |= self.poll_clock(context);
