@@ -8,6 +8,7 @@ pub mod boundary;
 pub mod credential;
 pub mod envelope;
 pub mod forward;
+pub mod malformed;
 mod prefix;
 mod protobuf;
 pub mod redact;

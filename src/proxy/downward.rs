@@ -45,8 +45,14 @@ impl Relay {
             }
             Event::Trailers { tag } => self.trailers(driver, key(tag)),
             Event::Reset { tag, code } => self.driver_reset(key(tag), code),
+            Event::MalformedAnswer { tag, fault, end } => {
+                self.reject_answer(driver, key(tag), fault, end);
+            }
             Event::Broken { tag, fault } => {
-                self.fail_exchange(key(tag), Code::Unavailable, "driver.malformed", fault.what);
+                // A list that is too long once will be so again: no client should try again.
+                let is_long = fault.code == fault::Code::EnhanceYourCalm;
+                let code = if is_long { Code::ResourceExhausted } else { Code::Unavailable };
+                self.fail_exchange(key(tag), code, "driver.malformed", fault.what);
             }
             Event::WindowsShrunk => self.sync_windows(driver),
             Event::Credit { tag: Some(tag) } => {
@@ -57,7 +63,10 @@ impl Relay {
             }
             Event::Credit { tag: None } => self.resume_uploads(driver),
             Event::GoAway { last, .. } => self.driver_leaves(driver, last),
-            Event::Interim { .. } | Event::Opened { .. } | Event::Pong => {}
+            Event::Interim { .. }
+            | Event::Opened { .. }
+            | Event::MalformedRequest { .. }
+            | Event::Pong => {}
         }
         self.drivers.contains(driver)
     }
@@ -300,7 +309,7 @@ impl Relay {
     }
 
     /// The driver does not take sconce for somebody who may call it.
-    fn fail_credential(&mut self, tag: usize) {
+    pub(super) fn fail_credential(&mut self, tag: usize) {
         let cluster = self.exchanges.get(tag).and_then(|exchange| exchange.driver);
         let cluster = cluster.and_then(|key| self.drivers.get(key)).map(|driver| &driver.cluster);
         let what = match cluster.and_then(|cluster| cluster.credential()) {

@@ -19,6 +19,7 @@
 //!   parked  -> what waits for drivers that do not take it
 //!   echo    -> what goes out as the same octets again
 //!   endings -> every way in which things end
+//!   malformed -> header lists that break a rule
 //!   refused -> what a client is charged for calls that are refused
 //!   clock   -> everything that takes too long
 //!   lease, tenure -> streams, and sessions, that outlive the proof of their caller
@@ -40,6 +41,7 @@ mod handshakes;
 mod lease;
 mod leg;
 mod listen;
+mod malformed;
 mod newcomers;
 mod parked;
 mod pause;

@@ -26,6 +26,9 @@ impl Relay {
             Event::Starved => return false,
             Event::Settings => self.pass_settings(),
             Event::Opened { stream, end } => self.open(stream, end),
+            Event::MalformedRequest { stream, .. } => {
+                self.client.wire.reject(stream, fault::Code::ProtocolError);
+            }
             Event::Data { tag, octets, end } => {
                 self.upload(key(tag), behind(from, &octets), end, scratch);
             }
@@ -40,6 +43,7 @@ impl Relay {
             Event::Credit { tag: None } => self.resume_downloads(),
             Event::Pong => self.hear_crossing(),
             Event::Answered { .. }
+            | Event::MalformedAnswer { .. }
             | Event::Interim { .. }
             | Event::GoAway { .. }
             | Event::WindowsShrunk => {}

@@ -48,6 +48,7 @@ mod providers;
 mod queued;
 mod rechecks;
 mod refused;
+mod responses;
 mod slow;
 mod spares;
 mod squeezed;
@@ -72,6 +73,7 @@ fn main() {
     hpack::cases(&mut cases);
     windows::cases(&mut cases);
     interleavings::cases(&mut cases);
+    responses::cases(&mut cases);
     exact::cases(&mut cases);
     flow_control::cases(&mut cases);
     drivers::cases(&mut cases);

@@ -3,55 +3,39 @@
 use std::rc::Rc;
 use std::time::Instant;
 
+use crate::wire::connection::memo::Part;
 use crate::wire::connection::{Block, Connection, Event, Role};
 use crate::wire::fault::{Code, Fault, StreamFault};
 use crate::wire::frame::{Flags, Head, StreamId};
 use crate::wire::guard::{Budget, CONTINUATIONS_MAX, INTERIMS_MAX};
-use crate::wire::head;
+use crate::wire::head::{Malformed, Promise, Rule};
 use crate::wire::hpack::Fields;
 use crate::wire::stream::{Ended, Stream};
 
 /// An encoded block may be so many times as long as the list it may decode to.
 const BLOCK_FACTOR: usize = 4;
 
-/// Blocks that are remembered: requests alternate between two methods, answers between heads and
-/// trailers.
-const MEMOS: usize = 2;
+/// What a header block came to: nothing, an event, or a fault of its stream.
+type Outcome = Result<Option<Event>, BadBlock>;
 
-thread_local! {
-    static NONE: Rc<Fields> = Rc::default();
+/// Why a header block breaks its stream.
+enum BadBlock {
+    /// It cannot come there, or cannot be read.
+    Stream(StreamFault),
+    /// Its list breaks a rule.
+    List(Malformed),
 }
 
-/// The fields of a connection that has none, which those of a thread share.
-pub(in crate::wire) fn none() -> Rc<Fields> {
-    NONE.with(Rc::clone)
+impl From<StreamFault> for BadBlock {
+    fn from(fault: StreamFault) -> Self {
+        Self::Stream(fault)
+    }
 }
 
-/// A block that did not touch the table: the same octets, while the table is the same, are the
-/// same fields.
-#[derive(Debug)]
-pub(in crate::wire) struct Memo {
-    octets: Vec<u8>,
-    generation: u64,
-    fields: Rc<Fields>,
-    /// As what it was held against the rules and found good.
-    judged: Option<(Part, head::Promise)>,
-}
-
-/// The blocks that are remembered.
-#[derive(Debug, Default)]
-pub(in crate::wire) struct Memos {
-    all: Vec<Memo>,
-    /// Which of them holds the latest fields.
-    latest: Option<usize>,
-}
-
-/// What a header block is to its stream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Part {
-    Request,
-    Answer,
-    Trailers,
+impl From<Malformed> for BadBlock {
+    fn from(fault: Malformed) -> Self {
+        Self::List(fault)
+    }
 }
 
 impl Connection {
@@ -117,21 +101,16 @@ impl Connection {
         };
         match outcome {
             Ok(event) => Ok(event),
-            Err(fault) => self.break_stream(block.stream, fault, now).map(Some),
+            Err(BadBlock::List(fault)) if self.role == Role::Client => {
+                self.write_reset(block.stream, Code::ProtocolError);
+                let tag = self.close(block.stream, Ended::WeReset);
+                Ok(tag.map(|tag| Event::MalformedAnswer { tag, fault, end: block.end }))
+            }
+            Err(BadBlock::List(fault)) => {
+                self.break_stream(block.stream, fault.into(), now).map(Some)
+            }
+            Err(BadBlock::Stream(fault)) => self.break_stream(block.stream, fault, now).map(Some),
         }
-    }
-
-    /// Takes the fields that the same octets gave before, if nothing has changed since.
-    fn recall(&mut self, octets: &[u8]) -> bool {
-        let generation = self.decoder.generation();
-        let same = |memo: &Memo| memo.generation == generation && memo.octets == octets;
-        let memos = self.memos.get_or_insert_default();
-        memos.latest = memos.all.iter().position(same);
-        let Some(memo) = memos.latest.and_then(|at| memos.all.get(at)) else {
-            return false;
-        };
-        self.fields = Rc::clone(&memo.fields);
-        true
     }
 
     fn decode(&mut self, octets: &[u8], now: Instant) -> Result<(), Fault> {
@@ -153,46 +132,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Remembers the block of the latest fields in place of the oldest one.
-    fn remember(&mut self, octets: &[u8], generation: u64) {
-        let fields = Rc::clone(&self.fields);
-        let mut memo = Memo { octets: Vec::new(), generation, fields, judged: None };
-        let memos = self.memos.get_or_insert_default();
-        let all = &mut memos.all;
-        if all.len() >= MEMOS {
-            memo.octets = all.remove(0).octets;
-            memo.octets.clear();
-        }
-        memo.octets.extend_from_slice(octets);
-        memos.latest = Some(all.len());
-        all.push(memo);
-    }
-
-    /// Holds the latest fields against the rules, unless the same block was found good before.
-    fn judge(&mut self, part: Part) -> Result<head::Promise, StreamFault> {
-        let memos = self.memos.as_mut();
-        let memo = memos.and_then(|memos| memos.latest.and_then(|at| memos.all.get_mut(at)));
-        if let Some(Memo { judged: Some((known, promise)), .. }) = &memo
-            && *known == part
-        {
-            return Ok(*promise);
-        }
-        let promise = match part {
-            Part::Request => head::request(&self.fields),
-            Part::Answer => head::answer(&self.fields),
-            Part::Trailers => head::trailers(&self.fields).map(|()| head::Promise::default()),
-        }?;
-        if let Some(memo) = memo {
-            memo.judged = Some((part, promise));
-        }
-        Ok(promise)
-    }
-
-    fn request_block(
-        &mut self,
-        block: Block,
-        now: Instant,
-    ) -> Result<Result<Option<Event>, StreamFault>, Fault> {
+    fn request_block(&mut self, block: Block, now: Instant) -> Result<Outcome, Fault> {
         if self.streams.find(block.stream).is_some() {
             return Ok(self.trailer_block(block));
         }
@@ -217,27 +157,31 @@ impl Connection {
             return Ok(Ok(None));
         }
         let mut stream = Stream::new(self.theirs.window, self.offer.settings.window);
+        stream.peer_ended = block.end;
         let promise = if block.depends_on_itself {
-            Err(StreamFault::new(Code::ProtocolError, "a stream depends on itself"))
+            Err(Malformed::of(Rule::Priority))
         } else if self.fields.overflow().is_some() {
-            Ok(head::Promise::default())
+            Ok(Promise::default())
         } else {
             self.judge(Part::Request).and_then(|promise| unless_empty(promise, block.end))
         };
-        if let Ok(promise) = promise {
-            stream.promised = promise.content_length;
-            stream.known = true;
-        }
-        stream.peer_ended = block.end;
+        let event = match promise {
+            Ok(promise) => {
+                stream.promised = promise.content_length;
+                stream.known = true;
+                Event::Opened { stream: block.stream, end: block.end }
+            }
+            Err(fault) => {
+                // The owner answers it, and resets the stream.
+                self.spend(Budget::ProvokedResets, now)?;
+                Event::MalformedRequest { stream: block.stream, fault }
+            }
+        };
         self.streams.open(block.stream, stream);
-        Ok(promise.map(|_| Some(Event::Opened { stream: block.stream, end: block.end })))
+        Ok(Ok(Some(event)))
     }
 
-    fn answer_block(
-        &mut self,
-        block: Block,
-        now: Instant,
-    ) -> Result<Result<Option<Event>, StreamFault>, Fault> {
+    fn answer_block(&mut self, block: Block, now: Instant) -> Result<Outcome, Fault> {
         let Some(stream) = self.streams.find(block.stream) else {
             let stray = self.stray_block(block.stream, now)?;
             return Ok(stray.unwrap_or(Ok(None)));
@@ -248,11 +192,12 @@ impl Connection {
         if self.fields.overflow().is_some() {
             let fault =
                 StreamFault::new(Code::EnhanceYourCalm, "the answer's header list is too long");
-            return Ok(Err(fault));
+            return Ok(Err(fault.into()));
         }
-        let promise = match self.judge(Part::Answer) {
+        let judged = self.judge(Part::Answer);
+        let promise = match judged.and_then(|promise| unless_empty(promise, block.end)) {
             Ok(promise) => promise,
-            Err(fault) => return Ok(Err(fault)),
+            Err(fault) => return Ok(Err(fault.into())),
         };
         let Some(stream) = self.streams.find_mut(block.stream) else { return Ok(Ok(None)) };
         let tag = stream.tag;
@@ -261,12 +206,9 @@ impl Connection {
             if block.end || promise.status == 101 || stream.interims > INTERIMS_MAX {
                 let fault =
                     StreamFault::new(Code::ProtocolError, "informational answers without end");
-                return Ok(Err(fault));
+                return Ok(Err(fault.into()));
             }
             return Ok(Ok(Some(Event::Interim { tag })));
-        }
-        if let Err(fault) = unless_empty(promise, block.end) {
-            return Ok(Err(fault));
         }
         stream.promised = promise.content_length;
         stream.answered = true;
@@ -278,25 +220,25 @@ impl Connection {
     }
 
     /// A second (last) header block of a stream that is open.
-    fn trailer_block(&mut self, block: Block) -> Result<Option<Event>, StreamFault> {
+    fn trailer_block(&mut self, block: Block) -> Outcome {
         let overflow = self.fields.overflow().is_some();
         let Some(stream) = self.streams.find_mut(block.stream) else { return Ok(None) };
         if stream.peer_ended {
-            return Err(StreamFault::new(Code::StreamClosed, "HEADERS after END_STREAM"));
+            return Err(StreamFault::new(Code::StreamClosed, "HEADERS after END_STREAM").into());
         }
         if !block.end {
-            return Err(StreamFault::new(Code::ProtocolError, "trailers without END_STREAM"));
+            let fault = StreamFault::new(Code::ProtocolError, "trailers without END_STREAM");
+            return Err(fault.into());
         }
         if overflow {
-            return Err(StreamFault::new(Code::EnhanceYourCalm, "the trailers are too long"));
+            let fault = StreamFault::new(Code::EnhanceYourCalm, "the trailers are too long");
+            return Err(fault.into());
         }
-        if stream.promised.is_some_and(|left| left > 0) {
-            return Err(StreamFault::new(
-                Code::ProtocolError,
-                "the body is not as long as promised",
-            ));
-        }
+        let is_short = stream.promised.is_some_and(|left| left > 0);
         self.judge(Part::Trailers)?;
+        if is_short {
+            return Err(Malformed::of(Rule::BodyLength).into());
+        }
         let Some(stream) = self.streams.find_mut(block.stream) else { return Ok(None) };
         stream.peer_ended = true;
         let (tag, is_done) = (stream.tag, stream.we_ended);
@@ -308,11 +250,7 @@ impl Connection {
     }
 
     /// A header block for a stream that is not open: a new one (`None`), a crossing, or a fault.
-    fn stray_block(
-        &mut self,
-        id: StreamId,
-        now: Instant,
-    ) -> Result<Option<Result<Option<Event>, StreamFault>>, Fault> {
+    fn stray_block(&mut self, id: StreamId, now: Instant) -> Result<Option<Outcome>, Fault> {
         if self.role == Role::Server && id.is_clients() && self.is_idle(id) {
             return Ok(None);
         }
@@ -322,7 +260,8 @@ impl Connection {
                 Ok(Some(Ok(None)))
             }
             Some(Ended::PeerReset) => {
-                Ok(Some(Err(StreamFault::new(Code::StreamClosed, "HEADERS after RST_STREAM"))))
+                let fault = StreamFault::new(Code::StreamClosed, "HEADERS after RST_STREAM");
+                Ok(Some(Err(fault.into())))
             }
             Some(Ended::Done) => {
                 Err(Fault::new(Code::StreamClosed, "HEADERS on a stream that has ended"))
@@ -336,9 +275,9 @@ impl Connection {
     }
 }
 
-fn unless_empty(promise: head::Promise, end: bool) -> Result<head::Promise, StreamFault> {
+fn unless_empty(promise: Promise, end: bool) -> Result<Promise, Malformed> {
     if end && promise.content_length.is_some_and(|length| length > 0) {
-        return Err(StreamFault::new(Code::ProtocolError, "the body is not as long as promised"));
+        return Err(Malformed::of(Rule::BodyLength));
     }
     Ok(promise)
 }

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use crate::wire::fault::{Code, StreamFault};
 use crate::wire::frame::StreamId;
+use crate::wire::head::Malformed;
 
 /// What a peer did. A `tag` is what the owner calls the stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,6 +21,14 @@ pub enum Event {
         stream: StreamId,
         /// Whether no body follows.
         end: bool,
+    },
+    /// A request that breaks a rule; its fields stand in `Connection::fields`. Nothing of it may be
+    /// passed on: the stream waits to be answered and reset, by `reject`.
+    MalformedRequest {
+        /// The stream.
+        stream: StreamId,
+        /// What is wrong with it.
+        fault: Malformed,
     },
     /// A final answer; its fields stand in `Connection::fields`.
     Answered {
@@ -39,6 +48,16 @@ pub enum Event {
     Trailers {
         /// The stream's tag.
         tag: u32,
+    },
+    /// An answer's head or trailers break a rule, and we have reset the stream; their fields stand
+    /// in `Connection::fields`.
+    MalformedAnswer {
+        /// The stream's tag.
+        tag: u32,
+        /// What is wrong with them.
+        fault: Malformed,
+        /// Whether the peer had ended its side with them.
+        end: bool,
     },
     /// Octets of a body.
     Data {

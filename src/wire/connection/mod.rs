@@ -9,6 +9,7 @@ mod control;
 mod crossing;
 mod earned;
 mod event;
+mod memo;
 mod receive;
 mod reuse;
 mod send;
@@ -114,7 +115,7 @@ pub struct Connection {
     decoder: Decoder,
     encoder: Encoder,
     fields: Rc<Fields>,
-    memos: Option<Box<blocks::Memos>>,
+    memos: Option<Box<memo::Memos>>,
     /// What is to be written to the peer.
     pub out: Outbox,
     /// What the peer did of late; `None` while every budget is full.
@@ -154,7 +155,7 @@ impl Connection {
             is_owing: false,
             decoder: Decoder::new(offer.settings.header_table),
             encoder: Encoder::new(),
-            fields: blocks::none(),
+            fields: memo::none(),
             memos: None,
             out: Outbox::default(),
             guard: None,
@@ -324,7 +325,7 @@ impl Connection {
     pub fn shrink(&mut self, now: Instant) {
         self.guard.take_if(|guard| guard.is_full(now));
         if self.block.is_none() {
-            self.fields = blocks::none();
+            self.fields = memo::none();
             self.memos = None;
             self.block_octets = Vec::new();
             self.block_out = Vec::new();

@@ -171,6 +171,13 @@ impl Connection {
         }
     }
 
+    /// Resets a stream that was just answered, whether it has ended with that or not: the peer
+    /// gets the answer, and then the error.
+    pub fn reject(&mut self, id: StreamId, code: Code) {
+        self.write_reset(id, code);
+        self.close(id, Ended::WeReset);
+    }
+
     pub(in crate::wire) fn write_reset(&mut self, id: StreamId, code: Code) {
         self.frame(Kind::Reset, Flags::NONE, id, &code.number().to_be_bytes());
     }
@@ -258,5 +265,40 @@ impl Connection {
         payload.extend_from_slice(&code.number().to_be_bytes());
         payload.extend_from_slice(what.as_bytes());
         self.frame(Kind::GoAway, Flags::NONE, StreamId::CONNECTION, &payload);
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "a test needs some moment")]
+mod tests {
+    use super::*;
+    use crate::wire::connection::Event;
+    use crate::wire::connection::tests::{POST, Peer, drink, frames, offer};
+    use crate::wire::head::Rule;
+    use crate::wire::hpack::{Fields, Indexing};
+
+    #[test]
+    fn a_malformed_request_is_answered_and_then_reset_and_what_follows_it_is_ignored() {
+        let now = Instant::now();
+        for end in [true, false] {
+            let mut connection = Connection::new(Role::Server, offer(), now);
+            let hello = Peer::client();
+            drink(&mut connection, &hello.octets, usize::MAX, now).unwrap();
+            let bad = [POST, &[("x", "y ")]].concat();
+            let peer = Peer { octets: Vec::new(), ..hello }.headers(1, &bad, end);
+            let (taken, event) = connection.receive(&peer.octets, now).unwrap();
+            assert_eq!(taken, peer.octets.len());
+            let Event::MalformedRequest { stream, fault } = event else { panic!("{event:?}") };
+            assert_eq!((fault.rule, fault.at), (Rule::Space, Some(POST.len())));
+            let mut answer = Fields::default();
+            answer.push(b":status", b"200", Indexing::Indexed);
+            connection.head(stream, answer.iter(), true);
+            connection.reject(stream, Code::ProtocolError);
+            let kinds: Vec<_> = frames(&connection).iter().map(|(head, _)| head.kind).collect();
+            assert!(kinds.ends_with(&[Kind::Headers, Kind::Reset]), "{kinds:?}");
+            assert_eq!(connection.streams_open(), 0);
+            let late = Peer { octets: Vec::new(), ..peer }.data(1, b"late", true);
+            assert_eq!(drink(&mut connection, &late.octets, 99, now).unwrap(), [""; 0]);
+        }
     }
 }

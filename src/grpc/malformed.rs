@@ -1,0 +1,216 @@
+//! Malformed: what is told of a header list that breaks a rule, and what of it still counts.
+//!
+//! Must never show a value: it may be a credential.
+
+use sconce_filters::{Code, Refusal};
+
+use crate::grpc::status;
+use crate::wire::head::{self, Malformed, Rule};
+use crate::wire::hpack::{Field, Fields, Indexing};
+
+/// Characters of a field's name that are shown at most.
+const NAME_MAX: usize = 64;
+
+/// The answer to a request that breaks a rule.
+#[must_use]
+pub fn refusal(fields: &Fields, fault: Malformed) -> Refusal {
+    let is_credential = field(fields, fault).is_some_and(|field| is_credential(field.name));
+    let code = if is_credential { Code::Unauthenticated } else { Code::InvalidArgument };
+    let what = describe(fields, fault);
+    let remedy = if fault.rule == Rule::Space { ": remove it" } else { "" };
+    Refusal::new(code, fault.rule.label(), format!("{what}{remedy}"))
+}
+
+/// What is wrong, for people: the field and the rule.
+#[must_use]
+pub fn describe(fields: &Fields, fault: Malformed) -> String {
+    let name = name(fields, fault).unwrap_or_default();
+    match fault.rule {
+        Rule::Name => match field(fields, fault) {
+            Some(field) if field.name.is_empty() => "a field has no name".to_owned(),
+            Some(field) if field.name.iter().any(u8::is_ascii_uppercase) => {
+                format!("the field name '{name}' has an upper-case letter")
+            }
+            Some(_) | None => format!("the field name '{name}' has a forbidden character"),
+        },
+        Rule::Octet => format!("the value of {name} has a NUL, CR or LF"),
+        Rule::Space => blank_end(fields, fault, &name),
+        Rule::Connection => {
+            format!("{name} is about a connection of HTTP/1.1, and HTTP/2 does not allow it")
+        }
+        Rule::Te => "te may be 'trailers' and nothing else".to_owned(),
+        Rule::ContentLength => "content-length is not one number".to_owned(),
+        Rule::BodyLength => "the body is not as long as content-length says".to_owned(),
+        Rule::Pseudo => format!("the pseudo-header field {name} does not belong there"),
+        Rule::PseudoOrder => format!("{name} is there twice, or behind other fields"),
+        Rule::PseudoEmpty => format!("{name} is empty"),
+        Rule::Authority => format!("{name} is not a host, with or without a port"),
+        Rule::Host => "host differs from :authority, or is there twice".to_owned(),
+        Rule::PseudoMissing
+        | Rule::Connect
+        | Rule::Scheme
+        | Rule::AuthorityMissing
+        | Rule::Status
+        | Rule::Priority => fault.rule.what().to_owned(),
+    }
+}
+
+/// The name of the field that breaks the rule, as it can be shown.
+#[must_use]
+pub fn name(fields: &Fields, fault: Malformed) -> Option<String> {
+    let name = String::from_utf8_lossy(field(fields, fault)?.name);
+    Some(name.escape_debug().take(NAME_MAX).collect())
+}
+
+fn field(fields: &Fields, fault: Malformed) -> Option<Field<'_>> {
+    fields.iter().nth(fault.at?)
+}
+
+fn is_credential(name: &[u8]) -> bool {
+    matches!(name, b"authorization" | b"authentication")
+}
+
+fn blank_end(fields: &Fields, fault: Malformed, name: &str) -> String {
+    let Some(field) = field(fields, fault) else { return fault.rule.what().to_owned() };
+    let mut scratch = Vec::new();
+    let value = field.value.decode(&mut scratch);
+    let blank = |octet: Option<&u8>| match octet {
+        Some(b' ') => Some("space"),
+        Some(b'\t') => Some("tab"),
+        Some(_) | None => None,
+    };
+    match (blank(value.last()), blank(value.first())) {
+        (Some(blank), _) if is_credential(field.name) => format!("the token ends with a {blank}"),
+        (Some(blank), _) => format!("the value of {name} ends with a {blank}"),
+        (None, Some(blank)) => format!("the value of {name} begins with a {blank}"),
+        (None, None) => fault.rule.what().to_owned(),
+    }
+}
+
+/// The end of an answer that breaks a rule, as far as it says by itself how the call ended: with
+/// its status, the clean beginning of its message, and its details. `None` if the status is missing
+/// or could be read in two ways; and if it is OK, since what is refused must not end like success.
+#[must_use]
+pub fn own_status(fields: &Fields, has_begun: bool) -> Option<(Code, Fields)> {
+    let code = status::read(fields).code.filter(|code| *code != Code::Ok)?;
+    if fields.iter().filter(|field| may_be_read_as_status(field.name)).count() != 1 {
+        return None;
+    }
+    let mut own = Fields::default();
+    if !has_begun {
+        own.push(b":status", b"200", Indexing::Indexed);
+        own.push(b"content-type", b"application/grpc", Indexing::Indexed);
+    }
+    own.push_field(only(fields, b"grpc-status")?);
+    if let Some(message) = only(fields, b"grpc-message") {
+        let mut scratch = Vec::new();
+        let value = message.value.decode(&mut scratch);
+        let forbidden = value.iter().position(|octet| matches!(octet, 0 | b'\r' | b'\n'));
+        let clean = value.get(..forbidden.unwrap_or(value.len())).unwrap_or_default();
+        own.push(b"grpc-message", clean, Indexing::Without);
+    }
+    if let Some(details) = only(fields, b"grpc-status-details-bin")
+        && details.value.is_clean()
+    {
+        own.push_field(details);
+    }
+    let own = head::repaired(&own, true).unwrap_or(own);
+    Some((code, own))
+}
+
+/// The field of this name, if there is one and no other.
+fn only<'f>(fields: &'f Fields, name: &[u8]) -> Option<Field<'f>> {
+    let mut all = fields.named(name);
+    match (all.next(), all.next()) {
+        (Some((_, field)), None) => Some(field),
+        (None | Some(_), _) => None,
+    }
+}
+
+/// Whether a careless reader could take a name for `grpc-status`.
+fn may_be_read_as_status(name: &[u8]) -> bool {
+    let letters = name.iter().filter(|octet| octet.is_ascii_alphabetic());
+    letters.map(u8::to_ascii_lowercase).eq(b"grpcstatus".iter().copied())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn list(fields: &[(&str, &str)]) -> Fields {
+        let mut list = Fields::default();
+        for (name, value) in fields {
+            list.push(name.as_bytes(), value.as_bytes(), Indexing::Without);
+        }
+        list
+    }
+
+    fn refused(name: &str, value: &str) -> Refusal {
+        let head = [(":method", "POST"), (":path", "/"), (":scheme", "http"), (":authority", "h")];
+        let fields = list(&[&head[..], &[(name, value)]].concat());
+        refusal(&fields, head::request(&fields).unwrap_err())
+    }
+
+    #[test]
+    fn a_refusal_names_the_field_and_the_rule_and_no_value() {
+        for (name, value, label, message) in [
+            ("x-team", "a ", "space", "the value of x-team ends with a space: remove it"),
+            ("x-team", "a\t", "space", "the value of x-team ends with a tab: remove it"),
+            ("x-team", " a", "space", "the value of x-team begins with a space: remove it"),
+            ("authorization", "Bearer a ", "space", "the token ends with a space: remove it"),
+            ("x-team", "a\rb", "octet", "the value of x-team has a NUL, CR or LF"),
+            ("X-Team", "a", "name", "the field name 'X-Team' has an upper-case letter"),
+            ("x\nteam", "a", "name", "the field name 'x\\nteam' has a forbidden character"),
+            ("te", "Trailers", "te", "te may be 'trailers' and nothing else"),
+            ("host", "a/b", "authority", "host is not a host, with or without a port"),
+            ("host", "other", "host", "host differs from :authority, or is there twice"),
+        ] {
+            let refusal = refused(name, value);
+            assert_eq!(refusal.message, message);
+            assert_eq!(refusal.label, format!("malformed.{label}"));
+        }
+        let long = refused(&"X".repeat(9_000), "a").message;
+        assert!(long.len() < 200, "{long}");
+    }
+
+    #[test]
+    fn a_token_that_cannot_be_read_is_no_proof_and_all_else_a_wrong_argument() {
+        for name in ["authorization", "authentication"] {
+            assert_eq!(refused(name, "Bearer a ").code, Code::Unauthenticated, "{name}");
+        }
+        assert_eq!(refused("x-team", "a ").code, Code::InvalidArgument);
+    }
+
+    fn own(fields: &[(&str, &str)]) -> Option<Vec<(String, String)>> {
+        let (_, own) = own_status(&list(fields), true)?;
+        let text = |octets: &[u8]| String::from_utf8(octets.to_vec()).unwrap();
+        let value = |field: &Field<'_>| text(field.value.decode(&mut Vec::new()));
+        Some(own.iter().map(|field| (text(field.name), value(&field))).collect())
+    }
+
+    #[test]
+    fn a_driver_s_own_status_counts_with_the_clean_beginning_of_its_message() {
+        let fields = [("grpc-status", "13"), ("grpc-message", "no \r\nsuch"), ("x", "a\0")];
+        let wanted = [("grpc-status", "13"), ("grpc-message", "no%20")];
+        let wanted = wanted.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        assert_eq!(own(&fields).unwrap(), wanted);
+        let (_, own) = own_status(&list(&fields), false).unwrap();
+        let names: Vec<_> = own.iter().map(|field| field.name.to_vec()).collect();
+        assert_eq!(names[..2], [&b":status"[..], b"content-type"]);
+    }
+
+    #[test]
+    fn a_status_that_is_ok_or_missing_or_can_be_read_in_two_ways_does_not_count() {
+        for fields in [
+            &[("grpc-status", "0"), ("x", "a\0")][..],
+            &[("grpc-message", "a\0")],
+            &[("grpc-status", "13"), ("grpc-status", "13")],
+            &[("grpc-status", "13"), ("Grpc-Status", "0")],
+            &[("grpc-status", "13"), ("grpc_status ", "0")],
+            &[("grpc-status", "1\r3")],
+            &[("grpc-status", "013")],
+        ] {
+            assert_eq!(own(fields), None, "{fields:?}");
+        }
+    }
+}

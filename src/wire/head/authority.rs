@@ -1,0 +1,61 @@
+//! Authorities: how a request names the host that it is for.
+
+use crate::wire::hpack::{Fields, Text};
+
+/// A letter, then letters, digits and three signs (RFC 3986, 3.1).
+pub(super) fn is_scheme(value: Text<'_>) -> bool {
+    let mut is_first = true;
+    !value.has(|octet| {
+        let may_follow = matches!(octet, b'0'..=b'9' | b'+' | b'-' | b'.');
+        let fits = octet.is_ascii_alphabetic() || (may_follow && !is_first);
+        is_first = false;
+        !fits
+    })
+}
+
+/// How far an authority has been read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Start,
+    Name,
+    /// Between the brackets of an address (RFC 3986, 3.2.2).
+    Inside,
+    Closed,
+    Port,
+}
+
+/// A host that is not empty, and a port if there is one; no user (RFC 9113, 8.3.1).
+pub(super) fn is_authority(value: Text<'_>) -> bool {
+    let mut place = Place::Start;
+    let is_broken = value.has(|octet| {
+        let next = match (place, octet) {
+            (_, b'@' | b'/' | b'?' | b'#' | b'\\' | 0..=b' ' | 0x7f..) => None,
+            (Place::Start, b'[') => Some(Place::Inside),
+            (Place::Inside, b']') => Some(Place::Closed),
+            (_, b'[' | b']') => None,
+            (Place::Inside, _) => Some(Place::Inside),
+            (Place::Name | Place::Closed, b':') => Some(Place::Port),
+            (Place::Start | Place::Port, b':') | (Place::Closed, _) => None,
+            (Place::Start | Place::Name, _) => Some(Place::Name),
+            (Place::Port, _) => Some(Place::Port),
+        };
+        place = next.unwrap_or(place);
+        next.is_none()
+    });
+    !is_broken && !matches!(place, Place::Start | Place::Inside)
+}
+
+/// Whether the only `host` of a list names what `:authority` names, if that is there.
+pub(super) fn same_host(fields: &Fields, has_authority: bool, hosts: u8) -> bool {
+    let (mut host, mut authority) = (Vec::new(), Vec::new());
+    for field in fields.iter() {
+        let into = match field.name {
+            b"host" => &mut host,
+            b":authority" => &mut authority,
+            _ => continue,
+        };
+        let mut scratch = Vec::new();
+        *into = field.value.decode(&mut scratch).to_ascii_lowercase();
+    }
+    hosts == 1 && (!has_authority || host == authority)
+}

@@ -1,0 +1,200 @@
+//! Heads: the rules for header lists (RFC 9113, 8.2 and 8.3).
+//!
+//! Nothing that breaks one of them may be forwarded: what is malformed for one recipient is an
+//! attack on the next. Requests are refused; of responses is repaired what means one thing only.
+
+mod authority;
+mod repair;
+mod rule;
+#[cfg(test)]
+mod tests;
+
+pub use repair::repaired;
+pub use rule::{Malformed, Rule};
+
+use crate::wire::head::authority::{is_authority, is_scheme, same_host};
+use crate::wire::hpack::{Field, Fields};
+
+/// What a head promises.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Promise {
+    /// The value of `content-length`.
+    pub content_length: Option<u64>,
+    /// The value of `:status`; 0 for requests and trailers.
+    pub status: u16,
+}
+
+/// Checks a request's head (RFC 9113, 8.3.1).
+///
+/// # Errors
+/// The first rule that is broken.
+pub fn request(fields: &Fields) -> Result<Promise, Malformed> {
+    let mut seen = Pseudo::default();
+    let mut promise = Promise::default();
+    let mut last_host = None;
+    let mut hosts = 0_u8;
+    for (at, field) in fields.iter().enumerate() {
+        if field.name.first() == Some(&b':') {
+            seen.request(&field, at)?;
+            continue;
+        }
+        seen.regular = true;
+        regular(&field, at, &mut promise)?;
+        if field.name == b"host" {
+            hosts = hosts.saturating_add(1);
+            last_host = Some(at);
+            if !is_authority(field.value) {
+                return Err(Malformed::at(Rule::Authority, at));
+            }
+        }
+    }
+    if !(seen.method && seen.scheme && seen.path) {
+        return Err(Malformed::of(Rule::PseudoMissing));
+    }
+    if seen.connect {
+        return Err(Malformed::of(Rule::Connect));
+    }
+    if !seen.authority && hosts == 0 {
+        return Err(Malformed::of(Rule::AuthorityMissing));
+    }
+    if hosts > 0 && !same_host(fields, seen.authority, hosts) {
+        return Err(Malformed { rule: Rule::Host, at: last_host });
+    }
+    Ok(promise)
+}
+
+/// Checks an answer's head (RFC 9113, 8.3.2).
+///
+/// # Errors
+/// The first rule that is broken.
+pub fn answer(fields: &Fields) -> Result<Promise, Malformed> {
+    let mut promise = Promise::default();
+    let mut regular_seen = false;
+    for (at, field) in fields.iter().enumerate() {
+        if field.name.first() == Some(&b':') {
+            if field.name != b":status" {
+                return Err(Malformed::at(Rule::Pseudo, at));
+            }
+            if regular_seen || promise.status != 0 {
+                return Err(Malformed::at(Rule::PseudoOrder, at));
+            }
+            promise.status = status(&field).ok_or(Malformed::at(Rule::Status, at))?;
+        } else {
+            regular_seen = true;
+            regular(&field, at, &mut promise)?;
+        }
+    }
+    if promise.status == 0 {
+        return Err(Malformed::of(Rule::PseudoMissing));
+    }
+    Ok(promise)
+}
+
+/// Checks trailers (RFC 9113, 8.1): no pseudo-header fields at all.
+///
+/// # Errors
+/// The first rule that is broken.
+pub fn trailers(fields: &Fields) -> Result<(), Malformed> {
+    let mut promise = Promise::default();
+    for (at, field) in fields.iter().enumerate() {
+        if field.name.first() == Some(&b':') {
+            return Err(Malformed::at(Rule::Pseudo, at));
+        }
+        regular(&field, at, &mut promise)?;
+    }
+    Ok(())
+}
+
+fn status(field: &Field<'_>) -> Option<u16> {
+    let mut scratch = [0; 4];
+    let text = field.value.prefix(&mut scratch);
+    if text.len() != 3 || !text.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let number: u16 = std::str::from_utf8(text).ok()?.parse().ok()?;
+    (100..=999).contains(&number).then_some(number)
+}
+
+#[derive(Default)]
+struct Pseudo {
+    method: bool,
+    scheme: bool,
+    path: bool,
+    authority: bool,
+    connect: bool,
+    regular: bool,
+}
+
+impl Pseudo {
+    fn request(&mut self, field: &Field<'_>, at: usize) -> Result<(), Malformed> {
+        let seen = match field.name {
+            b":method" => &mut self.method,
+            b":scheme" => &mut self.scheme,
+            b":path" => &mut self.path,
+            b":authority" => &mut self.authority,
+            _ => return Err(Malformed::at(Rule::Pseudo, at)),
+        };
+        if *seen || self.regular {
+            return Err(Malformed::at(Rule::PseudoOrder, at));
+        }
+        *seen = true;
+        clean(field, at)?;
+        if field.value.decoded_len() == 0 {
+            return Err(Malformed::at(Rule::PseudoEmpty, at));
+        }
+        match field.name {
+            b":method" => self.connect = field.value.equals(b"CONNECT"),
+            b":scheme" if !is_scheme(field.value) => return Err(Malformed::at(Rule::Scheme, at)),
+            b":authority" if !is_authority(field.value) => {
+                return Err(Malformed::at(Rule::Authority, at));
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+fn clean(field: &Field<'_>, at: usize) -> Result<(), Malformed> {
+    if field.value.is_clean() {
+        return Ok(());
+    }
+    let has_forbidden = field.value.has(|octet| matches!(octet, 0 | b'\r' | b'\n'));
+    Err(Malformed::at(if has_forbidden { Rule::Octet } else { Rule::Space }, at))
+}
+
+fn regular(field: &Field<'_>, at: usize, promise: &mut Promise) -> Result<(), Malformed> {
+    if field.name.is_empty() || !field.name.iter().all(|octet| is_name(*octet)) {
+        return Err(Malformed::at(Rule::Name, at));
+    }
+    clean(field, at)?;
+    match field.name {
+        b"connection" | b"proxy-connection" | b"keep-alive" | b"transfer-encoding" | b"upgrade" => {
+            Err(Malformed::at(Rule::Connection, at))
+        }
+        b"te" if !field.value.equals(b"trailers") => Err(Malformed::at(Rule::Te, at)),
+        b"content-length" => {
+            let length = content_length(field).ok_or(Malformed::at(Rule::ContentLength, at))?;
+            if promise.content_length.is_some_and(|before| before != length) {
+                return Err(Malformed::at(Rule::ContentLength, at));
+            }
+            promise.content_length = Some(length);
+            Ok(())
+        }
+        _ => Ok(()),
+    }
+}
+
+fn content_length(field: &Field<'_>) -> Option<u64> {
+    let mut scratch = Vec::new();
+    let text = field.value.decode(&mut scratch);
+    if !text.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    std::str::from_utf8(text).ok()?.parse().ok()
+}
+
+/// Field names are tokens (RFC 9110, 5.6.2) without upper case (RFC 9113, 8.2.1).
+const fn is_name(octet: u8) -> bool {
+    matches!(octet, b'a'..=b'z' | b'0'..=b'9' | b'!' | b'#' | b'$' | b'%' | b'&' | b'\'' | b'*'
+        | b'+' | b'-' | b'.' | b'^' | b'_' | b'`' | b'|' | b'~')
+}

@@ -1,0 +1,151 @@
+//! Repair: what a response says that is malformed to the letter, and means one thing only.
+//!
+//! Drivers send what users have made: an error text that ends with a space is no reason to lose the
+//! call. Must never change what two readers of the response could have read differently: that is
+//! refused.
+
+use crate::wire::hpack::{Fields, Indexing};
+
+/// Fields of percent-encoded text, in which a space at an end can be kept (gRPC over HTTP/2,
+/// "Responses").
+const PERCENT_ENCODED: &[u8] = b"grpc-message";
+
+/// The list without spaces and tabs at the ends of values, and without fields that mean nothing
+/// where they stand; `None` if there is nothing to be repaired.
+#[must_use]
+pub fn repaired(fields: &Fields, are_trailers: bool) -> Option<Fields> {
+    let mut repaired = Fields::default();
+    let mut has_changed = false;
+    let mut scratch = Vec::new();
+    for field in fields.iter() {
+        if means_nothing(field.name, are_trailers) {
+            has_changed = true;
+        } else if field.value.is_clean() {
+            repaired.push_field(field);
+        } else {
+            let value = field.value.decode(&mut scratch);
+            let value = match field.name {
+                PERCENT_ENCODED => encoded_ends(value),
+                _ => trimmed(value).to_vec(),
+            };
+            has_changed |= value.len() != field.value.decoded_len();
+            repaired.push(field.name, &value, again(field.indexing));
+        }
+    }
+    has_changed.then_some(repaired)
+}
+
+/// How a repaired value is indexed: it is not the one that stands in a table.
+const fn again(indexing: Indexing) -> Indexing {
+    match indexing {
+        Indexing::Indexed | Indexing::Incremental => Indexing::Incremental,
+        Indexing::Without => Indexing::Without,
+        Indexing::Never => Indexing::Never,
+    }
+}
+
+/// Fields about a connection of HTTP/1.1 that change nothing in how the rest is read, a field of
+/// requests, and a length of nothing.
+fn means_nothing(name: &[u8], are_trailers: bool) -> bool {
+    match name {
+        b"keep-alive" | b"proxy-connection" | b"te" => true,
+        b"content-length" => are_trailers,
+        _ => false,
+    }
+}
+
+const fn is_blank(octet: u8) -> bool {
+    matches!(octet, b' ' | b'\t')
+}
+
+/// Without spaces and tabs at both ends.
+fn trimmed(value: &[u8]) -> &[u8] {
+    let begin = value.iter().position(|octet| !is_blank(*octet)).unwrap_or(value.len());
+    let end = value
+        .iter()
+        .rposition(|octet| !is_blank(*octet))
+        .map_or(begin, |last| last.saturating_add(1));
+    value.get(begin..end).unwrap_or_default()
+}
+
+/// With spaces and tabs at both ends as `%20` and `%09`.
+fn encoded_ends(value: &[u8]) -> Vec<u8> {
+    let inside = trimmed(value);
+    let begin = value.iter().position(|octet| !is_blank(*octet)).unwrap_or(value.len());
+    let end = begin.saturating_add(inside.len());
+    let mut encoded = Vec::with_capacity(value.len().saturating_mul(3));
+    for (at, octet) in value.iter().enumerate() {
+        match octet {
+            b' ' if at < begin || at >= end => encoded.extend_from_slice(b"%20"),
+            b'\t' if at < begin || at >= end => encoded.extend_from_slice(b"%09"),
+            octet => encoded.push(*octet),
+        }
+    }
+    encoded
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::hpack::{Decoder, Limits, Text};
+
+    fn values(fields: &Fields) -> Vec<(String, String)> {
+        let text = |octets: &[u8]| String::from_utf8(octets.to_vec()).unwrap();
+        let value = |value: Text<'_>| text(value.decode(&mut Vec::new()));
+        fields.iter().map(|field| (text(field.name), value(field.value))).collect()
+    }
+
+    fn repaired_to(name: &str, value: &str, are_trailers: bool) -> Option<Vec<String>> {
+        let mut fields = Fields::default();
+        fields.push(name.as_bytes(), value.as_bytes(), Indexing::Without);
+        let repaired = repaired(&fields, are_trailers)?;
+        Some(values(&repaired).into_iter().map(|(_, value)| value).collect())
+    }
+
+    #[test]
+    fn spaces_and_tabs_at_the_ends_of_a_value_are_removed() {
+        for (value, wanted) in
+            [(" v ", "v"), ("v\t", "v"), ("\t v w \t", "v w"), (" ", ""), (" a\rb", "a\rb")]
+        {
+            assert_eq!(repaired_to("x-meta", value, false).unwrap(), [wanted], "{value:?}");
+        }
+        assert_eq!(repaired_to("x-meta", "v w", false), None);
+        assert_eq!(repaired_to("x-meta", "a\rb", false), None);
+    }
+
+    #[test]
+    fn those_of_a_grpc_message_are_percent_encoded() {
+        for (value, wanted) in [
+            ("x ", "x%20"),
+            (" x y", "%20x y"),
+            ("x\t", "x%09"),
+            ("\t x \t", "%09%20x%20%09"),
+            ("  ", "%20%20"),
+        ] {
+            assert_eq!(repaired_to("grpc-message", value, true).unwrap(), [wanted], "{value:?}");
+        }
+    }
+
+    #[test]
+    fn fields_that_mean_nothing_are_left_out_and_a_length_counts_in_a_head_alone() {
+        for name in ["keep-alive", "proxy-connection", "te"] {
+            assert_eq!(repaired_to(name, "x", false).unwrap(), [""; 0], "{name}");
+        }
+        assert_eq!(repaired_to("content-length", "x", true).unwrap(), [""; 0]);
+        assert_eq!(repaired_to("content-length", "x", false), None);
+        for name in ["connection", "transfer-encoding", "upgrade"] {
+            assert_eq!(repaired_to(name, "x", false), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_huffman_coded_value_is_repaired_as_well_and_the_others_stay_as_they_are() {
+        // The value of `a` is "x " in Huffman code.
+        let block = [0x00, 1, b'a', 0x82, 0xf2, 0xa7, 0x00, 1, b'b', 1, b'c'];
+        let mut fields = Fields::default();
+        let limits = Limits { octets: 1_000, count: 9 };
+        Decoder::new(0).decode(&block, limits, &mut fields).unwrap();
+        let both = [("a", "x"), ("b", "c")].map(|(name, value)| (name.into(), value.into()));
+        assert_eq!(values(&repaired(&fields, false).unwrap()), both);
+    }
+}

@@ -1,0 +1,137 @@
+//! Which heads pass, and which rule the others break.
+
+use super::*;
+use crate::wire::hpack::Indexing;
+
+fn list(fields: &[(&str, &str)]) -> Fields {
+    let mut list = Fields::default();
+    for (name, value) in fields {
+        list.push(name.as_bytes(), value.as_bytes(), Indexing::Without);
+    }
+    list
+}
+
+fn good_and(more: &[(&str, &str)]) -> Fields {
+    let mut all =
+        vec![(":method", "POST"), (":scheme", "http"), (":path", "/a"), (":authority", "h")];
+    all.extend_from_slice(more);
+    list(&all)
+}
+
+#[test]
+fn a_good_request_passes() {
+    let fields = good_and(&[("te", "trailers"), ("content-length", "7"), ("host", "H")]);
+    assert_eq!(request(&fields).unwrap().content_length, Some(7));
+}
+
+#[test]
+fn every_malformed_request_is_refused() {
+    for more in [
+        ("Upper", "x"),
+        ("b lank", "x"),
+        ("", "x"),
+        ("caf\u{e9}", "x"),
+        ("x", "a\rb"),
+        ("x", "a\nb"),
+        ("x", "a\0b"),
+        ("x", " a"),
+        ("x", "a\t"),
+        ("connection", "close"),
+        ("transfer-encoding", "chunked"),
+        ("upgrade", "h2c"),
+        ("keep-alive", "1"),
+        ("proxy-connection", "x"),
+        ("te", "gzip"),
+        (":path", "/b"),
+        (":protocol", "ws"),
+        ("content-length", "+1"),
+        ("content-length", "-1"),
+        ("content-length", ""),
+        ("host", "other"),
+        ("x:y", "z"),
+    ] {
+        assert!(request(&good_and(&[more])).is_err(), "{more:?} passed");
+    }
+    let twice = good_and(&[("content-length", "1"), ("content-length", "2")]);
+    assert!(request(&twice).is_err());
+}
+
+#[test]
+fn pseudo_header_fields_come_first_once_and_all() {
+    let bad: [&[(&str, &str)]; 10] = [
+        &[(":method", "POST"), (":scheme", "http"), (":path", "/")],
+        &[(":method", "POST"), (":scheme", "http"), (":path", "/"), (":authority", "")],
+        &[(":method", "POST"), (":scheme", "http"), (":path", "/"), (":authority", "a/b")],
+        &[(":method", "CONNECT"), (":scheme", "http"), (":path", "/"), (":authority", "a")],
+        &[(":method", "POST"), (":scheme", "http")],
+        &[(":method", "POST"), (":scheme", "http"), (":path", "")],
+        &[(":method", "POST"), (":method", "POST"), (":scheme", "http"), (":path", "/")],
+        &[(":method", "POST"), ("x", "y"), (":scheme", "http"), (":path", "/")],
+        &[(":method", "POST"), (":scheme", "http"), (":path", "/"), (":status", "200")],
+        &[(":method", "POST"), (":scheme", "http"), (":path", "/"), (":authority", "u@h")],
+    ];
+    for fields in bad {
+        assert!(request(&list(fields)).is_err(), "{fields:?} passed");
+    }
+}
+
+fn with(scheme: &str, authority: &str) -> [Result<Promise, Malformed>; 2] {
+    ["host", ":authority"].map(|name| {
+        let fields = [(":method", "POST"), (":path", "/"), (":scheme", scheme), (name, authority)];
+        request(&list(&fields))
+    })
+}
+
+#[test]
+fn a_scheme_and_an_authority_are_spelt_as_in_a_uri() {
+    for scheme in ["http", "HTTPS", "grpc+tls", "a.b-2"] {
+        assert!(with(scheme, "h").iter().all(Result::is_ok), "{scheme}");
+    }
+    for scheme in ["java script", "4ttp", "+http", "http:", "ht_tp", "ht\u{e9}"] {
+        assert!(with(scheme, "h").iter().all(Result::is_err), "{scheme}");
+    }
+    for authority in ["h", "h:80", "h:", "h:https", "127.0.0.1:9", "[::1]", "[::1]:9", "%5B"] {
+        assert!(with("http", authority).iter().all(Result::is_ok), "{authority}");
+    }
+    for authority in [
+        "a:b:c",
+        "::1",
+        ":80",
+        "[::1",
+        "::1]",
+        "[::1]9",
+        "[[::1]]",
+        "a[::1]",
+        "[::1]:9:9",
+        "[::1]]",
+        "a:[",
+        "u@h",
+        "h/",
+        "a b",
+        "",
+    ] {
+        assert!(with("http", authority).iter().all(Result::is_err), "{authority}");
+    }
+}
+
+#[test]
+fn an_answer_has_one_status_of_three_digits() {
+    assert_eq!(answer(&list(&[(":status", "200")])).unwrap().status, 200);
+    let bad: [&[(&str, &str)]; 6] = [
+        &[],
+        &[(":status", "20")],
+        &[(":status", "2e2")],
+        &[(":status", "200"), (":status", "200")],
+        &[("x", "y"), (":status", "200")],
+        &[(":status", "200"), (":path", "/")],
+    ];
+    for fields in bad {
+        assert!(answer(&list(fields)).is_err(), "{fields:?} passed");
+    }
+}
+
+#[test]
+fn trailers_have_no_pseudo_header_fields() {
+    assert!(trailers(&list(&[("grpc-status", "0")])).is_ok());
+    assert!(trailers(&list(&[(":status", "200")])).is_err());
+}
