@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use libfuzzer_sys::fuzz_target;
 use sconce::wire::connection::{Connection, Event, Offer, Role};
-use sconce::wire::fault::{Code, Fault};
+use sconce::wire::fault::Fault;
 use sconce::wire::frame::PREFACE;
 use sconce::wire::hpack::{Fields, Indexing, Limits};
 use sconce::wire::settings::Settings;
@@ -88,7 +88,7 @@ fn note(wire: &mut Connection, seen: &mut Vec<String>, rest: &[u8], event: Event
             }
         }
         Event::MalformedRequest { stream, fault } => {
-            wire.reject(stream, Code::ProtocolError);
+            wire.reject(stream);
             seen.push(format!("malformed {stream:?} {fault:?}"));
         }
         event => seen.push(format!("{event:?}")),

@@ -1,17 +1,75 @@
 //! Malformed: header lists that break a rule of HTTP/2, and what becomes of their calls.
 
+use std::collections::VecDeque;
 use std::rc::Rc;
+use std::time::{Duration, Instant};
 
 use sconce_filters::{Code, Ending};
 
 use crate::grpc::{malformed, status};
 use crate::proxy::driver::Driver;
 use crate::proxy::exchange::AnswerEnd;
-use crate::proxy::relay::Relay;
+use crate::proxy::relay::{Phase, Relay};
 use crate::telemetry::log_limit::{self, Kind};
+use crate::wire::frame::StreamId;
 use crate::wire::head::Malformed;
 
+/// How long a client may take to end a request that was rejected before it was whole. It gives up
+/// by itself, as clients of gRPC do, within a round trip.
+const REJECTED: Duration = Duration::from_millis(500);
+/// Streams of one connection that may wait for that.
+const REJECTED_MAX: usize = 256;
+
+/// Streams that were answered and are to be reset by then, in this order.
+pub(super) type Rejected = VecDeque<(StreamId, Instant)>;
+
 impl Relay {
+    /// A request's head breaks a rule. Nothing of it is forwarded: the client is told which field
+    /// and which rule, and then gets the error that RFC 9113 asks for.
+    pub(super) fn reject_request(&mut self, stream: StreamId, fault: Malformed) {
+        let fields = self.client.wire.fields();
+        let refusal = malformed::refusal(&fields, fault);
+        let field = malformed::name(&fields, fault);
+        self.note_rejected(refusal.label, field.as_deref());
+        self.write_refusal(stream, &status::trailers_only(&refusal), refusal.cost);
+        self.reject(stream);
+        self.close_if_done();
+    }
+
+    /// Resets a stream that was answered, when its client has ended it or after a while.
+    fn reject(&mut self, stream: StreamId) {
+        if !self.client.wire.reject(stream) {
+            return;
+        }
+        let rejected = self.rejected.get_or_insert_default();
+        if self.phase != Phase::Open || rejected.len() >= REJECTED_MAX {
+            return self.client.wire.reset_rejected(stream);
+        }
+        let due = self.now + REJECTED;
+        rejected.push_back((stream, due));
+        self.wake_by(due);
+    }
+
+    /// Resets rejected streams that have waited for long enough. When to look again, if others
+    /// wait.
+    pub(super) fn reset_rejected(&mut self) -> Option<Instant> {
+        let rejected = self.rejected.as_mut()?;
+        while let Some((stream, _)) = rejected.pop_front_if(|(_, due)| *due <= self.now) {
+            self.client.wire.reset_rejected(stream);
+        }
+        let next = rejected.front().map(|(_, due)| *due);
+        if next.is_none() {
+            self.rejected = None;
+        }
+        next
+    }
+
+    /// A request's head was rejected, or its stream was reset: by which rule, and at which field.
+    pub(super) fn note_rejected(&self, rule: &'static str, field: Option<&str>) {
+        self.worker.metrics.refused(rule);
+        tracing::debug!(peer = %self.peer, rule, field, "request rejected");
+    }
+
     /// A driver's answer cannot be passed on. If it says by itself how the call ended, the client
     /// hears that; else the call fails with a status that no client tries again, since the same
     /// answer would come.

@@ -21,6 +21,7 @@ use crate::proxy::admit::Asked;
 use crate::proxy::driver::{Driver, Line};
 use crate::proxy::exchange::Exchange;
 use crate::proxy::leg::Leg;
+use crate::proxy::malformed::Rejected;
 use crate::proxy::newcomers::Newcomer;
 use crate::proxy::pause::Pause;
 use crate::proxy::turn::BatchSize;
@@ -90,6 +91,8 @@ pub(super) struct Relay {
     pub(super) waits: usize,
     /// Octets of the client that the last turn had no time for.
     pub(super) unparsed: Vec<u8>,
+    /// Streams whose requests were rejected before they were whole.
+    pub(super) rejected: Option<Box<Rejected>>,
     /// Octets of refusals that were written since the client last had read everything.
     pub(super) unread_refusals: usize,
     pub(super) upload_reads: BatchSize,
@@ -143,6 +146,7 @@ impl Relay {
             last_caller: None,
             waits: 0,
             unparsed: Vec::new(),
+            rejected: None,
             unread_refusals: 0,
             upload_reads: BatchSize::default(),
             pause: Pause::default(),

@@ -26,14 +26,16 @@ impl Relay {
             Event::Starved => return false,
             Event::Settings => self.pass_settings(),
             Event::Opened { stream, end } => self.open(stream, end),
-            Event::MalformedRequest { stream, .. } => {
-                self.client.wire.reject(stream, fault::Code::ProtocolError);
-            }
+            Event::MalformedRequest { stream, fault } => self.reject_request(stream, fault),
             Event::Data { tag, octets, end } => {
                 self.upload(key(tag), behind(from, &octets), end, scratch);
             }
             Event::Trailers { tag } => self.upload(key(tag), from..from, true, scratch),
-            Event::Reset { tag, .. } | Event::Broken { tag, .. } => {
+            Event::Broken { tag, fault } => {
+                self.note_rejected("malformed.stream", Some(fault.what));
+                self.drop_exchange(key(tag), Code::Cancelled, Ending::Cancelled);
+            }
+            Event::Reset { tag, .. } => {
                 self.drop_exchange(key(tag), Code::Cancelled, Ending::Cancelled);
             }
             Event::Credit { tag: Some(tag) } => {

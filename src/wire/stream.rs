@@ -79,6 +79,8 @@ pub(in crate::wire) enum Ended {
     PeerReset,
     /// We reset it: frames that crossed our RST_STREAM are honest.
     WeReset,
+    /// We have answered a malformed request before it was whole, and reset it once it is.
+    Rejected,
 }
 
 /// The streams of one connection.
@@ -197,6 +199,18 @@ impl Streams {
 
     pub(in crate::wire) fn ended(&self, id: StreamId) -> Option<Ended> {
         self.ended.iter().rev().find(|(ended, _)| *ended == id).map(|(_, how)| *how)
+    }
+
+    /// Whether a stream was [`Ended::Rejected`]; it counts as reset from now on.
+    pub(in crate::wire) fn settle_rejected(&mut self, id: StreamId) -> bool {
+        let mut rejected = self.ended.iter_mut().rev().filter(|(ended, _)| *ended == id);
+        match rejected.next() {
+            Some((_, how @ Ended::Rejected)) => {
+                *how = Ended::WeReset;
+                true
+            }
+            Some(_) | None => false,
+        }
     }
 
     /// Whether there is no stream, and there was none that did not end by both sides.

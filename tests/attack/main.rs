@@ -48,6 +48,7 @@ mod providers;
 mod queued;
 mod rechecks;
 mod refused;
+mod rejected;
 mod responses;
 mod slow;
 mod spares;
@@ -70,6 +71,7 @@ fn main() {
     frames::cases(&mut cases);
     states::cases(&mut cases);
     header_rules::cases(&mut cases);
+    rejected::cases(&mut cases);
     hpack::cases(&mut cases);
     windows::cases(&mut cases);
     interleavings::cases(&mut cases);

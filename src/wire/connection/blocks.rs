@@ -137,6 +137,9 @@ impl Connection {
             return Ok(self.trailer_block(block));
         }
         if let Some(stray) = self.stray_block(block.stream, now)? {
+            if block.end {
+                self.reset_rejected(block.stream);
+            }
             return Ok(stray);
         }
         self.peer_last = block.stream;
@@ -255,7 +258,7 @@ impl Connection {
             return Ok(None);
         }
         match self.streams.ended(id) {
-            Some(Ended::WeReset) => {
+            Some(Ended::WeReset | Ended::Rejected) => {
                 self.stray_frame(Budget::Strays, now)?;
                 Ok(Some(Ok(None)))
             }

@@ -88,6 +88,9 @@ impl Connection {
         if let Some(fault) = self.accepts_data(head)? {
             self.parse = Parse::Skip(head.length);
             self.owe(head.length);
+            if end {
+                self.reset_rejected(head.stream);
+            }
             return match fault {
                 Some(fault) => Ok(Some(self.break_stream(head.stream, fault, now)?)),
                 None => self.stray_data(head.length, now).map(|()| None),
@@ -118,7 +121,7 @@ impl Connection {
                 Some(Ended::PeerReset) => {
                     Ok(Some(Some(StreamFault::new(Code::StreamClosed, "DATA after RST_STREAM"))))
                 }
-                Some(Ended::WeReset) => Ok(Some(None)),
+                Some(Ended::WeReset | Ended::Rejected) => Ok(Some(None)),
                 None if self.is_idle(head.stream) => {
                     Err(Fault::new(Code::ProtocolError, "DATA on an idle stream"))
                 }

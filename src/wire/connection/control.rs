@@ -149,6 +149,8 @@ impl Connection {
             return Err(Fault::new(Code::ProtocolError, "RST_STREAM on an idle stream"));
         }
         if self.streams.find(head.stream).is_none() {
+            // The peer has what it wanted to know, and nothing more is to be said.
+            self.streams.settle_rejected(head.stream);
             return self.stray_frame(Budget::Resets, now).map(|()| None);
         }
         if self.role == Role::Server {

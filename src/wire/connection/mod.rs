@@ -307,7 +307,7 @@ impl Connection {
 
     fn close(&mut self, id: StreamId, how: Ended) -> Option<u32> {
         let stream = self.streams.close(id, how)?;
-        if how == Ended::WeReset && !stream.peer_ended {
+        if matches!(how, Ended::WeReset | Ended::Rejected) && !stream.peer_ended {
             self.crossing.expect(stream.receive);
         }
         self.extra = self.extra.saturating_sub(stream.extra);

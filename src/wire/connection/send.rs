@@ -171,11 +171,24 @@ impl Connection {
         }
     }
 
-    /// Resets a stream that was just answered, whether it has ended with that or not: the peer
-    /// gets the answer, and then the error.
-    pub fn reject(&mut self, id: StreamId, code: Code) {
-        self.write_reset(id, code);
-        self.close(id, Ended::WeReset);
+    /// Resets the stream of a malformed request, which may have been answered (server role).
+    ///
+    /// Clients of gRPC forget an answer if RST_STREAM comes before they have ended their side: it
+    /// waits until they have. Says whether it does; `reset_rejected` ends that.
+    pub fn reject(&mut self, id: StreamId) -> bool {
+        let waits = self.streams.find(id).is_some_and(|it| it.we_ended && !it.peer_ended);
+        if !waits {
+            self.write_reset(id, Code::ProtocolError);
+        }
+        self.close(id, if waits { Ended::Rejected } else { Ended::WeReset });
+        waits
+    }
+
+    /// Resets the stream of a malformed request now, if that waits still.
+    pub fn reset_rejected(&mut self, id: StreamId) {
+        if self.streams.settle_rejected(id) {
+            self.write_reset(id, Code::ProtocolError);
+        }
     }
 
     pub(in crate::wire) fn write_reset(&mut self, id: StreamId, code: Code) {
@@ -277,28 +290,65 @@ mod tests {
     use crate::wire::head::Rule;
     use crate::wire::hpack::{Fields, Indexing};
 
+    /// A connection on which stream 1 is malformed and answered, and what its peer sends next.
+    fn answered(end: bool, now: Instant) -> (Connection, Peer) {
+        let mut connection = Connection::new(Role::Server, offer(), now);
+        let hello = Peer::client();
+        drink(&mut connection, &hello.octets, usize::MAX, now).unwrap();
+        let bad = [POST, &[("x", "y ")]].concat();
+        let peer = Peer { octets: Vec::new(), ..hello }.headers(1, &bad, end);
+        let (taken, event) = connection.receive(&peer.octets, now).unwrap();
+        assert_eq!(taken, peer.octets.len());
+        let Event::MalformedRequest { stream, fault } = event else { panic!("{event:?}") };
+        assert_eq!((fault.rule, fault.at), (Rule::Space, Some(POST.len())));
+        let mut answer = Fields::default();
+        answer.push(b":status", b"200", Indexing::Indexed);
+        connection.head(stream, answer.iter(), true);
+        assert_eq!(connection.reject(stream), !end);
+        assert_eq!(connection.streams_open(), 0);
+        (connection, Peer { octets: Vec::new(), ..peer })
+    }
+
+    fn kinds(connection: &Connection) -> Vec<Kind> {
+        let own = |head: &Head| head.stream != StreamId::CONNECTION;
+        let frames = frames(connection).into_iter().map(|(head, _)| head);
+        frames.filter(own).map(|head| head.kind).collect()
+    }
+
     #[test]
-    fn a_malformed_request_is_answered_and_then_reset_and_what_follows_it_is_ignored() {
+    fn a_malformed_request_that_is_whole_is_answered_and_reset() {
+        let (connection, _) = answered(true, Instant::now());
+        assert_eq!(kinds(&connection), [Kind::Headers, Kind::Reset]);
+    }
+
+    #[test]
+    fn the_reset_of_one_that_is_not_waits_for_its_end_and_what_comes_before_is_ignored() {
         let now = Instant::now();
-        for end in [true, false] {
-            let mut connection = Connection::new(Role::Server, offer(), now);
-            let hello = Peer::client();
-            drink(&mut connection, &hello.octets, usize::MAX, now).unwrap();
-            let bad = [POST, &[("x", "y ")]].concat();
-            let peer = Peer { octets: Vec::new(), ..hello }.headers(1, &bad, end);
-            let (taken, event) = connection.receive(&peer.octets, now).unwrap();
-            assert_eq!(taken, peer.octets.len());
-            let Event::MalformedRequest { stream, fault } = event else { panic!("{event:?}") };
-            assert_eq!((fault.rule, fault.at), (Rule::Space, Some(POST.len())));
-            let mut answer = Fields::default();
-            answer.push(b":status", b"200", Indexing::Indexed);
-            connection.head(stream, answer.iter(), true);
-            connection.reject(stream, Code::ProtocolError);
-            let kinds: Vec<_> = frames(&connection).iter().map(|(head, _)| head.kind).collect();
-            assert!(kinds.ends_with(&[Kind::Headers, Kind::Reset]), "{kinds:?}");
-            assert_eq!(connection.streams_open(), 0);
-            let late = Peer { octets: Vec::new(), ..peer }.data(1, b"late", true);
-            assert_eq!(drink(&mut connection, &late.octets, 99, now).unwrap(), [""; 0]);
+        for is_trailers in [false, true] {
+            let (mut connection, peer) = answered(false, now);
+            let peer = peer.data(1, b"late", false);
+            assert_eq!(drink(&mut connection, &peer.octets, 99, now).unwrap(), [""; 0]);
+            assert_eq!(kinds(&connection), [Kind::Headers]);
+            let peer = Peer { octets: Vec::new(), ..peer };
+            let last =
+                if is_trailers { peer.headers(1, &[], true) } else { peer.data(1, b"", true) };
+            assert_eq!(drink(&mut connection, &last.octets, 99, now).unwrap(), [""; 0]);
+            connection.reset_rejected(StreamId::new(1));
+            assert_eq!(kinds(&connection), [Kind::Headers, Kind::Reset]);
         }
+    }
+
+    #[test]
+    fn it_comes_when_the_owner_does_not_wait_any_more_unless_the_peer_was_first() {
+        let now = Instant::now();
+        let (mut connection, peer) = answered(false, now);
+        connection.reset_rejected(StreamId::new(1));
+        connection.reset_rejected(StreamId::new(1));
+        assert_eq!(kinds(&connection), [Kind::Headers, Kind::Reset]);
+        let (mut connection, _) = answered(false, now);
+        let peer = peer.reset(1);
+        assert_eq!(drink(&mut connection, &peer.octets, 99, now).unwrap(), [""; 0]);
+        connection.reset_rejected(StreamId::new(1));
+        assert_eq!(kinds(&connection), [Kind::Headers]);
     }
 }

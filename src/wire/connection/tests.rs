@@ -60,7 +60,7 @@ impl Peer {
         self.frame(Kind::Data, Flags::NONE.with(Flags::END_STREAM, end), stream, octets)
     }
 
-    fn reset(self, stream: u32) -> Self {
+    pub(super) fn reset(self, stream: u32) -> Self {
         self.frame(Kind::Reset, Flags::NONE, stream, &8_u32.to_be_bytes())
     }
 
@@ -105,7 +105,7 @@ pub(super) fn drink(
                     }
                 }
                 Event::MalformedRequest { stream, fault } => {
-                    connection.reject(stream, Code::ProtocolError);
+                    connection.reject(stream);
                     events.push(format!("malformed {} {:?}", stream.number(), fault.rule));
                 }
                 event => events.push(format!("{event:?}")),

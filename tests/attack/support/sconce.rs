@@ -31,6 +31,8 @@ pub struct Config {
     pub lines: Vec<(&'static str, String)>,
     /// Further files beside the config.
     pub files: Vec<(&'static str, String)>,
+    /// Whether lines of level debug are logged as well.
+    pub debug: bool,
     /// What the canary says in `authorization`, where proof is asked for.
     pub proof: Option<String>,
 }
@@ -100,6 +102,13 @@ impl Sconce {
         let page = self.metrics();
         let lines = page.lines().filter_map(|line| line.strip_prefix("sconce_guard_total{"));
         lines.map(|line| line.replace('}', "")).filter(|line| !line.ends_with(" 0")).collect()
+    }
+
+    /// How many answers of its own have this label.
+    pub fn refusals(&self, label: &str) -> usize {
+        let head = format!("sconce_refusals_total{{label=\"{label}\"}} ");
+        let page = self.metrics();
+        page.lines().find_map(|line| line.strip_prefix(&head)?.parse().ok()).unwrap_or(0)
     }
 
     pub fn metrics(&self) -> String {
@@ -187,6 +196,7 @@ fn write_config(home: &Path, config: &Config, teams: &[(&str, SocketAddr)]) {
         }
         if fixed.is_empty() && lines.is_empty() { String::new() } else { out }
     };
+    let level = if config.debug { "debug" } else { "info" };
     let mut tls = String::new();
     if let Some(lines) = &config.tls {
         tls.push_str("  tls:\n    certificates:\n");
@@ -199,7 +209,8 @@ fn write_config(home: &Path, config: &Config, teams: &[(&str, SocketAddr)]) {
         section("listen", &[("address", "127.0.0.1:0")], &config.listen),
         tls,
         section("admin", &[("address", "127.0.0.1:0")], &[]),
-        "workers: 2\nlog: { format: json, level: info }\nteams:\n  directory: teams\n".to_string(),
+        format!("workers: 2\nlog: {{ format: json, level: {level} }}\n"),
+        "teams:\n  directory: teams\n".to_string(),
         section("timeouts", &[], &config.timeouts),
         section("limits", &[], &config.limits),
         config.extra.clone(),
