@@ -28,6 +28,9 @@ pub struct Onward<'a> {
 }
 
 /// The fields that travel on, in the order in which they came, and what is added to them.
+///
+/// A driver is told the authority in `:authority`, also where the client said it in `host` alone
+/// (RFC 9113, 8.3.1).
 pub fn fields<'a>(head: &'a Fields, onward: Onward<'a>) -> impl Iterator<Item = Field<'a>> {
     let goes = move |field: &Field<'_>| !(onward.is_read && field.name == ACCEPT_ENCODING);
     let added = onward.credential.map(|credential| Field {
@@ -35,7 +38,17 @@ pub fn fields<'a>(head: &'a Fields, onward: Onward<'a>) -> impl Iterator<Item = 
         value: Text::raw(credential.value()),
         indexing: Indexing::Never,
     });
-    head.iter().filter(|field| travels(field.name)).filter(goes).chain(added)
+    let travelling = head.iter().filter(|field| travels(field.name)).filter(goes);
+    host_alone(head).into_iter().chain(travelling).chain(added)
+}
+
+/// The `:authority` that a head has in its `host` alone.
+fn host_alone(head: &Fields) -> Option<Field<'_>> {
+    if head.named(b":authority").next().is_some() {
+        return None;
+    }
+    let (_, host) = head.named(b"host").next()?;
+    Some(Field { name: b":authority", ..host })
 }
 
 /// Octets of the list that travels on, as HPACK counts (RFC 7541, 4.1), without what is added.
@@ -90,6 +103,7 @@ mod tests {
             "te",
             "cookie",
             "x-sconc",
+            ":authority",
             "host",
             "content-length",
             "user-agent",
@@ -98,8 +112,24 @@ mod tests {
         }
         let onward = Onward::default();
         let names: Vec<_> = fields(&head, onward).map(|field| field.name.to_vec()).collect();
-        assert_eq!(names, [&b":path"[..], b"te", b"x-sconc", b"user-agent"]);
-        assert_eq!(size(&head), 5 + 2 + 7 + 10 + 4 * 33);
+        assert_eq!(names, [&b":path"[..], b"te", b"x-sconc", b":authority", b"user-agent"]);
+        assert_eq!(size(&head), 5 + 2 + 7 + 10 + 10 + 5 * 33);
+    }
+
+    #[test]
+    fn a_host_without_an_authority_travels_on_as_authority_and_one_beside_it_stays_behind() {
+        for (names, wanted) in [
+            (&[":path", "te", "host"][..], &[":authority", ":path", "te"][..]),
+            (&[":path", ":authority", "host"], &[":path", ":authority"]),
+            (&[":path", "te"], &[":path", "te"]),
+        ] {
+            let mut head = Fields::default();
+            names.iter().for_each(|name| head.push(name.as_bytes(), b"h:1", Indexing::Without));
+            let all = fields(&head, Onward::default());
+            let names: Vec<_> = all.map(|field| field.name.to_vec()).collect();
+            assert_eq!(names, wanted.iter().map(|it| it.as_bytes()).collect::<Vec<_>>());
+            assert_eq!(size(&head), wanted.iter().map(|name| name.len() + 3 + 32).sum::<usize>());
+        }
     }
 
     #[test]

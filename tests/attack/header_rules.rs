@@ -167,9 +167,25 @@ fn authority(cases: &mut Cases) {
     valid(cases, "a_host_equal_to_the_authority_is_fine", None, |r| {
         r.with("host", "spark.example.com")
     });
-    valid(cases, "host_in_place_of_the_authority_is_fine", None, |r| {
-        r.without(":authority").with("host", "spark.example.com")
+    let shown = Some((":authority", "spark.example.com:15009"));
+    valid(cases, "host_in_place_of_the_authority_reaches_the_driver_as_authority", shown, |r| {
+        r.without(":authority").with("host", "spark.example.com:15009")
     });
+    for (scheme, port) in [("https", ":443"), ("http", ":80")] {
+        let with_port = format!("spark.example.com{port}");
+        let (one, other) = (with_port.clone(), with_port.clone());
+        let title = format!("a_host_without_the_port_of_{scheme}_is_the_authority_with_it");
+        valid(cases, &title, None, move |r| {
+            r.set(":scheme", scheme).set(":authority", &one).with("host", "spark.example.com")
+        });
+        let title = format!("a_host_with_the_port_of_{scheme}_is_the_authority_without_it");
+        valid(cases, &title, None, move |r| r.set(":scheme", scheme).with("host", &other));
+        let title = format!("a_host_with_the_port_of_{scheme}_is_malformed_beside_another_scheme");
+        malformed(cases, &title, move |r| {
+            let scheme = if scheme == "http" { "https" } else { "http" };
+            r.set(":scheme", scheme).with("host", &with_port)
+        });
+    }
     for (what, authority) in [
         ("of_two_ports", "a:b:c"),
         ("of_a_bare_ipv6", "::1"),

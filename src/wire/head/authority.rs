@@ -45,17 +45,31 @@ pub(super) fn is_authority(value: Text<'_>) -> bool {
     !is_broken && !matches!(place, Place::Start | Place::Inside)
 }
 
-/// Whether the only `host` of a list names what `:authority` names, if that is there.
+/// Whether the only `host` of a list names what `:authority` names, if that is there. Letters have
+/// no case in either, and the port of the scheme need not be written (RFC 9113, 8.3.1; RFC 3986,
+/// 6.2.3).
 pub(super) fn same_host(fields: &Fields, has_authority: bool, hosts: u8) -> bool {
-    let (mut host, mut authority) = (Vec::new(), Vec::new());
+    let (mut host, mut authority, mut scheme) = (Vec::new(), Vec::new(), Vec::new());
     for field in fields.iter() {
         let into = match field.name {
             b"host" => &mut host,
             b":authority" => &mut authority,
+            b":scheme" => &mut scheme,
             _ => continue,
         };
         let mut scratch = Vec::new();
         *into = field.value.decode(&mut scratch).to_ascii_lowercase();
     }
-    hosts == 1 && (!has_authority || host == authority)
+    let is_same = || without_port(&host, &scheme) == without_port(&authority, &scheme);
+    hosts == 1 && (!has_authority || is_same())
+}
+
+/// An authority without its port, if that is the one of the scheme.
+fn without_port<'a>(authority: &'a [u8], scheme: &[u8]) -> &'a [u8] {
+    let port: &[u8] = match scheme {
+        b"https" => b":443",
+        b"http" => b":80",
+        _ => return authority,
+    };
+    authority.strip_suffix(port).or_else(|| authority.strip_suffix(b":")).unwrap_or(authority)
 }

@@ -135,3 +135,42 @@ fn trailers_have_no_pseudo_header_fields() {
     assert!(trailers(&list(&[("grpc-status", "0")])).is_ok());
     assert!(trailers(&list(&[(":status", "200")])).is_err());
 }
+
+#[test]
+fn a_host_and_an_authority_are_one_if_they_differ_by_case_or_by_the_port_of_the_scheme() {
+    let both = |scheme: &str, authority: &str, host: &str| {
+        let fields = [
+            (":method", "POST"),
+            (":path", "/"),
+            (":scheme", scheme),
+            (":authority", authority),
+            ("host", host),
+        ];
+        request(&list(&fields)).map(|_| ()).map_err(|fault| fault.rule)
+    };
+    for (scheme, one, other) in [
+        ("https", "h", "H"),
+        ("https", "h:443", "h"),
+        ("HTTPS", "h:443", "h"),
+        ("http", "h:80", "h"),
+        ("http", "h:80", "h:"),
+        ("https", "[::1]:443", "[::1]"),
+        ("grpc", "h:443", "h:443"),
+    ] {
+        assert_eq!(both(scheme, one, other), Ok(()), "{scheme} {one} {other}");
+        assert_eq!(both(scheme, other, one), Ok(()), "{scheme} {other} {one}");
+    }
+    for (scheme, one, other) in [
+        ("https", "h:80", "h"),
+        ("http", "h:443", "h"),
+        ("https", "h:443", "h:80"),
+        ("https", "h:0443", "h"),
+        ("https", "h:4430", "h"),
+        ("grpc", "h:443", "h"),
+        ("https", "h:443", "g"),
+        ("https", "[::1]:443", "[::2]"),
+    ] {
+        assert_eq!(both(scheme, one, other), Err(Rule::Host), "{scheme} {one} {other}");
+        assert_eq!(both(scheme, other, one), Err(Rule::Host), "{scheme} {other} {one}");
+    }
+}
