@@ -14,7 +14,7 @@
 //!   driver  -> the leg to one driver, which
 //!   dial    -> reaches at one of its addresses
 //!   shelf   -> legs that nobody uses, for the next client connection
-//!   tls     -> records of a client's connection, opened and sealed
+//!   tls, records -> records of a client's connection, opened and sealed
 //!   stamp   -> the verified caller, written into every message on its way up
 //!   parked  -> what waits for drivers that do not take it
 //!   echo    -> what goes out as the same octets again
@@ -48,6 +48,7 @@ mod pause;
 mod places;
 mod read;
 mod recheck;
+mod records;
 mod refused;
 mod relay;
 mod shelf;

@@ -12,23 +12,18 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use rustls::server::UnbufferedServerConnection;
-use rustls::unbuffered::{
-    ConnectionState, EncodeError, EncodeTlsData, EncryptError, UnbufferedStatus, WriteTraffic,
-};
+use rustls::unbuffered::{ConnectionState, EncryptError, UnbufferedStatus, WriteTraffic};
 use rustls::{Error, InvalidMessage, ServerConfig};
 use sconce_filters::Certificate;
 
 use crate::config::Authorities;
 use crate::proxy::certificate;
+use crate::proxy::records::{RECORD_EXTRA, copy, encode, gather, is_alert, whole_records};
 
 /// Octets that are read and opened at one time.
 const ROOM: usize = 256 * 1024;
 /// Octets that are sealed for one write.
 const SEALED_MAX: usize = 64 * 1024;
-/// Octets that one record seals at most (RFC 8446, 5.1).
-const RECORD: usize = 16 * 1024;
-/// Octets that a record adds at most to its plaintext, in TLS 1.3 and 1.2.
-const RECORD_EXTRA: usize = 64;
 /// Octets that are kept of what is not whole yet. A handshake message has 64 KiB at most (so rustls
 /// wants it), and its records add little, unless somebody cuts it into crumbs.
 pub const BEGUN_MAX: usize = 96 * 1024;
@@ -211,14 +206,19 @@ impl Session {
         Ok(())
     }
 
-    /// The alert that tells the peer what it did wrong, or what was to be said before it. Asked for
-    /// once: a second time the rest would be read again.
+    /// What is still to be said to a peer that did something wrong: records that waited, and the
+    /// alert that tells what it was. Nothing is asked for behind that: the rest would be read
+    /// again.
     fn last_words(&mut self, rest: &mut [u8]) {
-        if let Ok(ConnectionState::EncodeTlsData(data)) =
-            self.connection.process_tls_records(rest).state
-        {
+        for _ in 0..STEPS_MAX {
+            let state = self.connection.process_tls_records(rest).state;
+            let Ok(ConnectionState::EncodeTlsData(data)) = state else { return };
+            let at = self.unsent.len();
             // Without it the peer has the end alone.
-            let _ = encode(data, &mut self.unsent);
+            let is_encoded = encode(data, &mut self.unsent).is_ok();
+            if !is_encoded || is_alert(self.unsent.get(at..).unwrap_or_default()) {
+                return;
+            }
         }
     }
 
@@ -332,56 +332,6 @@ pub enum Opened {
     Octets(usize),
     /// The socket's end.
     End,
-}
-
-fn copy(from: &[u8], into: &mut [u8], at: usize) -> usize {
-    let end = at.saturating_add(from.len());
-    if let Some(place) = into.get_mut(at..end) {
-        place.copy_from_slice(from);
-    }
-    end
-}
-
-fn encode<D>(mut data: EncodeTlsData<'_, D>, into: &mut Vec<u8>) -> Result<(), Error> {
-    let at = into.len();
-    let mut size = RECORD_EXTRA;
-    loop {
-        into.resize(at.saturating_add(size), 0);
-        match data.encode(into.get_mut(at..).unwrap_or_default()) {
-            Ok(length) => {
-                into.truncate(at.saturating_add(length));
-                return Ok(());
-            }
-            Err(EncodeError::InsufficientSize(needs)) if needs.required_size > size => {
-                size = needs.required_size;
-            }
-            Err(_) => return Err(Error::General("a record cannot be encoded".to_owned())),
-        }
-    }
-}
-
-/// What fills records by itself, without being copied first: the only slice, or of a long one all
-/// but the last record, which what is behind it may fill.
-fn whole_records<'s>(slices: &'s [IoSlice<'_>]) -> Option<&'s [u8]> {
-    match slices {
-        [only] => Some(only),
-        [first, ..] if first.len() >= RECORD => {
-            first.get(..first.len().saturating_sub(first.len() % RECORD))
-        }
-        _ => None,
-    }
-}
-
-/// Copies slices next to each other, as far as there is room.
-fn gather(slices: &[IoSlice<'_>], into: &mut [u8]) -> usize {
-    let mut filled = 0_usize;
-    for slice in slices {
-        let free = into.get_mut(filled..).unwrap_or_default();
-        let length = slice.len().min(free.len());
-        copy(slice.get(..length).unwrap_or_default(), free, 0);
-        filled = filled.saturating_add(length);
-    }
-    filled
 }
 
 fn broken(fault: &Error) -> io::Error {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use rustls::pki_types::ServerName;
 use rustls::version::{TLS12, TLS13};
-use rustls::{ClientConfig, ClientConnection, StreamOwned};
+use rustls::{AlertDescription, ClientConfig, ClientConnection, StreamOwned};
 
 use crate::support::bridge::{self, How, Paper};
 use crate::support::client::{Client, Manners, SOON};
@@ -100,6 +100,16 @@ fn strangers(cases: &mut Cases) {
             let mut other = line(world, paper(world, |paper| paper.client(&how)), "localhost");
             assert!(!is_let_in(&mut other));
             assert_counted(world);
+        });
+    }
+    for (name, version) in [("1_2", &TLS12), ("1_3", &TLS13)] {
+        let title = format!("a_client_that_offers_only_http1_in_tls_{name}_gets_alert_120");
+        cases.own(title, with(Vec::new()), move |world| {
+            let how = How { protocols: HTTP1, versions: &[version], ..How::default() };
+            let mut other = line(world, paper(world, |paper| paper.client(&how)), "localhost");
+            let fault = other.read(&mut [0; 9]).unwrap_err();
+            let wanted = rustls::Error::AlertReceived(AlertDescription::NoApplicationProtocol);
+            assert_eq!(fault.to_string(), wanted.to_string());
         });
     }
     cases.own("who_offers_no_protocol_is_told_that_nothing_follows", with(vec![]), |world| {
