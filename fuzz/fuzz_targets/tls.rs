@@ -205,6 +205,10 @@ impl Line {
         assert!(self.up_heard <= self.up_said, "more was heard than was said");
         match opened {
             Ok(Opened::Octets(octets)) => assert!(octets == 0 || self.session.is_open()),
+            Ok(Opened::Cleartext(_)) => {
+                assert!(self.is_spoilt || !self.is_sound, "taken for a client without TLS");
+                self.is_over = true;
+            }
             Ok(Opened::End) => panic!("an end that nobody made"),
             Err(fault) if fault.kind() == ErrorKind::WouldBlock => {}
             Err(fault) => {

@@ -38,6 +38,7 @@ struct Said {
     authorities: Vec<CertificateDer<'static>>,
     clients: Clients,
     oldest: Oldest,
+    cleartext_hint: bool,
 }
 
 /// Whether clients must show a certificate.
@@ -67,6 +68,11 @@ impl Tls {
     /// Who signs clients' certificates, where clients are asked for one.
     pub fn authorities(&self) -> Option<&Arc<Authorities>> {
         self.authorities.as_ref()
+    }
+
+    /// Whether clients that speak no TLS are told that it is due.
+    pub fn cleartext_hint(&self) -> bool {
+        self.said.cleartext_hint
     }
 
     /// Whether clients are asked for a certificate of their own.
@@ -168,9 +174,11 @@ impl Reader<'_> {
         let oldest = section.word("oldest_version", |text| {
             words::choice(text, &[("1.2", Oldest::Tls12), ("1.3", Oldest::Tls13)])
         });
+        let cleartext_hint = section.word("cleartext_hint", words::boolean).unwrap_or(true);
         section.close();
         let clients = clients.map(|(clients, _)| clients).unwrap_or_default();
-        let said = Said { pairs, authorities, clients, oldest: oldest.unwrap_or_default() };
+        let oldest = oldest.unwrap_or_default();
+        let said = Said { pairs, authorities, clients, oldest, cleartext_hint };
         (!keys.is_empty() && keys.len() == count).then_some((said, keys))
     }
 
@@ -303,7 +311,8 @@ mod tests {
     fn certificates_with_their_keys_are_taken() {
         let lines = "certificates:\n- { certificate: a.crt, key: a.key }\n\
                      - { certificate: b.crt, key: b.key }\nclient_authorities: a.crt\n\
-                     client_certificate: required\noldest_version: \"1.3\"";
+                     client_certificate: required\noldest_version: \"1.3\"\n\
+                     cleartext_hint: false";
         let complaints = said(lines, |home| {
             made(home, "a");
             made(home, "b");
@@ -316,7 +325,8 @@ mod tests {
         let lines = "certificates:\n- { certificate: a.crt, key: b.key }\n\
                      - { certificate: none.crt, key: a.crt }\n- { certificate: a.key }\n\
                      - { certificate: teams, key: a.key }\n\
-                     client_certificate: required\nclient_authorities: empty.pem\nother: 1";
+                     client_certificate: required\nclient_authorities: empty.pem\nother: 1\n\
+                     cleartext_hint: maybe";
         let complaints = said(lines, |home| {
             made(home, "a");
             made(home, "b");
@@ -332,6 +342,7 @@ mod tests {
             "listen.tls.certificates.certificate: teams is a directory; name the PEM file itself",
             "listen.tls.client_authorities: empty.pem holds no certificate in PEM",
             "listen.tls.other: there is no key 'other'",
+            "listen.tls.cleartext_hint: ",
         ] {
             assert!(
                 complaints.iter().any(|told| told.contains(expected)),

@@ -46,6 +46,7 @@ impl Relay {
         let mut due = self.check_client(&timeouts).min(self.check_rest());
         due = due.min(self.pause_ends().unwrap_or(due));
         due = due.min(self.reset_rejected().unwrap_or(due));
+        due = due.min(self.end_cleartext(timeouts.handshake).unwrap_or(due));
         due = due.min(self.check_exchanges(&timeouts));
         due = due.min(self.check_drivers(&timeouts));
         match self.phase {

@@ -36,6 +36,8 @@ pub(super) struct Leg {
     pub(super) blocked: Option<Instant>,
     /// When we last asked, by PING, whether the peer is there.
     pub(super) asked: Option<Instant>,
+    /// The client speaks HTTP/2 in clear text where TLS is due.
+    lacks_tls: bool,
     /// Writing has failed: the peer is gone, but what it has sent may wait in the socket.
     cannot_write: bool,
 }
@@ -55,6 +57,7 @@ impl Leg {
             heard: now,
             blocked: None,
             asked: None,
+            lacks_tls: false,
             cannot_write: false,
         }
     }
@@ -62,6 +65,16 @@ impl Leg {
     /// Whether HTTP/2 can be spoken: at once, or after the handshake of TLS.
     pub(super) fn is_open(&self) -> bool {
         self.tls.as_ref().is_none_or(|tls| tls.is_open())
+    }
+
+    /// Whether the client speaks HTTP/2 in clear text where TLS is due.
+    pub(super) fn lacks_tls(&self) -> bool {
+        self.lacks_tls
+    }
+
+    /// Whether nothing has come of a client that comes in clear text.
+    pub(super) fn awaits_preface(&self) -> bool {
+        self.tls.is_none() && self.wire.awaits_preface()
     }
 
     /// The certificate that the client has proven to own.
@@ -127,6 +140,11 @@ impl Leg {
                     if octets > 0 {
                         return Poll::Ready(Ok(octets));
                     }
+                }
+                Ok(Opened::Cleartext(octets)) => {
+                    self.heard = now;
+                    (self.tls, self.lacks_tls) = (None, true);
+                    return Poll::Ready(Ok(octets));
                 }
                 Ok(Opened::End) => break,
                 Err(fault) if fault.kind() == io::ErrorKind::WouldBlock => return Poll::Pending,

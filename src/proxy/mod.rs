@@ -15,6 +15,7 @@
 //!   dial    -> reaches at one of its addresses
 //!   shelf   -> legs that nobody uses, for the next client connection
 //!   tls, records -> records of a client's connection, opened and sealed
+//!   cleartext -> clients without TLS where it is due, and with TLS where it is not
 //!   stamp   -> the verified caller, written into every message on its way up
 //!   parked  -> what waits for drivers that do not take it
 //!   echo    -> what goes out as the same octets again
@@ -30,6 +31,7 @@
 
 mod admit;
 mod certificate;
+mod cleartext;
 mod clock;
 mod dial;
 mod downward;

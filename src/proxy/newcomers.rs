@@ -87,7 +87,8 @@ impl Newcomers {
         let state = Rc::new(State::default());
         self.waiting.borrow_mut().insert(order, Rc::clone(&state));
         self.publish();
-        Newcomer { all: Rc::clone(self), order, peer, state, turn: Ticket::default() }
+        let (all, turn) = (Rc::clone(self), Ticket::default());
+        Newcomer { all, order, peer, state, turn, cleartext: None }
     }
 
     /// Ends the oldest one, if there is any. The key of its task's waker, if it has one.
@@ -119,6 +120,8 @@ pub(super) struct Newcomer {
     state: Rc<State>,
     /// Its turn to go on with the handshake of TLS.
     pub(super) turn: Ticket,
+    /// Octets that it may still send in clear text where TLS is due, once it has begun to.
+    pub(super) cleartext: Option<usize>,
 }
 
 impl Drop for Newcomer {

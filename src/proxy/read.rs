@@ -43,6 +43,12 @@ impl Relay {
         };
         self.worker.spend_octets(read);
         self.look_at_clocks();
+        if self.client.lacks_tls() || self.client.awaits_preface() {
+            let octets = scratch.get(HEAD..HEAD.saturating_add(read)).unwrap_or_default();
+            if !self.check_cleartext(octets) {
+                return true;
+            }
+        }
         if !self.is_warm {
             self.rest_later();
         }

@@ -18,6 +18,7 @@ use tokio::time::Sleep;
 
 use crate::grpc::stamp::Tail;
 use crate::proxy::admit::Asked;
+use crate::proxy::cleartext::EARLY;
 use crate::proxy::driver::{Driver, Line};
 use crate::proxy::exchange::Exchange;
 use crate::proxy::leg::Leg;
@@ -119,7 +120,11 @@ impl Relay {
     pub(super) fn new(worker: Rc<Worker>, client: Leg, newcomer: Newcomer, now: Instant) -> Self {
         worker.metrics.connection_opened();
         // Not sooner: a timer that is armed for a short while costs two visits to the system.
-        let due = now + worker.latest().timeouts.handshake;
+        let patience = match client.awaits_preface() {
+            true => EARLY,
+            false => worker.latest().timeouts.handshake,
+        };
+        let due = now + patience;
         Self {
             worker,
             peer: newcomer.peer,
@@ -220,7 +225,11 @@ impl Relay {
     pub(super) fn flush(&mut self, context: &mut Context<'_>, lent: &[u8]) -> bool {
         let mut moved = self.flush_drivers(context, lent);
         moved |= self.credit_uploads();
-        match self.client.flush(context, lent, self.now) {
+        let flushed = match self.is_early() {
+            true => Ok(false),
+            false => self.client.flush(context, lent, self.now),
+        };
+        match flushed {
             Ok(more) => moved |= more,
             Err(_) => self.lose_client(),
         }

@@ -19,6 +19,7 @@ use sconce_filters::Certificate;
 use crate::config::Authorities;
 use crate::proxy::certificate;
 use crate::proxy::records::{RECORD_EXTRA, copy, encode, gather, is_alert, whole_records};
+use crate::wire::frame::PREFACE;
 
 /// Octets that are read and opened at one time.
 const ROOM: usize = 256 * 1024;
@@ -44,6 +45,8 @@ pub struct Session {
     unsent: Vec<u8>,
     /// How many octets of `unsent` it has taken.
     sent: usize,
+    /// Whether nothing has come that is certainly TLS.
+    is_new: bool,
     is_open: bool,
     is_closed: bool,
     has_said_goodbye: bool,
@@ -65,6 +68,7 @@ impl Session {
             begun: Vec::new(),
             unsent: Vec::new(),
             sent: 0,
+            is_new: true,
             is_open: false,
             is_closed: false,
             has_said_goodbye: false,
@@ -134,7 +138,21 @@ impl Session {
             return Ok(Opened::End);
         }
         let sealed = sealed.get_mut(..begun.saturating_add(octets)).unwrap_or_default();
+        if self.is_new && PREFACE.starts_with(sealed.get(..PREFACE.len()).unwrap_or(sealed)) {
+            return Ok(self.take_cleartext(sealed, into));
+        }
+        self.is_new = false;
         self.open_all(sealed, into).map(Opened::Octets).map_err(|fault| broken(&fault))
+    }
+
+    /// No record of TLS begins like the preface of HTTP/2. While that is not whole, it is kept.
+    fn take_cleartext(&mut self, octets: &[u8], into: &mut [u8]) -> Opened {
+        self.begun.clear();
+        if octets.len() < PREFACE.len() {
+            self.begun.extend_from_slice(octets);
+            return Opened::Octets(0);
+        }
+        Opened::Cleartext(copy(octets, into, 0))
     }
 
     fn open_all(&mut self, sealed: &mut [u8], into: &mut [u8]) -> Result<usize, Error> {
@@ -330,6 +348,9 @@ type Sealer<'c> = WriteTraffic<'c, rustls::server::ServerConnectionData>;
 pub enum Opened {
     /// So many octets of HTTP/2.
     Octets(usize),
+    /// So many octets of HTTP/2 in clear text: the client speaks no TLS, and no more of it is to be
+    /// read by this.
+    Cleartext(usize),
     /// The socket's end.
     End,
 }

@@ -25,6 +25,11 @@ impl Relay {
         match event {
             Event::Starved => return false,
             Event::Settings => self.pass_settings(),
+            Event::Opened { stream, .. } | Event::MalformedRequest { stream, .. }
+                if self.client.lacks_tls() =>
+            {
+                self.answer_cleartext(stream);
+            }
             Event::Opened { stream, end } => self.open(stream, end),
             Event::MalformedRequest { stream, fault } => self.reject_request(stream, fault),
             Event::Data { tag, octets, end } => {

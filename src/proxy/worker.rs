@@ -209,7 +209,8 @@ impl Worker {
         session.map(|session| Some(Box::new(session)))
     }
 
-    fn offer(&self) -> Offer {
+    /// What clients are offered.
+    pub(super) fn offer(&self) -> Offer {
         let snapshot = self.latest();
         let limits = &snapshot.limits;
         let settings = Settings {

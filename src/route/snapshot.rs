@@ -42,6 +42,8 @@ pub struct Snapshot {
     pub slack: Slack,
     /// The TLS that new client connections are met with.
     pub tls: Option<Arc<ServerConfig>>,
+    /// Whether clients that come without that TLS are told so.
+    pub cleartext_hint: bool,
     /// Who signs clients' certificates; the same one as long as they stay the same.
     pub authorities: Option<Arc<Authorities>>,
 }
@@ -74,6 +76,7 @@ impl Snapshot {
             stamp: plan.stamp,
             slack: plan.rooms.slack(),
             authorities,
+            cleartext_hint: plan.listen.tls.as_ref().is_some_and(Tls::cleartext_hint),
             tls: plan.listen.tls.as_ref().map(|tls| Arc::clone(tls.server())),
         }
     }

@@ -18,8 +18,12 @@ const LINES_MAX: usize = 20;
 /// What a line is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// A client broke TLS, or spoke none.
+    /// A client broke TLS.
     TlsFailed,
+    /// A client speaks HTTP/2 in clear text where TLS is due.
+    TlsMissing,
+    /// A client speaks TLS where clear text is due.
+    TlsUnexpected,
     /// A client broke a rule of HTTP/2, or overran a budget.
     ClientMalformed,
     /// A client took too long, or overran its budget of refused calls.
@@ -33,8 +37,10 @@ pub enum Kind {
 }
 
 /// All of them, in the order in which they are counted.
-const KINDS: [Kind; 6] = [
+const KINDS: [Kind; 8] = [
     Kind::TlsFailed,
+    Kind::TlsMissing,
+    Kind::TlsUnexpected,
     Kind::ClientMalformed,
     Kind::ClientEnded,
     Kind::SourceFull,
@@ -47,6 +53,8 @@ impl Kind {
     const fn message(self) -> &'static str {
         match self {
             Self::TlsFailed => "TLS failed",
+            Self::TlsMissing => "client without TLS",
+            Self::TlsUnexpected => "TLS on a clear-text address",
             Self::ClientMalformed => "client connection refused",
             Self::ClientEnded => "client connection ended",
             Self::SourceFull => "connection refused: its source has too many",

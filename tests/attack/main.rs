@@ -21,6 +21,7 @@ mod authorities;
 mod buffered;
 mod callers;
 mod cancelled;
+mod cleartext;
 mod credentials;
 mod crowds;
 mod deaths;
@@ -95,6 +96,7 @@ fn main() {
     unread::cases(&mut cases);
     memory::cases(&mut cases);
     tls::cases(&mut cases);
+    cleartext::cases(&mut cases);
     expiry::cases(&mut cases);
     authorities::cases(&mut cases);
     identity::cases(&mut cases);

@@ -119,7 +119,6 @@ fn strangers(cases: &mut Cases) {
         assert_eq!(other.read(&mut [0; 9]).unwrap(), 0);
     });
     for (name, octets) in [
-        ("clear_text_where_tls_is_due_is_refused", PREFACE.to_vec()),
         ("http1_where_tls_is_due_is_refused", b"GET / HTTP/1.1\r\nHost: a\r\n\r\n".to_vec()),
         (
             "a_record_longer_than_any_may_be_is_refused",

@@ -199,6 +199,12 @@ impl Connection {
         self.met
     }
 
+    /// Whether nothing of the client's preface has come (server role).
+    #[must_use]
+    pub fn awaits_preface(&self) -> bool {
+        self.parse == Parse::Preface(0)
+    }
+
     /// Since when a SETTINGS frame of ours waits for its acknowledgement.
     #[must_use]
     pub fn unacknowledged_since(&self) -> Option<Instant> {

@@ -1,0 +1,123 @@
+//! Clear text where TLS is due, and TLS where clear text is.
+//!
+//! A client of gRPC that finds no HTTP/2 where it looks for it tries again for minutes and never
+//! says why. So who speaks HTTP/2 without TLS gets an answer to each call, in clear text, that says
+//! what to change; and who speaks TLS without need gets an alert.
+//!
+//! Must never happen here: that what came in clear text is forwarded, logged, or taken for a proof.
+//! Whoever has sent a token so has shown it to the network.
+
+use std::time::{Duration, Instant};
+
+use sconce_filters::{Code, Refusal};
+
+use crate::grpc::status;
+use crate::proxy::relay::{Phase, Relay};
+use crate::telemetry::log_limit::Kind;
+use crate::wire::connection::{Connection, Offer, Role};
+use crate::wire::fault;
+use crate::wire::frame::StreamId;
+use crate::wire::settings::WINDOW_FLOOR;
+
+/// The label of clients without TLS.
+const MISSING: &str = "tls.missing";
+/// The label of clients with TLS where clear text is due.
+const UNEXPECTED: &str = "tls.unexpected";
+/// What the answer to each call says.
+const HINT: &str = "this address requires TLS: add ;use_ssl=true to the sc:// URL";
+/// Octets that a client without TLS may send on one connection.
+const OCTETS_MAX: usize = 256 * 1024;
+/// How long a client in clear text may take to speak before we do. Clients of HTTP/2 and of TLS
+/// send their first octets without waiting (RFC 9113, 3.4).
+pub(super) const EARLY: Duration = Duration::from_millis(100);
+/// The first octet of a TLS record with a handshake (RFC 8446, 5.1).
+const HANDSHAKE: u8 = 22;
+/// A TLS record with the fatal alert `handshake_failure` (RFC 8446, 6.2), which both sides
+/// understand before they have agreed on a version.
+const ALERT: [u8; 7] = [21, 3, 3, 0, 2, 2, 40];
+
+impl Relay {
+    /// Whether it is too early to say anything: what the client sends first may be TLS, and an
+    /// alert is understood only as the first thing that comes.
+    pub(super) fn is_early(&self) -> bool {
+        self.client.awaits_preface()
+            && self.phase == Phase::Open
+            && self.now < self.accepted + EARLY
+    }
+
+    /// Looks at what was read in clear text: at all that comes without TLS where that is due, and
+    /// else at the first octets alone. Says whether to go on with them.
+    pub(super) fn check_cleartext(&mut self, octets: &[u8]) -> bool {
+        if !self.client.lacks_tls() {
+            let is_tls = octets.first() == Some(&HANDSHAKE);
+            if is_tls {
+                self.refuse_tls();
+            }
+            return !is_tls;
+        }
+        let begun = self.newcomer.as_ref().and_then(|newcomer| newcomer.cleartext);
+        if begun.is_none() && !self.begin_cleartext() {
+            return false;
+        }
+        let left = begun.unwrap_or(OCTETS_MAX).checked_sub(octets.len());
+        match (left, &mut self.newcomer) {
+            (Some(_), Some(newcomer)) => newcomer.cleartext = left,
+            (None, _) | (_, None) => self.lose_client(),
+        }
+        self.phase != Phase::Over
+    }
+
+    /// A client speaks HTTP/2 without TLS. Says whether it is to be answered.
+    fn begin_cleartext(&mut self) -> bool {
+        self.worker.metrics.refused(MISSING);
+        if self.may_log(Kind::TlsMissing) {
+            tracing::info!(peer = %self.peer, "client without TLS");
+        }
+        let latest = self.worker.latest();
+        if !latest.cleartext_hint {
+            self.lose_client();
+            return false;
+        }
+        // No more than the least that HTTP/2 allows is to come.
+        let offer = Offer { window: WINDOW_FLOOR, ..self.worker.offer() };
+        self.client.wire = Connection::new(Role::Server, offer, self.now);
+        self.wake_by(self.accepted + latest.timeouts.handshake / 2);
+        true
+    }
+
+    /// Answers a call of a client without TLS, whatever it asks for.
+    pub(super) fn answer_cleartext(&mut self, stream: StreamId) {
+        // A status that no client tries again.
+        let refusal = Refusal::new(Code::Unauthenticated, MISSING, HINT);
+        self.write_refusal(stream, &status::trailers_only(&refusal), refusal.cost);
+        self.client.wire.reset_stream(stream, fault::Code::NoError);
+        self.close_if_done();
+    }
+
+    /// Ends the connection of a client without TLS: by GOAWAY in the middle of the time that a
+    /// handshake may take, and for good at its end. When to look again, if it is one.
+    pub(super) fn end_cleartext(&mut self, handshake: Duration) -> Option<Instant> {
+        if !self.client.lacks_tls() {
+            return None;
+        }
+        let (asked, end) = (self.accepted + handshake / 2, self.accepted + handshake);
+        if self.now >= end {
+            self.lose_client();
+        } else if self.now >= asked && matches!(self.phase, Phase::Open | Phase::Leaving(_)) {
+            self.say_goodbye();
+        }
+        Some(if self.now < asked { asked } else { end })
+    }
+
+    /// A client speaks TLS where clear text is due.
+    fn refuse_tls(&mut self) {
+        self.worker.metrics.refused(UNEXPECTED);
+        if self.may_log(Kind::TlsUnexpected) {
+            tracing::info!(peer = %self.peer, "TLS on a clear-text address");
+        }
+        let out = &mut self.client.wire.out;
+        out.advance(usize::MAX);
+        out.copy(&ALERT);
+        self.close();
+    }
+}
