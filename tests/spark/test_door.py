@@ -58,6 +58,15 @@ def test_a_team_that_is_missing_or_unknown_is_refused_in_plain_words(door, team,
 
 @pytest.mark.quick
 @pytest.mark.every_client
+def test_a_space_that_was_pasted_into_the_url_is_refused_in_plain_words(door):
+    since = time.monotonic()
+    told = outcome(lambda: rows(connect(door.url("ads%20")).sql("SELECT 1")))
+    assert time.monotonic() - since < 10, "the client was made to retry"
+    assert "the value of x-sconce-team ends with a space: remove it" in told["message"]
+
+
+@pytest.mark.quick
+@pytest.mark.every_client
 def test_a_connection_to_a_driver_goes_from_one_client_to_the_next(door_to, driver):
     sconce = door_to({"ads": driver})
     for number in range(6):

@@ -127,6 +127,16 @@ def test_a_long_error_arrives_whole(both):
     assert "ß" * 600 in both.same(case)["message"]
 
 
+def test_an_error_that_ends_with_a_space_arrives_whole(both):
+    """HTTP/2 calls such a value malformed: sconce percent-encodes the space, and loses nothing."""
+
+    def case(spark):
+        source = spark.read.format("jdbc").option("url", "jdbc:postgresql://db.example/x").option("dbtable", "t")
+        return source.option("driver", "org.postgresql.Driver ").load().schema
+
+    assert "org.postgresql.Driver" in both.same(case)["message"]
+
+
 def test_an_error_longer_than_the_client_takes_ends_the_call_and_no_more(both):
     """The server resets the stream, since its trailers would exceed the client's MAX_HEADER_LIST_SIZE."""
 

@@ -145,6 +145,14 @@ def test_who_proves_too_little_is_told_at_once_what_is_missing(proved, proof, tm
         assert "_InactiveRpcError" not in said and "_MultiThreadedRendezvous" not in said
 
 
+@every_client
+@pytest.mark.quick
+def test_a_client_without_tls_is_told_at_once_to_use_it(proved):
+    plain = f"sc://localhost:{proved.address.rpartition(':')[2]}/;x-sconce-env=prod"
+    _, said = refusal(lambda: rows(connect(plain).sql("SELECT 1")))
+    assert "this address requires TLS: add ;use_ssl=true to the sc:// URL" in said
+
+
 def test_another_s_team_is_no_more_there_than_one_that_does_not_exist(proved, proof):
     token = proof.token("ann", "ads")
     told = [refusal(lambda team=team: answer(connect(proved.url(team, use_ssl="true", token=token))))[1] for team in ("ml", "zz")]
