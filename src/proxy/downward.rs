@@ -20,6 +20,9 @@ use crate::wire::fault;
 use crate::wire::frame::StreamId;
 use crate::wire::hpack::Fields;
 
+/// What is said of an answer that does not tell how it ended.
+const NO_STATUS: &str = "it ended the answer without one clear grpc-status";
+
 impl Relay {
     /// Answers one event of a driver; `from` is where its octets begin in `scratch`. Says
     /// whether more may follow.
@@ -230,7 +233,8 @@ impl Relay {
         let Some(exchange) = exchanges.get_mut(tag) else { return };
         let Some((fields, echoes)) = heard(drivers, driver) else { return };
         let Some(code) = echoes.trailers.read(&fields).code else {
-            return self.end_without_status(tag);
+            // The driver would end its answer so again: no client should ask for it.
+            return self.fail_exchange(tag, Code::Internal, "driver.no_status", NO_STATUS);
         };
         if code == Code::Ok && !exchange.boundary.is_between() {
             let what = "it ended the answer in the middle of a message";
@@ -248,12 +252,7 @@ impl Relay {
 
     /// An answer that just stops says nothing about success: it must not look like one.
     fn end_without_status(&mut self, tag: usize) {
-        self.fail_exchange(
-            tag,
-            Code::Unavailable,
-            "driver.no_status",
-            "it ended the answer without one clear grpc-status",
-        );
+        self.fail_exchange(tag, Code::Unavailable, "driver.no_status", NO_STATUS);
     }
 
     fn driver_reset(&mut self, tag: usize, code: fault::Code) {

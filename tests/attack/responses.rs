@@ -183,6 +183,15 @@ fn rejected(cases: &mut Cases) {
             }
         });
     }
+    for (name, block) in [
+        ("no_status", literal(b"x-meta", b"a")),
+        ("two_statuses_and_no_other_fault", [status("5"), status("5")].concat()),
+        ("a_status_of_two_digits_too_many", status("005")),
+    ] {
+        cases.add(format!("{name}_is_an_error_that_no_client_tries_again"), move |world| {
+            assert_eq!(reply(world, &[], &block).status(), Some(INTERNAL));
+        });
+    }
     cases.add("a_rejected_head_names_its_field_and_the_rule", |world| {
         let reply = reply(world, &literal(b"x-meta", b"a\rb"), &status("0"));
         assert_eq!(reply.status(), Some(INTERNAL), "{reply:?}");

@@ -1,5 +1,7 @@
 //! Which heads pass, and which rule the others break.
 
+use proptest::prelude::*;
+
 use super::*;
 use crate::wire::hpack::Indexing;
 
@@ -172,5 +174,33 @@ fn a_host_and_an_authority_are_one_if_they_differ_by_case_or_by_the_port_of_the_
     ] {
         assert_eq!(both(scheme, one, other), Err(Rule::Host), "{scheme} {one} {other}");
         assert_eq!(both(scheme, other, one), Err(Rule::Host), "{scheme} {other} {one}");
+    }
+}
+
+/// Names that are repaired, that are left out, and others.
+const NAMES: &str = "[a-c]{1,2}|grpc-message|te|keep-alive|content-length";
+
+proptest! {
+    /// What is repaired has none of the faults that are repaired, once and for all; what is not is
+    /// left as it was.
+    #[test]
+    fn a_repair_leaves_nothing_to_be_repaired(
+        fields in prop::collection::vec((NAMES, "[ \t\ra]{0,5}"), 0..6),
+    ) {
+        let all: Vec<_> = fields.iter().map(|(name, value)| (&**name, &**value)).collect();
+        let fields = list(&all);
+        for are_trailers in [false, true] {
+            let judge = |fields: &Fields| match are_trailers {
+                true => trailers(fields),
+                false => answer(fields).map(|_| ()),
+            };
+            let rule = |fields: &Fields| judge(fields).err().map(|fault| fault.rule);
+            let Some(repaired) = repaired(&fields, are_trailers) else {
+                prop_assert!(!matches!(rule(&fields), Some(Rule::Space | Rule::Te)));
+                continue;
+            };
+            prop_assert!(!matches!(rule(&repaired), Some(Rule::Space | Rule::Te)));
+            prop_assert!(super::repaired(&repaired, are_trailers).is_none());
+        }
     }
 }
