@@ -83,8 +83,8 @@ impl Relay {
         if end && !exchange.answered && status::refuses_credential(&fields) {
             return self.fail_credential(tag);
         }
-        let own = malformed::own_status(&fields, exchange.answered).filter(|_| end);
-        let Some((code, own)) = own else {
+        let own = end.then(|| malformed::own_status(&fields, exchange.answered));
+        let Some((code, own)) = own.flatten() else {
             return self.fail_exchange(tag, Code::Internal, "driver.malformed", &what);
         };
         self.worker.metrics.refused("driver.malformed");
