@@ -16,7 +16,7 @@ RELATIVE = {
         "W3": 1.15,
         "W5": 1.2,
     },
-    "h2": {"W1": 1.6, "W1t": 1.6, "W2": 1.15, "W3m": 1.15},
+    "h2": {"W1": 1.6, "W2": 1.15, "W3m": 1.15},
     "grpc": {"G1": 1.6, "G2": 1.15, "G3": 1.15},
 }
 """CPU at most, as a multiple of the TCP relay's in the same rounds, by set of peers."""
