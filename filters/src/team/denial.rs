@@ -53,6 +53,8 @@ pub(super) enum Source {
     Default,
     /// The caller belongs to this one alone.
     Membership,
+    /// The team has this one alone.
+    OnlyEnvironment,
 }
 
 impl Source {
@@ -63,6 +65,7 @@ impl Source {
             Self::Authority => "the host that was dialled (:authority)".to_owned(),
             Self::Default => "the default".to_owned(),
             Self::Membership => "the only one that the caller belongs to".to_owned(),
+            Self::OnlyEnvironment => "the only one of the team".to_owned(),
         }
     }
 
@@ -72,7 +75,7 @@ impl Source {
             Self::Authority => {
                 format!(", which the host stands for: add ;{header}={what} to the sc:// URL")
             }
-            Self::Default | Self::Membership => {
+            Self::Default | Self::Membership | Self::OnlyEnvironment => {
                 format!(", which is the default: add ;{header}={what} to the sc:// URL")
             }
         }
@@ -90,7 +93,7 @@ impl fmt::Display for Denial {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::TeamMissing { teams } => {
-                write!(f, "this address serves several teams and the call names none: ")?;
+                write!(f, "the call names no team: ")?;
                 write!(f, "add ;{TEAM}=<team> to the sc:// URL, for example ")?;
                 write!(f, "sc://host:port/;{TEAM}=ads;{ENVIRONMENT}=prod")?;
                 list(f, "teams here", teams)

@@ -65,6 +65,20 @@ impl Team {
         Ok(Found { team, team_by, environment, environment_by })
     }
 
+    /// The team of a call, whatever its environment is.
+    pub(super) fn find_team(
+        &self,
+        call: &Call,
+        caller: Option<&Identity>,
+    ) -> Result<TeamName, Denial> {
+        let authority = call.authority();
+        let host = self.authorities.get(&*host_of(&authority));
+        let mine = caller.map(|caller| self.teams_of(caller));
+        let (asked, by) =
+            self.asked(call.metadata(), host.map(|(team, _)| team), mine.as_deref())?;
+        self.team(&asked, by, mine.as_deref()).map(|(team, ..)| team.clone())
+    }
+
     /// Whether the place that a call was admitted to is there still, and its caller in the team.
     /// That a new call would go elsewhere takes nothing away, unless this one's place is gone.
     pub(super) fn recheck_place(
@@ -142,14 +156,19 @@ impl Team {
         (team, theirs): (&TeamName, &'s BTreeSet<EnvironmentName>),
     ) -> Result<(&'s EnvironmentName, Source), Denial> {
         let environments = || theirs.iter().cloned().collect();
+        let of = |name: &EnvironmentName| Said::of(name.as_str().as_bytes());
+        let only = theirs.first().filter(|_| theirs.len() == 1);
         let (asked, by) = match (said(metadata, ENVIRONMENT)?, host, &self.default_environment) {
             (Some(asked), _, _) => (asked, Source::Metadata),
-            (None, Some(name), _) => (Said::of(name.as_str().as_bytes()), Source::Authority),
-            (None, None, Some(name)) => (Said::of(name.as_str().as_bytes()), Source::Default),
-            (None, None, None) => {
-                let (team, environments) = (team.clone(), environments());
-                return Err(Denial::EnvironmentMissing { team, environments });
-            }
+            (None, Some(name), _) => (of(name), Source::Authority),
+            (None, None, Some(name)) => (of(name), Source::Default),
+            (None, None, None) => match only {
+                Some(only) => return Ok((only, Source::OnlyEnvironment)),
+                None => {
+                    let (team, environments) = (team.clone(), environments());
+                    return Err(Denial::EnvironmentMissing { team, environments });
+                }
+            },
         };
         match asked.text().and_then(|asked| theirs.get(asked)) {
             Some(environment) => Ok((environment, by)),

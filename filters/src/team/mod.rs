@@ -24,7 +24,7 @@ pub use denial::{ENVIRONMENT, TEAM};
 pub use find::Team;
 pub use settings::{Members, Reveal, Settings};
 
-use crate::{Admission, Call, Filter, Identity, Refusal, Slot, Slots};
+use crate::{Admission, Call, Filter, Identity, Refusal, Slot, Slots, TeamName};
 
 /// The name of this room in config.
 pub const NAME: &str = "team";
@@ -33,6 +33,11 @@ impl Team {
     /// Who calls, if that counts here.
     fn caller<'c>(&self, call: &'c Call) -> Result<Option<&'c Identity>, Refusal> {
         self.members.as_ref().map(|_| call.identity().map(|caller| &**caller)).transpose()
+    }
+
+    /// The team of a call that has no environment, if its caller may go there.
+    fn team_alone(&self, call: &Call) -> Option<TeamName> {
+        self.find_team(call, self.caller(call).ok()?).ok()
     }
 
     /// What it fills in: decided by metadata, and by who calls, which they prove. So once for all
@@ -64,8 +69,17 @@ impl Filter for Team {
     }
 
     fn admit(&self, call: &mut Call) -> Admission {
-        let slots = self.slots(call);
-        Admission::from(slots.map(|slots| call.fill(slots)))
+        match self.slots(call) {
+            Ok(slots) => {
+                call.fill(slots);
+                Admission::Admitted
+            }
+            Err(refusal) => {
+                // So that the log and the metrics know whose call it was.
+                call.fill(Slots { team: self.team_alone(call), ..Slots::default() });
+                Admission::Refused(refusal)
+            }
+        }
     }
 
     fn recheck(&self, call: &mut Call) -> Result<(), Refusal> {

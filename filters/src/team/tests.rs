@@ -33,9 +33,13 @@ fn with_defaults() -> Settings {
     }
 }
 
-fn ask(settings: Settings, metadata: Listed) -> Result<String, Refusal> {
+fn call_of(metadata: Listed) -> Call {
     let peer = ([127, 0, 0, 1], 1).into();
-    let mut call = Call::new(Method::Config, Rc::new(metadata), peer, Instant::now());
+    Call::new(Method::Config, Rc::new(metadata), peer, Instant::now())
+}
+
+fn ask(settings: Settings, metadata: Listed) -> Result<String, Refusal> {
+    let mut call = call_of(metadata);
     match Team::new(settings).admit(&mut call) {
         Admission::Admitted => Ok(format!("{}/{}", call.team()?, call.environment()?)),
         Admission::Refused(refusal) => Err(refusal),
@@ -77,7 +81,12 @@ fn the_team_may_come_from_the_host_and_the_environment_from_metadata() {
 
 #[test]
 fn the_environment_of_a_host_does_not_serve_another_team() {
-    let refusal = ask(settings(), Listed::new("ads.example.com").with(TEAM, "ml")).unwrap_err();
+    let mut settings = settings();
+    let team = TeamName::parse("web").unwrap();
+    settings
+        .teams
+        .insert(team, ["lab", "test"].map(|it| EnvironmentName::parse(it).unwrap()).into());
+    let refusal = ask(settings, Listed::new("ads.example.com").with(TEAM, "web")).unwrap_err();
     assert_eq!(refusal.label, "team.environment_missing");
 }
 
@@ -102,8 +111,8 @@ fn a_call_that_names_no_team_is_told_what_to_put_in_the_url() {
     assert_eq!((refusal.code, refusal.label), (Code::InvalidArgument, "team.missing"));
     assert_eq!(
         refusal.message,
-        "this address serves several teams and the call names none: add ;x-sconce-team=<team> to \
-         the sc:// URL, for example sc://host:port/;x-sconce-team=ads;x-sconce-env=prod"
+        "the call names no team: add ;x-sconce-team=<team> to the sc:// URL, for example \
+         sc://host:port/;x-sconce-team=ads;x-sconce-env=prod"
     );
 }
 
@@ -127,6 +136,38 @@ fn a_team_without_an_environment_is_told_its_own() {
          sc:// URL, for example sc://host:port/;x-sconce-team=ads;x-sconce-env=dev; its \
          environments: dev, prod"
     );
+}
+
+#[test]
+fn the_only_environment_of_a_team_need_not_be_named() {
+    assert_eq!(ask(settings(), anyone().with(TEAM, "ml")).unwrap(), "ml/lab");
+    let only = Settings { default_team: TeamName::parse("ml").ok(), ..settings() };
+    assert_eq!(ask(only, anyone()).unwrap(), "ml/lab");
+    let call = call_of(anyone().with(TEAM, "ml"));
+    assert_eq!(
+        Team::new(settings()).explain(&call).as_deref(),
+        Some("team 'ml' by metadata x-sconce-team, environment 'lab' by the only one of the team")
+    );
+    // What the call or the configuration says counts all the same.
+    let refusal = ask(settings(), anyone().with(TEAM, "ml").with(ENVIRONMENT, "prod")).unwrap_err();
+    assert_eq!(refusal.label, "team.environment_unknown");
+    let refusal = ask(with_defaults(), anyone().with(TEAM, "ml")).unwrap_err();
+    assert_eq!(refusal.label, "team.environment_unknown");
+}
+
+#[test]
+fn a_refused_call_whose_team_is_known_says_so() {
+    let known = |settings: Settings, metadata: Listed| {
+        let mut call = call_of(metadata);
+        assert!(matches!(Team::new(settings).admit(&mut call), Admission::Refused(_)));
+        assert_eq!(call.slots().environment, None);
+        call.slots().team.as_ref().map(|team| team.as_str().to_owned())
+    };
+    let ads = || anyone().with(TEAM, "ads");
+    assert_eq!(known(settings(), ads()).as_deref(), Some("ads"));
+    assert_eq!(known(settings(), ads().with(ENVIRONMENT, "test")).as_deref(), Some("ads"));
+    assert_eq!(known(settings(), anyone().with(TEAM, "sales")), None);
+    assert_eq!(known(settings(), anyone()), None);
 }
 
 #[test]
