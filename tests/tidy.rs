@@ -32,8 +32,9 @@ const LONGER: [(&str, usize, &str); 3] = [
 ];
 
 /// The files that read the clock: each owns a loop, or makes a call up.
-const CLOCKS: [&str; 4] = [
+const CLOCKS: [&str; 5] = [
     "src/proxy/relay.rs",
+    "src/proxy/probe.rs",
     "src/proxy/worker.rs",
     "src/cli/explain.rs",
     "src/config/keys/keeper.rs",

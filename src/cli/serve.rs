@@ -94,6 +94,7 @@ async fn serve(
     let state = Arc::new(admin::State::new(metrics));
     background.spawn(steward.run());
     background.spawn(log_limit::report());
+    background.spawn(proxy::probe::unreachable_drivers(live.clone()));
     background.spawn(read_again(signal(SignalKind::hangup())?, live.clone()));
     background.spawn({
         let state = Arc::clone(&state);

@@ -12,14 +12,13 @@ use crate::grpc::redact::Redactor;
 use crate::grpc::request::{self, Head, Request, Unserved};
 use crate::grpc::stamp::Encoding;
 use crate::grpc::status;
-use crate::proxy::dial::Unreachable;
 use crate::proxy::downward::pass_window;
 use crate::proxy::driver::{Driver, Line, allowance, header_list};
 use crate::proxy::exchange::{Exchange, Progress, Unstamped, Way};
 use crate::proxy::recheck::Checked;
 use crate::proxy::relay::Relay;
 use crate::route::Cluster;
-use crate::telemetry::MethodLabel;
+use crate::telemetry::{DialFailure, MethodLabel};
 use crate::wire::fault;
 use crate::wire::frame::StreamId;
 use crate::wire::hpack::{Fields, Overflow};
@@ -105,6 +104,7 @@ impl Relay {
             driver_stream: None,
             call,
             method: asked.label,
+            tenant: None,
             checked: Checked { at: self.now, generation: snapshot.generation },
             snapshot,
             asked: Some(asked),
@@ -217,6 +217,11 @@ impl Relay {
         {
             exchange.driver = Some(key);
             exchange.redactor = redactor(exchange, &driver.cluster);
+            if exchange.tenant.is_none() {
+                let tenant = driver.cluster.tenant(&self.worker.metrics);
+                self.worker.metrics.call_placed(exchange.method, tenant);
+                exchange.tenant = Some(tenant);
+            }
             if driver.calls == 0 {
                 driver.busy_since = self.now;
             }
@@ -328,12 +333,16 @@ impl Relay {
         moved
     }
 
-    fn fail_dial(&mut self, key: usize, why: Unreachable) {
-        self.worker.metrics.dial_failed(why.label());
+    fn fail_dial(&mut self, key: usize, why: DialFailure) {
+        if let Some(driver) = self.drivers.get(key) {
+            let tenant = driver.cluster.tenant(&self.worker.metrics);
+            self.worker.metrics.dial_failed(tenant, why);
+            driver.cluster.missed(why.as_str(), self.now);
+        }
         let what = match why {
-            Unreachable::Unresolved => "its name is not known",
-            Unreachable::Refused => "it cannot be reached",
-            Unreachable::TimedOut => "it did not answer in time",
+            DialFailure::Unresolved => "its name is not known",
+            DialFailure::Refused => "it cannot be reached",
+            DialFailure::TimedOut => "it did not answer in time",
         };
         self.fail_all_on(key, "driver.unreachable", what);
         self.drivers.try_remove(key);

@@ -6,6 +6,7 @@ use sconce_filters::{Code, Ending, Refusal};
 
 use crate::config::{Timeouts, bounds::spell};
 use crate::proxy::driver::Line;
+use crate::proxy::endings::{NO_HTTP2, SILENT};
 use crate::proxy::relay::{Phase, Relay};
 use crate::telemetry::log_limit::Kind;
 use crate::wire::fault::{self, Fault};
@@ -201,6 +202,7 @@ impl Relay {
             if !leg.wire.has_met() {
                 due = due.min(driver.meet_by);
                 if driver.meet_by <= now {
+                    driver.cluster.missed(NO_HTTP2, now);
                     dead.push((key, "it does not speak HTTP/2"));
                 }
             } else if driver.calls == 0 {
@@ -217,6 +219,7 @@ impl Relay {
             {
                 dead.push((key, "it did not send a whole head in time"));
             } else if leg.is_silent_since_asked(now, timeouts.driver_ack) {
+                driver.cluster.missed(SILENT, now);
                 dead.push((key, "it does not answer any more"));
             } else {
                 driver.ask_if_silent(now, timeouts.driver_silence);

@@ -21,32 +21,12 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::config::{DriverAddress, Host};
+use crate::telemetry::DialFailure;
 
 /// How long an address has for itself before the next one is tried beside it.
 const STAGGER: Duration = Duration::from_millis(250);
 /// Addresses of a name that are tried.
-const ADDRESSES_MAX: usize = 32;
-
-/// Why a driver could not be reached.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Unreachable {
-    /// Its name is not known.
-    Unresolved,
-    /// It refused, or the network did.
-    Refused,
-    /// It did not answer in time.
-    TimedOut,
-}
-
-impl Unreachable {
-    pub(super) const fn label(self) -> &'static str {
-        match self {
-            Self::Unresolved => "unresolved",
-            Self::Refused => "refused",
-            Self::TimedOut => "timed_out",
-        }
-    }
-}
+pub(super) const ADDRESSES_MAX: usize = 32;
 
 /// What a look-up found; nothing if the name is not known.
 type Found = Arc<[IpAddr]>;
@@ -107,7 +87,7 @@ pub(super) async fn connect(
     resolver: Rc<Resolver>,
     driver: DriverAddress,
     patience: Duration,
-) -> Result<TcpStream, Unreachable> {
+) -> Result<TcpStream, DialFailure> {
     let dialled = tokio::time::timeout(patience, async {
         let port = driver.port();
         match driver.host() {
@@ -119,13 +99,13 @@ pub(super) async fn connect(
             }
         }
     });
-    let socket = dialled.await.map_err(|_| Unreachable::TimedOut)??;
-    socket.set_nodelay(true).map_err(|_| Unreachable::Refused)?;
+    let socket = dialled.await.map_err(|_| DialFailure::TimedOut)??;
+    socket.set_nodelay(true).map_err(|_| DialFailure::Refused)?;
     Ok(socket)
 }
 
 /// The addresses, one of each family in turn, beginning with that of the first one (RFC 8305, 4).
-fn interleaved(found: &[IpAddr]) -> Vec<IpAddr> {
+pub(super) fn interleaved(found: &[IpAddr]) -> Vec<IpAddr> {
     let is_v6 = found.first().is_some_and(IpAddr::is_ipv6);
     let of = |v6: bool| found.iter().filter(move |address| address.is_ipv6() == v6);
     let (mut first, mut second) = (of(is_v6), of(!is_v6));
@@ -138,13 +118,13 @@ fn interleaved(found: &[IpAddr]) -> Vec<IpAddr> {
 }
 
 /// The first of these addresses that is there.
-async fn reach_any(addresses: Vec<SocketAddr>) -> Result<TcpStream, Unreachable> {
+pub(super) async fn reach_any(addresses: Vec<SocketAddr>) -> Result<TcpStream, DialFailure> {
     if let [only] = addresses.as_slice() {
         return reach(*only).await;
     }
     let mut next = addresses.into_iter();
     let mut attempts = JoinSet::new();
-    let mut last = Unreachable::Unresolved;
+    let mut last = DialFailure::Unresolved;
     loop {
         if let Some(address) = next.next() {
             attempts.spawn(reach(address));
@@ -154,7 +134,7 @@ async fn reach_any(addresses: Vec<SocketAddr>) -> Result<TcpStream, Unreachable>
             ended = attempts.join_next() => match ended {
                 Some(Ok(Ok(socket))) => return Ok(socket),
                 Some(Ok(Err(why))) => last = why,
-                Some(Err(_)) => last = Unreachable::Refused,
+                Some(Err(_)) => last = DialFailure::Refused,
                 None => return Err(last),
             },
             () = tokio::time::sleep(STAGGER), if more => {}
@@ -162,15 +142,15 @@ async fn reach_any(addresses: Vec<SocketAddr>) -> Result<TcpStream, Unreachable>
     }
 }
 
-async fn reach(address: SocketAddr) -> Result<TcpStream, Unreachable> {
+async fn reach(address: SocketAddr) -> Result<TcpStream, DialFailure> {
     TcpStream::connect(address).await.map_err(|fault| of_io(&fault))
 }
 
-fn of_io(fault: &io::Error) -> Unreachable {
+fn of_io(fault: &io::Error) -> DialFailure {
     if fault.kind() == io::ErrorKind::TimedOut {
-        Unreachable::TimedOut
+        DialFailure::TimedOut
     } else {
-        Unreachable::Refused
+        DialFailure::Refused
     }
 }
 
@@ -221,7 +201,7 @@ mod tests {
         Box::pin(std::future::ready(Ok(addresses.iter().copied().map(IpAddr::from).collect())))
     }
 
-    async fn dial(lookup: fn(Arc<str>) -> Lookup, port: u16) -> Result<TcpStream, Unreachable> {
+    async fn dial(lookup: fn(Arc<str>) -> Lookup, port: u16) -> Result<TcpStream, DialFailure> {
         let resolver = Rc::new(Resolver::new(lookup));
         LocalSet::new().run_until(connect(resolver, named(port), PATIENCE)).await
     }
@@ -250,11 +230,11 @@ mod tests {
     async fn what_cannot_be_reached_says_why() {
         let port = port(&listener([127, 0, 0, 1], 0, 8));
         let dialled = dial(|_| ready(&[]), port).await;
-        assert_eq!(dialled.err(), Some(Unreachable::Unresolved));
+        assert_eq!(dialled.err(), Some(DialFailure::Unresolved));
         let unknown = |_| -> Lookup { Box::pin(async { Err(io::ErrorKind::NotFound.into()) }) };
-        assert_eq!(dial(unknown, port).await.err(), Some(Unreachable::Unresolved));
+        assert_eq!(dial(unknown, port).await.err(), Some(DialFailure::Unresolved));
         let refusing = |_| ready(&[[127, 0, 0, 3], [127, 0, 0, 4]]);
-        assert_eq!(dial(refusing, port).await.err(), Some(Unreachable::Refused));
+        assert_eq!(dial(refusing, port).await.err(), Some(DialFailure::Refused));
     }
 
     #[tokio::test]
@@ -267,7 +247,7 @@ mod tests {
         let began = Instant::now();
         let dialled = connect(resolver, named(port), Duration::from_millis(600));
         let dialled = LocalSet::new().run_until(dialled).await;
-        assert_eq!(dialled.err(), Some(Unreachable::TimedOut));
+        assert_eq!(dialled.err(), Some(DialFailure::TimedOut));
         assert!(began.elapsed() < Duration::from_secs(2));
     }
 

@@ -3,6 +3,7 @@
 
 use std::ops::Range;
 use std::rc::Rc;
+use std::time::Instant;
 
 use bytes::{Buf, BytesMut};
 use sconce_filters::{Code, Ending, Refusal};
@@ -36,6 +37,9 @@ impl Relay {
         match event {
             Event::Starved => return false,
             Event::Settings => {
+                if let Some(driver) = self.drivers.get(driver) {
+                    driver.cluster.reached(self.now);
+                }
                 self.start_queued(driver);
                 self.resume_uploads(driver);
             }
@@ -77,7 +81,7 @@ impl Relay {
     fn answer(&mut self, driver: usize, tag: usize, http: u16, end: bool) {
         let Self { worker, now, exchanges, drivers, client, .. } = self;
         let Some(exchange) = exchanges.get_mut(tag) else { return };
-        let Some((fields, echoes)) = heard(drivers, driver) else { return };
+        let Some((fields, echoes)) = heard(drivers, driver, *now) else { return };
         let Meaning { is_grpc, code } = echoes.answers.read(&fields);
         if http != 200 || !is_grpc || (end && code.is_none()) {
             let grpc = if http == 200 { Code::Unknown } else { status::of_http(http) };
@@ -89,6 +93,10 @@ impl Relay {
             return self.fail_credential(tag);
         }
         exchange.answered = true;
+        if let Some(tenant) = exchange.tenant {
+            let after = now.saturating_duration_since(exchange.call.opened_at());
+            worker.metrics.call_answered(exchange.method, tenant, after);
+        }
         if code.is_none_or(|code| code == Code::Ok) {
             worker.tenures.note(exchange.tenure.as_mut(), *now);
         }
@@ -229,9 +237,9 @@ impl Relay {
     }
 
     fn trailers(&mut self, driver: usize, tag: usize) {
-        let Self { exchanges, drivers, client, .. } = self;
+        let Self { exchanges, drivers, client, now, .. } = self;
         let Some(exchange) = exchanges.get_mut(tag) else { return };
-        let Some((fields, echoes)) = heard(drivers, driver) else { return };
+        let Some((fields, echoes)) = heard(drivers, driver, *now) else { return };
         let Some(code) = echoes.trailers.read(&fields).code else {
             // The driver would end its answer so again: no client should ask for it.
             return self.fail_exchange(tag, Code::Internal, "driver.no_status", NO_STATUS);
@@ -311,6 +319,9 @@ impl Relay {
     pub(super) fn fail_credential(&mut self, tag: usize) {
         let cluster = self.exchanges.get(tag).and_then(|exchange| exchange.driver);
         let cluster = cluster.and_then(|key| self.drivers.get(key)).map(|driver| &driver.cluster);
+        if let Some(cluster) = cluster {
+            cluster.rejected_token();
+        }
         let what = match cluster.and_then(|cluster| cluster.credential()) {
             Some(_) => "it does not take the token that sconce has for it",
             None => "it asks for a token, and sconce has none for it",
@@ -356,9 +367,14 @@ pub(super) fn pass_window(client: &Leg, leg: &mut Leg, exchange: &Exchange) {
 
 /// The header block that has just come from a driver, and where such blocks go out again. A driver
 /// that answers is there.
-fn heard(drivers: &mut Slab<Driver>, key: usize) -> Option<(Rc<Fields>, &mut Echoes)> {
+fn heard(
+    drivers: &mut Slab<Driver>,
+    key: usize,
+    now: Instant,
+) -> Option<(Rc<Fields>, &mut Echoes)> {
     let driver = drivers.get_mut(key)?;
     driver.asked = 0;
+    driver.cluster.reached(now);
     let fields = driver.leg()?.wire.fields();
     Some((fields, driver.echoes.get_or_insert_default()))
 }

@@ -15,13 +15,14 @@ use tokio::net::TcpStream;
 
 use crate::grpc::status::{self, Meaning};
 use crate::proxy::admit::whole;
-use crate::proxy::dial::{self, Resolver, Unreachable};
+use crate::proxy::dial::{self, Resolver};
 use crate::proxy::echo::Echo;
 use crate::proxy::exchange::Exchange;
 use crate::proxy::leg::Leg;
 use crate::proxy::shelf::Spare;
 use crate::proxy::turn::BatchSize;
 use crate::route::Cluster;
+use crate::telemetry::DialFailure;
 use crate::wire::connection::{Connection, Offer, Role};
 use crate::wire::frame::StreamId;
 use crate::wire::hpack::{Fields, Limits};
@@ -44,7 +45,7 @@ const ASK_AFTER: [u32; 2] = [2, 6];
 /// See `ASK_AFTER`.
 const ASK_AGAIN: Duration = Duration::from_secs(301);
 
-type Dial = Pin<Box<dyn Future<Output = Result<TcpStream, Unreachable>>>>;
+type Dial = Pin<Box<dyn Future<Output = Result<TcpStream, DialFailure>>>>;
 
 /// What goes out again and again because of one driver.
 #[derive(Default)]
@@ -208,7 +209,7 @@ impl Driver {
         context: &mut Context<'_>,
         (client, detached): (&Connection, usize),
         now: Instant,
-    ) -> Poll<Result<(), Unreachable>> {
+    ) -> Poll<Result<(), DialFailure>> {
         let Line::Dialing(dial) = &mut self.line else { return Poll::Pending };
         match dial.as_mut().poll(context) {
             Poll::Pending => Poll::Pending,

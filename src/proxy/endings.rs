@@ -19,6 +19,10 @@ use crate::wire::fault::{self, Fault};
 /// How long new streams may still be on their way after we have asked for none, if the client
 /// does not answer our PING.
 const CROSSING: Duration = Duration::from_secs(1);
+/// Why a driver is unreachable that takes connections and does not begin to speak HTTP/2.
+pub(super) const NO_HTTP2: &str = "no_http2";
+/// Why one is that had calls and did not answer a PING.
+pub(super) const SILENT: &str = "silent";
 
 impl Relay {
     /// Ends an exchange with a status of ours: trailers only, or trailers of the answer that has
@@ -106,6 +110,7 @@ impl Relay {
 
     /// A leg's socket broke or ended.
     pub(super) fn lose_driver(&mut self, key: usize, what: &str) {
+        self.missed_unless_met(key);
         self.fail_all_on(key, "driver.lost", what);
         self.remove_driver(key, "lost");
     }
@@ -128,6 +133,7 @@ impl Relay {
         if let Some(budget) = fault.guard {
             self.worker.metrics.guard_fired(budget.name(), Guarded::Driver);
         }
+        self.missed_unless_met(key);
         if let Some(driver) = self.drivers.get_mut(key) {
             let cluster = &driver.cluster;
             if log_limit::admits(Kind::DriverMalformed, &(cluster.team(), cluster.environment())) {
@@ -138,6 +144,14 @@ impl Relay {
             }
         }
         self.fail_all_on(key, "driver.malformed", fault.what);
+    }
+
+    /// What is at the other end of a leg that fails before its SETTINGS have come is no driver.
+    fn missed_unless_met(&self, key: usize) {
+        let Some(driver) = self.drivers.get(key) else { return };
+        if driver.leg_ref().is_some_and(|leg| !leg.wire.has_met()) {
+            driver.cluster.missed(NO_HTTP2, self.now);
+        }
     }
 
     /// Every exchange on a leg fails, and no new one gets onto it.

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
-use sconce_filters::{Call, Code, Ending, Outcome, Wait};
+use sconce_filters::{Call, Code, Ending, EnvironmentName, Outcome, TeamName, Wait};
 
 use crate::grpc::boundary::Boundary;
 use crate::grpc::redact::Redactor;
@@ -16,7 +16,7 @@ use crate::proxy::lease::Lease;
 use crate::proxy::recheck::Checked;
 use crate::proxy::tenure::Tenure;
 use crate::route::Held;
-use crate::telemetry::{Ended, MethodLabel, WorkerMetrics};
+use crate::telemetry::{AnsweredBy, Ended, MethodLabel, TenantId, WorkerMetrics};
 use crate::wire::frame::StreamId;
 use crate::wire::hpack::Fields;
 
@@ -33,6 +33,8 @@ pub(super) struct Exchange {
     pub(super) driver_stream: Option<StreamId>,
     pub(super) call: Call,
     pub(super) method: MethodLabel,
+    /// What it is counted under, once it has a driver.
+    pub(super) tenant: Option<TenantId>,
     /// The snapshot that the call began with, and keeps to the end.
     pub(super) snapshot: Held,
     /// What is asked for, until it is forwarded.
@@ -176,11 +178,12 @@ impl Exchange {
         let duration = now.saturating_duration_since(self.call.opened_at());
         let (octets_up, octets_down) = (self.up.octets, self.down.octets);
         let outcome = Outcome { code, duration, octets_up, octets_down, how };
+        let tenant = self.tenant.or_else(|| self.place_by_name(metrics));
         let slots = self.call.slots();
         metrics.call_ended(&Ended {
             method: self.method,
-            team: slots.team.as_ref().map(sconce_filters::TeamName::as_str),
-            environment: slots.environment.as_ref().map(sconce_filters::EnvironmentName::as_str),
+            tenant,
+            by: answered_by(how),
             code: code.number(),
             duration,
             octets_up,
@@ -188,7 +191,7 @@ impl Exchange {
         });
         tracing::debug!(
             method = self.call.method().label(),
-            team = slots.team.as_ref().map(sconce_filters::TeamName::as_str),
+            team = slots.team.as_ref().map(TeamName::as_str),
             code = code.name(),
             how = how.label(),
             ?duration,
@@ -197,5 +200,29 @@ impl Exchange {
             "call ended"
         );
         self.snapshot.chain.settle(&mut self.call, &outcome);
+    }
+
+    /// Counts a call that never had a driver under its team, as far as that is known.
+    fn place_by_name(&self, metrics: &WorkerMetrics) -> Option<TenantId> {
+        let slots = self.call.slots();
+        let team = slots.team.as_ref().map(TeamName::as_str)?;
+        let environment = slots.environment.as_ref().map(EnvironmentName::as_str);
+        let tenant = metrics.tenant(Some(team), environment);
+        metrics.call_placed(self.method, tenant);
+        Some(tenant)
+    }
+}
+
+/// Whose status a client saw that was told of such an end.
+fn answered_by(how: Ending) -> AnsweredBy {
+    match how {
+        Ending::Answered => AnsweredBy::Driver,
+        Ending::Refused
+        | Ending::Cancelled
+        | Ending::ClientLost
+        | Ending::DriverLost
+        | Ending::DeadlinePassed
+        | Ending::Expired
+        | Ending::Drained => AnsweredBy::Sconce,
     }
 }

@@ -13,6 +13,7 @@
 //!   admit   -> a stream becomes an exchange, passes the chain, finds its
 //!   driver  -> the leg to one driver, which
 //!   dial    -> reaches at one of its addresses
+//!   probe   -> tries drivers that were unreachable
 //!   shelf   -> legs that nobody uses, for the next client connection
 //!   tls, records -> records of a client's connection, opened and sealed
 //!   cleartext -> clients without TLS where it is due, and with TLS where it is not
@@ -48,6 +49,7 @@ mod newcomers;
 mod parked;
 mod pause;
 mod places;
+pub mod probe;
 mod read;
 mod recheck;
 mod records;

@@ -8,6 +8,7 @@
 //! routes.
 
 mod almanac;
+mod reach;
 mod snapshot;
 mod steward;
 mod table;

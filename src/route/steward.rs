@@ -165,6 +165,7 @@ impl Steward {
             published: watch::Sender::new(1),
         };
         metrics.reload_good(1, at);
+        tell_drivers(&metrics, &live.load());
         let (started, handed) = (plan.clone(), live.clone());
         book.follow(&plan.providers);
         let (book, mut almanac) = (book.clone(), Almanac::new(metrics.clone()));
@@ -242,6 +243,7 @@ impl Steward {
                 self.live.snapshot.store(Arc::new(snapshot));
                 self.live.published.send_replace(generation);
                 self.metrics.reload_good(generation, at);
+                tell_drivers(&self.metrics, &self.live.load());
                 tracing::info!(generation, teams, "configuration applied");
                 for prefix in plan.rooms.freed_prefixes(&self.plan.rooms).iter().take(LOGGED_MAX) {
                     tracing::warn!(%prefix, "{FREED}");
@@ -269,6 +271,12 @@ impl Steward {
         ];
         parts.into_iter().filter(|(_, changed)| *changed).map(|(part, _)| part).collect()
     }
+}
+
+/// Whose state the metrics show from now on.
+fn tell_drivers(metrics: &ControlMetrics, snapshot: &Snapshot) {
+    let clusters = snapshot.table.clusters();
+    metrics.drivers(clusters.map(|cluster| Arc::clone(cluster.health())).collect());
 }
 
 /// Logs the warnings that were not there before.

@@ -1,5 +1,6 @@
 //! The table: the cluster of each environment of each team.
 
+use crate::telemetry::{DriverHealth, TenantId, WorkerMetrics};
 use crate::{
     config::{DriverAddress, Environment, Team},
     grpc::{credential::Credential, redact::Hidden},
@@ -9,7 +10,7 @@ use sconce_filters::{EnvironmentName, TeamName};
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
 /// A Spark driver that calls are placed on.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Cluster {
     name: Box<str>,
     team: TeamName,
@@ -17,7 +18,20 @@ pub struct Cluster {
     driver: DriverAddress,
     credential: Option<Credential>,
     hidden: Hidden,
+    health: Arc<DriverHealth>,
 }
+
+impl PartialEq for Cluster {
+    /// Two are equal if the files say the same of them.
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
+            && self.driver == other.driver
+            && self.credential == other.credential
+            && self.hidden == other.hidden
+    }
+}
+
+impl Eq for Cluster {}
 
 impl Cluster {
     fn new(team: &TeamName, environment: &EnvironmentName, place: &Environment) -> Self {
@@ -28,7 +42,13 @@ impl Cluster {
             driver: place.driver.clone(),
             credential: place.credential.clone(),
             hidden: place.hidden.clone(),
+            health: Arc::default(),
         }
+    }
+
+    /// The same, in the place of this one.
+    fn after(self, before: &Self) -> Self {
+        Self { health: Arc::new(before.health.after()), ..self }
     }
 
     /// The name for messages, `team/environment`: it tells a caller more than an address, and no
@@ -61,6 +81,16 @@ impl Cluster {
     pub fn hidden(&self) -> &Hidden {
         &self.hidden
     }
+
+    /// Whether its driver was reachable when it was last tried.
+    pub fn health(&self) -> &Arc<DriverHealth> {
+        &self.health
+    }
+
+    /// What its calls are counted under.
+    pub fn tenant(&self, metrics: &WorkerMetrics) -> TenantId {
+        self.health.tenant(metrics, (self.team.as_str(), self.environment.as_str()))
+    }
 }
 
 impl fmt::Display for Cluster {
@@ -88,8 +118,9 @@ impl Table {
             for (environment, place) in &found.environments {
                 let old = before.and_then(|before| before.cluster(team, environment));
                 let new = Cluster::new(team, environment, place);
-                let cluster = match old.filter(|old| ***old == new) {
-                    Some(same) => Arc::clone(same),
+                let cluster = match old {
+                    Some(same) if **same == new => Arc::clone(same),
+                    Some(other) => Arc::new(new.after(other)),
                     None => Arc::new(new),
                 };
                 clusters.insert(environment.clone(), cluster);

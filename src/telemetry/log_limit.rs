@@ -1,13 +1,17 @@
 //! How often a line that a stranger can cause is logged.
 //!
-//! In each [`WINDOW`] a kind of line is logged once for each source, and `LINES_MAX` times in
+//! In each [`WINDOW`] a kind of line is logged once for each source, and `lines_max` times in
 //! all. What is left out is counted, and [`report`] logs one line for each kind that tells how many
-//! there were. What is remembered is bounded by the lines that were logged. Never on the way of a
-//! call: these lines are about connections that end.
+//! there were. What is remembered is bounded by the lines that were logged.
+//!
+//! Never on the way of a call that succeeds: these lines are about connections that end, drivers
+//! that change, and calls that are refused. A worker never waits for another one here: see
+//! [`admits_now`].
 
 use std::collections::HashSet;
 use std::hash::{BuildHasher, Hash, RandomState};
-use std::sync::{LazyLock, Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{LazyLock, Mutex, PoisonError, TryLockError};
 use std::time::Duration;
 
 /// How long a source of a kind of line is remembered.
@@ -34,10 +38,18 @@ pub enum Kind {
     NotAccepted,
     /// A driver broke a rule of HTTP/2.
     DriverMalformed,
+    /// A driver cannot be reached.
+    DriverUnreachable,
+    /// A driver can be reached again.
+    DriverReachable,
+    /// A driver does not accept sconce's token.
+    DriverCredential,
+    /// sconce answered a call itself, with an error.
+    CallRefused,
 }
 
 /// All of them, in the order in which they are counted.
-const KINDS: [Kind; 8] = [
+const KINDS: [Kind; 12] = [
     Kind::TlsFailed,
     Kind::TlsMissing,
     Kind::TlsUnexpected,
@@ -46,6 +58,10 @@ const KINDS: [Kind; 8] = [
     Kind::SourceFull,
     Kind::NotAccepted,
     Kind::DriverMalformed,
+    Kind::DriverUnreachable,
+    Kind::DriverReachable,
+    Kind::DriverCredential,
+    Kind::CallRefused,
 ];
 
 impl Kind {
@@ -60,15 +76,51 @@ impl Kind {
             Self::SourceFull => "connection refused: its source has too many",
             Self::NotAccepted => "connection not accepted",
             Self::DriverMalformed => "driver malformed",
+            Self::DriverUnreachable => "driver unreachable",
+            Self::DriverReachable => "driver reachable again",
+            Self::DriverCredential => "driver rejects sconce's token",
+            Self::CallRefused => "call refused",
+        }
+    }
+
+    /// Lines of this kind in a window. Of refused calls there are more, since each of them is
+    /// somebody who may ask about it.
+    const fn lines_max(self) -> usize {
+        match self {
+            Self::CallRefused => 100,
+            Self::TlsFailed
+            | Self::ClientMalformed
+            | Self::ClientEnded
+            | Self::SourceFull
+            | Self::NotAccepted
+            | Self::DriverMalformed
+            | Self::DriverUnreachable
+            | Self::DriverReachable
+            | Self::DriverCredential => LINES_MAX,
         }
     }
 }
 
 static LIMIT: LazyLock<Mutex<Limit>> = LazyLock::new(Mutex::default);
+/// Lines of [`Kind::CallRefused`] that were left out since another worker was asking.
+static MISSED: AtomicU64 = AtomicU64::new(0);
 
 /// Whether a line of this kind about this source is to be logged now. If not, it is counted.
 pub fn admits(kind: Kind, source: &impl Hash) -> bool {
     LIMIT.lock().unwrap_or_else(PoisonError::into_inner).admits(kind, source)
+}
+
+/// The same for lines that clients can cause in any number. While another worker asks, the line is
+/// left out, and counted, so that nobody waits.
+pub fn admits_now(kind: Kind, source: &impl Hash) -> bool {
+    match LIMIT.try_lock() {
+        Ok(mut limit) => limit.admits(kind, source),
+        Err(TryLockError::Poisoned(limit)) => limit.into_inner().admits(kind, source),
+        Err(TryLockError::WouldBlock) => {
+            MISSED.fetch_add(1, Ordering::Relaxed);
+            false
+        }
+    }
 }
 
 /// Logs, once in a [`WINDOW`], how many lines were left out. Never ends.
@@ -97,7 +149,7 @@ impl Limit {
     fn admits(&mut self, kind: Kind, source: &impl Hash) -> bool {
         let at = kind as usize;
         let Some(lines) = self.lines.get_mut(at) else { return true };
-        if *lines < LINES_MAX && self.logged.insert((at, self.hasher.hash_one(source))) {
+        if *lines < kind.lines_max() && self.logged.insert((at, self.hasher.hash_one(source))) {
             *lines = lines.saturating_add(1);
             return true;
         }
@@ -111,7 +163,10 @@ impl Limit {
     fn roll(&mut self) -> Vec<(Kind, u64)> {
         self.logged.clear();
         self.lines = [0; KINDS.len()];
-        let suppressed = std::mem::take(&mut self.suppressed);
+        let mut suppressed = std::mem::take(&mut self.suppressed);
+        if let Some(refused) = suppressed.get_mut(Kind::CallRefused as usize) {
+            *refused = refused.saturating_add(MISSED.swap(0, Ordering::Relaxed));
+        }
         KINDS.into_iter().zip(suppressed).filter(|(_, count)| *count > 0).collect()
     }
 }

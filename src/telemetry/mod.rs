@@ -6,7 +6,9 @@
 //! a file on the way of a call. A worker counts in memory of its own, and who scrapes pays for the
 //! sum.
 
+mod by_team;
 mod classic;
+mod driver_health;
 pub mod escape;
 pub mod log;
 pub mod log_limit;
@@ -17,7 +19,12 @@ mod scrape;
 mod shard;
 mod spool;
 mod table;
+mod tenants;
+#[cfg(test)]
+mod tests;
 
+pub use driver_health::DriverHealth;
 pub use metrics::{ControlMetrics, Expiry, Format, Issuer, Metrics};
-pub use names::{Guarded, MethodLabel};
+pub use names::{AnsweredBy, DialFailure, Guarded, MethodLabel};
 pub use shard::{Ended, WorkerMetrics};
+pub use tenants::TenantId;

@@ -17,7 +17,7 @@ pub const TENANTS_MAX: usize = 1024;
 /// How many values one label of reasons (refusals, guards, ends of legs) may have; see [`OTHER`].
 pub const LABELS_MAX: usize = 128;
 
-/// Stands where a team or environment was not known when the call ended. No team can be called so.
+/// Stands where a team or environment is not known. No team can be called so.
 pub const NOBODY: &str = "-";
 
 /// Collects what found no place under its own name. No team can be called so.
@@ -41,11 +41,16 @@ const fn gauge(name: &'static str, help: &'static str) -> Family {
 
 pub(super) const CALLS: Family = counter(
     "sconce_calls_total",
-    "Calls that ended, by method, team, environment and the gRPC code the client saw",
+    "Calls that ended, by method, team, environment, the gRPC code the client saw and whose it was",
 );
 pub(super) const CALL_DURATION: Family = Family {
     name: "sconce_call_duration_seconds",
     help: "Life of a call, from its headers to the end of its stream",
+    kind: MetricType::Histogram,
+};
+pub(super) const FIRST_BYTE: Family = Family {
+    name: "sconce_call_first_byte_seconds",
+    help: "Time from the headers of a call to the first byte of its driver's response",
     kind: MetricType::Histogram,
 };
 pub(super) const CALL_BYTES: Family = counter(
@@ -53,7 +58,7 @@ pub(super) const CALL_BYTES: Family = counter(
     "Octets of gRPC messages relayed in calls that ended; up: to the driver, down: to the client",
 );
 pub(super) const STREAMS_OPEN: Family =
-    gauge("sconce_streams_open", "Calls that are open now, by method");
+    gauge("sconce_streams_open", "Calls that are open now, by method, team and environment");
 pub(super) const CONNECTIONS_OPEN: Family =
     gauge("sconce_connections_open", "Client connections that are open now");
 pub(super) const CONNECTIONS: Family =
@@ -67,8 +72,14 @@ pub(super) const LEGS_REUSED: Family = counter(
 );
 pub(super) const LEG_CLOSED: Family =
     counter("sconce_leg_closed_total", "Connections to drivers that ended, by reason");
-pub(super) const DIAL_FAILURES: Family =
-    counter("sconce_dial_failures_total", "Drivers that could not be reached, by reason");
+pub(super) const DIAL_FAILURES: Family = counter(
+    "sconce_dial_failures_total",
+    "Connections to drivers that failed, by team, environment and reason",
+);
+pub(super) const DRIVER_UP: Family = gauge(
+    "sconce_driver_up",
+    "1 if the driver was reachable when it was last tried, 0 if not; none before the first try",
+);
 pub(super) const REFUSALS: Family = counter(
     "sconce_refusals_total",
     "Calls that sconce answered itself with an error, by the label of the refusal",
@@ -126,6 +137,7 @@ pub(super) mod key {
     pub(crate) const TEAM: &str = "team";
     pub(crate) const ENVIRONMENT: &str = "environment";
     pub(crate) const CODE: &str = "code";
+    pub(crate) const BY: &str = "by";
     pub(crate) const DIRECTION: &str = "direction";
     pub(crate) const REASON: &str = "reason";
     pub(crate) const LABEL: &str = "label";
@@ -142,6 +154,56 @@ pub(super) mod key {
 /// the two minutes after which a Spark server ends a stream by itself, and beyond.
 pub(super) const DURATION_BOUNDS_MS: [u64; 14] =
     [1, 2, 5, 10, 25, 100, 500, 1_000, 5_000, 15_000, 60_000, 150_000, 600_000, 3_600_000];
+
+/// Upper bounds of the buckets of [`FIRST_BYTE`], in milliseconds.
+pub(super) const FIRST_BYTE_BOUNDS_MS: [u64; 8] = [5, 25, 100, 500, 2_000, 10_000, 60_000, 600_000];
+
+/// Whose status a client saw.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AnsweredBy {
+    /// sconce's: a refusal, a driver that was lost, or a call that its client gave up.
+    Sconce,
+    /// The driver's own.
+    Driver,
+}
+
+impl AnsweredBy {
+    /// Both, in the order in which counters keep them.
+    pub(super) const ALL: [Self; 2] = [Self::Sconce, Self::Driver];
+
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Sconce => "sconce",
+            Self::Driver => "driver",
+        }
+    }
+}
+
+/// Why a connection to a driver failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DialFailure {
+    /// Its name is not known.
+    Unresolved,
+    /// It refused, or the network did.
+    Refused,
+    /// It did not answer in time.
+    TimedOut,
+}
+
+impl DialFailure {
+    /// All of them, in the order in which counters keep them.
+    pub(super) const ALL: [Self; 3] = [Self::Unresolved, Self::Refused, Self::TimedOut];
+
+    /// The word in metrics and logs.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Unresolved => "unresolved",
+            Self::Refused => "refused",
+            Self::TimedOut => "timed_out",
+        }
+    }
+}
 
 /// The method of a call as metrics tell it: the methods of Spark Connect up to Spark 4.2 by name,
 /// the standard health service, and one word for everything that is none of them.
@@ -302,5 +364,7 @@ mod tests {
         for (at, method) in MethodLabel::ALL.into_iter().enumerate() {
             assert_eq!(at, method as usize);
         }
+        assert_eq!(AnsweredBy::ALL.map(|by| by as usize), [0, 1]);
+        assert_eq!(DialFailure::ALL.map(|reason| reason as usize), [0, 1, 2]);
     }
 }

@@ -13,13 +13,11 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeCounterValue, MetricE
 use prometheus_client::metrics::exemplar::Exemplar;
 
 use super::metrics::{Control, Expiry, Ledger};
-use super::names::{self, CODES, DURATION_BOUNDS_MS, Family, Guarded, MethodLabel, OTHER, key};
+use super::names::{self, Family, Guarded, key};
 use super::process::Process;
-use super::shard::{Lives, Reasons, Shard, Tenant, read};
+use super::shard::{Reasons, Shard, read};
 
-type Labels<'a> = Vec<(&'static str, &'a str)>;
-type Calls<'a> = BTreeMap<(&'a str, &'a str, MethodIndex, usize), u64>;
-type MethodIndex = usize;
+pub(super) type Labels<'a> = Vec<(&'static str, &'a str)>;
 const NO_EXEMPLAR: Option<&Exemplar<Labels<'static>, f64>> = None;
 
 /// One reading of everything.
@@ -30,8 +28,7 @@ impl Collector for Scrape {
     fn encode(&self, encoder: DescriptorEncoder) -> fmt::Result {
         let shards = self.0.shards();
         let mut page = Page(encoder);
-        page.calls(&shards)?;
-        page.lives(&shards)?;
+        page.by_team(&self.0, &shards)?;
         page.sockets(&shards)?;
         page.reasons(&shards)?;
         page.control(&self.0)?;
@@ -39,70 +36,10 @@ impl Collector for Scrape {
     }
 }
 
-struct Page<'a>(DescriptorEncoder<'a>);
+/// The page as far as it is written.
+pub(super) struct Page<'a>(DescriptorEncoder<'a>);
 
 impl Page<'_> {
-    fn calls(&mut self, shards: &[Arc<Shard>]) -> fmt::Result {
-        let mut calls = Calls::new();
-        let mut bytes = BTreeMap::<(&str, &str), [u64; 2]>::new();
-        for (team, environment, tenant) in shards.iter().flat_map(|shard| tenants(shard)) {
-            for (method, of) in tenant.calls.iter().enumerate() {
-                for (code, count) in of.iter().map(read).enumerate().filter(|(_, n)| *n > 0) {
-                    *calls.entry((team, environment, method, code)).or_default() += count;
-                }
-            }
-            let [up, down] = bytes.entry((team, environment)).or_default();
-            *up += read(&tenant.up);
-            *down += read(&tenant.down);
-        }
-        let mut family = self.family(&names::CALLS)?;
-        for ((team, environment, method, code), count) in calls {
-            let method = MethodLabel::ALL.get(method).map_or(OTHER, |method| method.as_str());
-            let code = CODES.get(code).copied().unwrap_or(OTHER);
-            let labels = vec![(key::METHOD, method), (key::TEAM, team)];
-            count_line(
-                &mut family,
-                [labels, vec![(key::ENVIRONMENT, environment), (key::CODE, code)]].concat(),
-                &count,
-            )?;
-        }
-        let mut family = self.family(&names::CALL_BYTES)?;
-        for ((team, environment), [up, down]) in bytes {
-            for (direction, octets) in [("up", up), ("down", down)] {
-                let labels = vec![
-                    (key::DIRECTION, direction),
-                    (key::TEAM, team),
-                    (key::ENVIRONMENT, environment),
-                ];
-                count_line(&mut family, labels, &octets)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn lives(&mut self, shards: &[Arc<Shard>]) -> fmt::Result {
-        let mut open = Vec::new();
-        let mut family = self.family(&names::CALL_DURATION)?;
-        for (at, method) in MethodLabel::ALL.into_iter().enumerate() {
-            let lives = shards.iter().filter_map(|shard| shard.lives.get(at));
-            let (buckets, sum) = sum_of(lives);
-            let ended: u64 = buckets.iter().map(|(_, count)| count).sum();
-            let opened = shards.iter().filter_map(|shard| shard.opened.get(at)).map(read).sum();
-            open.push((method.as_str(), u64::saturating_sub(opened, ended)));
-            if ended > 0 {
-                let labels: Labels<'_> = vec![(key::METHOD, method.as_str())];
-                let mut line = family.encode_family(&labels)?;
-                line.encode_histogram::<Labels<'_>>(sum, ended, &buckets, None)?;
-            }
-        }
-        let mut family = self.family(&names::STREAMS_OPEN)?;
-        for (method, count) in open {
-            let labels: Labels<'_> = vec![(key::METHOD, method)];
-            family.encode_family(&labels)?.encode_gauge(&count)?;
-        }
-        Ok(())
-    }
-
     fn sockets(&mut self, shards: &[Arc<Shard>]) -> fmt::Result {
         let total = |figure: fn(&Shard) -> u64| shards.iter().map(|shard| figure(shard)).sum();
         let closed: u64 = total(|shard| read(&shard.connections_closed));
@@ -120,8 +57,6 @@ impl Page<'_> {
         let reason = |reason| vec![(key::REASON, reason)];
         let closed = by_reason(shards, |shard| &shard.legs_closed);
         self.reasoned(&names::LEG_CLOSED, closed, reason)?;
-        let failures = by_reason(shards, |shard| &shard.dial_failures);
-        self.reasoned(&names::DIAL_FAILURES, failures, reason)?;
         let refusals = by_reason(shards, |shard| &shard.refusals);
         self.reasoned(&names::REFUSALS, refusals, |label| vec![(key::LABEL, label)])?;
         let mut family = self.family(&names::GUARDS)?;
@@ -223,40 +158,21 @@ impl Page<'_> {
     }
 
     /// Begins a family. The encoder itself puts `_total` behind a counter's name.
-    fn family(&mut self, family: &'static Family) -> Result<MetricEncoder<'_>, fmt::Error> {
+    pub(super) fn family(
+        &mut self,
+        family: &'static Family,
+    ) -> Result<MetricEncoder<'_>, fmt::Error> {
         let name = family.name.strip_suffix("_total").unwrap_or(family.name);
         self.0.encode_descriptor(name, family.help, None, family.kind)
     }
 }
 
-fn count_line(
+pub(super) fn count_line(
     family: &mut MetricEncoder<'_>,
     labels: Labels<'_>,
     figure: &impl EncodeCounterValue,
 ) -> fmt::Result {
     family.encode_family(&labels)?.encode_counter(figure, NO_EXEMPLAR)
-}
-
-/// The teams a shard knows, and the crowd of those that found no place.
-fn tenants(shard: &Shard) -> impl Iterator<Item = (&str, &str, &Tenant)> {
-    let known = shard.tenants.rows().map(|((team, at), tenant)| (&**team, &**at, tenant));
-    let crowded = shard.crowd.calls.iter().flatten().any(|count| read(count) > 0);
-    known.chain(crowded.then_some((OTHER, OTHER, &shard.crowd)))
-}
-
-/// The buckets with their upper bounds in seconds, and the sum in seconds.
-fn sum_of<'a>(lives: impl Iterator<Item = &'a Lives>) -> (Vec<(f64, u64)>, f64) {
-    let seconds = DURATION_BOUNDS_MS.map(|ms| std::time::Duration::from_millis(ms).as_secs_f64());
-    let bounds = seconds.into_iter().chain([f64::INFINITY]);
-    let mut buckets: Vec<(f64, u64)> = bounds.map(|bound| (bound, 0)).collect();
-    let mut sum_us = 0_u64;
-    for method in lives {
-        for ((_, sum), bucket) in buckets.iter_mut().zip(&method.buckets) {
-            *sum += read(bucket);
-        }
-        sum_us = sum_us.saturating_add(read(&method.sum_us));
-    }
-    (buckets, std::time::Duration::from_micros(sum_us).as_secs_f64())
 }
 
 fn by_reason(

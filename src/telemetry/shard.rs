@@ -1,21 +1,34 @@
 //! What one worker counts: plain atomics that nobody else writes.
 //!
 //! A call costs a worker a handful of relaxed additions on cache lines of its own. There is no lock
-//! and, after the first call of a team, no allocation. Gauges are differences of two counters, so
-//! that nothing is ever written back; a sum over all shards is made by who scrapes.
+//! and, after the first call of a team to a method, no allocation and no look-up of a name: a call
+//! is counted by the number of its team and environment ([`TenantId`]). Gauges are differences of
+//! two counters, so that nothing is ever written back; a sum over all shards is made by who
+//! scrapes.
+//!
+//! Memory: 0.5 KiB for each method that a team has called in an environment, by each worker. With
+//! [`TENANTS_MAX`] pairs and six methods each that is 3.4 MiB a worker, and with all methods, the
+//! most there can be, [`TENANTS_BYTES_MAX`].
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use super::names::{
-    CODE_UNKNOWN, CODES, DURATION_BOUNDS_MS, Guarded, LABELS_MAX, MethodLabel, NOBODY, OTHER,
-    TENANTS_MAX,
+    AnsweredBy, CODE_UNKNOWN, CODES, DURATION_BOUNDS_MS, DialFailure, FIRST_BYTE_BOUNDS_MS,
+    Guarded, LABELS_MAX, MethodLabel, OTHER, TENANTS_MAX,
 };
 use super::table::Table;
+use super::tenants::{TenantId, Tenants};
 
 const METHODS: usize = MethodLabel::ALL.len();
-const BUCKETS: usize = DURATION_BOUNDS_MS.len() + 1;
+const DURATIONS: usize = DURATION_BOUNDS_MS.len() + 1;
+const FIRST_BYTES: usize = FIRST_BYTE_BOUNDS_MS.len() + 1;
+
+/// Octets that the counters of one worker by team and environment can have.
+const TENANTS_BYTES_MAX: usize =
+    (TENANTS_MAX + 2) * (size_of::<Tenant>() + METHODS * size_of::<Counts>());
+const _: () = assert!(TENANTS_BYTES_MAX < 8 << 20, "8 MiB for each worker");
 
 /// One worker's hand on its counters. Cheap to clone, and for one thread: where two write to the
 /// same shard, additions may be lost.
@@ -24,13 +37,14 @@ pub struct WorkerMetrics(Arc<Shard>);
 
 /// A call that has ended, however it did.
 #[derive(Clone, Copy, Debug)]
-pub struct Ended<'a> {
+pub struct Ended {
     /// Which method was called.
     pub method: MethodLabel,
-    /// The caller's team, `None` where the call ended before it was known.
-    pub team: Option<&'a str>,
-    /// The caller's environment, `None` where the call ended before it was known.
-    pub environment: Option<&'a str>,
+    /// The caller's team and environment, as [`WorkerMetrics::call_placed`] was told; `None` where
+    /// the call ended before they were known.
+    pub tenant: Option<TenantId>,
+    /// Whose status the client saw.
+    pub by: AnsweredBy,
     /// The gRPC code the client saw.
     pub code: u8,
     /// From the call's headers to the end of its stream.
@@ -46,6 +60,11 @@ impl WorkerMetrics {
         Self(shard)
     }
 
+    /// What calls of this team and environment are counted under. Either may be unknown.
+    pub fn tenant(&self, team: Option<&str>, environment: Option<&str>) -> TenantId {
+        self.0.names.find(team, environment)
+    }
+
     /// A call has begun: its headers are whole.
     pub fn call_opened(&self, method: MethodLabel) {
         if let Some(opened) = self.0.opened.get(method as usize) {
@@ -53,21 +72,32 @@ impl WorkerMetrics {
         }
     }
 
+    /// It is known whose call it is. Once for each call.
+    pub fn call_placed(&self, method: MethodLabel, tenant: TenantId) {
+        self.0.count(tenant, method, |counts| add(&counts.placed, 1));
+    }
+
+    /// The driver has begun to answer, so long after the call's headers.
+    pub fn call_answered(&self, method: MethodLabel, tenant: TenantId, after: Duration) {
+        self.0.count(tenant, method, |counts| {
+            counts.first_byte.record(after, &FIRST_BYTE_BOUNDS_MS);
+        });
+    }
+
     /// A call that began has ended. Each [`WorkerMetrics::call_opened`] is followed by one of
     /// these.
-    pub fn call_ended(&self, call: &Ended<'_>) {
-        if let Some(life) = self.0.lives.get(call.method as usize) {
-            life.record(call.duration);
-        }
-        let key = (call.team.unwrap_or(NOBODY), call.environment.unwrap_or(NOBODY));
-        let tenant = self.0.tenant(key);
-        let code = usize::from(call.code);
-        let code = if code < CODES.len() { code } else { CODE_UNKNOWN };
-        if let Some(calls) = tenant.calls.get(call.method as usize).and_then(|of| of.get(code)) {
-            add(calls, 1);
-        }
+    pub fn call_ended(&self, call: &Ended) {
+        let tenant = self.0.tenant(call.tenant.unwrap_or_else(|| self.0.names.nobody()));
+        let Some(tenant) = tenant else { return };
         add(&tenant.up, call.octets_up);
         add(&tenant.down, call.octets_down);
+        let Some(counts) = tenant.counts(call.method) else { return };
+        counts.duration.record(call.duration, &DURATION_BOUNDS_MS);
+        let code = usize::from(call.code);
+        let code = if code < CODES.len() { code } else { CODE_UNKNOWN };
+        if let Some(calls) = counts.calls.get(call.by as usize).and_then(|of| of.get(code)) {
+            add(calls, 1);
+        }
     }
 
     /// sconce answered a call itself, with an error of this label.
@@ -108,24 +138,27 @@ impl WorkerMetrics {
         self.0.legs_closed.count(reason);
     }
 
-    /// A driver could not be reached.
-    pub fn dial_failed(&self, reason: &'static str) {
-        self.0.dial_failures.count(reason);
+    /// The driver of this team and environment could not be reached.
+    pub fn dial_failed(&self, tenant: TenantId, reason: DialFailure) {
+        let failures = self.0.tenant(tenant).and_then(|it| it.dial_failures.get(reason as usize));
+        if let Some(failures) = failures {
+            add(failures, 1);
+        }
     }
 }
 
 /// The counters of one worker.
 #[derive(Debug)]
 pub(super) struct Shard {
+    names: Arc<Tenants>,
+    /// Calls that have begun, whosever they are.
     pub(super) opened: [AtomicU64; METHODS],
-    pub(super) lives: [Lives; METHODS],
-    pub(super) tenants: Table<(Box<str>, Box<str>), Tenant>,
-    pub(super) crowd: Tenant,
+    /// By the number of team and environment.
+    tenants: Box<[OnceLock<Box<Tenant>>]>,
     pub(super) refusals: Reasons,
     pub(super) client_guards: Reasons,
     pub(super) driver_guards: Reasons,
     pub(super) legs_closed: Reasons,
-    pub(super) dial_failures: Reasons,
     pub(super) connections_opened: AtomicU64,
     pub(super) connections_closed: AtomicU64,
     pub(super) legs_opened: AtomicU64,
@@ -135,15 +168,27 @@ pub(super) struct Shard {
 /// The calls of one team in one environment.
 #[derive(Debug, Default)]
 pub(super) struct Tenant {
-    pub(super) calls: [[AtomicU64; CODES.len()]; METHODS],
+    /// A team uses some of the methods.
+    methods: [OnceLock<Box<Counts>>; METHODS],
     pub(super) up: AtomicU64,
     pub(super) down: AtomicU64,
+    pub(super) dial_failures: [AtomicU64; DialFailure::ALL.len()],
 }
 
-/// How long the calls of one method lived. Microseconds, since nanoseconds of ten thousand open
-/// streams would overflow within weeks.
+/// The calls of one method among these.
 #[derive(Debug, Default)]
-pub(super) struct Lives {
+pub(super) struct Counts {
+    /// Calls that were found to be of this team and environment; nobody's are not counted here.
+    pub(super) placed: AtomicU64,
+    pub(super) calls: [[AtomicU64; CODES.len()]; AnsweredBy::ALL.len()],
+    pub(super) duration: Times<DURATIONS>,
+    pub(super) first_byte: Times<FIRST_BYTES>,
+}
+
+/// How long something took, in buckets. Microseconds, since nanoseconds of ten thousand open
+/// streams would overflow within weeks.
+#[derive(Debug)]
+pub(super) struct Times<const BUCKETS: usize> {
     pub(super) buckets: [AtomicU64; BUCKETS],
     pub(super) sum_us: AtomicU64,
 }
@@ -156,17 +201,16 @@ pub(super) struct Reasons {
 }
 
 impl Shard {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(names: Arc<Tenants>) -> Self {
+        let tenants = (0..names.len()).map(|_| OnceLock::new()).collect();
         Self {
+            names,
             opened: Default::default(),
-            lives: Default::default(),
-            tenants: Table::new(TENANTS_MAX),
-            crowd: Tenant::default(),
+            tenants,
             refusals: Reasons::new(),
             client_guards: Reasons::new(),
             driver_guards: Reasons::new(),
             legs_closed: Reasons::new(),
-            dial_failures: Reasons::new(),
             connections_opened: AtomicU64::new(0),
             connections_closed: AtomicU64::new(0),
             legs_opened: AtomicU64::new(0),
@@ -174,24 +218,54 @@ impl Shard {
         }
     }
 
-    fn tenant(&self, (team, environment): (&str, &str)) -> &Tenant {
-        let row = self.tenants.row(
-            (team, environment),
-            |(known, at)| **known == *team && **at == *environment,
-            || (team.into(), environment.into()),
-        );
-        row.unwrap_or(&self.crowd)
+    /// The counters under a number, if this worker has counted anything there.
+    pub(super) fn seen(&self, tenant: TenantId) -> Option<&Tenant> {
+        self.tenants.get(tenant.index())?.get().map(|tenant| &**tenant)
+    }
+
+    fn tenant(&self, tenant: TenantId) -> Option<&Tenant> {
+        self.tenants.get(tenant.index()).map(|slot| &**slot.get_or_init(Box::default))
+    }
+
+    fn count(&self, tenant: TenantId, method: MethodLabel, count: impl FnOnce(&Counts)) {
+        if let Some(counts) = self.tenant(tenant).and_then(|tenant| tenant.counts(method)) {
+            count(counts);
+        }
     }
 }
 
-impl Lives {
-    fn record(&self, life: Duration) {
-        let life_us = u64::try_from(life.as_micros()).unwrap_or(u64::MAX);
-        let at = DURATION_BOUNDS_MS.partition_point(|bound| bound.saturating_mul(1000) < life_us);
+impl Tenant {
+    /// The counters of a method, if anything was counted there.
+    pub(super) fn seen(&self, method: usize) -> Option<&Counts> {
+        self.methods.get(method)?.get().map(|counts| &**counts)
+    }
+
+    fn counts(&self, method: MethodLabel) -> Option<&Counts> {
+        self.methods.get(method as usize).map(|slot| &**slot.get_or_init(Box::default))
+    }
+}
+
+impl Counts {
+    /// Calls that have ended.
+    pub(super) fn ended(&self) -> u64 {
+        self.calls.iter().flatten().map(read).sum()
+    }
+}
+
+impl<const BUCKETS: usize> Default for Times<BUCKETS> {
+    fn default() -> Self {
+        Self { buckets: std::array::from_fn(|_| AtomicU64::new(0)), sum_us: AtomicU64::new(0) }
+    }
+}
+
+impl<const BUCKETS: usize> Times<BUCKETS> {
+    fn record(&self, time: Duration, bounds_ms: &[u64]) {
+        let time_us = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        let at = bounds_ms.partition_point(|bound| bound.saturating_mul(1000) < time_us);
         if let Some(bucket) = self.buckets.get(at) {
             add(bucket, 1);
         }
-        add(&self.sum_us, life_us);
+        add(&self.sum_us, time_us);
     }
 }
 

@@ -45,9 +45,20 @@ impl<K, V: Default> Table<K, V> {
         is: impl Fn(&K) -> bool,
         key: impl Fn() -> K,
     ) -> Option<&V> {
+        self.place(hashed, is, key).map(|(_, value)| value)
+    }
+
+    /// The same, with the number of the slot that the row stands in: it stays there.
+    pub(super) fn place(
+        &self,
+        hashed: impl Hash,
+        is: impl Fn(&K) -> bool,
+        key: impl Fn() -> K,
+    ) -> Option<(usize, &V)> {
         let first = self.first_slot(hashed);
         for passed in 0..self.slots.len() {
-            let slot = self.slots.get(first.wrapping_add(passed) & self.last_slot())?;
+            let at = first.wrapping_add(passed) & self.last_slot();
+            let slot = self.slots.get(at)?;
             let row = match slot.get() {
                 Some(row) => row,
                 None if self.claim() => {
@@ -56,10 +67,20 @@ impl<K, V: Default> Table<K, V> {
                 None => return None,
             };
             if is(&row.key) {
-                return Some(&row.value);
+                return Some((at, &row.value));
             }
         }
         None
+    }
+
+    /// How many slots there are.
+    pub(super) fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// The key in a slot.
+    pub(super) fn key(&self, slot: usize) -> Option<&K> {
+        self.slots.get(slot)?.get().map(|row| &row.key)
     }
 
     /// All rows that came so far.

@@ -47,6 +47,7 @@ mod preface;
 mod prefixes;
 mod providers;
 mod queued;
+mod reach;
 mod rechecks;
 mod refused;
 mod rejected;
@@ -106,6 +107,7 @@ fn main() {
     addresses::cases(&mut cases);
     providers::cases(&mut cases);
     rechecks::cases(&mut cases);
+    reach::cases(&mut cases);
     queued::cases(&mut cases);
     refused::cases(&mut cases);
     grace::cases(&mut cases);

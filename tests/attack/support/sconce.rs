@@ -7,6 +7,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
+
 use super::bridge::Paper;
 use super::signer::now;
 
@@ -119,8 +121,22 @@ impl Sconce {
         page
     }
 
+    /// The value of a line of the metrics that begins so, with all its labels.
+    pub fn metric(&self, line: &str) -> Option<f64> {
+        let page = self.metrics();
+        let value = page.lines().find_map(|it| it.strip_prefix(line)?.strip_prefix(' '));
+        value.and_then(|value| value.parse().ok())
+    }
+
     pub fn process(&self) -> Process {
         Process { id: self.child.id() }
+    }
+
+    /// The lines with this message that it has logged so far.
+    pub fn lines(&self, message: &str) -> Vec<Value> {
+        let log = self.log();
+        let lines = log.iter().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        lines.filter(|line| line["message"] == message).collect()
     }
 
     /// What it has logged so far.

@@ -1,0 +1,156 @@
+//! Probe: whether a driver is reachable, found out without a call.
+//!
+//! A driver that was found unreachable is tried again now and then until it is reachable, so that
+//! the log and the metrics know when that was though nobody calls. All others are left alone: calls
+//! show how they are.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio::time::{MissedTickBehavior, interval, timeout};
+
+use crate::config::{DriverAddress, Host};
+use crate::proxy::dial::{ADDRESSES_MAX, interleaved, reach_any};
+use crate::proxy::endings::NO_HTTP2;
+use crate::route::{Cluster, Live};
+use crate::telemetry::DialFailure;
+
+/// How often unreachable drivers are tried.
+const EVERY: Duration = Duration::from_secs(10);
+/// Drivers that are tried at one time.
+const PROBES_MAX: usize = 16;
+/// A client's preface and its SETTINGS, which say nothing (RFC 9113, 3.4).
+const GREETING: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+/// GOAWAY with NO_ERROR, of a client that has seen no stream.
+const GOODBYE: &[u8] = b"\0\0\x08\x07\0\0\0\0\0\0\0\0\0\0\0\0\0";
+/// The type of a SETTINGS frame.
+const SETTINGS: u8 = 4;
+
+/// Tries unreachable drivers again and again. Never ends.
+pub async fn unreachable_drivers(live: Live) {
+    let mut every = interval(EVERY);
+    every.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let places = Arc::new(Semaphore::new(PROBES_MAX));
+    loop {
+        every.tick().await;
+        let snapshot = live.load();
+        let patience = snapshot.timeouts.connect;
+        let down = snapshot.table.clusters().filter(|cluster| cluster.health().is_down());
+        let mut probes = JoinSet::new();
+        for cluster in down {
+            let cluster = Arc::clone(cluster);
+            let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+            probes.spawn(async move {
+                try_again(&cluster, patience).await;
+                drop(place);
+            });
+            while probes.try_join_next().is_some() {}
+        }
+        probes.join_all().await;
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "this is part of a loop that owns its clock")]
+async fn try_again(cluster: &Cluster, patience: Duration) {
+    let found = driver(cluster.driver(), patience).await;
+    let now = Instant::now();
+    match found {
+        Ok(()) => cluster.reached(now),
+        Err(reason) => cluster.missed(reason, now),
+    }
+}
+
+/// Connects to a driver and waits for its SETTINGS, within this time.
+///
+/// # Errors
+/// Why it is unreachable, as the log says it.
+pub async fn driver(address: &DriverAddress, patience: Duration) -> Result<(), &'static str> {
+    let by_then = DialFailure::TimedOut.as_str();
+    let connected = timeout(patience, connect(address)).await.map_err(|_| by_then)?;
+    let mut socket = connected.map_err(DialFailure::as_str)?;
+    // A driver that is there begins with its SETTINGS (RFC 9113, 3.4).
+    match timeout(patience, greets(&mut socket)).await {
+        Ok(true) => Ok(()),
+        Ok(false) | Err(_) => Err(NO_HTTP2),
+    }
+}
+
+async fn connect(address: &DriverAddress) -> Result<TcpStream, DialFailure> {
+    let port = address.port();
+    let addresses: Vec<SocketAddr> = match address.host() {
+        Host::Ip(ip) => vec![(*ip, port).into()],
+        Host::Name(name) => {
+            let found = tokio::net::lookup_host((&**name, port)).await;
+            let found = found.map_err(|_| DialFailure::Unresolved)?;
+            let ips: Vec<_> = found.map(|address| address.ip()).collect();
+            let ips = interleaved(&ips).into_iter().take(ADDRESSES_MAX);
+            ips.map(|ip| (ip, port).into()).collect()
+        }
+    };
+    reach_any(addresses).await
+}
+
+/// Whether what is at the other end speaks HTTP/2.
+async fn greets(socket: &mut TcpStream) -> bool {
+    let mut head = [0; 9];
+    let is_there = socket.write_all(GREETING).await.is_ok()
+        && socket.read_exact(&mut head).await.is_ok()
+        && matches!(head, [0, _, _, SETTINGS, 0, 0, 0, 0, 0]);
+    // Nothing depends on whether it hears this.
+    let _ = socket.write_all(GOODBYE).await;
+    is_there
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::net::TcpListener;
+
+    const PATIENCE: Duration = Duration::from_millis(300);
+
+    /// What a probe finds where somebody says these octets.
+    async fn found(says: &'static [u8]) -> Result<(), &'static str> {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let at = listener.local_addr().unwrap();
+        let serves = async {
+            let (mut socket, _) = listener.accept().await.unwrap();
+            socket.write_all(says).await.unwrap();
+            let _ = socket.read_to_end(&mut Vec::new()).await;
+            std::future::pending::<()>().await;
+        };
+        let address = DriverAddress::new(Host::Ip(at.ip()), at.port());
+        tokio::select! {
+            found = driver(&address, PATIENCE) => found,
+            () = serves => unreachable!("it serves for ever"),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_driver_is_reachable_that_begins_with_its_settings() {
+        assert_eq!(found(b"\0\0\0\x04\0\0\0\0\0").await, Ok(()));
+        assert_eq!(found(b"\0\0\x06\x04\0\0\0\0\0\0\x04\0\x10\0\0").await, Ok(()));
+    }
+
+    #[tokio::test]
+    async fn what_does_not_speak_http2_or_nothing_is_no_driver() {
+        assert_eq!(found(b"HTTP/1.1 400 Bad Request\r\n").await, Err("no_http2"));
+        assert_eq!(found(b"").await, Err("no_http2"));
+    }
+
+    #[tokio::test]
+    async fn a_driver_that_is_not_there_says_why() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let at = listener.local_addr().unwrap();
+        drop(listener);
+        let gone = DriverAddress::new(Host::Ip(at.ip()), at.port());
+        assert_eq!(driver(&gone, PATIENCE).await, Err("refused"));
+        let unknown = DriverAddress::new(Host::Name("driver.invalid".into()), 1);
+        let found = driver(&unknown, Duration::from_secs(5)).await;
+        assert!(matches!(found, Err("unresolved" | "timed_out")), "{found:?}");
+    }
+}

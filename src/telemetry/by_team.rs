@@ -1,0 +1,251 @@
+//! What is counted by team and environment, as lines of the page.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, PoisonError};
+
+use super::metrics::{Control, Ledger};
+use super::names::{
+    self, AnsweredBy, CODES, DURATION_BOUNDS_MS, DialFailure, FIRST_BYTE_BOUNDS_MS, Family,
+    MethodLabel, OTHER, key,
+};
+use super::scrape::{Labels, Page, count_line};
+use super::shard::{Counts, Shard, Tenant, Times, read};
+use super::tenants::TenantId;
+
+const METHODS: usize = MethodLabel::ALL.len();
+
+/// Calls that are open.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Open {
+    /// The team, or `-` while it is not known.
+    pub team: String,
+    /// The environment, or `-` while it is not known.
+    pub environment: String,
+    /// How many.
+    pub calls: u64,
+}
+
+/// All that was counted under one pair of names.
+struct ByTeam<'a> {
+    id: TenantId,
+    team: &'a str,
+    environment: &'a str,
+    /// Of each worker that has counted anything.
+    tenants: Vec<&'a Tenant>,
+}
+
+impl<'a> ByTeam<'a> {
+    /// Every pair that anything was counted under, by name.
+    fn all(ledger: &'a Ledger, shards: &'a [Arc<Shard>]) -> Vec<Self> {
+        let pairs = ledger.tenants.all().into_iter().map(|(id, (team, environment))| {
+            let tenants = shards.iter().filter_map(|shard| shard.seen(id)).collect();
+            Self { id, team, environment, tenants }
+        });
+        pairs.filter(|of| !of.tenants.is_empty()).collect()
+    }
+
+    fn labels(&self) -> Labels<'a> {
+        vec![(key::TEAM, self.team), (key::ENVIRONMENT, self.environment)]
+    }
+
+    fn with_method(&self, method: usize) -> Labels<'a> {
+        let method = MethodLabel::ALL.get(method).map_or(OTHER, |method| method.as_str());
+        [vec![(key::METHOD, method)], self.labels()].concat()
+    }
+
+    fn counts(&self, method: usize) -> impl Iterator<Item = &'a Counts> {
+        self.tenants.iter().filter_map(move |tenant| tenant.seen(method))
+    }
+
+    fn placed(&self, method: usize) -> u64 {
+        self.counts(method).map(|counts| read(&counts.placed)).sum()
+    }
+
+    fn ended(&self, method: usize) -> u64 {
+        self.counts(method).map(Counts::ended).sum()
+    }
+
+    fn sum(&self, figure: impl Fn(&Tenant) -> &AtomicU64) -> u64 {
+        self.tenants.iter().map(|tenant| read(figure(tenant))).sum()
+    }
+}
+
+/// The calls that are open now, most first.
+pub(super) fn open_calls(ledger: &Ledger) -> Vec<Open> {
+    let shards = ledger.shards();
+    let all = ByTeam::all(ledger, &shards);
+    let mut sums = BTreeMap::<(&str, &str), u64>::new();
+    for (_, at, calls) in open(ledger, &shards, &all) {
+        *sums.entry(at).or_default() += calls;
+    }
+    let open = sums.into_iter().filter(|(_, calls)| *calls > 0);
+    let mut open: Vec<_> = open
+        .map(|((team, environment), calls)| {
+            let (team, environment) = (team.to_owned(), environment.to_owned());
+            Open { team, environment, calls }
+        })
+        .collect();
+    open.sort_by_key(|of| std::cmp::Reverse(of.calls));
+    open
+}
+
+/// By method, and by the names behind it, how many calls are open.
+fn open<'a>(
+    ledger: &'a Ledger,
+    shards: &[Arc<Shard>],
+    all: &[ByTeam<'a>],
+) -> Vec<(usize, (&'a str, &'a str), u64)> {
+    let nobody = ledger.tenants.nobody();
+    let mut open = Vec::new();
+    for method in 0..METHODS {
+        let mut placed_in_all = 0_u64;
+        let mut ended_unplaced = 0_u64;
+        for of in all {
+            let (placed, ended) = (of.placed(method), of.ended(method));
+            if of.id == nobody {
+                ended_unplaced = ended;
+            } else if placed > 0 {
+                placed_in_all += placed;
+                open.push((method, (of.team, of.environment), placed.saturating_sub(ended)));
+            }
+        }
+        let begun: u64 = shards.iter().filter_map(|shard| shard.opened.get(method)).map(read).sum();
+        let unplaced = begun.saturating_sub(placed_in_all).saturating_sub(ended_unplaced);
+        if let Some(names) = ledger.tenants.names(nobody).filter(|_| begun > 0) {
+            open.push((method, names, unplaced));
+        }
+    }
+    open
+}
+
+impl Page<'_> {
+    /// All that is counted by team and environment.
+    pub(super) fn by_team(&mut self, ledger: &Ledger, shards: &[Arc<Shard>]) -> fmt::Result {
+        let all = ByTeam::all(ledger, shards);
+        self.calls(&all)?;
+        self.times(&names::CALL_DURATION, &all, &DURATION_BOUNDS_MS, |counts| &counts.duration)?;
+        self.times(&names::FIRST_BYTE, &all, &FIRST_BYTE_BOUNDS_MS, |counts| &counts.first_byte)?;
+        self.open(open(ledger, shards, &all))?;
+        self.bytes(&all)?;
+        self.dial_failures(&all)?;
+        self.drivers(ledger, &ledger.control)
+    }
+
+    fn calls(&mut self, all: &[ByTeam<'_>]) -> fmt::Result {
+        let mut family = self.family(&names::CALLS)?;
+        for of in all {
+            for method in 0..METHODS {
+                let mut sums = [[0_u64; CODES.len()]; AnsweredBy::ALL.len()];
+                for counts in of.counts(method) {
+                    let pairs = sums.iter_mut().flatten().zip(counts.calls.iter().flatten());
+                    pairs.for_each(|(sum, count)| *sum += read(count));
+                }
+                for (by, sums) in AnsweredBy::ALL.into_iter().zip(sums) {
+                    for (code, count) in CODES.iter().zip(sums).filter(|(_, count)| *count > 0) {
+                        let outcome = vec![(key::CODE, *code), (key::BY, by.as_str())];
+                        let labels = [of.with_method(method), outcome].concat();
+                        count_line(&mut family, labels, &count)?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn times<const BUCKETS: usize>(
+        &mut self,
+        family: &'static Family,
+        all: &[ByTeam<'_>],
+        bounds_ms: &[u64],
+        times: fn(&Counts) -> &Times<BUCKETS>,
+    ) -> fmt::Result {
+        let mut family = self.family(family)?;
+        for of in all {
+            for method in 0..METHODS {
+                let (buckets, sum) = sum_of(of.counts(method).map(times), bounds_ms);
+                let count: u64 = buckets.iter().map(|(_, count)| count).sum();
+                if count > 0 {
+                    let labels = of.with_method(method);
+                    let mut line = family.encode_family(&labels)?;
+                    line.encode_histogram::<Labels<'_>>(sum, count, &buckets, None)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn open(&mut self, open: Vec<(usize, (&str, &str), u64)>) -> fmt::Result {
+        let mut family = self.family(&names::STREAMS_OPEN)?;
+        for (method, (team, environment), calls) in open {
+            let method = MethodLabel::ALL.get(method).map_or(OTHER, |method| method.as_str());
+            let labels: Labels<'_> =
+                vec![(key::METHOD, method), (key::TEAM, team), (key::ENVIRONMENT, environment)];
+            family.encode_family(&labels)?.encode_gauge(&calls)?;
+        }
+        Ok(())
+    }
+
+    fn bytes(&mut self, all: &[ByTeam<'_>]) -> fmt::Result {
+        let mut family = self.family(&names::CALL_BYTES)?;
+        for of in all {
+            let (up, down) = (of.sum(|tenant| &tenant.up), of.sum(|tenant| &tenant.down));
+            for (direction, octets) in [("up", up), ("down", down)] {
+                let labels = [vec![(key::DIRECTION, direction)], of.labels()].concat();
+                count_line(&mut family, labels, &octets)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn dial_failures(&mut self, all: &[ByTeam<'_>]) -> fmt::Result {
+        let mut family = self.family(&names::DIAL_FAILURES)?;
+        for of in all {
+            for (at, reason) in DialFailure::ALL.into_iter().enumerate() {
+                let failures = of.tenants.iter().filter_map(|it| it.dial_failures.get(at));
+                let count: u64 = failures.map(read).sum();
+                if count > 0 {
+                    let labels = [of.labels(), vec![(key::REASON, reason.as_str())]].concat();
+                    count_line(&mut family, labels, &count)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Of several drivers under the same names, as those beyond the bound are, one that is down
+    /// counts.
+    fn drivers(&mut self, ledger: &Ledger, control: &Control) -> fmt::Result {
+        let all = control.drivers.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut up = BTreeMap::<(&str, &str), bool>::new();
+        for (tenant, is_up) in all.iter().filter_map(|driver| driver.shown()) {
+            let Some(names) = ledger.tenants.names(tenant) else { continue };
+            let all_up = up.entry(names).or_insert(true);
+            *all_up = *all_up && is_up;
+        }
+        let mut family = self.family(&names::DRIVER_UP)?;
+        up.into_iter().try_for_each(|((team, environment), is_up)| {
+            let labels: Labels<'_> = vec![(key::TEAM, team), (key::ENVIRONMENT, environment)];
+            family.encode_family(&labels)?.encode_gauge(&u64::from(is_up))
+        })
+    }
+}
+
+/// The buckets with their upper bounds in seconds, and the sum in seconds.
+fn sum_of<'a, const BUCKETS: usize>(
+    all: impl Iterator<Item = &'a Times<BUCKETS>>,
+    bounds_ms: &[u64],
+) -> (Vec<(f64, u64)>, f64) {
+    let seconds = bounds_ms.iter().map(|ms| std::time::Duration::from_millis(*ms).as_secs_f64());
+    let bounds = seconds.chain([f64::INFINITY]);
+    let mut buckets: Vec<(f64, u64)> = bounds.map(|bound| (bound, 0)).collect();
+    let mut sum_us = 0_u64;
+    for times in all {
+        for ((_, sum), bucket) in buckets.iter_mut().zip(&times.buckets) {
+            *sum += read(bucket);
+        }
+        sum_us = sum_us.saturating_add(read(&times.sum_us));
+    }
+    (buckets, std::time::Duration::from_micros(sum_us).as_secs_f64())
+}

@@ -1,0 +1,118 @@
+//! Tenants: the team and environment that something is counted under.
+//!
+//! A pair of names has a number from its first call to the end of the process. Whoever leads calls
+//! to one place keeps the number ([`DriverHealth`](super::DriverHealth)), so that a call looks up
+//! nothing. There are at most [`TENANTS_MAX`] pairs; those that come later share one number.
+//!
+//! Must never happen here: a lock, or a name that a peer has chosen.
+
+use super::names::{NOBODY, OTHER, TENANTS_MAX};
+use super::table::Table;
+
+/// The number of a pair of team and environment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct TenantId(u32);
+
+impl TenantId {
+    /// For counters that are kept in a list.
+    pub(super) fn index(self) -> usize {
+        usize::try_from(self.0).unwrap_or(usize::MAX)
+    }
+
+    pub(super) fn number(self) -> u32 {
+        self.0
+    }
+
+    pub(super) fn of_number(number: u32) -> Self {
+        Self(number)
+    }
+}
+
+/// All pairs that were counted so far.
+#[derive(Debug)]
+pub(super) struct Tenants(Table<(Box<str>, Box<str>), ()>);
+
+impl Tenants {
+    pub(super) fn new() -> Self {
+        Self(Table::new(TENANTS_MAX))
+    }
+
+    /// How many numbers there can be.
+    pub(super) fn len(&self) -> usize {
+        self.0.len().saturating_add(2)
+    }
+
+    /// The number where neither is known.
+    pub(super) fn nobody(&self) -> TenantId {
+        self.numbered(self.0.len())
+    }
+
+    /// The number of all pairs that found no place.
+    pub(super) fn crowd(&self) -> TenantId {
+        self.numbered(self.0.len().saturating_add(1))
+    }
+
+    /// The number of a pair, which is new if it was never asked for. Either may be unknown.
+    pub(super) fn find(&self, team: Option<&str>, environment: Option<&str>) -> TenantId {
+        if team.is_none() && environment.is_none() {
+            return self.nobody();
+        }
+        let (team, environment) = (team.unwrap_or(NOBODY), environment.unwrap_or(NOBODY));
+        let place = self.0.place(
+            (team, environment),
+            |(known, at)| **known == *team && **at == *environment,
+            || (team.into(), environment.into()),
+        );
+        place.map_or_else(|| self.crowd(), |(slot, ())| self.numbered(slot))
+    }
+
+    /// The names behind a number; `None` if no pair has it.
+    pub(super) fn names(&self, id: TenantId) -> Option<(&str, &str)> {
+        if id == self.nobody() {
+            return Some((NOBODY, NOBODY));
+        }
+        if id == self.crowd() {
+            return Some((OTHER, OTHER));
+        }
+        self.0.key(id.index()).map(|(team, environment)| (&**team, &**environment))
+    }
+
+    /// Every number that is in use, by the names behind it.
+    pub(super) fn all(&self) -> Vec<(TenantId, (&str, &str))> {
+        let ids = (0..self.len()).map(|slot| self.numbered(slot));
+        let mut all: Vec<_> = ids.filter_map(|id| Some((id, self.names(id)?))).collect();
+        all.sort_by_key(|(_, names)| *names);
+        all
+    }
+
+    fn numbered(&self, slot: usize) -> TenantId {
+        TenantId(u32::try_from(slot).unwrap_or(u32::MAX))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pair_keeps_its_number_and_no_other_pair_has_it() {
+        let tenants = Tenants::new();
+        let ads = tenants.find(Some("ads"), Some("prod"));
+        assert_ne!(ads, tenants.find(Some("ads"), Some("dev")));
+        assert_ne!(ads, tenants.find(Some("ads"), None));
+        assert_eq!(ads, tenants.find(Some("ads"), Some("prod")));
+        assert_eq!(tenants.names(ads), Some(("ads", "prod")));
+        assert_eq!(tenants.find(None, None), tenants.nobody());
+    }
+
+    #[test]
+    fn pairs_beyond_the_bound_share_a_number() {
+        let tenants = Tenants::new();
+        let find = |n: usize| tenants.find(Some(&format!("team-{n}")), Some("prod"));
+        let first: Vec<_> = (0..TENANTS_MAX).map(find).collect();
+        assert!(!first.contains(&tenants.crowd()));
+        assert!((TENANTS_MAX..5_000).all(|n| find(n) == tenants.crowd()));
+        assert_eq!((0..TENANTS_MAX).map(find).collect::<Vec<_>>(), first);
+        assert_eq!(tenants.all().len(), TENANTS_MAX + 2);
+    }
+}

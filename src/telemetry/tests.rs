@@ -1,0 +1,283 @@
+//! What the page of metrics says of what was counted.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, UNIX_EPOCH};
+
+use super::names::TENANTS_MAX;
+use super::*;
+
+const LABELS: &str = r#"method="Config",team="ads",environment="prod""#;
+
+#[expect(clippy::disallowed_methods, reason = "a test needs some moment")]
+fn now() -> Instant {
+    Instant::now()
+}
+
+/// A call that ended so.
+fn ended(tenant: Option<TenantId>, code: u8) -> Ended {
+    Ended {
+        method: MethodLabel::Config,
+        tenant,
+        by: AnsweredBy::Driver,
+        code,
+        duration: Duration::from_millis(3),
+        octets_up: 10,
+        octets_down: 500,
+    }
+}
+
+/// A call of this team has begun and ended.
+fn call(worker: &WorkerMetrics, team: &str, code: u8) {
+    let tenant = worker.tenant(Some(team), Some("prod"));
+    worker.call_opened(MethodLabel::Config);
+    worker.call_placed(MethodLabel::Config, tenant);
+    worker.call_ended(&ended(Some(tenant), code));
+}
+
+fn page(metrics: &Metrics) -> Vec<String> {
+    metrics.encode(Format::Classic).lines().map(str::to_owned).collect()
+}
+
+fn assert_line(metrics: &Metrics, line: &str) {
+    let page = page(metrics);
+    assert!(page.iter().any(|known| known == line), "no {line:?} in {page:#?}");
+}
+
+#[test]
+fn workers_are_summed() {
+    let metrics = Metrics::new("1.2.3");
+    for worker in [metrics.worker(), metrics.worker()] {
+        worker.call_opened(MethodLabel::Config);
+        call(&worker, "ads", 0);
+        worker.connection_opened();
+        worker.leg_opened();
+        worker.leg_closed("idle");
+    }
+    let calls = r#"{method="Config",team="ads",environment="prod",code="OK",by="driver"} 2"#;
+    assert_line(&metrics, &format!("sconce_calls_total{calls}"));
+    assert_line(&metrics, r#"sconce_streams_open{method="Config",team="-",environment="-"} 2"#);
+    assert_line(&metrics, "sconce_connections_open 2");
+    assert_line(&metrics, "sconce_connections_total 2");
+    assert_line(&metrics, "sconce_legs_open 0");
+    assert_line(&metrics, r#"sconce_leg_closed_total{reason="idle"} 2"#);
+    assert_line(&metrics, r#"sconce_build_info{version="1.2.3"} 1"#);
+    let bytes = r#"{direction="down",team="ads",environment="prod"} 1000"#;
+    assert_line(&metrics, &format!("sconce_call_bytes_total{bytes}"));
+}
+
+#[test]
+fn a_life_is_counted_in_its_bucket_and_all_above() {
+    let metrics = Metrics::new("1");
+    let worker = metrics.worker();
+    call(&worker, "ads", 0);
+    let tenant = Some(worker.tenant(Some("ads"), Some("prod")));
+    worker.call_ended(&Ended { duration: Duration::from_hours(2), ..ended(tenant, 0) });
+    let buckets = r#"sconce_call_duration_seconds_bucket{le=""#;
+    for (bound, count) in [("0.002", 0), ("0.005", 1), ("3600.0", 1), ("+Inf", 2)] {
+        let line = format!("{buckets}{bound}\",{LABELS}}} {count}");
+        assert_line(&metrics, &line);
+    }
+    let name = "sconce_call_duration_seconds";
+    assert_line(&metrics, &format!("{name}_count{{{LABELS}}} 2"));
+    assert_line(&metrics, &format!("{name}_sum{{{LABELS}}} 7200.003"));
+}
+
+#[test]
+fn a_code_that_grpc_does_not_define_is_unknown() {
+    let metrics = Metrics::new("1");
+    call(&metrics.worker(), "ads", 99);
+    let calls = r#"{method="Config",team="ads",environment="prod",code="UNKNOWN",by="driver"} 1"#;
+    assert_line(&metrics, &format!("sconce_calls_total{calls}"));
+}
+
+#[test]
+fn a_call_without_a_team_is_nobodys() {
+    let metrics = Metrics::new("1");
+    metrics.worker().call_ended(&Ended { by: AnsweredBy::Sconce, ..ended(None, 12) });
+    let calls = r#"{method="Config",team="-",environment="-",code="UNIMPLEMENTED",by="sconce"} 1"#;
+    assert_line(&metrics, &format!("sconce_calls_total{calls}"));
+}
+
+#[test]
+fn more_teams_than_fit_are_counted_together() {
+    let metrics = Metrics::new("1");
+    let worker = metrics.worker();
+    let teams: Vec<String> = (0..TENANTS_MAX + 7).map(|n| format!("team-{n}")).collect();
+    teams.iter().for_each(|team| call(&worker, team, 0));
+    let calls = r#"{method="Config",team="_other",environment="_other",code="OK",by="driver"} 7"#;
+    assert_line(&metrics, &format!("sconce_calls_total{calls}"));
+    let families = page(&metrics).iter().filter(|line| line.starts_with("sconce_calls")).count();
+    assert_eq!(families, TENANTS_MAX + 1);
+}
+
+#[test]
+fn guards_and_refusals_tell_their_names() {
+    let metrics = Metrics::new("1");
+    let worker = metrics.worker();
+    worker.guard_fired("ping_flood", Guarded::Client);
+    worker.guard_fired("ping_flood", Guarded::Driver);
+    worker.refused("team.missing");
+    worker.dial_failed(worker.tenant(Some("ads"), Some("prod")), DialFailure::Refused);
+    assert_line(&metrics, r#"sconce_guard_total{guard="ping_flood",side="client"} 1"#);
+    assert_line(&metrics, r#"sconce_guard_total{guard="ping_flood",side="driver"} 1"#);
+    assert_line(&metrics, r#"sconce_refusals_total{label="team.missing"} 1"#);
+    let failures = r#"{team="ads",environment="prod",reason="refused"} 1"#;
+    assert_line(&metrics, &format!("sconce_dial_failures_total{failures}"));
+}
+
+#[test]
+fn a_bad_edit_shows_and_a_good_one_clears_it() {
+    let metrics = Metrics::new("1");
+    let control = metrics.control();
+    control.reload_good(1, UNIX_EPOCH + Duration::from_secs(100));
+    control.reload_bad(3);
+    assert_line(&metrics, "sconce_config_complaints 3");
+    assert_line(&metrics, "sconce_config_generation 1");
+    assert_line(&metrics, "sconce_config_last_good_timestamp_seconds 100");
+    control.reload_good(2, UNIX_EPOCH + Duration::from_secs(200));
+    assert_line(&metrics, "sconce_config_complaints 0");
+    assert_line(&metrics, r#"sconce_config_reloads_total{outcome="good"} 2"#);
+    assert_line(&metrics, r#"sconce_config_reloads_total{outcome="bad"} 1"#);
+}
+
+#[test]
+fn certificates_are_those_that_were_told_last() {
+    let metrics = Metrics::new("1");
+    let name = "sconce_certificate_expiry_timestamp_seconds";
+    let expiry = |used, file: &str, ends| Expiry { used, file: file.to_owned(), ends };
+    let both = [expiry("server", "a\"b.crt", 7), expiry("client_authority", "c.crt", -1)];
+    metrics.control().certificates(both.to_vec());
+    assert_line(&metrics, &format!("{name}{{use=\"server\",file=\"a\\\"b.crt\"}} 7"));
+    assert_line(&metrics, &format!("{name}{{use=\"client_authority\",file=\"c.crt\"}} -1"));
+    metrics.control().certificates(vec![expiry("server", "d.crt", 9)]);
+    let page = page(&metrics);
+    assert_eq!(page.iter().filter(|line| line.starts_with(name)).count(), 1, "{page:?}");
+}
+
+#[test]
+fn an_issuer_is_told_once_while_its_keys_are_fetched() {
+    let metrics = Metrics::new("1");
+    let at = |seconds| UNIX_EPOCH + Duration::from_secs(seconds);
+    let (a, b) = (metrics.control().issuer("a"), metrics.control().issuer("b"));
+    // The same one from another place, as after a reload.
+    let again = metrics.control().issuer("a");
+    a.fetched(at(7));
+    assert_line(&metrics, "sconce_keys_fetched_timestamp_seconds{issuer=\"a\"} 7");
+    assert_line(&metrics, "sconce_keys_fetched_timestamp_seconds{issuer=\"b\"} 0");
+    again.fetched(at(9));
+    drop((a, b));
+    let page = page(&metrics);
+    let told = page.iter().filter(|line| line.starts_with("sconce_keys_fetched_timestamp"));
+    assert_eq!(told.collect::<Vec<_>>(), ["sconce_keys_fetched_timestamp_seconds{issuer=\"a\"} 9"]);
+}
+
+#[test]
+fn readiness_and_drain_are_gauges() {
+    let metrics = Metrics::new("1");
+    assert_line(&metrics, "sconce_ready 0");
+    metrics.control().ready(true);
+    metrics.control().draining();
+    assert_line(&metrics, "sconce_ready 1");
+    assert_line(&metrics, "sconce_draining 1");
+}
+
+#[test]
+fn both_formats_close_as_their_readers_expect() {
+    let metrics = Metrics::new("1");
+    let open = metrics.encode(Format::OpenMetrics);
+    assert!(open.ends_with("# EOF\n") && open.contains("# TYPE sconce_calls counter\n"));
+    let classic = metrics.encode(Format::Classic);
+    assert!(classic.contains("# TYPE sconce_calls_total counter\n"));
+    assert!(!classic.contains("# EOF"));
+}
+
+#[test]
+fn an_open_call_is_nobodys_until_it_is_placed_and_its_teams_until_it_ends() {
+    let metrics = Metrics::new("1");
+    let worker = metrics.worker();
+    let tenant = worker.tenant(Some("ads"), Some("prod"));
+    let assert_open = |nobody: u64, ads: u64| {
+        let name = "sconce_streams_open{method=\"Config\",team";
+        assert_line(&metrics, &format!("{name}=\"-\",environment=\"-\"}} {nobody}"));
+        assert_line(&metrics, &format!("{name}=\"ads\",environment=\"prod\"}} {ads}"));
+    };
+    worker.call_opened(MethodLabel::Config);
+    worker.call_opened(MethodLabel::Config);
+    worker.call_placed(MethodLabel::Config, tenant);
+    assert_open(1, 1);
+    worker.call_ended(&ended(None, 5));
+    assert_open(0, 1);
+    let open = metrics.control().open_calls();
+    assert_eq!(open.iter().map(|of| (&*of.team, of.calls)).collect::<Vec<_>>(), [("ads", 1)]);
+    worker.call_ended(&ended(Some(tenant), 0));
+    assert_open(0, 0);
+    assert!(metrics.control().open_calls().is_empty());
+}
+
+#[test]
+fn whose_status_a_client_saw_is_told_apart() {
+    let metrics = Metrics::new("1");
+    let worker = metrics.worker();
+    call(&worker, "ads", 13);
+    let tenant = Some(worker.tenant(Some("ads"), Some("prod")));
+    worker.call_ended(&Ended { by: AnsweredBy::Sconce, ..ended(tenant, 13) });
+    for by in ["driver", "sconce"] {
+        let line = format!("sconce_calls_total{{{LABELS},code=\"INTERNAL\",by=\"{by}\"}} 1");
+        assert_line(&metrics, &line);
+    }
+}
+
+#[test]
+fn the_time_to_the_first_byte_is_a_histogram_of_its_own() {
+    let metrics = Metrics::new("1");
+    let worker = metrics.worker();
+    let tenant = worker.tenant(Some("ads"), Some("prod"));
+    worker.call_answered(MethodLabel::Config, tenant, Duration::from_millis(30));
+    let name = "sconce_call_first_byte_seconds";
+    for (bound, count) in [("0.025", 0), ("0.1", 1), ("+Inf", 1)] {
+        assert_line(&metrics, &format!("{name}_bucket{{le=\"{bound}\",{LABELS}}} {count}"));
+    }
+    assert_line(&metrics, &format!("{name}_count{{{LABELS}}} 1"));
+}
+
+#[test]
+fn a_driver_is_shown_once_it_was_tried_and_one_that_is_down_counts() {
+    let metrics = Metrics::new("1");
+    let worker = metrics.worker();
+    let drivers: Vec<Arc<DriverHealth>> = (0..3).map(|_| Arc::default()).collect();
+    metrics.control().drivers(drivers.clone());
+    let told = |metrics: &Metrics| {
+        let page = page(metrics).into_iter();
+        page.filter(|line| line.starts_with("sconce_driver_up{")).collect::<Vec<_>>()
+    };
+    let now = now();
+    assert!(told(&metrics).is_empty());
+    for (driver, environment) in drivers.iter().zip(["prod", "dev", "dev"]) {
+        driver.tenant(&worker, ("ads", environment));
+        driver.reached(now);
+    }
+    drivers[1].missed(now);
+    assert_eq!(
+        told(&metrics),
+        [
+            r#"sconce_driver_up{team="ads",environment="dev"} 0"#,
+            r#"sconce_driver_up{team="ads",environment="prod"} 1"#
+        ]
+    );
+    metrics.control().drivers(Vec::new());
+    assert!(told(&metrics).is_empty(), "it is not live any more");
+}
+
+#[test]
+fn five_thousand_teams_take_no_more_than_their_bound() {
+    let metrics = Metrics::new("1");
+    let worker = metrics.worker();
+    for team in 0..5_000 {
+        call(&worker, &format!("team-{team}"), 0);
+    }
+    let page = page(&metrics);
+    let calls = page.iter().filter(|line| line.starts_with("sconce_calls_total{")).count();
+    assert_eq!(calls, TENANTS_MAX + 1, "those beyond the bound share one line");
+    let octets: usize = page.iter().map(String::len).sum();
+    assert!(octets < 6 << 20, "one method of each pair takes {octets} octets of the page");
+}
