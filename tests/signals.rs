@@ -28,6 +28,48 @@ impl Sconce {
         let provider = TcpListener::bind("127.0.0.1:0").unwrap();
         let home = tempfile::tempdir().unwrap();
         write_config(home.path(), provider.local_addr().unwrap(), drain);
+        let (asked, asking) = channel();
+        thread::spawn(move || {
+            let mut held = Vec::new();
+            for socket in provider.incoming() {
+                held.push(socket);
+                let _ = asked.send(());
+            }
+        });
+        let (sconce, _) = Self::start(home);
+        asking.recv_timeout(PATIENCE).expect("the provider was not asked");
+        sconce
+    }
+
+    /// Starts one that relays a call which its driver never answers.
+    fn with_a_call(drain: &str) -> (Self, TcpStream) {
+        let driver = TcpListener::bind("127.0.0.1:0").unwrap();
+        let home = tempfile::tempdir().unwrap();
+        write_main(home.path(), driver.local_addr().unwrap(), drain, "");
+        let (called, calls) = channel();
+        thread::spawn(move || {
+            let (mut socket, _) = driver.accept().unwrap();
+            socket.write_all(SETTINGS).unwrap();
+            socket.read_exact(&mut [0; PREFACE.len()]).unwrap();
+            // Frames, until there is HEADERS.
+            let mut head = [0; 9];
+            while head[3] != 1 {
+                socket.read_exact(&mut head).unwrap();
+                let length = usize::from(head[1]) << 8 | usize::from(head[2]);
+                socket.read_exact(&mut vec![0; length]).unwrap();
+            }
+            let _ = called.send(());
+            let _ = socket.read_to_end(&mut Vec::new());
+        });
+        let (sconce, address) = Self::start(home);
+        let mut client = TcpStream::connect(address).unwrap();
+        client.write_all(&[PREFACE, SETTINGS, &request()].concat()).unwrap();
+        calls.recv_timeout(PATIENCE).expect("the driver was not called");
+        (sconce, client)
+    }
+
+    /// Starts one with the configuration in this folder; the address for its clients.
+    fn start(home: tempfile::TempDir) -> (Self, SocketAddr) {
         let mut child = Command::new(env!("CARGO_BIN_EXE_sconce"))
             .args(["serve", "--config"])
             .arg(home.path().join("sconce.yaml"))
@@ -43,21 +85,16 @@ impl Sconce {
                 let _ = tell.send(line);
             }
         });
-        let (asked, asking) = channel();
-        thread::spawn(move || {
-            let mut held = Vec::new();
-            for socket in provider.incoming() {
-                held.push(socket);
-                let _ = asked.send(());
-            }
-        });
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         let mut sconce = Self { child, lines, admin: any, _home: home };
         let line = sconce.hears("listening");
-        let told = line.rsplit("admin=").next().unwrap();
-        sconce.admin = told.split_whitespace().next().unwrap().parse().unwrap();
-        asking.recv_timeout(PATIENCE).expect("the provider was not asked");
-        sconce
+        let told = |key: &str| -> SocketAddr {
+            let told = line.rsplit(key).next().unwrap();
+            told.split_whitespace().next().unwrap().parse().unwrap()
+        };
+        sconce.admin = told("admin=");
+        let address = told("address=");
+        (sconce, address)
     }
 
     /// Waits for a line of the log with this in it.
@@ -107,16 +144,50 @@ impl Drop for Sconce {
 }
 
 fn write_config(home: &Path, provider: SocketAddr, drain: &str) {
+    let authenticate = format!(
+        "authenticate:\n  issuers:\n    - issuer: https://sconce.invalid/dev\n      audiences: \
+         [a]\n      keys_url: http://{provider}/keys\n"
+    );
+    let nowhere = SocketAddr::from(([127, 0, 0, 1], 1));
+    write_main(home, nowhere, drain, &authenticate);
+}
+
+fn write_main(home: &Path, driver: SocketAddr, drain: &str, more: &str) {
     let main = format!(
         "listen: {{ address: 127.0.0.1:0 }}\nadmin: {{ address: 127.0.0.1:0 }}\nworkers: 1\n\
-         log: {{ format: pretty }}\nteams: {{ directory: teams }}\ndrain: {drain}\n\
-         authenticate:\n  issuers:\n    - issuer: https://sconce.invalid/dev\n      audiences: \
-         [a]\n      keys_url: http://{provider}/keys\n"
+         log: {{ format: pretty }}\nteams: {{ directory: teams }}\ndrain: {drain}\n{more}"
     );
     std::fs::write(home.join("sconce.yaml"), main).unwrap();
     std::fs::create_dir(home.join("teams")).unwrap();
-    let ads = "team: ads\nenvironments: { prod: { driver: '127.0.0.1:1' } }\n";
+    let ads = format!("team: ads\nenvironments: {{ prod: {{ driver: '{driver}' }} }}\n");
     std::fs::write(home.join("teams/ads.yaml"), ads).unwrap();
+}
+
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// SETTINGS that say nothing.
+const SETTINGS: &[u8] = &[0, 0, 0, 4, 0, 0, 0, 0, 0];
+
+/// HEADERS of a call of team `ads` that leave its request open, in literals (RFC 7541, 6.2.2).
+fn request() -> Vec<u8> {
+    let fields = [
+        (":method", "POST"),
+        (":scheme", "http"),
+        (":path", "/spark.connect.SparkConnectService/ExecutePlan"),
+        (":authority", "localhost"),
+        ("content-type", "application/grpc"),
+        ("te", "trailers"),
+        ("x-sconce-team", "ads"),
+    ];
+    let mut block = Vec::new();
+    for (name, value) in fields {
+        block.push(0);
+        for text in [name, value] {
+            block.push(u8::try_from(text.len()).unwrap());
+            block.extend(text.as_bytes());
+        }
+    }
+    let length = u8::try_from(block.len()).unwrap();
+    [&[0, 0, length, 1, 4, 0, 0, 0, 1], &*block].concat()
 }
 
 #[test]
@@ -140,6 +211,26 @@ fn a_drain_that_begins_before_the_first_keys_is_a_drain_like_any_other() {
     sconce.terminate();
     assert_eq!(sconce.ends_within(SOON).code(), Some(0));
     sconce.hears("a second signal: ending now");
+}
+
+#[test]
+fn a_grace_that_ends_says_how_many_calls_it_ends_and_whose() {
+    let (mut sconce, _client) = Sconce::with_a_call("{ delay: 0s, grace: 300ms }");
+    sconce.terminate();
+    let line = sconce.hears("the grace is over: ending the calls that are left");
+    assert!(line.contains("calls=1") && line.contains("ads/prod 1"), "{line}");
+    assert_eq!(sconce.ends_within(SOON).code(), Some(0));
+}
+
+#[test]
+fn a_second_signal_that_cuts_calls_says_so_and_ends_with_another_status() {
+    let (mut sconce, _client) = Sconce::with_a_call("{ delay: 0s, grace: 10m }");
+    sconce.terminate();
+    sconce.hears("draining");
+    sconce.terminate();
+    let line = sconce.hears("a second signal: ending now");
+    assert!(line.contains("calls=1") && line.contains("ads/prod 1"), "{line}");
+    assert_eq!(sconce.ends_within(SOON).code(), Some(3));
 }
 
 #[test]

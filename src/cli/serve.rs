@@ -1,6 +1,7 @@
 //! `sconce serve`: builds every layer from the bottom up, then waits for signals.
 //!
-//! The first SIGTERM or SIGINT drains, a second one ends at once. SIGHUP has the files read.
+//! The first SIGTERM or SIGINT drains, a second one ends at once, with a status of its own if that
+//! cut calls. SIGHUP has the files read.
 
 use std::fmt::Display;
 use std::future::Future;
@@ -13,24 +14,28 @@ use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
-use tracing::level_filters::LevelFilter;
 
 use crate::admin;
 use crate::cli::terminal;
 use crate::config::keys::{self, Book};
-use crate::config::{Drain, Format, Level, Plan};
+use crate::config::{Drain, Format, Plan};
 use crate::proxy::{self, Options, Proxy, Told};
 use crate::route::{Live, Steward};
-use crate::telemetry::Metrics;
 use crate::telemetry::log::{self, LogFormat};
 use crate::telemetry::log_limit;
+use crate::telemetry::{ControlMetrics, Metrics};
 
-/// Serves until told to stop. The status is 0 after a drain, and 1 when there was nothing to
-/// serve or no way to.
+/// The status when a second signal has cut calls.
+const CUT: u8 = 3;
+/// Teams that are named when calls are cut.
+const NAMED_MAX: usize = 20;
+
+/// Serves until told to stop. The status is 0 after a drain, 1 when there was nothing to serve or
+/// no way to, and 3 when a second signal has cut calls.
 pub(super) fn run(file: &Path) -> ExitCode {
     let metrics = Metrics::new(env!("CARGO_PKG_VERSION"));
     let book = Book::default();
-    let (steward, live) = match Steward::start(file, &book, metrics.control()) {
+    let (mut steward, live) = match Steward::start(file, &book, metrics.control()) {
         Ok(started) => started,
         Err(complaints) => {
             for complaint in complaints {
@@ -44,10 +49,11 @@ pub(super) fn run(file: &Path) -> ExitCode {
         Format::Json => LogFormat::Json,
         Format::Pretty => LogFormat::Pretty,
     };
-    let _log = match log::start(format, level(plan.log.level), &metrics.control()) {
-        Ok(guard) => guard,
+    let (_log, level) = match log::start(format, plan.log.level.filter(), &metrics.control()) {
+        Ok(started) => started,
         Err(fault) => return failed(&fault),
     };
+    steward.set_level(level);
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(fault) => return failed(&fault),
@@ -55,18 +61,9 @@ pub(super) fn run(file: &Path) -> ExitCode {
     let served = runtime.block_on(serve(&plan, steward, live, (book, metrics)));
     runtime.shutdown_background();
     match served {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(End::Drained) => ExitCode::SUCCESS,
+        Ok(End::Cut) => ExitCode::from(CUT),
         Err(fault) => failed(&fault),
-    }
-}
-
-fn level(level: Level) -> LevelFilter {
-    match level {
-        Level::Error => LevelFilter::ERROR,
-        Level::Warn => LevelFilter::WARN,
-        Level::Info => LevelFilter::INFO,
-        Level::Debug => LevelFilter::DEBUG,
-        Level::Trace => LevelFilter::TRACE,
     }
 }
 
@@ -75,12 +72,19 @@ fn failed(fault: &dyn Display) -> ExitCode {
     ExitCode::FAILURE
 }
 
+/// How it ended.
+enum End {
+    Drained,
+    /// Calls were cut by a second signal.
+    Cut,
+}
+
 async fn serve(
     plan: &Plan,
     steward: Steward,
     live: Live,
     (book, metrics): (Book, Metrics),
-) -> io::Result<()> {
+) -> io::Result<End> {
     let mut signals = Signals::new()?;
     let (address, backlog) = (plan.listen.address, plan.listen.backlog);
     let listener = bound("listen.address", address, proxy::listen(address, backlog))?;
@@ -91,6 +95,7 @@ async fn serve(
     let proxy = Proxy::start(&options, listener, &live, &metrics)?;
     let mut background = JoinSet::new();
     background.spawn(keys::keep(book.clone(), metrics.control()));
+    let control = metrics.control();
     let state = Arc::new(admin::State::new(metrics));
     background.spawn(steward.run());
     background.spawn(log_limit::report());
@@ -110,11 +115,29 @@ async fn serve(
     state.set_draining();
     let drain = live.load().drain;
     tracing::info!(delay = ?drain.delay, grace = ?drain.grace, "draining");
-    if within(&mut signals, leave(&proxy, drain)).await.is_none() {
-        tracing::warn!("a second signal: ending now");
+    let mut end = End::Drained;
+    if within(&mut signals, leave(&proxy, drain, &control)).await.is_none() {
+        let (calls, teams) = open_calls(&control);
+        tracing::warn!(calls, teams, "a second signal: ending now");
+        if calls > 0 {
+            end = End::Cut;
+        }
     }
     tracing::info!("ended");
-    Ok(())
+    Ok(end)
+}
+
+/// How many calls are open, and whose: `ads/prod 7, ml/lab 1`.
+fn open_calls(control: &ControlMetrics) -> (u64, String) {
+    let open = control.open_calls();
+    let calls = open.iter().map(|of| of.calls).sum();
+    let named = open.iter().take(NAMED_MAX);
+    let named = named.map(|of| format!("{}/{} {}", of.team, of.environment, of.calls));
+    let mut teams = named.collect::<Vec<_>>().join(", ");
+    if open.len() > NAMED_MAX {
+        teams.push_str(", and others");
+    }
+    (calls, teams)
 }
 
 /// Has the files read at each signal. They are read anyway when they change, but who is used to
@@ -127,11 +150,12 @@ async fn read_again(mut hangup: Signal, live: Live) {
 }
 
 /// Drains: connections are taken for a while, then asked to go, then ended.
-async fn leave(proxy: &Proxy, drain: Drain) {
+async fn leave(proxy: &Proxy, drain: Drain, control: &ControlMetrics) {
     tokio::time::sleep(drain.delay).await;
     proxy.tell(Told::Leave);
     if tokio::time::timeout(drain.grace, proxy.ended()).await.is_err() {
-        tracing::warn!("the grace is over: ending the calls that are left");
+        let (calls, teams) = open_calls(control);
+        tracing::warn!(calls, teams, "the grace is over: ending the calls that are left");
         proxy.tell(Told::End);
         let _ = tokio::time::timeout(LAST_WORDS, proxy.ended()).await;
     }

@@ -21,6 +21,8 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use tracing::level_filters::LevelFilter;
+
 /// What it would mean to go on without TLS.
 const CLEAR: &str = "tokens would come in clear text";
 
@@ -33,7 +35,7 @@ pub struct Plan {
     pub admin: SocketAddr,
     /// How many threads move bytes. Needs a restart to change.
     pub workers: Workers,
-    /// What is logged, and how. Needs a restart to change.
+    /// What is logged, and how. The format needs a restart to change.
     pub log: Log,
     /// The filters, in their order.
     pub rooms: Rooms,
@@ -156,6 +158,17 @@ pub enum Level {
 }
 
 impl Level {
+    /// What the log takes for it.
+    pub fn filter(self) -> LevelFilter {
+        match self {
+            Self::Error => LevelFilter::ERROR,
+            Self::Warn => LevelFilter::WARN,
+            Self::Info => LevelFilter::INFO,
+            Self::Debug => LevelFilter::DEBUG,
+            Self::Trace => LevelFilter::TRACE,
+        }
+    }
+
     /// The word in config.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -349,6 +349,7 @@ impl Relay {
             return self.refuse(tag, &refusal, Ending::DriverLost);
         }
         self.worker.metrics.refused(label);
+        self.log_refused(tag, &refusal);
         let trailers = Rc::new(status::trailers(&refusal));
         self.end_behind_parked(tag, AnswerEnd { trailers, code, how: Ending::DriverLost });
     }

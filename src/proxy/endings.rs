@@ -30,6 +30,7 @@ impl Relay {
     pub(super) fn refuse(&mut self, tag: usize, refusal: &Refusal, how: Ending) {
         let Some(exchange) = self.exchanges.get(tag) else { return };
         self.worker.metrics.refused(refusal.label);
+        self.log_refused(tag, refusal);
         let fields = if exchange.answered {
             status::trailers(refusal)
         } else {

@@ -190,8 +190,12 @@ impl Exchange {
             octets_down,
         });
         tracing::debug!(
+            user = slots.identity.as_ref().map(|identity| identity.user()),
+            peer = %self.call.peer(),
             method = self.call.method().label(),
             team = slots.team.as_ref().map(TeamName::as_str),
+            environment = slots.environment.as_ref().map(EnvironmentName::as_str),
+            request_id = self.request_id(),
             code = code.name(),
             how = how.label(),
             ?duration,

@@ -22,6 +22,7 @@
 //!   echo    -> what goes out as the same octets again
 //!   endings -> every way in which things end
 //!   malformed -> header lists that break a rule
+//!   refusal_log -> what the log says of calls that are refused
 //!   refused -> what a client is charged for calls that are refused
 //!   clock   -> everything that takes too long
 //!   lease, tenure -> streams, and sessions, that outlive the proof of their caller
@@ -53,6 +54,7 @@ pub mod probe;
 mod read;
 mod recheck;
 mod records;
+mod refusal_log;
 mod refused;
 mod relay;
 mod shelf;

@@ -8,7 +8,7 @@
 use crate::{
     config::{self, Complaint, Plan, Reading, Sources, Watch, keys::Book},
     route::{Snapshot, almanac::Almanac},
-    telemetry::ControlMetrics,
+    telemetry::{ControlMetrics, log::LogLevel},
 };
 use arc_swap::{ArcSwap, Cache};
 use std::{collections::BTreeSet, fmt, path::Path, pin::pin, rc::Rc, sync::Arc, time::SystemTime};
@@ -62,8 +62,8 @@ pub enum Restart {
     AdminAddress,
     /// The number of worker threads.
     Workers,
-    /// Format and level of the log.
-    Log,
+    /// The format of the log.
+    LogFormat,
 }
 
 impl fmt::Display for Restart {
@@ -73,7 +73,7 @@ impl fmt::Display for Restart {
             Self::ListenBacklog => "listen.backlog",
             Self::AdminAddress => "admin.address",
             Self::Workers => "workers",
-            Self::Log => "log",
+            Self::LogFormat => "log.format",
         })
     }
 }
@@ -141,6 +141,8 @@ pub struct Steward {
     /// The warnings that were logged and still hold.
     warned: BTreeSet<Complaint>,
     metrics: ControlMetrics,
+    /// How much is logged, where there is a log.
+    level: Option<LogLevel>,
 }
 
 impl Steward {
@@ -171,7 +173,13 @@ impl Steward {
         let (book, mut almanac) = (book.clone(), Almanac::new(metrics.clone()));
         almanac.follow(plan.terms());
         let warned = BTreeSet::new();
-        Ok((Self { sources, book, live, plan, started, almanac, warned, metrics }, handed))
+        let level = None;
+        Ok((Self { sources, book, live, plan, started, almanac, warned, metrics, level }, handed))
+    }
+
+    /// Has the level of this log follow the files.
+    pub fn set_level(&mut self, level: LogLevel) {
+        self.level = Some(level);
     }
 
     /// What is live.
@@ -183,11 +191,16 @@ impl Steward {
     /// come to their end. Never ends.
     pub async fn run(mut self) {
         let mut watch = Watch::new(&self.sources);
+        let mut is_asked = false;
         loop {
             // The first round finds what changed between the start and the watch.
             let (file, book) = (self.sources.file.clone(), self.book.clone());
             if let Ok(reading) = task::spawn_blocking(move || config::read(&file, &book)).await {
-                self.take(reading);
+                let before = self.live.last_reload();
+                let verdict = self.take(reading);
+                if std::mem::take(&mut is_asked) {
+                    answer(&verdict, &before.verdict, self.live.load().generation);
+                }
                 watch.follow(&self.sources);
             }
             let mut changed = pin!(watch.changed());
@@ -195,7 +208,10 @@ impl Steward {
                 let steady = self.almanac.look(SystemTime::now());
                 tokio::select! {
                     () = &mut changed => break,
-                    () = self.live.asked.notified() => break,
+                    () = self.live.asked.notified() => {
+                        is_asked = true;
+                        break;
+                    }
                     () = time::sleep(steady) => {}
                 }
             }
@@ -239,6 +255,10 @@ impl Steward {
                 let generation = before.generation.saturating_add(1);
                 let snapshot = Snapshot::of(&plan, Some(&before), generation, at);
                 let (restart, teams) = (self.restart(&plan), plan.teams.len());
+                let (from, to) = (self.plan.log.level, plan.log.level);
+                if let Some(level) = self.level.as_ref().filter(|_| from != to) {
+                    level.change(from.filter(), to.filter());
+                }
                 self.book.follow(&plan.providers);
                 self.live.snapshot.store(Arc::new(snapshot));
                 self.live.published.send_replace(generation);
@@ -267,7 +287,7 @@ impl Steward {
             (Restart::ListenBacklog, plan.listen.backlog != started.listen.backlog),
             (Restart::AdminAddress, plan.admin != started.admin),
             (Restart::Workers, plan.workers != started.workers),
-            (Restart::Log, plan.log != started.log),
+            (Restart::LogFormat, plan.log.format != started.log.format),
         ];
         parts.into_iter().filter(|(_, changed)| *changed).map(|(part, _)| part).collect()
     }
@@ -293,6 +313,24 @@ fn warn(before: &BTreeSet<Complaint>, warnings: &[Complaint]) {
 /// What is said of a prefix whose issuer is gone: drivers and team files may know its users still.
 const FREED: &str = "names of other sources may begin with this prefix now: add it to \
                      authenticate.reserved_prefixes if teams or drivers still know such names";
+
+/// Logs what became of a reading that somebody asked for. What is wrong is logged again where it
+/// was known before.
+fn answer(verdict: &Verdict, before: &Verdict, generation: u64) {
+    match verdict {
+        Verdict::Applied(_) => tracing::info!(generation, "SIGHUP: configuration applied"),
+        Verdict::Unchanged => {
+            tracing::info!(generation, "SIGHUP: nothing has changed in the configuration");
+        }
+        Verdict::Rejected(complaints) => {
+            if verdict == before {
+                tell(complaints, generation);
+            }
+            let complaints = complaints.len();
+            tracing::warn!(complaints, generation, "SIGHUP: configuration not applied");
+        }
+    }
+}
 
 fn tell(complaints: &[Complaint], generation: u64) {
     for complaint in complaints.iter().take(LOGGED_MAX) {

@@ -120,11 +120,11 @@ fn what_needs_a_restart_is_told_and_the_rest_is_applied() {
     house.write(
         "sconce.yaml",
         "teams: { directory: teams }\nlisten: { address: 127.0.0.1:1, connections: 5 }\n\
-         admin: { address: 127.0.0.1:2 }\nworkers: 9\nlog: { level: debug }\n",
+         admin: { address: 127.0.0.1:2 }\nworkers: 9\nlog: { format: pretty, level: debug }\n",
     );
     assert_eq!(steward.reload(), Verdict::Applied(2));
     let restart: Vec<_> = live.last_reload().restart.iter().map(ToString::to_string).collect();
-    assert_eq!(restart, ["listen.address", "admin.address", "workers", "log"]);
+    assert_eq!(restart, ["listen.address", "admin.address", "workers", "log.format"]);
     assert_eq!(live.load().connections, 5);
     house.write("sconce.yaml", MAIN);
     assert_eq!(steward.reload(), Verdict::Applied(3));

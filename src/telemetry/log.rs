@@ -1,20 +1,26 @@
 //! The log: one line an event, to stderr, as JSON for machines or as text for people.
 //!
-//! The level comes from the configuration; `RUST_LOG`, where it is set, overrides it with
-//! directives (`info,sconce::proxy=debug`). What must never happen here: a worker that waits for
-//! whoever reads stderr (see `spool`), a panic because nobody does, and a line, or a command to a
-//! terminal, that somebody else has written: every field of every event is escaped here.
+//! The level comes from the configuration, and may change while the process runs; `RUST_LOG`, where
+//! it is set, overrides it with directives (`info,sconce::proxy=debug`). It counts for lines of
+//! sconce alone: what libraries say is for those who wrote them, and is shown if `RUST_LOG` names
+//! them. Lines of the `log` crate are not taken at all: they carry paths of the build machine.
+//!
+//! What must never happen here: a worker that waits for whoever reads stderr (see `spool`), a panic
+//! because nobody does, and a line, or a command to a terminal, that somebody else has written:
+//! every field of every event is escaped here.
 
+use std::fmt::Debug;
 use std::io::{self, IsTerminal, Write};
+use std::panic::{Location, PanicHookInfo};
+use std::sync::Arc;
 
 use tracing::level_filters::LevelFilter;
-use tracing::{Subscriber, warn};
+use tracing::{Subscriber, error, info, warn};
 use tracing_subscriber::field::RecordFields;
 use tracing_subscriber::fmt::format::{DefaultFields, Writer};
 use tracing_subscriber::fmt::{FormatFields, MakeWriter};
 use tracing_subscriber::layer::SubscriberExt;
-use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{Layer, filter::Targets, fmt};
+use tracing_subscriber::{Layer, Registry, filter::Targets, fmt, reload};
 
 use super::ControlMetrics;
 use super::escape::{self, Escaping};
@@ -51,6 +57,36 @@ impl std::fmt::Display for LogFault {
 
 impl std::error::Error for LogFault {}
 
+/// The beginning of the targets of sconce's own lines: those of its filters are among them.
+const OWN: &str = "sconce";
+
+/// How much is logged. Cheap to clone.
+#[derive(Clone)]
+pub struct LogLevel {
+    set: Arc<dyn Fn(LevelFilter) + Send + Sync>,
+    /// Whether the environment has decided.
+    is_overridden: bool,
+}
+
+impl LogLevel {
+    /// Changes how much is logged, and logs that: by the level under which the line is seen.
+    pub fn change(&self, from: LevelFilter, to: LevelFilter) {
+        if self.is_overridden {
+            warn!(%to, "log.level has changed, but RUST_LOG overrides it");
+            return;
+        }
+        (self.set)(from.max(to));
+        info!(%from, %to, "log level changed");
+        (self.set)(to);
+    }
+}
+
+impl Debug for LogLevel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LogLevel").field("is_overridden", &self.is_overridden).finish()
+    }
+}
+
 /// Starts the log of this process. Keep the guard until the end: it sees the last lines out.
 ///
 /// # Errors
@@ -59,22 +95,48 @@ pub fn start(
     format: LogFormat,
     level: LevelFilter,
     metrics: &ControlMetrics,
-) -> Result<LogGuard, LogFault> {
+) -> Result<(LogGuard, LogLevel), LogFault> {
     let (spool, guard) = Spool::start(io::stderr(), metrics.clone()).map_err(LogFault::NoThread)?;
     let directives = std::env::var("RUST_LOG").ok().filter(|directives| !directives.is_empty());
     let (filter, complaint) = filter(level, directives.as_deref());
     let coloured = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    let lines = subscriber(format, filter, coloured, spool);
-    lines.try_init().map_err(|_| LogFault::AlreadyStarted)?;
+    let is_overridden = directives.is_some() && complaint.is_none();
+    let (lines, handle) = subscriber(format, filter, coloured, spool);
+    tracing::subscriber::set_global_default(lines).map_err(|_| LogFault::AlreadyStarted)?;
+    std::panic::set_hook(Box::new(log_panic));
     if let Some(complaint) = complaint {
         warn!(complaint, "RUST_LOG is not understood: the configured level holds");
     }
-    Ok(guard)
+    // It fails only once the log is gone.
+    let set = Arc::new(move |level| drop(handle.reload(own(level))));
+    Ok((guard, LogLevel { set, is_overridden }))
+}
+
+/// A panic is a line like any other, without the paths of the machine that built the program.
+fn log_panic(info: &PanicHookInfo<'_>) {
+    let what = info.payload_as_str().unwrap_or("no reason given");
+    let at = info.location().map(place).unwrap_or_default();
+    let thread = std::thread::current();
+    error!(what, at, thread = thread.name(), "panicked");
+}
+
+/// Where in the source, from the folder of the crate on.
+fn place(at: &Location<'_>) -> String {
+    let file = at.file();
+    let source = file.rfind("/src/").filter(|_| file.starts_with('/'));
+    let crate_at = source.and_then(|source| file.get(..source)?.rfind('/'));
+    let shown = crate_at.and_then(|slash| file.get(slash.saturating_add(1)..)).unwrap_or(file);
+    format!("{shown}:{}", at.line())
+}
+
+/// sconce's own lines of this level.
+fn own(level: LevelFilter) -> Targets {
+    Targets::new().with_default(LevelFilter::OFF).with_target(OWN, level)
 }
 
 /// The filter, and what was wrong with `directives` if they could not be used.
 fn filter(level: LevelFilter, directives: Option<&str>) -> (Targets, Option<String>) {
-    let configured = Targets::new().with_default(level);
+    let configured = own(level);
     match directives.map(str::parse::<Targets>) {
         None => (configured, None),
         Some(Ok(filter)) => (filter, None),
@@ -87,13 +149,14 @@ fn subscriber(
     filter: Targets,
     coloured: bool,
     spool: Spool,
-) -> impl Subscriber + Send + Sync {
+) -> (impl Subscriber + Send + Sync, reload::Handle<Targets, Registry>) {
+    let (filter, handle) = reload::Layer::new(filter);
     let lines = fmt::layer().with_ansi(coloured).log_internal_errors(false);
     let lines = match format {
         LogFormat::Json => lines.with_writer(EscapedJson(spool)).json().flatten_event(true).boxed(),
         LogFormat::Pretty => lines.with_writer(spool).fmt_fields(EscapedFields).boxed(),
     };
-    tracing_subscriber::registry().with(lines.with_filter(filter))
+    (tracing_subscriber::registry().with(lines.with_filter(filter)), handle)
 }
 
 /// Writes the fields of an event, the message among them, without control characters.
@@ -159,7 +222,8 @@ mod tests {
         let (mut reader, writer) = io::pipe().unwrap();
         let (spool, guard) = Spool::start(writer, Metrics::new("1").control()).unwrap();
         let filter = filter(LevelFilter::INFO, directives).0;
-        tracing::subscriber::with_default(subscriber(format, filter, false, spool), || {
+        let (lines, _) = subscriber(format, filter, false, spool);
+        tracing::subscriber::with_default(lines, || {
             info!(address = %"127.0.0.1:1", admin = %"127.0.0.1:2", "listening");
             debug!("quiet");
             if is_odd {

@@ -89,6 +89,8 @@ impl Kind {
         match self {
             Self::CallRefused => 100,
             Self::TlsFailed
+            | Self::TlsMissing
+            | Self::TlsUnexpected
             | Self::ClientMalformed
             | Self::ClientEnded
             | Self::SourceFull

@@ -49,6 +49,7 @@ mod providers;
 mod queued;
 mod reach;
 mod rechecks;
+mod refusal_lines;
 mod refused;
 mod rejected;
 mod responses;
@@ -110,6 +111,7 @@ fn main() {
     reach::cases(&mut cases);
     queued::cases(&mut cases);
     refused::cases(&mut cases);
+    refusal_lines::cases(&mut cases);
     grace::cases(&mut cases);
     lease::cases(&mut cases);
     suspended::cases(&mut cases);

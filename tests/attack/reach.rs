@@ -29,7 +29,7 @@ pub fn cases(cases: &mut Cases) {
             world.driver.lock().unwrap().revive();
             let patience = Duration::from_secs(15);
             eventually("it is reachable again", patience, || up(world) == Some(1.0));
-            assert_eq!(told(world, "driver reachable again").len(), 1);
+            once(world, "driver reachable again");
         },
     );
     for (what, greeting, reason) in [
@@ -51,7 +51,7 @@ pub fn cases(cases: &mut Cases) {
         client.finish_within(id, Duration::from_secs(5)).assert_no_success();
         assert_unreachable(world, "silent");
         client.must_work();
-        assert_eq!(told(world, "driver reachable again").len(), 1);
+        once(world, "driver reachable again");
     });
     cases.own(
         "open_calls_and_their_times_are_counted_by_team_and_environment",
@@ -64,6 +64,14 @@ pub fn cases(cases: &mut Cases) {
 fn told(world: &World, message: &str) -> Vec<Value> {
     let lines = world.sconce.as_ref().unwrap().lock().unwrap().lines(message);
     lines.into_iter().filter(|line| line["team"] == "ads").collect()
+}
+
+/// The same, which is one line, once it is there.
+fn once(world: &World, message: &str) -> Vec<Value> {
+    eventually(message, SOON, || !told(world, message).is_empty());
+    let lines = told(world, message);
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    lines
 }
 
 fn metric(world: &World, line: &str) -> Option<f64> {
@@ -84,8 +92,7 @@ fn fail(world: &World, times: usize) {
 }
 
 fn assert_unreachable(world: &World, reason: &str) {
-    let lines = told(world, "driver unreachable");
-    assert_eq!(lines.len(), 1, "{lines:?}");
+    let lines = once(world, "driver unreachable");
     let address = world.driver.lock().unwrap().address.to_string();
     let line = &lines[0];
     assert_eq!(line["level"], "WARN");
@@ -109,8 +116,7 @@ fn dies_and_returns(world: &World) {
     for _ in 0..3 {
         world.client().must_work();
     }
-    let lines = told(world, "driver reachable again");
-    assert_eq!(lines.len(), 1, "{lines:?}");
+    let lines = once(world, "driver reachable again");
     assert_eq!(lines[0]["level"], "INFO");
     assert_eq!(lines[0]["environment"], "prod");
     assert!(lines[0]["duration"].as_str().is_some_and(|it| it.ends_with('s')), "{lines:?}");
