@@ -121,6 +121,13 @@ async fn metrics_come_in_the_format_that_is_asked_for() {
     let open = port.say(asked.as_bytes()).await;
     assert!(open.contains("application/openmetrics-text"), "{open}");
     assert!(body(&open).ends_with("# EOF\n"), "{open}");
+    let asked = "GET /metrics HTTP/1.1\r\nhost: a\r\naccept: application/openmetrics-text;q=0,\
+                 text/plain\r\n\r\n";
+    let classic = port.say(asked.as_bytes()).await;
+    assert!(classic.contains("text/plain; version=0.0.4"), "{classic}");
+    let asked = "GET /metrics HTTP/1.1\r\nhost: a\r\naccept: Application/OpenMetrics-Text\r\n\r\n";
+    let open = port.say(asked.as_bytes()).await;
+    assert!(body(&open).ends_with("# EOF\n"), "{open}");
 }
 
 #[tokio::test]

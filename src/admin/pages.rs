@@ -1,12 +1,12 @@
 //! The pages: what is answered to which path.
 
-use http::header::{ACCEPT, ALLOW, CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING};
+use http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Bytes;
 
+use super::accept;
 use super::state::{Readiness, State};
-use crate::telemetry::Format;
 
 pub(super) type Page = Response<Full<Bytes>>;
 
@@ -66,14 +66,8 @@ fn readiness(readiness: Readiness) -> Page {
 }
 
 fn metrics(headers: &HeaderMap, state: &State) -> Page {
-    let format = if takes_open_metrics(headers) { Format::OpenMetrics } else { Format::Classic };
+    let format = accept::format(headers);
     page(StatusCode::OK, format.content_type(), state.metrics().encode(format))
-}
-
-/// Whether the caller names OpenMetrics at all: who does can read it, whatever it likes best.
-fn takes_open_metrics(headers: &HeaderMap) -> bool {
-    let named = |accept: &str| accept.contains("application/openmetrics-text");
-    headers.get_all(ACCEPT).iter().filter_map(|accept| accept.to_str().ok()).any(named)
 }
 
 fn text(status: StatusCode, body: impl Into<Bytes>) -> Page {
