@@ -36,7 +36,7 @@ const CLOCKS: [&str; 5] = [
     "src/proxy/relay.rs",
     "src/proxy/probe.rs",
     "src/proxy/worker.rs",
-    "src/cli/explain.rs",
+    "src/cli/explain/mod.rs",
     "src/config/keys/keeper.rs",
 ];
 

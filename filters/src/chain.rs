@@ -34,6 +34,8 @@ pub struct Account {
     pub room: &'static str,
     /// Its own sentence, if it has one.
     pub sentence: Option<String>,
+    /// What it found in the call, and what it expects.
+    pub details: Vec<String>,
     /// `Ok` when it admitted the call or would have let it wait.
     pub verdict: Result<(), Refusal>,
 }
@@ -178,16 +180,14 @@ impl Chain {
     /// nobody.
     pub fn settle(&self, call: &mut Call, outcome: &Outcome) {
         let admitted = std::mem::take(&mut call.admitted);
-        for room in self.rooms.iter().take(admitted).rev() {
-            room.settle(call, outcome);
-        }
+        self.rooms.iter().take(admitted).rev().for_each(|room| room.settle(call, outcome));
     }
 
     /// What each room makes of a call, up to the first that refuses or would have to wait.
     pub fn explain(&self, call: &mut Call) -> Vec<Account> {
         let mut accounts = Vec::new();
         while let Some(room) = self.rooms.get(call.admitted) {
-            let sentence = room.explain(call);
+            let (sentence, details) = (room.explain(call), room.details(call));
             let (verdict, ended) = match room.admit(call) {
                 Admission::Admitted => match pass(&**room, call) {
                     Ok(()) => (Ok(()), false),
@@ -196,7 +196,7 @@ impl Chain {
                 Admission::Refused(refusal) => (Err(refusal), true),
                 Admission::Wait(_) => (Ok(()), true),
             };
-            accounts.push(Account { room: room.name(), sentence, verdict });
+            accounts.push(Account { room: room.name(), sentence, details, verdict });
             if ended {
                 break;
             }

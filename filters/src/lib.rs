@@ -91,6 +91,12 @@ pub trait Filter: Send + Sync {
     fn explain(&self, _call: &Call) -> Option<String> {
         None
     }
+
+    /// What an operator needs to see beside that, whether the call is admitted or not: what it
+    /// says, and what would be right. Callers are never shown it. Never a credential.
+    fn details(&self, _call: &Call) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 /// What a room says to a call.

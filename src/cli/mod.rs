@@ -11,6 +11,7 @@ mod key_file;
 mod serve;
 mod terminal;
 mod token;
+mod typed;
 mod url;
 
 use clap::{Args, Parser, Subcommand};
@@ -46,10 +47,14 @@ struct File {
     config: PathBuf,
 }
 
-/// Runs what was typed. The status is 0 when all is well and 1 when something is wrong; `explain`
-/// ends with 2 for a call that would be refused, and so does a command line that cannot be read.
+/// Runs what was typed. The status is 0 when all is well, 1 when something is wrong, and 2 for a
+/// command line that cannot be read; `explain` ends with 3 for a call that would be refused.
 pub fn run() -> ExitCode {
-    match Cli::parse().verb {
+    let cli = match typed::read() {
+        Ok(cli) => cli,
+        Err(status) => return status,
+    };
+    match cli.verb {
         Verb::Serve(File { config }) => serve::run(&config),
         Verb::Check(File { config }) => check::run(&config),
         Verb::Explain(question) => explain::run(&question),

@@ -19,6 +19,12 @@ pub(super) fn print_as_it_is(octets: &[u8]) {
     let _ = out.write_all(octets).and_then(|()| out.flush());
 }
 
+/// Several lines on the way for what went wrong.
+pub(super) fn complain_lines(text: &str) {
+    let text: String = text.lines().map(|line| format!("{}\n", Escaped(line))).collect();
+    let _ = io::stderr().write_all(text.as_bytes());
+}
+
 /// The same on the way for what went wrong.
 pub(super) fn complain<L: Display>(line: L) {
     // At once, so that lines of several threads do not mix.

@@ -14,7 +14,7 @@ pub(super) struct Url {
     pub(super) headers: Vec<(String, String)>,
 }
 
-/// Reads a URL; the error says what is wrong with it.
+/// Reads a URL; the error says what is wrong with it, and repeats nothing that may be a token.
 pub(super) fn read(text: &str) -> Result<Url, String> {
     let rest = text.strip_prefix("sc://").ok_or("a Spark Connect URL begins with sc://")?;
     let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
@@ -30,9 +30,11 @@ pub(super) fn read(text: &str) -> Result<Url, String> {
         None | Some(_) => return Err("between '/' and ';' there must be nothing".to_owned()),
     };
     let mut headers = Vec::new();
-    for parameter in parameters.split(';').filter(|parameter| !parameter.is_empty()) {
+    let parameters = parameters.split(';').filter(|parameter| !parameter.is_empty());
+    for (place, parameter) in (1..).zip(parameters) {
+        let parted = parameter.split_once('=');
         let (key, value) =
-            parameter.split_once('=').ok_or_else(|| format!("'{parameter}' is not key=value"))?;
+            parted.ok_or_else(|| format!("parameter {place} of the URL is not key=value"))?;
         if key == "token" {
             headers.push(("authorization".to_owned(), format!("Bearer {}", unescape(value))));
         } else if !OWN.contains(&key) {
@@ -40,6 +42,10 @@ pub(super) fn read(text: &str) -> Result<Url, String> {
         }
     }
     let bare = authority.rsplit_once(':').is_none_or(|(_, port)| port.contains(']'));
+    let port = authority.rsplit_once(':').filter(|_| !bare).map(|(_, port)| port);
+    if port.is_some_and(|port| port.parse::<u16>().is_err()) {
+        return Err("the port of the URL is none: write a number up to 65535".to_owned());
+    }
     let authority = if bare { format!("{authority}:{PORT}") } else { authority.to_owned() };
     Ok(Url { authority, headers })
 }
@@ -84,7 +90,8 @@ mod tests {
             ("sc:///;a=b", "the URL names no host"),
             ("sc://h;a=b", "parameters stand behind a '/', as sc://host:port/;key=value"),
             ("sc://h/x;a=b", "between '/' and ';' there must be nothing"),
-            ("sc://h/;a", "'a' is not key=value"),
+            ("sc://h/;b=c;a", "parameter 2 of the URL is not key=value"),
+            ("sc://h:99999", "the port of the URL is none: write a number up to 65535"),
         ];
         for (text, expected) in cases {
             assert_eq!(read(text), Err(expected.to_owned()), "{text}");

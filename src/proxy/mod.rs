@@ -73,6 +73,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+pub use crate::proxy::certificate::read as read_certificate;
 pub use crate::proxy::listen::listen;
 pub use crate::proxy::worker::Told;
 

@@ -80,6 +80,17 @@ pub async fn driver(address: &DriverAddress, patience: Duration) -> Result<(), &
     }
 }
 
+/// The same, and how long it took.
+#[expect(clippy::disallowed_methods, reason = "whoever asks wants to know the time")]
+pub async fn timed(
+    address: &DriverAddress,
+    patience: Duration,
+) -> (Result<(), &'static str>, Duration) {
+    let began = Instant::now();
+    let found = driver(address, patience).await;
+    (found, began.elapsed())
+}
+
 async fn connect(address: &DriverAddress) -> Result<TcpStream, DialFailure> {
     let port = address.port();
     let addresses: Vec<SocketAddr> = match address.host() {

@@ -115,7 +115,7 @@ fn texts(claims: &Claims, path: &str, part: Part) -> Result<Vec<String>, ClaimFa
 }
 
 /// The claim with this very name, or else the one at the end of this path. `null` is no claim.
-fn find<'c>(claims: &'c Claims, path: &str) -> Option<&'c Value> {
+pub(super) fn find<'c>(claims: &'c Claims, path: &str) -> Option<&'c Value> {
     claims.get(path).or_else(|| along(claims, path)).filter(|value| !value.is_null())
 }
 

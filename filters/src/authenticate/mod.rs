@@ -10,6 +10,7 @@ mod algorithm;
 mod certificates;
 mod claims;
 mod denial;
+mod details;
 mod json;
 mod judge;
 mod key;

@@ -109,6 +109,10 @@ impl Filter for Authenticate {
         let verified = self.judge.call(call, now).ok()?;
         Some(told(&verified.identity, now, self.judge.skew()))
     }
+
+    fn details(&self, call: &Call) -> Vec<String> {
+        self.judge.details(call)
+    }
 }
 
 fn refused(denial: Denial, cost: Cost) -> Admission {
@@ -142,7 +146,7 @@ fn told(identity: &Identity, now: Duration, skew: Duration) -> String {
         }
     }
     if let Some(end) = identity.expires_at() {
-        let _ = match end.checked_sub(now.as_secs()) {
+        let _ = match end.checked_sub(now.as_secs()).filter(|left| *left > 0) {
             Some(left) => write!(told, "; it expires in {left} s"),
             None if now < Duration::from_secs(end).saturating_add(skew) => {
                 write!(told, "; it has just expired, which may be a matter of clocks")

@@ -2,7 +2,7 @@
 
 use crate::config::keys::{Book, Provider, fetch};
 use crate::telemetry::{ControlMetrics, Issuer};
-use sconce_filters::authenticate::{KeyRing, Rest};
+use sconce_filters::authenticate::{KeyRing, KeySet, Rest};
 use std::{
     sync::Arc,
     time::{Duration, Instant, SystemTime},
@@ -43,23 +43,41 @@ pub async fn keep(book: Book, metrics: ControlMetrics) {
     }
 }
 
-/// Fetches the keys of all providers once; what went wrong, for those whose could not be fetched.
-pub async fn fill_once(book: &Book) -> Vec<String> {
+/// How a provider has answered.
+#[derive(Clone, Debug)]
+pub struct Delivered {
+    /// The provider, as its tokens spell it.
+    pub issuer: String,
+    /// How long that took.
+    pub took: Duration,
+    /// How many keys there are, or what went wrong.
+    pub keys: Result<usize, String>,
+}
+
+impl Delivered {
+    /// What went wrong, in a sentence.
+    pub fn fault(&self) -> Option<String> {
+        let what = self.keys.as_ref().err()?;
+        Some(format!("the keys of {} are not there: {what}", self.issuer))
+    }
+}
+
+/// Fetches the keys of all providers once, but for those in files.
+#[expect(clippy::disallowed_methods, reason = "whoever asks wants to know the time")]
+pub async fn fill_once(book: &Book) -> Vec<Delivered> {
     let mut tasks = JoinSet::new();
     for provider in book.reader().fetched() {
         let book = book.clone();
         tasks.spawn(async move {
+            let began = Instant::now();
             let fetched = fetch(&provider.source).await.map(|(keys, _)| keys);
-            let issuer = &provider.source.issuer;
-            let told = fetched
-                .as_ref()
-                .err()
-                .map(|what| format!("the keys of {issuer} are not there: {what}"));
+            let keys = fetched.as_ref().map(KeySet::count).map_err(Clone::clone);
+            let (issuer, took) = (provider.source.issuer.clone(), began.elapsed());
             book.tried(&provider, fetched.ok(), None);
-            told
+            Delivered { issuer, took, keys }
         });
     }
-    tasks.join_all().await.into_iter().flatten().collect()
+    tasks.join_all().await
 }
 
 /// Fills the ring of a provider. Never ends.

@@ -12,4 +12,4 @@ mod keeper;
 
 pub use book::{At, Book, Provider, Source};
 pub use fetch::{ATTEMPT_MAX, fetch};
-pub use keeper::{fill_once, keep};
+pub use keeper::{Delivered, fill_once, keep};

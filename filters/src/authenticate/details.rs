@@ -1,0 +1,182 @@
+//! What a token says beside what is expected of it, for operators who ask why it is refused.
+//!
+//! Nothing here is verified, and nothing is decided. Must never show the token, nor be shown to a
+//! caller.
+
+use super::{
+    IssuerSettings,
+    claims::{Claims, find},
+    judge::Judge,
+    token,
+};
+use crate::Call;
+use serde_json::Value;
+
+/// Values of a claim that are shown.
+const SHOWN_MAX: usize = 20;
+/// Characters of a value that are shown.
+const LENGTH_MAX: usize = 256;
+/// Where a provider says which claims it has left out (OpenID Connect Core 1.0, 5.6.2): Entra does
+/// so with more than 200 groups.
+const LEFT_OUT: &str = "_claim_names";
+
+impl Judge {
+    /// What the token of a call claims, if it has a signed one.
+    pub(super) fn details(&self, call: &Call) -> Vec<String> {
+        let header = token::header(call.metadata()).ok().flatten();
+        let claims = header.as_deref().and_then(|it| token::claims(token::bearer(it).ok()?));
+        let Some(claims) = claims else { return Vec::new() };
+        let issuers = &self.settings.issuers;
+        let said = claims.get("iss").and_then(Value::as_str);
+        let issuer = issuers.iter().find(|issuer| said == Some(&*issuer.issuer));
+        let trusted = issuers.iter().map(|issuer| &*issuer.issuer);
+        let mut details = vec![format!(
+            "the token says iss {}; trusted: {}",
+            shown(claims.get("iss")),
+            any_of(trusted)
+        )];
+        let aud = shown(claims.get("aud"));
+        let Some(issuer) = issuer else {
+            details.push(format!("the token says aud {aud}"));
+            return details;
+        };
+        let expected = any_of(issuer.audiences.iter().map(String::as_str));
+        details.push(format!("the token says aud {aud}; expected: {expected}"));
+        details.extend(memberships(&claims, issuer));
+        details
+    }
+}
+
+/// Where the token says which groups and teams its owner is in, as far as anything asks for it.
+fn memberships(claims: &Claims, issuer: &IssuerSettings) -> Vec<String> {
+    let groups = ("groups", Some(&issuer.claims.groups));
+    let teams = ("teams", issuer.claims.teams.as_ref());
+    let asked = [groups, teams].into_iter().filter_map(|(what, path)| Some((what, path?)));
+    asked.map(|(what, path)| membership(claims, what, path)).collect()
+}
+
+fn membership(claims: &Claims, what: &str, path: &str) -> String {
+    let Some(value) = find(claims, path) else {
+        let left_out = claims.get(LEFT_OUT).and_then(Value::as_object);
+        let is_left_out = left_out.is_some_and(|names| names.contains_key(path));
+        let why = if is_left_out {
+            format!("; the provider has left it out ({LEFT_OUT}): its owner is in too many")
+        } else {
+            String::new()
+        };
+        return format!("no {what}: the token has no claim '{path}' (claims.{what}){why}");
+    };
+    match value.as_array() {
+        Some(none) if none.is_empty() => format!("no {what}: the claim '{path}' is an empty list"),
+        Some(_) | None => format!("{what} by the claim '{path}': {}", shown(Some(value))),
+    }
+}
+
+/// A claim of texts; of what is none, the kind of it.
+fn shown(claim: Option<&Value>) -> String {
+    match claim {
+        None | Some(Value::Null) => "nothing".to_owned(),
+        Some(Value::String(text)) => quoted(text),
+        Some(Value::Array(all)) => listed(all.iter().map(|it| shown(Some(it))), ", "),
+        Some(Value::Object(_)) => "an object".to_owned(),
+        Some(Value::Bool(_) | Value::Number(_)) => "no text".to_owned(),
+    }
+}
+
+fn any_of<'t>(texts: impl Iterator<Item = &'t str>) -> String {
+    let all = listed(texts.map(quoted), " or ");
+    if all.is_empty() { "nothing".to_owned() } else { all }
+}
+
+fn listed(texts: impl Iterator<Item = String>, between: &str) -> String {
+    let texts: Vec<_> = texts.collect();
+    let first = texts.iter().take(SHOWN_MAX).map(String::as_str).collect::<Vec<_>>();
+    let more = texts.len().saturating_sub(first.len());
+    let all = first.join(between);
+    if more > 0 { format!("{all} and {more} more") } else { all }
+}
+
+fn quoted(text: &str) -> String {
+    let cut: String = text.chars().take(LENGTH_MAX).collect();
+    let more = if cut.len() < text.len() { "..." } else { "" };
+    format!("'{cut}{more}'")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        Filter,
+        authenticate::{
+            Authenticate, ClaimSettings, Settings,
+            tests::{Signer, call, claims, ring, settings},
+        },
+        call::Listed,
+    };
+    use serde_json::json;
+
+    /// What is told of a token with these claims in the place of good ones; `null` is none.
+    fn told(but: Value) -> Vec<String> {
+        let mut all = claims();
+        for (name, value) in but.as_object().unwrap() {
+            all[name] = value.clone();
+        }
+        let mut settings = settings(&ring(&[Signer::P256.jwk("a")]));
+        let teams = Some("sconce.teams".to_owned());
+        for issuer in &mut settings.issuers {
+            issuer.claims = ClaimSettings { teams: teams.clone(), ..ClaimSettings::default() };
+        }
+        told_of(settings, &format!("Bearer {}", Signer::P256.sign("a", &all)))
+    }
+
+    fn told_of(settings: Settings, header: &str) -> Vec<String> {
+        let call = call(Listed::new("a").with("authorization", header));
+        Authenticate::new(settings).details(&call)
+    }
+
+    #[test]
+    fn issuer_and_audience_stand_beside_those_that_are_expected() {
+        let told = told(json!({"aud": ["x", 7, "y"]}));
+        assert_eq!(
+            told[0],
+            "the token says iss 'https://id.example'; trusted: 'https://id.example'"
+        );
+        assert_eq!(told[1], "the token says aud 'x', no text, 'y'; expected: 'sconce'");
+    }
+
+    #[test]
+    fn of_an_issuer_that_is_not_trusted_only_what_the_token_says_is_told() {
+        let told = told(json!({"iss": "https://other.example", "aud": null}));
+        let trusted = "trusted: 'https://id.example'";
+        let expected = [
+            &*format!("the token says iss 'https://other.example'; {trusted}"),
+            "the token says aud nothing",
+        ];
+        assert_eq!(told, expected);
+    }
+
+    #[test]
+    fn a_claim_that_is_missing_is_named_by_its_key() {
+        let all = told(json!({"groups": null, "sconce": {"teams": []}}));
+        let missing = "no groups: the token has no claim 'groups' (claims.groups)";
+        assert_eq!(all[2..], [missing, "no teams: the claim 'sconce.teams' is an empty list"]);
+        let left_out = told(json!({"groups": null, "_claim_names": {"groups": "src1"}}));
+        let why = "; the provider has left it out (_claim_names): its owner is in too many";
+        assert_eq!(left_out[2], format!("{missing}{why}"));
+        let there = told(json!({"groups": ["a", "b"], "sconce": {"teams": "ads"}}));
+        let teams = "teams by the claim 'sconce.teams': 'ads'";
+        assert_eq!(there[2..], ["groups by the claim 'groups': 'a', 'b'", teams]);
+    }
+
+    #[test]
+    fn what_is_shown_is_bounded_and_is_never_the_token() {
+        let many: Vec<_> = (0..200).map(|n| format!("g{n}")).collect();
+        let told = told(json!({"groups": many, "aud": "a".repeat(9_000)}));
+        assert!(told.iter().all(|line| line.len() < 500), "{told:?}");
+        assert!(told[2].ends_with("'g19' and 180 more"), "{}", told[2]);
+        let settings = || settings(&ring(&[Signer::P256.jwk("a")]));
+        for header in ["Bearer a.b.c", "Bearer secret", "Basic c2VjcmV0", "Bearer e30.W10.c2ln"] {
+            assert_eq!(told_of(settings(), header), [""; 0], "{header}");
+        }
+    }
+}
