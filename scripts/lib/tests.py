@@ -76,6 +76,9 @@ RUNNERS = {
         "install Rust: rustup reads rust-toolchain.toml",
     ),
     "spark": Runner("real PySpark through sconce", ["tests/spark/run"], 30, closing_counts, "see tests/spark/"),
+    "alerts": Runner(
+        "each alert fires when sconce is broken in its way", ["tests/alerts/run"], 15, cargo_counts, "see tests/alerts/"
+    ),
     "soak": Runner(
         "drivers die and files change under load", ["tests/soak/run", "60"], 15, closing_counts, "see tests/soak/"
     ),

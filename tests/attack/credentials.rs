@@ -157,7 +157,7 @@ fn rotations(cases: &mut Cases) {
 }
 
 /// A driver that answers so by trailers alone.
-fn refusing(code: u32, message: &str) -> String {
+pub fn refusing(code: u32, message: &str) -> String {
     let status = literal(b"grpc-status", code.to_string().as_bytes());
     let message = literal(b"grpc-message", message.as_bytes());
     format!("end;{}", headers_op(true, &[answer_block(), status, message].concat()))

@@ -15,7 +15,7 @@ use crate::support::world::{Spec, World};
 use crate::tls;
 
 /// A host that is not the canary's.
-const ELSEWHERE: [u8; 4] = [127, 0, 0, 2];
+pub const ELSEWHERE: [u8; 4] = [127, 0, 0, 2];
 
 pub fn cases(cases: &mut Cases) {
     cases.room("crowds");
@@ -27,7 +27,7 @@ pub fn cases(cases: &mut Cases) {
 }
 
 /// A connection from some address of this host; `None` if the accept queue is full.
-fn connect(at: SocketAddr, from: [u8; 4]) -> Option<TcpStream> {
+pub fn connect(at: SocketAddr, from: [u8; 4]) -> Option<TcpStream> {
     let domain = socket2::Domain::for_address(at);
     let socket = socket2::Socket::new(domain, socket2::Type::STREAM, None).unwrap();
     socket.bind(&SocketAddr::new(IpAddr::from(from), 0).into()).unwrap();

@@ -17,6 +17,7 @@
 )]
 
 mod addresses;
+mod alerts;
 mod authorities;
 mod buffered;
 mod callers;
@@ -120,5 +121,6 @@ fn main() {
     squeezed::cases(&mut cases);
     credentials::cases(&mut cases);
     warnings::cases(&mut cases);
+    alerts::cases(&mut cases);
     std::process::exit(support::runner::run(cases));
 }

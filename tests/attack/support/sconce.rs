@@ -42,7 +42,7 @@ pub struct Config {
 pub struct Sconce {
     child: Child,
     pub address: SocketAddr,
-    admin: SocketAddr,
+    pub admin: SocketAddr,
     stderr: Arc<Mutex<Vec<String>>>,
     pub home: tempfile::TempDir,
     /// What it shows to those who come by TLS.
