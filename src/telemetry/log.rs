@@ -11,7 +11,7 @@
 
 use std::fmt::Debug;
 use std::io::{self, IsTerminal, Write};
-use std::panic::{Location, PanicHookInfo};
+use std::panic::PanicHookInfo;
 use std::sync::Arc;
 
 use tracing::level_filters::LevelFilter;
@@ -115,18 +115,17 @@ pub fn start(
 /// A panic is a line like any other, without the paths of the machine that built the program.
 fn log_panic(info: &PanicHookInfo<'_>) {
     let what = info.payload_as_str().unwrap_or("no reason given");
-    let at = info.location().map(place).unwrap_or_default();
+    let at = info.location().map(|at| place(at.file(), at.line())).unwrap_or_default();
     let thread = std::thread::current();
     error!(what, at, thread = thread.name(), "panicked");
 }
 
 /// Where in the source, from the folder of the crate on.
-fn place(at: &Location<'_>) -> String {
-    let file = at.file();
+fn place(file: &str, line: u32) -> String {
     let source = file.rfind("/src/").filter(|_| file.starts_with('/'));
     let crate_at = source.and_then(|source| file.get(..source)?.rfind('/'));
     let shown = crate_at.and_then(|slash| file.get(slash.saturating_add(1)..)).unwrap_or(file);
-    format!("{shown}:{}", at.line())
+    format!("{shown}:{line}")
 }
 
 /// sconce's own lines of this level.
@@ -262,6 +261,32 @@ mod tests {
             assert!(told.split('\n').all(is_plain), "{told:?}");
             assert!(told.ends_with('\n') && told.matches("[31m").count() == 4, "{told:?}");
         }
+    }
+
+    #[test]
+    fn a_panic_says_where_without_the_folders_of_the_machine_that_built_it() {
+        for (file, shown) in [
+            ("src/proxy/relay.rs", "src/proxy/relay.rs:7"),
+            (
+                "/home/b/.cargo/registry/src/index-0f/tokio-1.2.3/src/io/read.rs",
+                "tokio-1.2.3/src/io/read.rs:7",
+            ),
+            ("/rustc/0f1e/library/core/src/option.rs", "core/src/option.rs:7"),
+        ] {
+            assert_eq!(place(file, 7), shown);
+        }
+    }
+
+    #[test]
+    fn lines_of_libraries_are_shown_only_where_they_are_asked_for() {
+        let said = |directives: Option<&str>| {
+            let filter = filter(LevelFilter::INFO, directives).0;
+            filter.would_enable("notify::inotify", &tracing::Level::WARN)
+        };
+        assert!(!said(None));
+        assert!(!said(Some("sconce=debug")));
+        assert!(said(Some("notify=warn")));
+        assert!(own(LevelFilter::INFO).would_enable("sconce_filters::team", &tracing::Level::INFO));
     }
 
     #[test]
