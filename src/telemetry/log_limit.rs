@@ -104,7 +104,8 @@ impl Kind {
 }
 
 static LIMIT: LazyLock<Mutex<Limit>> = LazyLock::new(Mutex::default);
-/// Lines of [`Kind::CallRefused`] that were left out since another worker was asking.
+/// Lines that were left out since another worker was asking: they count as refused calls, of which
+/// there are most.
 static MISSED: AtomicU64 = AtomicU64::new(0);
 
 /// Whether a line of this kind about this source is to be logged now. If not, it is counted.
@@ -130,12 +131,21 @@ pub async fn report() {
     let mut window = tokio::time::interval(WINDOW);
     loop {
         window.tick().await;
-        let left_out = LIMIT.lock().unwrap_or_else(PoisonError::into_inner).roll();
-        for (kind, suppressed) in left_out {
+        for (kind, suppressed) in left_out() {
             let (seconds, lines) = (WINDOW.as_secs(), kind.message());
             tracing::info!(lines, suppressed, seconds, "log lines left out: too many of one kind");
         }
     }
+}
+
+/// Begins a new window; what was left out in the last one.
+fn left_out() -> Vec<(Kind, u64)> {
+    let mut left_out = LIMIT.lock().unwrap_or_else(PoisonError::into_inner).roll();
+    let missed = MISSED.swap(0, Ordering::Relaxed);
+    if missed > 0 {
+        left_out.push((Kind::CallRefused, missed));
+    }
+    left_out
 }
 
 #[derive(Default)]
@@ -165,10 +175,7 @@ impl Limit {
     fn roll(&mut self) -> Vec<(Kind, u64)> {
         self.logged.clear();
         self.lines = [0; KINDS.len()];
-        let mut suppressed = std::mem::take(&mut self.suppressed);
-        if let Some(refused) = suppressed.get_mut(Kind::CallRefused as usize) {
-            *refused = refused.saturating_add(MISSED.swap(0, Ordering::Relaxed));
-        }
+        let suppressed = std::mem::take(&mut self.suppressed);
         KINDS.into_iter().zip(suppressed).filter(|(_, count)| *count > 0).collect()
     }
 }
@@ -195,6 +202,23 @@ mod tests {
         assert_eq!(limit.roll(), [(Kind::TlsFailed, 2)]);
         assert!(limit.admits(Kind::TlsFailed, &"a"));
         assert_eq!(limit.roll(), []);
+    }
+
+    #[test]
+    fn a_line_is_left_out_and_counted_while_another_worker_asks() {
+        let held = LIMIT.lock().unwrap();
+        assert!(!admits_now(Kind::CallRefused, &"a"));
+        drop(held);
+        assert!(left_out().contains(&(Kind::CallRefused, 1)));
+        assert!(admits_now(Kind::CallRefused, &"a"));
+    }
+
+    #[test]
+    fn refused_calls_have_more_lines_than_others() {
+        let mut limit = Limit::default();
+        let logged = (0..10_000).filter(|source| limit.admits(Kind::CallRefused, source)).count();
+        assert_eq!(logged, Kind::CallRefused.lines_max());
+        assert!(logged > LINES_MAX);
     }
 
     #[test]

@@ -55,7 +55,7 @@ pub fn cases(cases: &mut Cases) {
             }
         }
         assert!(refused(world).len() <= 3, "{:?}", refused(world));
-        eventually("what was left out is counted", Duration::from_secs(12), || {
+        eventually("what was left out is counted", Duration::from_secs(25), || {
             let sconce = world.sconce.as_ref().unwrap().lock().unwrap();
             let left_out = sconce.lines("log lines left out: too many of one kind");
             let of = left_out.iter().filter(|line| line["lines"] == "call refused");
