@@ -61,6 +61,8 @@ async fn try_again(cluster: &Cluster, patience: Duration) {
     let now = Instant::now();
     match found {
         Ok(()) => cluster.reached(now),
+        // An outage that nobody suffers from is not logged again and again.
+        Err(_) if cluster.health().is_logged() => {}
         Err(reason) => cluster.missed(reason, now),
     }
 }

@@ -7,7 +7,8 @@ use crate::{
     route::Cluster,
     telemetry::log_limit::{self, Kind},
 };
-use std::time::Instant;
+use std::time::{Duration, Instant};
+use tracing::field::{DebugValue, debug};
 
 impl Cluster {
     /// Its driver was reached, or has answered.
@@ -18,7 +19,8 @@ impl Cluster {
         let Some(duration) = self.health().reached(now) else { return };
         if log_limit::admits(Kind::DriverReachable, &self.name()) {
             let (team, environment, address) = (self.team(), self.environment(), self.driver());
-            tracing::info!(%team, %environment, %address, ?duration, "driver reachable again");
+            let duration = shown(duration);
+            tracing::info!(%team, %environment, %address, duration, "driver reachable again");
         }
     }
 
@@ -43,7 +45,14 @@ impl Cluster {
         if log_limit::admits(Kind::DriverUnreachable, &self.name()) {
             self.health().logged(now);
             let (team, environment, address) = (self.team(), self.environment(), self.driver());
-            tracing::warn!(%team, %environment, %address, reason, ?duration, "driver unreachable");
+            let duration = shown(duration);
+            tracing::warn!(%team, %environment, %address, reason, duration, "driver unreachable");
         }
     }
+}
+
+/// How long an outage has lasted, to the millisecond; nothing for one that begins.
+fn shown(duration: Duration) -> Option<DebugValue<Duration>> {
+    let whole = Duration::from_millis(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX));
+    (!whole.is_zero()).then(|| debug(whole))
 }

@@ -99,6 +99,12 @@ impl DriverHealth {
         is_due.then(|| now.saturating_duration_since(outage.since))
     }
 
+    /// Whether its outage, if it has one, was logged.
+    pub fn is_logged(&self) -> bool {
+        let outage = self.outage.lock().unwrap_or_else(PoisonError::into_inner);
+        outage.is_some_and(|outage| outage.logged.is_some())
+    }
+
     /// That it is unreachable was logged.
     pub fn logged(&self, now: Instant) {
         if let Some(outage) = self.outage.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
@@ -127,12 +133,14 @@ mod tests {
         assert!(!health.is_up() && !health.is_down());
         assert_eq!(health.reached(at(0)), None, "nothing was wrong with it");
         assert_eq!(health.missed(at(1)), Some(Duration::ZERO));
+        assert!(!health.is_logged());
         health.logged(at(1));
+        assert!(health.is_logged());
         assert_eq!(health.missed(at(2)), None, "it is known already");
         assert!(health.is_down());
         assert_eq!(health.reached(at(41)), Some(Duration::from_secs(40)));
         assert_eq!(health.reached(at(42)), None);
-        assert!(health.is_up());
+        assert!(health.is_up() && !health.is_logged());
     }
 
     #[test]
