@@ -125,6 +125,16 @@ fn a_command_line_that_cannot_be_read_repeats_no_token() {
 }
 
 #[test]
+fn a_word_that_is_no_text_is_a_command_line_that_cannot_be_read() {
+    use std::os::unix::ffi::OsStrExt;
+    let odd = std::ffi::OsStr::from_bytes(b"sc://h/;token=SEKRET-\xff");
+    let ran = Command::new(env!("CARGO_BIN_EXE_sconce")).arg("explain").arg(odd).output().unwrap();
+    let said = String::from_utf8(ran.stderr).unwrap();
+    assert_eq!(ran.status.code(), Some(2), "{said}");
+    assert!(said.contains("error: ") && !said.contains("SEKRET"), "{said}");
+}
+
+#[test]
 fn a_token_with_a_space_at_its_end_is_said_to_have_one() {
     let home = Home::with_issuer("");
     let url = format!("sc://h/;token={} ", home.token(&["--group", "g-ads"]));

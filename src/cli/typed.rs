@@ -17,7 +17,8 @@ pub(super) fn read() -> Result<Cli, ExitCode> {
     match Cli::try_parse() {
         Ok(cli) => Ok(cli),
         Err(fault) if fault.use_stderr() => {
-            let message = without_secrets(fault.render().to_string(), env::args());
+            let typed = env::args_os().map(|word| word.to_string_lossy().into_owned());
+            let message = without_secrets(fault.render().to_string(), typed);
             terminal::complain_lines(&message);
             Err(ExitCode::from(UNREADABLE))
         }
