@@ -31,6 +31,7 @@ impl Relay {
         let refusal = malformed::refusal(&fields, fault);
         let field = malformed::name(&fields, fault);
         self.note_rejected(refusal.label, field.as_deref());
+        self.log_turned_away(stream, refusal.label);
         self.write_refusal(stream, &status::trailers_only(&refusal), refusal.cost);
         self.reject(stream);
         self.close_if_done();
