@@ -180,6 +180,7 @@ impl Relay {
         for tag in expired {
             self.end_lease(tag);
         }
+        self.mind_all_parked();
         due.min(self.next_tick(timeouts))
     }
 

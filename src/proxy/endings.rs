@@ -281,8 +281,7 @@ impl Drop for Relay {
         self.cancel_all();
         self.leave_drivers();
         self.worker.inflated.change(&mut self.inflated, 0);
-        self.count_parked();
-        self.worker.pool.change_earned(&mut self.earned, 0);
+        self.change_shares([0; 2]);
         self.worker.metrics.connection_closed();
         self.worker.forget(self.waker.take());
     }

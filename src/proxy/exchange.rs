@@ -20,8 +20,8 @@ use crate::telemetry::{AnsweredBy, Ended, MethodLabel, TenantId, WorkerMetrics};
 use crate::wire::frame::StreamId;
 use crate::wire::hpack::Fields;
 
-/// Octets of memory that a parked body costs beyond its own: its buffers grow in steps.
-const PARKED_COST: usize = 6 * 1024;
+/// Octets of memory that a parked body costs beyond its buffers.
+const PARKED_COST: usize = 1024;
 
 /// One RPC.
 pub(super) struct Exchange {
@@ -151,10 +151,11 @@ impl Exchange {
         if self.stamper.as_ref().is_some_and(Stamper::inflates) {
             return 0;
         }
-        match self.up.parked.len().saturating_add(self.unstamped.octets.len()) {
-            0 => 0,
-            octets => octets.saturating_add(PARKED_COST),
+        if self.up.parked.is_empty() && self.unstamped.octets.is_empty() {
+            return 0;
         }
+        let buffers = [self.up.parked.capacity(), self.unstamped.octets.capacity()];
+        buffers.into_iter().fold(PARKED_COST, usize::saturating_add)
     }
 
     /// Whether nothing more will come from the client.

@@ -18,7 +18,7 @@
 //!   tls, records -> records of a client's connection, opened and sealed
 //!   cleartext -> clients without TLS where it is due, and with TLS where it is not
 //!   stamp   -> the verified caller, written into every message on its way up
-//!   parked  -> what waits for drivers that do not take it
+//!   parked, user_share -> what waits for drivers that do not take it, in all and of each user
 //!   echo    -> what goes out as the same octets again
 //!   endings -> every way in which things end
 //!   malformed -> header lists that break a rule
@@ -64,6 +64,7 @@ mod tenure;
 pub mod tls;
 mod turn;
 mod upward;
+mod user_share;
 mod worker;
 
 use std::io;

@@ -2,7 +2,8 @@
 //!
 //! A stream parks no more than its window, and windows are small; but whoever opens many streams on
 //! many connections to a driver that does not read parks many windows. So there is a bound on all
-//! of them together. What stands still is not refused below it: a driver may think for a while.
+//! of them together, of which each user has an equal share. What stands still is not refused below
+//! that: a driver may think for a while.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,22 +13,24 @@ use sconce_filters::{Code, Ending, Refusal};
 
 use crate::proxy::admit::whole;
 use crate::proxy::driver::PARKED_MAX;
+use crate::proxy::places;
 use crate::proxy::read::SMALL_READ;
 use crate::proxy::relay::Relay;
+use crate::proxy::user_share::{User, Users, change};
 use crate::proxy::worker::Share;
 use crate::telemetry::Guarded;
 
-/// Octets that may be parked in all before calls are turned away, of connections that park more
-/// than their share.
+/// Octets that may be parked in all before calls are turned away, of users who park more than their
+/// share.
 const ALL_MAX: usize = 26 << 20;
-/// What a connection may park whatever others do, up to twice as much in all.
+/// What a connection may park whatever others do, up to twice the share of its user.
 const SHARE_MAX: usize = 256 << 10;
 /// The same for answers: what is under way when a client with windows of half a megabyte shrinks
 /// them.
 const DOWNLOAD_SHARE_MAX: usize = 512 << 10;
 /// What the uploads of a connection may earn whatever others have: about one common window.
 const EARNED_MIN: usize = 256 << 10;
-/// A call that parks less than that is never turned away.
+/// A call that parks less than that is turned away only above twice the share of its user.
 const CALL_MIN: usize = 16 << 10;
 /// When it may be tried again.
 const RETRY: Duration = Duration::from_secs(1);
@@ -38,24 +41,21 @@ pub(super) struct Pool {
     parked: Arc<AtomicUsize>,
     /// Octets of windows that all uploads have earned: what they can park beyond their first ones.
     earned: Arc<AtomicUsize>,
+    users: Arc<Users>,
 }
 
 impl Pool {
     /// Whether windows of uploads of a connection may grow: what all have earned could still be
-    /// parked at one time. Some may grow whatever others have earned and do not use.
-    pub(super) fn may_grow(&self, share: &Share) -> bool {
+    /// parked at one time. Some may grow whatever others have earned and do not use, and those of a
+    /// user who has less than an equal share may whatever others do.
+    pub(super) fn may_grow(&self, share: &Share, user: Option<&User>) -> bool {
+        let is_within = |all: &AtomicUsize, of_user: fn(&User) -> usize| {
+            all.load(Ordering::Relaxed) < ALL_MAX / 2
+                || user.map_or(0, of_user) < self.user_max() / 2
+        };
         let is_small = share.get() < EARNED_MIN;
-        self.has_room() && (is_small || self.earned.load(Ordering::Relaxed) < ALL_MAX / 2)
-    }
-
-    /// The uploads of a connection have earned so much from now on.
-    pub(super) fn change_earned(&self, share: &mut Share, now: usize) {
-        change(&self.earned, share, now);
-    }
-
-    /// Whether so little is parked in all that a connection may park more than usual.
-    pub(super) fn has_room(&self) -> bool {
-        self.parked.load(Ordering::Relaxed) < ALL_MAX / 2
+        is_within(&self.parked, User::buffered)
+            && (is_small || is_within(&self.earned, User::earned))
     }
 
     /// Octets of answers that one client connection may park of a driver that is still read from.
@@ -69,17 +69,21 @@ impl Pool {
         }
     }
 
-    /// A connection's share is so large from now on. Says what all have.
-    fn change(&self, share: &mut Share, now: usize) -> usize {
-        change(&self.parked, share, now)
+    /// Octets that each user may park when memory is short.
+    fn user_max(&self) -> usize {
+        ALL_MAX.checked_div(self.users.count()).unwrap_or(ALL_MAX).max(SHARE_MAX)
     }
-}
 
-/// A connection's share of a sum is so large from now on. Says what all have.
-fn change(sum: &AtomicUsize, share: &mut Share, now: usize) -> usize {
-    let before = share.replace(now);
-    sum.fetch_add(now, Ordering::Relaxed);
-    sum.fetch_sub(before, Ordering::Relaxed).saturating_sub(before)
+    /// Whether a connection parks too much, of whose calls one parks so much.
+    fn is_exceeded(&self, call: usize, connection: usize, user: Option<&User>) -> bool {
+        let Some(user) = user else { return false };
+        if self.parked.load(Ordering::Relaxed) <= ALL_MAX {
+            return false;
+        }
+        let (of_user, most) = (user.buffered(), self.user_max());
+        let is_large = call >= CALL_MIN && connection > SHARE_MAX;
+        (is_large && of_user > most) || of_user > most.saturating_mul(2)
+    }
 }
 
 impl Relay {
@@ -89,11 +93,33 @@ impl Relay {
         if parked == 0 && !self.parked.is_some() {
             return;
         }
-        let all = self.count_parked();
-        let is_greedy = self.parked.get() > SHARE_MAX || all > ALL_MAX.saturating_mul(2);
-        if all <= ALL_MAX || parked < CALL_MIN || !is_greedy {
+        self.count_parked();
+        if parked > 0 && self.is_exceeded(parked) {
+            self.refuse_parked(tag);
+        }
+    }
+
+    /// Other users may need what the calls of this connection have parked for long: turns away
+    /// those that park most.
+    pub(super) fn mind_all_parked(&mut self) {
+        if !self.parked.is_some() {
             return;
         }
+        self.count_parked();
+        for _ in 0..self.exchanges.len() {
+            let all = self.exchanges.iter().map(|(tag, exchange)| (exchange.parked(), tag));
+            match all.max().filter(|(parked, _)| *parked > 0 && self.is_exceeded(*parked)) {
+                Some((_, tag)) => self.refuse_parked(tag),
+                None => break,
+            }
+        }
+    }
+
+    fn is_exceeded(&self, call: usize) -> bool {
+        self.worker.pool.is_exceeded(call, self.parked.get(), self.user.as_deref())
+    }
+
+    fn refuse_parked(&mut self, tag: usize) {
         let message = "too much waits for drivers that take nothing: try again later";
         let refusal = Refusal::new(Code::ResourceExhausted, "request.parked", message);
         self.worker.metrics.guard_fired("parked", Guarded::Client);
@@ -101,13 +127,43 @@ impl Relay {
         self.count_parked();
     }
 
-    /// Counts anew what this connection has parked. Says what all have.
-    pub(super) fn count_parked(&mut self) -> usize {
+    /// Counts anew what this connection has parked.
+    pub(super) fn count_parked(&mut self) {
         let all = self
             .exchanges
             .iter()
             .map(|(_, exchange)| exchange.parked().saturating_add(exchange.down.parked.len()));
-        let mine = all.fold(0, usize::saturating_add);
-        self.worker.pool.change(&mut self.parked, mine)
+        let parked = all.fold(0, usize::saturating_add);
+        if parked != self.parked.get() {
+            self.change_shares([parked, self.earned.get()]);
+        }
+    }
+
+    /// Sees to it that the process knows what the windows of uploads have grown to.
+    pub(super) fn count_earned(&mut self) {
+        let earned = whole(self.client.wire.earned());
+        if earned != self.earned.get() {
+            self.change_shares([self.parked.get(), earned]);
+        }
+    }
+
+    /// The connection has parked and earned so much from now on, of all and of what its user has.
+    pub(super) fn change_shares(&mut self, [parked, earned]: [usize; 2]) {
+        let pool = &self.worker.pool;
+        change(&pool.parked, self.parked.replace(parked), parked);
+        change(&pool.earned, self.earned.replace(earned), earned);
+        if parked == 0 && earned == 0 {
+            self.user = None;
+            return;
+        }
+        let caller = self.last_caller.as_ref().map(|(caller, _)| &**caller);
+        let is_right = |user: &User| user.is_known() || caller.is_none();
+        if !self.user.as_deref().is_some_and(is_right) {
+            let source = places::source(self.peer.ip());
+            self.user = Some(Box::new(pool.users.find(caller, source)));
+        }
+        if let Some(user) = &mut self.user {
+            user.change([parked, earned]);
+        }
     }
 }

@@ -26,6 +26,7 @@ use crate::proxy::malformed::Rejected;
 use crate::proxy::newcomers::Newcomer;
 use crate::proxy::pause::Pause;
 use crate::proxy::turn::BatchSize;
+use crate::proxy::user_share::User;
 use crate::proxy::worker::{Share, Turn, Worker};
 
 /// How long our last words may take to be written.
@@ -82,6 +83,8 @@ pub(super) struct Relay {
     pub(super) parked: Share,
     /// Octets of windows that uploads have earned.
     pub(super) earned: Share,
+    /// Whom these two count for, while they are more than nothing.
+    pub(super) user: Option<Box<User>>,
     timer: Pin<Box<Sleep>>,
     pub(super) waker: Option<usize>,
     /// The last request that was read.
@@ -145,6 +148,7 @@ impl Relay {
             inflated: Share::default(),
             parked: Share::default(),
             earned: Share::default(),
+            user: None,
             timer: Box::pin(tokio::time::sleep_until(due.into())),
             waker: None,
             last: None,

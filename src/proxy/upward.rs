@@ -213,7 +213,7 @@ impl Relay {
             if driver.may_resume() {
                 resume.push(key);
             }
-            let may_grow = self.worker.pool.may_grow(&self.earned);
+            let may_grow = self.worker.pool.may_grow(&self.earned, self.user.as_deref());
             while driver.has_left()
                 && let Some(Departing { stream, tag, octets, .. }) = driver.departing.pop_front()
             {
@@ -230,14 +230,6 @@ impl Relay {
             self.resume_uploads(key);
         }
         has_resumed
-    }
-
-    /// Sees to it that the process knows what the windows of uploads have grown to.
-    pub(super) fn count_earned(&mut self) {
-        let earned = whole(self.client.wire.earned());
-        if earned != self.earned.get() {
-            self.worker.pool.change_earned(&mut self.earned, earned);
-        }
     }
 
     /// Passes on what waits for a driver: one piece of each body in turn, beginning behind the

@@ -44,6 +44,7 @@ mod interleavings;
 mod lease;
 mod members;
 mod memory;
+mod pinned;
 mod preface;
 mod prefixes;
 mod providers;
@@ -93,6 +94,7 @@ fn main() {
     stalls::cases(&mut cases);
     crowds::cases(&mut cases);
     hoarded::cases(&mut cases);
+    pinned::cases(&mut cases);
     honest::cases(&mut cases);
     cancelled::cases(&mut cases);
     floods::cases(&mut cases);
