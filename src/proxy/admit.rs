@@ -246,7 +246,9 @@ impl Relay {
         }
     }
 
-    /// Takes a call off a leg that will not begin it, and finds another.
+    /// Takes a call off a leg that will not begin it, and finds another. That has an end: a new leg
+    /// opens the streams of all calls that wait for it as soon as it is there, or fails them, so
+    /// that only the worker's spare legs can send a call on.
     pub(super) fn redirect(&mut self, tag: usize) {
         let Some(exchange) = self.exchanges.get_mut(tag) else { return };
         let Some(key) = exchange.driver.take() else { return };
@@ -258,7 +260,7 @@ impl Relay {
     }
 
     /// Calls that wait for a leg which takes no new ones find another.
-    fn redirect_queued(&mut self, key: usize) {
+    pub(super) fn redirect_queued(&mut self, key: usize) {
         while let Some(tag) = self.drivers.get_mut(key).and_then(|it| it.queue.pop_front()) {
             self.redirect(tag);
         }
@@ -282,10 +284,10 @@ impl Relay {
         loop {
             let Some(driver) = self.drivers.get_mut(key) else { return };
             let Line::Up(leg) = &mut driver.line else { return };
-            if driver.lost || !leg.wire.can_open() {
-                if leg.wire.is_leaving() {
-                    self.redirect_queued(key);
-                }
+            if driver.lost || !leg.can_write() || leg.wire.is_leaving() {
+                return self.redirect_queued(key);
+            }
+            if !leg.wire.can_open() {
                 return;
             }
             let Some(tag) = driver.queue.pop_front() else { return };

@@ -155,10 +155,13 @@ impl Relay {
         }
     }
 
-    /// Every exchange on a leg fails, and no new one gets onto it.
+    /// Every exchange on a leg fails, and no new one gets onto it. Those that waited for a place on
+    /// a leg that was there go to another one: their driver knows nothing of them.
     pub(super) fn fail_all_on(&mut self, key: usize, label: &'static str, what: &str) {
-        if let Some(driver) = self.drivers.get_mut(key) {
-            driver.lost = true;
+        let Some(driver) = self.drivers.get_mut(key) else { return };
+        driver.lost = true;
+        if driver.leg_ref().is_some() {
+            self.redirect_queued(key);
         }
         let tags: Vec<usize> = self
             .exchanges
@@ -167,7 +170,7 @@ impl Relay {
             .map(|(tag, _)| tag)
             .collect();
         for tag in tags {
-            // One that was queued may have gone to another leg meanwhile.
+            // It may have ended with another one.
             if self.exchanges.get(tag).is_some_and(|exchange| exchange.driver == Some(key)) {
                 self.fail_exchange(tag, Code::Unavailable, label, what);
             }

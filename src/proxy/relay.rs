@@ -186,9 +186,10 @@ impl Relay {
         self.leave_if_withdrawn();
         self.turn = worker.begin_turn(self.now);
         loop {
-            // Reading first: what answers it leaves in one write with what waits already.
-            let mut moved = self.read_client(context, &mut scratch);
-            moved |= self.read_drivers(context, &mut scratch);
+            // Reading first: what answers it leaves in one write with what waits already. And first
+            // of the drivers: no call goes onto a leg whose end has come.
+            let mut moved = self.read_drivers(context, &mut scratch);
+            moved |= self.read_client(context, &mut scratch);
             // All else has its turn when there is nothing more to be read, or when the turn is
             // over.
             let is_over = moved && worker.is_turn_over(self.now);

@@ -232,7 +232,7 @@ fn bounded(cases: &mut Cases) {
 }
 
 /// Stops the process or lets it go on, so that it finds two things at one time.
-fn signal(world: &World, name: &str) {
+pub fn signal(world: &World, name: &str) {
     let process = world.process().unwrap();
     let command = format!("kill -{name} {}", process.id);
     assert!(std::process::Command::new("sh").args(["-c", &command]).status().unwrap().success());

@@ -1,11 +1,14 @@
 //! Calls that wait for a place on a connection to their driver, when that connection ends.
 
+use std::time::Duration;
+
+use crate::buffered::signal;
 use crate::support::client::{Client, SOON};
 use crate::support::fields::SERVICE;
 use crate::support::frame;
 use crate::support::proof::{self, ANN, add};
 use crate::support::protobuf::framed;
-use crate::support::runner::Cases;
+use crate::support::runner::{Cases, quick};
 use crate::support::upstream::{Offer, Upstream};
 use crate::support::world::{Spec, World};
 
@@ -22,6 +25,62 @@ pub fn cases(cases: &mut Cases) {
         let (mut driver, calls) = queue(world, 5);
         driver.send(&frame::goaway(0, frame::NO_ERROR));
         moves(driver, calls);
+    });
+    type Act = fn(&mut Upstream);
+    let ends: [(&str, Act); 3] = [
+        ("the_driver_closes_their_connection", Upstream::close),
+        ("the_driver_aborts_their_connection", Upstream::abort),
+        ("the_driver_breaks_the_protocol", |driver| driver.send(&frame::window_update(0, 0))),
+    ];
+    for (what, act) in ends {
+        let name = format!("queued_calls_move_to_a_new_connection_if_{what}");
+        cases.own(name, Spec::default(), move |world| {
+            let (mut driver, calls) = queue(world, 5);
+            act(&mut driver);
+            moves(driver, calls);
+        });
+    }
+    let spec = Spec { config: quick(), ..Spec::default() };
+    let name = "queued_calls_move_to_a_new_connection_if_the_driver_answers_no_ping";
+    cases.own(name, spec, |world| {
+        let (driver, calls) = queue(world, 5);
+        moves(driver, calls);
+    });
+    let name = "what_came_of_a_queued_request_moves_with_it";
+    cases.own(name, Spec::default(), |world| {
+        let (mut driver, (mut client, _, _)) = queue(world, 1);
+        let id = client.start(&client.request(), false);
+        assert!(client.upload(id, 40_000, false));
+        assert!(client.round_trip());
+        driver.close();
+        driver.accept_again();
+        driver.await_stream();
+        let stream = driver.await_stream();
+        assert!(client.upload(id, 10_000, true));
+        assert!(driver.pump(|u| u.streams[&stream].ended, SOON), "the request does not end");
+        assert_eq!(driver.received(stream), 50_000);
+        driver.answer(stream);
+        driver.finish(stream, 0);
+        assert_eq!(client.finish(id).status(), Some(0));
+    });
+    let name = "a_call_that_comes_with_the_end_of_its_connection_goes_to_a_new_one";
+    cases.own(name, Spec::default(), |world| {
+        if !world.is_sconce() {
+            return;
+        }
+        let mut driver = Upstream::replace(world, Offer::default());
+        let mut client = world.client();
+        driver.meet(&mut client);
+        signal(world, "STOP");
+        driver.close();
+        let id = client.start(&client.request(), true);
+        std::thread::sleep(Duration::from_millis(50));
+        signal(world, "CONT");
+        driver.accept_again();
+        let stream = driver.await_stream();
+        driver.answer(stream);
+        driver.finish(stream, 0);
+        assert_eq!(client.finish(id).status(), Some(0));
     });
     let name = "a_queued_call_moves_to_a_new_connection_if_the_driver_takes_no_streams_and_leaves";
     cases.own(name, Spec::default(), |world| {
