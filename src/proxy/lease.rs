@@ -68,10 +68,11 @@ impl Relay {
             return;
         }
         let Some(lease) = &mut exchange.lease else { return };
-        lease.is_over = true;
         if !lease.has_begun {
-            return;
+            // Nothing that comes of the request now can begin.
+            return self.refuse(tag, &authenticate::expired(), Ending::Refused);
         }
+        lease.is_over = true;
         if !is_reattachable(&exchange.call, exchange.stamper.as_ref()) {
             exchange.lease = None;
             return;

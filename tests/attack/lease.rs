@@ -16,6 +16,7 @@ use crate::support::world::Spec;
 pub fn cases(cases: &mut Cases) {
     cases.room("lease");
     late(cases);
+    early(cases);
     running(cases);
 }
 
@@ -48,13 +49,38 @@ fn late(cases: &mut Cases) {
             let (front, rest) = body.split_at(12);
             assert!(client.speak(id, front, 16_384, false));
             client.pump(|_| false, Duration::from_millis(3_100));
-            assert!(client.speak(id, rest, 16_384, true));
+            // It may be told before it has sent the rest.
+            client.speak(id, rest, 16_384, true);
             let reply = client.finish_within(id, LONG);
             assert_eq!(reply.status(), Some(UNAUTHENTICATED), "{reply:?}");
             assert_eq!(reply.message(), "the token has expired");
             let served = world
                 .driver_sees(&client.case, SOON, |served| served.ended || served.reset.is_some());
             assert!(!served.ended, "the driver has the plan");
+        });
+    }
+}
+
+/// The driver answers before it has the request, and goes on or not when the token has ended.
+fn early(cases: &mut Cases) {
+    for (what, script) in [
+        ("does_not_answer", "hold"),
+        ("has_answered", "h;d5;hold"),
+        ("goes_on_with_its_answer", "h;d5;z3100;d5;hold"),
+        ("answers_later", "z3100;h;d5;hold"),
+    ] {
+        let one = Signer::new("one");
+        let name = format!("a_plan_that_is_not_whole_ends_with_its_token_if_the_driver_{what}");
+        add(cases, name, world(&one), move |world| {
+            let mut client = world.client();
+            let token = one.sign(&claims_but(&json!({"exp": now() + 2})));
+            let request = ask(&client, &token, "ExecutePlan").without("x-script").script(script);
+            let id = client.start(&request, false);
+            assert!(client.speak(id, &plan(1)[..12], 16_384, false));
+            let reply = client.finish_within(id, LONG);
+            assert_eq!(reply.status(), Some(UNAUTHENTICATED), "{reply:?}");
+            assert_eq!(reply.message(), "the token has expired");
+            client.must_succeed(&proof::of(&client, &proof::ANN));
         });
     }
 }
