@@ -72,13 +72,26 @@ impl Resolver {
         }
         let (tell, found) = watch::channel(None);
         self.under_way.borrow_mut().insert(Arc::clone(name), found.clone());
-        let (resolver, name) = (Rc::clone(self), Arc::clone(name));
+        let lookup = UnderWay { resolver: Rc::clone(self), name: Arc::clone(name) };
         tokio::task::spawn_local(async move {
-            let addresses = (resolver.lookup)(Arc::clone(&name)).await.unwrap_or_default();
-            resolver.under_way.borrow_mut().remove(&name);
+            let name = Arc::clone(&lookup.name);
+            let addresses = (lookup.resolver.lookup)(name).await.unwrap_or_default();
+            drop(lookup);
             tell.send_replace(Some(addresses.into()));
         });
         found
+    }
+}
+
+/// A look-up that goes on. However it ends, the next one of the same name is a new one.
+struct UnderWay {
+    resolver: Rc<Resolver>,
+    name: Arc<str>,
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.resolver.under_way.borrow_mut().remove(&self.name);
     }
 }
 
@@ -278,6 +291,30 @@ mod tests {
                 assert!(resolver.under_way.borrow().is_empty());
             })
             .await;
+    }
+
+    #[tokio::test]
+    async fn a_look_up_that_fails_in_the_middle_leaves_nothing_behind() {
+        let fails = |_| -> Lookup {
+            LOOKUPS.set(LOOKUPS.get() + 1);
+            match LOOKUPS.get() {
+                1 => Box::pin(async { panic!("this line is part of the test") }),
+                _ => ready(&[[127, 0, 0, 1]]),
+            }
+        };
+        let resolver = Rc::new(Resolver::new(fails));
+        let name: Arc<str> = "one".into();
+        let local = LocalSet::new();
+        local
+            .run_until(async {
+                assert!(resolver.find(&name).await.is_empty());
+                assert_eq!(resolver.find(&name).await.len(), 1);
+                // One that is cancelled with all others of its thread.
+                drop(resolver.begin(&name));
+            })
+            .await;
+        drop(local);
+        assert!(resolver.under_way.borrow().is_empty());
     }
 
     #[test]
