@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use sconce_filters::{Code, Ending, Refusal};
+use tokio::sync::watch;
 
 use crate::proxy::admit::whole;
 use crate::proxy::driver::PARKED_MAX;
@@ -28,6 +29,9 @@ const SHARE_MAX: usize = 256 << 10;
 /// The same for answers: what is under way when a client with windows of half a megabyte shrinks
 /// them.
 const DOWNLOAD_SHARE_MAX: usize = 512 << 10;
+/// Octets that are parked in all from which on a connection may park that much of its answers, and
+/// from which on only little.
+const DOWNLOAD_LIMITS: [usize; 2] = [ALL_MAX / 2, ALL_MAX * 2];
 /// What the uploads of a connection may earn whatever others have: about one common window.
 const EARNED_MIN: usize = 256 << 10;
 /// A call that parks less than that is turned away only above twice the share of its user.
@@ -42,9 +46,24 @@ pub(super) struct Pool {
     /// Octets of windows that all uploads have earned: what they can park beyond their first ones.
     earned: Arc<AtomicUsize>,
     users: Arc<Users>,
+    /// Says that a connection may buffer more of its answers than before.
+    freed: Arc<watch::Sender<()>>,
 }
 
 impl Pool {
+    /// Says when [`Self::download_max`] has grown.
+    pub(super) fn freed(&self) -> watch::Receiver<()> {
+        self.freed.subscribe()
+    }
+
+    /// A connection has parked so much from now on.
+    fn change_parked(&self, share: &mut Share, now: usize) {
+        let (before, after) = change(&self.parked, share.replace(now), now);
+        if DOWNLOAD_LIMITS.iter().any(|limit| before >= *limit && after < *limit) {
+            self.freed.send_replace(());
+        }
+    }
+
     /// Whether windows of uploads of a connection may grow: what all have earned could still be
     /// parked at one time. Some may grow whatever others have earned and do not use, and those of a
     /// user who has less than an equal share may whatever others do.
@@ -62,8 +81,8 @@ impl Pool {
     /// More than [`PARKED_MAX`] is parked where a client took back what its driver was granted.
     pub(super) fn download_max(&self) -> usize {
         match self.parked.load(Ordering::Relaxed) {
-            all if all < ALL_MAX / 2 => usize::MAX,
-            all if all < ALL_MAX.saturating_mul(2) => DOWNLOAD_SHARE_MAX,
+            all if all < DOWNLOAD_LIMITS[0] => usize::MAX,
+            all if all < DOWNLOAD_LIMITS[1] => DOWNLOAD_SHARE_MAX,
             // A frame that is there in part is granted again before it is parked.
             _ => whole(PARKED_MAX).saturating_add(SMALL_READ),
         }
@@ -150,7 +169,7 @@ impl Relay {
     /// The connection has parked and earned so much from now on, of all and of what its user has.
     pub(super) fn change_shares(&mut self, [parked, earned]: [usize; 2]) {
         let pool = &self.worker.pool;
-        change(&pool.parked, self.parked.replace(parked), parked);
+        pool.change_parked(&mut self.parked, parked);
         change(&pool.earned, self.earned.replace(earned), earned);
         if parked == 0 && earned == 0 {
             self.user = None;

@@ -192,7 +192,11 @@ impl Relay {
             return None;
         }
         let size = if parked == 0 { self.download_reads.octets() } else { SMALL_READ };
-        (parked <= self.worker.pool.download_max()).then_some(size)
+        let has_memory = parked <= self.worker.pool.download_max();
+        if !has_memory {
+            self.worker.wake_when_freed(self.waker);
+        }
+        has_memory.then_some(size)
     }
 }
 

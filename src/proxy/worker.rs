@@ -1,6 +1,7 @@
 //! Worker: one thread with its own runtime, its read buffer and its client connections.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -96,6 +97,8 @@ pub(super) struct Worker {
     pub(super) resolver: Rc<Resolver>,
     reader: RefCell<Reader>,
     wakers: RefCell<Slab<Waker>>,
+    /// The keys of those whose drivers are not read while memory is short.
+    held_back: RefCell<BTreeSet<usize>>,
     /// Connections of this thread, as the acceptor sees them too.
     load: Arc<AtomicUsize>,
     /// Says that the last connection has ended.
@@ -119,6 +122,17 @@ impl Worker {
         if let Some(key) = key {
             self.wakers.borrow_mut().try_remove(key);
         }
+    }
+
+    /// A connection is to look again when memory was given back.
+    pub(super) fn wake_when_freed(&self, key: Option<usize>) {
+        self.held_back.borrow_mut().extend(key);
+    }
+
+    fn wake_held_back(&self) {
+        let wakers = self.wakers.borrow();
+        let held_back = self.held_back.take();
+        held_back.iter().filter_map(|key| wakers.get(*key)).for_each(Waker::wake_by_ref);
     }
 
     /// A new turn begins.
@@ -298,6 +312,7 @@ pub(super) fn start(index: usize, start: Start) -> io::Result<JoinHandle<()>> {
             handshakes: Handshakes::default(),
             resolver: Rc::default(),
             wakers: RefCell::default(),
+            held_back: RefCell::default(),
             load: hand.load,
             idle: Notify::new(),
         });
@@ -322,6 +337,7 @@ async fn serve(
     tokio::task::spawn_local(sweep(Rc::clone(&worker)));
     tokio::task::spawn_local(handshakes::go_on(Rc::clone(&worker)));
     let mut open = true;
+    let mut freed = worker.pool.freed();
     let mut trusted = worker.latest().authorities.clone();
     while (open && worker.told.get() == Told::Serve) || worker.load.load(Ordering::Relaxed) > 0 {
         tokio::select! {
@@ -339,6 +355,7 @@ async fn serve(
                 }
                 trusted = latest;
             }
+            Ok(()) = freed.changed() => worker.wake_held_back(),
             Ok(()) = told.changed() => worker.tell(*told.borrow_and_update()),
             count = worker.newcomers.asked() => worker.evict(count),
             () = worker.idle.notified() => {}

@@ -89,7 +89,12 @@ const UNDER_WAY: usize = 400_000;
 
 /// A client that grants no credit by itself, and a stream on which more was sent than the windows
 /// of this size now let through: they were 1 MiB when the driver sent it.
-fn shrink(world: &World, driver: &mut Upstream, window: u32) -> (Client, u32, u32) {
+pub fn shrink(
+    world: &World,
+    driver: &mut Upstream,
+    window: u32,
+    under_way: usize,
+) -> (Client, u32, u32) {
     let mut client = world.client_with(Manners {
         settings: vec![(frame::ENABLE_PUSH, 0), (frame::INITIAL_WINDOW_SIZE, 1 << 20)],
         connection_bump: 4 << 20,
@@ -104,7 +109,7 @@ fn shrink(world: &World, driver: &mut Upstream, window: u32) -> (Client, u32, u3
     client.change(&[(frame::INITIAL_WINDOW_SIZE, window)]);
     assert!(client.round_trip());
     // sconce knows the smaller window, and the driver does not.
-    assert_eq!(driver.speak(stream, &frame::message(UNDER_WAY - 5)), UNDER_WAY);
+    assert_eq!(driver.speak(stream, &frame::message(under_way - 5)), under_way);
     let window = usize::try_from(window).unwrap();
     client.pump(|c| c.streams[&id].body.len() >= window, SOON);
     assert_eq!(client.streams[&id].body.len(), window, "of what the new window lets through");
@@ -128,7 +133,7 @@ fn settings_of_the_client(cases: &mut Cases) {
         let name = format!("calls_are_answered_after_the_client_shrank_its_windows_to_{window}");
         cases.own(name, Spec::default(), move |world| {
             let mut driver = Upstream::replace(world, Offer::default());
-            let (mut client, id, stream) = shrink(world, &mut driver, window);
+            let (mut client, id, stream) = shrink(world, &mut driver, window, UNDER_WAY);
             for _ in 0..3 {
                 assert_interrupts(&mut client, &mut driver);
             }
@@ -143,7 +148,7 @@ fn settings_of_the_client(cases: &mut Cases) {
     let name = "an_upload_goes_on_after_the_client_shrank_its_windows";
     cases.own(name, Spec::default(), |world| {
         let mut driver = Upstream::replace(world, Offer { credit: true, ..Offer::default() });
-        let (mut client, _, _) = shrink(world, &mut driver, 65_536);
+        let (mut client, _, _) = shrink(world, &mut driver, 65_536, UNDER_WAY);
         let id = client.start(&client.request(), false);
         let stream = driver.await_stream();
         for sent in 1..=40 {
@@ -351,7 +356,7 @@ fn many_that_shrink(cases: &mut Cases) {
         }
         drop(world.driver_sees(&others[11].case, SOON, |served| served.ended));
         let mut driver = Upstream::replace(world, Offer::default());
-        let (mut client, _, _) = shrink(world, &mut driver, 65_536);
+        let (mut client, _, _) = shrink(world, &mut driver, 65_536, UNDER_WAY);
         for _ in 0..3 {
             assert_interrupts(&mut client, &mut driver);
         }

@@ -1,21 +1,24 @@
 //! Requests that stand still before a driver that takes nothing: what one user keeps in memory by
 //! them takes nothing from other users.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use crate::flow_control::shrink;
 use crate::support::client::{Client, SOON};
 use crate::support::fields::Request;
 use crate::support::probe::eventually;
 use crate::support::proof::{self, ANN, BOB, Person, RESOURCE_EXHAUSTED, add};
 use crate::support::protobuf::{field, framed};
 use crate::support::runner::Cases;
-use crate::support::world::World;
+use crate::support::upstream::{Offer, Upstream};
+use crate::support::world::{Spec, World};
 
 pub fn cases(cases: &mut Cases) {
     cases.room("pinned");
     buffered(cases);
     earned(cases);
     small(cases);
+    given_back(cases);
 }
 
 /// Calls of one connection.
@@ -118,5 +121,38 @@ fn small(cases: &mut Cases) {
         let id = stand_still(&mut bob, &request, 9_000);
         assert!(bob.round_trip());
         assert_eq!(turned_away(&mut bob, &[id]), 0);
+    });
+}
+
+/// A driver that is not read while memory is short is read when it is not, and not some time later.
+fn given_back(cases: &mut Cases) {
+    let name = "a_driver_that_was_not_read_is_read_at_once_when_memory_is_given_back";
+    cases.own(name, Spec::default(), |world| {
+        if !world.is_sconce() {
+            return;
+        }
+        let mut driver = Upstream::replace(world, Offer::default());
+        for _ in 0..3 {
+            // More than a connection may buffer of its answers while memory is short.
+            let (mut client, ..) = shrink(world, &mut driver, 1, 800_000);
+            let web = client.request().team("web");
+            let mut pinned: Vec<Client> = (0..3).map(|_| world.client()).collect();
+            for other in &mut pinned {
+                other.must_succeed(&web);
+                (0..CALLS).for_each(|_| drop(stand_still(other, &web, 60_000)));
+                assert!(other.round_trip());
+            }
+            let id = client.start(&client.request(), true);
+            let stream = driver.await_stream();
+            driver.answer(stream);
+            driver.finish(stream, 0);
+            let is_over = |c: &Client| c.streams.get(&id).is_some_and(|it| it.is_over());
+            assert!(!client.pump(is_over, Duration::from_millis(300)), "there is memory");
+            drop(pinned);
+            let began = Instant::now();
+            assert_eq!(client.finish(id).status(), Some(0));
+            assert!(began.elapsed() < Duration::from_millis(350), "{:?}", began.elapsed());
+            driver.leave();
+        }
     });
 }

@@ -113,6 +113,12 @@ impl Upstream {
 
     /// Leaves this connection, and waits for sconce's next one.
     pub fn accept_again(&mut self) {
+        self.leave();
+        self.accept();
+    }
+
+    /// Leaves this connection. The next stream that is awaited comes on another one.
+    pub fn leave(&mut self) {
         self.socket = None;
         self.held.clear();
         self.parser = frame::Parser::default();
@@ -125,7 +131,6 @@ impl Upstream {
         self.unacked.clear();
         self.goaway = None;
         self.is_closed = false;
-        self.accept();
     }
 
     /// Waits for the next stream that sconce opens, connection included, and says which it is.
