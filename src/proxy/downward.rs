@@ -15,7 +15,8 @@ use crate::proxy::driver::{Driver, Echoes, PARKED_MAX, allowance};
 use crate::proxy::exchange::{AnswerEnd, Exchange, Unstamped};
 use crate::proxy::leg::Leg;
 use crate::proxy::relay::Relay;
-use crate::proxy::upward::{PIECE, behind, key, length};
+use crate::proxy::rotation::TURN;
+use crate::proxy::upward::{behind, key, length};
 use crate::wire::connection::Event;
 use crate::wire::fault;
 use crate::wire::frame::StreamId;
@@ -150,16 +151,17 @@ impl Relay {
 
     /// Passes on what is parked of an answer, as far as the client has room.
     pub(super) fn resume_download(&mut self, tag: usize) {
-        while self.resume_answer(tag) {}
+        while self.resume_answer(tag, TURN) > 0 {}
     }
 
-    /// Passes on one piece of what is parked of an answer. Says whether there was room for any.
-    fn resume_answer(&mut self, tag: usize) -> bool {
+    /// Passes on at most so many octets of what is parked of an answer, as far as there is room.
+    /// Says how many.
+    fn resume_answer(&mut self, tag: usize, most: usize) -> usize {
         let Self { exchanges, drivers, client, .. } = self;
-        let Some(exchange) = exchanges.get_mut(tag) else { return false };
-        let taken = exchange.down.parked.len().min(client.wire.room(exchange.stream)).min(PIECE);
+        let Some(exchange) = exchanges.get_mut(tag) else { return 0 };
+        let taken = exchange.down.parked.len().min(client.wire.room(exchange.stream)).min(most);
         if taken == 0 {
-            return false;
+            return 0;
         }
         let octets = exchange.down.parked.get(..taken).unwrap_or_default();
         client.wire.data(exchange.stream, octets, false);
@@ -169,14 +171,14 @@ impl Relay {
             None => self.detached = self.detached.saturating_sub(taken),
         }
         if !exchange.down.parked.is_empty() {
-            return true;
+            return taken;
         }
         exchange.down.parked = BytesMut::new();
         if let Some(end) = exchange.end.take() {
             client.wire.head(exchange.stream, end.trailers.iter(), true);
             self.finish(tag, end.code, end.how);
         }
-        true
+        taken
     }
 
     /// Ends an answer behind what is parked of it. Nothing more is wanted from the driver, so that
@@ -198,25 +200,13 @@ impl Relay {
         }
     }
 
-    /// Passes on what is parked of all answers: one piece of each in turn, beginning behind the one
-    /// that was served last, as long as the client has room.
+    /// Passes on what is parked of all answers, in turn, as long as the client has room.
     pub(super) fn resume_downloads(&mut self) {
         if self.detached == 0 && self.drivers.iter().all(|(_, driver)| driver.parked == 0) {
             return;
         }
-        let parked = self.exchanges.iter().filter(|(_, exchange)| !exchange.down.parked.is_empty());
-        let mut parked: Vec<usize> = parked.map(|(tag, _)| tag).collect();
-        let first = parked.partition_point(|tag| *tag <= self.last_download);
-        parked.rotate_left(first);
-        while !parked.is_empty() {
-            parked.retain(|tag| {
-                let has_moved = self.resume_answer(*tag);
-                if has_moved {
-                    self.last_download = *tag;
-                }
-                has_moved
-            });
-        }
+        let parked = self.tags(|exchange| !exchange.down.parked.is_empty());
+        self.downloads = self.in_turn(parked, self.downloads, Self::resume_answer);
     }
 
     /// Lets the drivers send what the client takes, now that what they have sent has left for it.
@@ -270,15 +260,9 @@ impl Relay {
 
     /// The driver takes no new calls, and has not begun those above `last`.
     fn driver_leaves(&mut self, driver: usize, last: StreamId) {
-        let refused: Vec<usize> = self
-            .exchanges
-            .iter()
-            .filter(|(_, exchange)| {
-                exchange.driver == Some(driver)
-                    && exchange.driver_stream.is_none_or(|stream| stream > last)
-            })
-            .map(|(tag, _)| tag)
-            .collect();
+        let is_refused = |stream: Option<StreamId>| stream.is_none_or(|stream| stream > last);
+        let refused = self
+            .tags(|exchange| exchange.driver == Some(driver) && is_refused(exchange.driver_stream));
         for tag in refused {
             let Some(exchange) = self.exchanges.get(tag) else { continue };
             if exchange.driver != Some(driver) {
@@ -297,9 +281,7 @@ impl Relay {
 
     /// A driver has less credit than before: what its clients granted in the meantime is passed on.
     fn sync_windows(&mut self, driver: usize) {
-        let tags = self.exchanges.iter().filter(|(_, exchange)| exchange.driver == Some(driver));
-        let tags: Vec<usize> = tags.map(|(tag, _)| tag).collect();
-        for tag in tags {
+        for tag in self.tags(|exchange| exchange.driver == Some(driver)) {
             self.sync_window(tag);
         }
     }

@@ -19,6 +19,7 @@ use crate::proxy::dial::{self, Resolver};
 use crate::proxy::echo::Echo;
 use crate::proxy::exchange::Exchange;
 use crate::proxy::leg::Leg;
+use crate::proxy::rotation::Rotation;
 use crate::proxy::shelf::Spare;
 use crate::proxy::turn::BatchSize;
 use crate::route::Cluster;
@@ -115,8 +116,8 @@ pub(super) struct Driver {
     pub(super) departing: VecDeque<Departing>,
     /// Octets of this leg that are parked.
     pub(super) parked: usize,
-    /// The exchange whose body was resumed last.
-    pub(super) last_upload: usize,
+    /// Whose body is resumed next.
+    pub(super) uploads: Rotation,
     /// Whether bodies wait for what they share on the way to this driver, its connection's window
     /// or the outbox: then they are served in turn, and none passes by the others.
     pub(super) is_contended: bool,
@@ -171,7 +172,7 @@ impl Driver {
             calls: 0,
             departing: VecDeque::new(),
             parked: 0,
-            last_upload: 0,
+            uploads: Rotation::default(),
             is_contended: false,
             batch: BatchSize::WIDE,
             meet_by: now,

@@ -103,8 +103,7 @@ impl Relay {
 
     /// Every exchange ends without a word to the client.
     pub(super) fn cancel_all(&mut self) {
-        let tags: Vec<usize> = self.exchanges.iter().map(|(tag, _)| tag).collect();
-        for tag in tags {
+        for tag in self.tags(|_| true) {
             self.drop_exchange(tag, Code::Cancelled, Ending::ClientLost);
         }
     }
@@ -163,13 +162,7 @@ impl Relay {
         if driver.leg_ref().is_some() {
             self.redirect_queued(key);
         }
-        let tags: Vec<usize> = self
-            .exchanges
-            .iter()
-            .filter(|(_, exchange)| exchange.driver == Some(key))
-            .map(|(tag, _)| tag)
-            .collect();
-        for tag in tags {
+        for tag in self.tags(|exchange| exchange.driver == Some(key)) {
             // It may have ended with another one.
             if self.exchanges.get(tag).is_some_and(|exchange| exchange.driver == Some(key)) {
                 self.fail_exchange(tag, Code::Unavailable, label, what);
@@ -241,8 +234,7 @@ impl Relay {
                     "drain.grace",
                     "this gateway shuts down: the call may be made again",
                 );
-                let tags: Vec<usize> = self.exchanges.iter().map(|(tag, _)| tag).collect();
-                for tag in tags {
+                for tag in self.tags(|_| true) {
                     self.refuse(tag, &refusal, Ending::Drained);
                 }
                 self.say_goodbye();

@@ -10,6 +10,7 @@
 //!   read    -> octets become events; those of the client go
 //!   upward  -> to the driver, those of a driver go
 //!   downward-> to the client;
+//!   rotation -> in turn, where streams share what is scarce
 //!   admit   -> a stream becomes an exchange, passes the chain, finds its
 //!   driver  -> the leg to one driver, which
 //!   dial    -> reaches at one of its addresses
@@ -57,6 +58,7 @@ mod records;
 mod refusal_log;
 mod refused;
 mod relay;
+mod rotation;
 mod shelf;
 mod stamp;
 mod sum;

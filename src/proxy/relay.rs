@@ -25,6 +25,7 @@ use crate::proxy::leg::Leg;
 use crate::proxy::malformed::Rejected;
 use crate::proxy::newcomers::Newcomer;
 use crate::proxy::pause::Pause;
+use crate::proxy::rotation::Rotation;
 use crate::proxy::turn::BatchSize;
 use crate::proxy::user_share::User;
 use crate::proxy::worker::{Share, Turn, Worker};
@@ -106,8 +107,8 @@ pub(super) struct Relay {
     pub(super) last_driver: usize,
     /// Octets that are parked of answers whose drivers are not needed any more.
     pub(super) detached: usize,
-    /// The exchange whose answer was resumed last.
-    pub(super) last_download: usize,
+    /// Whose answer is resumed next.
+    pub(super) downloads: Rotation,
 }
 
 /// Runs the connection to its end.
@@ -162,7 +163,7 @@ impl Relay {
             download_reads: BatchSize::default(),
             last_driver: 0,
             detached: 0,
-            last_download: 0,
+            downloads: Rotation::default(),
         }
     }
 
@@ -300,6 +301,12 @@ impl Relay {
         let by = self.now + LAST_WORDS;
         self.phase = Phase::Closing(by);
         self.wake_by(by);
+    }
+
+    /// The exchanges of which this is true.
+    pub(super) fn tags(&self, is_meant: impl Fn(&Exchange) -> bool) -> Vec<usize> {
+        let all = self.exchanges.iter().filter(|(_, exchange)| is_meant(exchange));
+        all.map(|(tag, _)| tag).collect()
     }
 
     fn has_output(&self) -> bool {

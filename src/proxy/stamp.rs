@@ -14,7 +14,6 @@ use crate::proxy::exchange::{Exchange, Unstamped};
 use crate::proxy::lease::Lease;
 use crate::proxy::relay::Relay;
 use crate::proxy::tenure::Tenure;
-use crate::proxy::upward::PIECE;
 use crate::telemetry::Guarded;
 
 /// So many of the longest inflated messages may be kept for one connection before no more are
@@ -101,14 +100,14 @@ impl Relay {
         }
     }
 
-    /// Goes on with the next piece of what waits for its stamp. Says whether there was any.
-    pub(super) fn stamp_rest(&mut self, tag: usize) -> bool {
+    /// Goes on with at most so much of what waits for its stamp. Says whether there was any.
+    pub(super) fn stamp_rest(&mut self, tag: usize, most: usize) -> bool {
         let Some(exchange) = self.exchanges.get_mut(tag) else { return false };
         let Unstamped { mut octets, end } = std::mem::take(&mut exchange.unstamped);
         if octets.is_empty() && !end {
             return false;
         }
-        let piece = octets.len().min(PIECE);
+        let piece = octets.len().min(most);
         let is_last = piece == octets.len();
         let rest = self.stamp_some(tag, (0..piece, end && is_last), &mut octets, Source::Kept);
         let Some(exchange) = self.exchanges.get_mut(tag) else { return false };

@@ -136,9 +136,13 @@ impl Relay {
     /// Whether what comes of a body now has to wait behind what came before, of this body or of
     /// others on the way to the same driver.
     pub(super) fn must_wait(&self, tag: usize) -> bool {
-        let Some(exchange) = self.exchanges.get(tag) else { return false };
-        let driver = exchange.driver.and_then(|key| self.drivers.get(key));
-        exchange.is_behind() || driver.is_some_and(|driver| driver.is_contended)
+        self.exchanges.get(tag).is_some_and(Exchange::is_behind) || self.is_contended(tag)
+    }
+
+    /// Whether bodies on the way to the same driver are served in turn.
+    fn is_contended(&self, tag: usize) -> bool {
+        let driver = self.exchanges.get(tag).and_then(|exchange| exchange.driver);
+        driver.and_then(|key| self.drivers.get(key)).is_some_and(|driver| driver.is_contended)
     }
 
     /// Passes on octets by copying, or parks them: these, and those behind them.
@@ -149,18 +153,21 @@ impl Relay {
         if let Some(redactor) = &mut exchange.redactor {
             [octets, behind].into_iter().for_each(|octets| redactor.hear(octets));
         }
+        let size = octets.len().saturating_add(behind.len());
         if let Some(Upload { departing, leg, stream, has_space }) = line(drivers, exchange)
             && exchange.up.parked.is_empty()
             && has_space
-            && leg.wire.room(stream) >= octets.len().saturating_add(behind.len())
+            && leg.wire.room(stream) >= size
+            // What was inflated is long: it goes in pieces, and in turn.
+            && size <= PIECE.saturating_mul(2)
         {
             leg.wire.data_joined(stream, [octets, behind], end);
-            let octets = octets.len().saturating_add(behind.len());
-            return depart(departing, leg.wire.out.end(), (tag, octets), exchange);
+            return depart(departing, leg.wire.out.end(), (tag, size), exchange);
         }
         exchange.up.parked.extend_from_slice(octets);
         exchange.up.parked.extend_from_slice(behind);
-        while self.send_parked(tag) {}
+        // Where bodies are served in turn, it waits for its own.
+        while !self.is_contended(tag) && self.send_parked(tag, PIECE) {}
         if self.exchanges.get(tag).is_some_and(Exchange::is_behind) {
             self.note_contention(tag);
         }
@@ -168,30 +175,52 @@ impl Relay {
 
     /// Passes on what waits of a body, as far as the driver has room.
     pub(super) fn resume_upload(&mut self, tag: usize) {
-        while self.resume_piece(tag) {}
+        while self.resume_piece(tag, PIECE) {}
         if self.exchanges.get(tag).is_some_and(Exchange::is_behind) {
             self.note_contention(tag);
         }
     }
 
-    /// Passes on one piece of what waits of a body. Says whether anything moved.
-    fn resume_piece(&mut self, tag: usize) -> bool {
+    /// Passes on so many octets of what waits of a body, as far as the driver has room. Says how
+    /// many.
+    fn resume_turn(&mut self, tag: usize, most: usize) -> usize {
+        let before = self.connection_credit_of(tag);
+        let mut sent = 0;
+        while sent < most && self.resume_piece(tag, most.saturating_sub(sent)) {
+            let octets = before.saturating_sub(self.connection_credit_of(tag));
+            sent = usize::try_from(octets).unwrap_or(0);
+        }
+        sent
+    }
+
+    /// What the driver of a body takes of all bodies now, by its connection's window.
+    fn connection_credit_of(&self, tag: usize) -> i64 {
+        let driver = self.exchanges.get(tag).and_then(|exchange| exchange.driver);
+        let leg = driver.and_then(|key| self.drivers.get(key)).and_then(Driver::leg_ref);
+        leg.map_or(0, |leg| leg.wire.connection_credit())
+    }
+
+    /// Passes on at most so much of what waits of a body. Says whether anything moved.
+    fn resume_piece(&mut self, tag: usize, most: usize) -> bool {
         if !self.may_go_on(tag) {
             return false;
         }
         let Some(exchange) = self.exchanges.get(tag) else { return false };
-        if exchange.up.parked.is_empty() { self.stamp_rest(tag) } else { self.send_parked(tag) }
+        match exchange.up.parked.is_empty() {
+            true => self.stamp_rest(tag, most),
+            false => self.send_parked(tag, most),
+        }
     }
 
-    /// Passes on one piece of what is parked of a body, if the driver has room. Says whether it
+    /// Passes on at most so much of what is parked of a body, if the driver has room. Says whether it
     /// has.
-    fn send_parked(&mut self, tag: usize) -> bool {
+    fn send_parked(&mut self, tag: usize, most: usize) -> bool {
         let Self { exchanges, drivers, .. } = self;
         let Some(exchange) = exchanges.get_mut(tag) else { return false };
         let Some(Upload { departing, leg, stream, has_space }) = line(drivers, exchange) else {
             return false;
         };
-        let taken = exchange.up.parked.len().min(leg.wire.room(stream)).min(PIECE);
+        let taken = exchange.up.parked.len().min(leg.wire.room(stream)).min(most);
         if taken == 0 || !has_space {
             return false;
         }
@@ -232,23 +261,14 @@ impl Relay {
         has_resumed
     }
 
-    /// Passes on what waits for a driver: one piece of each body in turn, beginning behind the
-    /// body that was served last, as long as the driver has room.
+    /// Passes on what waits for a driver, in turn, as long as it has room.
     pub(super) fn resume_uploads(&mut self, key: usize) {
         let waits = |exchange: &Exchange| exchange.driver == Some(key) && exchange.is_behind();
-        let waiting = self.exchanges.iter().filter(|(_, exchange)| waits(exchange));
-        let mut waiting: Vec<usize> = waiting.map(|(tag, _)| tag).collect();
+        let waiting = self.tags(waits);
         let Some(driver) = self.drivers.get(key) else { return };
-        let first = waiting.partition_point(|tag| *tag <= driver.last_upload);
-        waiting.rotate_left(first);
-        while !waiting.is_empty() {
-            waiting.retain(|tag| {
-                let has_moved = self.resume_piece(*tag);
-                if let (true, Some(driver)) = (has_moved, self.drivers.get_mut(key)) {
-                    driver.last_upload = *tag;
-                }
-                has_moved
-            });
+        let rotation = self.in_turn(waiting, driver.uploads, Self::resume_turn);
+        if let Some(driver) = self.drivers.get_mut(key) {
+            driver.uploads = rotation;
         }
         let Self { exchanges, drivers, .. } = self;
         let is_contended = exchanges.iter().any(|(_, exchange)| {

@@ -3,11 +3,12 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use crate::squeezed::gzip;
 use crate::support::client::{Client, Manners, SOON};
 use crate::support::fields::{Request, SERVICE};
 use crate::support::frame;
 use crate::support::proof::{self, ANN};
-use crate::support::protobuf::{field, framed};
+use crate::support::protobuf::{field, flagged, framed};
 use crate::support::runner::{Cases, note};
 use crate::support::upstream::{Offer, Upstream};
 use crate::support::world::{Spec, World};
@@ -15,6 +16,7 @@ use crate::support::world::{Spec, World};
 pub fn cases(cases: &mut Cases) {
     cases.room("fairness");
     uploads(cases);
+    inflated(cases);
     downloads(cases);
     others(cases);
     teams(cases);
@@ -27,6 +29,8 @@ const START: usize = 8 << 20;
 const COUNTED: usize = 4 << 20;
 /// Octets that the bottleneck lets through at a time.
 const STEP: usize = 16_384;
+/// The same where it is no multiple of a frame.
+const ODD_STEP: u32 = 20_000;
 
 /// Each stream got 25 % of the octets, give or take 5 %.
 fn assert_fair(what: &str, before: &[usize], after: &[usize]) {
@@ -143,6 +147,12 @@ fn grant(driver: &mut Upstream) {
     driver.pump(|u| u.allowed == 0, SOON);
 }
 
+/// The same by a step that is no multiple of a frame.
+fn grant_odd(driver: &mut Upstream) {
+    driver.grant(0, ODD_STEP);
+    driver.pump(|u| u.allowed == 0, SOON);
+}
+
 /// Reads one step from the socket.
 fn read(driver: &mut Upstream) {
     let mut left = STEP;
@@ -171,7 +181,21 @@ fn uploads(cases: &mut Cases) {
     };
     type Ask = fn(&Client) -> Request;
     type Step = fn(&mut Upstream);
-    let table: [(&str, Spec, Ask, Offer, Step); 4] = [
+    let table: [(&str, Spec, Ask, Offer, Step); 6] = [
+        (
+            "uploads_share_a_connection_window_that_opens_by_odd_steps",
+            Spec::default(),
+            plain,
+            window.clone(),
+            grant_odd,
+        ),
+        (
+            "stamped_uploads_share_a_connection_window_that_opens_by_odd_steps",
+            proof::spec(""),
+            stamped,
+            window.clone(),
+            grant_odd,
+        ),
         (
             "uploads_share_the_connection_window_of_the_driver",
             Spec::default(),
@@ -205,6 +229,35 @@ fn uploads(cases: &mut Cases) {
         cases.own(name, spec, move |world| {
             let [before, after] = upload(world, offer.clone(), request, step);
             assert_fair(name, &before, &after);
+        });
+    }
+}
+
+/// A message that sconce inflates is long at once, and takes its turn for it as the others do.
+fn inflated(cases: &mut Cases) {
+    let window = Offer { initial: Some(16 << 20), ..Offer::default() };
+    let socket = Offer { initial: Some(16 << 20), connection_bump: 64 << 20, ..Offer::default() };
+    let mut small = proof::spec("");
+    small.driver.receive_buffer = Some(200 << 10);
+    type Step = fn(&mut Upstream);
+    let table: [(&str, Spec, Offer, Step); 2] =
+        [("connection_window", proof::spec(""), window, grant), ("socket", small, socket, read)];
+    for (what, spec, offer, step) in table {
+        let name = format!("a_compressed_upload_shares_the_{what}_of_the_driver");
+        proof::add(cases, name.clone(), spec, move |world| {
+            let mut uploads = Uploads::begin(world, offer.clone(), stamped);
+            let request = uploads.request.clone().with("grpc-encoding", "gzip");
+            let [id, ..] = &mut uploads.ids;
+            uploads.client.send(&frame::rst(*id, frame::CANCEL));
+            *id = uploads.client.start(&request, false);
+            uploads.streams[0] = uploads.driver.await_stream();
+            let message = [field(1, "ids"), field(2, ""), field(3, vec![7; 512 << 10])].concat();
+            let message = flagged(1, &gzip(&message));
+            uploads.bodies[0] = Body { message, at: 0 };
+            uploads.run(START, step);
+            let before = uploads.counts();
+            uploads.run(START + COUNTED, step);
+            assert_fair(&name, &before, &uploads.counts());
         });
     }
 }
@@ -278,8 +331,11 @@ fn open(client: &mut Client) {
 
 fn downloads(cases: &mut Cases) {
     type Step = fn(&mut Client);
-    let table: [(&str, Manners, Step); 2] = [
+    let table: [(&str, Manners, Step); 3] = [
         ("downloads_share_the_connection_window_of_the_client", window(), open),
+        ("downloads_share_a_connection_window_that_opens_by_odd_steps", window(), |client| {
+            client.grant(0, ODD_STEP);
+        }),
         ("downloads_share_the_socket_of_a_client_that_reads_slowly", socket(), |_| {
             std::thread::sleep(Duration::from_millis(2));
         }),
