@@ -5,12 +5,12 @@ use std::ops::Range;
 use std::rc::Rc;
 use std::time::Instant;
 
-use bytes::{Buf, BytesMut};
 use sconce_filters::{Code, Ending, Refusal};
 use slab::Slab;
 
 use crate::grpc::status::{self, Meaning};
 use crate::proxy::admit::whole;
+use crate::proxy::buffer::Buffer;
 use crate::proxy::driver::{Driver, Echoes, PARKED_MAX, allowance};
 use crate::proxy::exchange::{AnswerEnd, Exchange, Unstamped};
 use crate::proxy::leg::Leg;
@@ -139,7 +139,7 @@ impl Relay {
         }
         if !rest.is_empty() {
             driver.parked = driver.parked.saturating_add(rest.len());
-            exchange.down.parked.extend_from_slice(scratch.get(rest).unwrap_or_default());
+            exchange.down.parked.push(scratch.get(rest).unwrap_or_default());
             if driver.parked.saturating_add(*detached) > whole(PARKED_MAX) {
                 self.count_parked();
             }
@@ -173,7 +173,6 @@ impl Relay {
         if !exchange.down.parked.is_empty() {
             return taken;
         }
-        exchange.down.parked = BytesMut::new();
         if let Some(end) = exchange.end.take() {
             client.wire.head(exchange.stream, end.trailers.iter(), true);
             self.finish(tag, end.code, end.how);
@@ -191,7 +190,7 @@ impl Relay {
         self.release_driver(tag, fault::Code::Cancel);
         let Some(exchange) = self.exchanges.get_mut(tag) else { return };
         exchange.end = Some(Box::new(end));
-        exchange.up.parked = BytesMut::new();
+        exchange.up.parked = Buffer::default();
         exchange.unstamped = Unstamped::default();
         exchange.asked = None;
         self.detached = self.detached.saturating_add(exchange.down.parked.len());

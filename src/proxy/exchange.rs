@@ -5,13 +5,13 @@
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use bytes::BytesMut;
 use sconce_filters::{Call, Code, Ending, EnvironmentName, Outcome, TeamName, Wait};
 
 use crate::grpc::boundary::Boundary;
 use crate::grpc::redact::Redactor;
 use crate::grpc::stamp::Stamper;
 use crate::proxy::admit::Asked;
+use crate::proxy::buffer::Buffer;
 use crate::proxy::lease::Lease;
 use crate::proxy::recheck::Checked;
 use crate::proxy::tenure::Tenure;
@@ -80,7 +80,7 @@ pub(super) struct AnswerEnd {
 /// stamp can be a hundred times longer than its message.
 #[derive(Default)]
 pub(super) struct Unstamped {
-    pub(super) octets: BytesMut,
+    pub(super) octets: Buffer,
     /// Whether the client has ended its side behind them.
     pub(super) end: bool,
 }
@@ -89,7 +89,7 @@ pub(super) struct Unstamped {
 #[derive(Default)]
 pub(super) struct Way {
     /// Octets that came and could not be passed on yet.
-    pub(super) parked: BytesMut,
+    pub(super) parked: Buffer,
     /// Octets of DATA that came.
     pub(super) octets: u64,
     /// Octets that were added and have not left yet: they give no credit back.
@@ -154,7 +154,7 @@ impl Exchange {
         if self.up.parked.is_empty() && self.unstamped.octets.is_empty() {
             return 0;
         }
-        let buffers = [self.up.parked.capacity(), self.unstamped.octets.capacity()];
+        let buffers = [self.up.parked.memory(), self.unstamped.octets.memory()];
         buffers.into_iter().fold(PARKED_COST, usize::saturating_add)
     }
 

@@ -19,6 +19,7 @@
 //!   tls, records -> records of a client's connection, opened and sealed
 //!   cleartext -> clients without TLS where it is due, and with TLS where it is not
 //!   stamp   -> the verified caller, written into every message on its way up
+//!   buffer  -> octets that wait to be passed on
 //!   parked, user_share -> what waits for drivers that do not take it, in all and of each user
 //!   echo    -> what goes out as the same octets again
 //!   endings -> every way in which things end
@@ -33,6 +34,7 @@
 //! another client's leg.
 
 mod admit;
+mod buffer;
 mod certificate;
 mod cleartext;
 mod clock;

@@ -6,7 +6,6 @@
 use std::ops::Range;
 use std::rc::Rc;
 
-use bytes::Buf;
 use sconce_filters::{Ending, Identity, Refusal};
 
 use crate::grpc::stamp::{Addition, Piece, Stamper, Tail};
@@ -95,7 +94,7 @@ impl Relay {
         };
         if let (Some(rest), Some(exchange)) = (rest, self.exchanges.get_mut(tag)) {
             let octets = scratch.get(rest).unwrap_or_default();
-            exchange.unstamped.octets.extend_from_slice(octets);
+            exchange.unstamped.octets.push(octets);
             exchange.unstamped.end |= end;
         }
     }

@@ -3,7 +3,6 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 
-use bytes::Buf;
 use sconce_filters::{Code, Ending};
 
 use crate::proxy::admit::whole;
@@ -115,7 +114,7 @@ impl Relay {
                 return;
             }
         }
-        exchange.up.parked.extend_from_slice(scratch.get(rest).unwrap_or_default());
+        exchange.up.parked.push(scratch.get(rest).unwrap_or_default());
         self.note_contention(tag);
     }
 
@@ -164,8 +163,8 @@ impl Relay {
             leg.wire.data_joined(stream, [octets, behind], end);
             return depart(departing, leg.wire.out.end(), (tag, size), exchange);
         }
-        exchange.up.parked.extend_from_slice(octets);
-        exchange.up.parked.extend_from_slice(behind);
+        exchange.up.parked.push(octets);
+        exchange.up.parked.push(behind);
         // Where bodies are served in turn, it waits for its own.
         while !self.is_contended(tag) && self.send_parked(tag, PIECE) {}
         if self.exchanges.get(tag).is_some_and(Exchange::is_behind) {
@@ -228,9 +227,6 @@ impl Relay {
         leg.wire.data(stream, exchange.up.parked.get(..taken).unwrap_or_default(), end);
         exchange.up.parked.advance(taken);
         depart(departing, leg.wire.out.end(), (tag, taken), exchange);
-        if exchange.up.parked.is_empty() {
-            exchange.up.parked = bytes::BytesMut::new();
-        }
         true
     }
 
