@@ -3,8 +3,7 @@
 //! Reads into a buffer that belongs to the thread, writes what waits in the outbox. Holds no
 //! buffer of its own while nothing waits. Between the two there may be TLS.
 
-use std::io::{self, IoSlice};
-use std::mem::MaybeUninit;
+use std::io::{self, IoSlice, Read};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -17,11 +16,14 @@ use tokio::net::TcpStream;
 
 use crate::proxy::tls::{Opened, Session};
 use crate::proxy::worker::Turn;
-use crate::wire::connection::Connection;
+use crate::wire::connection::{Connection, Event};
 use crate::wire::outbox::SLICES_MAX;
 
 /// Octets that the kernel may hold unsent for one socket before it says that it is full.
 const UNSENT_MAX: u32 = 512 * 1024;
+
+/// Octets that are read at one time of a leg that nobody uses.
+const UNUSED_READ: usize = 512;
 
 /// One socket and the HTTP/2 connection on it.
 pub(super) struct Leg {
@@ -237,12 +239,34 @@ impl Leg {
         }))
     }
 
-    /// Whether the peer is there, as far as the kernel knows, and has said nothing that was not
-    /// read. (A look at the socket itself: the runtime hears of it a moment later.)
-    pub(super) fn is_quiet(&self) -> bool {
-        let mut octet = [MaybeUninit::uninit()];
-        let peeked = SockRef::from(&self.socket).peek(&mut octet);
-        peeked.is_err_and(|fault| fault.kind() == io::ErrorKind::WouldBlock)
+    /// Reads what a driver has sent while nobody used its leg. Says whether the leg is as good as
+    /// before: the driver is there, as far as the kernel knows, and has granted credit at most, or
+    /// asked by PING whether we are. (The socket itself is read: the runtime hears of it a moment
+    /// later.)
+    pub(super) fn is_good_after_reading(&mut self, now: Instant) -> bool {
+        let mut octets = [0; UNUSED_READ];
+        match (&*SockRef::from(&self.socket)).read(&mut octets) {
+            Err(fault) => fault.kind() == io::ErrorKind::WouldBlock,
+            Ok(read) => {
+                self.heard = now;
+                // One who says more than this is not waited for.
+                (1..UNUSED_READ).contains(&read)
+                    && self.has_harmless(octets.get(..read).unwrap_or_default(), now)
+                    && self.wire.is_reusable()
+            }
+        }
+    }
+
+    fn has_harmless(&mut self, mut octets: &[u8], now: Instant) -> bool {
+        loop {
+            match self.wire.receive(octets, now) {
+                Ok((_, Event::Starved)) => return true,
+                Ok((taken, Event::Credit { .. })) => {
+                    octets = octets.get(taken..).unwrap_or_default();
+                }
+                Ok(_) | Err(_) => return false,
+            }
+        }
     }
 
     /// See [`tune`].

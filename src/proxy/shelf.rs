@@ -34,10 +34,10 @@ pub(super) struct Spare {
 }
 
 impl Spare {
-    fn is_good(&self, now: Instant) -> bool {
+    fn is_good(&mut self, now: Instant) -> bool {
         now.saturating_duration_since(self.idle_since) < WAIT_MAX
             && now.saturating_duration_since(self.dialled) < AGE_MAX
-            && self.leg.is_quiet()
+            && self.leg.is_good_after_reading(now)
     }
 }
 
@@ -81,7 +81,7 @@ impl Shelf {
                 && spare.leg.wire.granted_connection() <= allowance
         };
         loop {
-            let spare = spares.iter().rposition(fits).map(|at| spares.remove(at))?;
+            let mut spare = spares.iter().rposition(fits).map(|at| spares.remove(at))?;
             if spare.is_good(now) {
                 self.metrics.leg_reused();
                 return Some(spare);
@@ -95,8 +95,8 @@ impl Shelf {
         self.spares.borrow_mut().drain(..).for_each(|spare| self.close(spare));
     }
 
-    /// Lets go of legs that waited for too long, or whose drivers did something. Says whether any
-    /// are left.
+    /// Lets go of legs that waited for too long, or whose drivers did something of consequence. Says
+    /// whether any are left.
     pub(super) fn sweep(&self, now: Instant) -> bool {
         let mut spares = self.spares.borrow_mut();
         spares.extract_if(.., |spare| !spare.is_good(now)).for_each(|spare| self.close(spare));

@@ -181,7 +181,7 @@ fn spoilt_while_nobody_looks(cases: &mut Cases) {
         ("is_reset", "slam"),
         ("is_said_goodbye_on", "F7.0.0.7fffffff00000000"),
         ("is_said_goodbye_on_for_good", "F7.0.0.ssssssss00000000"),
-        ("gets_a_ping", "F6.0.0.0000000000000000"),
+        ("gets_part_of_a_ping", "X000008060000000000"),
         ("gets_settings", "F4.0.0.000300000001"),
         ("gets_garbage", "Xffffffffffffffffffffffffffffffff"),
         ("gets_an_answer_that_nobody_asked_for", "F0.1.s.0000000000"),
@@ -201,6 +201,25 @@ fn spoilt_while_nobody_looks(cases: &mut Cases) {
                 }
             }
             world.client().must_work();
+        });
+    }
+    for (name, op) in [
+        ("is_granted_credit", "F8.0.0.00000005"),
+        ("gets_a_ping", "F6.0.0.0000000000000000"),
+        ("gets_a_ping_and_credit", "F6.0.0.0000000000000000;F8.0.0.00000005"),
+    ] {
+        let name = format!("a_connection_that_{name}_while_nobody_has_it_is_left_to_the_next");
+        cases.own(name, Spec::default(), move |world| {
+            let script = format!("end;h;d2;t0;z30;{op}");
+            let opened = in_turn(world, |client| {
+                // That of the client before has come.
+                sleep(A_WHILE);
+                client.must_succeed(&client.request().script(&script));
+                client.must_work();
+            });
+            if world.is_sconce() {
+                assert!(opened <= FEW, "{opened} connections");
+            }
         });
     }
     cases.own("a_driver_that_was_started_anew_meanwhile_is_asked_anew", Spec::default(), |world| {

@@ -14,12 +14,17 @@ impl Connection {
     /// both sides, whatever was asked was answered, and nothing is under way (client role).
     #[must_use]
     pub fn is_spotless(&self) -> bool {
+        self.is_reusable() && self.out.is_empty()
+    }
+
+    /// The same while an answer to a PING may wait to be written.
+    #[must_use]
+    pub fn is_reusable(&self) -> bool {
         self.met
             && self.can_open()
             && self.streams.are_spotless()
             && self.parse == Parse::Head
             && self.mid_block_since().is_none()
-            && self.out.is_empty()
             && self.unacked.is_empty()
             && self.pings == 0
     }
