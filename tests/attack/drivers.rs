@@ -6,6 +6,7 @@ use crate::support::client::SOON;
 use crate::support::driver::{self, Greeting};
 use crate::support::fields::{indexed, literal, table_size};
 use crate::support::frame::{self, frame as raw};
+use crate::support::probe::eventually;
 use crate::support::runner::{Cases, quick};
 use crate::support::script::{answer_block, headers_op, hex};
 use crate::support::world::{CLUSTER, Spec, World};
@@ -356,16 +357,32 @@ fn tolerated(cases: &mut Cases) {
             client.must_work();
         });
     }
+    let storm = headers_op(false, &early);
+    let few = format!("end;1000*{storm};h;d2;t0");
     cases.add("a_storm_of_1xx_ends_in_an_answer", move |world| {
         let mut client = world.client();
-        let storm = headers_op(false, &early);
-        let id = client.call(&client.request().script(&format!("end;20000*{storm};h;d2;t0")));
+        let id = client.call(&client.request().script(&few));
         let reply = client.finish(id);
         assert!(reply.is_over(), "no end: {reply:?}");
         if reply.status() != Some(0) {
             reply.assert_no_success();
         }
         client.must_work();
+    });
+    // Calls on the same connection end with it, whenever that is: it must have gone before.
+    let name = "a_flood_of_1xx_ends_its_connection_and_nothing_else";
+    cases.own(name, Spec::default(), move |world| {
+        let mut client = world.client();
+        let id = client.call(&client.request().script(&format!("end;20000*{storm};h;d2;t0")));
+        let reply = client.finish(id);
+        assert!(reply.is_over(), "no end: {reply:?}");
+        if let Some(sconce) = &world.sconce {
+            reply.assert_no_success();
+            let strays = "guard=\"strays\",side=\"driver\" 1";
+            let is_over = || sconce.lock().unwrap().guards() == [strays];
+            eventually("the connection is ended", SOON, is_over);
+            client.must_work();
+        }
     });
     cases.add("details_and_messages_come_through_octet_for_octet", |world| {
         let mut client = world.client();
