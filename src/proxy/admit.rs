@@ -103,6 +103,8 @@ impl Relay {
             stream,
             driver: None,
             driver_stream: None,
+            head_ends: 0,
+            redirects: 0,
             call,
             method: asked.label,
             tenant: None,
@@ -247,8 +249,8 @@ impl Relay {
     }
 
     /// Takes a call off a leg that will not begin it, and finds another. That has an end: a new leg
-    /// opens the streams of all calls that wait for it as soon as it is there, or fails them, so
-    /// that only the worker's spare legs can send a call on.
+    /// opens the streams of all calls that wait for it as soon as it is there, or fails them. Only
+    /// the worker's spare legs can send a call on, and legs that end before its head has left.
     pub(super) fn redirect(&mut self, tag: usize) {
         let Some(exchange) = self.exchanges.get_mut(tag) else { return };
         let Some(key) = exchange.driver.take() else { return };
@@ -298,7 +300,7 @@ impl Relay {
             let Some(driver) = drivers.get_mut(key) else { return };
             let Line::Up(leg) = &mut driver.line else { return };
             let Some(exchange) = exchanges.get_mut(tag) else { continue };
-            let Some(asked) = exchange.asked.take() else { continue };
+            let Some(asked) = exchange.asked.clone() else { continue };
             let end = exchange.uploaded && exchange.up.parked.is_empty();
             let id = u32::try_from(tag).unwrap_or(u32::MAX);
             let requests = &mut driver.echoes.get_or_insert_default().requests;
@@ -307,6 +309,7 @@ impl Relay {
             let what = |fields| forward::fields(fields, onward);
             let block = requests.block(&mut leg.wire, asked.head.fields(), what);
             exchange.driver_stream = Some(leg.wire.open(id, block, end));
+            exchange.head_ends = leg.wire.out.end();
             pass_window(client, leg, exchange);
             if exchange.is_behind() {
                 self.resume_upload(tag);

@@ -23,6 +23,8 @@ const CROSSING: Duration = Duration::from_secs(1);
 pub(super) const NO_HTTP2: &str = "no_http2";
 /// Why one is that had calls and did not answer a PING.
 pub(super) const SILENT: &str = "silent";
+/// How often a call may go to another leg since one ended before its head had left.
+const REDIRECTS_MAX: u8 = 3;
 
 impl Relay {
     /// Ends an exchange with a status of ours: trailers only, or trailers of the answer that has
@@ -111,6 +113,7 @@ impl Relay {
     /// A leg's socket broke or ended.
     pub(super) fn lose_driver(&mut self, key: usize, what: &str) {
         self.missed_unless_met(key);
+        self.redirect_unsent(key);
         self.fail_all_on(key, "driver.lost", what);
         self.remove_driver(key, "lost");
     }
@@ -151,6 +154,30 @@ impl Relay {
         let Some(driver) = self.drivers.get(key) else { return };
         if driver.leg_ref().is_some_and(|leg| !leg.wire.has_met()) {
             driver.cluster.missed(NO_HTTP2, self.now);
+        }
+    }
+
+    /// A leg has ended, and nothing more is written there: calls whose heads have not left go to
+    /// another leg, unless something of their bodies is on its way too.
+    fn redirect_unsent(&mut self, key: usize) {
+        let Self { drivers, exchanges, .. } = self;
+        let Some(driver) = drivers.get_mut(key) else { return };
+        driver.lost = true;
+        let Driver { departing, line: Line::Up(leg), .. } = driver else { return };
+        let unsent = exchanges.iter_mut().filter(|(tag, exchange)| {
+            exchange.driver == Some(key)
+                && exchange.driver_stream.is_some()
+                && !leg.has_left(exchange.head_ends)
+                && exchange.redirects < REDIRECTS_MAX
+                && departing.iter().all(|it| it.tag != *tag)
+        });
+        let unsent = unsent.map(|(tag, exchange)| {
+            exchange.driver_stream = None;
+            exchange.redirects = exchange.redirects.saturating_add(1);
+            tag
+        });
+        for tag in unsent.collect::<Vec<_>>() {
+            self.redirect(tag);
         }
     }
 

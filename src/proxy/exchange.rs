@@ -31,13 +31,17 @@ pub(super) struct Exchange {
     pub(super) driver: Option<usize>,
     /// The stream there, once it is open.
     pub(super) driver_stream: Option<StreamId>,
+    /// Where its head ends in the outbox of the leg.
+    pub(super) head_ends: u64,
+    /// How often it was taken off a leg that ended before its head had left.
+    pub(super) redirects: u8,
     pub(super) call: Call,
     pub(super) method: MethodLabel,
     /// What it is counted under, once it has a driver.
     pub(super) tenant: Option<TenantId>,
     /// The snapshot that the call began with, and keeps to the end.
     pub(super) snapshot: Held,
-    /// What is asked for, until it is forwarded.
+    /// What is asked for.
     pub(super) asked: Option<Rc<Asked>>,
     /// A room's answer that is still to come.
     pub(super) wait: Option<Wait>,

@@ -40,8 +40,9 @@ pub(super) struct Leg {
     pub(super) asked: Option<Instant>,
     /// The client speaks HTTP/2 in clear text where TLS is due.
     lacks_tls: bool,
-    /// Writing has failed: the peer is gone, but what it has sent may wait in the socket.
-    cannot_write: bool,
+    /// Writing has failed behind so many octets: the peer is gone, but what it has sent may wait in
+    /// the socket.
+    failed_at: Option<u64>,
 }
 
 impl Leg {
@@ -60,7 +61,7 @@ impl Leg {
             blocked: None,
             asked: None,
             lacks_tls: false,
-            cannot_write: false,
+            failed_at: None,
         }
     }
 
@@ -173,7 +174,7 @@ impl Leg {
             self.blocked = None;
             return Ok(false);
         }
-        if self.cannot_write {
+        if !self.can_write() {
             self.wire.out.advance(usize::MAX);
             return Ok(false);
         }
@@ -182,14 +183,19 @@ impl Leg {
 
     /// Nothing can be written any more; what has come can still be read. Says that it changed.
     pub(super) fn give_up_writing(&mut self) -> bool {
-        self.cannot_write = true;
+        self.failed_at.get_or_insert(self.wire.out.written());
         self.blocked = None;
         self.wire.out.advance(usize::MAX);
         true
     }
 
     pub(super) fn can_write(&self) -> bool {
-        !self.cannot_write
+        self.failed_at.is_none()
+    }
+
+    /// Whether what ends here in the outbox has left as a whole, see `Outbox::end`.
+    pub(super) fn has_left(&self, end: u64) -> bool {
+        end <= self.failed_at.unwrap_or(self.wire.out.written())
     }
 
     fn write(&mut self, context: &mut Context<'_>, lent: &[u8], now: Instant) -> io::Result<bool> {

@@ -82,6 +82,28 @@ pub fn cases(cases: &mut Cases) {
         driver.finish(stream, 0);
         assert_eq!(client.finish(id).status(), Some(0));
     });
+    for (what, act) in [("closes", Upstream::close as Act), ("aborts", Upstream::abort)] {
+        let name = format!("calls_whose_headers_wait_for_a_full_socket_move_if_the_driver_{what}");
+        let mut spec = Spec::default();
+        spec.driver.receive_buffer = Some(64 << 10);
+        cases.own(name, spec, move |world| unsent(world, act));
+    }
+    let name = "a_driver_that_ends_each_connection_at_once_is_dialled_a_few_times_for_a_call";
+    cases.own(name, Spec::default(), |world| {
+        let mut driver = Upstream::replace(world, Offer::default());
+        let mut client = world.client();
+        let id = client.start(&client.request(), true);
+        let is_over = |c: &Client| c.streams.get(&id).is_some_and(|it| it.is_over());
+        let mut connections = 0;
+        while !client.pump(is_over, Duration::from_millis(20)) {
+            if driver.accept_within(Duration::from_millis(100)) {
+                connections += 1;
+                driver.abort();
+            }
+            assert!(connections < 10, "it is dialled for ever");
+        }
+        client.finish(id).assert_no_success();
+    });
     let name = "a_queued_call_moves_to_a_new_connection_if_the_driver_takes_no_streams_and_leaves";
     cases.own(name, Spec::default(), |world| {
         let mut driver = Upstream::replace(world, Offer::default());
@@ -140,6 +162,37 @@ fn moves(mut driver: Upstream, (mut client, running, queued): (Client, u32, Vec<
     }
     let calm = client.request().team("calm");
     client.must_succeed(&calm);
+}
+
+/// The driver reads nothing, so that its socket is full before these calls come.
+fn unsent(world: &World, act: fn(&mut Upstream)) {
+    let offer = Offer { initial: Some(64 << 20), connection_bump: 64 << 20, ..Offer::default() };
+    let mut driver = Upstream::replace(world, offer);
+    let mut client = world.client();
+    driver.meet(&mut client);
+    let fills = client.start(&client.request(), false);
+    driver.await_stream();
+    let is_open = |c: &Client| c.window_of(fills) >= 8192;
+    while client.pump(is_open, Duration::from_millis(400)) {
+        assert!(client.upload_now(fills, 8192));
+    }
+    let bare = client.start(&client.request(), true);
+    let with_body = client.start(&client.request(), false);
+    assert!(client.upload(with_body, 5_000, false));
+    assert!(client.round_trip());
+    act(&mut driver);
+    client.finish(fills).assert_no_success();
+    driver.accept_again();
+    let first = driver.await_stream();
+    let second = driver.await_stream();
+    assert!(client.upload(with_body, 5_000, true));
+    assert!(driver.pump(|u| u.streams[&second].ended, SOON), "the request does not end");
+    assert_eq!([driver.received(first), driver.received(second)], [0, 10_000]);
+    for (id, stream) in [(bare, first), (with_body, second)] {
+        driver.answer(stream);
+        driver.finish(stream, 0);
+        assert_eq!(client.finish(id).status(), Some(0));
+    }
 }
 
 /// Each call that waits is refused as soon as it has its turn.

@@ -93,7 +93,12 @@ impl Upstream {
 
     /// Waits for sconce's next connection and sends our SETTINGS.
     pub fn accept(&mut self) {
-        let socket = self.connections.recv_timeout(SOON).expect("sconce did not connect");
+        assert!(self.accept_within(SOON), "sconce did not connect");
+    }
+
+    /// The same, if there is one within this time.
+    pub fn accept_within(&mut self, patience: Duration) -> bool {
+        let Ok(socket) = self.connections.recv_timeout(patience) else { return false };
         socket.set_nodelay(true).unwrap();
         // What the windows allow is written without waiting for sconce to read it.
         socket2::SockRef::from(&socket).set_send_buffer_size(1 << 20).unwrap();
@@ -109,6 +114,7 @@ impl Upstream {
             self.allowed += i64::from(self.offer.connection_bump);
         }
         self.send(&hello);
+        true
     }
 
     /// Leaves this connection, and waits for sconce's next one.
