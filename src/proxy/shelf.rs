@@ -95,8 +95,8 @@ impl Shelf {
         self.spares.borrow_mut().drain(..).for_each(|spare| self.close(spare));
     }
 
-    /// Lets go of legs that waited for too long, or whose drivers did something of consequence. Says
-    /// whether any are left.
+    /// Lets go of legs that waited for too long, or whose drivers did something of consequence.
+    /// Says whether any are left.
     pub(super) fn sweep(&self, now: Instant) -> bool {
         let mut spares = self.spares.borrow_mut();
         spares.extract_if(.., |spare| !spare.is_good(now)).for_each(|spare| self.close(spare));

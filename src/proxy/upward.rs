@@ -211,8 +211,8 @@ impl Relay {
         }
     }
 
-    /// Passes on at most so much of what is parked of a body, if the driver has room. Says whether it
-    /// has.
+    /// Passes on at most so much of what is parked of a body, if the driver has room. Says whether
+    /// it has.
     fn send_parked(&mut self, tag: usize, most: usize) -> bool {
         let Self { exchanges, drivers, .. } = self;
         let Some(exchange) = exchanges.get_mut(tag) else { return false };
