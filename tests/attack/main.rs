@@ -61,6 +61,7 @@ mod squeezed;
 mod stalls;
 mod stamped;
 mod states;
+mod still;
 mod support;
 mod suspended;
 mod teams;
@@ -120,6 +121,7 @@ fn main() {
     suspended::cases(&mut cases);
     members::cases(&mut cases);
     stamped::cases(&mut cases);
+    still::cases(&mut cases);
     squeezed::cases(&mut cases);
     credentials::cases(&mut cases);
     warnings::cases(&mut cases);
