@@ -30,10 +30,10 @@ pub trait Metadata {
     /// Hands over every value of a header, in the order in which they came.
     fn all(&self, name: &str, each: &mut dyn FnMut(&[u8]));
 
-    /// What tells the value of a header from others without decoding it; `None` where the header
-    /// does not stand once, or nobody knows.
-    fn mark(&self, name: &str) -> Option<Mark<'_>> {
-        let _ = name;
+    /// What tells the only value of these headers from others without decoding it; `None` where
+    /// not exactly one of them is there, once, or nobody knows.
+    fn mark(&self, names: &[&str]) -> Option<Mark<'_>> {
+        let _ = names;
         None
     }
 
@@ -294,8 +294,8 @@ impl Metadata for Listed {
         self.headers.iter().filter(|(key, _)| key == name).for_each(|(_, value)| each(value));
     }
 
-    fn mark(&self, name: &str) -> Option<Mark<'_>> {
-        let mut all = self.headers.iter().filter(|(key, _)| key == name);
+    fn mark(&self, names: &[&str]) -> Option<Mark<'_>> {
+        let mut all = self.headers.iter().filter(|(key, _)| names.contains(&key.as_str()));
         match (all.next(), all.next()) {
             (Some((_, octets)), None) => Some(Mark { octets, is_coded: false }),
             (None | Some(_), _) => None,

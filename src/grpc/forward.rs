@@ -10,8 +10,10 @@ use crate::wire::hpack::{Field, Fields, Indexing, Text};
 
 /// Prefix of the fields that speak to sconce and not to drivers.
 const OWN: &[u8] = b"x-sconce-";
-/// A credential whose name can be written in two ways.
-const PROXY_CREDENTIAL: &[u8] = b"proxy-authorization";
+/// A field is a credential of the client if one of these stands in its name between `-` or `_`:
+/// `authorization`, `proxy-authorization`, `x_authorization`, and `authentication`, in which
+/// Spark's JVM clients up to 4.0.x send their token.
+const CREDENTIALS: [&[u8]; 2] = [AUTHORIZATION, b"authentication"];
 
 /// The field in which a credential stands.
 const AUTHORIZATION: &[u8] = b"authorization";
@@ -69,11 +71,17 @@ fn entry(name: &[u8], value: usize) -> usize {
 
 fn travels(name: &[u8]) -> bool {
     match name {
-        AUTHORIZATION | b"cookie" | b"host" | b"expect" => false,
+        b"cookie" | b"cookie2" | b"host" | b"expect" => false,
         // It was held against the body already, and a stamp makes that longer.
         b"content-length" => false,
-        _ => !begins_with(name, OWN) && !is_twin(name, PROXY_CREDENTIAL),
+        _ => !begins_with(name, OWN) && !is_credential(name),
     }
+}
+
+/// `_` and `-` part the words of a name alike, and so they do for many servers behind.
+fn is_credential(name: &[u8]) -> bool {
+    name.len() >= AUTHORIZATION.len()
+        && name.split(|octet| matches!(octet, b'-' | b'_')).any(|word| CREDENTIALS.contains(&word))
 }
 
 fn begins_with(name: &[u8], prefix: &[u8]) -> bool {
@@ -100,10 +108,18 @@ mod tests {
             "x-sconce_env",
             "proxy-authorization",
             "proxy_authorization",
+            "x_authorization",
+            "authorization_",
+            "authentication",
+            "proxy-authentication",
+            "x-forwarded_authentication-y",
             "te",
             "cookie",
+            "cookie2",
             "x-sconc",
             ":authority",
+            "authorizations",
+            "x-authorized-by",
             "host",
             "content-length",
             "user-agent",
@@ -111,9 +127,18 @@ mod tests {
             head.push(name.as_bytes(), b"v", Indexing::Without);
         }
         let onward = Onward::default();
+        let expected = [
+            &b":path"[..],
+            b"te",
+            b"x-sconc",
+            b":authority",
+            b"authorizations",
+            b"x-authorized-by",
+            b"user-agent",
+        ];
         let names: Vec<_> = fields(&head, onward).map(|field| field.name.to_vec()).collect();
-        assert_eq!(names, [&b":path"[..], b"te", b"x-sconc", b":authority", b"user-agent"]);
-        assert_eq!(size(&head), 5 + 2 + 7 + 10 + 10 + 5 * 33);
+        assert_eq!(names, expected);
+        assert_eq!(size(&head), 5 + 2 + 7 + 10 + 14 + 15 + 10 + 7 * 33);
     }
 
     #[test]

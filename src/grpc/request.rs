@@ -71,8 +71,8 @@ impl Metadata for Head {
         self.values(name).for_each(each);
     }
 
-    fn mark(&self, name: &str) -> Option<Mark<'_>> {
-        let mut all = self.fields.named(name.as_bytes());
+    fn mark(&self, names: &[&str]) -> Option<Mark<'_>> {
+        let mut all = names.iter().flat_map(|name| self.fields.named(name.as_bytes()));
         match (all.next(), all.next()) {
             (Some((_, Field { value, .. })), None) => {
                 Some(Mark { octets: value.encoded(), is_coded: value.is_huffman() })
@@ -208,10 +208,12 @@ mod tests {
     fn a_header_that_stands_once_has_a_mark() {
         let head = |more: &[(&str, &str)]| Head::new(Rc::new(head(CONFIG, more)));
         let one = head(&[("authorization", "a")]);
-        assert_eq!(one.mark("authorization"), Some(Mark { octets: b"a", is_coded: false }));
-        assert_eq!(head(&[]).mark("authorization"), None);
-        let two = head(&[("authorization", "a"), ("authorization", "a")]);
-        assert_eq!(two.mark("authorization"), None);
+        let names = ["authorization", "authentication"];
+        assert_eq!(one.mark(&names), Some(Mark { octets: b"a", is_coded: false }));
+        assert_eq!(head(&[]).mark(&names), None);
+        for other in names {
+            assert_eq!(head(&[("authorization", "a"), (other, "a")]).mark(&names), None);
+        }
     }
 
     #[test]

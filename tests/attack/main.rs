@@ -41,6 +41,7 @@ mod honest;
 mod hpack;
 mod identity;
 mod interleavings;
+mod jvm;
 mod lease;
 mod members;
 mod memory;
@@ -107,6 +108,7 @@ fn main() {
     authorities::cases(&mut cases);
     identity::cases(&mut cases);
     callers::cases(&mut cases);
+    jvm::cases(&mut cases);
     tokens::cases(&mut cases);
     prefixes::cases(&mut cases);
     addresses::cases(&mut cases);

@@ -21,8 +21,10 @@ pub fn expired() -> Refusal {
 pub(super) enum Denial {
     /// Neither a token nor a certificate.
     Missing,
-    /// More than one `authorization`.
+    /// More than one `authorization`, or more than one `authentication`.
     Duplicate,
+    /// Both are there and differ.
+    Contradiction,
     /// Its value is no bearer token.
     Malformed,
     /// Its token is no signed one, and none of those that are listed.
@@ -112,8 +114,13 @@ impl fmt::Display for Denial {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Missing => "no token: add ;token=... to the sc:// URL",
-            Self::Duplicate => "more than one authorization header",
-            Self::Malformed => "the authorization header is not 'Bearer' and one token",
+            Self::Duplicate => "more than one authorization or authentication header: send one",
+            Self::Contradiction => {
+                "the authorization and authentication headers differ: send one of them"
+            }
+            Self::Malformed => {
+                "the authorization (or authentication) header is not 'Bearer' and one token"
+            }
             Self::Unsigned => {
                 "the token is neither a signed token (JWT) nor one that is known here"
             }
@@ -182,6 +189,7 @@ impl Denial {
             | Self::Foreign => true,
             Self::Missing
             | Self::Duplicate
+            | Self::Contradiction
             | Self::Malformed
             | Self::TooLong
             | Self::KeyUnasked { .. }
@@ -202,6 +210,7 @@ impl Denial {
         match self {
             Self::Missing => "authenticate.missing",
             Self::Duplicate => "authenticate.duplicate",
+            Self::Contradiction => "authenticate.contradiction",
             Self::Malformed | Self::Unsigned | Self::TooLong | Self::TooLarge | Self::Critical => {
                 "authenticate.malformed"
             }
@@ -237,6 +246,7 @@ impl From<Denial> for Refusal {
             Denial::NoTime => refusal(Code::Internal),
             Denial::Missing
             | Denial::Duplicate
+            | Denial::Contradiction
             | Denial::Malformed
             | Denial::Unsigned
             | Denial::TooLong

@@ -205,7 +205,7 @@ mod tests {
                 None
             }
             fn all(&self, _: &str, _: &mut dyn FnMut(&[u8])) {}
-            fn mark(&self, _: &str) -> Option<Mark<'_>> {
+            fn mark(&self, _: &[&str]) -> Option<Mark<'_>> {
                 Some(Mark { octets: b"Bearer a", is_coded: self.0 })
             }
         }

@@ -18,18 +18,30 @@ use std::borrow::Cow;
 pub const TOKEN_MAX: usize = 16_384;
 
 const AUTHORIZATION: &str = "authorization";
+/// Where Spark's JVM clients up to 4.0.x put their token on TLS channels (SPARK-57336).
+const AUTHENTICATION: &str = "authentication";
 const SCHEME: &[u8] = b"bearer";
 
-/// The value of the only `authorization` header, if there is one.
+/// The value of the only header that a token stands in, if there is one. Either header may be
+/// there once; if both are, they must be equal.
 pub(super) fn header(metadata: &dyn Metadata) -> Result<Option<Cow<'_, [u8]>>, Denial> {
-    let mut count = 0_usize;
-    metadata.all(AUTHORIZATION, &mut |_| count = count.saturating_add(1));
-    if count > 1 { Err(Denial::Duplicate) } else { Ok(metadata.first(AUTHORIZATION)) }
+    let one = only(metadata, AUTHORIZATION)?;
+    let other = only(metadata, AUTHENTICATION)?;
+    match (one, other) {
+        (Some(one), Some(other)) if one != other => Err(Denial::Contradiction),
+        (one, other) => Ok(one.or(other)),
+    }
 }
 
-/// What tells that value from others, undecoded.
+fn only<'m>(metadata: &'m dyn Metadata, name: &str) -> Result<Option<Cow<'m, [u8]>>, Denial> {
+    let mut count = 0_usize;
+    metadata.all(name, &mut |_| count = count.saturating_add(1));
+    if count > 1 { Err(Denial::Duplicate) } else { Ok(metadata.first(name)) }
+}
+
+/// What tells that value from others, undecoded; `None` where it stands in both headers.
 pub(super) fn mark(metadata: &dyn Metadata) -> Option<Mark<'_>> {
-    metadata.mark(AUTHORIZATION)
+    metadata.mark(&[AUTHORIZATION, AUTHENTICATION])
 }
 
 /// The token in such a value: visible ASCII without a comma, since a comma joins two headers.
@@ -147,6 +159,24 @@ mod tests {
         assert_eq!(header(&one).unwrap().as_deref(), Some(&b"Bearer a"[..]));
         let two = one.with("authorization", "Bearer a");
         assert_eq!(header(&two), Err(Denial::Duplicate));
+    }
+
+    #[test]
+    fn a_token_may_stand_in_authentication_too_unless_authorization_differs() {
+        let is_marked = |listed: &Listed| mark(listed).is_some();
+        let other = Listed::new("a").with("authentication", "Bearer a");
+        assert_eq!(header(&other).unwrap().as_deref(), Some(&b"Bearer a"[..]));
+        assert!(is_marked(&other));
+        let same = other.clone().with("authorization", "Bearer a");
+        assert_eq!(header(&same).unwrap().as_deref(), Some(&b"Bearer a"[..]));
+        assert!(!is_marked(&same), "what is remembered of one value says nothing of two");
+        for differs in ["bearer a", "Bearer b", ""] {
+            let both = other.clone().with("authorization", differs);
+            assert_eq!(header(&both), Err(Denial::Contradiction), "{differs}");
+        }
+        let twice = other.with("authentication", "Bearer a");
+        assert_eq!(header(&twice), Err(Denial::Duplicate));
+        assert!(!is_marked(&twice));
     }
 
     #[test]

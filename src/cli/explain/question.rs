@@ -64,7 +64,8 @@ impl Question {
         let from_url = url.iter().flat_map(|url| url.headers.iter().cloned());
         let mut headers: Vec<_> = from_url.chain(own).collect();
         let mut origin = String::new();
-        let shown = headers.iter().any(|(key, _)| key == "authorization");
+        let shown =
+            headers.iter().any(|(key, _)| matches!(&**key, "authorization" | "authentication"));
         if let Some(token) = token.filter(|token| !shown && !token.is_empty()) {
             headers.push(("authorization".to_owned(), format!("Bearer {token}")));
             origin = format!(", with the token of {TOKEN}");
@@ -85,7 +86,8 @@ impl Asked {
                 (_, Some(last)) if blank(&last) => "ends",
                 _ => continue,
             };
-            let what = if key == "authorization" { "the token" } else { key.as_str() };
+            let is_token = matches!(&**key, "authorization" | "authentication");
+            let what = if is_token { "the token" } else { key.as_str() };
             return Err(format!("{what} {place} with a space: remove it"));
         }
         Ok(())
