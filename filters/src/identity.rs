@@ -8,6 +8,8 @@ use std::{fmt, sync::Arc};
 pub const TEXT_MAX: usize = 256;
 /// The most groups, and the most teams, of one identity.
 pub const NAMES_MAX: usize = 1024;
+/// What a text costs beside its octets: its place in a list, and what the allocator adds.
+const TEXT_COST: usize = 48;
 
 /// Who calls. If you hold one, its texts are sound: not empty, not long, no control characters.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -161,6 +163,13 @@ impl Identity {
     /// When the proof itself ends, in seconds of the Unix epoch: no skew and no grace is in it.
     pub fn expires_at(&self) -> Option<u64> {
         self.expires_at
+    }
+
+    /// Octets of memory that its texts take, about.
+    pub(crate) fn weight(&self) -> usize {
+        let Claimed { user, display_name, groups, teams } = &self.claimed;
+        let texts = [user].into_iter().chain(display_name).chain(groups).chain(teams);
+        texts.map(|text| text.len().saturating_add(TEXT_COST)).sum()
     }
 }
 

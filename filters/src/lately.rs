@@ -13,40 +13,84 @@ pub struct Lately<V> {
     most: usize,
 }
 
-type Half<V> = HashMap<Box<[u8]>, V>;
+/// A half, and the sum of the weights in it.
+#[derive(Debug)]
+struct Half<V> {
+    entries: HashMap<Box<[u8]>, Entry<V>>,
+    weight: usize,
+}
+
+#[derive(Debug)]
+struct Entry<V> {
+    value: V,
+    weight: usize,
+}
+
+impl<V> Default for Half<V> {
+    fn default() -> Self {
+        Self { entries: HashMap::new(), weight: 0 }
+    }
+}
+
+impl<V> Half<V> {
+    fn insert(&mut self, key: Box<[u8]>, entry: Entry<V>) {
+        self.weight = self.weight.saturating_add(entry.weight);
+        if let Some(before) = self.entries.insert(key, entry) {
+            self.weight = self.weight.saturating_sub(before.weight);
+        }
+    }
+
+    fn remove(&mut self, key: &[u8]) -> Option<(Box<[u8]>, Entry<V>)> {
+        let (key, entry) = self.entries.remove_entry(key)?;
+        self.weight = self.weight.saturating_sub(entry.weight);
+        Some((key, entry))
+    }
+}
 
 impl<V: Clone> Lately<V> {
-    /// A memory of at most so many entries, of which at least half are those used last.
+    /// A memory of entries that weigh at most so much together: entries that are remembered without
+    /// a weight weigh 1 each. Of this at least half is what was used last.
     #[must_use]
     pub fn new(most: usize) -> Self {
-        Self { young: Half::new(), old: Half::new(), most }
+        Self { young: Half::default(), old: Half::default(), most }
     }
 
     /// What is remembered under this key, if it is what is wanted. That is a use.
     pub fn recall(&mut self, key: &[u8], is_wanted: impl Fn(&V) -> bool) -> Option<V> {
-        if let Some(value) = self.young.get(key) {
+        if let Some(Entry { value, .. }) = self.young.entries.get(key) {
             return is_wanted(value).then(|| value.clone());
         }
-        self.old.get(key).filter(|value| is_wanted(value))?;
-        let (key, value) = self.old.remove_entry(key)?;
-        self.keep(key, value.clone());
+        self.old.entries.get(key).filter(|entry| is_wanted(&entry.value))?;
+        let (key, entry) = self.old.remove(key)?;
+        let value = entry.value.clone();
+        self.keep(key, entry);
         Some(value)
     }
 
     /// Remembers it, instead of what was known by this key.
     pub fn remember(&mut self, key: &[u8], value: V) {
+        self.remember_weighing(key, value, 1);
+    }
+
+    /// The same for an entry of this weight. One that weighs more than half of what there may be is
+    /// not remembered.
+    pub fn remember_weighing(&mut self, key: &[u8], value: V, weight: usize) {
         self.old.remove(key);
-        self.keep(key.into(), value);
+        if weight > self.most / 2 {
+            self.young.remove(key);
+        } else {
+            self.keep(key.into(), Entry { value, weight });
+        }
     }
 
     /// What is remembered under this key, to be changed; `None` for what is not known. That is a
     /// use.
     pub fn find(&mut self, key: &[u8]) -> Option<&mut V> {
-        if !self.young.contains_key(key) {
-            let (key, value) = self.old.remove_entry(key)?;
-            self.keep(key, value);
+        if !self.young.entries.contains_key(key) {
+            let (key, entry) = self.old.remove(key)?;
+            self.keep(key, entry);
         }
-        self.young.get_mut(key)
+        self.young.entries.get_mut(key).map(|entry| &mut entry.value)
     }
 
     /// The same, and of what is not known the default.
@@ -54,19 +98,21 @@ impl<V: Clone> Lately<V> {
     where
         V: Default,
     {
-        if !self.young.contains_key(key) {
-            let (key, value) =
-                self.old.remove_entry(key).unwrap_or_else(|| (key.into(), V::default()));
-            self.keep(key, value);
+        let new = || Entry { value: V::default(), weight: 1 };
+        if !self.young.entries.contains_key(key) {
+            let (key, entry) = self.old.remove(key).unwrap_or_else(|| (key.into(), new()));
+            self.keep(key, entry);
         }
-        self.young.entry(key.into()).or_default()
+        &mut self.young.entries.entry(key.into()).or_insert_with(new).value
     }
 
-    fn keep(&mut self, key: Box<[u8]>, value: V) {
-        if self.young.len() >= self.most / 2 && !self.young.contains_key(&key) {
+    fn keep(&mut self, key: Box<[u8]>, entry: Entry<V>) {
+        let before = self.young.entries.get(&key).map_or(0, |before| before.weight);
+        let weight = self.young.weight.saturating_sub(before).saturating_add(entry.weight);
+        if weight > self.most / 2 {
             self.old = std::mem::take(&mut self.young);
         }
-        self.young.insert(key, value);
+        self.young.insert(key, entry);
     }
 }
 
@@ -114,9 +160,29 @@ mod tests {
         for round in 0..5 * most {
             memory.remember(format!("once {round}").as_bytes(), round);
             assert_eq!(memory.recall(b"used", |_| true), Some(0));
-            assert!(memory.young.len() + memory.old.len() <= most);
+            assert!(memory.young.entries.len() + memory.old.entries.len() <= most);
         }
         assert_eq!(memory.recall(b"once 0", |_| true), None);
         assert!(memory.recall(format!("once {}", 5 * most - 1).as_bytes(), |_| true).is_some());
+    }
+
+    #[test]
+    fn what_is_heavy_takes_the_place_of_much_that_is_light() {
+        let mut memory = Lately::new(100);
+        memory.remember_weighing(b"heavy", 0, 50);
+        assert_eq!(memory.recall(b"heavy", |_| true), Some(0));
+        memory.remember_weighing(b"next", 1, 50);
+        memory.remember_weighing(b"last", 2, 1);
+        assert_eq!(memory.recall(b"heavy", |_| true), None);
+        assert_eq!(memory.recall(b"next", |_| true), Some(1));
+        memory.remember_weighing(b"next", 3, 51);
+        assert_eq!(memory.recall(b"next", |_| true), None, "neither this one nor the former");
+        for at in 0_u16..1_000 {
+            memory.remember_weighing(&(at % 7).to_ne_bytes(), 4, usize::from(at % 50));
+            let weighed = |half: &Half<i32>| half.entries.values().map(|it| it.weight).sum();
+            let [young, old]: [usize; 2] = [weighed(&memory.young), weighed(&memory.old)];
+            assert_eq!((young, old), (memory.young.weight, memory.old.weight));
+            assert!(young <= 50 && old <= 50);
+        }
     }
 }

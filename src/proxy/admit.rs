@@ -395,8 +395,14 @@ pub(super) fn whole(limit: u32) -> usize {
 
 fn too_long(overflow: Overflow) -> Refusal {
     let message = match overflow {
-        Overflow::Octets => "the request's metadata is too long: send less",
-        Overflow::Count => "the request has too many metadata fields: send fewer",
+        Overflow::Octets => {
+            "the request's metadata, the token included, is too long: send less, or ask those who \
+             run this service to raise limits.header_list"
+        }
+        Overflow::Count => {
+            "the request has too many metadata fields: send fewer, or ask those who run this \
+             service to raise limits.header_count"
+        }
     };
     Refusal::new(Code::ResourceExhausted, "request.header_list", message)
 }

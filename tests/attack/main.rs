@@ -43,6 +43,7 @@ mod identity;
 mod interleavings;
 mod jvm;
 mod lease;
+mod long_tokens;
 mod members;
 mod memory;
 mod pinned;
@@ -110,6 +111,7 @@ fn main() {
     callers::cases(&mut cases);
     jvm::cases(&mut cases);
     tokens::cases(&mut cases);
+    long_tokens::cases(&mut cases);
     prefixes::cases(&mut cases);
     addresses::cases(&mut cases);
     providers::cases(&mut cases);

@@ -29,8 +29,6 @@ pub(super) enum Denial {
     Malformed,
     /// Its token is no signed one, and none of those that are listed.
     Unsigned,
-    /// More octets than a token may have.
-    TooLong,
     /// More claims, values or levels of nesting than a token may have.
     TooLarge,
     /// A header that must be understood and is not (RFC 7515, 4.1.11).
@@ -124,7 +122,6 @@ impl fmt::Display for Denial {
             Self::Unsigned => {
                 "the token is neither a signed token (JWT) nor one that is known here"
             }
-            Self::TooLong => "the token has more than 16384 octets",
             Self::TooLarge => {
                 "the token has more than 256 claims, 2048 values or 16 levels of nesting"
             }
@@ -191,7 +188,6 @@ impl Denial {
             | Self::Duplicate
             | Self::Contradiction
             | Self::Malformed
-            | Self::TooLong
             | Self::KeyUnasked { .. }
             | Self::KeysMissing { .. }
             | Self::Busy
@@ -211,7 +207,7 @@ impl Denial {
             Self::Missing => "authenticate.missing",
             Self::Duplicate => "authenticate.duplicate",
             Self::Contradiction => "authenticate.contradiction",
-            Self::Malformed | Self::Unsigned | Self::TooLong | Self::TooLarge | Self::Critical => {
+            Self::Malformed | Self::Unsigned | Self::TooLarge | Self::Critical => {
                 "authenticate.malformed"
             }
             Self::Algorithm | Self::Signature => "authenticate.signature",
@@ -249,7 +245,6 @@ impl From<Denial> for Refusal {
             | Denial::Contradiction
             | Denial::Malformed
             | Denial::Unsigned
-            | Denial::TooLong
             | Denial::TooLarge
             | Denial::Critical
             | Denial::Algorithm

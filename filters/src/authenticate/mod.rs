@@ -35,7 +35,6 @@ pub use ring::{KeyRing, Rest};
 pub use room::Authenticate;
 pub use seats::WAITING_MAX;
 pub use settings::{Certificates, ClaimSettings, IssuerSettings, Settings, StaticToken};
-pub use token::TOKEN_MAX;
 
 /// The name of this room in config.
 pub const NAME: &str = "authenticate";

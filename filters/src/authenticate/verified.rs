@@ -12,9 +12,11 @@ use std::{
     sync::Arc,
 };
 
-/// The most tokens that a worker remembers, all rooms together, and as many values of headers of
-/// either kind.
-pub(super) const REMEMBERED_MAX: usize = 1024;
+/// The most octets of memory that a worker has for tokens, all rooms together, and as many for the
+/// values of headers of either kind. A token counts with who it proves.
+pub(super) const REMEMBERED_MAX: usize = 8 << 20;
+/// What an entry costs beside its key and the names in it: the places of both in their tables.
+const ENTRY_COST: usize = 512;
 
 /// Somebody, and for how long.
 #[derive(Debug)]
@@ -124,7 +126,11 @@ pub(super) fn recall(room: u64, shown: Shown<'_>) -> Option<Rc<Verified>> {
 
 /// Remembers a credential that a room has verified.
 pub(super) fn remember(room: u64, shown: Shown<'_>, verified: &Rc<Verified>) {
-    let _ = shown.with(|memory, octets| memory.remember(octets, (room, Rc::clone(verified))));
+    let _ = shown.with(|memory, octets| {
+        let weight = octets.len().saturating_add(verified.identity.weight());
+        let weight = weight.saturating_add(ENTRY_COST);
+        memory.remember_weighing(octets, (room, Rc::clone(verified)), weight);
+    });
 }
 
 #[cfg(test)]
@@ -147,5 +153,24 @@ mod tests {
         remember(2, one, &somebody("bob"));
         assert_eq!(user(2, one).as_deref(), Some("bob"));
         assert_eq!(user(1, one), None);
+    }
+
+    #[test]
+    fn long_tokens_and_those_of_many_groups_leave_no_more_than_their_share() {
+        let groups = |count: usize| (0..count).map(|at| format!("{at:0>200}")).collect();
+        let claimed = Claimed { user: "u".to_owned(), groups: groups(1_000), ..Claimed::default() };
+        let identity = Identity::new(claimed, Source::Certificate, None).unwrap();
+        let (short, heavy) = (somebody("ann"), Rc::new(Verified::lasting(identity)));
+        let known = |room, most: usize| {
+            (0..most)
+                .filter(move |at| recall(room, Shown::Token(&format!("{room}/{at}"))).is_some())
+        };
+        for at in 0..100 {
+            remember(7, Shown::Token(&format!("7/{at}")), &heavy);
+        }
+        assert!(known(7, 100).count() * 1_000 * 200 <= REMEMBERED_MAX);
+        let long = "x".repeat(REMEMBERED_MAX / 2);
+        remember(8, Shown::Token(&long), &short);
+        assert!(recall(8, Shown::Token(&long)).is_none());
     }
 }
