@@ -90,6 +90,23 @@ impl Method {
         }
     }
 
+    /// Whether it only ends what its caller has begun, and tells nothing of it.
+    pub fn is_release(&self) -> bool {
+        match self {
+            Self::Interrupt | Self::ReleaseExecute | Self::ReleaseSession => true,
+            Self::ExecutePlan
+            | Self::AnalyzePlan
+            | Self::Config
+            | Self::AddArtifacts
+            | Self::ArtifactStatus
+            | Self::ReattachExecute
+            | Self::FetchErrorDetails
+            | Self::CloneSession
+            | Self::GetStatus
+            | Self::Other(_) => false,
+        }
+    }
+
     /// One word for metrics: the method's own name, or `other`, so that callers cannot add to the
     /// number of time series.
     pub fn label(&self) -> &'static str {

@@ -92,6 +92,8 @@ pub const INFLATED: Count = count("stamp.inflated", 1024..=134_217_728, 4_194_30
 pub const SKEW: Span = span("authenticate.skew", Duration::ZERO..=m(5), s(30));
 /// How long a token is still good after its end.
 pub const GRACE: Span = span("authenticate.grace", Duration::ZERO..=h(24), Duration::ZERO);
+/// How long after its end a token may still release what its user has begun.
+pub const RELEASE_GRACE: Span = span("authenticate.release_grace", Duration::ZERO..=h(168), h(24));
 /// How often the keys of a provider are fetched.
 pub const REFRESH: Span = span("authenticate.issuers.refresh", s(30)..=h(24), m(10));
 
@@ -110,7 +112,7 @@ pub const COUNTS: [Count; 10] = [
 ];
 
 /// All lengths of time.
-pub const SPANS: [Span; 17] = [
+pub const SPANS: [Span; 18] = [
     HANDSHAKE,
     SETTINGS_ACK,
     BODY_PROGRESS,
@@ -127,6 +129,7 @@ pub const SPANS: [Span; 17] = [
     DRAIN_GRACE,
     SKEW,
     GRACE,
+    RELEASE_GRACE,
     REFRESH,
 ];
 

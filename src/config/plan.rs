@@ -6,7 +6,7 @@
 use crate::config::{Complaint, DriverAddress, Network, Term, Tls, keys::Provider, term};
 use crate::grpc::{credential::Credential, redact::Hidden, stamp::Policy};
 use sconce_filters::{
-    Chain, EnvironmentName, TeamName, authenticate,
+    Chain, EnvironmentName, Method, TeamName, authenticate,
     identity::Source,
     registry::Settings,
     team::{Authority, Members},
@@ -57,6 +57,11 @@ impl Plan {
     /// From when to when the certificates of all files are good.
     pub fn terms(&self) -> &[Term] {
         self.listen.tls.as_ref().map(Tls::terms).unwrap_or_default()
+    }
+
+    /// Whether sessions end with the tokens that they were begun with.
+    pub fn ends_sessions_with_tokens(&self) -> bool {
+        !self.providers.is_empty() && self.rooms.slack().grace.is_zero()
     }
 
     /// This plan, which `file` says, if it may follow upon the one that is live.
@@ -203,7 +208,8 @@ impl Rooms {
     /// How much longer a caller's proof is good than it says.
     pub fn slack(&self) -> Slack {
         let authenticate = &self.settings.authenticate;
-        Slack { skew: authenticate.skew, grace: authenticate.grace }
+        let (grace, release_grace) = (authenticate.grace, authenticate.release_grace);
+        Slack { skew: authenticate.skew, grace, release_grace }
     }
 }
 
@@ -214,6 +220,8 @@ pub struct Slack {
     pub skew: Duration,
     /// And after that, for sessions that began before.
     pub grace: Duration,
+    /// And after the skew, for calls that release what their caller has begun.
+    pub release_grace: Duration,
 }
 
 impl Slack {
@@ -224,6 +232,14 @@ impl Slack {
             Source::Token { .. } | Source::StaticToken { .. } => {
                 self.skew.saturating_add(self.grace)
             }
+        }
+    }
+
+    /// What of it calls of a method have for any session.
+    pub fn for_any_session(self, method: &Method) -> Duration {
+        match method.is_release() {
+            true => self.skew.saturating_add(self.release_grace),
+            false => self.skew,
         }
     }
 }

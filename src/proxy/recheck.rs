@@ -103,7 +103,8 @@ fn within_slack(exchange: &Exchange, wall: SystemTime, slack: Slack) -> Result<(
     }
     let identity = exchange.call.slots().identity.as_ref();
     let Some(end) = identity.and_then(|identity| identity.expires_at()) else { return Ok(()) };
-    let end = Duration::from_secs(end).saturating_add(slack.skew);
+    let leeway = slack.for_any_session(exchange.call.method());
+    let end = Duration::from_secs(end).saturating_add(leeway);
     let is_over = wall.duration_since(SystemTime::UNIX_EPOCH).is_ok_and(|now| now >= end);
     if is_over { Err(authenticate::expired()) } else { Ok(()) }
 }

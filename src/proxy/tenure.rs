@@ -43,7 +43,8 @@ pub(super) struct Begun {
 
 /// A call's proof, where one that has ended may count still.
 pub(super) struct Tenure {
-    /// When it ends, in time since the Unix epoch; clocks may be apart, which is in it.
+    /// When it ends for sessions that did not begin before, in time since the Unix epoch; clocks
+    /// may be apart, which is in it.
     ends: Duration,
     /// The session that the first message has named, until it is noted.
     session: Option<Box<Session>>,
@@ -64,8 +65,10 @@ impl Tenure {
         if slack.grace.is_zero() || *identity.source() == Source::Certificate {
             return None;
         }
-        let ends = Duration::from_secs(identity.expires_at()?).saturating_add(slack.skew);
-        Some(Self { ends, session: None, has_begun: false })
+        let leeway = slack.for_any_session(call.method());
+        let ends = Duration::from_secs(identity.expires_at()?).saturating_add(leeway);
+        // A call that releases something begins no session.
+        Some(Self { ends, session: None, has_begun: call.method().is_release() })
     }
 
     fn is_over(&self, wall: SystemTime) -> bool {

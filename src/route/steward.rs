@@ -174,6 +174,9 @@ impl Steward {
         almanac.follow(plan.terms());
         let warned = BTreeSet::new();
         let level = None;
+        if plan.ends_sessions_with_tokens() {
+            tracing::info!("{NO_GRACE}");
+        }
         Ok((Self { sources, book, live, plan, started, almanac, warned, metrics, level }, handed))
     }
 
@@ -268,6 +271,9 @@ impl Steward {
                 for prefix in plan.rooms.freed_prefixes(&self.plan.rooms).iter().take(LOGGED_MAX) {
                     tracing::warn!(%prefix, "{FREED}");
                 }
+                if plan.ends_sessions_with_tokens() && !self.plan.ends_sessions_with_tokens() {
+                    tracing::info!("{NO_GRACE}");
+                }
                 self.plan = plan;
                 for key in &restart {
                     tracing::warn!(%key, "changed in the file, but takes effect at the next start");
@@ -309,6 +315,10 @@ fn warn(before: &BTreeSet<Complaint>, warnings: &[Complaint]) {
         tracing::warn!(more, "configuration warnings: sconce check lists all of them");
     }
 }
+
+/// What is said where sessions end with their tokens.
+const NO_GRACE: &str = "authenticate.grace is 0s: a session ends with the token that it was begun \
+                        with";
 
 /// What is said of a prefix whose issuer is gone: drivers and team files may know its users still.
 const FREED: &str = "names of other sources may begin with this prefix now: add it to \

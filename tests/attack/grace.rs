@@ -37,7 +37,7 @@ fn heard(world: &World, client: &mut Client, token: &str, body: &[u8]) -> Option
     let id = proof::ask(client, &request.block(), body);
     let reply = client.finish(id);
     if reply.status() == Some(UNAUTHENTICATED) {
-        assert_eq!(reply.message(), "the token has expired");
+        assert_eq!(reply.message(), proof::EXPIRED);
         return None;
     }
     assert_eq!(proof::answerer(&reply), "ads");

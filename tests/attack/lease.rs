@@ -53,7 +53,7 @@ fn late(cases: &mut Cases) {
             client.speak(id, rest, 16_384, true);
             let reply = client.finish_within(id, LONG);
             assert_eq!(reply.status(), Some(UNAUTHENTICATED), "{reply:?}");
-            assert_eq!(reply.message(), "the token has expired");
+            assert_eq!(reply.message(), proof::EXPIRED);
             let served = world
                 .driver_sees(&client.case, SOON, |served| served.ended || served.reset.is_some());
             assert!(!served.ended, "the driver has the plan");

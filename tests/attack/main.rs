@@ -57,6 +57,7 @@ mod refusal_lines;
 mod refused;
 mod rejected;
 mod responses;
+mod release;
 mod slow;
 mod spares;
 mod squeezed;
@@ -121,6 +122,7 @@ fn main() {
     refused::cases(&mut cases);
     refusal_lines::cases(&mut cases);
     grace::cases(&mut cases);
+    release::cases(&mut cases);
     lease::cases(&mut cases);
     suspended::cases(&mut cases);
     members::cases(&mut cases);

@@ -18,6 +18,7 @@ from test_door import app_name, slow
 every_client = pytest.mark.every_client
 SECONDS_AT_ONCE = 2  # an honest refusal ends a call; anything longer is a client that was made to retry
 QUERY_SECONDS = int(os.environ.get("SCONCE_TEST_QUERY_SECONDS", "12"))  # of the query that outlives its token
+EXPIRED = "the token has expired: call spark.stop(), then begin a new session with a new token"
 TEAMS = {"ann": "ads", "eve": "ads", "bob": "ml"}
 
 # The everyday cases once more, by this file's `both`: what they compare is in their own files.
@@ -168,10 +169,10 @@ def test_a_token_that_ends_under_a_session_is_told_so_unless_there_is_a_grace(pr
     assert [len(rows(session.sql("SELECT 1"))) for session in (ends, going_on)] == [1, 1]
     until(lambda: "value" not in outcome(lambda: answer(ends)), 20)
     for session in (ends, connect(url(strict, token))):
-        assert refusal(lambda session=session: rows(session.sql("SELECT 1"))) == (ONE, "the token has expired")
+        assert refusal(lambda session=session: rows(session.sql("SELECT 1"))) == (ONE, EXPIRED)
     assert rows(going_on.sql("SELECT 1")) == [(1,)]
     late = connect(url(lenient, token))
-    assert refusal(lambda: rows(late.sql("SELECT 1"))) == (ONE, "the token has expired")
+    assert refusal(lambda: rows(late.sql("SELECT 1"))) == (ONE, EXPIRED)
     assert rows(going_on.sql("SELECT 2")) == [(2,)]
 
 
@@ -191,7 +192,7 @@ def test_a_query_whose_token_ends_is_taken_up_with(own, door_to, driver, tmp_pat
         assert taken_up, "the stream was not ended with its token"
     else:
         told = outcome(query)
-        assert (told["type"], told["message"]) == (ONE, "the token has expired")
+        assert (told["type"], told["message"]) == (ONE, EXPIRED)
 
 
 @pytest.mark.skipif(VERSION < (4, 0), reason="Spark 4.0 brought the variable")

@@ -22,24 +22,23 @@ const VERIFIED: &str = "email_verified";
 pub(super) struct Window {
     opens: Duration,
     /// `None` for what does not end.
-    closes: Option<Duration>,
+    ends: Option<Duration>,
 }
 
 impl Window {
     /// Of a proof that counts at all times.
-    pub(super) const ALWAYS: Self = Self { opens: Duration::ZERO, closes: None };
+    pub(super) const ALWAYS: Self = Self { opens: Duration::ZERO, ends: None };
 
     /// Of a token: `exp` must be there; `nbf` and `iat` may be, and must not lie ahead.
-    pub(super) fn of(claims: &Claims, skew: Duration, grace: Duration) -> Result<Self, Denial> {
+    pub(super) fn of(claims: &Claims, skew: Duration) -> Result<Self, Denial> {
         let ends = moment(claims, "exp")?.ok_or(ClaimFault::NoExpiry)?;
         let begins = moment(claims, "nbf")?.max(moment(claims, "iat")?).unwrap_or_default();
-        let closes = ends.saturating_add(skew).saturating_add(grace);
-        Ok(Self { opens: begins.saturating_sub(skew), closes: Some(closes) })
+        Ok(Self { opens: begins.saturating_sub(skew), ends: Some(ends) })
     }
 
-    /// Whether now is within.
-    pub(super) fn holds(&self, now: Duration) -> Result<(), Denial> {
-        if self.closes.is_some_and(|closes| now >= closes) {
+    /// Whether now is within, where a token is good for so long after its end.
+    pub(super) fn holds(&self, now: Duration, lateness: Duration) -> Result<(), Denial> {
+        if self.ends.is_some_and(|ends| now >= ends.saturating_add(lateness)) {
             return Err(Denial::Expired);
         }
         if now < self.opens { Err(Denial::Early) } else { Ok(()) }
@@ -138,8 +137,8 @@ mod tests {
     }
 
     fn at(value: Value, seconds: u64) -> Result<(), Denial> {
-        let window = Window::of(&claims(value), SKEW, Duration::from_secs(100))?;
-        window.holds(Duration::from_secs(seconds))
+        let window = Window::of(&claims(value), SKEW)?;
+        window.holds(Duration::from_secs(seconds), SKEW + Duration::from_secs(100))
     }
 
     fn owned(value: Value) -> Result<Claimed, ClaimFault> {
@@ -148,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_ends_after_its_expiry_and_skew_and_grace() {
+    fn a_token_ends_so_long_after_its_expiry() {
         assert_eq!(at(json!({"exp": 1000}), 1129), Ok(()));
         assert_eq!(at(json!({"exp": 1000}), 1130), Err(Denial::Expired));
         assert_eq!(at(json!({"exp": 1000.5}), 1130), Ok(()));

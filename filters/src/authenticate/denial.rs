@@ -138,7 +138,10 @@ impl fmt::Display for Denial {
                 "the keys of the identity provider that issued the token are not there yet"
             }
             Self::Busy => "too many calls wait for the keys of the identity provider",
-            Self::Expired => "the token has expired",
+            Self::Expired => {
+                "the token has expired: call spark.stop(), then begin a new session with a new \
+                 token"
+            }
             Self::Early => "the token is not valid yet (nbf, iat)",
             Self::Audience => "the token is not meant for this service (aud)",
             Self::Claims(fault) => return write!(f, "the token's claims cannot be used: {fault}"),

@@ -100,11 +100,11 @@ impl Judge {
 
     /// Whom a call proves, now.
     pub(super) fn call(&self, call: &Call, now: Duration) -> Result<Rc<Verified>, Undecided> {
-        let notes = call.metadata().notes();
+        let (notes, lateness) = (call.metadata().notes(), self.settings.lateness(call.method()));
         if let Some(noted) = notes.and_then(|notes| notes.read::<Rc<Verified>>(&self.author))
             && noted.stands()
         {
-            noted.window.holds(now)?;
+            noted.window.holds(now, lateness)?;
             return Ok(Rc::clone(&noted));
         }
         let verified = match self.seen(call, now) {
@@ -127,7 +127,7 @@ impl Judge {
         if let Some(denial) = noted.and_then(|refused| refused.denial(now)) {
             return Err(denial.into());
         }
-        let digest = Digest::of(call.metadata());
+        let digest = Digest::of(call.metadata(), call.method().is_release());
         let known = digest.as_ref().and_then(|digest| refused::recall(room, digest, now));
         if let Some((refused, denial)) =
             known.and_then(|it| Some((Rc::clone(&it), it.denial(now)?)))
@@ -137,16 +137,18 @@ impl Judge {
         }
         let token = token::bearer(value)?;
         let mut effort = Effort::default();
-        let verified = self.token_with(token, now, &mut effort).inspect_err(|undecided| {
-            if let Undecided::Denied(denial, _) = undecided
-                && let Some(refused) = Refused::new(*denial, now, effort.keys.take())
-            {
-                if let Some(digest) = &digest {
-                    refused::remember(room, digest, &refused);
+        let late = self.settings.lateness(call.method());
+        let verified =
+            self.token_with(token, (now, late), &mut effort).inspect_err(|undecided| {
+                if let Undecided::Denied(denial, _) = undecided
+                    && let Some(refused) = Refused::new(*denial, now, effort.keys.take())
+                {
+                    if let Some(digest) = &digest {
+                        refused::remember(room, digest, &refused);
+                    }
+                    self.note(notes, refused);
                 }
-                self.note(notes, refused);
-            }
-        })?;
+            })?;
         // Listed tokens are compared in constant time, always; and a token is remembered as
         // clients write it, not in every spelling that there can be of it.
         let is_kept = verified.is_signed() && token::is_plain(value, token);
@@ -166,34 +168,45 @@ impl Judge {
     fn seen(&self, call: &Call, now: Duration) -> Option<Result<Rc<Verified>, Denial>> {
         let mark = token::mark(call.metadata())?;
         let known = verified::recall(self.author.number(), Shown::Value(mark))?;
-        known.stands().then(|| known.window.holds(now).map(|()| known))
+        let lateness = self.settings.lateness(call.method());
+        known.stands().then(|| known.window.holds(now, lateness).map(|()| known))
     }
 
-    /// Whom a token proves, now.
+    /// Whom a token proves now, where it is good for so long after its end.
+    pub(super) fn token_for(
+        &self,
+        token: &str,
+        times: (Duration, Duration),
+    ) -> Result<Rc<Verified>, Undecided> {
+        self.token_with(token, times, &mut Effort::default())
+    }
+
+    #[cfg(test)]
     pub(super) fn token(&self, token: &str, now: Duration) -> Result<Rc<Verified>, Undecided> {
-        self.token_with(token, now, &mut Effort::default())
+        self.token_for(token, (now, self.settings.skew))
     }
 
     fn token_with(
         &self,
         token: &str,
-        now: Duration,
+        (now, lateness): (Duration, Duration),
         effort: &mut Effort,
     ) -> Result<Rc<Verified>, Undecided> {
         let room = self.author.number();
         if let Some(known) = verified::recall(room, Shown::Token(token))
             && known.stands()
         {
-            known.window.holds(now)?;
+            known.window.holds(now, lateness)?;
             return Ok(known);
         }
         if let Some(listed) = statics::find(&self.settings.tokens, token) {
             return Ok(Rc::new(Verified::lasting(listed.identity.clone())));
         }
-        let verified = self.signed(token, now, effort).map_err(|undecided| match undecided {
-            Undecided::Denied(denial, _) => Undecided::Denied(denial, effort.cost),
-            unknown @ Undecided::Unknown(_) => unknown,
-        });
+        let verified =
+            self.signed(token, (now, lateness), effort).map_err(|undecided| match undecided {
+                Undecided::Denied(denial, _) => Undecided::Denied(denial, effort.cost),
+                unknown @ Undecided::Unknown(_) => unknown,
+            });
         let verified = Rc::new(verified?);
         verified::remember(room, Shown::Token(token), &verified);
         Ok(verified)
@@ -205,10 +218,10 @@ impl Judge {
     fn signed(
         &self,
         token: &str,
-        now: Duration,
+        (now, lateness): (Duration, Duration),
         effort: &mut Effort,
     ) -> Result<Verified, Undecided> {
-        let Settings { issuers, skew, grace, .. } = &self.settings;
+        let Settings { issuers, skew, .. } = &self.settings;
         let parts = Parts::of(token)?;
         effort.cost = Cost::Parsed;
         let jwt = Jwt::parse(&parts)?;
@@ -217,8 +230,8 @@ impl Judge {
         if !issuer.algorithms.contains(&jwt.algorithm) {
             return Err(Denial::Algorithm.into());
         }
-        let window = Window::of(&jwt.claims, *skew, *grace)?;
-        window.holds(now)?;
+        let window = Window::of(&jwt.claims, *skew)?;
+        window.holds(now, lateness)?;
         let proof = prove(token, &jwt, issuer, effort)?;
         if !claims::is_meant_for(&jwt.claims, &issuer.audiences) {
             return Err(Denial::Audience.into());

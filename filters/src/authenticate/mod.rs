@@ -16,6 +16,7 @@ mod judge;
 mod key;
 mod keys;
 mod refused;
+mod release;
 mod reserved;
 mod ring;
 mod room;

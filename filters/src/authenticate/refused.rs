@@ -52,11 +52,11 @@ pub(super) struct Digest([u8; SHA256_OUTPUT_LEN]);
 
 impl Digest {
     /// Of the only value of the header that tokens stand in, undecoded; `None` where it does not
-    /// stand once.
-    pub(super) fn of(metadata: &dyn Metadata) -> Option<Self> {
+    /// stand once. What is refused to other calls may be good for those that release something.
+    pub(super) fn of(metadata: &dyn Metadata, is_release: bool) -> Option<Self> {
         let Mark { octets, is_coded } = super::token::mark(metadata)?;
         let mut context = Context::new(&SHA256);
-        context.update(&[u8::from(is_coded)]);
+        context.update(&[u8::from(is_coded), u8::from(is_release)]);
         context.update(octets);
         context.finish().as_ref().try_into().ok().map(Self)
     }
@@ -209,7 +209,7 @@ mod tests {
                 Some(Mark { octets: b"Bearer a", is_coded: self.0 })
             }
         }
-        let of = |is_coded| Digest::of(&Coded(is_coded)).unwrap().0;
+        let of = |is_coded| Digest::of(&Coded(is_coded), false).unwrap().0;
         assert_ne!(of(true), of(false));
         assert_eq!(json!(of(true)), json!(of(true)));
     }

@@ -48,10 +48,11 @@ impl Authenticate {
             Err(AskFault::Busy) => return refused(Denial::Busy, Cost::Parsed),
         };
         let (judge, token) = (Arc::clone(&self.judge), unknown.token);
+        let lateness = judge.settings.lateness(call.method());
         let is_asked = !attempt.is_late();
         Admission::Wait(Wait::new(async move {
             attempt.over().await;
-            match judge.token(&token, now) {
+            match judge.token_for(&token, (now, lateness)) {
                 Ok(verified) => Ok(verified.slots()),
                 Err(Undecided::Denied(denial, cost)) => Err(Refusal::from(denial).cost(cost)),
                 Err(Undecided::Unknown(still)) => {
@@ -107,7 +108,8 @@ impl Filter for Authenticate {
     fn explain(&self, call: &Call) -> Option<String> {
         let now = time_of(call.wall())?;
         let verified = self.judge.call(call, now).ok()?;
-        Some(told(&verified.identity, now, self.judge.skew()))
+        let is_release = call.method().is_release();
+        Some(told(&verified.identity, now, (self.judge.skew(), is_release)))
     }
 
     fn details(&self, call: &Call) -> Vec<String> {
@@ -132,7 +134,7 @@ fn time_of(wall: Option<SystemTime>) -> Option<Duration> {
     wall?.duration_since(SystemTime::UNIX_EPOCH).ok()
 }
 
-fn told(identity: &Identity, now: Duration, skew: Duration) -> String {
+fn told(identity: &Identity, now: Duration, (skew, is_release): (Duration, bool)) -> String {
     let mut told = format!("user '{}' by {}", identity.user(), identity.source());
     for (what, names) in [("groups", identity.groups()), ("teams", identity.teams())] {
         if names.is_empty() {
@@ -151,6 +153,7 @@ fn told(identity: &Identity, now: Duration, skew: Duration) -> String {
             None if now < Duration::from_secs(end).saturating_add(skew) => {
                 write!(told, "; it has just expired, which may be a matter of clocks")
             }
+            None if is_release => write!(told, "; it has expired, and may still end what it began"),
             None => write!(told, "; it has expired: only sessions that began before go on"),
         };
     }

@@ -27,6 +27,9 @@ pub struct Settings {
     /// cannot put a fresh token into a session that runs: whoever knows the sessions must see to
     /// it that it counts for those alone that began before.
     pub grace: Duration,
+    /// How long after its end, and after the skew, a token is good for calls that end what its user
+    /// has begun: see [`Method::is_release`](crate::Method::is_release).
+    pub release_grace: Duration,
 }
 
 /// An identity provider.

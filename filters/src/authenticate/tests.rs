@@ -265,8 +265,6 @@ fn a_refusal_says_what_was_wrong_and_shows_nothing_of_the_token() {
         (but("iss", "https://id.example/"), "the token's issuer is not trusted here"),
         (but("iss", json!(["https://id.example"])), "the token's issuer is not trusted here"),
         (but("aud", "spark-eu"), "the token is not meant for this service (aud)"),
-        (but("exp", NOW - 1), "the token has expired"),
-        (but("exp", 1.5), "the token has expired"),
         (but("nbf", NOW + 1), "the token is not valid yet (nbf, iat)"),
         (but("iat", NOW + 1), "the token is not valid yet (nbf, iat)"),
         (but("exp", "soon"), "the token's claims cannot be used: exp is no time"),

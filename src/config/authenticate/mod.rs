@@ -62,6 +62,7 @@ pub(super) fn read(
     let providers = reader.providers;
     let skew = section.word("skew", |text| bounds::SKEW.read(text));
     let grace = section.word("grace", |text| bounds::GRACE.read(text));
+    let release_grace = section.word("release_grace", |text| bounds::RELEASE_GRACE.read(text));
     section.close();
     let settings = Settings {
         issuers,
@@ -70,6 +71,7 @@ pub(super) fn read(
         reserved,
         skew: skew.unwrap_or(bounds::SKEW.usual),
         grace: grace.unwrap_or(bounds::GRACE.usual),
+        release_grace: release_grace.unwrap_or(bounds::RELEASE_GRACE.usual),
     };
     let nobody = settings.issuers.is_empty()
         && settings.tokens.is_empty()

@@ -17,6 +17,10 @@ pub const RESOURCE_EXHAUSTED: u32 = 8;
 pub const UNIMPLEMENTED: u32 = 12;
 pub const INTERNAL: u32 = 13;
 
+/// What somebody reads whose token has expired.
+pub const EXPIRED: &str =
+    "the token has expired: call spark.stop(), then begin a new session with a new token";
+
 /// Somebody with a token that the config lists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Person {
