@@ -6,7 +6,8 @@
 //! Must never happen here: decoding a header value that no room asked for.
 
 use crate::{
-    Certificate, EnvironmentName, Identity, Method, Notes, Refusal, TeamName, refusal::Code,
+    Certificate, EnvironmentName, Identity, Method, Notes, Refusal, Revoked, TeamName,
+    refusal::Code,
 };
 use std::{
     borrow::Cow,
@@ -97,6 +98,9 @@ pub struct Slots {
     pub environment: Option<EnvironmentName>,
     /// See [`Slot::Identity`]. Shared, since a proof is good for many calls.
     pub identity: Option<Rc<Identity>>,
+    /// Of a call whose team, environment or membership a reload has removed a short while ago.
+    /// Whoever places the call must see to it that its session may go on.
+    pub revoked: Option<Rc<Revoked>>,
 }
 
 impl Slots {
@@ -229,11 +233,17 @@ impl Call {
         &self.slots
     }
 
+    /// The place of this call was removed, or is there after all.
+    pub fn set_revoked(&mut self, revoked: Option<Rc<Revoked>>) {
+        self.slots.revoked = revoked;
+    }
+
     /// Fills the slots that hold a value in `found`, and leaves the others alone.
     pub fn fill(&mut self, found: Slots) {
-        let Slots { team, environment, identity } = found;
+        let Slots { team, environment, identity, revoked } = found;
         if team.is_some() {
             self.slots.team = team;
+            self.slots.revoked = revoked;
         }
         if environment.is_some() {
             self.slots.environment = environment;

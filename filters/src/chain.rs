@@ -6,8 +6,8 @@
 //!
 //! Must never happen here: an allocation for a call that no room lets wait.
 
-use crate::{Admission, Answer, Call, Code, Filter, Outcome, Refusal, Slot, Slots, Wait};
-use std::{fmt, sync::Arc, time::SystemTime};
+use crate::{Admission, Answer, Call, Code, Filter, Outcome, Refusal, Revoked, Slot, Slots, Wait};
+use std::{fmt, rc::Rc, sync::Arc, time::SystemTime};
 
 /// The rooms in the order in which a call passes them. A clone shares the rooms.
 #[derive(Clone)]
@@ -147,13 +147,14 @@ impl Chain {
     ///
     /// # Errors
     /// The refusal that a new call would get.
-    pub fn recheck(&self, call: &Call, wall: SystemTime) -> Result<(), Refusal> {
+    pub fn recheck(&self, call: &Call, wall: SystemTime) -> Result<Option<Rc<Revoked>>, Refusal> {
         let mut again = call.again(wall);
-        self.rooms.iter().try_for_each(|room| room.recheck(&mut again))
+        self.rooms.iter().try_for_each(|room| room.recheck(&mut again))?;
+        Ok(again.slots().revoked.clone())
     }
 
     /// The same for a call that this very chain has admitted or rechecked: only what depends on
-    /// time or on keys can have changed.
+    /// time or on keys.
     ///
     /// # Errors
     /// As for [`Chain::recheck`].
@@ -295,11 +296,8 @@ mod tests {
     }
 
     fn slots() -> Slots {
-        Slots {
-            team: TeamName::parse("ads").ok(),
-            environment: EnvironmentName::parse("prod").ok(),
-            identity: None,
-        }
+        let (team, environment) = (TeamName::parse("ads"), EnvironmentName::parse("prod"));
+        Slots { team: team.ok(), environment: environment.ok(), ..Slots::default() }
     }
 
     #[test]

@@ -21,6 +21,7 @@ pub mod notes;
 pub mod outcome;
 pub mod refusal;
 pub mod registry;
+pub mod revoked;
 pub mod team;
 
 pub use call::{Call, Metadata, Slot, Slots};
@@ -33,6 +34,7 @@ pub use name::{EnvironmentName, TeamName};
 pub use notes::{Author, Notes};
 pub use outcome::{Ending, Outcome};
 pub use refusal::{Code, Cost, Refusal};
+pub use revoked::Revoked;
 
 use std::{
     fmt,

@@ -94,6 +94,8 @@ pub const SKEW: Span = span("authenticate.skew", Duration::ZERO..=m(5), s(30));
 pub const GRACE: Span = span("authenticate.grace", Duration::ZERO..=h(24), Duration::ZERO);
 /// How long after its end a token may still release what its user has begun.
 pub const RELEASE_GRACE: Span = span("authenticate.release_grace", Duration::ZERO..=h(168), h(24));
+/// How long sessions with an open execution go on when their team or member is removed.
+pub const REMOVAL_DELAY: Span = span("teams.removal_delay", Duration::ZERO..=h(1), m(1));
 /// How often the keys of a provider are fetched.
 pub const REFRESH: Span = span("authenticate.issuers.refresh", s(30)..=h(24), m(10));
 
@@ -112,7 +114,7 @@ pub const COUNTS: [Count; 10] = [
 ];
 
 /// All lengths of time.
-pub const SPANS: [Span; 18] = [
+pub const SPANS: [Span; 19] = [
     HANDSHAKE,
     SETTINGS_ACK,
     BODY_PROGRESS,
@@ -130,6 +132,7 @@ pub const SPANS: [Span; 18] = [
     SKEW,
     GRACE,
     RELEASE_GRACE,
+    REMOVAL_DELAY,
     REFRESH,
 ];
 

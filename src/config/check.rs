@@ -1,7 +1,7 @@
 //! `sconce.yaml` made into a plan, together with the team files that it leads to.
 
 use crate::config::{
-    Plan, Rooms, Sources, Team, authenticate,
+    Plan, Rooms, Sources, Team, authenticate, bounds,
     complaint::{Complaint, Desk, Fault, shown},
     draft, folder,
     keys::Book,
@@ -15,7 +15,7 @@ use sconce_filters::{
     Chain, EnvironmentName, Slot, TeamName, authenticate as room, registry,
     team::{NAME as TEAM, Reveal, Settings as TeamSettings},
 };
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
 /// What one reading of the files gave.
 #[derive(Debug)]
@@ -64,6 +64,7 @@ struct Teams {
     gathered: Gathered,
     defaults: Defaults,
     reveal: Reveal,
+    removal_delay: Duration,
 }
 
 /// What a call gets that says nothing, and the lines that say so.
@@ -113,7 +114,7 @@ impl Reader<'_> {
         self.elsewhere.extend(teams.gathered.loops(listen.address));
         let order = Order { names, line };
         let rooms = rooms(desk, order, authenticate, &teams, self.elsewhere)?;
-        let Teams { gathered: Gathered { teams, .. }, .. } = teams;
+        let Teams { gathered: Gathered { teams, .. }, removal_delay, .. } = teams;
         Some(Plan {
             listen,
             admin,
@@ -122,6 +123,7 @@ impl Reader<'_> {
             rooms,
             providers,
             teams,
+            removal_delay,
             timeouts,
             drain,
             limits,
@@ -144,6 +146,8 @@ impl Reader<'_> {
         };
         let reveal = section.word("reveal", words::reveal).unwrap_or_default();
         let secrets = secrets::read(desk, &mut section);
+        let removal_delay = section.word("removal_delay", |text| bounds::REMOVAL_DELAY.read(text));
+        let removal_delay = removal_delay.unwrap_or(bounds::REMOVAL_DELAY.usual);
         section.close();
         let (directory, line) = directory?;
         // An empty parent is the working directory, which `join` does not spoil.
@@ -163,7 +167,7 @@ impl Reader<'_> {
                     defaults.check(desk, &gathered);
                 }
                 self.elsewhere.extend(complaints);
-                Some(Teams { gathered, defaults, reveal })
+                Some(Teams { gathered, defaults, reveal, removal_delay })
             }
         }
     }
@@ -245,6 +249,7 @@ fn rooms(
             default_environment: teams.defaults.environment.clone().map(|(name, _)| name),
             reveal: teams.reveal,
             members: asks.then(|| teams.gathered.members()),
+            removed: Vec::new(),
         },
     };
     chain(desk, names, line, &settings).map(|chain| Rooms { chain, settings })

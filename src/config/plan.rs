@@ -8,8 +8,8 @@ use crate::grpc::{credential::Credential, redact::Hidden, stamp::Policy};
 use sconce_filters::{
     Chain, EnvironmentName, Method, TeamName, authenticate,
     identity::Source,
-    registry::Settings,
-    team::{Authority, Members},
+    registry::{self, Settings},
+    team::{Authority, Loss, Members, Removed},
 };
 use std::{
     collections::BTreeMap,
@@ -17,6 +17,7 @@ use std::{
     net::SocketAddr,
     num::NonZeroUsize,
     path::{Path, PathBuf},
+    sync::Arc,
     thread,
     time::{Duration, SystemTime},
 };
@@ -43,6 +44,8 @@ pub struct Plan {
     pub providers: Vec<Provider>,
     /// Every team.
     pub teams: BTreeMap<TeamName, Team>,
+    /// How long sessions with an open execution go on when their team or member is removed.
+    pub removal_delay: Duration,
     /// How long each thing may take.
     pub timeouts: Timeouts,
     /// How sconce goes away.
@@ -198,6 +201,36 @@ impl Rooms {
     pub fn freed_prefixes<'b>(&self, before: &'b Self) -> Vec<&'b str> {
         let reserved = &self.settings.authenticate.reserved;
         reserved.freed(&before.settings.authenticate.reserved)
+    }
+
+    /// What those before had for teams, and these have not.
+    pub fn lost_since(&self, before: &Self) -> BTreeMap<TeamName, Loss> {
+        before.settings.team.lost_in(&self.settings.team)
+    }
+
+    /// Whether both know who calls, or neither does.
+    pub fn ask_like(&self, other: &Self) -> bool {
+        let asks = |rooms: &Self| rooms.settings.team.members.is_some();
+        asks(self) == asks(other)
+    }
+
+    /// The record of what a reload takes away from some teams: see [`Removed::new`].
+    pub fn removed<'t>(
+        &self,
+        teams: impl Iterator<Item = &'t TeamName>,
+        number: u64,
+        until: SystemTime,
+    ) -> Arc<Removed> {
+        Removed::new(&self.settings.team, teams, number, until)
+    }
+
+    /// The chain, of filters that admit with a mark what was removed.
+    pub fn chain_with(&self, removed: Vec<Arc<Removed>>) -> Chain {
+        let mut settings = self.settings.clone();
+        settings.team.removed = removed;
+        let rooms = self.chain.names().filter_map(|name| registry::build(name, &settings));
+        // The contract of the same filters in the same order holds.
+        Chain::new(rooms.collect()).unwrap_or_else(|_| self.chain.clone())
     }
 
     /// The chain, its contract checked.

@@ -84,6 +84,7 @@ impl Relay {
 
     fn enter(&mut self, stream: StreamId, end: bool, asked: Rc<Asked>) {
         self.leave_if_withdrawn();
+        self.note_removals();
         let Request { method, timeout } = &asked.request;
         let deadline = timeout.and_then(|timeout| self.now.checked_add(timeout));
         let metadata: Rc<dyn sconce_filters::Metadata> = Rc::clone(&asked.head) as _;
@@ -136,11 +137,14 @@ impl Relay {
 
     fn step(&mut self, tag: usize, step: Step) {
         match step {
-            Step::Admitted => {
-                self.be_known();
-                self.begin_stamp(tag);
-                self.route(tag);
-            }
+            Step::Admitted => match self.check_revoked(tag, false) {
+                Ok(()) => {
+                    self.be_known();
+                    self.begin_stamp(tag);
+                    self.route(tag);
+                }
+                Err(refusal) => self.refuse(tag, &refusal, Ending::Refused),
+            },
             Step::Refused(refusal) => self.refuse(tag, &refusal, Ending::Refused),
             Step::Waiting(wait) => {
                 if let Some(exchange) = self.exchanges.get_mut(tag) {
@@ -358,7 +362,7 @@ impl Relay {
 /// The cluster of an admitted call.
 fn find(exchange: &Exchange) -> Result<Arc<Cluster>, Refusal> {
     let (team, environment) = (exchange.call.team()?, exchange.call.environment()?);
-    exchange.snapshot.table.cluster(team, environment).map(Arc::clone).ok_or_else(|| {
+    exchange.snapshot.cluster(exchange.call.slots()).map(Arc::clone).ok_or_else(|| {
         let message = format!("team {team} has no cluster in environment {environment}");
         Refusal::new(Code::NotFound, "route.missing", message)
     })

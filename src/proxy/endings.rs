@@ -81,6 +81,7 @@ impl Relay {
 
     /// The rooms and the metrics hear how an exchange ended; then it is gone.
     pub(super) fn settle(&mut self, tag: usize, code: Code, how: Ending) {
+        self.note_removals();
         let Some(exchange) = self.exchanges.get_mut(tag) else { return };
         if exchange.wait.is_some() {
             self.waits = self.waits.saturating_sub(1);

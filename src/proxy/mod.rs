@@ -60,6 +60,7 @@ mod records;
 mod refusal_log;
 mod refused;
 mod relay;
+mod removals;
 mod rotation;
 mod shelf;
 mod stamp;

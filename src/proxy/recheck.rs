@@ -26,6 +26,7 @@ impl Relay {
     /// driver may have it.
     pub(super) fn complete(&mut self, tag: usize) -> Result<(), Refusal> {
         self.recheck(tag)?;
+        self.check_revoked(tag, true)?;
         let now = self.now;
         let wall = self.time_of_day();
         let Some(exchange) = self.exchanges.get_mut(tag) else { return Ok(()) };
@@ -45,17 +46,22 @@ impl Relay {
             return Ok(());
         }
         let (wall, latest) = (self.time_of_day(), self.worker.latest());
-        if exchange.checked.generation == latest.generation {
-            latest.chain.recheck_time(&exchange.call, wall)?;
-        } else {
-            latest.chain.recheck(&exchange.call, wall)?;
+        let is_reloaded = exchange.checked.generation != latest.generation;
+        let mut revoked = None;
+        if is_reloaded {
+            revoked = latest.chain.recheck(&exchange.call, wall)?;
             within_slack(exchange, wall, latest.slack)?;
+        } else {
+            latest.chain.recheck_time(&exchange.call, wall)?;
         }
         let checked = Checked { at: self.now, generation: latest.generation };
         if let Some(exchange) = self.exchanges.get_mut(tag) {
             exchange.checked = checked;
+            if is_reloaded {
+                exchange.call.set_revoked(revoked);
+            }
         }
-        Ok(())
+        self.check_revoked(tag, false)
     }
 
     /// The same, for a call that goes on its way now. One that may not is turned away: says whether

@@ -56,6 +56,8 @@ pub(super) enum Phase {
 /// One client connection.
 pub(super) struct Relay {
     pub(super) worker: Rc<Worker>,
+    /// The generation of the snapshot whose removals were noted last.
+    pub(super) noted: u64,
     pub(super) peer: SocketAddr,
     /// Until the first admitted call.
     pub(super) newcomer: Option<Box<Newcomer>>,
@@ -130,6 +132,7 @@ impl Relay {
         };
         let due = now + patience;
         Self {
+            noted: worker.generation(),
             worker,
             peer: newcomer.peer,
             newcomer: Some(Box::new(newcomer)),
@@ -185,6 +188,7 @@ impl Relay {
         self.look_at_clock();
         self.leave_if_told();
         self.leave_if_withdrawn();
+        self.note_removals();
         self.turn = worker.begin_turn(self.now);
         loop {
             // Reading first: what answers it leaves in one write with what waits already. And first

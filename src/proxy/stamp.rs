@@ -51,10 +51,7 @@ impl Relay {
         let slack = exchange.snapshot.slack;
         let stamper = Stamper::new(policy, tail, encoding.unwrap_or_default());
         exchange.tenure = Tenure::of(&exchange.call, slack);
-        exchange.stamper = Some(match exchange.tenure {
-            None => stamper,
-            Some(_) => stamper.with_sessions(),
-        });
+        exchange.stamper = Some(stamper);
         exchange.lease = Lease::of(&exchange.call, slack);
         let until = exchange.lease.as_ref().map(|lease| lease.until);
         let octets = std::mem::take(&mut exchange.up.parked);

@@ -172,6 +172,11 @@ impl Worker {
         Rc::clone(self.reader.borrow_mut().latest())
     }
 
+    /// The how-manieth snapshot the latest one is.
+    pub(super) fn generation(&self) -> u64 {
+        self.reader.borrow_mut().latest().generation
+    }
+
     /// Begins a connection, which was counted as load when it was given to this worker.
     pub(super) fn adopt(self: &Rc<Self>, accepted: Accepted) {
         tokio::task::spawn_local(converse(Rc::clone(self), accepted));
@@ -339,6 +344,7 @@ async fn serve(
     let mut open = true;
     let mut freed = worker.pool.freed();
     let mut trusted = worker.latest().authorities.clone();
+    let mut seen = worker.generation();
     while (open && worker.told.get() == Told::Serve) || worker.load.load(Ordering::Relaxed) > 0 {
         tokio::select! {
             accepted = handed.recv(), if open => match accepted {
@@ -349,11 +355,14 @@ async fn serve(
                 None => open = false,
             },
             Ok(()) = published.changed() => {
-                let latest = worker.latest().authorities.clone();
-                if latest.as_ref().map(Arc::as_ptr) != trusted.as_ref().map(Arc::as_ptr) {
+                let latest = worker.latest();
+                let now = latest.authorities.clone();
+                if now.as_ref().map(Arc::as_ptr) != trusted.as_ref().map(Arc::as_ptr)
+                    || latest.removals.iter().any(|removal| removal.number() > seen)
+                {
                     worker.wake_all();
                 }
-                trusted = latest;
+                (trusted, seen) = (now, latest.generation);
             }
             Ok(()) = freed.changed() => worker.wake_held_back(),
             Ok(()) = told.changed() => worker.tell(*told.borrow_and_update()),

@@ -9,12 +9,14 @@
 
 mod almanac;
 mod reach;
+mod removal;
 mod snapshot;
 mod steward;
 mod table;
 #[cfg(test)]
 mod tests;
 
+pub use removal::Removal;
 pub use snapshot::Snapshot;
 pub use steward::{Held, LastReload, Live, Reader, Restart, Steward, Verdict};
 pub use table::{Cluster, Table};

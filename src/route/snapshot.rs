@@ -3,10 +3,10 @@
 use crate::{
     config::{Authorities, Drain, Limits, Network, Plan, Slack, Timeouts, Tls},
     grpc::stamp::Policy,
-    route::Table,
+    route::{Cluster, Removal, Table, removal},
 };
 use rustls::ServerConfig;
-use sconce_filters::Chain;
+use sconce_filters::{Chain, Slots};
 use std::{sync::Arc, time::SystemTime};
 
 /// All that a call and its connection need to know. Never changed once it is made.
@@ -20,6 +20,8 @@ pub struct Snapshot {
     pub chain: Chain,
     /// Where the calls of a team go.
     pub table: Table,
+    /// What reloads took away a short while ago, the latest last.
+    pub removals: Vec<Arc<Removal>>,
     /// How long each thing may take.
     pub timeouts: Timeouts,
     /// How sconce goes away.
@@ -49,13 +51,22 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// The snapshot of a plan. Clusters that have not changed since `before` stay the same ones.
+    /// The snapshot of a plan that follows upon another one. Clusters that have not changed since
+    /// `before` stay the same ones.
     pub(super) fn of(
         plan: &Plan,
-        before: Option<&Self>,
+        before: Option<(&Self, &Plan)>,
         generation: u64,
         loaded_at: SystemTime,
     ) -> Self {
+        let removals = before
+            .map_or_else(Vec::new, |before| removal::removals(before, plan, generation, loaded_at));
+        let filters = removals.iter().map(|removal| Arc::clone(removal.filter())).collect();
+        let chain = match removals.is_empty() {
+            true => plan.rooms.chain().clone(),
+            false => plan.rooms.chain_with(filters),
+        };
+        let before = before.map(|(before, _)| before);
         let authorities = plan.listen.tls.as_ref().and_then(Tls::authorities).map(|now| {
             let before = before.and_then(|before| before.authorities.as_ref());
             Arc::clone(before.filter(|before| *before == now).unwrap_or(now))
@@ -63,7 +74,8 @@ impl Snapshot {
         Self {
             generation,
             loaded_at,
-            chain: plan.rooms.chain().clone(),
+            chain,
+            removals,
             table: Table::of(&plan.teams, before.map(|before| &before.table)),
             timeouts: plan.timeouts,
             drain: plan.drain,
@@ -79,5 +91,20 @@ impl Snapshot {
             cleartext_hint: plan.listen.tls.as_ref().is_some_and(Tls::cleartext_hint),
             tls: plan.listen.tls.as_ref().map(|tls| Arc::clone(tls.server())),
         }
+    }
+
+    /// The cluster of an admitted call.
+    pub fn cluster(&self, slots: &Slots) -> Option<&Arc<Cluster>> {
+        let (team, environment) = (slots.team.as_ref()?, slots.environment.as_ref()?);
+        let known = self.table.cluster(team, environment);
+        known.or_else(|| {
+            let revoked = slots.revoked.as_ref()?;
+            self.removal(revoked.number)?.cluster(team, environment)
+        })
+    }
+
+    /// What the reload of this number took away.
+    pub fn removal(&self, number: u64) -> Option<&Arc<Removal>> {
+        self.removals.iter().find(|removal| removal.number() == number)
     }
 }

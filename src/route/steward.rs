@@ -11,6 +11,7 @@ use crate::{
     telemetry::{ControlMetrics, log::LogLevel},
 };
 use arc_swap::{ArcSwap, Cache};
+use sconce_filters::team::Loss;
 use std::{collections::BTreeSet, fmt, path::Path, pin::pin, rc::Rc, sync::Arc, time::SystemTime};
 use tokio::{
     sync::{Notify, watch},
@@ -256,7 +257,7 @@ impl Steward {
             }
             Ok(plan) => {
                 let generation = before.generation.saturating_add(1);
-                let snapshot = Snapshot::of(&plan, Some(&before), generation, at);
+                let snapshot = Snapshot::of(&plan, Some((&before, &self.plan)), generation, at);
                 let (restart, teams) = (self.restart(&plan), plan.teams.len());
                 let (from, to) = (self.plan.log.level, plan.log.level);
                 if let Some(level) = self.level.as_ref().filter(|_| from != to) {
@@ -268,6 +269,7 @@ impl Steward {
                 self.metrics.reload_good(generation, at);
                 tell_drivers(&self.metrics, &self.live.load());
                 tracing::info!(generation, teams, "configuration applied");
+                tell_lost(&plan, &self.plan);
                 for prefix in plan.rooms.freed_prefixes(&self.plan.rooms).iter().take(LOGGED_MAX) {
                     tracing::warn!(%prefix, "{FREED}");
                 }
@@ -313,6 +315,26 @@ fn warn(before: &BTreeSet<Complaint>, warnings: &[Complaint]) {
     }
     if let Some(more) = new.len().checked_sub(LOGGED_MAX).filter(|more| *more > 0) {
         tracing::warn!(more, "configuration warnings: sconce check lists all of them");
+    }
+}
+
+/// Logs what a plan takes away from teams.
+fn tell_lost(plan: &Plan, before: &Plan) {
+    let lost = plan.rooms.lost_since(&before.rooms);
+    let removal_delay = plan.removal_delay;
+    for (team, loss) in lost.iter().take(LOGGED_MAX) {
+        match loss {
+            Loss::Team => tracing::warn!(%team, ?removal_delay, "a team was removed"),
+            Loss::Environments => {
+                tracing::warn!(%team, ?removal_delay, "environments of a team were removed");
+            }
+            Loss::Members => {
+                tracing::warn!(%team, ?removal_delay, "members of a team were removed");
+            }
+        }
+    }
+    if let Some(more) = lost.len().checked_sub(LOGGED_MAX).filter(|more| *more > 0) {
+        tracing::warn!(more, ?removal_delay, "more teams were removed, or lost members");
     }
 }
 

@@ -58,6 +58,7 @@ mod refused;
 mod rejected;
 mod responses;
 mod release;
+mod removals;
 mod slow;
 mod spares;
 mod squeezed;
@@ -118,6 +119,7 @@ fn main() {
     providers::cases(&mut cases);
     rechecks::cases(&mut cases);
     reach::cases(&mut cases);
+    removals::cases(&mut cases);
     queued::cases(&mut cases);
     refused::cases(&mut cases);
     refusal_lines::cases(&mut cases);

@@ -1,7 +1,7 @@
 //! The decision: what a call says, what its host says, what the defaults say, in this order.
 
 use super::{
-    Authority, Reveal, Settings,
+    Authority, Removed, Reveal, Settings,
     denial::{Denial, ENVIRONMENT, Source, TEAM},
     host_of,
     membership::Memberships,
@@ -12,6 +12,7 @@ use rustc_hash::FxHashMap;
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
+    sync::Arc,
 };
 
 /// Finds the team and the environment of a call.
@@ -25,6 +26,7 @@ pub struct Team {
     default_environment: Option<EnvironmentName>,
     reveal: Reveal,
     pub(super) members: Option<Memberships>,
+    pub(super) removed: Vec<Arc<Removed>>,
 }
 
 /// A team and an environment that exist, and what said so.
@@ -38,8 +40,8 @@ pub(super) struct Found {
 impl Team {
     /// The room for these teams.
     pub fn new(settings: Settings) -> Self {
-        let Settings { teams, authorities, default_team, default_environment, reveal, members } =
-            settings;
+        let Settings { teams, authorities, default_team, default_environment, .. } = settings;
+        let Settings { reveal, members, removed, .. } = settings;
         let members = members.map(|mut members| {
             members.retain(|team, _| teams.contains_key(team));
             Memberships::of(members)
@@ -47,7 +49,16 @@ impl Team {
         let teams = BTreeMap::into_iter(teams).collect();
         let authorities = BTreeMap::into_iter(authorities).collect();
         let author = Author::new();
-        Self { author, teams, authorities, default_team, default_environment, reveal, members }
+        Self {
+            author,
+            teams,
+            authorities,
+            default_team,
+            default_environment,
+            reveal,
+            members,
+            removed,
+        }
     }
 
     /// Where a call goes. `caller` must be there if the teams have members.

@@ -1,7 +1,13 @@
 //! What the room is built from: which teams there are, and what a call may leave unsaid.
 
-use crate::{EnvironmentName, TeamName, team::Authority};
-use std::collections::{BTreeMap, BTreeSet};
+use crate::{
+    EnvironmentName, TeamName,
+    team::{Authority, Removed},
+};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 /// Every team, and how a call that does not name one finds its own.
 ///
@@ -22,6 +28,8 @@ pub struct Settings {
     /// Who belongs to each team; without it nobody is asked who he is, and every team is
     /// everybody's.
     pub members: Option<BTreeMap<TeamName, Members>>,
+    /// What reloads have taken away a short while ago, the latest last.
+    pub removed: Vec<Arc<Removed>>,
 }
 
 /// Who belongs to a team, apart from those whose proof itself names it.

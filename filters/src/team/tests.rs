@@ -4,7 +4,8 @@
 
 use super::*;
 use crate::{
-    Code, EnvironmentName, Method, TeamName,
+    Admission, Call, Code, EnvironmentName, Filter, Identity, Method, Refusal, Slot, Slots,
+    TeamName,
     call::Listed,
     identity::{Claimed, Source},
 };

@@ -9,13 +9,14 @@
 
 #![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::arithmetic_side_effects))]
 
-use crate::grpc::envelope::session::Session;
 use crate::grpc::protobuf::Varint;
 use std::fmt;
 
 mod session;
 #[cfg(test)]
 mod tests;
+
+pub use session::Session;
 
 /// The field of every request that names its session.
 const SESSION_ID: u64 = 1;
@@ -88,8 +89,7 @@ pub struct Scanner {
     named: bool,
     step: Step,
     varint: Varint,
-    /// The session of the message, if somebody asks for it.
-    session: Option<Box<Session>>,
+    session: Session,
 }
 
 /// What the next octet belongs to. Those that are not said to hold octets are varints.
@@ -123,21 +123,15 @@ impl Scanner {
             named: false,
             step: Step::Tag,
             varint: Varint::default(),
-            session: None,
+            session: Session::default(),
         }
     }
 
-    /// The same walk, which also looks for the session.
-    #[must_use]
-    pub fn with_session(self) -> Self {
-        Self { session: Some(Box::default()), ..self }
-    }
-
     /// The session that the message names, as far as it was walked over. Of several the last
-    /// counts, as for every parser. None if it was not looked for, or can be nobody's.
+    /// counts, as for every parser.
     #[must_use]
-    pub fn session(&self) -> Option<&[u8]> {
-        self.session.as_ref()?.id()
+    pub fn session(&self) -> Session {
+        self.session
     }
 
     /// Octets of the message that are still to come.
@@ -213,7 +207,11 @@ impl Scanner {
                 None if number == REQUEST_OPTIONS || (number == USER_CONTEXT && self.named) => {
                     break;
                 }
-                None if number == SESSION_ID && self.session.is_some() => break,
+                None if number == SESSION_ID => {
+                    self.session.begin();
+                    self.session.push(field.get(..usize::from(*length)).unwrap_or_default());
+                    rest = next;
+                }
                 None if number == USER_CONTEXT => {
                     self.named = true;
                     rest = field;
@@ -237,8 +235,8 @@ impl Scanner {
         self.at = self.at.saturating_add(walked);
         let left = left.saturating_sub(walked);
         let is_session = matches!(self.step, Step::Session(_));
-        if let (true, Some(session)) = (is_session, &mut self.session) {
-            session.push(octets);
+        if is_session {
+            self.session.push(octets);
         }
         self.step = match left {
             0 => Step::Tag,
@@ -280,9 +278,7 @@ impl Scanner {
                 }
                 Step::SessionLength => {
                     let length = self.fitting(value)?;
-                    if let Some(session) = &mut self.session {
-                        session.begin();
-                    }
+                    self.session.begin();
                     self.step = if length == 0 { Step::Tag } else { Step::Session(length) };
                 }
                 Step::Open => {

@@ -7,7 +7,7 @@ use std::ops::{Deref, Range};
 
 use sconce_filters::Refusal;
 
-use crate::grpc::envelope::{Found, Scanner};
+use crate::grpc::envelope::{Found, Scanner, Session};
 use crate::grpc::prefix::{self, PREFIX, Prefix};
 use crate::grpc::stamp::inflate::Inflater;
 use crate::grpc::stamp::{Compressed, Encoding, OnOdd, Policy, Tail, refusals};
@@ -24,15 +24,8 @@ pub struct Stamper {
     encoding: Encoding,
     state: State,
     is_reattachable: bool,
-    sessions: Sessions,
-}
-
-/// Whether it is asked which sessions the messages name.
-#[derive(Debug)]
-enum Sessions {
-    Unasked,
-    /// It is: that of the message whose stamp was given last.
-    Asked(Option<Box<[u8]>>),
+    /// That of the message whose stamp was given last.
+    session: Session,
 }
 
 #[derive(Debug)]
@@ -96,24 +89,15 @@ impl Stamper {
     /// The stamper of one request stream, at its beginning.
     #[must_use]
     pub fn new(policy: Policy, tail: Tail, encoding: Encoding) -> Self {
-        let (state, sessions) = (State::between(), Sessions::Unasked);
-        Self { policy, tail, encoding, state, is_reattachable: false, sessions }
-    }
-
-    /// The same, which also tells the session of each message.
-    #[must_use]
-    pub fn with_sessions(self) -> Self {
-        Self { sessions: Sessions::Asked(None), ..self }
+        let (state, session) = (State::between(), Session::default());
+        Self { policy, tail, encoding, state, is_reattachable: false, session }
     }
 
     /// The session of the message whose stamp was given last: whoever passes the stamp on can ask
-    /// before that. None where it names none, or nobody wanted to know.
+    /// before that. None where it names none.
     #[must_use]
     pub fn session(&self) -> Option<&[u8]> {
-        match &self.sessions {
-            Sessions::Asked(session) => session.as_deref(),
-            Sessions::Unasked => None,
-        }
+        self.session.id()
     }
 
     /// Takes octets from the front of `rest`, a range of `chunk`, and says what is passed on.
@@ -234,7 +218,7 @@ impl Stamper {
         let ([flag, ..], length) = (whole, prefix::length(whole));
         let octets = usize::try_from(length).map_err(|_| refusals::too_long())?;
         match flag {
-            0 => Ok(Begun::Passing(self.scanner(length), self.stamped(octets)?)),
+            0 => Ok(Begun::Passing(Scanner::new(length), self.stamped(octets)?)),
             1 => self.begin_compressed(octets).map(|it| Begun::Inflating(Box::new(it))),
             _ => Err(refusals::flag()),
         }
@@ -266,20 +250,10 @@ impl Stamper {
         Ok([0, a, b, c, d])
     }
 
-    /// A walk over a message of this length.
-    fn scanner(&self, length: u32) -> Scanner {
-        match self.sessions {
-            Sessions::Unasked => Scanner::new(length),
-            Sessions::Asked(_) => Scanner::new(length).with_session(),
-        }
-    }
-
     /// A message was walked to its end, and its stamp is given.
     fn finish(&mut self, scanner: &Scanner) {
         self.state = State::between();
-        if let Sessions::Asked(session) = &mut self.sessions {
-            *session = scanner.session().map(Into::into);
-        }
+        self.session = scanner.session();
     }
 
     /// Passes on what begins at `start`, and what there is of the message at the front of `rest`.
@@ -348,7 +322,7 @@ impl Stamper {
         };
         *place = self.stamped(octets.len())?;
         let length = u32::try_from(octets.len()).map_err(|_| refusals::too_long())?;
-        let mut scanner = self.scanner(length);
+        let mut scanner = Scanner::new(length);
         self.scan(&mut scanner, &mut octets)?;
         self.finish(&scanner);
         message.extend_from_slice(self.tail.octets());

@@ -1,0 +1,13 @@
+//! Revoked: the mark of a call whose team, environment or membership was removed a short while ago.
+
+use crate::Refusal;
+
+/// A call is admitted with this mark if it would have been admitted before a reload. It may go on
+/// only if its session had an open execution at that moment, which its bearer must ask about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Revoked {
+    /// Which reload it was.
+    pub number: u64,
+    /// What the call is told if it may not go on.
+    pub refusal: Refusal,
+}

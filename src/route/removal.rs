@@ -1,0 +1,138 @@
+//! Removal: what a reload took away from teams, and the sessions that may go on for a while.
+//!
+//! A session may if it had an open execution at that moment. Each client connection notes those it
+//! has, when it sees the snapshot; a removal is shared by all snapshots until its time is over.
+//!
+//! Must never hold a snapshot: a row of reloads would keep all of them.
+
+use crate::{
+    config::Plan,
+    route::{Cluster, Snapshot},
+};
+use rustc_hash::FxHashSet;
+use sconce_filters::{
+    Call, EnvironmentName, TeamName,
+    team::{Loss, Removed},
+};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    hash::{BuildHasher, RandomState},
+    sync::{Arc, Mutex, PoisonError},
+    time::SystemTime,
+};
+
+/// The most removals that count at one time. Beyond it the oldest ends before its time.
+const REMOVALS_MAX: usize = 16;
+/// The most marks of sessions and of their owners that one removal holds.
+const MARKS_MAX: usize = 1 << 17;
+
+/// What one reload took away.
+pub struct Removal {
+    filter: Arc<Removed>,
+    lost: BTreeMap<TeamName, Loss>,
+    /// Clusters of these teams that are not in the table any more, or may go.
+    clusters: BTreeMap<(TeamName, EnvironmentName), Arc<Cluster>>,
+    marks: Mutex<FxHashSet<u128>>,
+    hashes: [RandomState; 2],
+}
+
+/// The removals that count with a new snapshot, the latest last.
+pub(super) fn removals(
+    (before, old): (&Snapshot, &Plan),
+    new: &Plan,
+    number: u64,
+    now: SystemTime,
+) -> Vec<Arc<Removal>> {
+    let counts = |it: &&Arc<Removal>| now < it.filter.until();
+    let mut all: Vec<_> = before.removals.iter().filter(counts).cloned().collect();
+    all.extend(Removal::of((before, old), new, number, now).map(Arc::new));
+    let surplus = all.len().saturating_sub(REMOVALS_MAX);
+    all.drain(..surplus);
+    all
+}
+
+impl Removal {
+    /// `None` if nothing was taken away, or nothing of it lasts.
+    fn of(
+        (before, old): (&Snapshot, &Plan),
+        new: &Plan,
+        number: u64,
+        now: SystemTime,
+    ) -> Option<Self> {
+        let lost = new.rooms.lost_since(&old.rooms);
+        if lost.is_empty() || new.removal_delay.is_zero() || !new.rooms.ask_like(&old.rooms) {
+            return None;
+        }
+        let until = now.checked_add(new.removal_delay)?;
+        let of_them = before.table.clusters().filter(|it| lost.contains_key(it.team()));
+        let clusters = of_them.map(|cluster| {
+            let place = (cluster.team().clone(), cluster.environment().clone());
+            (place, Arc::clone(cluster))
+        });
+        let clusters = clusters.collect();
+        let filter = old.rooms.removed(lost.keys(), number, until);
+        let hashes = [RandomState::new(), RandomState::new()];
+        Some(Self { filter, lost, clusters, marks: Mutex::default(), hashes })
+    }
+
+    /// Which reload it was: the generation of its snapshot.
+    pub fn number(&self) -> u64 {
+        self.filter.number()
+    }
+
+    /// What admits calls by it.
+    pub(super) fn filter(&self) -> &Arc<Removed> {
+        &self.filter
+    }
+
+    /// Whether something was taken away from this team.
+    pub fn concerns(&self, team: &TeamName) -> bool {
+        self.lost.contains_key(team)
+    }
+
+    /// The cluster that served an environment before.
+    pub fn cluster(&self, team: &TeamName, environment: &EnvironmentName) -> Option<&Arc<Cluster>> {
+        self.clusters.get(&(team.clone(), environment.clone()))
+    }
+
+    /// A call is an open execution of this session. Where nobody proves who calls, its connection
+    /// is taken for the session.
+    pub fn note(&self, call: &Call, session: Option<&[u8]>) {
+        let mut marks = self.marks.lock().unwrap_or_else(PoisonError::into_inner);
+        for session in [None, session] {
+            if marks.len() < MARKS_MAX {
+                marks.extend(self.mark(call, session));
+            }
+        }
+    }
+
+    /// Whether the session of a call had an open execution: of a call that has not said yet which
+    /// session it belongs to, whether any session of its caller had one there.
+    pub fn knows(&self, call: &Call, session: Option<&[u8]>) -> bool {
+        let marks = self.marks.lock().unwrap_or_else(PoisonError::into_inner);
+        self.mark(call, session).is_some_and(|mark| marks.contains(&mark))
+    }
+
+    fn mark(&self, call: &Call, session: Option<&[u8]>) -> Option<u128> {
+        let slots = call.slots();
+        let place = (slots.team.as_ref()?, slots.environment.as_ref()?);
+        let [one, other] = &self.hashes;
+        let both = |half: &dyn Fn(&RandomState) -> u64| {
+            (u128::from(half(one)) << 64) | u128::from(half(other))
+        };
+        Some(match &slots.identity {
+            Some(caller) => {
+                let source = caller.source().to_string();
+                both(&|hash| hash.hash_one((&source, caller.user(), place, session)))
+            }
+            None => both(&|hash| hash.hash_one((call.peer(), place))),
+        })
+    }
+}
+
+impl fmt::Debug for Removal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Removal").field("lost", &self.lost).finish_non_exhaustive()
+    }
+}
