@@ -44,6 +44,7 @@ class Runner:
     minutes_max: int
     count: Callable[[str], Counts]
     hint: str
+    short: tuple[str, ...] = ()  # further arguments where all runners run
 
 
 def cargo_counts(log: str) -> Counts:
@@ -76,6 +77,14 @@ RUNNERS = {
         "install Rust: rustup reads rust-toolchain.toml",
     ),
     "spark": Runner("real PySpark through sconce", ["tests/spark/run"], 30, closing_counts, "see tests/spark/"),
+    "clients": Runner(
+        "JVM and Go clients through sconce",
+        ["tests/clients/run"],
+        20,
+        closing_counts,
+        "see tests/clients/",
+        short=("--quick",),
+    ),
     "alerts": Runner(
         "each alert fires when sconce is broken in its way", ["tests/alerts/run"], 15, cargo_counts, "see tests/alerts/"
     ),
@@ -92,6 +101,9 @@ def main(arguments: list[str]) -> None:
     if unknown:
         raise steps.Failed(f"no tests called {', '.join(unknown)}; there are: {', '.join(RUNNERS)}")
     LOGS.mkdir(parents=True, exist_ok=True)
+    if not arguments:
+        for runner in RUNNERS.values():
+            runner.command = [*runner.command, *runner.short]
     total = sum((run(name, RUNNERS[name]) for name in chosen), Counts())
     print(total, flush=True)
     if total.failed or not total.passed:
