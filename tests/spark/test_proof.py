@@ -174,6 +174,10 @@ def test_a_token_that_ends_under_a_session_is_told_so_unless_there_is_a_grace(pr
     late = connect(url(lenient, token))
     assert refusal(lambda: rows(late.sql("SELECT 1"))) == (ONE, EXPIRED)
     assert rows(going_on.sql("SELECT 2")) == [(2,)]
+    # What the refusal says helps: the session is released by its expired token, and a new one begins.
+    ends.stop()
+    assert rows(connect(url(strict, proof.token("ann", "ads"))).sql("SELECT 3")) == [(3,)]
+    assert strict.metrics("sconce_calls_total", method="ReleaseSession", code="OK")
 
 
 @every_client
@@ -259,6 +263,24 @@ def test_a_team_s_file_that_is_broken_harms_nobody_and_one_that_is_gone_only_its
         kind, said = refusal(lambda session=session: rows(session.sql("SELECT 1")))
         assert (kind, "you belong to no team here" in said) == (ONE, True)
     assert (answer(bob), answer(connect(url(sconce, tokens["bob"])))) == (ml, ml)
+
+
+@every_client
+def test_a_query_that_runs_when_its_team_is_removed_brings_its_rows_and_its_session_ends_later(
+    proof, door_to, driver, other_driver, tmp_path
+):
+    sconce = door_to({"ads": driver, "ml": other_driver}, proof=proof, settings="  removal_delay: 20s\n")
+    token, mark = proof.token("ann", "ads"), tmp_path / "running"
+    session = connect(url(sconce, token))
+    query = Running(slow, session, mark, 8)
+    until(mark.exists, 30)
+    sconce.write_team("ads", None)
+    until(lambda: "you belong to no team here" in str(outcome(lambda: answer(connect(url(sconce, token))))), 10)
+    assert query.result() == [(sum(range(16)),)]
+    assert rows(session.sql("SELECT 1")) == [(1,)]
+    until(lambda: "value" not in outcome(lambda: answer(session)), 30)
+    assert "ads/prod was removed" not in refusal(lambda: answer(session))[1], "its time is over"
+    assert '"a team was removed"' in sconce.log.read_text()
 
 
 @every_client
