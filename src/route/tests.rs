@@ -5,6 +5,7 @@ use crate::{
     config::keys::Book,
     telemetry::{Format, Metrics},
 };
+use sconce_filters::{EnvironmentName, TeamName};
 use std::{fs, sync::Arc, time::Duration};
 use tempfile::TempDir;
 
@@ -216,4 +217,35 @@ fn no_part_of_a_file_opens_a_door_that_the_whole_of_it_keeps_shut() {
     assert_eq!(keys, ["authenticate", "listen.tls"]);
     house.write("sconce.yaml", &whole);
     assert_eq!(steward.reload(), Verdict::Unchanged);
+}
+
+#[test]
+fn what_reloads_take_away_is_kept_for_a_while_and_in_bounded_number() {
+    let house = House::new();
+    house.write("sconce.yaml", "teams: { directory: teams, removal_delay: 1h }\n");
+    let (mut steward, live) = house.start();
+    let ml = TeamName::parse("ml").unwrap();
+    let lab = EnvironmentName::parse("lab").unwrap();
+    for _ in 0..40 {
+        house.write("teams/ml.yaml", ML);
+        steward.reload();
+        let cluster = Arc::clone(live.load().table.cluster(&ml, &lab).unwrap());
+        fs::remove_file(house.home.path().join("teams/ml.yaml")).unwrap();
+        steward.reload();
+        let snapshot = live.load();
+        let last = snapshot.removals.last().unwrap();
+        assert_eq!(last.number(), snapshot.generation);
+        assert!(last.concerns(&ml) && !last.concerns(&TeamName::parse("ads").unwrap()));
+        assert!(snapshot.table.cluster(&ml, &lab).is_none());
+        assert!(Arc::ptr_eq(last.cluster(&ml, &lab).unwrap(), &cluster), "it is the same one");
+    }
+    let kept = live.load().removals.len();
+    assert_eq!(kept, 16, "the oldest have gone");
+    house.write("sconce.yaml", "teams: { directory: teams, removal_delay: 0s }\n");
+    house.write("teams/ml.yaml", ML);
+    steward.reload();
+    assert_eq!(live.load().removals.len(), kept, "what was promised stays");
+    fs::remove_file(house.home.path().join("teams/ml.yaml")).unwrap();
+    steward.reload();
+    assert_eq!(live.load().removals.len(), kept, "and nothing more is");
 }
