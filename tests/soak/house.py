@@ -24,6 +24,7 @@ NOBODY = "nobody"  # a port where nobody ever listens
 NOT_FOUND, UNAVAILABLE, DEADLINE_EXCEEDED = "status=5", "status=14", "status=4"
 SILENCE, ACK, GRACE = 1.0, 1.0, 5.0
 SETTINGS = (
+    "  removal_delay: 0s\n"  # below `teams:`; what is removed is refused at once, which the claims hold sconce to
     "workers: 2\n"
     f"timeouts: {{ connect: 1s, driver_silence: {SILENCE:.0f}s, driver_ack: {ACK:.0f}s }}\n"
     f"drain: {{ grace: {GRACE:.0f}s }}\n"
