@@ -11,7 +11,7 @@
 //!   upward  -> to the driver, those of a driver go
 //!   downward-> to the client;
 //!   rotation -> in turn, where streams share what is scarce
-//!   admit   -> a stream becomes an exchange, passes the chain, finds its
+//!   admit, queue -> a stream becomes an exchange, passes the chain, waits for its
 //!   driver  -> the leg to one driver, which
 //!   dial    -> reaches at one of its addresses
 //!   probe   -> tries drivers that were unreachable
@@ -54,6 +54,7 @@ mod parked;
 mod pause;
 mod places;
 pub mod probe;
+mod queue;
 mod read;
 mod recheck;
 mod records;

@@ -1,35 +1,36 @@
 //! Worker: one thread with its own runtime, its read buffer and its client connections.
 
+mod thread;
+
+pub(super) use thread::start;
+
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
-use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Waker;
-use std::thread::JoinHandle;
 use std::time::Instant;
 
 use slab::Slab;
 use tokio::net::TcpStream;
-use tokio::runtime::LocalOptions;
 use tokio::sync::{Notify, mpsc, watch};
 
 use crate::proxy::admit::whole;
 use crate::proxy::dial::Resolver;
-use crate::proxy::handshakes::{self, Handshakes};
+use crate::proxy::handshakes::Handshakes;
 use crate::proxy::leg::Leg;
 use crate::proxy::listen::Door;
 use crate::proxy::newcomers::{Newcomers, Oldest};
 use crate::proxy::parked::Pool;
 use crate::proxy::places::Place;
 use crate::proxy::relay::Relay;
-use crate::proxy::shelf::{SWEEP, Shelf};
+use crate::proxy::shelf::Shelf;
 pub(super) use crate::proxy::sum::{Share, Sum};
 use crate::proxy::tenure::{Begun, Tenures};
 use crate::proxy::tls::{Room, Session};
-use crate::proxy::turn::{READ_MAX, TurnBudget};
+use crate::proxy::turn::TurnBudget;
 use crate::route::{Held, Live, Reader};
 use crate::telemetry::WorkerMetrics;
 use crate::telemetry::log_limit::{self, Kind};
@@ -37,10 +38,6 @@ use crate::wire::connection::{Connection, Offer, Role};
 use crate::wire::hpack::Limits;
 use crate::wire::settings::Settings;
 
-/// Threads of a worker for what blocks: look-ups of drivers' names.
-const BLOCKING_MAX: usize = 8;
-/// Tasks that run between two looks at the sockets: few, since each may be a bulk transfer.
-const TASKS_PER_EVENT: u32 = 4;
 /// Credit of a client's whole connection, in octets: enough for four streams with the largest
 /// windows by default. It goes back on receipt, so that it bounds no memory: windows of streams do.
 const WINDOW: u32 = 16 << 20;
@@ -276,113 +273,6 @@ impl Hand {
     pub(super) fn new() -> (Self, mpsc::Receiver<Handed>) {
         let (sockets, handed) = mpsc::channel(HANDED_MAX);
         (Self { sockets, load: Arc::default(), oldest: Arc::default() }, handed)
-    }
-}
-
-/// Starts a worker's thread.
-#[expect(clippy::disallowed_methods, reason = "the first turn begins here")]
-pub(super) fn start(index: usize, start: Start) -> io::Result<JoinHandle<()>> {
-    let (tell, failed) = std::sync::mpsc::sync_channel(1);
-    let thread = std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
-        // It belongs to the thread that makes it.
-        let mut builder = tokio::runtime::Builder::new_current_thread();
-        builder.max_blocking_threads(BLOCKING_MAX);
-        let runtime = match builder
-            .enable_all()
-            .event_interval(TASKS_PER_EVENT)
-            .build_local(LocalOptions::default())
-        {
-            Ok(runtime) => runtime,
-            Err(fault) => {
-                tell.try_send(fault).ok();
-                return;
-            }
-        };
-        drop(tell);
-        let Start { live, metrics, told, hand, handed, door, shared } = start;
-        let published = live.published();
-        let worker = Rc::new(Worker {
-            turn: Cell::default(),
-            budget: Cell::new(TurnBudget::new(Instant::now())),
-            reader: RefCell::new(live.reader()),
-            shelf: Shelf::new(metrics.clone()),
-            tenures: Tenures::new(shared.begun),
-            metrics,
-            scratch: RefCell::new(vec![0; whole(READ_MAX)].into_boxed_slice()),
-            room: Room::default(),
-            told: Cell::new(Told::Serve),
-            inflated: Sum::default(),
-            pool: shared.pool,
-            newcomers: Newcomers::new(hand.oldest),
-            handshakes: Handshakes::default(),
-            resolver: Rc::default(),
-            wakers: RefCell::default(),
-            held_back: RefCell::default(),
-            load: hand.load,
-            idle: Notify::new(),
-        });
-        // The hand's sender ends here, so that there is an end to what is handed over.
-        drop(hand.sockets);
-        runtime.block_on(serve(worker, handed, told, door, published));
-    })?;
-    failed.recv().map_or(Ok(thread), Err)
-}
-
-/// Takes sockets until there are no more, then waits for the connections to end.
-async fn serve(
-    worker: Rc<Worker>,
-    mut handed: mpsc::Receiver<Handed>,
-    mut told: watch::Receiver<Told>,
-    door: Option<Door>,
-    mut published: watch::Receiver<u64>,
-) {
-    if let Some(door) = door {
-        tokio::task::spawn_local(door.accept(Rc::clone(&worker), told.clone()));
-    }
-    tokio::task::spawn_local(sweep(Rc::clone(&worker)));
-    tokio::task::spawn_local(handshakes::go_on(Rc::clone(&worker)));
-    let mut open = true;
-    let mut freed = worker.pool.freed();
-    let mut trusted = worker.latest().authorities.clone();
-    let mut seen = worker.generation();
-    while (open && worker.told.get() == Told::Serve) || worker.load.load(Ordering::Relaxed) > 0 {
-        tokio::select! {
-            accepted = handed.recv(), if open => match accepted {
-                Some((socket, peer, place)) => match TcpStream::from_std(socket) {
-                    Ok(socket) => worker.adopt((socket, peer, place)),
-                    Err(_) => worker.dismiss(),
-                },
-                None => open = false,
-            },
-            Ok(()) = published.changed() => {
-                let latest = worker.latest();
-                let now = latest.authorities.clone();
-                if now.as_ref().map(Arc::as_ptr) != trusted.as_ref().map(Arc::as_ptr)
-                    || latest.removals.iter().any(|removal| removal.number() > seen)
-                {
-                    worker.wake_all();
-                }
-                (trusted, seen) = (now, latest.generation);
-            }
-            Ok(()) = freed.changed() => worker.wake_held_back(),
-            Ok(()) = told.changed() => worker.tell(*told.borrow_and_update()),
-            count = worker.newcomers.asked() => worker.evict(count),
-            () = worker.idle.notified() => {}
-        }
-    }
-}
-
-/// Lets go of legs that nobody takes.
-#[expect(clippy::disallowed_methods, reason = "this is a loop that owns its clock")]
-async fn sweep(worker: Rc<Worker>) {
-    loop {
-        worker.shelf.filled().await;
-        loop {
-            tokio::time::sleep(SWEEP).await;
-            if !worker.shelf.sweep(Instant::now()) {
-                break;
-            }
-        }
     }
 }
 
