@@ -239,8 +239,9 @@ impl Driver {
 
     /// Whether octets of a body have left whose credit has not gone back yet.
     pub(super) fn has_left(&self) -> bool {
-        let written = self.leg_ref().map_or(0, |leg| leg.wire.out.written());
-        self.departing.front().is_some_and(|it| it.end <= written)
+        self.leg_ref()
+            .zip(self.departing.front())
+            .is_some_and(|(leg, first)| leg.has_left(first.end))
     }
 
     /// Whether bodies wait for their turn and there is room for them.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::buffered::signal;
-use crate::support::client::{Client, SOON};
+use crate::support::client::{Client, Manners, SOON};
 use crate::support::fields::SERVICE;
 use crate::support::frame;
 use crate::support::proof::{self, ANN, add};
@@ -88,6 +88,8 @@ pub fn cases(cases: &mut Cases) {
         spec.driver.receive_buffer = Some(64 << 10);
         cases.own(name, spec, move |world| unsent(world, act));
     }
+    let name = "a_request_whose_connection_cannot_be_written_any_more_comes_whole_or_not_at_all";
+    cases.own(name, Spec::default(), unwritten);
     let name = "a_driver_that_ends_each_connection_at_once_is_dialled_a_few_times_for_a_call";
     cases.own(name, Spec::default(), |world| {
         let mut driver = Upstream::replace(world, Offer::default());
@@ -192,6 +194,40 @@ fn unsent(world: &World, act: fn(&mut Upstream)) {
         driver.answer(stream);
         driver.finish(stream, 0);
         assert_eq!(client.finish(id).status(), Some(0));
+    }
+}
+
+/// The driver is not read, since its client reads nothing, so that its end shows only when a request
+/// is written.
+fn unwritten(world: &World) {
+    let mut driver = Upstream::replace(world, Offer::default());
+    let mut client = world.client_with(Manners {
+        settings: vec![(frame::ENABLE_PUSH, 0), (frame::INITIAL_WINDOW_SIZE, 8 << 20)],
+        connection_bump: 8 << 20,
+        receive_buffer: Some(4096),
+        ..Manners::default()
+    });
+    driver.meet(&mut client);
+    let unread = client.start(&client.request(), true);
+    let stream = driver.await_stream();
+    driver.answer(stream);
+    assert!(driver.speak(stream, &vec![b'd'; 1500 << 10]) > 1 << 20);
+    std::thread::sleep(Duration::from_millis(100));
+    driver.abort();
+    std::thread::sleep(Duration::from_millis(50));
+    let id = client.call(&client.request());
+    std::thread::sleep(Duration::from_millis(50));
+    client.finish(unread).assert_no_success();
+    driver.leave();
+    if driver.accept_within(Duration::from_millis(500)) {
+        let stream = driver.await_stream();
+        assert!(driver.pump(|u| u.streams[&stream].ended, SOON), "the request does not end");
+        assert_eq!(driver.received(stream), 7, "octets of the request");
+        driver.answer(stream);
+        driver.finish(stream, 0);
+        assert_eq!(client.finish(id).status(), Some(0));
+    } else {
+        client.finish(id).assert_no_success();
     }
 }
 
