@@ -7,6 +7,9 @@
 //!
 //! Must never happen here: reading what the files say, or a watch that ends with its directory.
 
+#[cfg(test)]
+mod tests;
+
 use crate::config::folder;
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher, event};
 use std::{
@@ -49,7 +52,7 @@ pub struct Watch {
     /// Holds one token: that something has changed is all that a burst tells.
     heard: mpsc::Receiver<()>,
     /// Directories under watch, each with the device and inode that it was.
-    armed: Vec<(PathBuf, Option<Identity>)>,
+    armed: Vec<(PathBuf, Identity)>,
     stamp: u64,
     poll: Duration,
 }
@@ -126,32 +129,36 @@ impl Watch {
     }
 
     /// Puts under watch each directory that is not, or that is another one of the same name by now.
+    ///
+    /// One directory may have several names, and the kernel has one watch for all of them: it is
+    /// watched by one name alone, so that a name which is not wanted any more takes no watch away.
     fn arm(&mut self) -> bool {
         let Some(watcher) = &mut self.watcher else { return false };
-        let mut rearmed = false;
-        let wanted = self.sources.directories();
-        self.armed.retain(|(directory, _)| {
-            let keep = wanted.contains(directory);
-            if !keep {
+        let mut wanted = Vec::<(PathBuf, Identity)>::new();
+        for (directory, is) in self.sources.directories() {
+            if !wanted.iter().any(|(_, other)| *other == is) {
+                wanted.push((directory, is));
+            }
+        }
+        let before = self.armed.len();
+        self.armed.retain(|(directory, was)| {
+            let is_wanted = wanted.iter().any(|(_, is)| is == was);
+            // Of one that was deleted, the kernel has ended the watch itself.
+            if !is_wanted && identity(directory).is_some() {
                 let _ = watcher.unwatch(directory);
             }
-            keep
+            is_wanted
         });
-        for directory in wanted {
-            let is = identity(&directory);
-            let was = self.armed.iter().position(|(armed, _)| *armed == directory);
-            let was = was.map(|index| self.armed.swap_remove(index).1);
-            if was != Some(is) {
+        let mut rearmed = self.armed.len() != before;
+        for (directory, is) in wanted {
+            if !self.armed.iter().any(|(_, was)| *was == is) {
                 rearmed = true;
+                // There is one still if another directory had the name, and was moved away.
                 let _ = watcher.unwatch(&directory);
-            }
-            let kept = match (was == Some(is), is) {
-                (true, _) | (false, None) => is,
-                (false, Some(_)) => {
-                    watcher.watch(&directory, RecursiveMode::NonRecursive).ok().and(is)
+                if watcher.watch(&directory, RecursiveMode::NonRecursive).is_ok() {
+                    self.armed.push((directory, is));
                 }
-            };
-            self.armed.push((directory, kept));
+            }
         }
         rearmed
     }
@@ -164,24 +171,30 @@ impl Sources {
     }
 
     /// The directories in which a change may concern us: those of the files, those above, since one
-    /// may be deleted and made again, and those that links lead to. At most two for each source.
-    fn directories(&self) -> Vec<PathBuf> {
+    /// may be deleted and made again, and those that links lead to. At most two for each source,
+    /// without those that are not there.
+    fn directories(&self) -> Vec<(PathBuf, Identity)> {
         let above = |path: &Path| match path.parent() {
             Some(parent) if parent.as_os_str().is_empty() => Some(PathBuf::from(".")),
             parent => parent.map(ToOwned::to_owned),
         };
-        let mut all = Vec::new();
+        let (mut all, mut meant) = (Vec::new(), Vec::new());
         for path in [&self.file].into_iter().chain(&self.teams).chain(&self.others) {
-            let meant = fs::canonicalize(path).ok();
-            all.extend([above(path), meant.as_deref().and_then(above)]);
+            all.extend(above(path));
+            meant.extend(fs::canonicalize(path).ok().as_deref().and_then(above));
         }
         if let Some(teams) = &self.teams {
-            all.extend([Some(teams.clone()), fs::canonicalize(teams).ok()]);
+            all.push(teams.clone());
+            meant.extend(fs::canonicalize(teams));
         }
-        let mut all: Vec<_> = all.into_iter().flatten().collect();
-        all.sort();
-        all.dedup();
-        all
+        // A version of a directory that Kubernetes has mounted: it never changes, and what leads to
+        // the next one is seen beside it.
+        meant.retain(|directory| {
+            let name = directory.file_name().unwrap_or_default();
+            !name.as_encoded_bytes().starts_with(b"..")
+        });
+        let all = all.into_iter().chain(meant);
+        all.filter_map(|directory| identity(&directory).map(|is| (directory, is))).collect()
     }
 
     /// What the files look like from outside: any edit changes it.
@@ -229,164 +242,4 @@ fn concerns(event: &Event, names: &[OsString]) -> bool {
 
 fn identity(path: &Path) -> Option<Identity> {
     fs::metadata(path).ok().map(|found| (found.dev(), found.ino()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::os::unix::fs::symlink;
-    use tempfile::TempDir;
-
-    const NEVER: Duration = Duration::from_secs(3600);
-    const SOON: Duration = Duration::from_secs(10);
-
-    fn home() -> (TempDir, PathBuf, PathBuf) {
-        let home = tempfile::tempdir().unwrap();
-        let (file, teams) = (home.path().join("sconce.yaml"), home.path().join("teams"));
-        fs::write(&file, "x").unwrap();
-        fs::create_dir(&teams).unwrap();
-        fs::write(teams.join("ads.yaml"), "x").unwrap();
-        (home, file, teams)
-    }
-
-    fn sources(file: &Path, teams: &Path) -> Sources {
-        Sources { file: file.to_owned(), teams: Some(teams.to_owned()), others: Vec::new() }
-    }
-
-    fn run(test: impl AsyncFnOnce()) {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(test());
-    }
-
-    async fn told(watch: &mut Watch) -> bool {
-        time::timeout(SOON, watch.changed()).await.is_ok()
-    }
-
-    async fn silent(watch: &mut Watch) -> bool {
-        time::timeout(Duration::from_millis(700), watch.changed()).await.is_err()
-    }
-
-    #[test]
-    fn an_edit_in_place_and_one_by_renaming_are_told() {
-        run(async || {
-            let (_home, file, teams) = home();
-            let mut watch = Watch::polling_every(&sources(&file, &teams), NEVER);
-            fs::write(&file, "y").unwrap();
-            assert!(told(&mut watch).await);
-            let new = teams.join(".ads.yaml.new");
-            fs::write(&new, "y").unwrap();
-            fs::rename(&new, teams.join("ads.yaml")).unwrap();
-            assert!(told(&mut watch).await);
-            fs::remove_file(teams.join("ads.yaml")).unwrap();
-            assert!(told(&mut watch).await);
-            assert!(silent(&mut watch).await, "one edit is told once");
-        });
-    }
-
-    #[test]
-    fn reading_the_files_and_an_editor_s_own_files_are_no_change() {
-        run(async || {
-            let (_home, file, teams) = home();
-            let mut watch = Watch::polling_every(&sources(&file, &teams), NEVER);
-            fs::read(&file).unwrap();
-            fs::read_dir(&teams).unwrap().count();
-            fs::read(teams.join("ads.yaml")).unwrap();
-            fs::write(teams.join(".ads.yaml.swp"), "y").unwrap();
-            assert!(silent(&mut watch).await);
-        });
-    }
-
-    #[test]
-    fn the_link_that_kubernetes_swaps_is_told() {
-        run(async || {
-            let (home, _, _) = home();
-            let mount = home.path().join("mount");
-            for version in ["..one", "..two"] {
-                fs::create_dir_all(mount.join(version)).unwrap();
-                fs::write(mount.join(version).join("ads.yaml"), version).unwrap();
-            }
-            symlink("..one", mount.join("..data")).unwrap();
-            symlink("..data/ads.yaml", mount.join("ads.yaml")).unwrap();
-            let sources = sources(&home.path().join("s.yaml"), &mount);
-            let mut watch = Watch::polling_every(&sources, NEVER);
-            symlink("..two", mount.join("..data_tmp")).unwrap();
-            fs::rename(mount.join("..data_tmp"), mount.join("..data")).unwrap();
-            assert!(told(&mut watch).await);
-            assert_eq!(fs::read_to_string(mount.join("ads.yaml")).unwrap(), "..two");
-        });
-    }
-
-    #[test]
-    fn a_directory_that_is_deleted_and_made_again_is_watched_again() {
-        run(async || {
-            let (_home, file, teams) = home();
-            let mut watch = Watch::polling_every(&sources(&file, &teams), NEVER);
-            fs::remove_dir_all(&teams).unwrap();
-            assert!(told(&mut watch).await);
-            fs::create_dir(&teams).unwrap();
-            assert!(told(&mut watch).await);
-            while !silent(&mut watch).await {}
-            fs::write(teams.join("ads.yaml"), "z").unwrap();
-            assert!(told(&mut watch).await, "the new directory is under watch");
-        });
-    }
-
-    #[test]
-    fn another_directory_can_be_followed() {
-        run(async || {
-            let (home, file, teams) = home();
-            let other = home.path().join("other");
-            fs::create_dir(&other).unwrap();
-            let mut watch = Watch::polling_every(&sources(&file, &teams), NEVER);
-            watch.follow(&sources(&file, &other));
-            fs::write(other.join("ml.yaml"), "z").unwrap();
-            assert!(told(&mut watch).await);
-        });
-    }
-
-    #[test]
-    fn a_file_that_is_named_is_followed_whatever_its_name_ends_in() {
-        run(async || {
-            let (home, file, teams) = home();
-            let key = home.path().join("keys").join("server.key");
-            fs::create_dir(key.parent().unwrap()).unwrap();
-            let mut watch = Watch::polling_every(&sources(&file, &teams), NEVER);
-            watch.follow(&Sources { others: vec![key.clone()], ..sources(&file, &teams) });
-            fs::write(key.with_file_name("other.key"), "y").unwrap();
-            assert!(silent(&mut watch).await);
-            fs::write(&key, "y").unwrap();
-            assert!(told(&mut watch).await);
-        });
-    }
-
-    #[test]
-    fn without_the_kernel_s_help_the_poll_finds_the_change() {
-        run(async || {
-            let (_home, file, teams) = home();
-            let mut watch =
-                Watch::polling_every(&sources(&file, &teams), Duration::from_millis(50));
-            watch.watcher = None;
-            assert!(silent(&mut watch).await);
-            fs::write(teams.join("ads.yaml"), "y").unwrap();
-            assert!(told(&mut watch).await);
-        });
-    }
-
-    #[test]
-    fn changes_that_never_pause_are_told_all_the_same() {
-        run(async || {
-            let (_home, file, teams) = home();
-            let mut watch = Watch::polling_every(&sources(&file, &teams), NEVER);
-            let edits = async {
-                loop {
-                    fs::write(&file, "y").unwrap();
-                    time::sleep(QUIET / 4).await;
-                }
-            };
-            tokio::select! {
-                told = told(&mut watch) => assert!(told),
-                () = edits => {}
-            }
-        });
-    }
 }

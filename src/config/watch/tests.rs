@@ -1,0 +1,188 @@
+//! Edits, links and directories that come and go: which are told.
+
+use super::*;
+use std::os::unix::fs::symlink;
+use tempfile::TempDir;
+
+const NEVER: Duration = Duration::from_secs(3600);
+const SOON: Duration = Duration::from_secs(10);
+
+fn home() -> (TempDir, PathBuf, PathBuf) {
+    let home = tempfile::tempdir().unwrap();
+    let (file, teams) = (home.path().join("sconce.yaml"), home.path().join("teams"));
+    fs::write(&file, "x").unwrap();
+    fs::create_dir(&teams).unwrap();
+    fs::write(teams.join("ads.yaml"), "x").unwrap();
+    (home, file, teams)
+}
+
+fn sources(file: &Path, teams: &Path) -> Sources {
+    Sources { file: file.to_owned(), teams: Some(teams.to_owned()), others: Vec::new() }
+}
+
+fn run(test: impl AsyncFnOnce()) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(test());
+}
+
+async fn told(watch: &mut Watch) -> bool {
+    time::timeout(SOON, watch.changed()).await.is_ok()
+}
+
+async fn silent(watch: &mut Watch) -> bool {
+    time::timeout(Duration::from_millis(700), watch.changed()).await.is_err()
+}
+
+#[test]
+fn an_edit_in_place_and_one_by_renaming_are_told() {
+    run(async || {
+        let (_home, file, teams) = home();
+        let mut watch = Watch::polling_every(&sources(&file, &teams), NEVER);
+        fs::write(&file, "y").unwrap();
+        assert!(told(&mut watch).await);
+        let new = teams.join(".ads.yaml.new");
+        fs::write(&new, "y").unwrap();
+        fs::rename(&new, teams.join("ads.yaml")).unwrap();
+        assert!(told(&mut watch).await);
+        fs::remove_file(teams.join("ads.yaml")).unwrap();
+        assert!(told(&mut watch).await);
+        assert!(silent(&mut watch).await, "one edit is told once");
+    });
+}
+
+#[test]
+fn reading_the_files_and_an_editor_s_own_files_are_no_change() {
+    run(async || {
+        let (_home, file, teams) = home();
+        let mut watch = Watch::polling_every(&sources(&file, &teams), NEVER);
+        fs::read(&file).unwrap();
+        fs::read_dir(&teams).unwrap().count();
+        fs::read(teams.join("ads.yaml")).unwrap();
+        fs::write(teams.join(".ads.yaml.swp"), "y").unwrap();
+        assert!(silent(&mut watch).await);
+    });
+}
+
+#[test]
+fn the_link_that_kubernetes_swaps_is_told() {
+    run(async || {
+        let (home, _, _) = home();
+        let mount = home.path().join("mount");
+        for version in ["..one", "..two"] {
+            fs::create_dir_all(mount.join(version)).unwrap();
+            fs::write(mount.join(version).join("ads.yaml"), version).unwrap();
+        }
+        symlink("..one", mount.join("..data")).unwrap();
+        symlink("..data/ads.yaml", mount.join("ads.yaml")).unwrap();
+        let sources = sources(&home.path().join("s.yaml"), &mount);
+        let mut watch = Watch::polling_every(&sources, NEVER);
+        symlink("..two", mount.join("..data_tmp")).unwrap();
+        fs::rename(mount.join("..data_tmp"), mount.join("..data")).unwrap();
+        assert!(told(&mut watch).await);
+        assert_eq!(fs::read_to_string(mount.join("ads.yaml")).unwrap(), "..two");
+    });
+}
+
+#[test]
+fn a_directory_that_is_deleted_and_made_again_is_watched_again() {
+    run(async || {
+        let (_home, file, teams) = home();
+        let mut watch = Watch::polling_every(&sources(&file, &teams), NEVER);
+        fs::remove_dir_all(&teams).unwrap();
+        assert!(told(&mut watch).await);
+        fs::create_dir(&teams).unwrap();
+        assert!(told(&mut watch).await);
+        while !silent(&mut watch).await {}
+        fs::write(teams.join("ads.yaml"), "z").unwrap();
+        assert!(told(&mut watch).await, "the new directory is under watch");
+    });
+}
+
+#[test]
+fn a_main_file_that_is_moved_away_and_back_is_told_at_once() {
+    run(async || {
+        let (home, file, teams) = home();
+        // A directory that is named by a link has two names.
+        symlink(home.path(), home.path().join("link")).unwrap();
+        let file_by_link = home.path().join("link/sconce.yaml");
+        let mut watch = Watch::polling_every(&sources(&file_by_link, &teams), NEVER);
+        fs::rename(&file, home.path().join("away")).unwrap();
+        assert!(told(&mut watch).await);
+        // Nothing else is known while the file is away.
+        watch.follow(&Sources { file: file_by_link.clone(), ..Sources::default() });
+        while !silent(&mut watch).await {}
+        fs::rename(home.path().join("away"), &file).unwrap();
+        assert!(told(&mut watch).await, "the directory is under watch still");
+    });
+}
+
+#[test]
+fn a_version_that_kubernetes_has_mounted_is_not_watched_itself() {
+    let home = tempfile::tempdir().unwrap();
+    let mount = fs::canonicalize(home.path()).unwrap().join("mount");
+    fs::create_dir_all(mount.join("..2026_01")).unwrap();
+    fs::write(mount.join("..2026_01/tls.crt"), "x").unwrap();
+    symlink("..2026_01", mount.join("..data")).unwrap();
+    symlink("..data/tls.crt", mount.join("tls.crt")).unwrap();
+    let sources = Sources { file: mount.join("tls.crt"), ..Sources::default() };
+    let watched: Vec<_> = sources.directories().into_iter().map(|(it, _)| it).collect();
+    assert_eq!(watched, [mount]);
+}
+
+#[test]
+fn another_directory_can_be_followed() {
+    run(async || {
+        let (home, file, teams) = home();
+        let other = home.path().join("other");
+        fs::create_dir(&other).unwrap();
+        let mut watch = Watch::polling_every(&sources(&file, &teams), NEVER);
+        watch.follow(&sources(&file, &other));
+        fs::write(other.join("ml.yaml"), "z").unwrap();
+        assert!(told(&mut watch).await);
+    });
+}
+
+#[test]
+fn a_file_that_is_named_is_followed_whatever_its_name_ends_in() {
+    run(async || {
+        let (home, file, teams) = home();
+        let key = home.path().join("keys").join("server.key");
+        fs::create_dir(key.parent().unwrap()).unwrap();
+        let mut watch = Watch::polling_every(&sources(&file, &teams), NEVER);
+        watch.follow(&Sources { others: vec![key.clone()], ..sources(&file, &teams) });
+        fs::write(key.with_file_name("other.key"), "y").unwrap();
+        assert!(silent(&mut watch).await);
+        fs::write(&key, "y").unwrap();
+        assert!(told(&mut watch).await);
+    });
+}
+
+#[test]
+fn without_the_kernel_s_help_the_poll_finds_the_change() {
+    run(async || {
+        let (_home, file, teams) = home();
+        let mut watch = Watch::polling_every(&sources(&file, &teams), Duration::from_millis(50));
+        watch.watcher = None;
+        assert!(silent(&mut watch).await);
+        fs::write(teams.join("ads.yaml"), "y").unwrap();
+        assert!(told(&mut watch).await);
+    });
+}
+
+#[test]
+fn changes_that_never_pause_are_told_all_the_same() {
+    run(async || {
+        let (_home, file, teams) = home();
+        let mut watch = Watch::polling_every(&sources(&file, &teams), NEVER);
+        let edits = async {
+            loop {
+                fs::write(&file, "y").unwrap();
+                time::sleep(QUIET / 4).await;
+            }
+        };
+        tokio::select! {
+            told = told(&mut watch) => assert!(told),
+            () = edits => {}
+        }
+    });
+}
