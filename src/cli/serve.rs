@@ -174,7 +174,18 @@ async fn within<T>(signals: &mut Signals, work: impl Future<Output = T>) -> Opti
 
 fn bound<T>(key: &str, address: SocketAddr, listener: io::Result<T>) -> io::Result<T> {
     listener.map_err(|fault| {
-        io::Error::new(fault.kind(), format!("{key}: {address} cannot be listened on: {fault}"))
+        let is = |kind| fault.kind() == kind;
+        let remedy = if is(io::ErrorKind::AddrInUse) {
+            "stop what listens there, or write another port"
+        } else if is(io::ErrorKind::PermissionDenied) {
+            "write a port of 1024 or more, or allow sconce the port (CAP_NET_BIND_SERVICE)"
+        } else if is(io::ErrorKind::AddrNotAvailable) {
+            "write an address of this machine, or 0.0.0.0"
+        } else {
+            "write another address"
+        };
+        let what = format!("{key}: {address} cannot be listened on: {fault}; {remedy}");
+        io::Error::new(fault.kind(), what)
     })
 }
 

@@ -14,6 +14,9 @@ pub(super) struct Url {
     pub(super) headers: Vec<(String, String)>,
 }
 
+/// A token may stand where a port should: what stands there is not shown.
+const BAD_PORT: &str = "the port of the URL is no number from 1 to 65535";
+
 /// Reads a URL; the error says what is wrong with it, and repeats nothing that may be a token.
 pub(super) fn read(text: &str) -> Result<Url, String> {
     let rest = text.strip_prefix("sc://").ok_or("a Spark Connect URL begins with sc://")?;
@@ -41,11 +44,13 @@ pub(super) fn read(text: &str) -> Result<Url, String> {
             headers.push((key.to_ascii_lowercase(), unescape(value)));
         }
     }
-    let bare = authority.rsplit_once(':').is_none_or(|(_, port)| port.contains(']'));
-    let port = authority.rsplit_once(':').filter(|_| !bare).map(|(_, port)| port);
-    if port.is_some_and(|port| port.parse::<u16>().is_err()) {
-        return Err("the port of the URL is none: write a number up to 65535".to_owned());
+    if let Some((_, port)) = authority.rsplit_once(':').filter(|(_, port)| !port.contains(']')) {
+        let is_port = port.bytes().all(|octet| octet.is_ascii_digit());
+        if !is_port || !port.parse::<u16>().is_ok_and(|port| port > 0) {
+            return Err(BAD_PORT.to_owned());
+        }
     }
+    let bare = authority.rsplit_once(':').is_none_or(|(_, port)| port.contains(']'));
     let authority = if bare { format!("{authority}:{PORT}") } else { authority.to_owned() };
     Ok(Url { authority, headers })
 }
@@ -91,7 +96,10 @@ mod tests {
             ("sc://h;a=b", "parameters stand behind a '/', as sc://host:port/;key=value"),
             ("sc://h/x;a=b", "between '/' and ';' there must be nothing"),
             ("sc://h/;b=c;a", "parameter 2 of the URL is not key=value"),
-            ("sc://h:99999", "the port of the URL is none: write a number up to 65535"),
+            ("sc://h:99999", BAD_PORT),
+            ("sc://h:0/", BAD_PORT),
+            ("sc://h:", BAD_PORT),
+            ("sc://[::1]:+1", BAD_PORT),
         ];
         for (text, expected) in cases {
             assert_eq!(read(text), Err(expected.to_owned()), "{text}");

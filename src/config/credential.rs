@@ -91,8 +91,15 @@ fn variable(scope: Scope<'_>, name: &str) -> Result<Option<(Credential, Place)>,
 }
 
 fn credential(text: &str, place: &str) -> Result<Credential, Fault> {
-    Credential::of(text.trim_ascii_end()).ok_or_else(|| {
+    let token = text.trim_ascii_end();
+    Credential::of(token).ok_or_else(|| {
+        let what = match token {
+            "" => "is empty".to_owned(),
+            _ if token.lines().count() > 1 => format!("has {} lines", token.lines().count()),
+            _ if token.len() > TOKEN_MAX => format!("has {} characters", token.len()),
+            _ => "has a space, or another character that no token has".to_owned(),
+        };
         let remedy = format!("put one line of 1 to {TOKEN_MAX} visible ASCII characters into it");
-        Fault::new(format!("{place} holds no token"), remedy)
+        Fault::new(format!("{place} {what}"), remedy)
     })
 }

@@ -5,7 +5,7 @@
 //! anew. `1.10` may be somebody's name, and `1.1` is another's.
 
 use serde::{Deserialize, Deserializer, de};
-use serde_saphyr::{Error, Location, Span, Spanned};
+use serde_saphyr::{Error, Location, Span, Spanned, budget::BudgetBreach};
 use std::fmt;
 
 /// How deep a file may nest.
@@ -114,9 +114,10 @@ impl Garbled {
         let at = usize::try_from(line).unwrap_or(0).saturating_sub(1);
         let written = text.lines().nth(at).unwrap_or_default();
         let indent = written.split(|c: char| !c.is_whitespace()).next().unwrap_or_default();
-        let remedy = if matches!(error, Error::Budget { .. }) {
-            "a file holds one document of modest size: remove what follows '---', or split it"
-        } else if indent.contains('\t') {
+        if let Error::Budget { breach, .. } = error {
+            return Self::beyond(breach, line);
+        }
+        let remedy = if indent.contains('\t') {
             "indent with spaces, not with tabs"
         } else if written.contains("[") && written.contains("]:") {
             "put an address that has brackets in quotes, as \"[::1]:15002\""
@@ -126,6 +127,17 @@ impl Garbled {
         let told = error.to_string();
         let what = told.split(" at line ").next().unwrap_or_default();
         Self { line, what: format!("not valid YAML: {what}"), remedy }
+    }
+
+    /// A text that is YAML, and more than is read of one file.
+    fn beyond(breach: &BudgetBreach, line: u64) -> Self {
+        let (what, remedy) = if matches!(breach, BudgetBreach::Documents { .. }) {
+            let remedy = "remove the line '---' and what follows it, or move it to another file";
+            ("a second YAML document begins here", remedy)
+        } else {
+            ("holds more than is read of one file", "nest less, repeat less, or split it")
+        };
+        Self { line, what: what.to_owned(), remedy }
     }
 }
 
@@ -313,7 +325,7 @@ mod tests {
             ("a: b: c", "1: not valid YAML: mapping values are not allowed", "indentation, colons"),
             ("a: {b: 1", "1: not valid YAML: unclosed bracket", "quotes of this line"),
             ("a: 'x", "1: not valid YAML: unclosed quote", "quotes of this line"),
-            ("a: 1\n---\nb: 2\n", "2: not valid YAML: ", "one document"),
+            ("a: 1\n---\nb: 2\n", "2: a second YAML document begins here", "line '---'"),
             ("a: *none\n", "1: not valid YAML: alias references unknown anchor", "this line"),
             ("? [a]\n: 1", "1: not valid YAML: ", "this line"),
         ];
@@ -333,5 +345,7 @@ mod tests {
             laughs.push_str(&format!("a{n}: &a{n} [{uses}]\n"));
         }
         assert!(read(&laughs).is_err());
+        let many = "- x\n".repeat(NODES_MAX + 1);
+        assert!(garbled(&many).contains("holds more than is read of one file; nest less"));
     }
 }

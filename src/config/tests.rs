@@ -394,10 +394,28 @@ fn a_driver_s_token_that_cannot_be_one_is_said_and_never_shown() {
              driver_token_file instead",
             "teams/a.yaml:6: environments.two.driver_token_variable: stands beside \
              driver_token_file; keep one of the two",
-            "teams/a.yaml:7: environments.three.driver_token_file: teams/../bad holds no token; \
-             put one line of 1 to 2048 visible ASCII characters into it",
+            "teams/a.yaml:7: environments.three.driver_token_file: teams/../bad has a space, \
+             or another character that no token has; put one line of 1 to 2048 visible ASCII \
+             characters into it",
             &format!("teams/a.yaml:8: environments.four.{no_name}"),
             &format!("teams/a.yaml:9: environments.five.{no_name}"),
         ]
     );
+}
+
+#[test]
+fn a_token_file_that_holds_no_token_is_told_why_not() {
+    let ads = "team: ads\ndriver_token_file: ../token\nenvironments: { p: { driver: 'a:1' } }\n";
+    let home = Home::new(LEAST, &[("ads.yaml", ads)]);
+    for (text, why) in [
+        ("one-secret\ntwo-secret\n".to_owned(), "has 2 lines"),
+        (String::new(), "is empty"),
+        ("\n".to_owned(), "is empty"),
+        ("x".repeat(3000), "has 3000 characters"),
+    ] {
+        fs::write(home.0.path().join("token"), text).unwrap();
+        let said = home.said();
+        assert!(said.len() == 1 && said[0].contains(&format!("../token {why}; ")), "{said:?}");
+        assert!(!said[0].contains("secret"), "{said:?}");
+    }
 }
