@@ -225,8 +225,8 @@ fn dial_says_whether_driver_and_provider_answer() {
     assert_eq!(said.status, Some(3), "{}", said.text);
     assert!(said.text.contains("127.0.0.1:1 is unreachable (refused)"), "{}", said.text);
     let issuer = format!(
-        "authenticate:\n  issuers:\n    - issuer: {ISSUER}\n      audiences: [sconce]\n      \
-         keys_url: http://{provider}/keys\n"
+        "authenticate:\n  allow_insecure_loopback: true\n  issuers:\n    - issuer: {ISSUER}\n      \
+         audiences: [sconce]\n      keys_url: http://{provider}/keys\n"
     );
     let home = Home::new(driver, &issuer);
     let said = home.run(&["explain", url, "--dial"]);

@@ -89,7 +89,7 @@ fn with_provider(more: &str) -> Home {
         json!({"issuer": format!("http://{address}"), "jwks_uri": keys})
     });
     let issuer = format!("{{ issuer: 'http://{address}', audiences: [a] }}");
-    let more = format!("authenticate: {{ issuers: [{issuer}] }}\n{more}");
+    let more = format!("authenticate: {{ allow_insecure_loopback: true, issuers: [{issuer}] }}\n{more}");
     Home::new(&more, (OsStr::new("ads.yaml"), ADS))
 }
 

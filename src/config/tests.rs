@@ -312,8 +312,8 @@ fn values_of_the_wrong_shape_are_said() {
 #[test]
 fn a_call_that_comes_before_anybody_fetches_keys_waits_for_them() {
     let main = format!(
-        "{LEAST}authenticate:\n  issuers:\n    - {{ issuer: 'https://i', audiences: [a], keys_url: \
-         'http://127.0.0.1:1/' }}\n"
+        "{LEAST}authenticate:\n  allow_insecure_loopback: true\n  issuers:\n    - {{ issuer: \
+         'https://i', audiences: [a], keys_url: 'http://127.0.0.1:1/' }}\n"
     );
     let plan = Home::new(&main, &[("ads.yaml", ADS)]).load().unwrap();
     let claims = "{\"iss\":\"https://i\",\"aud\":\"a\",\"sub\":\"x\",\"exp\":9999999999}";

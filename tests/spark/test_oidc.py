@@ -26,6 +26,7 @@ from test_door import app_name
 
 HERE = pathlib.Path(__file__).resolve().with_name("oidc")
 AUDIENCE = "urn:sconce"
+LOOPBACK = "  allow_insecure_loopback: true\n"
 FLOOR = 10  # seconds between two attempts to fetch keys, and the longest wait for a first one
 MEMBERS = {"ads": "{ groups: [spark-ads] }", "ml": "{ groups: [spark-ml] }"}
 
@@ -81,7 +82,7 @@ def gate(provider, proof, tmp_path, door_to, driver, other_driver):
     """Makes a sconce that trusts the provider."""
 
     def make() -> rig.Sconce:
-        mine = proof.copy(tmp_path / f"proof-{uuid.uuid4()}", issuers=issuer(provider.port))
+        mine = proof.copy(tmp_path / f"proof-{uuid.uuid4()}", issuers=issuer(provider.port), more=LOOPBACK)
         return door_to({"ads": driver, "ml": other_driver}, proof=mine, members=MEMBERS)
 
     return make
@@ -212,7 +213,7 @@ def test_providers_that_lie_or_never_answer_change_nothing_about_the_keys_there_
     lies = ("never answers", "is another", "speaks HTML", "has no keys", "never ends")
     false = [FalseProvider(lie, published) for lie in lies]
     issuers = "".join(issuer(one.port, "sconce") for one in false)
-    mine = proof.copy(tmp_path / "proof", issuers=issuers, more="  shared_users: true\n")
+    mine = proof.copy(tmp_path / "proof", issuers=issuers, more=f"{LOOPBACK}  shared_users: true\n")
     sconce = door_to({"ads": driver}, proof=mine, members={"ads": "{ users: [ann] }"})
     tokens = [proof.token("ann", issuer=f"http://localhost:{one.port}") for one in false]
     assert [ask(sconce, token)[0] for token in tokens] == ["OK"] * 5

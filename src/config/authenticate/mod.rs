@@ -8,7 +8,7 @@ mod tests;
 use crate::config::{
     Listen, Tls, bounds,
     complaint::{Desk, Fault, shown},
-    keys::{At, Book, Provider, Source},
+    keys::{self, At, Book, Provider, Source},
     pem,
     section::{Named, Section, Word},
     users::{self, Placed},
@@ -38,7 +38,10 @@ pub(super) fn read(
     files: &mut Vec<PathBuf>,
 ) -> Trust {
     let (line, before) = (section.line(), desk.count());
-    let mut reader = Reader { desk, book, files, said: BTreeSet::new(), providers: Vec::new() };
+    let loopback = section.word("allow_insecure_loopback", words::boolean).unwrap_or_default();
+    let loopback = if loopback { Loopback::Insecure } else { Loopback::Https };
+    let (said, providers) = (BTreeSet::new(), Vec::new());
+    let mut reader = Reader { desk, book, files, loopback, said, providers };
     let issuers = section.sections("issuers").unwrap_or_default();
     let issuers: Vec<_> = issuers.into_iter().filter_map(|it| reader.issuer(it)).collect();
     let shared = section.word("shared_users", words::boolean).unwrap_or_default();
@@ -88,6 +91,7 @@ struct Reader<'r> {
     desk: &'r Desk,
     book: &'r Book,
     files: &'r mut Vec<PathBuf>,
+    loopback: Loopback,
     /// Issuers and names of tokens that were said already.
     said: BTreeSet<String>,
     providers: Vec<Provider>,
@@ -96,6 +100,8 @@ struct Reader<'r> {
 impl Reader<'_> {
     fn issuer(&mut self, mut section: Section<'_>) -> Option<Placed> {
         let line = section.line();
+        let loopback = self.loopback;
+        let url = |text: &str| url(text, loopback);
         let issuer = self.needed(&mut section, "issuer", "as https://example.okta.com", url);
         let audiences = self.audiences(&mut section);
         let algorithms = self.algorithms(&mut section);
@@ -269,17 +275,38 @@ impl Reader<'_> {
     }
 }
 
-fn url(text: &str) -> Result<(), Fault> {
+/// Whether `http://` is taken on loopback.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Loopback {
+    /// It is, for development.
+    Insecure,
+    /// It is not, as elsewhere.
+    Https,
+}
+
+fn url(text: &str, loopback: Loopback) -> Result<(), Fault> {
     let uri: Option<http::Uri> = text.parse().ok();
-    let scheme = uri.as_ref().and_then(http::Uri::scheme_str);
-    let sound = matches!(scheme, Some("https" | "http"));
     if uri.as_ref().and_then(http::Uri::authority).is_some_and(|it| it.as_str().contains('@')) {
         // Not shown, since logs and metrics would tell the password.
         return Err(Fault::new("names a user", "write the URL without user and password"));
     }
-    match sound && uri.is_some_and(|uri| uri.host().is_some()) {
-        true => Ok(()),
-        false => {
+    let uri = uri.filter(|uri| uri.host().is_some());
+    match uri.as_ref().and_then(http::Uri::scheme_str) {
+        Some("https") => Ok(()),
+        Some("http") => {
+            let is_loopback = uri.as_ref().is_some_and(keys::is_loopback);
+            let remedy = match (is_loopback, loopback) {
+                (true, Loopback::Insecure) => return Ok(()),
+                (true, Loopback::Https) => {
+                    "write https://, or for development authenticate: { allow_insecure_loopback: \
+                     true }"
+                }
+                (false, _) => "write https://, and name who signed its certificate in authorities",
+            };
+            let why = "whoever stands between could send keys of their own, and be any user";
+            Err(Fault::new(format!("{} is not encrypted: {why}", shown(text)), remedy))
+        }
+        Some(_) | None => {
             let what = format!("{} is no URL", shown(text));
             Err(Fault::new(what, "write it whole, as https://example.okta.com/oauth2/default"))
         }

@@ -92,3 +92,34 @@ fn authorities_that_nobody_could_be_trusted_by_are_said() {
     let good = |home: &Path| fs::write(home.join("ca.pem"), format!("{pem}{pem}")).unwrap();
     assert_eq!(said_of("authorities: ca.pem", good), [""; 0]);
 }
+
+#[test]
+fn an_issuer_or_keys_in_clear_text_are_an_error_but_on_loopback_where_that_is_allowed() {
+    let stranger =
+        ["http://idp.example.com/realm", "http://127.0.0.1.example.com", "http://10.0.0.1"];
+    let own = ["http://127.0.0.1:8080", "http://localhost/realm", "HTTP://[::1]:1"];
+    let of = |issuer: &str, url: &str, allow: &str| {
+        let keys = if url.is_empty() { String::new() } else { format!(", keys_url: '{url}'") };
+        let issuers = format!("issuers: [{{ issuer: '{issuer}', audiences: [a]{keys} }}]");
+        said(&format!("{issuers}\n{allow}"), |_| ())
+    };
+    let allow = "allow_insecure_loopback: true";
+    for url in stranger {
+        for allow in ["", allow] {
+            for said in [of(url, "", allow), of("https://id.example", url, allow)] {
+                assert_eq!(said.len(), 1, "{said:?}");
+                assert!(said[0].contains(&format!("'{url}' is not encrypted: ")), "{said:?}");
+                assert!(!said[0].contains("allow_insecure_loopback"), "{said:?}");
+            }
+        }
+    }
+    for url in own {
+        for (issuer, keys) in [(url, ""), ("https://id.example", url)] {
+            let said = of(issuer, keys, "");
+            assert_eq!(said.len(), 1, "{said:?}");
+            assert!(said[0].ends_with("{ allow_insecure_loopback: true }"), "{said:?}");
+            assert_eq!(of(issuer, keys, allow), [""; 0]);
+        }
+    }
+    assert_eq!(of("https://id.example", "https://id.example/keys", ""), [""; 0]);
+}

@@ -19,7 +19,7 @@ use hyper_util::{
 use rustls::{CertificateError, ClientConfig, RootCertStore, crypto::aws_lc_rs};
 use sconce_filters::authenticate::{DOCUMENT_MAX, KeySet};
 use serde::de::IgnoredAny;
-use std::{io, sync::Arc, time::Duration};
+use std::{io, net::IpAddr, sync::Arc, time::Duration};
 
 /// How long an attempt may take in all.
 pub const ATTEMPT_MAX: Duration = Duration::from_secs(10);
@@ -73,14 +73,27 @@ async fn discover(web: &Web, url: &str, issuer: &str) -> Result<String, String> 
     }
     let keys = said("jwks_uri").ok_or_else(|| format!("{url} names no jwks_uri"))?;
     if !is_as_safe(keys, issuer) {
-        return Err(format!("{url} leads from https to clear text"));
+        return Err(format!("{url} leads to clear text"));
     }
     Ok(keys.to_owned())
 }
 
-/// Keys that come in clear text are worth no more than the network.
+/// Keys that come in clear text are worth no more than the network. An issuer in clear text is on
+/// loopback, and allowed: so may its keys be. What is no URL is not fetched at all.
 fn is_as_safe(url: &str, issuer: &str) -> bool {
-    url.starts_with("https://") || issuer.starts_with("http://")
+    let of = |url: &str| url.parse::<Uri>().ok();
+    let is = |url: &Uri, scheme: &str| url.scheme_str() == Some(scheme);
+    let is_clear = of(issuer).is_some_and(|issuer| is(&issuer, "http"));
+    of(url)
+        .is_none_or(|url| is(&url, "https") || (is_clear && is(&url, "http") && is_loopback(&url)))
+}
+
+/// Whether a URL leads to this machine alone.
+pub(in crate::config) fn is_loopback(url: &Uri) -> bool {
+    let host = url.host().unwrap_or_default();
+    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    let is_local = host.eq_ignore_ascii_case("localhost");
+    is_local || bare.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 async fn get(web: &Web, url: &str) -> Result<String, String> {
@@ -201,6 +214,24 @@ mod tests {
             ("HTTP/1.1 200 OK\r\n\r\n{}", "the key document has no list of keys"),
         ] {
             assert_eq!(said(answer.as_bytes(), false), format!("PROVIDER/keys: {expected}"));
+        }
+    }
+
+    #[test]
+    fn keys_in_clear_text_are_fetched_from_loopback_alone_and_for_an_issuer_there() {
+        for (url, issuer, is_safe) in [
+            ("https://keys.example", "https://id.example", true),
+            ("https://keys.example", "http://127.0.0.1:1", true),
+            ("http://127.0.0.1:1/keys", "https://id.example", false),
+            ("http://localhost:1/keys", "http://127.0.0.1:1", true),
+            ("http://[::1]:1/keys", "HTTP://LOCALHOST:1", true),
+            ("http://keys.example", "http://127.0.0.1:1", false),
+            ("http://127.0.0.1.example", "http://127.0.0.1:1", false),
+            ("ftp://127.0.0.1/keys", "http://127.0.0.1:1", false),
+            ("/keys", "http://127.0.0.1:1", false),
+            ("no URL", "https://id.example", true),
+        ] {
+            assert_eq!(is_as_safe(url, issuer), is_safe, "{url} of {issuer}");
         }
     }
 

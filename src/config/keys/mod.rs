@@ -11,5 +11,6 @@ mod fetch;
 mod keeper;
 
 pub use book::{At, Book, Provider, Source};
+pub(super) use fetch::is_loopback;
 pub use fetch::{ATTEMPT_MAX, fetch};
 pub use keeper::{Delivered, fill_once, keep};

@@ -84,7 +84,8 @@ pub fn spec_with_keys_at(line: &str) -> Spec {
 
 fn spec_with(more: &str, issuers: &str) -> Spec {
     let mut extra = format!(
-        "{more}chain: [authenticate, team]\nauthenticate:\n  skew: 0s\n{issuers}  tokens:\n"
+        "{more}chain: [authenticate, team]\nauthenticate:\n  skew: 0s\n  \
+         allow_insecure_loopback: true\n{issuers}  tokens:\n"
     );
     for person in ALL {
         let Person { user, display, token, teams } = person;
