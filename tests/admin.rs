@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use sconce::admin::{self, State};
-use sconce::telemetry::Metrics;
+use sconce::telemetry::{ConfigErrors, Metrics};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
@@ -103,10 +103,14 @@ async fn a_bad_edit_stays_ready_and_is_told() {
     let port = Port::open().await;
     port.metrics.control().reload_good(1, SystemTime::now());
     port.state.set_ready();
-    port.metrics.control().reload_bad(3);
+    let ml = ConfigErrors { team: "ml".to_owned(), count: 3, served: "its calls are refused" };
+    port.metrics.control().config_errors_are(vec![ConfigErrors::of_main(2), ml]);
     let answer = port.get("/readyz").await;
     assert_eq!(status(&answer), "200");
-    assert!(body(&answer).contains("config: last edit refused"), "{answer}");
+    let expected = "ready\nconfig: errors in the main file: 2; no change of any file takes effect, \
+                    the last good configuration is served\nconfig: errors in the file of team ml: \
+                    3; its calls are refused\nconfig: sconce check shows each error\n";
+    assert_eq!(body(&answer), expected);
 }
 
 #[tokio::test]

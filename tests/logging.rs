@@ -116,6 +116,17 @@ fn every_hangup_has_an_outcome() {
         sconce.says("SIGHUP: nothing has changed in the configuration", times);
     }
     fs::write(sconce.path("teams/ml.yaml"), "tea: ml\n").unwrap();
+    sconce.says("errors in the file of a team", 1);
+    for times in [1, 2] {
+        sconce.hang_up();
+        sconce.says("SIGHUP: nothing to apply, but files of teams have errors", times);
+        // What is wrong is said again.
+        sconce.says("errors in the file of a team", times + 1);
+    }
+    let last = sconce.lines().pop().unwrap();
+    assert_eq!((&last["level"], &last["teams"]), (&"WARN".into(), &1.into()), "{last}");
+    assert!(last["errors"].as_u64() > Some(0), "{last}");
+    fs::write(sconce.path("sconce.yaml"), main_file("info") + "nonsense: 1\n").unwrap();
     sconce.says("configuration not applied: the last good one stays", 1);
     for times in [1, 2] {
         sconce.hang_up();
@@ -127,6 +138,7 @@ fn every_hangup_has_an_outcome() {
     assert_eq!(last["level"], "WARN");
     assert!(last["complaints"].as_u64() > Some(0), "{last}");
     fs::write(sconce.path("teams/ml.yaml"), ADS.replace("ads", "ml")).unwrap();
+    fs::write(sconce.path("sconce.yaml"), main_file("info")).unwrap();
     sconce.hang_up();
     sconce.eventually("an outcome", || {
         sconce.count("SIGHUP: configuration applied")

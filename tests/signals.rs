@@ -145,8 +145,9 @@ impl Drop for Sconce {
 
 fn write_config(home: &Path, provider: SocketAddr, drain: &str) {
     let authenticate = format!(
-        "authenticate:\n  allow_insecure_loopback: true\n  issuers:\n    - issuer: https://sconce.invalid/dev\n      audiences: \
-         [a]\n      keys_url: http://{provider}/keys\n"
+        "authenticate:\n  allow_insecure_loopback: true\n  issuers:\n    - issuer: \
+         https://sconce.invalid/dev\n      audiences: [a]\n      keys_url: \
+         http://{provider}/keys\n"
     );
     let nowhere = SocketAddr::from(([127, 0, 0, 1], 1));
     write_main(home, nowhere, drain, &authenticate);

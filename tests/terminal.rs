@@ -89,7 +89,8 @@ fn with_provider(more: &str) -> Home {
         json!({"issuer": format!("http://{address}"), "jwks_uri": keys})
     });
     let issuer = format!("{{ issuer: 'http://{address}', audiences: [a] }}");
-    let more = format!("authenticate: {{ allow_insecure_loopback: true, issuers: [{issuer}] }}\n{more}");
+    let more =
+        format!("authenticate: {{ allow_insecure_loopback: true, issuers: [{issuer}] }}\n{more}");
     Home::new(&more, (OsStr::new("ads.yaml"), ADS))
 }
 
@@ -147,7 +148,8 @@ fn a_file_of_any_name_writes_no_line_at_a_start_or_a_reload() {
             }
         });
         assert_plain(format, &log);
-        // The start says it on the terminal, before there is a log.
+        // A start that serves no team says it on the terminal, before there is a log.
+        fs::remove_file(home.0.path().join("teams/ads.yaml")).unwrap();
         assert_plain("serve", &home.prints(&["serve"]));
     }
 }

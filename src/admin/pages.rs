@@ -7,10 +7,15 @@ use hyper::body::Bytes;
 
 use super::accept;
 use super::state::{Readiness, State};
+use crate::telemetry::ConfigErrors;
+use crate::telemetry::escape::Escaped;
 
 pub(super) type Page = Response<Full<Bytes>>;
 
 const TEXT: &str = "text/plain; charset=utf-8";
+
+/// The most teams that /readyz lists.
+const LISTED_MAX: usize = 20;
 
 const INDEX: &str = "\
 sconce, the front door for Apache Spark Connect
@@ -53,16 +58,32 @@ fn readiness(readiness: Readiness) -> Page {
         Readiness::Starting => {
             text(StatusCode::SERVICE_UNAVAILABLE, "starting: no plan is live yet\n")
         }
-        Readiness::Ready { complaints: 0 } => text(StatusCode::OK, "ready\n"),
-        Readiness::Ready { complaints } => {
-            let edit = format!("config: last edit refused, complaints: {complaints}");
-            let stays = "the last good plan is live; sconce check tells more";
-            text(StatusCode::OK, format!("ready\n{edit}; {stays}\n"))
-        }
+        Readiness::Ready { errors } => text(StatusCode::OK, format!("ready\n{}", wrong(&errors))),
         Readiness::Draining => {
             text(StatusCode::SERVICE_UNAVAILABLE, "draining: open calls may finish\n")
         }
     }
+}
+
+/// What is wrong with the configuration, a line for each team.
+fn wrong(errors: &[ConfigErrors]) -> String {
+    let line = |errors: &ConfigErrors| {
+        let ConfigErrors { team, count, served } = errors;
+        // It may be the name of a file.
+        let team = Escaped(team);
+        match errors.is_main() {
+            true => format!("config: errors in the main file: {count}; {served}\n"),
+            false => format!("config: errors in the file of team {team}: {count}; {served}\n"),
+        }
+    };
+    let mut lines: String = errors.iter().take(LISTED_MAX).map(line).collect();
+    if let Some(more) = errors.len().checked_sub(LISTED_MAX).filter(|more| *more > 0) {
+        lines.push_str(&format!("config: errors in the files of {more} more teams\n"));
+    }
+    if !errors.is_empty() {
+        lines.push_str("config: sconce check shows each error\n");
+    }
+    lines
 }
 
 fn metrics(headers: &HeaderMap, state: &State) -> Page {
@@ -79,4 +100,24 @@ fn page(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) 
     *page.status_mut() = status;
     page.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     page
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_name_of_a_file_makes_no_line_of_its_own() {
+        let team = "a\nready\n.yaml".to_owned();
+        let page = wrong(&[ConfigErrors { team, count: 1, served: "its calls are refused" }]);
+        assert_eq!(page.lines().count(), 2, "{page}");
+    }
+
+    #[test]
+    fn no_more_teams_are_listed_than_fit() {
+        let team = |at| ConfigErrors { team: format!("t{at}"), count: 1, served: "" };
+        let page = wrong(&(0..LISTED_MAX + 5).map(team).collect::<Vec<_>>());
+        assert_eq!(page.lines().count(), LISTED_MAX + 2, "{page}");
+        assert!(page.contains("in the files of 5 more teams"), "{page}");
+    }
 }

@@ -3,9 +3,10 @@
 //! Readiness moves one way only: starting, ready, draining. A bad edit of the configuration does
 //! not touch it, since the last good plan goes on; it only shows in the text.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use crate::telemetry::{ControlMetrics, Metrics};
+use crate::telemetry::{ConfigErrors, ControlMetrics, Metrics};
 
 const STARTING: u8 = 0;
 const READY: u8 = 1;
@@ -20,12 +21,12 @@ pub struct State {
 }
 
 /// What `/readyz` answers by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Readiness {
     /// No plan is live yet.
     Starting,
-    /// Calls are welcome; so many complaints stand against the configuration as last edited.
-    Ready { complaints: u64 },
+    /// Calls are welcome, whatever is wrong with the configuration as it was last read.
+    Ready { errors: Arc<[ConfigErrors]> },
     /// The drain has begun.
     Draining,
 }
@@ -54,7 +55,7 @@ impl State {
     pub(super) fn readiness(&self) -> Readiness {
         match self.stage.load(Ordering::Acquire) {
             STARTING => Readiness::Starting,
-            READY => Readiness::Ready { complaints: self.control.complaints() },
+            READY => Readiness::Ready { errors: self.control.config_errors() },
             _ => Readiness::Draining,
         }
     }
@@ -81,9 +82,11 @@ mod tests {
     fn a_bad_edit_leaves_it_ready_and_shows() {
         let metrics = Metrics::new("1");
         let state = State::new(metrics.clone());
+        let ready = |errors| Readiness::Ready { errors };
         state.set_ready();
-        assert_eq!(state.readiness(), Readiness::Ready { complaints: 0 });
-        metrics.control().reload_bad(2);
-        assert_eq!(state.readiness(), Readiness::Ready { complaints: 2 });
+        assert_eq!(state.readiness(), ready([].into()));
+        let errors = vec![ConfigErrors::of_main(2)];
+        metrics.control().config_errors_are(errors.clone());
+        assert_eq!(state.readiness(), ready(errors.into()));
     }
 }

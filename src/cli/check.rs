@@ -1,26 +1,41 @@
 //! `sconce check`: all that is wrong with the configuration, one line each.
 
 use crate::cli::terminal;
-use crate::config::{self, Plan, Reading, keys::Book};
+use crate::config::{self, Plan, Served, TeamErrors, keys::Book};
 use std::{path::Path, process::ExitCode, time::SystemTime};
 
-/// Prints `file:line: key: what; remedy` for each thing wrong, or one line that says `ok`, behind
-/// what will not stay so.
+/// Prints `file:line: key: what; remedy` for each thing wrong, and what becomes of each team whose
+/// file has errors; or one line that says `ok`, behind what will not stay so.
 pub(super) fn run(file: &Path) -> ExitCode {
-    let Reading { plan, warnings, .. } = config::read(file, &Book::default());
-    match plan {
+    let reading = config::read(file, &Book::default(), None);
+    let warnings: Vec<_> = reading.warnings.iter().map(ToString::to_string).collect();
+    let teams: Vec<_> = reading.plan.iter().flat_map(|_| &reading.errors).map(team).collect();
+    match reading.whole() {
         Ok(plan) => {
             let ends = ends(&plan, SystemTime::now());
-            let warnings = warnings.iter().map(ToString::to_string);
             let warnings = ends.into_iter().chain(warnings).map(|it| format!("warning: {it}"));
             terminal::print(warnings.chain([summary(&plan)]));
             ExitCode::SUCCESS
         }
         Err(complaints) => {
-            terminal::print(complaints);
+            terminal::print(complaints.iter().map(ToString::to_string).chain(teams));
             ExitCode::FAILURE
         }
     }
+}
+
+/// What becomes of a team whose file has errors.
+fn team((team, errors): (&String, &TeamErrors)) -> String {
+    let TeamErrors { complaints, served } = errors;
+    let served = match served {
+        Served::Rest | Served::LastGood => "served as far as its file is right",
+        Served::Nothing => "refused",
+    };
+    let errors = count(complaints.len(), "error");
+    format!(
+        "team {team}: {errors}: at a start it is {served}, and the other teams are served; a \
+         running sconce goes on with its last good configuration"
+    )
 }
 
 /// One line for each certificate that has ended, is about to, or is not valid yet.

@@ -1,38 +1,58 @@
 //! `sconce.yaml` made into a plan, together with the team files that it leads to.
 
 use crate::config::{
-    Plan, Rooms, Sources, Team, authenticate, bounds,
+    Plan, Rooms, Sources, authenticate, bounds,
     complaint::{Complaint, Desk, Fault, shown},
+    defaults::Defaults,
     draft, folder,
     keys::Book,
     members::Names,
     parts, secrets,
     section::{Section, Word},
-    teams::{self, Gathered, Rules},
+    teams::{self, Errors, Roster, Rules},
     words,
 };
 use sconce_filters::{
-    Chain, EnvironmentName, Slot, TeamName, authenticate as room, registry,
+    Chain, Slot, authenticate as room, registry,
     team::{NAME as TEAM, Reveal, Settings as TeamSettings},
 };
-use std::{path::Path, time::Duration};
+use std::{net::SocketAddr, path::Path, time::Duration};
 
 /// What one reading of the files gave.
 #[derive(Debug)]
 pub struct Reading {
-    /// The plan, or all that is wrong, by file and line.
+    /// The plan, or all that is wrong with the main file, by file and line.
     pub plan: Result<Plan, Vec<Complaint>>,
+    /// What is wrong with the files of teams, each an error of that team alone.
+    pub errors: Errors,
     /// What an operator should know about the plan, by file and line.
     pub warnings: Vec<Complaint>,
     /// The files that were read, or would have been if they were there.
     pub sources: Sources,
 }
 
+impl Reading {
+    /// The plan, if nothing is wrong in any file.
+    ///
+    /// # Errors
+    /// All that is wrong in all files, by file and line.
+    pub fn whole(self) -> Result<Plan, Vec<Complaint>> {
+        let errors = self.errors.into_values().flat_map(|errors| errors.complaints);
+        let (plan, mut complaints) = match self.plan {
+            Ok(plan) => (Some(plan), Vec::new()),
+            Err(complaints) => (None, complaints),
+        };
+        complaints.extend(errors);
+        complaints.sort();
+        plan.filter(|_| complaints.is_empty()).ok_or(complaints)
+    }
+}
+
 /// Reads `sconce.yaml` and the files that it leads to. The keys of identity providers are those of
-/// the book.
-pub fn read(file: &Path, book: &Book) -> Reading {
+/// the book. Teams whose files have errors stay as they are in the live plan, if there is one.
+pub fn read(file: &Path, book: &Book, live: Option<&Plan>) -> Reading {
     let desk = Desk::new(file);
-    let (mut elsewhere, mut warnings) = (Vec::new(), Vec::new());
+    let (mut errors, mut warnings) = (Errors::new(), Vec::new());
     let mut sources = Sources { file: file.to_owned(), ..Sources::default() };
     let node = folder::read(file).and_then(|text| {
         draft::read(&text)
@@ -41,8 +61,8 @@ pub fn read(file: &Path, book: &Book) -> Reading {
     let plan = match node {
         Ok(node) => {
             let desk = &desk;
-            let (elsewhere, sources, warnings) = (&mut elsewhere, &mut sources, &mut warnings);
-            let mut reader = Reader { desk, book, elsewhere, warnings, sources };
+            let (errors, sources, warnings) = (&mut errors, &mut sources, &mut warnings);
+            let mut reader = Reader { desk, book, live, errors, warnings, sources };
             reader.plan(Section::of(desk, "", node))
         }
         Err((line, fault)) => {
@@ -53,32 +73,30 @@ pub fn read(file: &Path, book: &Book) -> Reading {
     warnings.extend(desk.warnings());
     warnings.sort();
     let mut complaints = desk.clear();
-    complaints.append(&mut elsewhere);
+    if plan.is_none() && complaints.is_empty() {
+        // No team can be served: what is wrong with their files is wrong for all.
+        let errors = std::mem::take(&mut errors).into_values();
+        complaints.extend(errors.flat_map(|errors| errors.complaints));
+    }
     complaints.sort();
     let plan = plan.filter(|_| complaints.is_empty()).ok_or(complaints);
-    Reading { plan, warnings, sources }
+    Reading { plan, errors, warnings, sources }
 }
 
-/// Which team files there are and what they say, as far as `sconce.yaml` told.
+/// What the team files come to, as far as `sconce.yaml` told.
 struct Teams {
-    gathered: Gathered,
+    roster: Roster,
     defaults: Defaults,
     reveal: Reveal,
     removal_delay: Duration,
-}
-
-/// What a call gets that says nothing, and the lines that say so.
-struct Defaults {
-    team: Option<(TeamName, u64)>,
-    environment: Option<(EnvironmentName, u64)>,
 }
 
 /// One reading of `sconce.yaml`.
 struct Reader<'r> {
     desk: &'r Desk,
     book: &'r Book,
-    /// Complaints about other files.
-    elsewhere: &'r mut Vec<Complaint>,
+    live: Option<&'r Plan>,
+    errors: &'r mut Errors,
     /// Warnings about other files.
     warnings: &'r mut Vec<Complaint>,
     sources: &'r mut Sources,
@@ -106,15 +124,14 @@ impl Reader<'_> {
         let timeouts = parts::timeouts(top.section("timeouts"));
         let drain = parts::drain(top.section("drain"));
         let limits = parts::limits(top.section("limits"));
+        let order = Order::of(names, authenticate.is_some(), top.line());
         let callers = authenticate.as_ref().map(|(settings, _)| Names::of(settings));
-        let teams = self.teams(&mut top, callers);
-        let line = top.line();
+        let own = listen.as_ref().map(|listen| listen.address);
+        let teams = self.teams(&mut top, (callers, order.is_authenticated(), own));
         top.close();
         let (listen, teams) = (listen?, teams?);
-        self.elsewhere.extend(teams.gathered.loops(listen.address));
-        let order = Order { names, line };
-        let rooms = rooms(desk, order, authenticate, &teams, self.elsewhere)?;
-        let Teams { gathered: Gathered { teams, .. }, removal_delay, .. } = teams;
+        let rooms = rooms(desk, order, authenticate, &teams)?;
+        let Teams { roster: Roster { teams, .. }, removal_delay, .. } = teams;
         Some(Plan {
             listen,
             admin,
@@ -131,7 +148,11 @@ impl Reader<'_> {
         })
     }
 
-    fn teams(&mut self, top: &mut Section<'_>, names: Option<Names>) -> Option<Teams> {
+    fn teams(
+        &mut self,
+        top: &mut Section<'_>,
+        (names, is_authenticated, own): (Option<Names>, bool, Option<SocketAddr>),
+    ) -> Option<Teams> {
         let desk = self.desk;
         let mut section = top.section("teams");
         let known = section.has("directory");
@@ -153,73 +174,54 @@ impl Reader<'_> {
         // An empty parent is the working directory, which `join` does not spoil.
         let directory = desk.file().parent().unwrap_or(Path::new("")).join(directory);
         self.sources.teams = Some(directory.clone());
-        match teams::gather(&directory, &Rules { secrets, names }) {
-            Err(Fault { what, remedy }) => {
-                let fault = Fault::new(format!("{} {what}", directory.display()), remedy);
-                desk.complain(line, "teams.directory", fault);
-                None
-            }
-            Ok((mut gathered, complaints)) => {
-                self.sources.others.append(&mut gathered.uses.files);
-                self.warnings.append(&mut gathered.warnings);
-                // A team that could not be read is not an unknown one.
-                if complaints.is_empty() {
-                    defaults.check(desk, &gathered);
-                }
-                self.elsewhere.extend(complaints);
-                Some(Teams { gathered, defaults, reveal, removal_delay })
-            }
+        let rules = Rules { secrets, names, is_authenticated, own };
+        let gathered = teams::gather(&directory, &rules, self.live);
+        let gathered = gathered.map_err(|Fault { what, remedy }| {
+            let fault = Fault::new(format!("{} {what}", directory.display()), remedy);
+            desk.complain(line, "teams.directory", fault);
+        });
+        let mut roster = gathered.ok()?;
+        self.sources.others.append(&mut roster.uses.files);
+        self.warnings.append(&mut roster.warnings);
+        defaults.check(desk, &mut roster, self.live);
+        self.errors.append(&mut roster.errors);
+        if roster.teams.is_empty() {
+            return None;
         }
+        Some(Teams { roster, defaults, reveal, removal_delay })
     }
 }
 
-impl Defaults {
-    /// The defaults must lead somewhere.
-    fn check(&self, desk: &Desk, gathered: &Gathered) {
-        let mut owner = None;
-        if let Some((team, line)) = &self.team {
-            owner = gathered.teams.get(team).map(|found| (team, found));
-            if owner.is_none() {
-                let what = format!("no file is about the team '{team}'");
-                let fault = Fault::new(what, "name a team that has a file, or remove the key");
-                desk.complain(*line, "teams.default_team", fault);
-            }
-        }
-        let Some((environment, line)) = &self.environment else { return };
-        let lacks = |team: &Team| !team.environments.contains_key(environment);
-        let what = match owner {
-            Some((team, found)) if lacks(found) => {
-                format!("the default team '{team}' has no environment '{environment}'")
-            }
-            None if gathered.teams.values().all(lacks) => {
-                format!("no team has an environment '{environment}'")
-            }
-            Some(_) | None => return,
-        };
-        let fault = Fault::new(what, "name one that exists, or add it to a team's file");
-        desk.complain(*line, "teams.default_environment", fault);
-    }
-}
-
-/// The chain as a person wrote it, and the line on which to complain about it.
+/// The chain, and the line on which to complain about it.
 struct Order {
-    names: Option<Vec<Word>>,
+    names: Vec<Word>,
     line: u64,
+}
+
+impl Order {
+    /// As a person wrote it, or the usual one.
+    fn of(names: Option<Vec<Word>>, has_authenticate: bool, line: u64) -> Self {
+        let line = names.as_ref().and_then(|names| names.first()).map_or(line, |word| word.line);
+        let usual = [has_authenticate.then_some(room::NAME), Some(TEAM)];
+        let usual = usual.into_iter().flatten().map(|name| Word { line, text: name.to_owned() });
+        Self { names: names.unwrap_or_else(|| usual.collect()), line }
+    }
+
+    /// Whether callers are asked who they are.
+    fn is_authenticated(&self) -> bool {
+        self.names.iter().any(|word| word.text == room::NAME)
+    }
 }
 
 /// Builds the chain, so that its contract is checked before anybody trusts it.
 fn rooms(
     desk: &Desk,
-    Order { names, line }: Order,
+    order: Order,
     authenticate: Option<(room::Settings, u64)>,
     teams: &Teams,
-    elsewhere: &mut Vec<Complaint>,
 ) -> Option<Rooms> {
-    let line = names.as_ref().and_then(|names| names.first()).map_or(line, |word| word.line);
-    let usual = [authenticate.as_ref().map(|_| room::NAME), Some(TEAM)];
-    let usual = usual.into_iter().flatten().map(|name| Word { line, text: name.to_owned() });
-    let names = names.unwrap_or_else(|| usual.collect());
-    let asks = names.iter().any(|word| word.text == room::NAME);
+    let asks = order.is_authenticated();
+    let Order { names, line } = order;
     match &authenticate {
         None if asks => {
             let fault = Fault::new(
@@ -237,18 +239,17 @@ fn rooms(
         }
         Some(_) | None => {}
     }
-    if !asks {
-        elsewhere.extend(teams.gathered.members_for_nothing());
-    }
     let settings = registry::Settings {
         authenticate: authenticate.map(|(settings, _)| settings).unwrap_or_default(),
         team: TeamSettings {
-            teams: teams.gathered.environments(),
-            authorities: teams.gathered.authorities.clone(),
+            teams: teams.roster.environments(),
+            authorities: teams.roster.authorities.clone(),
             default_team: teams.defaults.team.clone().map(|(team, _)| team),
             default_environment: teams.defaults.environment.clone().map(|(name, _)| name),
             reveal: teams.reveal,
-            members: asks.then(|| teams.gathered.members()),
+            members: asks.then(|| teams.roster.members()),
+            unserved: teams.roster.unserved.clone(),
+            unserved_authorities: teams.roster.unserved_authorities.clone(),
             removed: Vec::new(),
         },
     };

@@ -93,10 +93,13 @@ impl Desk {
             COMPLAINTS_MAX => (0, "", Fault::new("has more that is wrong", "mend the rest first")),
             _ => return,
         };
-        let Fault { what, remedy } = fault;
+        into.borrow_mut().push(self.about(line, key, fault));
+    }
+
+    /// A complaint about the file that is gathered elsewhere.
+    pub(super) fn about(&self, line: u64, key: &str, Fault { what, remedy }: Fault) -> Complaint {
         let key = key.chars().take(KEY_MAX).flat_map(char::escape_debug).collect();
-        let file = self.file.clone();
-        into.borrow_mut().push(Complaint { file, line, key, what, remedy });
+        Complaint { file: self.file.clone(), line, key, what, remedy }
     }
 
     /// How much was complained about so far.

@@ -104,7 +104,7 @@ mod tests {
         let main = home.path().join("sconce.yaml");
         let text = format!("teams: {{ directory: teams }}\nauthenticate: {{ {authenticate} }}\n");
         fs::write(&main, text).unwrap();
-        let Reading { plan, warnings, .. } = config::read(&main, &Book::default());
+        let Reading { plan, warnings, .. } = config::read(&main, &Book::default(), None);
         plan.unwrap();
         warnings.iter().map(|it| format!("{}: {}: {}", it.line, it.key, it.what)).collect()
     }

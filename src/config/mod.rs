@@ -14,6 +14,7 @@ pub mod bounds;
 mod check;
 mod complaint;
 mod credential;
+mod defaults;
 mod draft;
 mod folder;
 pub mod keys;
@@ -44,6 +45,7 @@ pub use plan::{
     Drain, Environment, Format, Level, Limits, Listen, Log, Plan, Rooms, Slack, Team, Timeouts,
     Workers,
 };
+pub use teams::{Errors, Served, TeamErrors};
 pub use term::{Concern, Standing, Term, Use};
 pub use tls::Tls;
 pub use watch::{Sources, Watch};
@@ -56,7 +58,7 @@ use std::path::Path;
 /// # Errors
 /// All that is wrong in all files, by file and line.
 pub fn load(file: &Path) -> Result<Plan, Vec<Complaint>> {
-    read(file, &Book::default()).plan
+    read(file, &Book::default(), None).whole()
 }
 
 /// A whole number and its unit, as in the files: `500ms`, `5s`, `2m`, `1h`.

@@ -15,6 +15,8 @@ pub(super) struct Section<'d> {
     desk: &'d Desk,
     path: String,
     line: u64,
+    /// Whether something else stands in its place, or in that of a mapping around it.
+    is_misshapen: bool,
     entries: Vec<(Key, Node)>,
     known: Vec<&'static str>,
 }
@@ -44,6 +46,7 @@ impl<'d> Section<'d> {
     /// The mapping that this value is; an empty one, and a complaint, if it is something else.
     /// Nothing at all is an empty mapping: somebody has commented out all that stood there.
     pub(super) fn of(desk: &'d Desk, path: &str, node: Node) -> Self {
+        let is_misshapen = matches!(node.value, Value::Text(_) | Value::List(_));
         let entries = match node.value {
             Value::Mapping(entries) => entries,
             Value::Nothing => Vec::new(),
@@ -54,7 +57,7 @@ impl<'d> Section<'d> {
             }
         };
         let (path, line, known) = (path.to_owned(), node.line, Vec::new());
-        let mut section = Self { desk, path, line, entries: Vec::new(), known };
+        let mut section = Self { desk, path, line, is_misshapen, entries: Vec::new(), known };
         for (key, node) in entries {
             section.keep(key, node);
         }
@@ -89,7 +92,10 @@ impl<'d> Section<'d> {
     pub(super) fn section(&mut self, key: &'static str) -> Section<'d> {
         let (line, path) = (self.line, self.below(key));
         let node = self.pull(key).map(|(_, node)| node);
-        Section::of(self.desk, &path, node.unwrap_or(Node { line, value: Value::Nothing }))
+        let node = node.unwrap_or(Node { line, value: Value::Nothing });
+        let mut section = Section::of(self.desk, &path, node);
+        section.is_misshapen |= self.is_misshapen;
+        section
     }
 
     /// The mapping under a key, if the key is there.
@@ -196,9 +202,18 @@ impl<'d> Section<'d> {
         }
     }
 
-    /// Complains about a key that must be there.
+    /// Complains about a key that must be there. Where there are no keys at all, since something
+    /// else stands in their place, that was said already.
     pub(super) fn miss(&self, key: &str, remedy: &str) {
+        if self.is_misshapen {
+            return;
+        }
         self.desk.complain(self.line, &self.below(key), Fault::new("is missing", remedy));
+    }
+
+    /// Whether something else stands in its place, about which was complained already.
+    pub(super) fn is_misshapen(&self) -> bool {
+        self.is_misshapen
     }
 
     /// Whether a key is there, read or not.

@@ -8,6 +8,7 @@
 //! routes.
 
 mod almanac;
+mod errors;
 mod reach;
 mod removal;
 mod snapshot;

@@ -1,13 +1,18 @@
 //! The steward: the only one who publishes a snapshot.
 //!
-//! It reads the files, and publishes what they say if nothing is wrong with them. A bad edit keeps
-//! the last good plan, and is told: to the log, to the metrics, and to whoever asks [`Live`].
+//! It reads the files, and publishes what they say. An error in the main file keeps the whole of
+//! the last good plan, one in a team's file what that plan says of the team; either is told: to
+//! the log, to the metrics, and to whoever asks [`Live`].
 //!
 //! Runs on the control plane's runtime; files are read on a thread beside it.
 
 use crate::{
     config::{self, Complaint, Plan, Reading, Sources, Watch, keys::Book},
-    route::{Snapshot, almanac::Almanac},
+    route::{
+        Snapshot,
+        almanac::Almanac,
+        errors::{self, LOGGED_MAX, Reported},
+    },
     telemetry::{ControlMetrics, log::LogLevel},
 };
 use arc_swap::{ArcSwap, Cache};
@@ -17,9 +22,6 @@ use tokio::{
     sync::{Notify, watch},
     task, time,
 };
-
-/// The most complaints that one reload writes to the log.
-const LOGGED_MAX: usize = 20;
 
 /// The latest snapshot, for everybody who reads. A clone is cheap.
 #[derive(Clone)]
@@ -48,7 +50,7 @@ pub enum Verdict {
     Applied(u64),
     /// The files say what is live already.
     Unchanged,
-    /// Something is wrong with them; the plan that was live stays.
+    /// Something is wrong with the main file; the plan that was live stays.
     Rejected(Vec<Complaint>),
 }
 
@@ -135,10 +137,11 @@ pub struct Steward {
     book: Book,
     live: Live,
     /// What is live.
-    plan: Plan,
+    plan: Arc<Plan>,
     /// What the process was started with; see [`Restart`].
-    started: Plan,
+    started: Arc<Plan>,
     almanac: Almanac,
+    errors: Reported,
     /// The warnings that were logged and still hold.
     warned: BTreeSet<Complaint>,
     metrics: ControlMetrics,
@@ -150,14 +153,19 @@ impl Steward {
     /// Reads the files for the first time and publishes the first snapshot.
     ///
     /// # Errors
-    /// All that is wrong with the files: without a plan there is nothing to serve.
+    /// All that is wrong with the files, if something is wrong with the main file or no team can be
+    /// served: without a plan there is nothing to serve.
     pub fn start(
         file: &Path,
         book: &Book,
         metrics: ControlMetrics,
     ) -> Result<(Self, Live), Vec<Complaint>> {
-        let Reading { plan, sources, .. } = config::read(file, book);
-        let plan = plan?;
+        let reading = config::read(file, book, None);
+        if reading.plan.is_err() {
+            return Err(reading.whole().err().unwrap_or_default());
+        }
+        let Reading { plan, errors, sources, .. } = reading;
+        let plan = Arc::new(plan?);
         let at = SystemTime::now();
         let snapshot = Snapshot::of(&plan, None, 1, at);
         let reload = LastReload { at, verdict: Verdict::Applied(1), restart: Vec::new() };
@@ -169,16 +177,19 @@ impl Steward {
         };
         metrics.reload_good(1, at);
         tell_drivers(&metrics, &live.load());
-        let (started, handed) = (plan.clone(), live.clone());
+        errors::count(&errors, &metrics);
+        let (started, handed) = (Arc::clone(&plan), live.clone());
         book.follow(&plan.providers);
         let (book, mut almanac) = (book.clone(), Almanac::new(metrics.clone()));
         almanac.follow(plan.terms());
-        let warned = BTreeSet::new();
+        let (errors, warned) = (Reported::new(metrics.clone()), BTreeSet::new());
         let level = None;
         if plan.ends_sessions_with_tokens() {
             tracing::info!("{NO_GRACE}");
         }
-        Ok((Self { sources, book, live, plan, started, almanac, warned, metrics, level }, handed))
+        let steward =
+            Self { sources, book, live, plan, started, almanac, errors, warned, metrics, level };
+        Ok((steward, handed))
     }
 
     /// Has the level of this log follow the files.
@@ -199,11 +210,12 @@ impl Steward {
         loop {
             // The first round finds what changed between the start and the watch.
             let (file, book) = (self.sources.file.clone(), self.book.clone());
-            if let Ok(reading) = task::spawn_blocking(move || config::read(&file, &book)).await {
-                let before = self.live.last_reload();
-                let verdict = self.take(reading);
+            let live = Arc::clone(&self.plan);
+            let read = move || config::read(&file, &book, Some(&live));
+            if let Ok(reading) = task::spawn_blocking(read).await {
+                let verdict = self.take(reading, is_asked);
                 if std::mem::take(&mut is_asked) {
-                    answer(&verdict, &before.verdict, self.live.load().generation);
+                    self.errors.answer(&verdict, self.live.load().generation);
                 }
                 watch.follow(&self.sources);
             }
@@ -224,10 +236,11 @@ impl Steward {
 
     /// Reads the files now. Blocks for as long as that takes.
     pub fn reload(&mut self) -> Verdict {
-        self.take(config::read(&self.sources.file, &self.book))
+        self.take(config::read(&self.sources.file, &self.book, Some(&self.plan)), false)
     }
 
-    fn take(&mut self, reading: Reading) -> Verdict {
+    /// Applies a reading, and logs what is wrong with it: all of that again where somebody asked.
+    fn take(&mut self, reading: Reading, is_asked: bool) -> Verdict {
         let at = SystemTime::now();
         let before = self.live.snapshot.load_full();
         self.sources = reading.sources;
@@ -237,55 +250,55 @@ impl Steward {
             warn(&self.warned, &reading.warnings);
             self.warned = reading.warnings.into_iter().collect();
         }
+        let main = plan.as_ref().err().map(Vec::as_slice).unwrap_or_default();
+        let is_news = self.errors.tell(main, reading.errors, before.generation, is_asked);
         let (verdict, restart) = match plan {
-            Err(complaints) => {
-                // Files near ours may change all the time: the same complaints are told once.
-                let last = self.live.last_reload();
-                if !matches!(&last.verdict, Verdict::Rejected(told) if *told == complaints) {
-                    self.metrics.reload_bad(complaints.len());
-                    tell(&complaints, before.generation);
-                }
-                (Verdict::Rejected(complaints), Vec::new())
-            }
-            Ok(plan) if plan == self.plan => {
-                let settled = self.live.last_reload();
-                if matches!(settled.verdict, Verdict::Rejected(_)) {
-                    self.metrics.reload_good(before.generation, before.loaded_at);
-                    tracing::info!(generation = before.generation, "configuration is good again");
-                }
-                (Verdict::Unchanged, self.restart(&plan))
-            }
+            Err(complaints) => (Verdict::Rejected(complaints), Vec::new()),
+            Ok(plan) if plan == *self.plan => (Verdict::Unchanged, self.restart(&plan)),
             Ok(plan) => {
-                let generation = before.generation.saturating_add(1);
-                let snapshot = Snapshot::of(&plan, Some((&before, &self.plan)), generation, at);
-                let (restart, teams) = (self.restart(&plan), plan.teams.len());
-                let (from, to) = (self.plan.log.level, plan.log.level);
-                if let Some(level) = self.level.as_ref().filter(|_| from != to) {
-                    level.change(from.filter(), to.filter());
-                }
-                self.book.follow(&plan.providers);
-                self.live.snapshot.store(Arc::new(snapshot));
-                self.live.published.send_replace(generation);
-                self.metrics.reload_good(generation, at);
-                tell_drivers(&self.metrics, &self.live.load());
-                tracing::info!(generation, teams, "configuration applied");
-                tell_lost(&plan, &self.plan);
-                for prefix in plan.rooms.freed_prefixes(&self.plan.rooms).iter().take(LOGGED_MAX) {
-                    tracing::warn!(%prefix, "{FREED}");
-                }
-                if plan.ends_sessions_with_tokens() && !self.plan.ends_sessions_with_tokens() {
-                    tracing::info!("{NO_GRACE}");
-                }
-                self.plan = plan;
-                for key in &restart {
-                    tracing::warn!(%key, "changed in the file, but takes effect at the next start");
-                }
-                (Verdict::Applied(generation), restart)
+                let restart = self.restart(&plan);
+                (Verdict::Applied(self.publish(plan, &before, at)), restart)
             }
         };
+        match &verdict {
+            Verdict::Applied(_) => {}
+            // Files near ours may change all the time: the same errors count once.
+            Verdict::Rejected(_) | Verdict::Unchanged if !is_news => {}
+            Verdict::Rejected(_) => self.metrics.reload_bad(),
+            Verdict::Unchanged if !self.errors.is_empty() => self.metrics.reload_bad(),
+            Verdict::Unchanged => self.metrics.reload_good(before.generation, before.loaded_at),
+        }
         let told = verdict.clone();
         self.live.reload.store(Arc::new(LastReload { at, verdict, restart }));
         told
+    }
+
+    /// Publishes a plan, and returns its generation.
+    fn publish(&mut self, plan: Plan, before: &Snapshot, at: SystemTime) -> u64 {
+        let generation = before.generation.saturating_add(1);
+        let snapshot = Snapshot::of(&plan, Some((before, &self.plan)), generation, at);
+        let (from, to) = (self.plan.log.level, plan.log.level);
+        if let Some(level) = self.level.as_ref().filter(|_| from != to) {
+            level.change(from.filter(), to.filter());
+        }
+        self.book.follow(&plan.providers);
+        self.live.snapshot.store(Arc::new(snapshot));
+        self.live.published.send_replace(generation);
+        self.metrics.reload_good(generation, at);
+        tell_drivers(&self.metrics, &self.live.load());
+        tracing::info!(generation, teams = plan.teams.len(), "configuration applied");
+        tell_lost(&plan, &self.plan);
+        for prefix in plan.rooms.freed_prefixes(&self.plan.rooms).iter().take(LOGGED_MAX) {
+            tracing::warn!(%prefix, "{FREED}");
+        }
+        if plan.ends_sessions_with_tokens() && !self.plan.ends_sessions_with_tokens() {
+            tracing::info!("{NO_GRACE}");
+        }
+        for key in self.restart(&plan) {
+            tracing::warn!(%key, "changed in the file, but takes effect at the next start");
+        }
+        self.plan = Arc::new(plan);
+        generation
     }
 
     fn restart(&self, plan: &Plan) -> Vec<Restart> {
@@ -345,32 +358,6 @@ const NO_GRACE: &str = "authenticate.grace is 0s: a session ends with the token 
 /// What is said of a prefix whose issuer is gone: drivers and team files may know its users still.
 const FREED: &str = "names of other sources may begin with this prefix now: add it to \
                      authenticate.reserved_prefixes if teams or drivers still know such names";
-
-/// Logs what became of a reading that somebody asked for. What is wrong is logged again where it
-/// was known before.
-fn answer(verdict: &Verdict, before: &Verdict, generation: u64) {
-    match verdict {
-        Verdict::Applied(_) => tracing::info!(generation, "SIGHUP: configuration applied"),
-        Verdict::Unchanged => {
-            tracing::info!(generation, "SIGHUP: nothing has changed in the configuration");
-        }
-        Verdict::Rejected(complaints) => {
-            if verdict == before {
-                tell(complaints, generation);
-            }
-            let complaints = complaints.len();
-            tracing::warn!(complaints, generation, "SIGHUP: configuration not applied");
-        }
-    }
-}
-
-fn tell(complaints: &[Complaint], generation: u64) {
-    for complaint in complaints.iter().take(LOGGED_MAX) {
-        tracing::warn!(%complaint, "configuration is wrong");
-    }
-    let complaints = complaints.len();
-    tracing::warn!(complaints, generation, "configuration not applied: the last good one stays");
-}
 
 impl fmt::Debug for Live {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

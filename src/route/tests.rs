@@ -78,28 +78,96 @@ fn a_good_edit_is_published_and_a_call_keeps_the_snapshot_it_began_with() {
     assert_eq!((kept.generation, kept.table.clusters().count()), (1, 1));
 }
 
+/// The errors of the configuration by team, as the metrics tell them.
+fn errors(house: &House) -> Vec<String> {
+    let page = house.metrics.encode(Format::Classic);
+    let lines = page.lines().filter_map(|line| line.strip_prefix("sconce_config_errors{team="));
+    lines.map(|line| line.replace(['"', '}'], "")).collect()
+}
+
 #[test]
-fn a_bad_edit_keeps_the_last_good_plan_and_is_told() {
+fn a_bad_edit_of_the_main_file_keeps_the_last_good_plan_and_is_told() {
     let house = House::new();
     let (mut steward, live) = house.start();
-    house.write("teams/ml.yaml", "team: ML\n");
+    house.write("sconce.yaml", &format!("{MAIN}x: 1\ny: 2\n"));
+    house.write("teams/ml.yaml", ML);
     let Verdict::Rejected(complaints) = steward.reload() else { panic!("must be rejected") };
     assert_eq!(complaints.len(), 2);
     assert_eq!((live.load().generation, clusters(&live)), (1, vec!["ads/prod".to_owned()]));
     assert!(matches!(&live.last_reload().verdict, Verdict::Rejected(told) if told.len() == 2));
-    assert_eq!(house.metrics.control().complaints(), 2);
+    assert_eq!(errors(&house), ["- 2"]);
+}
+
+#[test]
+fn a_bad_edit_of_a_team_s_file_keeps_what_the_plan_says_of_that_team_and_is_told() {
+    let house = House::new();
+    let (mut steward, live) = house.start();
+    house.write("teams/ads.yaml", "team: ads\n");
+    house.write("teams/ml.yaml", ML);
+    assert_eq!(steward.reload(), Verdict::Applied(2));
+    assert_eq!(clusters(&live), ["ads/prod", "ml/lab"]);
+    assert_eq!(errors(&house), ["- 0", "ads 1"]);
+    fs::remove_file(house.home.path().join("teams/ads.yaml")).unwrap();
+    assert_eq!(steward.reload(), Verdict::Applied(3));
+    assert_eq!(
+        (clusters(&live), errors(&house)),
+        (vec!["ml/lab".to_owned()], vec!["- 0".to_owned()])
+    );
+}
+
+#[test]
+fn a_team_whose_file_is_wrong_at_the_start_is_the_only_one_that_is_not_served() {
+    let house = House::new();
+    house.write("teams/ml.yaml", "team: ml\n");
+    let (mut steward, live) = house.start();
+    assert_eq!(
+        (clusters(&live), errors(&house)),
+        (vec!["ads/prod".to_owned()], vec!["- 0".to_owned(), "ml 1".to_owned()])
+    );
+    assert_eq!(steward.reload(), Verdict::Unchanged);
+    house.write("teams/ml.yaml", ML);
+    assert_eq!(steward.reload(), Verdict::Applied(2));
+    assert_eq!((clusters(&live).len(), errors(&house)), (2, vec!["- 0".to_owned()]));
+}
+
+#[test]
+fn a_revocation_in_the_main_file_applies_though_a_team_s_file_has_an_error() {
+    let house = House::new();
+    let line = |name: &str, digit: &str| {
+        format!(
+            "    - {{ name: {name}, user: {name}, teams: [ads], sha256: {} }}\n",
+            digit.repeat(64)
+        )
+    };
+    let main = format!("{MAIN}authenticate:\n  tokens:\n{}", line("ann", "1"));
+    house.write("sconce.yaml", &format!("{main}{}", line("bob", "2")));
+    let (mut steward, live) = house.start();
+    let before = live.load();
+    house.write("sconce.yaml", &main);
+    house.write("teams/ads.yaml", "team: ads\n");
+    assert_eq!(steward.reload(), Verdict::Applied(2));
+    assert!(!Arc::ptr_eq(&before, &live.load()));
+    assert_eq!(
+        (clusters(&live), errors(&house)),
+        (vec!["ads/prod".to_owned()], vec!["- 0".to_owned(), "ads 1".to_owned()])
+    );
 }
 
 #[test]
 fn an_edit_that_is_taken_back_is_good_again_without_a_new_generation() {
     let house = House::new();
     let (mut steward, live) = house.start();
-    house.write("teams/ads.yaml", "nonsense");
+    house.write("sconce.yaml", "nonsense");
     assert!(matches!(steward.reload(), Verdict::Rejected(_)));
+    house.write("sconce.yaml", MAIN);
+    assert_eq!(steward.reload(), Verdict::Unchanged);
+    house.write("teams/ads.yaml", "nonsense");
+    assert_eq!(steward.reload(), Verdict::Unchanged);
+    assert_eq!(errors(&house), ["- 0", "ads.yaml 1"]);
     house.write("teams/ads.yaml", ADS);
     assert_eq!(steward.reload(), Verdict::Unchanged);
     assert_eq!(live.last_reload().verdict, Verdict::Unchanged);
-    assert_eq!((live.load().generation, house.metrics.control().complaints()), (1, 0));
+    assert_eq!((live.load().generation, errors(&house)), (1, vec!["- 0".to_owned()]));
 }
 
 #[test]
@@ -138,7 +206,8 @@ fn without_a_plan_there_is_no_start() {
     house.write("teams/ads.yaml", "team: ads\n");
     let file = house.home.path().join("sconce.yaml");
     let complaints = Steward::start(&file, &Book::default(), house.metrics.control()).unwrap_err();
-    assert_eq!(complaints.len(), 1);
+    let keys: Vec<_> = complaints.iter().map(|complaint| &*complaint.key).collect();
+    assert_eq!(keys, ["environments"], "no team can be served");
 }
 
 #[test]

@@ -14,6 +14,7 @@ use prometheus_client::registry::Registry;
 
 use super::by_team::{self, Open};
 use super::classic;
+use super::config_errors::ConfigErrors;
 use super::driver_health::DriverHealth;
 use super::scrape::Scrape;
 use super::shard::{Shard, WorkerMetrics};
@@ -52,7 +53,6 @@ pub(super) struct Control {
     pub(super) reloads_bad: AtomicU64,
     pub(super) generation: AtomicU64,
     pub(super) last_good_s: AtomicU64,
-    pub(super) complaints: AtomicU64,
     pub(super) log_lines_dropped: AtomicU64,
     pub(super) ready: AtomicBool,
     pub(super) draining: AtomicBool,
@@ -60,6 +60,7 @@ pub(super) struct Control {
     pub(super) certificates: Mutex<Vec<Expiry>>,
     pub(super) issuers: Mutex<Vec<Weak<Issuer>>>,
     pub(super) drivers: Mutex<Vec<Arc<DriverHealth>>>,
+    pub(super) errors: Mutex<Arc<[ConfigErrors]>>,
 }
 
 /// When the keys of one identity provider were last fetched: told for as long as this is held.
@@ -146,14 +147,23 @@ impl ControlMetrics {
         control.reloads_good.fetch_add(1, Ordering::Relaxed);
         control.generation.store(generation, Ordering::Relaxed);
         control.last_good_s.store(seconds(at), Ordering::Relaxed);
-        control.complaints.store(0, Ordering::Relaxed);
     }
 
-    /// The configuration was read and refused; the plan that was live stays.
-    pub fn reload_bad(&self, complaints: usize) {
-        let complaints = u64::try_from(complaints).unwrap_or(u64::MAX);
+    /// The configuration was read and has errors, and nothing of it was applied.
+    pub fn reload_bad(&self) {
         self.0.control.reloads_bad.fetch_add(1, Ordering::Relaxed);
-        self.0.control.complaints.store(complaints, Ordering::Relaxed);
+    }
+
+    /// These are the errors in the configuration as it was last read.
+    pub fn config_errors_are(&self, errors: Vec<ConfigErrors>) {
+        let known = &self.0.control.errors;
+        *known.lock().unwrap_or_else(PoisonError::into_inner) = errors.into();
+    }
+
+    /// The errors in the configuration as it was last read.
+    #[must_use]
+    pub fn config_errors(&self) -> Arc<[ConfigErrors]> {
+        Arc::clone(&self.0.control.errors.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// An attempt to fetch the keys of an identity provider has ended.
@@ -172,12 +182,6 @@ impl ControlMetrics {
         issuers.retain(|issuer| issuer.strong_count() > 0);
         issuers.push(Arc::downgrade(&issuer));
         issuer
-    }
-
-    /// How many complaints stand against the configuration as it was last read; 0 while it is good.
-    #[must_use]
-    pub fn complaints(&self) -> u64 {
-        self.0.control.complaints.load(Ordering::Relaxed)
     }
 
     /// These certificates are live from now on, and no others. A file comes once for each use.

@@ -8,6 +8,7 @@
 
 mod by_team;
 mod classic;
+mod config_errors;
 mod driver_health;
 pub mod escape;
 pub mod log;
@@ -23,6 +24,7 @@ mod tenants;
 #[cfg(test)]
 mod tests;
 
+pub use config_errors::ConfigErrors;
 pub use driver_health::DriverHealth;
 pub use metrics::{ControlMetrics, Expiry, Format, Issuer, Metrics};
 pub use names::{AnsweredBy, DialFailure, Guarded, MethodLabel};

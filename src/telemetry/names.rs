@@ -104,9 +104,9 @@ pub(super) const CONFIG_LAST_GOOD: Family = gauge(
     "sconce_config_last_good_timestamp_seconds",
     "Unix time at which the plan that is live was read",
 );
-pub(super) const CONFIG_COMPLAINTS: Family = gauge(
-    "sconce_config_complaints",
-    "Complaints about the configuration as it was last read; 0 while it is good",
+pub(super) const CONFIG_ERRORS: Family = gauge(
+    "sconce_config_errors",
+    "Errors in the configuration as it was last read, by team; - is the main file",
 );
 pub(super) const CERTIFICATE_EXPIRY: Family = gauge(
     "sconce_certificate_expiry_timestamp_seconds",

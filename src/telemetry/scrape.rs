@@ -12,6 +12,7 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeCounterValue, MetricEncoder};
 use prometheus_client::metrics::exemplar::Exemplar;
 
+use super::config_errors;
 use super::metrics::{Control, Expiry, Ledger};
 use super::names::{self, Family, Guarded, key};
 use super::process::Process;
@@ -82,13 +83,23 @@ impl Page<'_> {
         self.issuers(control)?;
         self.gauge(&names::CONFIG_GENERATION, read(&control.generation))?;
         self.gauge(&names::CONFIG_LAST_GOOD, read(&control.last_good_s))?;
-        self.gauge(&names::CONFIG_COMPLAINTS, read(&control.complaints))?;
+        self.config_errors(control)?;
         self.certificates(control)?;
         self.gauge(&names::READY, u64::from(control.ready.load(Ordering::Relaxed)))?;
         self.gauge(&names::DRAINING, u64::from(control.draining.load(Ordering::Relaxed)))?;
         self.counter(&names::LOG_DROPPED, &read(&control.log_lines_dropped))?;
         let version: Labels<'_> = vec![(key::VERSION, ledger.version)];
         self.family(&names::BUILD_INFO)?.encode_family(&version)?.encode_gauge(&1_u64)
+    }
+
+    fn config_errors(&mut self, control: &Control) -> fmt::Result {
+        let all = control.errors.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut family = self.family(&names::CONFIG_ERRORS)?;
+        config_errors::counts(&all).iter().try_for_each(|(team, count)| {
+            let labels: Labels<'_> = vec![(key::TEAM, team)];
+            let count = u64::try_from(*count).unwrap_or(u64::MAX);
+            family.encode_family(&labels)?.encode_gauge(&count)
+        })
     }
 
     /// An issuer whose keys come from another place by now is told once.

@@ -130,12 +130,16 @@ fn a_bad_edit_shows_and_a_good_one_clears_it() {
     let metrics = Metrics::new("1");
     let control = metrics.control();
     control.reload_good(1, UNIX_EPOCH + Duration::from_secs(100));
-    control.reload_bad(3);
-    assert_line(&metrics, "sconce_config_complaints 3");
+    control.reload_bad();
+    let ml = ConfigErrors { team: "ml".to_owned(), count: 2, served: "" };
+    control.config_errors_are(vec![ConfigErrors::of_main(3), ml]);
+    assert_line(&metrics, r#"sconce_config_errors{team="-"} 3"#);
+    assert_line(&metrics, r#"sconce_config_errors{team="ml"} 2"#);
     assert_line(&metrics, "sconce_config_generation 1");
     assert_line(&metrics, "sconce_config_last_good_timestamp_seconds 100");
     control.reload_good(2, UNIX_EPOCH + Duration::from_secs(200));
-    assert_line(&metrics, "sconce_config_complaints 0");
+    control.config_errors_are(Vec::new());
+    assert_line(&metrics, r#"sconce_config_errors{team="-"} 0"#);
     assert_line(&metrics, r#"sconce_config_reloads_total{outcome="good"} 2"#);
     assert_line(&metrics, r#"sconce_config_reloads_total{outcome="bad"} 1"#);
 }

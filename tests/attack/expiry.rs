@@ -125,14 +125,14 @@ fn refused(cases: &mut Cases) {
         eventually("it is refused", SOON, || {
             told(world, &["configuration is wrong", "/server.crt has expired on 20"]) == 1
         });
-        assert!(metrics(world).contains("sconce_config_complaints 1\n"));
+        assert!(metrics(world).contains("sconce_config_errors{team=\"-\"} 1\n"));
         assert_eq!(end(world), good);
         client(world, trusting()).must_work();
         assert_eq!(told(world, &[HEADLINE]), 0, "what is live is good");
         let new = lasting(now() + 365 * DAY);
         replace(world, &new);
         await_let_in(world, &new);
-        assert!(metrics(world).contains("sconce_config_complaints 0\n"));
+        assert!(metrics(world).contains("sconce_config_errors{team=\"-\"} 0\n"));
     });
 }
 

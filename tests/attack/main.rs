@@ -68,6 +68,7 @@ mod states;
 mod still;
 mod support;
 mod suspended;
+mod team_errors;
 mod teams;
 mod tls;
 mod tokens;
@@ -134,5 +135,6 @@ fn main() {
     credentials::cases(&mut cases);
     warnings::cases(&mut cases);
     alerts::cases(&mut cases);
+    team_errors::cases(&mut cases);
     std::process::exit(support::runner::run(cases));
 }

@@ -167,9 +167,9 @@ fn members(cases: &mut Cases) {
         let request = asks(world, ANN.bearer(), "Config");
         let end = in_two_parts(world, &request, || {
             std::fs::remove_file(home(world).join("teams/ads.yaml")).unwrap();
-            new_calls_end_with(world, &request, PERMISSION_DENIED);
+            new_calls_end_with(world, &request, NOT_FOUND);
         });
-        assert_eq!(end, (Some(PERMISSION_DENIED), false));
+        assert_eq!(end, (Some(NOT_FOUND), false));
     });
     add(cases, "an_environment_that_is_taken_out_gets_nothing_more", proof::spec(""), |world| {
         let request = asks(world, ANN.bearer(), "Config");

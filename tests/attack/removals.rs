@@ -94,7 +94,7 @@ fn kinds(cases: &mut Cases) {
             "team",
             ANN,
             |world| std::fs::remove_file(file(world)).unwrap(),
-            PERMISSION_DENIED,
+            NOT_FOUND,
             "a team was removed",
         ),
         (
@@ -175,11 +175,15 @@ fn strangers(cases: &mut Cases) {
         runs(world, &mut other, &execute, "hers");
         std::fs::remove_file(file(world)).unwrap();
         let config = request(&client, &ANN, "Config");
-        takes_effect(world, &config, PERMISSION_DENIED);
+        takes_effect(world, &config, NOT_FOUND);
         assert_eq!(asks(&mut other, &request(&client, &EVE, "Config"), "hers"), Some(0));
-        for (person, session) in [(&EVE, "one"), (&ANN, "hers"), (&proof::BOB, "one")] {
+        for (person, session, expected) in [
+            (&EVE, "one", NOT_FOUND),
+            (&ANN, "hers", NOT_FOUND),
+            (&proof::BOB, "one", PERMISSION_DENIED),
+        ] {
             let status = asks(&mut client, &request(&other, person, "Config"), session);
-            assert_eq!(status, Some(PERMISSION_DENIED), "{} {session}", person.user);
+            assert_eq!(status, Some(expected), "{} {session}", person.user);
         }
         for body in [
             framed(&[field(1, "one"), field(1, "two")].concat()),
@@ -190,7 +194,7 @@ fn strangers(cases: &mut Cases) {
             client.case = world.mark();
             let request = config.clone().set("x-case", client.case.clone());
             let id = proof::ask(&mut client, &request.block(), &body);
-            assert_eq!(client.finish(id).status(), Some(PERMISSION_DENIED), "{body:02x?}");
+            assert_eq!(client.finish(id).status(), Some(NOT_FOUND), "{body:02x?}");
             let entries = world.driver.lock().unwrap().log.entries(&client.case);
             assert!(entries.iter().all(|entry| !entry.0.lock().unwrap().ended), "{body:02x?}");
         }
@@ -250,7 +254,7 @@ fn reloads(cases: &mut Cases) {
         let config = request(&world.client(), &ANN, "Config");
         let text = std::fs::read_to_string(file(world)).unwrap();
         std::fs::remove_file(file(world)).unwrap();
-        takes_effect(world, &config, PERMISSION_DENIED);
+        takes_effect(world, &config, NOT_FOUND);
         std::fs::write(file(world), text).unwrap();
         takes_effect(world, &config, 0);
     });

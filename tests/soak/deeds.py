@@ -109,10 +109,10 @@ async def garble(house: House, cluster: str, dice: random.Random) -> None:
     good = path.read_text()
     wrong = ["", "team: [", "team: Ads!\n", good.replace("driver:", "drivr:"), good.replace("127.0.0.1:", ""), good[:-9]]
     path.write_text(dice.choice(wrong))
-    await house.until("log", "a complaint is told", lambda: house.number("sconce_config_complaints") > 0)
+    await house.until("log", "a complaint is told", lambda: house.number("sconce_config_errors") > 0)
     await asyncio.sleep(dice.uniform(0, 0.2))
     house.write(team)
-    await house.until("log", "the complaint is taken back", lambda: house.number("sconce_config_complaints") == 0)
+    await house.until("log", "the complaint is taken back", lambda: house.number("sconce_config_errors") == 0)
 
 
 async def banish(house: House, cluster: str, dice: random.Random) -> None:

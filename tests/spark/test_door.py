@@ -98,7 +98,7 @@ def test_a_reload_neither_loses_nor_moves_a_running_query(door_to, driver, other
 def test_a_bad_edit_keeps_the_last_good_plan(door_to, driver):
     sconce = door_to({"ads": driver})
     (sconce.place / "teams" / "ads.yaml").write_text("team: ads\nenvironmentz: {}\n")
-    until(lambda: any(not line.endswith(" 0") for line in sconce.metrics("sconce_config_complaints")))
+    until(lambda: any(not line.endswith(" 0") for line in sconce.metrics("sconce_config_errors")))
     assert rows(connect(sconce.url("ads")).sql("SELECT 1")) == [(1,)]
     assert sconce.get("/readyz")[0] == 200
 

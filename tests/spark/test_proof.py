@@ -254,14 +254,14 @@ def test_a_team_s_file_that_is_broken_harms_nobody_and_one_that_is_gone_only_its
     ads, ml = answer(ann), answer(bob)
     whole = (sconce.place / "teams" / "ads.yaml").read_text()
     (sconce.place / "teams" / "ads.yaml").write_text(whole + "nonsense: {}\n")
-    until(lambda: any(not line.endswith(" 0") for line in sconce.metrics("sconce_config_complaints")))
+    until(lambda: any(not line.endswith(" 0") for line in sconce.metrics("sconce_config_errors")))
     assert (answer(ann), answer(bob)) == (ads, ml)
     assert answer(connect(url(sconce, tokens["ann"]))) == ads
     sconce.write_team("ads", None)
     until(lambda: "value" not in outcome(lambda: answer(ann)), 10)
     for session in (ann, connect(url(sconce, tokens["ann"]))):
         kind, said = refusal(lambda session=session: rows(session.sql("SELECT 1")))
-        assert (kind, "you belong to no team here" in said) == (ONE, True)
+        assert (kind, "is not served here any more" in said) == (ONE, True)
     assert (answer(bob), answer(connect(url(sconce, tokens["bob"])))) == (ml, ml)
 
 
@@ -275,7 +275,7 @@ def test_a_query_that_runs_when_its_team_is_removed_brings_its_rows_and_its_sess
     query = Running(slow, session, mark, 8)
     until(mark.exists, 30)
     sconce.write_team("ads", None)
-    until(lambda: "you belong to no team here" in str(outcome(lambda: answer(connect(url(sconce, token))))), 10)
+    until(lambda: "is not served here any more" in str(outcome(lambda: answer(connect(url(sconce, token))))), 10)
     assert query.result() == [(sum(range(16)),)]
     assert rows(session.sql("SELECT 1")) == [(1,)]
     until(lambda: "value" not in outcome(lambda: answer(session)), 30)

@@ -1,6 +1,9 @@
 //! What the room says to a call that it turns away: always what to put in the URL.
 
-use super::said::{Contradiction, Shown};
+use super::{
+    Reason,
+    said::{Contradiction, Shown},
+};
 use crate::{Code, EnvironmentName, Refusal, TeamName, name::NameFault};
 use std::fmt;
 
@@ -8,6 +11,12 @@ use std::fmt;
 pub const TEAM: &str = "x-sconce-team";
 /// The header by which a call names its environment.
 pub const ENVIRONMENT: &str = "x-sconce-env";
+
+/// Whom a caller may ask about what a caller cannot change.
+pub(super) const OPERATORS: &str = "those who run this service";
+/// What is added while nobody can tell who belongs to some team.
+const NOT_READ: &str = "; the configuration of some teams has errors, so that their members are \
+                        refused: yours may be one of them";
 
 /// How many names a refusal lists at most.
 const LISTED_MAX: usize = 20;
@@ -23,8 +32,12 @@ pub(super) enum Denial {
     TeamUnsaid { teams: Vec<TeamName> },
     /// The caller does not belong to it, whether or not there is such a team.
     NotMember { asked: Shown, by: Source, teams: Vec<TeamName> },
-    /// The caller belongs to no team at all.
-    NoTeam,
+    /// The caller belongs to no team at all; unless it is one whose members cannot be known.
+    NoTeam { is_unknown: bool },
+    /// The team is known and not served.
+    TeamUnserved { team: TeamName, reason: Reason },
+    /// The host that was dialled stands for no environment now.
+    AuthorityUnserved { reason: Reason },
     /// Nothing says which environment of the team.
     EnvironmentMissing { team: TeamName, environments: Vec<EnvironmentName> },
     /// The team has no such environment.
@@ -113,13 +126,13 @@ impl fmt::Display for Denial {
                 write!(f, "you do not belong to team {asked}{}", by.advice(TEAM, "<team>"))?;
                 list(f, "your teams", teams)
             }
-            Self::NoTeam => {
-                write!(
-                    f,
-                    "you belong to no team here: ask those who run this service to add you, "
-                )?;
-                write!(f, "or a group of yours, to a team")
+            Self::NoTeam { is_unknown } => {
+                let rest = if *is_unknown { NOT_READ } else { "" };
+                write!(f, "you belong to no team here: ask {OPERATORS} to add you, or a group ")?;
+                write!(f, "of yours, to a team{rest}")
             }
+            Self::TeamUnserved { team, reason } => f.write_str(&reason.of_team(team)),
+            Self::AuthorityUnserved { reason } => f.write_str(&reason.of_authority()),
             Self::EnvironmentMissing { team, environments } => {
                 let example = environments.first().map_or("prod", EnvironmentName::as_str);
                 write!(f, "the call names no environment of team '{team}': ")?;
@@ -168,7 +181,14 @@ impl From<Denial> for Refusal {
             Denial::TeamUnknown { .. } => (Code::NotFound, "team.unknown"),
             Denial::TeamUnsaid { .. } => (Code::InvalidArgument, "team.unsaid"),
             Denial::NotMember { .. } => (Code::PermissionDenied, "team.not_member"),
-            Denial::NoTeam => (Code::PermissionDenied, "team.none"),
+            Denial::NoTeam { .. } => (Code::PermissionDenied, "team.none"),
+            Denial::TeamUnserved { reason, .. } | Denial::AuthorityUnserved { reason } => {
+                match reason {
+                    // Clients try UNAVAILABLE again for minutes before they show it.
+                    Reason::Misconfigured => (Code::FailedPrecondition, "team.misconfigured"),
+                    Reason::Removed => (Code::NotFound, "team.removed"),
+                }
+            }
             Denial::EnvironmentMissing { .. } => {
                 (Code::InvalidArgument, "team.environment_missing")
             }

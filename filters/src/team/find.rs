@@ -5,7 +5,8 @@ use super::{
     denial::{Denial, ENVIRONMENT, Source, TEAM},
     host_of,
     membership::Memberships,
-    said::Said,
+    said::{Said, said},
+    unserved::Unserveds,
 };
 use crate::{Author, Call, EnvironmentName, Identity, Metadata, Slots, TeamName, name::NameFault};
 use rustc_hash::FxHashMap;
@@ -27,6 +28,7 @@ pub struct Team {
     reveal: Reveal,
     pub(super) members: Option<Memberships>,
     pub(super) removed: Vec<Arc<Removed>>,
+    unserved: Unserveds,
 }
 
 /// A team and an environment that exist, and what said so.
@@ -37,39 +39,33 @@ pub(super) struct Found {
     environment_by: Source,
 }
 
+/// A team that exists, its environments, and what said so.
+type Known<'t> = (&'t TeamName, &'t BTreeSet<EnvironmentName>, Source);
+
 impl Team {
     /// The room for these teams.
     pub fn new(settings: Settings) -> Self {
-        let Settings { teams, authorities, default_team, default_environment, .. } = settings;
-        let Settings { reveal, members, removed, .. } = settings;
+        let Settings { teams, members, unserved, removed, .. } = settings;
         let members = members.map(|mut members| {
             members.retain(|team, _| teams.contains_key(team));
             Memberships::of(members)
         });
-        let teams = BTreeMap::into_iter(teams).collect();
-        let authorities = BTreeMap::into_iter(authorities).collect();
-        let author = Author::new();
         Self {
-            author,
-            teams,
-            authorities,
-            default_team,
-            default_environment,
-            reveal,
+            author: Author::new(),
+            teams: BTreeMap::into_iter(teams).collect(),
+            authorities: BTreeMap::into_iter(settings.authorities).collect(),
+            default_team: settings.default_team,
+            default_environment: settings.default_environment,
+            reveal: settings.reveal,
             members,
+            unserved: Unserveds::new(unserved, settings.unserved_authorities),
             removed,
         }
     }
 
     /// Where a call goes. `caller` must be there if the teams have members.
     pub(super) fn find(&self, call: &Call, caller: Option<&Identity>) -> Result<Found, Denial> {
-        let authority = call.authority();
-        let host = self.authorities.get(&*host_of(&authority));
-        let mine = caller.map(|caller| self.teams_of(caller));
-        let (asked, by) =
-            self.asked(call.metadata(), host.map(|(team, _)| team), mine.as_deref())?;
-        let (team, theirs, team_by) = self.team(&asked, by, mine.as_deref())?;
-        let host = host.filter(|(owner, _)| owner == team).map(|(_, environment)| environment);
+        let ((team, theirs, team_by), host) = self.team_of(call, caller)?;
         let (environment, environment_by) =
             self.environment(call.metadata(), host, (team, theirs))?;
         let (team, environment) = (team.clone(), environment.clone());
@@ -82,12 +78,28 @@ impl Team {
         call: &Call,
         caller: Option<&Identity>,
     ) -> Result<TeamName, Denial> {
+        self.team_of(call, caller).map(|((team, ..), _)| team.clone())
+    }
+
+    /// The team of a call, and the environment that the host which was dialled stands for.
+    fn team_of(
+        &self,
+        call: &Call,
+        caller: Option<&Identity>,
+    ) -> Result<(Known<'_>, Option<&EnvironmentName>), Denial> {
         let authority = call.authority();
-        let host = self.authorities.get(&*host_of(&authority));
+        let dialled = host_of(&authority);
+        let host = self.authorities.get(&*dialled);
+        if host.is_none() {
+            self.unserved.check_authority(&dialled, call.metadata())?;
+        }
         let mine = caller.map(|caller| self.teams_of(caller));
         let (asked, by) =
             self.asked(call.metadata(), host.map(|(team, _)| team), mine.as_deref())?;
-        self.team(&asked, by, mine.as_deref()).map(|(team, ..)| team.clone())
+        let Some(asked) = asked else { return Err(self.unserved.no_team(caller)) };
+        let (team, theirs, by) = self.team(&asked, by, (caller, mine.as_deref()))?;
+        let host = host.filter(|(owner, _)| owner == team).map(|(_, environment)| environment);
+        Ok(((team, theirs, by), host))
     }
 
     /// Whether the place that a call was admitted to is there still, and its caller in the team.
@@ -118,23 +130,23 @@ impl Team {
         mine.into_iter().cloned().collect()
     }
 
-    /// Which team a call asks for, and what says so.
+    /// Which team a call asks for, and what says so; none if its caller belongs to none.
     fn asked(
         &self,
         metadata: &dyn Metadata,
         host: Option<&TeamName>,
         mine: Option<&[TeamName]>,
-    ) -> Result<(Said, Source), Denial> {
+    ) -> Result<(Option<Said>, Source), Denial> {
         let of = |team: &TeamName| Said::of(team.as_str().as_bytes());
         let usual = self.default_team.as_ref();
         let usual = usual.filter(|team| mine.is_none_or(|mine| mine.contains(team)));
         match (said(metadata, TEAM)?, host, mine, usual) {
-            (Some(asked), ..) => Ok((asked, Source::Metadata)),
-            (None, Some(team), ..) => Ok((of(team), Source::Authority)),
-            (None, None, Some([only]), _) => Ok((of(only), Source::Membership)),
-            (None, None, _, Some(team)) => Ok((of(team), Source::Default)),
+            (Some(asked), ..) => Ok((Some(asked), Source::Metadata)),
+            (None, Some(team), ..) => Ok((Some(of(team)), Source::Authority)),
+            (None, None, Some([only]), _) => Ok((Some(of(only)), Source::Membership)),
+            (None, None, _, Some(team)) => Ok((Some(of(team)), Source::Default)),
             (None, None, None, None) => Err(Denial::TeamMissing { teams: self.shown() }),
-            (None, None, Some([]), None) => Err(Denial::NoTeam),
+            (None, None, Some([]), None) => Ok((None, Source::Membership)),
             (None, None, Some(mine), None) => Err(Denial::TeamUnsaid { teams: mine.to_vec() }),
         }
     }
@@ -143,19 +155,20 @@ impl Team {
         &self,
         asked: &Said,
         by: Source,
-        mine: Option<&[TeamName]>,
-    ) -> Result<(&TeamName, &BTreeSet<EnvironmentName>, Source), Denial> {
+        (caller, mine): (Option<&Identity>, Option<&[TeamName]>),
+    ) -> Result<Known<'_>, Denial> {
         let known = asked.text().and_then(|asked| self.teams.get_key_value(asked));
         let theirs = known.filter(|(team, _)| mine.is_none_or(|mine| mine.contains(team)));
         if let Some((team, theirs)) = theirs {
             return Ok((team, theirs, by));
         }
+        asked.text().map_or(Ok(()), |asked| self.unserved.check(asked, caller))?;
         check(TEAM, asked, |text| TeamName::parse(text).err())?;
         let asked = asked.shown();
         Err(match mine {
             None => Denial::TeamUnknown { asked, by, teams: self.shown() },
             // Whether there is such a team is nothing to those who are not in it.
-            Some([]) => Denial::NoTeam,
+            Some([]) => self.unserved.no_team(caller),
             Some(mine) => Denial::NotMember { asked, by, teams: mine.to_vec() },
         })
     }
@@ -201,10 +214,6 @@ impl Team {
             }
         }
     }
-}
-
-fn said(metadata: &dyn Metadata, header: &'static str) -> Result<Option<Said>, Denial> {
-    Said::by(metadata, header).map_err(|found| Denial::contradiction(header, found))
 }
 
 /// Whether something that was looked up in vain could have been a name at all.

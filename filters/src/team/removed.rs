@@ -51,22 +51,10 @@ impl Settings {
 
     /// What these settings say of some teams.
     fn about(&self, teams: &BTreeSet<&TeamName>) -> Self {
-        let Self { default_team, default_environment, reveal, .. } = self.clone();
-        let mut all = self.teams.clone();
-        all.retain(|team, _| teams.contains(team));
-        let mut authorities = self.authorities.clone();
-        authorities.retain(|_, (team, _)| teams.contains(team));
-        let members = self.members.clone();
-        let removed = Vec::new();
-        Self {
-            teams: all,
-            authorities,
-            default_team,
-            default_environment,
-            reveal,
-            members,
-            removed,
-        }
+        let mut about = Self { unserved: BTreeMap::new(), removed: Vec::new(), ..self.clone() };
+        about.teams.retain(|team, _| teams.contains(team));
+        about.authorities.retain(|_, (team, _)| teams.contains(team));
+        about
     }
 }
 

@@ -1,5 +1,6 @@
 //! What a header of a call says, read without an allocation.
 
+use super::denial::Denial;
 use crate::{Metadata, name::NAME_MAX};
 use std::fmt;
 
@@ -18,6 +19,11 @@ pub(super) struct Shown(Box<str>);
 pub(super) struct Contradiction {
     pub(super) one: Shown,
     pub(super) other: Shown,
+}
+
+/// What a call says in this header.
+pub(super) fn said(metadata: &dyn Metadata, header: &'static str) -> Result<Option<Said>, Denial> {
+    Said::by(metadata, header).map_err(|found| Denial::contradiction(header, found))
 }
 
 impl Said {

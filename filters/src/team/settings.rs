@@ -2,7 +2,7 @@
 
 use crate::{
     EnvironmentName, TeamName,
-    team::{Authority, Removed},
+    team::{Authority, Reason, Removed, Unserved},
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -30,6 +30,11 @@ pub struct Settings {
     pub members: Option<BTreeMap<TeamName, Members>>,
     /// What reloads have taken away a short while ago, the latest last.
     pub removed: Vec<Arc<Removed>>,
+    /// Teams that are known and not served.
+    pub unserved: BTreeMap<TeamName, Unserved>,
+    /// Hosts that stand for no environment now, and why: a call that one of them would lead
+    /// anywhere is refused, and not led to the defaults.
+    pub unserved_authorities: BTreeMap<Authority, Reason>,
 }
 
 /// Who belongs to a team, apart from those whose proof itself names it.

@@ -39,7 +39,7 @@ fn call_of(metadata: Listed) -> Call {
     Call::new(Method::Config, Rc::new(metadata), peer, Instant::now())
 }
 
-fn ask(settings: Settings, metadata: Listed) -> Result<String, Refusal> {
+pub(super) fn ask(settings: Settings, metadata: Listed) -> Result<String, Refusal> {
     let mut call = call_of(metadata);
     match Team::new(settings).admit(&mut call) {
         Admission::Admitted => Ok(format!("{}/{}", call.team()?, call.environment()?)),
@@ -48,7 +48,7 @@ fn ask(settings: Settings, metadata: Listed) -> Result<String, Refusal> {
     }
 }
 
-fn anyone() -> Listed {
+pub(super) fn anyone() -> Listed {
     Listed::new("10.0.0.1:15009")
 }
 
@@ -228,7 +228,7 @@ fn a_header_given_twice_must_say_the_same() {
 }
 
 /// Ann is in ads by her name, and in ml by a group; bob in ml by what proves him.
-fn proven() -> Settings {
+pub(super) fn proven() -> Settings {
     let team = |name| TeamName::parse(name).unwrap();
     let ads = Members { users: ["ann".to_owned()].into(), ..Members::default() };
     let ml = Members { groups: ["science".to_owned()].into(), ..Members::default() };
@@ -239,9 +239,12 @@ fn ask_as(claimed: Claimed, metadata: Listed) -> Result<String, Refusal> {
     ask_of(proven(), claimed, metadata)
 }
 
-fn ask_of(settings: Settings, claimed: Claimed, metadata: Listed) -> Result<String, Refusal> {
-    let peer = ([127, 0, 0, 1], 1).into();
-    let mut call = Call::new(Method::Config, Rc::new(metadata), peer, Instant::now());
+pub(super) fn ask_of(
+    settings: Settings,
+    claimed: Claimed,
+    metadata: Listed,
+) -> Result<String, Refusal> {
+    let mut call = call_of(metadata);
     let identity = Identity::new(claimed, Source::Certificate, None).unwrap();
     call.fill(Slots { identity: Some(Rc::new(identity)), ..Slots::default() });
     match Team::new(settings).admit(&mut call) {
@@ -251,13 +254,13 @@ fn ask_of(settings: Settings, claimed: Claimed, metadata: Listed) -> Result<Stri
     }
 }
 
-fn ann(groups: &[&str], teams: &[&str]) -> Claimed {
+pub(super) fn ann(groups: &[&str], teams: &[&str]) -> Claimed {
     let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
     let (groups, teams) = (owned(groups), owned(teams));
     Claimed { user: "ann".to_owned(), display_name: None, groups, teams }
 }
 
-fn bob(teams: &[&str]) -> Claimed {
+pub(super) fn bob(teams: &[&str]) -> Claimed {
     Claimed { user: "bob".to_owned(), ..ann(&[], teams) }
 }
 
@@ -337,8 +340,7 @@ fn without_a_proof_no_team_with_members_is_found() {
 
 /// What a room says to a call that one with other settings has admitted.
 fn again(before: Settings, after: Settings, metadata: Listed) -> Result<(), &'static str> {
-    let peer = ([127, 0, 0, 1], 1).into();
-    let mut call = Call::new(Method::Config, Rc::new(metadata), peer, Instant::now());
+    let mut call = call_of(metadata);
     let identity = Identity::new(ann(&[], &[]), Source::Certificate, None).unwrap();
     call.fill(Slots { identity: Some(Rc::new(identity)), ..Slots::default() });
     assert!(matches!(Team::new(before).admit(&mut call), Admission::Admitted));
@@ -375,8 +377,7 @@ fn a_call_whose_place_or_membership_is_gone_is_refused() {
 
 #[test]
 fn a_call_that_was_led_nowhere_is_not_asked_about_again() {
-    let peer = ([127, 0, 0, 1], 1).into();
-    let mut call = Call::new(Method::Config, Rc::new(anyone()), peer, Instant::now());
+    let mut call = call_of(anyone());
     assert_eq!(Team::new(with_defaults()).recheck(&mut call).unwrap_err().label, "team.moved");
 }
 

@@ -41,13 +41,19 @@ pub(super) fn run(question: &Question) -> ExitCode {
         }
     };
     let book = Book::default();
-    let plan = match config::read(&question.file.config, &book).plan {
+    let mut reading = config::read(&question.file.config, &book, None);
+    let errors = std::mem::take(&mut reading.errors);
+    let errors = errors.into_values().flat_map(|errors| errors.complaints);
+    let plan = match reading.plan {
         Ok(plan) => plan,
-        Err(complaints) => {
+        Err(mut complaints) => {
+            complaints.extend(errors);
             terminal::print(complaints);
             return ExitCode::FAILURE;
         }
     };
+    // They concern their own teams alone, which `serve` would refuse.
+    errors.for_each(terminal::complain);
     book.follow(&plan.providers);
     let providers = dial::fetch(&book);
     for fault in providers.iter().filter_map(dial::Delivered::fault) {

@@ -114,8 +114,14 @@ impl Sconce {
     }
 
     pub fn metrics(&self) -> String {
+        self.page("/metrics")
+    }
+
+    /// A page of the admin port, with its head.
+    pub fn page(&self, path: &str) -> String {
         let mut stream = TcpStream::connect(self.admin).unwrap();
-        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: admin\r\n\r\n").unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nHost: admin\r\n\r\n");
+        stream.write_all(request.as_bytes()).unwrap();
         let mut page = String::new();
         stream.read_to_string(&mut page).unwrap();
         page

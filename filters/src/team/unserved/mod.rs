@@ -1,0 +1,129 @@
+//! Teams and hosts that are known and not served: what their callers are told.
+//!
+//! Must never tell a caller of a removed team that the caller did not belong to.
+
+#[cfg(test)]
+mod tests;
+
+use super::{
+    Authority, Members,
+    denial::{Denial, ENVIRONMENT, OPERATORS, TEAM},
+    membership::Memberships,
+    said::said,
+};
+use crate::{Identity, Metadata, TeamName};
+use rustc_hash::FxHashMap;
+use std::collections::BTreeMap;
+
+/// A team that is known and not served.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unserved {
+    /// Why.
+    pub reason: Reason,
+    /// Who belonged to it, as far as that is known.
+    pub members: Members,
+}
+
+/// Why a team, or a host, is not served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// The configuration has an error there, and has had no valid one before.
+    Misconfigured,
+    /// The configuration had it, and has it no more.
+    Removed,
+}
+
+impl Reason {
+    /// What a caller of such a team is told.
+    pub(super) fn of_team(self, team: &TeamName) -> String {
+        match self {
+            Self::Misconfigured => format!(
+                "team '{team}' cannot be served: its configuration here has an error; your URL may \
+                 be right: ask {OPERATORS} to correct the team's file"
+            ),
+            Self::Removed => format!(
+                "team '{team}' is not served here any more: it was removed from the configuration; \
+                 ask {OPERATORS}"
+            ),
+        }
+    }
+
+    /// What a caller is told who dialled such a host.
+    pub(super) fn of_authority(self) -> String {
+        let why = match self {
+            Self::Misconfigured => "cannot be served: the configuration has an error there",
+            Self::Removed => "stood for a team that was removed from the configuration",
+        };
+        format!(
+            "the host of this address {why}; ask {OPERATORS}, or name a team of yours: add \
+             ;{TEAM}=<team>;{ENVIRONMENT}=<environment> to the sc:// URL"
+        )
+    }
+}
+
+/// All of them. Nobody but the configuration puts names in here: a quick hash cannot be flooded.
+#[derive(Debug)]
+pub(super) struct Unserveds {
+    teams: FxHashMap<TeamName, Reason>,
+    authorities: FxHashMap<Authority, Reason>,
+    /// Who belonged to the teams.
+    former: Memberships,
+}
+
+impl Unserveds {
+    pub(super) fn new(
+        teams: BTreeMap<TeamName, Unserved>,
+        authorities: BTreeMap<Authority, Reason>,
+    ) -> Self {
+        let reasons = teams.iter().map(|(team, it)| (team.clone(), it.reason)).collect();
+        let former = Memberships::of(teams.into_iter().map(|(team, it)| (team, it.members)));
+        Self { teams: reasons, authorities: BTreeMap::into_iter(authorities).collect(), former }
+    }
+
+    /// Refuses a call to a team that is not served, if its caller may know of it: of one that is
+    /// misconfigured all may, since nobody can tell who belongs to it.
+    pub(super) fn check(&self, asked: &str, caller: Option<&Identity>) -> Result<(), Denial> {
+        let Some((team, reason)) = self.teams.get_key_value(asked) else { return Ok(()) };
+        let was_in = |caller: &Identity| {
+            let is_named = caller.teams().iter().any(|name| name == team.as_str());
+            is_named || self.former.listing(caller).any(|it| it == team)
+        };
+        match reason {
+            Reason::Removed if !caller.is_none_or(was_in) => Ok(()),
+            Reason::Removed | Reason::Misconfigured => Err(denial((team, reason))),
+        }
+    }
+
+    /// Refuses a call that a host which stands for nothing now would have led somewhere.
+    pub(super) fn check_authority(
+        &self,
+        host: &str,
+        metadata: &dyn Metadata,
+    ) -> Result<(), Denial> {
+        let Some(reason) = self.authorities.get(host) else { return Ok(()) };
+        let is_said = |header| said(metadata, header).map(|said| said.is_some());
+        match is_said(TEAM)? && is_said(ENVIRONMENT)? {
+            true => Ok(()),
+            false => Err(Denial::AuthorityUnserved { reason: *reason }),
+        }
+    }
+
+    /// What a caller is told who belongs to no team that is served.
+    pub(super) fn no_team(&self, caller: Option<&Identity>) -> Denial {
+        let named = |caller: &Identity| {
+            caller.teams().iter().find_map(|name| self.teams.get_key_value(&**name))
+        };
+        let listed = |caller: &Identity| {
+            self.former.listing(caller).find_map(|team| self.teams.get_key_value(team))
+        };
+        if let Some(found) = caller.and_then(|caller| listed(caller).or_else(|| named(caller))) {
+            return denial(found);
+        }
+        let is_unknown = self.teams.values().any(|reason| *reason == Reason::Misconfigured);
+        Denial::NoTeam { is_unknown }
+    }
+}
+
+fn denial((team, reason): (&TeamName, &Reason)) -> Denial {
+    Denial::TeamUnserved { team: team.clone(), reason: *reason }
+}

@@ -1,0 +1,73 @@
+//! Teams and hosts that are known and not served: who is told what.
+
+use crate::call::Listed;
+use crate::{
+    Code, TeamName,
+    team::{
+        Authority, ENVIRONMENT, Members, Reason, Settings, TEAM, Unserved,
+        tests::{ann, anyone, ask, ask_of, bob, proven},
+    },
+};
+
+/// The settings of `proven`, and teams that are not served: sales had ann, and nobody knows whom
+/// ops has.
+fn with_unserved() -> Settings {
+    let team = |name| TeamName::parse(name).unwrap();
+    let host = |name| Authority::parse(name).unwrap();
+    let had = Members { users: ["ann".to_owned()].into(), ..Members::default() };
+    let removed = Unserved { reason: Reason::Removed, members: had };
+    let broken = Unserved { reason: Reason::Misconfigured, members: Members::default() };
+    Settings {
+        default_team: TeamName::parse("ads").ok(),
+        unserved: [(team("sales"), removed), (team("ops"), broken)].into(),
+        unserved_authorities: [
+            (host("sales.example.com"), Reason::Removed),
+            (host("ops.example.com"), Reason::Misconfigured),
+        ]
+        .into(),
+        ..proven()
+    }
+}
+
+#[test]
+fn a_removed_team_is_told_to_those_who_were_in_it_alone() {
+    let label = |claimed, team: &str| {
+        ask_of(with_unserved(), claimed, anyone().with(TEAM, team)).unwrap_err().label
+    };
+    assert_eq!(label(ann(&[], &[]), "sales"), "team.removed");
+    assert_eq!(label(bob(&["ml"]), "sales"), "team.not_member");
+    assert_eq!(label(bob(&["ml", "sales"]), "sales"), "team.removed", "by what proves him");
+    assert_eq!(label(bob(&[]), "sales"), "team.none");
+    let open = Settings { members: None, ..with_unserved() };
+    let refusal = ask(open, anyone().with(TEAM, "sales")).unwrap_err();
+    assert_eq!((refusal.code, refusal.label), (Code::NotFound, "team.removed"));
+}
+
+#[test]
+fn a_team_whose_members_nobody_knows_points_everybody_who_names_it_to_the_operators() {
+    for claimed in [ann(&[], &[]), bob(&[])] {
+        let refusal = ask_of(with_unserved(), claimed, anyone().with(TEAM, "ops")).unwrap_err();
+        assert_eq!((refusal.code, refusal.label), (Code::FailedPrecondition, "team.misconfigured"));
+    }
+    let refusal = ask_of(with_unserved(), bob(&[]), anyone()).unwrap_err();
+    assert_eq!(refusal.label, "team.none");
+    assert!(refusal.message.ends_with("yours may be one of them"), "{}", refusal.message);
+    let refusal = ask_of(with_unserved(), bob(&["ops"]), anyone()).unwrap_err();
+    assert_eq!(refusal.label, "team.misconfigured", "what proves him names it");
+}
+
+#[test]
+fn a_host_that_stands_for_nothing_now_leads_to_no_other_team() {
+    let open = Settings { members: None, ..with_unserved() };
+    for (host, label) in
+        [("sales.example.com", "team.removed"), ("OPS.example.com:1", "team.misconfigured")]
+    {
+        let dialled = || Listed::new(host);
+        for metadata in [dialled(), dialled().with(TEAM, "ads"), dialled().with(ENVIRONMENT, "dev")]
+        {
+            assert_eq!(ask(open.clone(), metadata).unwrap_err().label, label);
+        }
+        let named = dialled().with(TEAM, "ads").with(ENVIRONMENT, "dev");
+        assert_eq!(ask(open.clone(), named).unwrap(), "ads/dev");
+    }
+}

@@ -1,0 +1,233 @@
+//! One team's file: read and checked alone.
+//!
+//! Must never happen here: a look at another team's file, or a team of a file that has an error.
+
+use crate::config::{
+    DriverAddress, Environment, Team,
+    complaint::{Desk, Fault, shown},
+    credential,
+    draft::{self, Value},
+    folder,
+    members::{self, Names},
+    secrets::{Scope, Secrets, Uses},
+    section::{Section, Word},
+    words,
+};
+use crate::grpc::redact::{Hidden, KEY_MAX};
+use sconce_filters::{EnvironmentName, TeamName, team::Authority};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    path::Path,
+};
+
+/// The most keys that one team hides.
+const HIDDEN_MAX: usize = 1000;
+/// The most hosts that are looked for in a file that is not YAML.
+const HOSTS_MAX: usize = 1000;
+/// Where a driver keeps its own token (Spark 4.0 and later).
+const TOKEN_KEY: &str = "spark.connect.authenticate.token";
+
+/// What the main file says that team files are held against.
+#[derive(Debug)]
+pub(in crate::config) struct Rules {
+    pub(in crate::config) secrets: Secrets,
+    /// The names that callers can have, where somebody is asked for his.
+    pub(in crate::config) names: Option<Names>,
+    /// Whether `authenticate` is in the chain.
+    pub(in crate::config) is_authenticated: bool,
+    /// sconce's own address.
+    pub(in crate::config) own: Option<SocketAddr>,
+}
+
+/// What one file says.
+#[derive(Debug)]
+pub(super) struct TeamFile {
+    pub(super) desk: Desk,
+    /// The team that it is about, and the line that says so, if that can be read.
+    pub(super) name: Option<(TeamName, u64)>,
+    /// The team, if nothing is wrong with the file.
+    pub(super) team: Option<Team>,
+    /// The hosts that it lists, whether or not something is wrong with it.
+    pub(super) hosts: Vec<Listed>,
+    /// What looks like a host in a file that is not YAML.
+    pub(super) guessed: BTreeSet<Authority>,
+    /// Whether its name does not end in `.yaml`.
+    pub(super) is_misnamed: bool,
+}
+
+/// A host that a file lists, and where.
+#[derive(Debug)]
+pub(super) struct Listed {
+    pub(super) host: Authority,
+    pub(super) line: u64,
+    pub(super) key: String,
+}
+
+/// Reads a file. What it names as secrets is noted in `uses`.
+pub(super) fn read(file: &Path, rules: &Rules, uses: &mut Uses) -> TeamFile {
+    let desk = Desk::new(file);
+    let text = folder::read(file);
+    let node = text.as_ref().map_err(Clone::clone).and_then(|text| {
+        draft::read(text)
+            .map_err(|garbled| (garbled.line, Fault::new(garbled.what, garbled.remedy)))
+    });
+    let mut reader = Reader { desk: &desk, rules, uses, hosts: Vec::new() };
+    let found = node.and_then(|node| match node.value {
+        Value::Nothing => {
+            let remedy = "write 'team: ads' and 'environments:' with at least one";
+            Err((node.line, Fault::new("says nothing", remedy)))
+        }
+        Value::Text(_) | Value::List(_) | Value::Mapping(_) => {
+            Ok(reader.team(Section::of(&desk, "", node)))
+        }
+    });
+    let hosts = reader.hosts;
+    let mut guessed = BTreeSet::new();
+    let (name, team) = found.unwrap_or_else(|(line, fault)| {
+        desk.complain(line, "", fault);
+        guessed = guess(text.as_deref().unwrap_or_default());
+        (None, None)
+    });
+    let team = team.filter(|_| desk.count() == 0);
+    TeamFile { desk, name, team, hosts, guessed, is_misnamed: false }
+}
+
+/// The words of a text that may be hosts: with a dot, and without a port, as drivers have one.
+fn guess(text: &str) -> BTreeSet<Authority> {
+    let words = text.split(|letter: char| letter.is_whitespace() || "[]{},'\"#".contains(letter));
+    let hosts = words.filter(|word| word.contains('.') && !word.contains([':', '/']));
+    hosts.filter_map(|word| Authority::parse(word).ok()).take(HOSTS_MAX).collect()
+}
+
+struct Reader<'r> {
+    desk: &'r Desk,
+    rules: &'r Rules,
+    uses: &'r mut Uses,
+    hosts: Vec<Listed>,
+}
+
+impl Reader<'_> {
+    fn team(&mut self, mut top: Section<'_>) -> (Option<(TeamName, u64)>, Option<Team>) {
+        let desk = self.desk;
+        if !top.has("team") {
+            top.miss("team", "name the team, as team: ads");
+        }
+        let name = top.word_at("team", words::team);
+        let hidden = hidden(desk, &mut top);
+        let rules = self.rules;
+        let scope = rules.secrets.of(name.as_ref().map(|(name, _)| name));
+        let credential = credential::read(desk, &mut top, scope, self.uses);
+        let mut environments = self.environments(&mut top, scope);
+        for environment in environments.values_mut() {
+            let own = environment.credential.take();
+            environment.credential = own.or_else(|| credential.clone());
+            let key = environment.credential.as_ref().map(|_| TOKEN_KEY.to_owned());
+            environment.hidden = Hidden::of(hidden.iter().cloned().chain(key));
+        }
+        let members = top.section_if_there("members").map(|section| {
+            if !rules.is_authenticated {
+                let what = "mean nothing while authenticate is not in the chain";
+                let remedy = "add it to the chain, or remove the members";
+                desk.complain(section.line(), "members", Fault::new(what, remedy));
+            }
+            members::read(desk, section, rules.names.as_ref())
+        });
+        top.close();
+        let (file, members) = (desk.file().to_owned(), members.unwrap_or_default());
+        let team = name.is_some().then_some(Team { file, environments, members });
+        (name, team)
+    }
+
+    fn environments(
+        &mut self,
+        top: &mut Section<'_>,
+        scope: Scope<'_>,
+    ) -> BTreeMap<EnvironmentName, Environment> {
+        let desk = self.desk;
+        let mut section = top.section("environments");
+        let mut environments = BTreeMap::new();
+        let entries = section.drain();
+        if entries.is_empty() && !section.is_misshapen() {
+            let remedy =
+                "write 'environments:' and under it at least one, as prod, with its driver";
+            let fault = Fault::new("there is no environment", remedy);
+            desk.complain(section.line(), "environments", fault);
+        }
+        for (key, node) in entries {
+            let path = section.below(&key.text);
+            let mut below = Section::of(desk, &path, node);
+            let name = words::environment(&key.text);
+            let name = name.map_err(|fault| desk.complain(key.line, &path, fault)).ok();
+            let driver = self.driver(&mut below, key.line);
+            let authorities = self.authorities(&mut below);
+            let credential = credential::read(desk, &mut below, scope, self.uses);
+            below.close();
+            if let (Some(name), Some(driver)) = (name, driver) {
+                let hidden = Hidden::default();
+                environments.insert(name, Environment { driver, credential, hidden, authorities });
+            }
+        }
+        environments
+    }
+
+    fn authorities(&mut self, section: &mut Section<'_>) -> Vec<Authority> {
+        let key = section.below("authorities");
+        let mut authorities = Vec::new();
+        for Word { line, text } in section.words("authorities").unwrap_or_default() {
+            match words::authority(&text) {
+                Err(fault) => self.desk.complain(line, &key, fault),
+                Ok(host) => match self.hosts.iter().find(|listed| listed.host == host) {
+                    Some(first) => {
+                        let what =
+                            format!("the host '{host}' stands in line {} already", first.line);
+                        self.desk.complain(line, &key, Fault::new(what, "keep one of the two"));
+                    }
+                    None => {
+                        self.hosts.push(Listed { host: host.clone(), line, key: key.clone() });
+                        authorities.push(host);
+                    }
+                },
+            }
+        }
+        authorities
+    }
+
+    fn driver(&mut self, section: &mut Section<'_>, line: u64) -> Option<DriverAddress> {
+        let key = section.below("driver");
+        if !section.has("driver") && !section.is_misshapen() {
+            let remedy = "write where the driver listens, as driver: host:15002";
+            self.desk.complain(line, &key, Fault::new("is missing", remedy));
+        }
+        let (driver, line) = section.word_at("driver", words::driver)?;
+        // It would be called without end.
+        if self.rules.own.is_some_and(|own| driver.is_served_by(own)) {
+            let what = format!("{driver} is sconce's own address");
+            let remedy = "write where the Spark driver listens";
+            self.desk.complain(line, &key, Fault::new(what, remedy));
+        }
+        Some(driver)
+    }
+}
+
+/// The keys of Spark's configuration that clients do not see.
+fn hidden(desk: &Desk, top: &mut Section<'_>) -> Vec<String> {
+    let path = top.below("hidden_configurations");
+    let words = top.words("hidden_configurations").unwrap_or_default();
+    if words.len() > HIDDEN_MAX {
+        let what = format!("has more than {HIDDEN_MAX} keys");
+        desk.complain(top.line(), &path, Fault::new(what, "hide fewer"));
+    }
+    let mut keys = Vec::new();
+    for Word { line, text } in words {
+        let sound = (1..=KEY_MAX).contains(&text.len());
+        if sound && text.bytes().all(|octet| octet.is_ascii_graphic()) {
+            keys.push(text);
+        } else {
+            let what = format!("{} cannot be a key of Spark's configuration", shown(&text));
+            let remedy = "write a whole key, as spark.hadoop.fs.s3a.secret.key";
+            desk.complain(line, &path, Fault::new(what, remedy));
+        }
+    }
+    keys
+}

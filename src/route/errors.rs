@@ -1,0 +1,144 @@
+//! The errors of the configuration, told once each: to the log, and to the metrics.
+
+use crate::{
+    config::{Complaint, Errors, Served, TeamErrors},
+    route::Verdict,
+    telemetry::{ConfigErrors, ControlMetrics},
+};
+use std::collections::BTreeSet;
+
+/// The most errors, and the most teams, that one reload writes to the log.
+pub(super) const LOGGED_MAX: usize = 20;
+
+/// The errors that were told last.
+#[derive(Debug)]
+pub(super) struct Reported {
+    main: Vec<Complaint>,
+    teams: Errors,
+    metrics: ControlMetrics,
+}
+
+impl Reported {
+    /// None yet: those there are at the start are told at the first reading after it, when there is
+    /// a log.
+    pub(super) fn new(metrics: ControlMetrics) -> Self {
+        Self { main: Vec::new(), teams: Errors::new(), metrics }
+    }
+
+    /// Tells what is wrong now and was not before, or all of it where somebody asked. Says whether
+    /// anything is different.
+    pub(super) fn tell(
+        &mut self,
+        main: &[Complaint],
+        teams: Errors,
+        generation: u64,
+        is_asked: bool,
+    ) -> bool {
+        let (is_other, are_other) = (self.main != main, self.teams != teams);
+        if is_other || (is_asked && !main.is_empty()) {
+            self.main = main.to_vec();
+            tell_main(main, generation);
+        }
+        let mut before = std::mem::replace(&mut self.teams, teams);
+        if is_asked {
+            before.retain(|team, _| !self.teams.contains_key(team));
+        }
+        tell_teams(&before, &self.teams);
+        self.count();
+        is_other || are_other
+    }
+
+    /// Logs what became of a reading that somebody asked for.
+    pub(super) fn answer(&self, verdict: &Verdict, generation: u64) {
+        let teams = self.teams.len();
+        let errors: usize = self.teams.values().map(|errors| errors.complaints.len()).sum();
+        match verdict {
+            Verdict::Applied(_) if errors > 0 => tracing::warn!(
+                generation,
+                teams,
+                errors,
+                "SIGHUP: configuration applied, but files of teams have errors"
+            ),
+            Verdict::Applied(_) => tracing::info!(generation, "SIGHUP: configuration applied"),
+            Verdict::Unchanged if errors > 0 => tracing::warn!(
+                generation,
+                teams,
+                errors,
+                "SIGHUP: nothing to apply, but files of teams have errors"
+            ),
+            Verdict::Unchanged => {
+                tracing::info!(generation, "SIGHUP: nothing has changed in the configuration");
+            }
+            Verdict::Rejected(complaints) => {
+                let complaints = complaints.len();
+                tracing::warn!(complaints, generation, "SIGHUP: configuration not applied");
+            }
+        }
+    }
+
+    /// Whether nothing is wrong.
+    pub(super) fn is_empty(&self) -> bool {
+        self.main.is_empty() && self.teams.is_empty()
+    }
+
+    /// Puts the errors into the metrics.
+    fn count(&self) {
+        let main = (!self.main.is_empty()).then(|| ConfigErrors::of_main(self.main.len()));
+        let teams = self.teams.iter().map(counted);
+        self.metrics.config_errors_are(main.into_iter().chain(teams).collect());
+    }
+}
+
+/// Puts the errors of the start into the metrics.
+pub(super) fn count(errors: &Errors, metrics: &ControlMetrics) {
+    metrics.config_errors_are(errors.iter().map(counted).collect());
+}
+
+fn counted((team, errors): (&String, &TeamErrors)) -> ConfigErrors {
+    let (team, count) = (team.clone(), errors.complaints.len());
+    ConfigErrors { team, count, served: sentence(errors.served) }
+}
+
+fn sentence(served: Served) -> &'static str {
+    match served {
+        Served::Rest => "what is right in it is served",
+        Served::LastGood => "its last good configuration is served",
+        Served::Nothing => "its calls are refused",
+    }
+}
+
+fn tell_main(complaints: &[Complaint], generation: u64) {
+    for complaint in complaints.iter().take(LOGGED_MAX) {
+        tracing::warn!(%complaint, "configuration is wrong");
+    }
+    let complaints = complaints.len();
+    if complaints > 0 {
+        tracing::warn!(
+            complaints,
+            generation,
+            "configuration not applied: the last good one stays"
+        );
+    } else {
+        tracing::info!(generation, "configuration is good again");
+    }
+}
+
+fn tell_teams(before: &Errors, now: &Errors) {
+    let changed = || now.iter().filter(|(team, errors)| before.get(*team) != Some(errors));
+    let all =
+        changed().flat_map(|(team, errors)| errors.complaints.iter().map(move |it| (team, it)));
+    for (team, complaint) in all.take(LOGGED_MAX) {
+        tracing::warn!(%team, %complaint, "configuration is wrong");
+    }
+    for (team, TeamErrors { complaints, served }) in changed().take(LOGGED_MAX) {
+        let (errors, served) = (complaints.len(), sentence(*served));
+        tracing::warn!(%team, errors, served, "errors in the file of a team");
+    }
+    if let Some(more) = changed().count().checked_sub(LOGGED_MAX).filter(|more| *more > 0) {
+        tracing::warn!(more, "errors in the files of more teams: sconce check lists all of them");
+    }
+    let good: BTreeSet<_> = before.keys().filter(|team| !now.contains_key(*team)).collect();
+    for team in good.into_iter().take(LOGGED_MAX) {
+        tracing::info!(%team, "the file of a team has no errors any more");
+    }
+}
