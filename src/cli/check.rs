@@ -1,24 +1,43 @@
 //! `sconce check`: all that is wrong with the configuration, one line each.
 
-use crate::cli::terminal;
+use crate::cli::{File, terminal};
 use crate::config::{self, Plan, Served, TeamErrors, keys::Book};
-use std::{path::Path, process::ExitCode, time::SystemTime};
+use clap::Args;
+use std::{process::ExitCode, time::SystemTime};
+
+/// What is to be checked, and how strictly.
+#[derive(Args, Debug)]
+pub(super) struct Wanted {
+    #[command(flatten)]
+    file: File,
+    /// End with status 1 if there is any warning, as for an error
+    #[arg(long)]
+    deny_warnings: bool,
+}
 
 /// Prints `file:line: key: what; remedy` for each thing wrong, and what becomes of each team whose
 /// file has errors; or one line that says `ok`, behind what will not stay so.
-pub(super) fn run(file: &Path) -> ExitCode {
-    let reading = config::read(file, &Book::default(), None);
+pub(super) fn run(wanted: &Wanted) -> ExitCode {
+    let reading = config::read(&wanted.file.config, &Book::default(), None);
     let warnings: Vec<_> = reading.warnings.iter().map(ToString::to_string).collect();
     let teams: Vec<_> = reading.plan.iter().flat_map(|_| &reading.errors).map(team).collect();
     match reading.whole() {
         Ok(plan) => {
             let ends = ends(&plan, SystemTime::now());
             let warnings = ends.into_iter().chain(warnings).map(|it| format!("warning: {it}"));
-            terminal::print(warnings.chain([summary(&plan)]));
-            ExitCode::SUCCESS
+            let warnings: Vec<_> = warnings.collect();
+            let is_denied = wanted.deny_warnings && !warnings.is_empty();
+            let summary = match is_denied {
+                true => format!("{}, and none is allowed", count(warnings.len(), "warning")),
+                false => summary(&plan),
+            };
+            terminal::print(warnings.into_iter().chain([summary]));
+            if is_denied { ExitCode::FAILURE } else { ExitCode::SUCCESS }
         }
         Err(complaints) => {
-            terminal::print(complaints.iter().map(ToString::to_string).chain(teams));
+            let warnings = warnings.into_iter().map(|it| format!("warning: {it}"));
+            let complaints = complaints.iter().map(ToString::to_string);
+            terminal::print(warnings.chain(complaints).chain(teams));
             ExitCode::FAILURE
         }
     }

@@ -30,7 +30,7 @@ enum Verb {
     /// Takes calls and relays them, until it is told to stop
     Serve(File),
     /// Reads the configuration and tells all that is wrong with it
-    Check(File),
+    Check(check::Wanted),
     /// Tells where a call would go, and why
     Explain(explain::Question),
     /// Mints a token with a key of your own, for development
@@ -56,7 +56,7 @@ pub fn run() -> ExitCode {
     };
     match cli.verb {
         Verb::Serve(File { config }) => serve::run(&config),
-        Verb::Check(File { config }) => check::run(&config),
+        Verb::Check(wanted) => check::run(&wanted),
         Verb::Explain(question) => explain::run(&question),
         Verb::Token(wanted) => token::run(&wanted),
         Verb::Completions(wanted) => completions::run(&wanted),

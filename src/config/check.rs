@@ -118,6 +118,10 @@ impl Reader<'_> {
             let known = (self.book, listen.as_ref());
             let trust = authenticate::read(desk, section, known, files);
             providers = trust.providers;
+            if trust.settings.issuers.len() + trust.settings.tokens.len() > 0 {
+                let listen = listen.as_ref();
+                listen.into_iter().for_each(|listen| parts::warn_of_clear_text(desk, line, listen));
+            }
             (trust.settings, line)
         });
         let stamp = parts::stamp(top.section("stamp"));

@@ -9,6 +9,7 @@ use crate::config::{
     users::Kind,
 };
 use sconce_filters::{
+    TeamName,
     authenticate::{Reserved, Settings},
     team::Members,
 };
@@ -20,6 +21,10 @@ pub(super) struct Names {
     users: Sources,
     groups: Sources,
     reserved: Reserved,
+    /// Whether tokens of an issuer say which teams their callers are in.
+    has_team_claims: bool,
+    /// The teams of listed tokens.
+    teams: BTreeSet<String>,
 }
 
 /// Where names of one kind come from.
@@ -45,7 +50,29 @@ impl Names {
             Sources { prefixes, is_open: has_more || !open.is_empty(), listed }
         };
         let users = sources(Kind::Users, certificates.is_some());
-        Self { users, groups: sources(Kind::Groups, false), reserved: reserved.clone() }
+        let has_team_claims = issuers.iter().any(|issuer| issuer.claims.teams.is_some());
+        let teams = tokens.iter().flat_map(|token| token.identity.teams().iter().cloned());
+        let groups = sources(Kind::Groups, false);
+        let (reserved, teams) = (reserved.clone(), teams.collect());
+        Self { users, groups, reserved, has_team_claims, teams }
+    }
+
+    /// Warns of a team that nobody can belong to.
+    pub(super) fn check_team(&self, desk: &Desk, (team, line): (&TeamName, u64), all: &Members) {
+        let mut users = all.users.iter().map(|name| (Kind::Users, name));
+        let mut groups = all.groups.iter().map(|name| (Kind::Groups, name));
+        let can_be = |(kind, name): (Kind, &String)| self.unheld(kind, name).is_none();
+        let is_named = self.has_team_claims || self.teams.contains(team.as_str());
+        if is_named || users.any(can_be) || groups.any(can_be) {
+            return;
+        }
+        let what = format!(
+            "nobody can belong to the team '{team}': its file lists nobody who can be a caller, \
+             no issuer has claims.teams, and no listed token names it"
+        );
+        let remedy = "write members: { groups: [...] } into this file, or claims: { teams: ... } \
+                      for an issuer into the main file";
+        desk.warn(line, "team", Fault::new(what, remedy));
     }
 
     /// Why nobody can have this name, if so.
@@ -84,6 +111,10 @@ pub(super) fn read(desk: &Desk, mut section: Section<'_>, names: Option<&Names>)
         words.into_iter().map(read).collect()
     };
     let members = Members { users: members(Kind::Users), groups: members(Kind::Groups) };
+    if members == Members::default() {
+        let fault = Fault::new("lists nobody", "list users or groups, or remove the key");
+        desk.warn(section.line(), "members", fault);
+    }
     section.close();
     members
 }
@@ -95,14 +126,20 @@ mod tests {
 
     /// The warnings about a team with these members, where an `authenticate` section says so much.
     fn warned(members: &str, authenticate: &str) -> Vec<String> {
+        warned_of(&format!("members: {{ {members} }}\n"), authenticate)
+    }
+
+    /// The same, of a team's file with this line.
+    fn warned_of(line: &str, authenticate: &str) -> Vec<String> {
         let home = tempfile::tempdir().unwrap();
         fs::create_dir(home.path().join("teams")).unwrap();
-        let ads = format!(
-            "team: ads\nmembers: {{ {members} }}\nenvironments: {{ p: {{ driver: 'a:1' }} }}\n"
-        );
+        let ads = format!("team: ads\n{line}environments: {{ p: {{ driver: 'a:1' }} }}\n");
         fs::write(home.path().join("teams/ads.yaml"), ads).unwrap();
         let main = home.path().join("sconce.yaml");
-        let text = format!("teams: {{ directory: teams }}\nauthenticate: {{ {authenticate} }}\n");
+        let text = format!(
+            "listen: {{ address: '127.0.0.1:0' }}\nteams: {{ directory: teams }}\nauthenticate: {{ \
+             {authenticate} }}\n"
+        );
         fs::write(&main, text).unwrap();
         let Reading { plan, warnings, .. } = config::read(&main, &Book::default(), None);
         plan.unwrap();
@@ -162,5 +199,32 @@ mod tests {
         }
         let reserved = format!("issuers: [{OPEN}], reserved_prefixes: ['old:']");
         assert_eq!(warned("users: ['old:ann', ann]", &reserved).len(), 1);
+    }
+
+    #[test]
+    fn a_team_that_nobody_can_belong_to_is_a_warning() {
+        let nobody = |line: u64| {
+            format!(
+                "{line}: team: nobody can belong to the team 'ads': its file lists nobody who can \
+                 be a caller, no issuer has claims.teams, and no listed token names it"
+            )
+        };
+        let issuers = format!("issuers: [{OPEN}]");
+        assert_eq!(warned_of("", &issuers), [nobody(1)]);
+        let empty = "members: {}\n";
+        let lists = "2: members: lists nobody".to_owned();
+        assert_eq!(warned_of(empty, &issuers), [nobody(1), lists.clone()]);
+        let shut = warned_of("members: { users: [ann] }\n", &format!("issuers: [{P}]"));
+        assert_eq!((shut.len(), &shut[0]), (2, &nobody(1)));
+        let claims = "issuers: [{ issuer: 'https://o', audiences: [a], claims: { teams: t } }]";
+        assert_eq!(warned_of("", claims), [""; 0]);
+        assert_eq!(warned_of(empty, claims), [lists]);
+        let named = TOKEN.replace("groups: [jobs]", "teams: [ads]");
+        assert_eq!(warned_of("", &named), [""; 0]);
+        assert_eq!(warned_of("", &named.replace("[ads]", "[ml]")), [nobody(1)]);
+        for members in ["users: [ann]", "groups: [eng]"] {
+            let members = format!("members: {{ {members} }}\n");
+            assert_eq!(warned_of(&members, &issuers), [""; 0]);
+        }
     }
 }

@@ -26,6 +26,7 @@ mod pem;
 mod plan;
 mod secrets;
 mod section;
+mod server_certificate;
 mod teams;
 mod term;
 #[cfg(test)]

@@ -36,6 +36,7 @@ pub(super) fn listen(
     let exempt = network::read_all(&mut section, desk, "connections_per_source_exempt");
     let handshakes_per_worker = count(&mut section, "handshakes_per_worker", bounds::HANDSHAKES);
     let streams_per_connection = count(&mut section, "streams_per_connection", bounds::STREAMS);
+    let is_tls_external = section.word("tls_terminated_externally", words::boolean);
     let tls = section.section_if_there("tls").map(|section| tls::read(desk, section, files));
     section.close();
     let tls = tls.map_or(Some(None), |tls| tls.map(Some))?;
@@ -47,8 +48,20 @@ pub(super) fn listen(
         exempt,
         handshakes_per_worker,
         streams_per_connection,
+        is_tls_external: is_tls_external.unwrap_or_default(),
         tls,
     })
+}
+
+/// Warns where callers have tokens, and come without TLS from other machines.
+pub(super) fn warn_of_clear_text(desk: &Desk, line: u64, listen: &Listen) {
+    if listen.tls.is_none() && !listen.is_tls_external && !listen.address.ip().is_loopback() {
+        let what = "takes tokens, and listen.tls is missing: they would come in clear text, and \
+                    Spark's clients, which speak TLS as soon as they have a token, hang";
+        let remedy = "write listen.tls, or listen: { tls_terminated_externally: true } where a \
+                      load balancer in front of sconce ends TLS";
+        desk.warn(line, "authenticate", Fault::new(what, remedy));
+    }
 }
 
 /// What one source may have of all connections when nobody says. Of few connections it may have

@@ -113,6 +113,9 @@ pub struct Listen {
     pub handshakes_per_worker: u32,
     /// How many streams a client connection may have open at once.
     pub streams_per_connection: u32,
+    /// Whether something in front of sconce, such as a load balancer, ends the clients' TLS: then
+    /// nobody is warned of tokens in clear text.
+    pub is_tls_external: bool,
     /// The TLS that clients are met with; without it they come in clear text.
     pub tls: Option<Tls>,
 }

@@ -40,6 +40,12 @@ impl<T> Named<T> {
         let what = format!("{} {what}", self.file.display());
         desk.complain(self.line, path, Fault::new(what, remedy));
     }
+
+    /// Warns about it.
+    pub(super) fn warn(&self, desk: &Desk, path: &str, Fault { what, remedy }: Fault) {
+        let what = format!("{} {what}", self.file.display());
+        desk.warn(self.line, path, Fault::new(what, remedy));
+    }
 }
 
 impl<'d> Section<'d> {

@@ -8,6 +8,7 @@ use crate::config::{
     pair::Pair,
     pem::{self, CERTIFICATES_MAX, ITSELF},
     section::{Named, Section},
+    server_certificate,
     term::{self, Term, Use},
     words,
 };
@@ -194,6 +195,9 @@ impl Reader<'_> {
         section.close();
         let certificate = certificate.and_then(|named| {
             let chain = self.all(&named, &certificate_path, Use::Server)?;
+            for fault in chain.first().map(server_certificate::check).unwrap_or_default() {
+                named.warn(self.desk, &certificate_path, fault);
+            }
             Some((named.file, chain))
         });
         let ((file, chain), named) = (certificate?, key?);

@@ -123,3 +123,39 @@ fn an_issuer_or_keys_in_clear_text_are_an_error_but_on_loopback_where_that_is_al
     }
     assert_eq!(of("https://id.example", "https://id.example/keys", ""), [""; 0]);
 }
+
+#[test]
+fn tokens_that_come_without_tls_from_other_machines_are_a_warning() {
+    let warned = |listen: &str, authenticate: &str| {
+        let home = tempfile::tempdir().unwrap();
+        fs::create_dir(home.path().join("teams")).unwrap();
+        let ads = "team: ads\nmembers: { users: [a] }\nenvironments: { p: { driver: 'ads:1' } }\n";
+        fs::write(home.path().join("teams/ads.yaml"), ads).unwrap();
+        let made = rcgen::generate_simple_self_signed(["a".to_owned()]).unwrap();
+        fs::write(home.path().join("a.crt"), made.cert.pem()).unwrap();
+        fs::write(home.path().join("a.key"), made.signing_key.serialize_pem()).unwrap();
+        let main = home.path().join("sconce.yaml");
+        let text = format!(
+            "listen: {{ {listen} }}\nteams: {{ directory: teams }}\nauthenticate: {{ \
+             {authenticate} }}\n"
+        );
+        fs::write(&main, text).unwrap();
+        let reading = config::read(&main, &config::keys::Book::default(), None);
+        assert!(reading.plan.is_ok() && reading.errors.is_empty(), "{reading:?}");
+        let warnings = reading.warnings.iter();
+        warnings.filter(|it| it.key == "authenticate").map(|it| it.line).collect::<Vec<_>>()
+    };
+    let hash = "c247979cfbaf586e2deb692c8e39f7ed4098012ee8fb1063ca0d23507bf8c483";
+    let tokens = format!("tokens: [{{ name: a, user: a, sha256: {hash} }}]");
+    let issuers = "issuers: [{ issuer: 'https://id.example', audiences: [a] }]";
+    let tls =
+        "tls: { certificates: [{ certificate: a.crt, key: a.key }], client_authorities: a.crt }";
+    for authenticate in [&*tokens, issuers] {
+        assert_eq!(warned("", authenticate), [3]);
+        assert_eq!(warned("address: '10.0.0.1:15009'", authenticate), [3]);
+        assert_eq!(warned("address: '[::1]:15009'", authenticate), [0; 0]);
+        assert_eq!(warned("tls_terminated_externally: true", authenticate), [0; 0]);
+        assert_eq!(warned(tls, authenticate), [0; 0]);
+    }
+    assert_eq!(warned(tls, "certificates: { user: uri }"), [0; 0]);
+}

@@ -135,6 +135,10 @@ impl Reader<'_> {
         });
         top.close();
         let (file, members) = (desk.file().to_owned(), members.unwrap_or_default());
+        let names = rules.names.as_ref().filter(|_| rules.is_authenticated && desk.count() == 0);
+        if let Some((names, (team, line))) = names.zip(name.as_ref()) {
+            names.check_team(desk, (team, *line), &members);
+        }
         let team = name.is_some().then_some(Team { file, environments, members });
         (name, team)
     }
