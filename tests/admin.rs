@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use sconce::admin::{self, State};
+use sconce::config::keys::Book;
 use sconce::telemetry::{ConfigErrors, Metrics};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -25,7 +26,7 @@ impl Port {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let metrics = Metrics::new("9.9.9");
-        let state = Arc::new(State::new(metrics.clone()));
+        let state = Arc::new(State::new(metrics.clone(), Book::default()));
         let handle = tokio::runtime::Handle::current();
         let server = handle.spawn(admin::serve(listener, Arc::clone(&state)));
         Self { address, state, metrics, server }

@@ -14,7 +14,7 @@ pub(super) type Page = Response<Full<Bytes>>;
 
 const TEXT: &str = "text/plain; charset=utf-8";
 
-/// The most teams that /readyz lists.
+/// The most teams, and the most issuers, that /readyz lists.
 const LISTED_MAX: usize = 20;
 
 const INDEX: &str = "\
@@ -55,14 +55,32 @@ fn brings_body(headers: &HeaderMap) -> bool {
 
 fn readiness(readiness: Readiness) -> Page {
     match readiness {
-        Readiness::Starting => {
+        Readiness::Starting { missing } if missing.is_empty() => {
             text(StatusCode::SERVICE_UNAVAILABLE, "starting: no plan is live yet\n")
         }
-        Readiness::Ready { errors } => text(StatusCode::OK, format!("ready\n{}", wrong(&errors))),
+        Readiness::Starting { missing } => {
+            let missing = keyless("starting", &missing);
+            text(StatusCode::SERVICE_UNAVAILABLE, missing)
+        }
+        Readiness::Ready { missing, errors } => {
+            let (missing, errors) = (keyless("keys", &missing), wrong(&errors));
+            text(StatusCode::OK, format!("ready\n{missing}{errors}"))
+        }
         Readiness::Draining => {
             text(StatusCode::SERVICE_UNAVAILABLE, "draining: open calls may finish\n")
         }
     }
+}
+
+/// The issuers whose keys have not come, a line for each.
+fn keyless(subject: &str, issuers: &[String]) -> String {
+    let lines = issuers.iter().take(LISTED_MAX).map(|issuer| {
+        format!(
+            "{subject}: no usable keys of issuer {issuer} have come yet, its tokens are refused; \
+             the log tells why\n"
+        )
+    });
+    lines.collect()
 }
 
 /// What is wrong with the configuration, a line for each team.

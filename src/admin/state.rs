@@ -1,11 +1,13 @@
 //! What the pages tell: one state, said in one place.
 //!
 //! Readiness moves one way only: starting, ready, draining. A bad edit of the configuration does
-//! not touch it, since the last good plan goes on; it only shows in the text.
+//! not touch it, since the last good plan goes on; it only shows in the text. Neither do keys of an
+//! issuer that do not come, once they were waited for.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
+use crate::config::keys::Book;
 use crate::telemetry::{ConfigErrors, ControlMetrics, Metrics};
 
 const STARTING: u8 = 0;
@@ -16,6 +18,7 @@ const DRAINING: u8 = 2;
 #[derive(Debug)]
 pub struct State {
     stage: AtomicU8,
+    keys: Book,
     metrics: Metrics,
     control: ControlMetrics,
 }
@@ -23,22 +26,24 @@ pub struct State {
 /// What `/readyz` answers by.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Readiness {
-    /// No plan is live yet.
-    Starting,
-    /// Calls are welcome, whatever is wrong with the configuration as it was last read.
-    Ready { errors: Arc<[ConfigErrors]> },
+    /// Calls are not welcome yet, while the keys of these issuers have not come.
+    Starting { missing: Vec<String> },
+    /// Calls are welcome, whatever is wrong with the configuration as last read, and though the
+    /// keys of these issuers have not come.
+    Ready { missing: Vec<String>, errors: Arc<[ConfigErrors]> },
     /// The drain has begun.
     Draining,
 }
 
 impl State {
-    /// Starting, over these metrics.
+    /// Starting, over these metrics and the keys of identity providers.
     #[must_use]
-    pub fn new(metrics: Metrics) -> Self {
-        Self { stage: AtomicU8::new(STARTING), control: metrics.control(), metrics }
+    pub fn new(metrics: Metrics, keys: Book) -> Self {
+        Self { stage: AtomicU8::new(STARTING), keys, control: metrics.control(), metrics }
     }
 
-    /// A plan is live and the listeners are open. Too late once the drain has begun.
+    /// A plan is live, the listeners are open, and the keys have come or were waited for. Too late
+    /// once the drain has begun.
     pub fn set_ready(&self) {
         let moved =
             self.stage.compare_exchange(STARTING, READY, Ordering::AcqRel, Ordering::Acquire);
@@ -54,8 +59,11 @@ impl State {
 
     pub(super) fn readiness(&self) -> Readiness {
         match self.stage.load(Ordering::Acquire) {
-            STARTING => Readiness::Starting,
-            READY => Readiness::Ready { errors: self.control.config_errors() },
+            STARTING => Readiness::Starting { missing: self.keys.missing() },
+            READY => {
+                let errors = self.control.config_errors();
+                Readiness::Ready { missing: self.keys.missing(), errors }
+            }
             _ => Readiness::Draining,
         }
     }
@@ -71,8 +79,8 @@ mod tests {
 
     #[test]
     fn a_drain_is_not_undone_by_a_late_start() {
-        let state = State::new(Metrics::new("1"));
-        assert_eq!(state.readiness(), Readiness::Starting);
+        let state = State::new(Metrics::new("1"), Book::default());
+        assert_eq!(state.readiness(), Readiness::Starting { missing: Vec::new() });
         state.set_draining();
         state.set_ready();
         assert_eq!(state.readiness(), Readiness::Draining);
@@ -81,8 +89,8 @@ mod tests {
     #[test]
     fn a_bad_edit_leaves_it_ready_and_shows() {
         let metrics = Metrics::new("1");
-        let state = State::new(metrics.clone());
-        let ready = |errors| Readiness::Ready { errors };
+        let state = State::new(metrics.clone(), Book::default());
+        let ready = |errors| Readiness::Ready { missing: Vec::new(), errors };
         state.set_ready();
         assert_eq!(state.readiness(), ready([].into()));
         let errors = vec![ConfigErrors::of_main(2)];

@@ -96,7 +96,7 @@ async fn serve(
     let mut background = JoinSet::new();
     background.spawn(keys::keep(book.clone(), metrics.control()));
     let control = metrics.control();
-    let state = Arc::new(admin::State::new(metrics));
+    let state = Arc::new(admin::State::new(metrics, book.clone()));
     background.spawn(steward.run());
     background.spawn(log_limit::report());
     background.spawn(proxy::probe::unreachable_drivers(live.clone()));
@@ -106,9 +106,13 @@ async fn serve(
         async move { match admin::serve(admin_listener, state).await {} }
     });
     tracing::info!(%address, admin = %admin_address, workers = options.workers, "listening");
-    // A provider that is down must not keep those out whose proof needs no keys of it.
-    let first_keys = tokio::time::timeout(keys::ATTEMPT_MAX, book.settled());
+    // Who is ready without keys replaces others that have them in a rolling update. But a provider
+    // that stays away must not keep those out for ever whose proof needs no keys of it.
+    let first_keys = tokio::time::timeout(plan.initial_fetch_timeout, book.delivered());
     if within(&mut signals, first_keys).await.is_some() {
+        for issuer in book.missing() {
+            tracing::warn!(%issuer, "ready without the keys of an issuer: its tokens are refused");
+        }
         state.set_ready();
         signals.next().await;
     }

@@ -99,6 +99,10 @@ pub const REMOVAL_DELAY: Span = span("teams.removal_delay", Duration::ZERO..=h(1
 /// How often the keys of a provider are fetched.
 pub const REFRESH: Span = span("authenticate.issuers.refresh", s(30)..=h(24), m(10));
 
+/// How long `/readyz` says no at the start while an issuer's keys have not come.
+pub const INITIAL_FETCH: Span =
+    span("authenticate.initial_fetch_timeout", Duration::ZERO..=h(1), m(5));
+
 /// All whole numbers.
 pub const COUNTS: [Count; 10] = [
     CONNECTIONS,
@@ -114,7 +118,8 @@ pub const COUNTS: [Count; 10] = [
 ];
 
 /// All lengths of time.
-pub const SPANS: [Span; 19] = [
+pub const SPANS: [Span; 20] = [
+    INITIAL_FETCH,
     HANDSHAKE,
     SETTINGS_ACK,
     BODY_PROGRESS,

@@ -112,6 +112,7 @@ impl Reader<'_> {
         let names = top.words("chain");
         let authenticate = top.section_if_there("authenticate");
         let mut providers = Vec::new();
+        let mut initial_fetch_timeout = None;
         let authenticate = authenticate.map(|section| {
             let line = section.line();
             let files = &mut self.sources.others;
@@ -122,6 +123,7 @@ impl Reader<'_> {
                 let listen = listen.as_ref();
                 listen.into_iter().for_each(|listen| parts::warn_of_clear_text(desk, line, listen));
             }
+            initial_fetch_timeout = trust.initial_fetch_timeout;
             (trust.settings, line)
         });
         let stamp = parts::stamp(top.section("stamp"));
@@ -143,6 +145,7 @@ impl Reader<'_> {
             log,
             rooms,
             providers,
+            initial_fetch_timeout: initial_fetch_timeout.unwrap_or(bounds::INITIAL_FETCH.usual),
             teams,
             removal_delay,
             timeouts,

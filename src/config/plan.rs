@@ -42,6 +42,8 @@ pub struct Plan {
     pub rooms: Rooms,
     /// Where the keys of identity providers come from.
     pub providers: Vec<Provider>,
+    /// How long `/readyz` says no at the start while an issuer's keys have not come.
+    pub initial_fetch_timeout: Duration,
     /// Every team.
     pub teams: BTreeMap<TeamName, Team>,
     /// How long sessions with an open execution go on when their team or member is removed.

@@ -71,8 +71,8 @@ enum Times {
 fn all() -> Vec<(&'static str, Spec, Break, Times)> {
     use Times::{Many, Once};
     let signer = Signer::new("one");
-    let away = proof::spec_with_keys_at("keys_url: http://127.0.0.1:1/keys");
-    let silent = format!("keys_url: http://{}/keys", silent());
+    // Nobody listens there.
+    let away = || proof::spec_with_keys_at("keys_url: http://127.0.0.1:1/keys");
     let mut rejecting = Spec::default();
     rejecting.config.lines = vec![("ads", "driver_token_file: ../ads.token\n".to_string())];
     rejecting.config.files = vec![("ads.token", "driver-0a1b2c3d\n".to_string())];
@@ -86,10 +86,10 @@ fn all() -> Vec<(&'static str, Spec, Break, Times)> {
         ("SconceCallsUnavailable", Spec::default(), dead_driver, Many),
         ("SconceDriverRejectsToken", rejecting, rejected_token, Once),
         ("SconceConfigurationRejected", Spec::default(), bad_edit, Once),
-        ("SconceNotReady", proof::spec_with_keys_at(&silent), |_| (), Once),
+        ("SconceNotReady", away(), |_| (), Once),
         ("SconceClientExceedsLimit", Spec::default(), pings, Once),
         ("SconceKeysDoNotFit", proof::spec_with_keys(jwks(&[signer.jwk()])), unknown_key, Once),
-        ("SconceKeysOld", away, |_| (), Once),
+        ("SconceKeysOld", away(), |_| (), Once),
         ("SconceConnectionsTurnedAway", narrow, crowd, Once),
         ("SconceCertificateExpires", ending, |_| (), Once),
         ("SconceFewDescriptors", Spec::default(), few_descriptors, Once),
@@ -148,14 +148,6 @@ fn few_descriptors(world: &World) {
         .args(["--pid", &process.id.to_string(), &format!("--nofile={limit}:{limit}")])
         .status();
     assert!(limited.unwrap().success(), "prlimit is a part of util-linux");
-}
-
-/// A provider that takes every connection and says nothing.
-fn silent() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    std::thread::spawn(move || listener.incoming().collect::<Vec<_>>());
-    address
 }
 
 /// The alerts of the file.

@@ -14,13 +14,14 @@ use crate::support::fields::Request;
 use crate::support::probe::eventually;
 use crate::support::proof::{self, UNAUTHENTICATED, add};
 use crate::support::runner::Cases;
-use crate::support::signer::{self, Signer, claims, jwks};
+use crate::support::signer::{self, ISSUER, Signer, claims, jwks};
 use crate::support::world::World;
 
 pub fn cases(cases: &mut Cases) {
     cases.room("providers");
     edits(cases);
     blame(cases);
+    readiness(cases);
 }
 
 /// No provider is asked again sooner than in ten seconds.
@@ -225,5 +226,54 @@ fn blame(cases: &mut Cases) {
             assert!(has_info, "it does not say when to try again: {reply:?}");
             false
         });
+    });
+}
+
+/// Whether `/readyz` says yes, and the lines that it says.
+fn ready(world: &World) -> (bool, String) {
+    let page = world.sconce.as_ref().unwrap().lock().unwrap().page("/readyz");
+    let (head, body) = page.split_once("\r\n\r\n").unwrap();
+    (head.starts_with("HTTP/1.1 200 "), body.to_owned())
+}
+
+fn readiness(cases: &mut Cases) {
+    let one = Signer::new("one");
+    let provider = Provider::new(None);
+    let spec = proof::spec_with_keys_at(&provider.line());
+    let name = "a_start_is_not_ready_and_names_the_issuer_until_its_keys_have_come";
+    add(cases, name, spec, move |world| {
+        eventually("an attempt has failed", SOON, || failures(world) > 0);
+        let (is_ready, said) = ready(world);
+        let missing = format!("starting: no usable keys of issuer {ISSUER} have come yet");
+        assert!(!is_ready && said.starts_with(&missing), "{said}");
+        assert!(metrics(world).contains("\nsconce_ready 0\n"));
+        let mut client = world.client();
+        let id = client.call(&proof::of(&client, &proof::ANN));
+        assert_eq!(client.finish(id).status(), Some(0), "a listed token needs none of them");
+        // Keys that are none leave it as it is.
+        provider.answer("{\"keys\": []}".to_string());
+        let failed = failures(world);
+        eventually("another attempt has failed", PATIENCE, || failures(world) > failed);
+        assert!(!ready(world).0);
+        provider.answer(jwks(&[one.jwk()]));
+        eventually("it is ready", 2 * PATIENCE, || ready(world) == (true, "ready\n".to_owned()));
+        provider.answer(None);
+        assert_eq!(status(&mut client, &one.sign(&claims())), Some(0));
+        assert!(ready(world).0, "once is enough");
+    });
+    let provider = Provider::new(None);
+    let mut spec = proof::spec_with_keys_at(&provider.line());
+    let limit = "  skew: 0s\n  initial_fetch_timeout: 3s\n";
+    spec.config.extra = spec.config.extra.replacen("  skew: 0s\n", limit, 1);
+    let name = "a_start_whose_keys_do_not_come_in_time_is_ready_and_still_names_the_issuer";
+    add(cases, name, spec, move |world| {
+        assert!(!ready(world).0);
+        eventually("it is ready", SOON, || ready(world).0);
+        let (_, said) = ready(world);
+        let missing = format!("ready\nkeys: no usable keys of issuer {ISSUER} have come yet");
+        assert!(said.starts_with(&missing), "{said}");
+        let warned =
+            |line: &&String| line.contains("WARN") && line.contains("ready without the keys");
+        assert_eq!(log(world).iter().filter(warned).count(), 1);
     });
 }

@@ -150,18 +150,20 @@ def fetched(sconce: rig.Sconce, outcome: str) -> int:
     return sum(int(line.rpartition(" ")[2]) for line in sconce.metrics("sconce_key_fetches_total", outcome=outcome))
 
 
-def test_a_start_without_the_provider_is_ready_soon_and_takes_calls_once_it_is_back(gate, provider):
+def test_a_start_without_the_provider_is_not_ready_and_takes_calls_once_it_is_back(gate, provider):
     token = provider.token("svc-ads")
     provider.stop()
     since = time.monotonic()
     sconce = gate()
     assert time.monotonic() - since < FLOOR + 3
-    assert sconce.get("/readyz")[0] == 200
+    status, said = sconce.get("/readyz")
+    assert (status, f"issuer http://localhost:{provider.port}" in said) == (503, True)
     code, words = ask(sconce, token)
     assert (code, "keys of the identity provider" in words) == ("UNAVAILABLE", True)
     patient = Running(lambda: rows(session(sconce, token).sql("SELECT 1")))  # PySpark tries again by itself
     provider.publish("one")
     assert patient.result(30) == [(1,)]
+    until(lambda: sconce.get("/readyz")[0] == 200)
 
 
 class FalseProvider:

@@ -20,7 +20,7 @@ use sconce_filters::{
     authenticate::{Algorithm, Certificates, IssuerSettings, KeySet, Settings, StaticToken},
     identity::{Claimed, Source as Proof},
 };
-use std::{collections::BTreeSet, path::PathBuf, sync::Arc};
+use std::{collections::BTreeSet, path::PathBuf, sync::Arc, time::Duration};
 
 /// Whose word counts, and who vouches for it.
 #[derive(Default)]
@@ -28,6 +28,8 @@ pub(super) struct Trust {
     pub(super) settings: Settings,
     /// Where the keys of its issuers come from.
     pub(super) providers: Vec<Provider>,
+    /// How long the start waits for the first keys of all issuers.
+    pub(super) initial_fetch_timeout: Option<Duration>,
 }
 
 /// Reads the section and the files that it names.
@@ -66,6 +68,8 @@ pub(super) fn read(
     let skew = section.word("skew", |text| bounds::SKEW.read(text));
     let grace = section.word("grace", |text| bounds::GRACE.read(text));
     let release_grace = section.word("release_grace", |text| bounds::RELEASE_GRACE.read(text));
+    let initial_fetch_timeout =
+        section.word("initial_fetch_timeout", |text| bounds::INITIAL_FETCH.read(text));
     section.close();
     let settings = Settings {
         issuers,
@@ -84,7 +88,7 @@ pub(super) fn read(
         let fault = Fault::new("trusts nobody", "name issuers, tokens or certificates");
         desk.complain(line, "authenticate", fault);
     }
-    Trust { settings, providers }
+    Trust { settings, providers, initial_fetch_timeout }
 }
 
 struct Reader<'r> {
@@ -133,6 +137,7 @@ impl Reader<'_> {
             at,
             authorities: authorities.map(|(_, all)| all),
             refresh: refresh.unwrap_or(bounds::REFRESH.usual),
+            algorithms: algorithms.clone(),
         };
         let provider = self.book.provider(source);
         let keys = Arc::clone(&provider.ring);

@@ -5,7 +5,7 @@
 //! which nobody has made the live plan.
 
 use rustls::pki_types::CertificateDer;
-use sconce_filters::authenticate::{KeyRing, KeySet, Rest};
+use sconce_filters::authenticate::{Algorithm, KeyRing, KeySet, Rest};
 use std::{fmt, sync::Arc, time::Duration};
 use tokio::sync::watch;
 
@@ -20,6 +20,8 @@ pub struct Source {
     pub authorities: Option<Vec<CertificateDer<'static>>>,
     /// How often they are fetched.
     pub refresh: Duration,
+    /// What its tokens may be signed with; all that is known, if nothing is named.
+    pub algorithms: Vec<Algorithm>,
 }
 
 /// Where keys are.
@@ -55,8 +57,8 @@ pub struct Book(Arc<watch::Sender<Vec<Page>>>);
 #[derive(Clone, Debug)]
 struct Page {
     provider: Provider,
-    /// Whether an attempt to fetch its keys has ended, for good or ill; true where none is needed.
-    is_tried: bool,
+    /// Whether keys that fit its algorithms have come once; true where they stood in a file.
+    has_keys: bool,
 }
 
 impl Default for Book {
@@ -95,15 +97,15 @@ impl Book {
             gone.for_each(|page| page.provider.ring.settled());
             let pages = providers.iter().map(|provider| {
                 let known = live.iter().find(|page| page.provider.ring == provider.ring);
-                let is_tried = match (&provider.source.at, known) {
+                let has_keys = match (&provider.source.at, known) {
                     (At::Here(keys), Some(page)) if page.provider != *provider => {
                         provider.ring.replace(keys.clone());
                         true
                     }
                     (At::Here(_), _) => true,
-                    (At::Discovery | At::Url(_), page) => page.is_some_and(|page| page.is_tried),
+                    (At::Discovery | At::Url(_), page) => page.is_some_and(|page| page.has_keys),
                 };
-                Page { provider: provider.clone(), is_tried }
+                Page { provider: provider.clone(), has_keys }
             });
             *live = pages.collect();
         });
@@ -120,20 +122,30 @@ impl Book {
         self.0.send_if_modified(|live| {
             let mut pages = live.iter_mut();
             let Some(page) = pages.find(|page| page.provider == *provider) else { return false };
+            let algorithms = &page.provider.source.algorithms;
+            let fits = |keys: &KeySet| algorithms.is_empty() || keys.fits(algorithms);
+            let has_keys = page.has_keys || keys.as_ref().is_some_and(fits);
             match (keys, rest) {
                 (keys, Some(rest)) => provider.ring.ended(keys, rest),
                 (Some(keys), None) => provider.ring.replace(keys),
                 (None, None) => provider.ring.settled(),
             }
-            !std::mem::replace(&mut page.is_tried, true)
+            std::mem::replace(&mut page.has_keys, has_keys) != has_keys
         });
     }
 
-    /// Ends when the keys of each provider were asked for once, for good or ill.
-    pub async fn settled(&self) {
+    /// Ends when usable keys of each live provider have come once.
+    pub async fn delivered(&self) {
         let mut live = self.0.subscribe();
         // The sender is `self`: the channel cannot be closed meanwhile.
-        let _ = live.wait_for(|live| live.iter().all(|page| page.is_tried)).await;
+        let _ = live.wait_for(|live| live.iter().all(|page| page.has_keys)).await;
+    }
+
+    /// The issuers whose usable keys have not come yet.
+    pub fn missing(&self) -> Vec<String> {
+        let live = self.0.borrow();
+        let missing = live.iter().filter(|page| !page.has_keys);
+        missing.map(|page| page.provider.source.issuer.clone()).collect()
     }
 }
 
@@ -168,7 +180,8 @@ mod tests {
     }
 
     fn source(issuer: &str, at: At, refresh: Duration) -> Source {
-        Source { issuer: issuer.to_owned(), at, authorities: None, refresh }
+        let (issuer, algorithms) = (issuer.to_owned(), vec![Algorithm::parse("EdDSA").unwrap()]);
+        Source { issuer, at, authorities: None, refresh, algorithms }
     }
 
     fn at(url: &str) -> Source {
@@ -231,6 +244,26 @@ mod tests {
         assert!(holds(&file, "file") && !holds(&file, "web"));
         book.tried(&url, Some(keys("web")), None);
         assert!(holds(&file, "file"), "an attempt that ends late counts for nothing");
+    }
+
+    #[test]
+    fn an_issuer_is_missing_until_keys_that_fit_its_algorithms_have_come_once() {
+        let book = Book::default();
+        let file = book.provider(source("file", At::Here(keys("k")), SECOND));
+        let ours = book.provider(at("one"));
+        let other = Algorithm::parse("RS256").unwrap();
+        let unfit = Source { algorithms: vec![other], ..source("b", At::Discovery, SECOND) };
+        let unfit = book.provider(unfit);
+        book.follow(&[file.clone(), ours.clone(), unfit.clone()]);
+        assert_eq!(book.missing(), ["a", "b"]);
+        book.tried(&ours, None, None);
+        assert_eq!(book.missing(), ["a", "b"], "an attempt that failed is none");
+        book.tried(&ours, Some(keys("k")), None);
+        book.tried(&unfit, Some(keys("k")), None);
+        assert_eq!(book.missing(), ["b"], "no token of b could be verified");
+        book.tried(&ours, None, None);
+        book.follow(&[file, book.provider(at("two"))]);
+        assert_eq!(book.missing(), [""; 0], "once is enough, and who is gone is not waited for");
     }
 
     #[test]

@@ -22,7 +22,7 @@ use serde::de::IgnoredAny;
 use std::{io, net::IpAddr, sync::Arc, time::Duration};
 
 /// How long an attempt may take in all.
-pub const ATTEMPT_MAX: Duration = Duration::from_secs(10);
+const ATTEMPT_MAX: Duration = Duration::from_secs(10);
 /// Where a provider's own document is, below its name (OpenID Connect Discovery 1.0, 4).
 const WELL_KNOWN: &str = "/.well-known/openid-configuration";
 
@@ -177,7 +177,8 @@ mod tests {
             let issuer = format!("http://{}", listener.local_addr().unwrap());
             let at = if is_discovered { At::Discovery } else { At::Url(format!("{issuer}/keys")) };
             let refresh = Duration::from_secs(60);
-            let source = Source { issuer: issuer.clone(), at, authorities: None, refresh };
+            let (issuer_name, algorithms) = (issuer.clone(), Vec::new());
+            let source = Source { issuer: issuer_name, at, authorities: None, refresh, algorithms };
             let serve = async {
                 let (mut socket, _) = listener.accept().await.unwrap();
                 let _ = socket.read(&mut [0; 4096]).await;

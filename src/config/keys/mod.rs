@@ -11,6 +11,6 @@ mod fetch;
 mod keeper;
 
 pub use book::{At, Book, Provider, Source};
+pub use fetch::fetch;
 pub(super) use fetch::is_loopback;
-pub use fetch::{ATTEMPT_MAX, fetch};
 pub use keeper::{Delivered, fill_once, keep};
