@@ -14,7 +14,7 @@ use std::{
 pub const FILE_MAX: u64 = 1024 * 1024;
 /// The most team files that are read.
 pub const TEAM_FILES_MAX: usize = 10_000;
-/// The most entries of a directory that are looked at.
+/// The most entries that a directory may have.
 const ENTRIES_MAX: usize = 100_000;
 
 /// Marks a text as UTF-8.
@@ -69,7 +69,12 @@ pub(super) fn list(directory: &Path) -> Result<Listing, Fault> {
         }
     })?;
     let mut listing = Listing::default();
-    for entry in entries.take(ENTRIES_MAX) {
+    for (seen, entry) in entries.enumerate() {
+        if seen >= ENTRIES_MAX {
+            // A team whose file is not looked at must not count as removed.
+            let what = format!("has more than {ENTRIES_MAX} entries");
+            return Err(Fault::new(what, "move away what is no team's file"));
+        }
         let path = entry.map_err(|error| unreadable(&error))?.path();
         let hidden = path.file_name().is_none_or(|name| name.as_encoded_bytes().starts_with(b"."));
         let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default();
