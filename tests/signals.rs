@@ -246,3 +246,25 @@ fn a_hangup_has_the_files_read_and_ends_nothing() {
     sconce.terminate();
     assert_eq!(sconce.ends_within(SOON).code(), Some(0));
 }
+
+#[test]
+fn an_address_that_is_taken_is_said_with_a_remedy() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    for key in ["listen", "admin"] {
+        let home = tempfile::tempdir().unwrap();
+        write_config(home.path(), address, "{}");
+        let main = home.path().join("sconce.yaml");
+        let any = format!("{key}: {{ address: 127.0.0.1:0 }}");
+        let ours = format!("{key}: {{ address: '{address}' }}");
+        let text = std::fs::read_to_string(&main).unwrap().replace(&any, &ours);
+        std::fs::write(&main, text).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sconce"));
+        let output = command.args(["serve", "--config"]).arg(&main).output().unwrap();
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{told}");
+        let expected = format!("{key}.address: {address} cannot be listened on: ");
+        assert!(told.contains(&expected), "{told}");
+        assert!(told.trim_end().ends_with("; stop what listens there, or write another port"));
+    }
+}

@@ -51,7 +51,8 @@ pub(super) struct Wanted {
     /// A group of the user; may be given several times
     #[arg(long = "group", value_name = "NAME")]
     groups: Vec<String>,
-    /// A team of the user, in the claim "teams"; may be given several times
+    /// A team of the user, in the claim "teams"; may be given several times. It counts only if the
+    /// issuer has claims: { teams: teams } in the configuration
     #[arg(long = "team", value_name = "NAME")]
     teams: Vec<String>,
     /// How long it is good, as 30m or 12h
