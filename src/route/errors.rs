@@ -30,10 +30,16 @@ impl Reported {
     pub(super) fn tell(
         &mut self,
         main: &[Complaint],
-        teams: Errors,
+        mut teams: Errors,
         generation: u64,
         is_asked: bool,
     ) -> bool {
+        if !main.is_empty() {
+            // No team is served as its file says, and which files there are may not be known.
+            self.teams.iter().for_each(|(team, errors)| {
+                teams.entry(team.clone()).or_insert_with(|| errors.clone());
+            });
+        }
         let (is_other, are_other) = (self.main != main, self.teams != teams);
         if is_other || (is_asked && !main.is_empty()) {
             self.main = main.to_vec();

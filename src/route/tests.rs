@@ -318,3 +318,28 @@ fn what_reloads_take_away_is_kept_for_a_while_and_in_bounded_number() {
     steward.reload();
     assert_eq!(live.load().removals.len(), kept, "and nothing more is");
 }
+
+#[test]
+fn an_error_of_the_main_file_hides_no_error_of_a_team() {
+    let house = House::new();
+    let (mut steward, _live) = house.start();
+    let wrong = || {
+        let errors = house.metrics.control().config_errors();
+        errors.iter().map(|it| it.team.clone()).collect::<Vec<_>>()
+    };
+    house.write("teams/ml.yaml", "tea: ml\n");
+    assert_eq!(steward.reload(), Verdict::Unchanged);
+    assert_eq!(wrong(), ["ml.yaml"]);
+    // Which team files there are cannot be known any more.
+    house.write("sconce.yaml", "teams: 'x");
+    assert!(matches!(steward.reload(), Verdict::Rejected(_)));
+    assert_eq!(wrong(), ["-", "ml.yaml"]);
+    // Nothing of it takes effect yet.
+    house.write("teams/ml.yaml", ML);
+    house.write("sconce.yaml", &format!("{MAIN}nonsense: 1\n"));
+    assert!(matches!(steward.reload(), Verdict::Rejected(_)));
+    assert_eq!(wrong(), ["-", "ml.yaml"]);
+    house.write("sconce.yaml", MAIN);
+    assert_eq!(steward.reload(), Verdict::Applied(2));
+    assert_eq!(wrong(), [""; 0]);
+}
