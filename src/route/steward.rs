@@ -184,9 +184,6 @@ impl Steward {
         almanac.follow(plan.terms());
         let (errors, warned) = (Reported::new(metrics.clone()), BTreeSet::new());
         let level = None;
-        if plan.ends_sessions_with_tokens() {
-            tracing::info!("{NO_GRACE}");
-        }
         let steward =
             Self { sources, book, live, plan, started, almanac, errors, warned, metrics, level };
         Ok((steward, handed))
@@ -207,6 +204,10 @@ impl Steward {
     pub async fn run(mut self) {
         let mut watch = Watch::new(&self.sources);
         let mut is_asked = false;
+        // Not before: there is a log by now.
+        if self.plan.ends_sessions_with_tokens() {
+            tracing::info!("{NO_GRACE}");
+        }
         loop {
             // The first round finds what changed between the start and the watch.
             let (file, book) = (self.sources.file.clone(), self.book.clone());

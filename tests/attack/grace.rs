@@ -7,6 +7,7 @@ use serde_json::json;
 use crate::squeezed::gzip;
 use crate::support::client::{Client, SOON};
 use crate::support::fields::SERVICE;
+use crate::support::probe::eventually;
 use crate::support::proof::{self, UNAUTHENTICATED, add};
 use crate::support::protobuf::{self, context, field, flagged, framed};
 use crate::support::runner::Cases;
@@ -139,6 +140,12 @@ fn compressed(cases: &mut Cases) {
 }
 
 fn without(cases: &mut Cases) {
+    let spec = proof::spec_with_keys(jwks(&[Signer::new("one").jwk()]));
+    add(cases, "a_start_without_a_grace_says_so_in_the_log", spec, |world| {
+        let log = || world.sconce.as_ref().unwrap().lock().unwrap().log();
+        let said = "a session ends with the token that it was begun with";
+        eventually("it is logged", SOON, || log().iter().any(|line| line.contains(said)));
+    });
     let after: Deed = |world, _, token| {
         let mut client = world.client();
         assert_eq!(heard(world, &mut client, token, &framed(&of("one"))), Some(1));
