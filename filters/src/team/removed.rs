@@ -167,7 +167,7 @@ mod tests {
         Admission, EnvironmentName, Filter, Method,
         call::Listed,
         identity::{Claimed, Source},
-        team::{Members, TEAM},
+        team::{Authority, Members, Reason, TEAM},
     };
     use std::time::{Duration, Instant};
 
@@ -194,6 +194,10 @@ mod tests {
 
     fn call(user: &str, team: &str, environment: &str, seconds: u64) -> Call {
         let listed = Listed::new("h").with(TEAM, team).with("x-sconce-env", environment);
+        call_of(user, listed, seconds)
+    }
+
+    fn call_of(user: &str, listed: Listed, seconds: u64) -> Call {
         let peer = ([127, 0, 0, 1], 1).into();
         let call = Call::new(Method::Config, Rc::new(listed), peer, Instant::now());
         let claimed = Claimed { user: user.to_owned(), ..Claimed::default() };
@@ -260,6 +264,20 @@ mod tests {
         }
         let room = after(&[settings(full), settings(&[("a", &["prod"], &["ann"])])]);
         assert_eq!(admitted(&room, call("ann", "a", "prod", 120)), Ok(0));
+    }
+
+    #[test]
+    fn a_host_that_led_nowhere_before_leads_to_no_team_that_was_removed() {
+        let host = Authority::parse("gone.example.com").unwrap();
+        let with_host = |settings: Settings| Settings {
+            unserved_authorities: [(host.clone(), Reason::Removed)].into(),
+            ..settings
+        };
+        let before = with_host(settings(&[("a", &["prod"], &["ann"])]));
+        let room = after(&[before, with_host(settings(&[]))]);
+        let ask = |host| admitted(&room, call_of("ann", Listed::new(host), 150));
+        assert_eq!(ask("gone.example.com"), Err("team.removed"));
+        assert_eq!(ask("other.example.com"), Ok(1), "her only team");
     }
 
     #[test]
