@@ -79,7 +79,7 @@ fn early(cases: &mut Cases) {
             assert!(client.speak(id, &plan(1)[..12], 16_384, false));
             let reply = client.finish_within(id, LONG);
             assert_eq!(reply.status(), Some(UNAUTHENTICATED), "{reply:?}");
-            assert_eq!(reply.message(), "the token has expired");
+            assert_eq!(reply.message(), proof::EXPIRED);
             client.must_succeed(&proof::of(&client, &proof::ANN));
         });
     }
