@@ -96,6 +96,10 @@ impl Relay {
             self.is_ticking = true;
             self.wake_by(self.next_tick(&snapshot.timeouts));
         }
+        if self.exchanges.capacity() == 0 {
+            // Not four at once, as it would be by itself: many connections make one call and rest.
+            self.exchanges.reserve_exact(1);
+        }
         let entry = self.exchanges.vacant_entry();
         let tag = entry.key();
         self.client.wire.tag(stream, u32::try_from(tag).unwrap_or(u32::MAX));

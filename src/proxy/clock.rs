@@ -15,7 +15,7 @@ use crate::wire::fault::{self, Fault};
 const TICK_MAX: Duration = Duration::from_secs(2);
 /// A connection without streams gives its memory back after so long: what goes on at once needs it
 /// again, and thousands that come one after another should not hold it at one time.
-const REST_AFTER: Duration = Duration::from_millis(20);
+const REST_AFTER: Duration = Duration::from_millis(10);
 /// A leg that nobody uses is kept for so long.
 const DRIVER_IDLE: Duration = Duration::from_secs(300);
 

@@ -25,6 +25,9 @@ const UNSENT_MAX: u32 = 512 * 1024;
 /// Octets that are read at one time of a leg that nobody uses.
 const UNUSED_READ: usize = 512;
 
+/// See `Leg::failed_at`.
+const NEVER: u64 = u64::MAX;
+
 /// One socket and the HTTP/2 connection on it.
 pub(super) struct Leg {
     pub(super) wire: Connection,
@@ -41,8 +44,8 @@ pub(super) struct Leg {
     /// The client speaks HTTP/2 in clear text where TLS is due.
     lacks_tls: bool,
     /// Writing has failed behind so many octets: the peer is gone, but what it has sent may wait in
-    /// the socket.
-    failed_at: Option<u64>,
+    /// the socket. `NEVER` if it has not.
+    failed_at: u64,
 }
 
 impl Leg {
@@ -61,7 +64,7 @@ impl Leg {
             blocked: None,
             asked: None,
             lacks_tls: false,
-            failed_at: None,
+            failed_at: NEVER,
         }
     }
 
@@ -183,19 +186,19 @@ impl Leg {
 
     /// Nothing can be written any more; what has come can still be read. Says that it changed.
     pub(super) fn give_up_writing(&mut self) -> bool {
-        self.failed_at.get_or_insert(self.wire.out.written());
+        self.failed_at = self.failed_at.min(self.wire.out.written());
         self.blocked = None;
         self.wire.out.advance(usize::MAX);
         true
     }
 
     pub(super) fn can_write(&self) -> bool {
-        self.failed_at.is_none()
+        self.failed_at == NEVER
     }
 
     /// Whether what ends here in the outbox has left as a whole, see `Outbox::end`.
     pub(super) fn has_left(&self, end: u64) -> bool {
-        end <= self.failed_at.unwrap_or(self.wire.out.written())
+        end <= self.failed_at.min(self.wire.out.written())
     }
 
     fn write(&mut self, context: &mut Context<'_>, lent: &[u8], now: Instant) -> io::Result<bool> {
