@@ -227,7 +227,8 @@ impl Relay {
     /// Those that end anyway are left to who ends them: their keys may be in use further up.
     pub(super) fn drop_idle_drivers(&mut self) {
         let ends = |driver: &Driver| {
-            driver.lost || driver.leg_ref().is_some_and(|leg| leg.wire.is_leaving())
+            let leg = driver.leg_ref();
+            driver.lost || leg.is_some_and(|leg| leg.wire.is_leaving() || !leg.can_write())
         };
         let idle =
             |(key, driver): (usize, &Driver)| (driver.calls == 0 && !ends(driver)).then_some(key);

@@ -90,6 +90,8 @@ pub fn cases(cases: &mut Cases) {
     }
     let name = "a_request_whose_connection_cannot_be_written_any_more_comes_whole_or_not_at_all";
     cases.own(name, Spec::default(), unwritten);
+    let name = "a_queued_call_moves_if_its_connection_cannot_be_written_any_more";
+    cases.own(name, Spec::default(), unwritten_queue);
     let name = "a_driver_that_ends_each_connection_at_once_is_dialled_a_few_times_for_a_call";
     cases.own(name, Spec::default(), |world| {
         let mut driver = Upstream::replace(world, Offer::default());
@@ -229,6 +231,40 @@ fn unwritten(world: &World) {
     } else {
         client.finish(id).assert_no_success();
     }
+}
+
+/// The call that a queued one waits for ends with what the driver sent before its connection broke,
+/// and sconce knows by then that nothing can be written there.
+fn unwritten_queue(world: &World) {
+    let mut driver = Upstream::replace(world, Offer::default());
+    let mut client = world.client_with(Manners {
+        settings: vec![(frame::ENABLE_PUSH, 0), (frame::INITIAL_WINDOW_SIZE, 8 << 20)],
+        connection_bump: 8 << 20,
+        receive_buffer: Some(4096),
+        ..Manners::default()
+    });
+    driver.meet(&mut client);
+    driver.limit(1);
+    assert!(driver.pump(Upstream::is_settled, SOON));
+    let running = client.start(&client.request(), false);
+    let stream = driver.await_stream();
+    let queued = client.start(&client.request(), true);
+    assert!(client.round_trip());
+    driver.answer(stream);
+    assert!(driver.speak(stream, &vec![b'd'; 1100 << 10]) > 1 << 20);
+    std::thread::sleep(Duration::from_millis(100));
+    driver.finish(stream, 5);
+    std::thread::sleep(Duration::from_millis(50));
+    driver.abort();
+    assert!(client.upload_now(running, 1_000));
+    std::thread::sleep(Duration::from_millis(50));
+    let status = client.finish(running).status();
+    driver.accept_again();
+    let stream = driver.await_stream();
+    driver.answer(stream);
+    driver.finish(stream, 0);
+    assert_eq!(client.finish(queued).status(), Some(0));
+    assert_eq!(status, Some(5), "what the driver sent was lost");
 }
 
 /// Each call that waits is refused as soon as it has its turn.
