@@ -25,6 +25,8 @@ pub(super) struct Users {
 struct Usage {
     buffered: AtomicUsize,
     earned: AtomicUsize,
+    /// Connections that count here; changed under the lock.
+    connections: AtomicUsize,
 }
 
 /// The user of a connection, and what that connection adds.
@@ -52,6 +54,7 @@ impl Users {
         let name = name.into_bytes().into_boxed_slice();
         let mut all = self.lock();
         let usage = Arc::clone(all.entry(name.clone()).or_default());
+        usage.connections.fetch_add(1, Ordering::Relaxed);
         self.count.store(all.len(), Ordering::Relaxed);
         let users = Arc::clone(self);
         User { users, name, usage, own: [0; 2], is_known: proof.is_some() }
@@ -79,7 +82,7 @@ impl User {
 
     /// The connection buffers so much, and has earned so much, from now on.
     pub(super) fn change(&mut self, [buffered, earned]: [usize; 2]) {
-        let Usage { buffered: all_buffered, earned: all_earned } = &*self.usage;
+        let Usage { buffered: all_buffered, earned: all_earned, .. } = &*self.usage;
         let [buffered_before, earned_before] = std::mem::replace(&mut self.own, [buffered, earned]);
         change(all_buffered, buffered_before, buffered);
         change(all_earned, earned_before, earned);
@@ -90,8 +93,7 @@ impl Drop for User {
     fn drop(&mut self) {
         self.change([0; 2]);
         let mut all = self.users.lock();
-        // One is in the map, and one is here.
-        if Arc::strong_count(&self.usage) <= 2 {
+        if self.usage.connections.fetch_sub(1, Ordering::Relaxed) == 1 {
             all.remove(&self.name);
             self.users.count.store(all.len(), Ordering::Relaxed);
         }
@@ -134,5 +136,23 @@ mod tests {
         drop(stranger);
         assert!(users.lock().is_empty());
         assert_eq!(users.count(), 1, "a share is never of nobody");
+    }
+
+    #[test]
+    fn a_user_whose_connections_all_end_at_one_time_is_forgotten() {
+        let users = Arc::new(Users::default());
+        for _ in 0..2_000 {
+            let together = std::sync::Barrier::new(4);
+            std::thread::scope(|scope| {
+                for _ in 0..4 {
+                    scope.spawn(|| {
+                        let user = users.find(None, SOURCE);
+                        together.wait();
+                        drop(user);
+                    });
+                }
+            });
+            assert!(users.lock().is_empty());
+        }
     }
 }
