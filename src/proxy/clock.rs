@@ -189,7 +189,7 @@ impl Relay {
         let mut due = now + Duration::from_secs(600);
         let behind = self.client.blocked.is_some();
         let (parked_max, detached) = (self.worker.pool.download_max(), self.detached);
-        let mut dead = Vec::new();
+        let mut dead: Vec<(usize, &str)> = Vec::new();
         let mut idle = Vec::new();
         for (key, driver) in &mut self.drivers {
             let Line::Up(leg) = &mut driver.line else { continue };
@@ -226,14 +226,24 @@ impl Relay {
                 driver.ask_if_silent(now, timeouts.driver_silence);
             }
         }
-        for (key, what) in dead {
-            self.fail_all_on(key, "driver.silent", what);
-        }
+        // First: calls that move may need another connection, which may take over such a key.
         for key in idle {
             self.remove_driver(key, "idle");
         }
-        self.drop_lost_drivers();
+        self.fail_silent(&dead);
         due
+    }
+
+    fn fail_silent(&mut self, dead: &[(usize, &str)]) {
+        for (key, _) in dead {
+            if let Some(driver) = self.drivers.get_mut(*key) {
+                driver.lost = true;
+            }
+        }
+        for (key, what) in dead {
+            self.fail_all_on(*key, "driver.silent", what);
+        }
+        self.drop_lost_drivers();
     }
 }
 

@@ -169,6 +169,7 @@ impl Relay {
             exchange.driver == Some(key)
                 && exchange.driver_stream.is_some()
                 && !leg.has_left(exchange.head_ends)
+                && !exchange.answered
                 && exchange.redirects < REDIRECTS_MAX
                 && departing.iter().all(|it| it.tag != *tag)
         });

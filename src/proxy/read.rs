@@ -21,7 +21,9 @@ const READ_TIME_MAX: Duration = Duration::from_millis(1);
 
 impl Relay {
     pub(super) fn read_client(&mut self, context: &mut Context<'_>, scratch: &mut [u8]) -> bool {
-        if self.phase == Phase::Over || self.client.waiting() > OUT_MAX || self.is_paused() {
+        // A pause ends whatever else keeps the client from being read.
+        let is_paused = self.is_paused();
+        if self.phase == Phase::Over || self.client.waiting() > OUT_MAX || is_paused {
             return false;
         }
         if !self.client.is_open() && !self.has_turn(context) {

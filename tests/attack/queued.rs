@@ -88,6 +88,10 @@ pub fn cases(cases: &mut Cases) {
         spec.driver.receive_buffer = Some(64 << 10);
         cases.own(name, spec, move |world| unsent(world, act));
     }
+    let name = "a_call_that_was_answered_before_its_headers_left_is_not_sent_again";
+    let mut spec = Spec::default();
+    spec.driver.receive_buffer = Some(64 << 10);
+    cases.own(name, spec, answered_unsent);
     let name = "a_request_whose_connection_cannot_be_written_any_more_comes_whole_or_not_at_all";
     cases.own(name, Spec::default(), unwritten);
     let name = "a_queued_call_moves_if_its_connection_cannot_be_written_any_more";
@@ -172,18 +176,40 @@ fn moves(mut driver: Upstream, (mut client, running, queued): (Client, u32, Vec<
     client.must_succeed(&calm);
 }
 
-/// The driver reads nothing, so that its socket is full before these calls come.
-fn unsent(world: &World, act: fn(&mut Upstream)) {
+/// A driver that reads nothing, so that its socket is full, a call whose body fills it, and that
+/// one's stream at the driver.
+fn full(world: &World) -> (Upstream, (Client, u32, u32)) {
     let offer = Offer { initial: Some(64 << 20), connection_bump: 64 << 20, ..Offer::default() };
     let mut driver = Upstream::replace(world, offer);
     let mut client = world.client();
     driver.meet(&mut client);
     let fills = client.start(&client.request(), false);
-    driver.await_stream();
+    let stream = driver.await_stream();
     let is_open = |c: &Client| c.window_of(fills) >= 8192;
     while client.pump(is_open, Duration::from_millis(400)) {
         assert!(client.upload_now(fills, 8192));
     }
+    (driver, (client, fills, stream))
+}
+
+/// The driver guesses the number of a stream that it does not know yet.
+fn answered_unsent(world: &World) {
+    let (mut driver, (mut client, fills, stream)) = full(world);
+    let id = client.start(&client.request(), true);
+    assert!(client.round_trip());
+    driver.answer(stream + 2);
+    let is_answered = |c: &Client| c.streams.get(&id).is_some_and(|it| !it.heads.is_empty());
+    client.pump(is_answered, SOON);
+    driver.close();
+    client.finish(fills).assert_no_success();
+    client.finish(id).assert_no_success();
+    driver.leave();
+    assert!(!driver.accept_within(Duration::from_millis(200)), "it is sent again");
+}
+
+/// Calls that come when the driver's socket is full.
+fn unsent(world: &World, act: fn(&mut Upstream)) {
+    let (mut driver, (mut client, fills, _)) = full(world);
     let bare = client.start(&client.request(), true);
     let with_body = client.start(&client.request(), false);
     assert!(client.upload(with_body, 5_000, false));
