@@ -104,8 +104,14 @@ impl Relay {
         self.cancel_all();
     }
 
+    /// All exchanges end: none that waits for a place on a leg takes that of one that ended first.
+    fn forget_queued(&mut self) {
+        self.drivers.iter_mut().for_each(|(_, driver)| driver.queue.clear());
+    }
+
     /// Every exchange ends without a word to the client.
     pub(super) fn cancel_all(&mut self) {
+        self.forget_queued();
         for tag in self.tags(|_| true) {
             self.drop_exchange(tag, Code::Cancelled, Ending::ClientLost);
         }
@@ -165,13 +171,13 @@ impl Relay {
         let Some(driver) = drivers.get_mut(key) else { return };
         driver.lost = true;
         let Driver { departing, line: Line::Up(leg), .. } = driver else { return };
-        let unsent = exchanges.iter_mut().filter(|(tag, exchange)| {
+        let unsent = exchanges.iter_mut().filter(|(_, exchange)| {
             exchange.driver == Some(key)
                 && exchange.driver_stream.is_some()
                 && !leg.has_left(exchange.head_ends)
                 && !exchange.answered
                 && exchange.redirects < REDIRECTS_MAX
-                && departing.iter().all(|it| it.tag != *tag)
+                && departing.iter().all(|it| it.stream != exchange.stream)
         });
         let unsent = unsent.map(|(tag, exchange)| {
             exchange.driver_stream = None;
@@ -264,6 +270,7 @@ impl Relay {
                     "drain.grace",
                     "this gateway shuts down: the call may be made again",
                 );
+                self.forget_queued();
                 for tag in self.tags(|_| true) {
                     self.refuse(tag, &refusal, Ending::Drained);
                 }

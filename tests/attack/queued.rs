@@ -92,6 +92,19 @@ pub fn cases(cases: &mut Cases) {
     let mut spec = Spec::default();
     spec.driver.receive_buffer = Some(64 << 10);
     cases.own(name, spec, answered_unsent);
+    let name = "a_call_moves_that_follows_one_whose_end_was_not_sent";
+    let mut spec = Spec::default();
+    spec.driver.receive_buffer = Some(64 << 10);
+    cases.own(name, spec, follows_unsent);
+    let name = "queued_calls_of_a_client_that_breaks_the_protocol_do_not_reach_the_driver";
+    cases.own(name, Spec::default(), |world| {
+        let (mut driver, (mut client, ..)) = queue(world, 5);
+        client.send(&frame::window_update(0, 0));
+        assert!(client.pump(|c| c.goaway.is_some(), SOON));
+        let count = driver.streams.len();
+        driver.pump(|_| false, Duration::from_millis(200));
+        assert_eq!(driver.streams.len(), count);
+    });
     let name = "a_request_whose_connection_cannot_be_written_any_more_comes_whole_or_not_at_all";
     cases.own(name, Spec::default(), unwritten);
     let name = "a_queued_call_moves_if_its_connection_cannot_be_written_any_more";
@@ -205,6 +218,23 @@ fn answered_unsent(world: &World) {
     client.finish(id).assert_no_success();
     driver.leave();
     assert!(!driver.accept_within(Duration::from_millis(200)), "it is sent again");
+}
+
+/// The call that came before was cancelled, and the end of its body waits for the driver still.
+fn follows_unsent(world: &World) {
+    let (mut driver, (mut client, fills, _)) = full(world);
+    let cancelled = client.start(&client.request(), false);
+    client.send(&frame::data(cancelled, true, b""));
+    client.send(&frame::rst(cancelled, frame::CANCEL));
+    let id = client.start(&client.request(), true);
+    assert!(client.round_trip());
+    driver.close();
+    client.finish(fills).assert_no_success();
+    driver.accept_again();
+    let stream = driver.await_stream();
+    driver.answer(stream);
+    driver.finish(stream, 0);
+    assert_eq!(client.finish(id).status(), Some(0));
 }
 
 /// Calls that come when the driver's socket is full.
