@@ -93,11 +93,37 @@ pub(super) fn read(file: &Path, rules: &Rules, uses: &mut Uses) -> TeamFile {
     TeamFile { desk, name, team, hosts, guessed, is_misnamed: false }
 }
 
-/// The words of a text that may be hosts: with a dot, and without a port, as drivers have one.
+/// The words of a text that may be hosts: behind the key `authorities` and no other one, with a dot,
+/// and without a port, as drivers have one. Never from a comment: a host that all teams share may
+/// stand there, and would be lost to them.
 fn guess(text: &str) -> BTreeSet<Authority> {
-    let words = text.split(|letter: char| letter.is_whitespace() || "[]{},'\"#".contains(letter));
-    let hosts = words.filter(|word| word.contains('.') && !word.contains([':', '/']));
-    hosts.filter_map(|word| Authority::parse(word).ok()).take(HOSTS_MAX).collect()
+    let mut hosts = BTreeSet::new();
+    let mut is_listed = false;
+    for piece in text.lines().map(without_comment).flat_map(|line| line.split_inclusive(parts)) {
+        let word = piece.trim_matches(|letter: char| parts(letter) || "'\"".contains(letter));
+        match word.strip_suffix(':') {
+            Some(key) => is_listed = key.trim_matches(['\'', '"']) == "authorities",
+            None if is_listed && word.contains('.') && !word.contains([':', '/']) => {
+                hosts.extend(Authority::parse(word).ok());
+            }
+            None => {}
+        }
+        is_listed &= !piece.ends_with([']', '}']) && hosts.len() < HOSTS_MAX;
+    }
+    hosts
+}
+
+/// Whether a letter stands between the words of a text.
+fn parts(letter: char) -> bool {
+    letter.is_whitespace() || "[]{},".contains(letter)
+}
+
+fn without_comment(line: &str) -> &str {
+    let begins = |(at, _): &(usize, &str)| {
+        line.get(..*at).is_some_and(|before| before.is_empty() || before.ends_with([' ', '\t']))
+    };
+    let comment = line.match_indices('#').find(begins);
+    comment.and_then(|(at, _)| line.get(..at)).unwrap_or(line)
 }
 
 struct Reader<'r> {

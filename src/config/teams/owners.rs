@@ -43,8 +43,12 @@ impl Owners {
             }
         }
         let mut lost = Vec::new();
-        for (team, claimants) in claimants(files) {
+        for (team, mut claimants) in claimants(files) {
+            // A file that keeps the team it had gets no other, nor keeps that one alive.
+            let keeps_other = |at: &usize| owners.held(*at).is_some_and(|held| held != team);
+            claimants.retain(|at| !keeps_other(at));
             match (owners.owner(team), claimants.as_slice()) {
+                (None, []) => {}
                 (Some(owner), _) => lost.extend(claimants.iter().filter(|at| **at != owner)),
                 (None, [only]) => drop(owners.of.insert(team.clone(), Some(*only))),
                 (None, _) => {

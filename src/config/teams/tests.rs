@@ -194,6 +194,40 @@ fn a_host_of_a_team_that_is_not_served_leads_to_no_default() {
 }
 
 #[test]
+fn a_file_that_is_not_yaml_takes_no_host_but_those_it_lists() {
+    let main = "teams: { directory: teams, default_team: ads, default_environment: prod }\n";
+    for broken in [
+        format!("# dial all.x, see authorities: [all.x]\n{ML}]"),
+        format!("{ML}driver_token_file: all.x\n]"),
+        format!("{ML}members: {{ users: [ann@all.x, all.x] }}\n]"),
+        ML.replace("[ml.x] }", "\n      - ml.x # not all.x\n  all.x: {}\n  ["),
+        ML.replace("[ml.x] }", "[\n    'ml.x'\n  ], all.x, "),
+    ] {
+        let mut home = Home::live(&[("ads.yaml", ADS), ("ml.yaml", ML)]);
+        home.main(main);
+        home.apply();
+        assert_eq!(home.goes("all.x"), "ads:1");
+        home.write("ml.yaml", &broken);
+        assert_eq!(home.errors(), [of("ml.yaml", Served::LastGood, 1)], "{broken}");
+        assert_eq!(["all.x", "ml.x"].map(|it| home.goes(it)), ["ads:1", "ml:1"], "{broken}");
+        let mut home = Home { live: None, ..home };
+        home.apply();
+        let expected = ["ads:1", "team.misconfigured"];
+        assert_eq!(["all.x", "ml.x"].map(|it| home.goes(it)), expected, "{broken}");
+    }
+}
+
+#[test]
+fn a_team_whose_file_is_gone_is_not_kept_by_an_error_in_another_team_s_file() {
+    let mut home = Home::live(&[("ads.yaml", ADS), ("ml.yaml", ML)]);
+    home.remove("ads.yaml");
+    home.write("ml.yaml", "team: ads\n");
+    home.apply();
+    assert_eq!(["ads/prod", "ads.x"].map(|it| home.goes(it)), ["team.removed"; 2]);
+    assert_eq!(home.goes("ml/lab"), "ml:1");
+}
+
+#[test]
 fn of_two_files_about_one_team_neither_is_served_at_a_start_and_the_live_one_at_a_reload() {
     let other = ADS.replace("ads:1", "evil:1");
     let teams = [("ads.yaml", ADS), ("ml.yaml", ML), ("b.yaml", &*other)];
