@@ -31,7 +31,7 @@ const MARKS_MAX: usize = 1 << 17;
 pub struct Removal {
     filter: Arc<Removed>,
     lost: BTreeMap<TeamName, Loss>,
-    /// Clusters of these teams that are not in the table any more, or may go.
+    /// The clusters of these teams before, whatever has come into their place.
     clusters: BTreeMap<(TeamName, EnvironmentName), Arc<Cluster>>,
     marks: Mutex<FxHashSet<u128>>,
     hashes: [RandomState; 2],

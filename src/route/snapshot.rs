@@ -93,14 +93,14 @@ impl Snapshot {
         }
     }
 
-    /// The cluster of an admitted call.
+    /// The cluster of an admitted call. One that is admitted for its session alone stays on the
+    /// driver that its session is on: what has come into its place since is nothing to its caller.
     pub fn cluster(&self, slots: &Slots) -> Option<&Arc<Cluster>> {
         let (team, environment) = (slots.team.as_ref()?, slots.environment.as_ref()?);
-        let known = self.table.cluster(team, environment);
-        known.or_else(|| {
-            let revoked = slots.revoked.as_ref()?;
-            self.removal(revoked.number)?.cluster(team, environment)
-        })
+        match &slots.revoked {
+            None => self.table.cluster(team, environment),
+            Some(revoked) => self.removal(revoked.number)?.cluster(team, environment),
+        }
     }
 
     /// What the reload of this number took away.

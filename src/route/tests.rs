@@ -5,8 +5,8 @@ use crate::{
     config::keys::Book,
     telemetry::{Format, Metrics},
 };
-use sconce_filters::{EnvironmentName, TeamName};
-use std::{fs, sync::Arc, time::Duration};
+use sconce_filters::{Code, EnvironmentName, Refusal, Revoked, Slots, TeamName};
+use std::{fs, rc::Rc, sync::Arc, time::Duration};
 use tempfile::TempDir;
 
 const MAIN: &str = "teams: { directory: teams }\n";
@@ -342,4 +342,30 @@ fn an_error_of_the_main_file_hides_no_error_of_a_team() {
     house.write("sconce.yaml", MAIN);
     assert_eq!(steward.reload(), Verdict::Applied(2));
     assert_eq!(wrong(), [""; 0]);
+}
+
+#[test]
+fn calls_of_a_removed_member_reach_no_driver_but_the_one_that_their_session_is_on() {
+    let house = House::new();
+    let main = format!(
+        "{MAIN}authenticate:\n  tokens:\n    - {{ name: a, user: ann, sha256: {} }}\n",
+        "a".repeat(64)
+    );
+    house.write("sconce.yaml", &main);
+    let ads = |user: &str| format!("{ADS}members: {{ users: [{user}] }}\n");
+    house.write("teams/ads.yaml", &ads("ann"));
+    let (mut steward, live) = house.start();
+    house.write("teams/ads.yaml", &ads("bob").replace("ads:15002", "new:15002"));
+    assert_eq!(steward.reload(), Verdict::Applied(2));
+    let at = |number: Option<u64>| {
+        let refusal = Refusal::new(Code::PermissionDenied, "team.none", "");
+        let revoked = number.map(|number| Rc::new(Revoked { number, refusal }));
+        let (team, environment) =
+            (TeamName::parse("ads").ok(), EnvironmentName::parse("prod").ok());
+        let slots = Slots { team, environment, revoked, ..Slots::default() };
+        live.load().cluster(&slots).map(|cluster| cluster.driver().to_string())
+    };
+    assert_eq!(at(None).as_deref(), Some("new:15002"));
+    assert_eq!(at(Some(2)).as_deref(), Some("ads:15002"));
+    assert_eq!(at(Some(1)), None, "what no removal admits goes nowhere");
 }
