@@ -8,7 +8,10 @@ use crate::config::{
     draft::{Key, Node, Value},
     folder,
 };
-use std::path::{Path, PathBuf};
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    path::{Path, PathBuf},
+};
 
 /// A mapping under the key `path`.
 pub(super) struct Section<'d> {
@@ -64,21 +67,21 @@ impl<'d> Section<'d> {
         };
         let (path, line, known) = (path.to_owned(), node.line, Vec::new());
         let mut section = Self { desk, path, line, is_misshapen, entries: Vec::new(), known };
+        let mut lines = HashMap::new();
         for (key, node) in entries {
-            section.keep(key, node);
-        }
-        section
-    }
-
-    fn keep(&mut self, key: Key, node: Node) {
-        match self.entries.iter().find(|(earlier, _)| earlier.text == key.text) {
-            None => self.entries.push((key, node)),
-            Some((earlier, _)) => {
-                let what = format!("this key stands in line {} already", earlier.line);
-                let fault = Fault::new(what, "keep one of the two");
-                self.desk.complain(key.line, &self.below(&key.text), fault);
+            match lines.entry(key.text.clone()) {
+                Entry::Vacant(new) => {
+                    new.insert(key.line);
+                    section.entries.push((key, node));
+                }
+                Entry::Occupied(earlier) => {
+                    let what = format!("this key stands in line {} already", earlier.get());
+                    let fault = Fault::new(what, "keep one of the two");
+                    desk.complain(key.line, &section.below(&key.text), fault);
+                }
             }
         }
+        section
     }
 
     /// The line on which the mapping begins.

@@ -19,6 +19,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
     path::Path,
+    rc::Rc,
 };
 
 /// The most keys that one team hides.
@@ -49,19 +50,19 @@ pub(super) struct TeamFile {
     /// The team, if nothing is wrong with the file.
     pub(super) team: Option<Team>,
     /// The hosts that it lists, whether or not something is wrong with it.
-    pub(super) hosts: Vec<Listed>,
+    pub(super) hosts: BTreeMap<Authority, Listed>,
     /// What looks like a host in a file that is not YAML.
     pub(super) guessed: BTreeSet<Authority>,
     /// Whether its name does not end in `.yaml`.
     pub(super) is_misnamed: bool,
 }
 
-/// A host that a file lists, and where.
+/// Where a file lists a host.
 #[derive(Debug)]
 pub(super) struct Listed {
-    pub(super) host: Authority,
     pub(super) line: u64,
-    pub(super) key: String,
+    /// The key, which all hosts of an environment share.
+    pub(super) key: Rc<str>,
 }
 
 /// Reads a file. What it names as secrets is noted in `uses`.
@@ -72,7 +73,7 @@ pub(super) fn read(file: &Path, rules: &Rules, uses: &mut Uses) -> TeamFile {
         draft::read(text)
             .map_err(|garbled| (garbled.line, Fault::new(garbled.what, garbled.remedy)))
     });
-    let mut reader = Reader { desk: &desk, rules, uses, hosts: Vec::new() };
+    let mut reader = Reader { desk: &desk, rules, uses, hosts: BTreeMap::new() };
     let found = node.and_then(|node| match node.value {
         Value::Nothing => {
             let remedy = "write 'team: ads' and 'environments:' with at least one";
@@ -130,7 +131,7 @@ struct Reader<'r> {
     desk: &'r Desk,
     rules: &'r Rules,
     uses: &'r mut Uses,
-    hosts: Vec<Listed>,
+    hosts: BTreeMap<Authority, Listed>,
 }
 
 impl Reader<'_> {
@@ -145,11 +146,14 @@ impl Reader<'_> {
         let scope = rules.secrets.of(name.as_ref().map(|(name, _)| name));
         let credential = credential::read(desk, &mut top, scope, self.uses);
         let mut environments = self.environments(&mut top, scope);
+        // One list for all environments: a file costs what its length costs.
+        let with_token = Hidden::of(hidden.iter().cloned().chain([TOKEN_KEY.to_owned()]));
+        let hidden = Hidden::of(hidden);
         for environment in environments.values_mut() {
             let own = environment.credential.take();
             environment.credential = own.or_else(|| credential.clone());
-            let key = environment.credential.as_ref().map(|_| TOKEN_KEY.to_owned());
-            environment.hidden = Hidden::of(hidden.iter().cloned().chain(key));
+            let has_token = environment.credential.is_some();
+            environment.hidden = if has_token { &with_token } else { &hidden }.clone();
         }
         let members = top.section_if_there("members").map(|section| {
             if !rules.is_authenticated {
@@ -202,22 +206,19 @@ impl Reader<'_> {
     }
 
     fn authorities(&mut self, section: &mut Section<'_>) -> Vec<Authority> {
-        let key = section.below("authorities");
+        let key: Rc<str> = section.below("authorities").into();
         let mut authorities = Vec::new();
         for Word { line, text } in section.words("authorities").unwrap_or_default() {
-            match words::authority(&text) {
+            match words::authority(&text).map(|host| (self.hosts.get(&host), host)) {
                 Err(fault) => self.desk.complain(line, &key, fault),
-                Ok(host) => match self.hosts.iter().find(|listed| listed.host == host) {
-                    Some(first) => {
-                        let what =
-                            format!("the host '{host}' stands in line {} already", first.line);
-                        self.desk.complain(line, &key, Fault::new(what, "keep one of the two"));
-                    }
-                    None => {
-                        self.hosts.push(Listed { host: host.clone(), line, key: key.clone() });
-                        authorities.push(host);
-                    }
-                },
+                Ok((Some(first), host)) => {
+                    let what = format!("the host '{host}' stands in line {} already", first.line);
+                    self.desk.complain(line, &key, Fault::new(what, "keep one of the two"));
+                }
+                Ok((None, host)) => {
+                    self.hosts.insert(host.clone(), Listed { line, key: Rc::clone(&key) });
+                    authorities.push(host);
+                }
             }
         }
         authorities

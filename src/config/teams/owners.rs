@@ -157,10 +157,10 @@ impl<'f> Claims<'f> {
 
     /// Those of a file whose team is not served.
     pub(super) fn of_unserved(&mut self, file: &'f TeamFile) {
-        for listed in &file.hosts {
+        for host in file.hosts.keys() {
             let path = file.desk.file().to_owned();
             let claim = Claim { place: None, path, file: Some(file) };
-            self.0.entry(listed.host.clone()).or_default().push(claim);
+            self.0.entry(host.clone()).or_default().push(claim);
         }
     }
 
@@ -203,15 +203,11 @@ impl Claim<'_> {
 
     fn lose(&self, host: &Authority, other: &Self, is_live: bool) {
         let Some(file) = self.file else { return };
-        let line = |file: &TeamFile| {
-            let listed = file.hosts.iter().find(|listed| listed.host == *host)?;
-            Some((listed.line, listed.key.clone()))
-        };
-        let Some((own, key)) = line(file) else { return };
-        let line = other.file.and_then(line).map_or(0, |(line, _)| line);
+        let Some(own) = file.hosts.get(host) else { return };
+        let line = other.file.and_then(|file| file.hosts.get(host)).map_or(0, |it| it.line);
         file.desk.complain(
-            own,
-            &key,
+            own.line,
+            &own.key,
             taken(&format!("the host '{host}'"), (&other.path, line, is_live)),
         );
     }

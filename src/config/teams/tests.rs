@@ -2,7 +2,12 @@
 
 use crate::config::{self, Plan, Reading, Served, keys::Book};
 use sconce_filters::{Call, Method, Refusal, Step, call::Listed};
-use std::{collections::BTreeMap, fs, rc::Rc, time::Instant};
+use std::{
+    collections::BTreeMap,
+    fs,
+    rc::Rc,
+    time::{Duration, Instant},
+};
 use tempfile::TempDir;
 
 const MAIN: &str = "teams: { directory: teams }\n";
@@ -357,4 +362,29 @@ fn a_default_that_a_team_s_change_leads_nowhere_holds_up_nobody() {
         "teams.default_team",
         "a change of the main file"
     );
+}
+
+#[test]
+fn a_file_costs_memory_and_time_by_its_length_alone() {
+    let many = |count: usize, of: fn(usize) -> String| -> String { (0..count).map(of).collect() };
+    let environments = many(12_000, |at| format!("  e{at}: {{ driver: 'a:1' }}\n"));
+    let hidden = many(40_000, |at| format!("k{at},"));
+    let hosts = many(45_000, |at| format!("h{at}.x,"));
+    let keys = many(45_000, |at| format!("k{at}: 1\n"));
+    let long = "e".repeat(400_000);
+    for text in [
+        format!("team: ml\nhidden_configurations: [{hidden}]\nenvironments:\n{environments}"),
+        format!(
+            "team: ml\nenvironments:\n  ? {long}\n  : {{ driver: 'a:1', authorities: [{hosts}] }}\n"
+        ),
+        format!("team: ml\n{keys}"),
+    ] {
+        assert!(text.len() < 1 << 20);
+        let mut home = Home::new(&[("ads.yaml", ADS), ("ml.yaml", &text)]);
+        #[expect(clippy::disallowed_methods, reason = "a test of how long it takes")]
+        let began = Instant::now();
+        assert_eq!(home.apply()["ml"].0, Served::Nothing);
+        assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+        assert_eq!(home.goes("ads/prod"), "ads:1");
+    }
 }
