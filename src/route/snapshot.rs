@@ -98,8 +98,11 @@ impl Snapshot {
     pub fn cluster(&self, slots: &Slots) -> Option<&Arc<Cluster>> {
         let (team, environment) = (slots.team.as_ref()?, slots.environment.as_ref()?);
         match &slots.revoked {
-            None => self.table.cluster(team, environment),
-            Some(revoked) => self.removal(revoked.number)?.cluster(team, environment),
+            Some(revoked) if revoked.number <= self.generation => {
+                self.removal(revoked.number)?.cluster(team, environment)
+            }
+            // A removal that came later has changed nothing here.
+            Some(_) | None => self.table.cluster(team, environment),
         }
     }
 

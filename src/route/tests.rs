@@ -355,16 +355,20 @@ fn calls_of_a_removed_member_reach_no_driver_but_the_one_that_their_session_is_o
     let ads = |user: &str| format!("{ADS}members: {{ users: [{user}] }}\n");
     house.write("teams/ads.yaml", &ads("ann"));
     let (mut steward, live) = house.start();
+    let before = live.load();
     house.write("teams/ads.yaml", &ads("bob").replace("ads:15002", "new:15002"));
     assert_eq!(steward.reload(), Verdict::Applied(2));
-    let at = |number: Option<u64>| {
+    let later = live.load();
+    let place = |snapshot: &Snapshot, number: Option<u64>| {
         let refusal = Refusal::new(Code::PermissionDenied, "team.none", "");
         let revoked = number.map(|number| Rc::new(Revoked { number, refusal }));
         let (team, environment) =
             (TeamName::parse("ads").ok(), EnvironmentName::parse("prod").ok());
         let slots = Slots { team, environment, revoked, ..Slots::default() };
-        live.load().cluster(&slots).map(|cluster| cluster.driver().to_string())
+        snapshot.cluster(&slots).map(|cluster| cluster.driver().to_string())
     };
+    assert_eq!(place(&before, Some(2)).as_deref(), Some("ads:15002"), "it was admitted before");
+    let at = |number| place(&later, number);
     assert_eq!(at(None).as_deref(), Some("new:15002"));
     assert_eq!(at(Some(2)).as_deref(), Some("ads:15002"));
     assert_eq!(at(Some(1)), None, "what no removal admits goes nowhere");
