@@ -5,7 +5,7 @@ use crate::{
     route::Verdict,
     telemetry::{ConfigErrors, ControlMetrics},
 };
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The most errors, and the most teams, that one reload writes to the log.
 pub(super) const LOGGED_MAX: usize = 20;
@@ -133,7 +133,7 @@ fn tell_teams(before: &Errors, now: &Errors) {
     let changed = || now.iter().filter(|(team, errors)| before.get(*team) != Some(errors));
     let all =
         changed().flat_map(|(team, errors)| errors.complaints.iter().map(move |it| (team, it)));
-    for (team, complaint) in all.take(LOGGED_MAX) {
+    for (team, complaint) in some_of_each(all) {
         tracing::warn!(%team, %complaint, "configuration is wrong");
     }
     for (team, TeamErrors { complaints, served }) in changed().take(LOGGED_MAX) {
@@ -146,5 +146,52 @@ fn tell_teams(before: &Errors, now: &Errors) {
     let good: BTreeSet<_> = before.keys().filter(|team| !now.contains_key(*team)).collect();
     for team in good.into_iter().take(LOGGED_MAX) {
         tracing::info!(%team, "the file of a team has no errors any more");
+    }
+}
+
+/// The complaints that are logged: of every team, or file, some, before one has more.
+pub(super) fn some_of_each<'c, K: Ord + Clone>(
+    all: impl Iterator<Item = (K, &'c Complaint)>,
+) -> Vec<(K, &'c Complaint)> {
+    let mut counts = BTreeMap::<K, usize>::new();
+    let mut numbered = |(of, complaint): (K, &'c Complaint)| {
+        let count = counts.entry(of.clone()).or_default();
+        *count = count.saturating_add(1);
+        (*count, of, complaint)
+    };
+    let mut all: Vec<_> = all.map(&mut numbered).collect();
+    all.sort_by_key(|(number, ..)| *number);
+    all.truncate(LOGGED_MAX);
+    all.sort_by(|(one, of, _), (two, other, _)| (of, one).cmp(&(other, two)));
+    all.into_iter().map(|(_, of, complaint)| (of, complaint)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::PathBuf;
+
+    #[test]
+    fn many_errors_of_one_team_keep_those_of_no_other_out_of_the_log() {
+        let of = |count: u64| {
+            let complaint = |line| Complaint {
+                file: PathBuf::from("a.yaml"),
+                line,
+                key: String::new(),
+                what: String::new(),
+                remedy: String::new(),
+            };
+            TeamErrors { complaints: (1..=count).map(complaint).collect(), served: Served::Rest }
+        };
+        let teams =
+            Errors::from([("ads".into(), of(900)), ("ml".into(), of(1)), ("web".into(), of(3))]);
+        let all = teams.iter().flat_map(|(team, errors)| {
+            errors.complaints.iter().map(move |complaint| (&**team, complaint))
+        });
+        let logged: Vec<_> =
+            some_of_each(all).into_iter().map(|(team, it)| (team, it.line)).collect();
+        let ads = (1..=16).map(|line| ("ads", line));
+        let others = [("ml", 1), ("web", 1), ("web", 2), ("web", 3)];
+        assert_eq!(logged, ads.chain(others).collect::<Vec<_>>());
     }
 }

@@ -324,7 +324,8 @@ fn tell_drivers(metrics: &ControlMetrics, snapshot: &Snapshot) {
 /// Logs the warnings that were not there before.
 fn warn(before: &BTreeSet<Complaint>, warnings: &[Complaint]) {
     let new: Vec<_> = warnings.iter().filter(|warning| !before.contains(warning)).collect();
-    for warning in new.iter().take(LOGGED_MAX) {
+    let by_file = new.iter().map(|warning| (&warning.file, *warning));
+    for (_, warning) in errors::some_of_each(by_file) {
         tracing::warn!(%warning, "configuration warning");
     }
     if let Some(more) = new.len().checked_sub(LOGGED_MAX).filter(|more| *more > 0) {

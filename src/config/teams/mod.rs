@@ -33,7 +33,7 @@ use std::{
 
 /// Beyond so many errors in all files, only the first one of each further file is kept.
 const COMPLAINTS_MAX: usize = 1000;
-/// The most warnings about all team files.
+/// Beyond so many warnings in all files, likewise.
 const WARNINGS_MAX: usize = 1000;
 /// The most teams, and the most hosts, that are remembered as removed.
 const REMOVED_MAX: usize = 1000;
@@ -227,8 +227,9 @@ impl Roster {
 
     /// Gathers what is wrong with a file. `held` is the team that it had and keeps.
     fn close(&mut self, file: TeamFile, held: Option<&TeamName>) {
-        self.warnings.extend(file.desk.warnings());
-        self.warnings.truncate(WARNINGS_MAX);
+        let mut warnings = file.desk.warnings();
+        warnings.truncate(WARNINGS_MAX.saturating_sub(self.warnings.len()).max(1));
+        self.warnings.append(&mut warnings);
         let name = file.name.map(|(name, _)| name);
         let about = name.as_ref().or(held);
         let served = about.map_or(Served::Nothing, |team| self.served(team));
