@@ -249,6 +249,23 @@ fn reloads(cases: &mut Cases) {
         std::thread::sleep(DELAY.saturating_sub(since.elapsed()));
         assert_eq!(asks(&mut client, &config, "one"), Some(PERMISSION_DENIED));
     });
+    let name = "a_removed_member_stays_on_the_old_driver_though_the_team_has_another_one_now";
+    add(cases, name, spec(), |world| {
+        let mut client = world.client();
+        let execute = request(&client, &ZOE, "ExecutePlan").script("h;hold");
+        runs(world, &mut client, &execute, "one");
+        let text = std::fs::read_to_string(file(world)).unwrap();
+        let at = text.find("driver: ").unwrap();
+        let end = at + text[at..].find('\n').unwrap();
+        let moved = format!("{}driver: 127.0.0.1:1{}", &text[..at], &text[end..]);
+        std::fs::write(file(world).with_extension("new"), moved.replace("[zoe]", "[]")).unwrap();
+        std::fs::rename(file(world).with_extension("new"), file(world)).unwrap();
+        let config = request(&client, &ZOE, "Config");
+        takes_effect(world, &config, PERMISSION_DENIED);
+        for client in [&mut client, &mut world.client()] {
+            assert_eq!(asks(client, &config, "one"), Some(0));
+        }
+    });
     let name = "a_team_that_comes_back_is_as_if_it_had_never_gone";
     add(cases, name, spec(), |world| {
         let config = request(&world.client(), &ANN, "Config");
