@@ -94,9 +94,9 @@ pub(super) fn read(file: &Path, rules: &Rules, uses: &mut Uses) -> TeamFile {
     TeamFile { desk, name, team, hosts, guessed, is_misnamed: false }
 }
 
-/// The words of a text that may be hosts: behind the key `authorities` and no other one, with a dot,
-/// and without a port, as drivers have one. Never from a comment: a host that all teams share may
-/// stand there, and would be lost to them.
+/// The words of a text that may be hosts: behind the key `authorities` and no other one, with a
+/// dot, and without a port, as drivers have one. Never from a comment: a host that all teams share
+/// may stand there, and would be lost to them.
 fn guess(text: &str) -> BTreeSet<Authority> {
     let mut hosts = BTreeSet::new();
     let mut is_listed = false;

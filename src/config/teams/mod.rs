@@ -189,7 +189,9 @@ impl Roster {
                 None => drop(self.unserved_authorities.insert(host, Reason::Misconfigured)),
             }
         }
-        for host in files.iter().flat_map(|file| &file.guessed) {
+        // Where the last good configuration stays, nothing of the file counts.
+        let unheld = files.iter().enumerate().filter(|(at, _)| owners.held(*at).is_none());
+        for host in unheld.flat_map(|(_, file)| &file.guessed) {
             self.refuse(host, Reason::Misconfigured);
         }
     }
