@@ -262,3 +262,40 @@ fn hidden(desk: &Desk, top: &mut Section<'_>) -> Vec<String> {
     }
     keys
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::config::{self, Reading, Served, keys::Book};
+    use std::{
+        fs,
+        time::{Duration, Instant},
+    };
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "a test of how long it takes")]
+    fn a_file_costs_memory_and_time_by_its_length_alone() {
+        let many = |count, of: fn(usize) -> String| (0..count).map(of).collect::<String>();
+        let environments = many(12_000, |at| format!("  e{at}: {{ driver: 'a:1' }}\n"));
+        let hidden = many(40_000, |at| format!("k{at},"));
+        let hosts = many(45_000, |at| format!("h{at}.x,"));
+        let keys = many(45_000, |at| format!("k{at}: 1\n"));
+        let long = "e".repeat(400_000);
+        for text in [
+            format!("team: ml\nhidden_configurations: [{hidden}]\nenvironments:\n{environments}"),
+            format!("team: ml\nenvironments:\n  ? {long}\n  : {{ authorities: [{hosts}] }}\n"),
+            format!("team: ml\n{keys}"),
+        ] {
+            let home = tempfile::tempdir().unwrap();
+            let (main, teams) = (home.path().join("sconce.yaml"), home.path().join("teams"));
+            fs::create_dir(&teams).unwrap();
+            fs::write(&main, "teams: { directory: teams }\n").unwrap();
+            let ads = "team: ads\nenvironments: { prod: { driver: 'ads:1' } }\n";
+            fs::write(teams.join("ads.yaml"), ads).unwrap();
+            fs::write(teams.join("ml.yaml"), text).unwrap();
+            let began = Instant::now();
+            let Reading { plan, errors, .. } = config::read(&main, &Book::default(), None);
+            assert!(plan.is_ok() && errors["ml"].served == Served::Nothing);
+            assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+        }
+    }
+}

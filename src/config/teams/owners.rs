@@ -17,6 +17,8 @@ pub(super) struct Owners {
     held: BTreeMap<usize, TeamName>,
     /// Whether there was a live file to win.
     live: BTreeSet<TeamName>,
+    /// The teams that are live.
+    known: BTreeSet<TeamName>,
 }
 
 impl TeamFile {
@@ -32,7 +34,8 @@ impl TeamFile {
 
 impl Owners {
     pub(super) fn of(files: &[TeamFile], live: Option<&Plan>) -> Self {
-        let mut owners = Self::default();
+        let known = live.iter().flat_map(|live| live.teams.keys().cloned()).collect();
+        let mut owners = Self { known, ..Self::default() };
         let live = live.iter().flat_map(|live| &live.teams);
         let had: HashMap<_, _> =
             live.filter_map(|(name, team)| Some((team.file.file_name()?, name))).collect();
@@ -43,7 +46,7 @@ impl Owners {
             }
         }
         let mut lost = Vec::new();
-        for (team, mut claimants) in claimants(files) {
+        for (team, mut claimants) in owners.claimants(files) {
             // A file that keeps the team it had gets no other, nor keeps that one alive.
             let keeps_other = |at: &usize| owners.held(*at).is_some_and(|held| held != team);
             claimants.retain(|at| !keeps_other(at));
@@ -99,12 +102,14 @@ impl Owners {
         files: &'f [TeamFile],
     ) -> Vec<(&'f TeamFile, (&'f Path, u64, bool))> {
         let mut losers = Vec::new();
-        for (team, claimants) in claimants(files) {
+        for (team, claimants) in self.claimants(files) {
             let owner = self.owner(team);
             for at in &claimants {
                 let other = owner.or_else(|| claimants.iter().copied().find(|other| other != at));
                 let pair = files.get(*at).zip(other.and_then(|other| files.get(other)));
-                if let Some((file, other)) = pair.filter(|_| owner != Some(*at)) {
+                // What is wrong with a file's own name was said.
+                let is_told = |(file, _): &(&TeamFile, _)| owner != Some(*at) && !file.is_misnamed;
+                if let Some((file, other)) = pair.filter(is_told) {
                     let line = other.name.as_ref().map_or(0, |(_, line)| *line);
                     let is_live = owner.is_some() && self.live.contains(team);
                     losers.push((file, (other.desk.file(), line, is_live)));
@@ -113,18 +118,19 @@ impl Owners {
         }
         losers
     }
-}
 
-/// The files that are about each team. One with a wrong name counts where there is no other.
-fn claimants(files: &[TeamFile]) -> BTreeMap<&TeamName, Vec<usize>> {
-    let mut all = BTreeMap::<_, Vec<usize>>::new();
-    for (at, file) in files.iter().enumerate() {
-        let Some((name, _)) = &file.name else { continue };
-        if !file.is_misnamed || !all.contains_key(name) {
-            all.entry(name).or_default().push(at);
+    /// The files that are about each team. One with a wrong name counts where there is no other;
+    /// of a live team always, since it may be the team's own, which no other file takes over then.
+    fn claimants<'f>(&self, files: &'f [TeamFile]) -> BTreeMap<&'f TeamName, Vec<usize>> {
+        let mut all = BTreeMap::<_, Vec<usize>>::new();
+        for (at, file) in files.iter().enumerate() {
+            let Some((name, _)) = &file.name else { continue };
+            if !file.is_misnamed || !all.contains_key(name) || self.known.contains(name) {
+                all.entry(name).or_default().push(at);
+            }
         }
+        all
     }
-    all
 }
 
 /// An environment, by its names.
