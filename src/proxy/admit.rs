@@ -197,17 +197,20 @@ impl Relay {
         if let Some((key, driver)) = known {
             return unless_too_long(exchange, &driver.cluster).map(|()| Some(key));
         }
-        let (cluster, generation) = (find(exchange)?, exchange.snapshot.generation);
+        let cluster = find(exchange)?;
+        // What a removal leads elsewhere says nothing of where the table leads.
+        let is_revoked = exchange.call.slots().revoked.is_some();
+        let generation = if is_revoked { 0 } else { exchange.snapshot.generation };
         unless_too_long(exchange, &cluster)?;
         self.place(&cluster, generation).map(Some)
     }
 
     /// The leg to a cluster's driver, which is dialled if there is none. `generation` is that of
-    /// the snapshot that knows of it.
+    /// the snapshot whose table has it; 0 if none has.
     fn place(&mut self, cluster: &Arc<Cluster>, generation: u64) -> Result<usize, Refusal> {
         let known = self.drivers.iter_mut().find(|(_, driver)| driver.takes_calls_for(cluster));
         if let Some((key, driver)) = known {
-            driver.generation = generation;
+            driver.generation = driver.generation.max(generation);
             return Ok(key);
         }
         self.drop_idle_drivers();

@@ -102,7 +102,7 @@ pub(super) struct Departing {
 /// A client connection's leg to one driver.
 pub(super) struct Driver {
     pub(super) cluster: Arc<Cluster>,
-    /// The latest snapshot that led a call to this cluster.
+    /// The latest snapshot whose table led a call to this cluster; 0 if none has.
     pub(super) generation: u64,
     pub(super) line: Line,
     /// Exchanges that wait for the line, or for a place on it.
@@ -274,10 +274,11 @@ impl Driver {
     }
 
     /// The same for a call whose snapshot has led one of the same team and environment here
-    /// before.
+    /// before. A removal may lead calls of its sessions elsewhere.
     pub(super) fn was_found_for(&self, exchange: &Exchange) -> bool {
-        let Slots { team, environment, .. } = exchange.call.slots();
+        let Slots { team, environment, revoked, .. } = exchange.call.slots();
         self.generation == exchange.snapshot.generation
+            && revoked.is_none()
             && self.takes_calls()
             && team.as_ref() == Some(self.cluster.team())
             && environment.as_ref() == Some(self.cluster.environment())
