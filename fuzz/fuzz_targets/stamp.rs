@@ -5,7 +5,7 @@
 //!
 //! Whoever asks for the session of a message hears what a driver reads.
 //!
-//! Input: an octet of choices, the size of the pieces with whether sessions are asked for, then the
+//! Input: an octet of choices, the size of the pieces, then the
 //! stream, or one message of it.
 
 #![no_main]
@@ -46,12 +46,8 @@ fuzz_target!(|data: &[u8]| {
         2 => framed(1, octets),
         _ => framed(1, &compressed(encoding, octets)),
     };
-    let is_asked = piece & 0x80 != 0;
-    let piece = usize::from(piece & 0x7f).max(1);
-    let stamper = || {
-        let stamper = Stamper::new(policy, Tail::new("bob", "Bob"), encoding);
-        if is_asked { stamper.with_sessions() } else { stamper }
-    };
+    let piece = usize::from(*piece).max(1);
+    let stamper = || Stamper::new(policy, Tail::new("bob", "Bob"), encoding);
     let (whole, sessions, verdict) = pass(stamper(), &stream, stream.len().max(1));
     let (split, again, other) = pass(stamper(), &stream, piece);
     // What is wrong with a compressed message in more than one way is told as it comes to light.
@@ -70,8 +66,7 @@ fuzz_target!(|data: &[u8]| {
         let length = u32::from_be_bytes(prefix[1..].try_into().expect("four octets"));
         let (message, behind) = behind.split_at(length as usize);
         assert_eq!(user(message), ("bob".into(), "Bob".into()));
-        let read = is_asked.then(|| session(message)).flatten();
-        assert_eq!(sessions.next(), Some(read));
+        assert_eq!(sessions.next(), Some(session(message)));
         rest = behind;
     }
 });
