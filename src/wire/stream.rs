@@ -218,10 +218,6 @@ impl Streams {
         self.open.is_empty() && !self.any_reset
     }
 
-    pub(in crate::wire) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Stream> {
-        self.open.iter_mut().map(|(_, link)| &mut link.stream)
-    }
-
     /// Takes credit from every stream that was opened before the one given.
     pub(in crate::wire) fn shrink_windows(&mut self, before: StreamId, by: i64) {
         for (_, link) in &mut self.open {
@@ -235,7 +231,7 @@ impl Streams {
         self.open.iter().map(|(_, link)| (link.id, link.stream.tag))
     }
 
-    pub(in crate::wire) fn numbered(&mut self) -> impl Iterator<Item = (StreamId, &mut Stream)> {
+    pub(in crate::wire) fn iter_mut(&mut self) -> impl Iterator<Item = (StreamId, &mut Stream)> {
         self.open.iter_mut().map(|(_, link)| (link.id, &mut link.stream))
     }
 

@@ -6,6 +6,7 @@ use crate::wire::connection::{Connection, Event, Parse, Role};
 use crate::wire::fault::{Code, Fault, StreamFault};
 use crate::wire::frame::{Flags, Head, Kind, StreamId};
 use crate::wire::guard::Budget;
+use crate::wire::outbox::Outbox;
 use crate::wire::stream::Ended;
 
 /// Connection credit is given back in pieces of at least so many octets.
@@ -232,7 +233,14 @@ impl Connection {
 
     pub(in crate::wire) fn window_update(&mut self, stream: StreamId, octets: u32) {
         if octets > 0 {
-            self.frame(Kind::WindowUpdate, Flags::NONE, stream, &octets.to_be_bytes());
+            write_window_update(&mut self.out, stream, octets);
         }
     }
+}
+
+/// Writes WINDOW_UPDATE, of at least one octet (RFC 9113, 6.9).
+pub(in crate::wire) fn write_window_update(out: &mut Outbox, stream: StreamId, octets: u32) {
+    let head = Head { length: 4, kind: Kind::WindowUpdate, flags: Flags::NONE, stream };
+    let payload: &[u8] = &octets.to_be_bytes();
+    out.frame(head.octets(), [payload, &[]]);
 }

@@ -49,7 +49,7 @@ impl Connection {
         if by == 0 {
             return Ok(());
         }
-        for stream in self.streams.iter_mut() {
+        for (_, stream) in self.streams.iter_mut() {
             stream.send = widen(stream.send, by).ok_or(Fault::new(
                 Code::FlowControlError,
                 "INITIAL_WINDOW_SIZE makes a window too large",

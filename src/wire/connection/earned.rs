@@ -14,7 +14,8 @@ use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
 use crate::wire::connection::Connection;
-use crate::wire::frame::{self, Flags, Kind, StreamId};
+use crate::wire::connection::body::write_window_update;
+use crate::wire::frame::{Flags, Kind, StreamId};
 use crate::wire::settings::WINDOW_FLOOR;
 use crate::wire::stream::Stream;
 
@@ -183,12 +184,9 @@ impl Connection {
         }
         let before = self.out.len();
         let Self { streams, out, .. } = self;
-        for (id, stream) in streams.numbered() {
+        for (id, stream) in streams.iter_mut() {
             if !stream.peer_ended && stream.owes(PART_ASLEEP) {
-                let octets = stream.repay(0).to_be_bytes();
-                let (kind, flags) = (Kind::WindowUpdate, Flags::NONE);
-                let head = frame::Head { length: 4, kind, flags, stream: id };
-                out.frame(head.octets(), [&octets, &[]]);
+                write_window_update(out, id, stream.repay(0));
             }
         }
         self.out.len() > before
@@ -232,15 +230,21 @@ mod tests {
         peer
     }
 
-    #[test]
-    fn an_upload_that_moves_earns_a_larger_window_and_one_that_stands_does_not() {
-        let now = Instant::now();
+    /// A connection to which 49,152 octets of an upload have come.
+    fn uploading(now: Instant) -> Connection {
         let mut connection = Connection::new(Role::Server, offer(), now);
         let mut peer = Peer::client().headers(1, POST, false);
         for _ in 0..3 {
             peer = peer.data(1, &[0; 16_384], false);
         }
         drink(&mut connection, &peer.octets, 1_000, now).unwrap();
+        connection
+    }
+
+    #[test]
+    fn an_upload_that_moves_earns_a_larger_window_and_one_that_stands_does_not() {
+        let now = Instant::now();
+        let mut connection = uploading(now);
         let id = StreamId::new(1);
         assert_eq!(connection.granted(id), 65_535 - 49_152);
         connection.left(id, 49_152, 1 << 20, now);
@@ -357,12 +361,7 @@ mod tests {
         ];
         for end in endings {
             let now = Instant::now();
-            let mut connection = Connection::new(Role::Server, offer(), now);
-            let mut peer = Peer::client().headers(1, POST, false);
-            for _ in 0..3 {
-                peer = peer.data(1, &[0; 16_384], false);
-            }
-            drink(&mut connection, &peer.octets, 1_000, now).unwrap();
+            let mut connection = uploading(now);
             connection.left(StreamId::new(1), 49_152, 1 << 20, now);
             assert!(connection.earned() > 0);
             drink(&mut connection, &end(frames()).octets, 100_000, now).unwrap();

@@ -228,7 +228,7 @@ impl Connection {
         // More is granted with the frame, less only holds from its acknowledgement on.
         let more = i64::from(wanted.window).saturating_sub(i64::from(self.sent.window));
         if more > 0 {
-            for stream in self.streams.iter_mut() {
+            for (_, stream) in self.streams.iter_mut() {
                 stream.receive = stream.receive.saturating_add(more);
             }
         }
