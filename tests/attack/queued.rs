@@ -259,16 +259,21 @@ fn unsent(world: &World, act: fn(&mut Upstream)) {
     }
 }
 
-/// The driver is not read, since its client reads nothing, so that its end shows only when a request
-/// is written.
-fn unwritten(world: &World) {
-    let mut driver = Upstream::replace(world, Offer::default());
-    let mut client = world.client_with(Manners {
+/// A client with open windows, whose socket takes little before it reads.
+fn deaf(world: &World) -> Client {
+    world.client_with(Manners {
         settings: vec![(frame::ENABLE_PUSH, 0), (frame::INITIAL_WINDOW_SIZE, 8 << 20)],
         connection_bump: 8 << 20,
         receive_buffer: Some(4096),
         ..Manners::default()
-    });
+    })
+}
+
+/// The driver is not read, since its client reads nothing, so that its end shows only when a request
+/// is written.
+fn unwritten(world: &World) {
+    let mut driver = Upstream::replace(world, Offer::default());
+    let mut client = deaf(world);
     driver.meet(&mut client);
     let unread = client.start(&client.request(), true);
     let stream = driver.await_stream();
@@ -297,12 +302,7 @@ fn unwritten(world: &World) {
 /// and sconce knows by then that nothing can be written there. How the running call ended.
 fn unwritten_queue(world: &World) -> Option<u32> {
     let mut driver = Upstream::replace(world, Offer::default());
-    let mut client = world.client_with(Manners {
-        settings: vec![(frame::ENABLE_PUSH, 0), (frame::INITIAL_WINDOW_SIZE, 8 << 20)],
-        connection_bump: 8 << 20,
-        receive_buffer: Some(4096),
-        ..Manners::default()
-    });
+    let mut client = deaf(world);
     driver.meet(&mut client);
     driver.limit(1);
     assert!(driver.pump(Upstream::is_settled, SOON));
