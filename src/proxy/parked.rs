@@ -32,7 +32,8 @@ const DOWNLOAD_SHARE_MAX: usize = 512 << 10;
 /// Octets that are parked in all from which on a connection may park that much of its answers, and
 /// from which on only little.
 const DOWNLOAD_LIMITS: [usize; 2] = [ALL_MAX / 2, ALL_MAX * 2];
-/// What the uploads of a connection may earn whatever others have: about one common window.
+/// A connection whose uploads have earned less may earn more whatever others have: one step, to a
+/// window of 1 MiB.
 const EARNED_MIN: usize = 256 << 10;
 /// A call that parks less than that is turned away only above twice the share of its user.
 const CALL_MIN: usize = 16 << 10;
