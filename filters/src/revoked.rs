@@ -8,6 +8,6 @@ use crate::Refusal;
 pub struct Revoked {
     /// Which reload it was.
     pub number: u64,
-    /// What the call is told if it may not go on.
+    /// The refusal of a call that may not go on.
     pub refusal: Refusal,
 }

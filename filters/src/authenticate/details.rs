@@ -115,7 +115,7 @@ mod tests {
     };
     use serde_json::json;
 
-    /// What is told of a token with these claims in the place of good ones; `null` is none.
+    /// The details of a token in which these claims replace good ones; `null` removes a claim.
     fn told(but: Value) -> Vec<String> {
         let mut all = claims();
         for (name, value) in but.as_object().unwrap() {

@@ -51,8 +51,8 @@ thread_local! {
 pub(super) struct Digest([u8; SHA256_OUTPUT_LEN]);
 
 impl Digest {
-    /// Of the only value of the header that tokens stand in, undecoded; `None` where it does not
-    /// stand once. What is refused to other calls may be good for those that release something.
+    /// The digest of the token header's undecoded value; `None` unless there is exactly one such
+    /// header. Calls that release something have digests of their own: they accept more tokens.
     pub(super) fn of(metadata: &dyn Metadata, is_release: bool) -> Option<Self> {
         let Mark { octets, is_coded } = super::token::mark(metadata)?;
         let mut context = Context::new(&SHA256);

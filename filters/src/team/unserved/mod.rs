@@ -1,4 +1,4 @@
-//! Teams and hosts that are known and not served: what their callers are told.
+//! Refusals for teams and hosts that are known but not served.
 //!
 //! Must never tell a caller of a removed team that the caller did not belong to.
 
