@@ -90,8 +90,9 @@ fn blank_end(fields: &Fields, fault: Malformed, name: &str) -> String {
 /// The end of an answer that breaks a rule, as far as it says by itself how the call ended: with
 /// its status, the clean beginning of its message, and its details. `None` if the status is missing
 /// or could be read in two ways; and if it is OK, since what is refused must not end like success.
+/// `size_max` is how long a list the client takes.
 #[must_use]
-pub fn own_status(fields: &Fields, has_begun: bool) -> Option<(Code, Fields)> {
+pub fn own_status(fields: &Fields, has_begun: bool, size_max: usize) -> Option<(Code, Fields)> {
     let code = status::read(fields).code.filter(|code| *code != Code::Ok)?;
     if fields.iter().filter(|field| may_be_read_as_status(field.name)).count() != 1 {
         return None;
@@ -114,7 +115,7 @@ pub fn own_status(fields: &Fields, has_begun: bool) -> Option<(Code, Fields)> {
     {
         own.push_field(details);
     }
-    let own = head::repaired(&own, true).unwrap_or(own);
+    let own = head::repaired(&own, true, size_max).unwrap_or(own);
     Some((code, own))
 }
 
@@ -182,7 +183,7 @@ mod tests {
     }
 
     fn own(fields: &[(&str, &str)]) -> Option<Vec<(String, String)>> {
-        let (_, own) = own_status(&list(fields), true)?;
+        let (_, own) = own_status(&list(fields), true, usize::MAX)?;
         let text = |octets: &[u8]| String::from_utf8(octets.to_vec()).unwrap();
         let value = |field: &Field<'_>| text(field.value.decode(&mut Vec::new()));
         Some(own.iter().map(|field| (text(field.name), value(&field))).collect())
@@ -194,7 +195,7 @@ mod tests {
         let wanted = [("grpc-status", "13"), ("grpc-message", "no%20")];
         let wanted = wanted.map(|(name, value)| (name.to_owned(), value.to_owned()));
         assert_eq!(own(&fields).unwrap(), wanted);
-        let (_, own) = own_status(&list(&fields), false).unwrap();
+        let (_, own) = own_status(&list(&fields), false, usize::MAX).unwrap();
         let names: Vec<_> = own.iter().map(|field| field.name.to_vec()).collect();
         assert_eq!(names[..2], [&b":status"[..], b"content-type"]);
     }

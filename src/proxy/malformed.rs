@@ -78,13 +78,14 @@ impl Relay {
         let Some(exchange) = self.exchanges.get(tag) else { return };
         let Some(from) = self.drivers.get_mut(driver) else { return };
         from.asked = 0;
-        let Some(fields) = from.leg().map(|leg| leg.wire.fields()) else { return };
+        let Some(leg) = from.leg() else { return };
+        let (fields, size_max) = (leg.wire.fields(), leg.wire.ours().header_list_octets());
         let what = malformed::describe(&fields, fault);
         log_malformed(from, &what);
         if end && !exchange.answered && status::refuses_credential(&fields) {
             return self.fail_credential(tag);
         }
-        let own = end.then(|| malformed::own_status(&fields, exchange.answered));
+        let own = end.then(|| malformed::own_status(&fields, exchange.answered, size_max));
         let Some((code, own)) = own.flatten() else {
             return self.fail_exchange(tag, Code::Internal, "driver.malformed", &what);
         };

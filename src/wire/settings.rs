@@ -40,6 +40,12 @@ impl Settings {
         push: true,
     };
 
+    /// Octets of the largest header list that this side takes, as a size in memory.
+    #[must_use]
+    pub fn header_list_octets(&self) -> usize {
+        usize::try_from(self.header_list).unwrap_or(usize::MAX)
+    }
+
     /// Takes over what a SETTINGS payload says.
     ///
     /// # Errors

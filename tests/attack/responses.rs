@@ -1,8 +1,9 @@
 //! Responses that are malformed to the letter: what means one thing only is repaired, and a driver's
 //! own error reaches the client even where the rest of its response cannot.
 
-use crate::support::client::SOON;
+use crate::support::client::{Manners, SOON};
 use crate::support::fields::{self, indexed, indexing, literal};
+use crate::support::frame;
 use crate::support::reply::Reply;
 use crate::support::runner::Cases;
 use crate::support::script::{answer_block, headers_op};
@@ -69,6 +70,23 @@ fn repaired(cases: &mut Cases) {
             [&[0][..], &fields::string(b"grpc-message"), &fields::huffman(&[0xf2, 0xa7])].concat();
         let reply = reply(world, &[], &[status("13"), message].concat());
         assert_eq!((reply.status(), reply.message().as_str()), (Some(13), "x "), "{reply:?}");
+    });
+    cases.add("a_repaired_list_is_no_longer_than_the_client_takes", |world| {
+        let most: u32 = 2_000;
+        let settings = vec![(frame::ENABLE_PUSH, 0), (frame::MAX_HEADER_LIST_SIZE, most)];
+        let mut client = world.client_with(Manners { settings, ..Manners::default() });
+        let message = [&[b'x'][..], &[b' '; 1_500]].concat();
+        let block = [status("13"), literal(b"grpc-message", &message)].concat();
+        // With a status of its own, and one that must be kept from a list that is rejected.
+        for block in [block.clone(), [block, literal(b"X-Meta", b"a")].concat()] {
+            let script = format!("end;h;d10;{}", headers_op(true, &block));
+            let id = client.call(&client.request().script(&script));
+            let reply = client.finish(id);
+            assert_eq!((reply.status(), reply.message().as_str()), (Some(13), "x"), "{reply:?}");
+            let size = |(name, value): &(String, String)| name.len() + value.len() + 32;
+            let sizes = reply.heads.iter().map(|head| head.iter().map(size).sum::<usize>());
+            assert!(sizes.max() <= usize::try_from(most).ok(), "{reply:?}");
+        }
     });
     for (name, sent) in [("spaces", " v w "), ("tabs", "\tv w\t")] {
         cases.add(format!("{name}_around_any_other_value_are_removed"), move |world| {

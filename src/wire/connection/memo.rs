@@ -88,7 +88,11 @@ impl Connection {
         let mut verdict = part.judge(&self.fields);
         if verdict.is_err()
             && self.role == Role::Client
-            && let Some(repaired) = head::repaired(&self.fields, part == Part::Trailers)
+            && let Some(repaired) = head::repaired(
+                &self.fields,
+                part == Part::Trailers,
+                self.offer.settings.header_list_octets(),
+            )
         {
             verdict = part.judge(&repaired);
             self.fields = Rc::new(repaired);

@@ -11,10 +11,12 @@ use crate::wire::hpack::{Fields, Indexing};
 const PERCENT_ENCODED: &[u8] = b"grpc-message";
 
 /// The list without spaces and tabs at the ends of values, and without fields that mean nothing
-/// where they stand; `None` if there is nothing to be repaired.
+/// where they stand; `None` if there is nothing to be repaired. Spaces are percent-encoded only as
+/// far as the list does not get longer than `size_max` by it, and else removed there as well.
 #[must_use]
-pub fn repaired(fields: &Fields, are_trailers: bool) -> Option<Fields> {
+pub fn repaired(fields: &Fields, are_trailers: bool, size_max: usize) -> Option<Fields> {
     let mut repaired = Fields::default();
+    let mut growth_left = size_max.saturating_sub(fields.size());
     let mut has_changed = false;
     let mut scratch = Vec::new();
     for field in fields.iter() {
@@ -24,10 +26,11 @@ pub fn repaired(fields: &Fields, are_trailers: bool) -> Option<Fields> {
             repaired.push_field(field);
         } else {
             let value = field.value.decode(&mut scratch);
-            let value = match field.name {
-                PERCENT_ENCODED => encoded_ends(value),
-                _ => trimmed(value).to_vec(),
-            };
+            let encoded = (field.name == PERCENT_ENCODED).then(|| encoded_ends(value));
+            let growth = |encoded: &Vec<u8>| encoded.len().saturating_sub(value.len());
+            let encoded = encoded.filter(|encoded| growth(encoded) <= growth_left);
+            growth_left = growth_left.saturating_sub(encoded.as_ref().map_or(0, growth));
+            let value = encoded.unwrap_or_else(|| trimmed(value).to_vec());
             has_changed |= value.len() != field.value.decoded_len();
             repaired.push(field.name, &value, again(field.indexing));
         }
@@ -98,7 +101,7 @@ mod tests {
     fn repaired_to(name: &str, value: &str, are_trailers: bool) -> Option<Vec<String>> {
         let mut fields = Fields::default();
         fields.push(name.as_bytes(), value.as_bytes(), Indexing::Without);
-        let repaired = repaired(&fields, are_trailers)?;
+        let repaired = repaired(&fields, are_trailers, usize::MAX)?;
         Some(values(&repaired).into_iter().map(|(_, value)| value).collect())
     }
 
@@ -127,6 +130,21 @@ mod tests {
     }
 
     #[test]
+    fn those_of_a_grpc_message_are_removed_where_the_list_would_become_too_long() {
+        let sized = |value: &str, more: usize| {
+            let mut fields = Fields::default();
+            fields.push(b"grpc-message", value.as_bytes(), Indexing::Without);
+            let most = fields.size() + more;
+            let repaired = repaired(&fields, true, most).unwrap();
+            assert!(repaired.size() <= most, "{value:?}");
+            values(&repaired).remove(0).1
+        };
+        assert_eq!(sized(" x ", 4), "%20x%20");
+        assert_eq!(sized(" x ", 3), "x");
+        assert_eq!(sized(&" ".repeat(1_000), 1_999), "");
+    }
+
+    #[test]
     fn fields_that_mean_nothing_are_left_out_and_a_length_counts_in_a_head_alone() {
         for name in ["keep-alive", "proxy-connection", "te"] {
             assert_eq!(repaired_to(name, "x", false).unwrap(), [""; 0], "{name}");
@@ -146,6 +164,6 @@ mod tests {
         let limits = Limits { octets: 1_000, count: 9 };
         Decoder::new(0).decode(&block, limits, &mut fields).unwrap();
         let both = [("a", "x"), ("b", "c")].map(|(name, value)| (name.into(), value.into()));
-        assert_eq!(values(&repaired(&fields, false).unwrap()), both);
+        assert_eq!(values(&repaired(&fields, false, usize::MAX).unwrap()), both);
     }
 }
