@@ -7,7 +7,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use prometheus_client::encoding::text;
 use prometheus_client::registry::Registry;
@@ -68,12 +68,18 @@ pub(super) struct Control {
 pub struct Issuer {
     pub(super) name: String,
     pub(super) fetched_s: AtomicU64,
+    pub(super) refresh_s: AtomicU64,
 }
 
 impl Issuer {
     /// They were fetched at this time.
     pub fn fetched(&self, at: SystemTime) {
         self.fetched_s.store(seconds(at), Ordering::Relaxed);
+    }
+
+    /// They are fetched so often from now on.
+    pub fn refresh_is(&self, refresh: Duration) {
+        self.refresh_s.store(refresh.as_secs(), Ordering::Relaxed);
     }
 }
 
@@ -176,7 +182,8 @@ impl ControlMetrics {
     /// An identity provider whose keys are fetched from now on.
     #[must_use]
     pub fn issuer(&self, name: &str) -> Arc<Issuer> {
-        let issuer = Arc::new(Issuer { name: name.to_owned(), fetched_s: AtomicU64::new(0) });
+        let (name, fetched_s, refresh_s) = (name.to_owned(), 0.into(), 0.into());
+        let issuer = Arc::new(Issuer { name, fetched_s, refresh_s });
         let issuers = &self.0.control.issuers;
         let mut issuers = issuers.lock().unwrap_or_else(PoisonError::into_inner);
         issuers.retain(|issuer| issuer.strong_count() > 0);

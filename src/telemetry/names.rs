@@ -96,6 +96,10 @@ pub(super) const KEYS_FETCHED: Family = gauge(
     "sconce_keys_fetched_timestamp_seconds",
     "Unix time at which the keys of an identity provider were last fetched; 0 before the first",
 );
+pub(super) const KEYS_REFRESH: Family = gauge(
+    "sconce_keys_refresh_seconds",
+    "How often the keys of an identity provider are to be fetched, as configured",
+);
 pub(super) const CONFIG_RELOADS: Family =
     counter("sconce_config_reloads_total", "Times the configuration was read, by outcome");
 pub(super) const CONFIG_GENERATION: Family =

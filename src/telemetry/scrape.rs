@@ -105,15 +105,21 @@ impl Page<'_> {
     /// An issuer whose keys come from another place by now is told once.
     fn issuers(&mut self, control: &Control) -> fmt::Result {
         let all = control.issuers.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let mut fetched = BTreeMap::new();
+        let mut known = BTreeMap::new();
         for issuer in all.iter().filter_map(Weak::upgrade) {
-            let last = fetched.entry(issuer.name.clone()).or_insert(0);
-            *last = read(&issuer.fetched_s).max(*last);
+            let (fetched, refresh) = known.entry(issuer.name.clone()).or_insert((0, 0));
+            *fetched = read(&issuer.fetched_s).max(*fetched);
+            *refresh = read(&issuer.refresh_s);
         }
         let mut family = self.family(&names::KEYS_FETCHED)?;
-        fetched.iter().try_for_each(|(issuer, at)| {
+        for (issuer, (fetched, _)) in &known {
             let labels: Labels<'_> = vec![(key::ISSUER, issuer)];
-            family.encode_family(&labels)?.encode_gauge(at)
+            family.encode_family(&labels)?.encode_gauge(fetched)?;
+        }
+        let mut family = self.family(&names::KEYS_REFRESH)?;
+        known.iter().try_for_each(|(issuer, (_, refresh))| {
+            let labels: Labels<'_> = vec![(key::ISSUER, issuer)];
+            family.encode_family(&labels)?.encode_gauge(refresh)
         })
     }
 

@@ -168,6 +168,9 @@ fn an_issuer_is_told_once_while_its_keys_are_fetched() {
     a.fetched(at(7));
     assert_line(&metrics, "sconce_keys_fetched_timestamp_seconds{issuer=\"a\"} 7");
     assert_line(&metrics, "sconce_keys_fetched_timestamp_seconds{issuer=\"b\"} 0");
+    a.refresh_is(Duration::from_secs(600));
+    again.refresh_is(Duration::from_secs(24 * 3600));
+    assert_line(&metrics, "sconce_keys_refresh_seconds{issuer=\"a\"} 86400");
     again.fetched(at(9));
     drop((a, b));
     let page = page(&metrics);

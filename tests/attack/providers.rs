@@ -125,6 +125,10 @@ fn edits(cases: &mut Cases) {
             eventually("an attempt has failed", SOON, || failures(world) > failed);
             assert_eq!(status(&mut client, &token), Some(0), "after {to}");
             assert_eq!(status(&mut world.client(), &token), Some(0), "after {to}");
+            let refresh = if *to == slower { 3_600 } else { 600 };
+            let line =
+                format!("sconce_keys_refresh_seconds{{issuer=\"{}\"}} {refresh}\n", signer::ISSUER);
+            assert!(metrics(world).contains(&line), "after {to}");
         }
     });
     let (one, two) = (Signer::new("one"), Signer::new("two"));

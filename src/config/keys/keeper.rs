@@ -34,6 +34,7 @@ pub async fn keep(book: Book, metrics: ControlMetrics) {
                 Some(other) => other.told,
                 None => metrics.issuer(&provider.source.issuer),
             };
+            told.refresh_is(provider.source.refresh);
             let mut task = JoinSet::new();
             task.spawn(fill(book.clone(), provider.clone(), Arc::clone(&told), metrics.clone()));
             Kept { provider, told, _task: task }
