@@ -9,6 +9,7 @@
 
 mod almanac;
 mod errors;
+mod look;
 mod reach;
 mod removal;
 mod snapshot;

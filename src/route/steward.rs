@@ -12,6 +12,7 @@ use crate::{
         Snapshot,
         almanac::Almanac,
         errors::{self, LOGGED_MAX, Reported},
+        look::look,
     },
     telemetry::{ControlMetrics, log::LogLevel},
 };
@@ -20,7 +21,7 @@ use sconce_filters::team::Loss;
 use std::{collections::BTreeSet, fmt, path::Path, pin::pin, rc::Rc, sync::Arc, time::SystemTime};
 use tokio::{
     sync::{Notify, watch},
-    task, time,
+    time,
 };
 
 /// The latest snapshot, for everybody who reads. A clone is cheap.
@@ -210,10 +211,8 @@ impl Steward {
         }
         loop {
             // The first round finds what changed between the start and the watch.
-            let (file, book) = (self.sources.file.clone(), self.book.clone());
-            let live = Arc::clone(&self.plan);
-            let read = move || config::read(&file, &book, Some(&live));
-            if let Ok(reading) = task::spawn_blocking(read).await {
+            let reading = look(&self.sources.file, &self.book, &self.plan).await;
+            if let Some(reading) = reading {
                 let verdict = self.take(reading, is_asked);
                 if std::mem::take(&mut is_asked) {
                     self.errors.answer(&verdict, self.live.load().generation);

@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::support::client::{Client, SOON};
 use crate::support::probe::eventually;
@@ -133,6 +133,26 @@ fn reloads(cases: &mut Cases) {
         write(world, "teams/web.yaml", "tea");
         eventually("the error is counted", SOON, || counts(world, "web.yaml", 1));
         assert_eq!(call(&mut client, "web").unwrap(), "web");
+    });
+    let name = "a_live_file_that_is_away_for_a_moment_loses_its_team_to_no_other";
+    proof::add(cases, name, Spec::default(), |world| {
+        let mut client = world.client();
+        let (calm, web) = (world.calm.address.to_string(), world.web.address.to_string());
+        write(world, "teams/a.yaml", &read(world, "teams/web.yaml").replace(&web, &calm));
+        eventually("the error is counted", SOON, || counts(world, "web", 1));
+        let (file, away) = (home(world).join("teams/web.yaml"), home(world).join("away"));
+        std::fs::rename(&file, &away).unwrap();
+        let until = Instant::now() + Duration::from_millis(700);
+        while Instant::now() < until {
+            assert_eq!(call(&mut client, "web").unwrap(), "web");
+        }
+        std::fs::rename(&away, &file).unwrap();
+        let until = Instant::now() + Duration::from_millis(1_500);
+        while Instant::now() < until {
+            assert_eq!(call(&mut client, "web").unwrap(), "web");
+        }
+        std::fs::remove_file(&file).unwrap();
+        eventually("the other file has it", SOON, || call(&mut client, "web").unwrap() == "calm");
     });
 }
 
