@@ -18,14 +18,18 @@ use std::{
     collections::BTreeMap,
     fmt,
     hash::{BuildHasher, RandomState},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::SystemTime,
 };
 
-/// The most removals that count at one time. Beyond it the oldest ends before its time.
-const REMOVALS_MAX: usize = 16;
-/// The most marks of sessions and of their owners that one removal holds.
-const MARKS_MAX: usize = 1 << 17;
+/// The most removals that count at one time, as many reloads as a minute has with the pause that a
+/// change waits for. Beyond it the oldest ends before its time.
+const REMOVALS_MAX: usize = 256;
+/// The most marks of sessions and of their owners that all removals hold.
+const MARKS_MAX: usize = 1 << 20;
 
 /// What one reload took away.
 pub struct Removal {
@@ -34,6 +38,8 @@ pub struct Removal {
     /// The clusters of these teams before, whatever has come into their place.
     clusters: BTreeMap<(TeamName, EnvironmentName), Arc<Cluster>>,
     marks: Mutex<FxHashSet<u128>>,
+    /// How many marks there are in all removals.
+    held: Arc<AtomicUsize>,
     hashes: [RandomState; 2],
 }
 
@@ -48,9 +54,16 @@ pub(super) fn removals(
     let mut all: Vec<_> = before.removals.iter().filter(counts).cloned().collect();
     all.extend(Removal::of((before, old), new, number, now).map(Arc::new));
     let surplus = all.len().saturating_sub(REMOVALS_MAX);
+    if surplus > 0 {
+        tracing::warn!(most = REMOVALS_MAX, "{EARLY}");
+    }
     all.drain(..surplus);
     all
 }
+
+/// What is said when a removal ends before its time.
+const EARLY: &str = "many reloads have taken something away within teams.removal_delay: what the \
+                     oldest of them took away is refused now";
 
 impl Removal {
     /// `None` if nothing was taken away, or nothing of it lasts.
@@ -72,8 +85,9 @@ impl Removal {
         });
         let clusters = clusters.collect();
         let filter = old.rooms.removed(lost.keys(), number, until);
+        let held = before.removals.last().map(|last| Arc::clone(&last.held)).unwrap_or_default();
         let hashes = [RandomState::new(), RandomState::new()];
-        Some(Self { filter, lost, clusters, marks: Mutex::default(), hashes })
+        Some(Self { filter, lost, clusters, marks: Mutex::default(), held, hashes })
     }
 
     /// Which reload it was: the generation of its snapshot.
@@ -100,11 +114,12 @@ impl Removal {
     /// is taken for the session.
     pub fn note(&self, call: &Call, session: Option<&[u8]>) {
         let mut marks = self.marks.lock().unwrap_or_else(PoisonError::into_inner);
-        for session in [None, session] {
-            if marks.len() < MARKS_MAX {
-                marks.extend(self.mark(call, session));
-            }
+        let before = marks.len();
+        // Those that other threads note at the same time may be beyond it: two of each.
+        if self.held.load(Ordering::Relaxed) < MARKS_MAX {
+            marks.extend([None, session].into_iter().filter_map(|it| self.mark(call, it)));
         }
+        self.held.fetch_add(marks.len().saturating_sub(before), Ordering::Relaxed);
     }
 
     /// Whether the session of a call had an open execution: of a call that has not said yet which
@@ -128,6 +143,13 @@ impl Removal {
             }
             None => both(&|hash| hash.hash_one((call.peer(), place))),
         })
+    }
+}
+
+impl Drop for Removal {
+    fn drop(&mut self) {
+        let marks = self.marks.get_mut().unwrap_or_else(PoisonError::into_inner);
+        self.held.fetch_sub(marks.len(), Ordering::Relaxed);
     }
 }
 

@@ -20,6 +20,7 @@ pub fn cases(cases: &mut Cases) {
     reloads(cases);
     unproved(cases);
     at_once(cases);
+    many(cases);
 }
 
 const NOT_FOUND: u32 = 5;
@@ -310,4 +311,29 @@ fn at_once(cases: &mut Cases) {
         assert_eq!(asks(&mut client, &config, "one"), Some(PERMISSION_DENIED));
         assert!(warned(world, "members of a team were removed"));
     });
+}
+
+fn many(cases: &mut Cases) {
+    let name = "a_session_keeps_its_delay_though_many_reloads_take_something_away_meanwhile";
+    add(cases, name, proof::spec("  removal_delay: 1m\n"), |world| {
+        let mut client = world.client();
+        let execute = request(&client, &ZOE, "ExecutePlan").script("h;hold");
+        runs(world, &mut client, &execute, "one");
+        edit(world, "users: [zoe]", "users: [zoe-0]");
+        let config = request(&client, &ZOE, "Config");
+        takes_effect(world, &config, PERMISSION_DENIED);
+        for number in 0..20 {
+            let before = generation(world);
+            edit(world, &format!("[zoe-{number}]"), &format!("[zoe-{}]", number + 1));
+            eventually("the edit is live", SOON, || generation(world) > before);
+        }
+        assert_eq!(asks(&mut client, &config, "one"), Some(0));
+        assert_eq!(asks(&mut client, &config, "two"), Some(PERMISSION_DENIED));
+    });
+}
+
+fn generation(world: &World) -> u64 {
+    let page = world.sconce.as_ref().unwrap().lock().unwrap().metrics();
+    let line = page.lines().find_map(|line| line.strip_prefix("sconce_config_generation "));
+    line.unwrap().parse().unwrap()
 }
