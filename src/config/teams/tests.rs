@@ -185,6 +185,11 @@ fn a_removed_file_is_a_removed_team_and_no_error() {
     assert_eq!(home.goes("ml.x"), "sales:1");
     home.write("ml.yaml", &ML.replace("ml.x", "new.x"));
     assert_eq!((home.errors(), home.goes("ml/lab")), (vec![], "ml:1".to_owned()));
+    home.write("ml.yaml", ML);
+    assert_eq!(home.errors(), [of("ml", Served::Rest, 1)], "the host is that of another team");
+    assert_eq!(["ml.x", "ml/lab"].map(|it| home.goes(it)), ["sales:1", "ml:1"]);
+    home.remove("sales.yaml");
+    assert_eq!((home.errors(), home.goes("ml.x")), (vec![], "ml:1".to_owned()));
 }
 
 #[test]
