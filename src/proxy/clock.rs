@@ -184,6 +184,12 @@ impl Relay {
         due.min(self.next_tick(timeouts))
     }
 
+    /// How a call ends whose deadline has passed, though the clock has not come to it yet.
+    pub(super) fn overdue(&self, tag: usize) -> Option<(Refusal, Ending)> {
+        let deadline = self.exchanges.get(tag)?.call.deadline()?;
+        (deadline <= self.now).then(|| Late::Deadline.refusal())
+    }
+
     fn check_drivers(&mut self, timeouts: &Timeouts) -> Instant {
         let now = self.now;
         let mut due = now + Duration::from_secs(600);

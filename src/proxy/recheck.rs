@@ -80,7 +80,13 @@ impl Relay {
     /// may not is taken off the leg before it is turned away, so that the queue is walked by one
     /// loop alone.
     pub(super) fn may_leave_queue(&mut self, key: usize, tag: usize) -> bool {
-        let Err(refusal) = self.recheck(tag) else { return true };
+        let (refusal, how) = match self.overdue(tag) {
+            Some(late) => late,
+            None => match self.recheck(tag) {
+                Ok(()) => return true,
+                Err(refusal) => (refusal, Ending::Refused),
+            },
+        };
         if let Some(exchange) = self.exchanges.get_mut(tag) {
             exchange.driver = None;
         }
@@ -90,7 +96,7 @@ impl Relay {
                 driver.idle_since = self.now;
             }
         }
-        self.refuse(tag, &refusal, Ending::Refused);
+        self.refuse(tag, &refusal, how);
         self.drop_driver_if_done(key);
         false
     }

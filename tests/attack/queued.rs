@@ -105,6 +105,8 @@ pub fn cases(cases: &mut Cases) {
         driver.pump(|_| false, Duration::from_millis(200));
         assert_eq!(driver.streams.len(), count);
     });
+    let name = "a_queued_call_whose_deadline_passes_with_that_of_the_running_one_is_not_sent";
+    cases.own(name, Spec::default(), overdue);
     let name = "a_request_whose_connection_cannot_be_written_any_more_comes_whole_or_not_at_all";
     cases.own(name, Spec::default(), unwritten);
     let name = "a_queued_call_moves_if_its_connection_cannot_be_written_any_more";
@@ -187,6 +189,32 @@ fn moves(mut driver: Upstream, (mut client, running, queued): (Client, u32, Vec<
     }
     let calm = client.request().team("calm");
     client.must_succeed(&calm);
+}
+
+/// Both deadlines pass while sconce stands still, so that it finds them at one time.
+fn overdue(world: &World) {
+    if !world.is_sconce() {
+        return;
+    }
+    let mut driver = Upstream::replace(world, Offer::default());
+    let mut client = world.client();
+    driver.meet(&mut client);
+    driver.limit(1);
+    assert!(driver.pump(Upstream::is_settled, SOON));
+    let request = client.request().with("grpc-timeout", "500m");
+    let running = client.start(&request, true);
+    let stream = driver.await_stream();
+    let queued = client.start(&request, true);
+    assert!(client.round_trip());
+    signal(world, "STOP");
+    std::thread::sleep(Duration::from_millis(700));
+    signal(world, "CONT");
+    for id in [running, queued] {
+        assert_eq!(client.finish(id).status(), Some(4), "DEADLINE_EXCEEDED");
+    }
+    assert!(driver.pump(|u| u.streams[&stream].reset.is_some(), SOON));
+    assert!(driver.round_trip());
+    assert_eq!(driver.streams.keys().next_back(), Some(&stream), "the other one was sent");
 }
 
 /// A driver that reads nothing, so that its socket is full, a call whose body fills it, and that
