@@ -217,7 +217,7 @@ impl Steward {
                 if std::mem::take(&mut is_asked) {
                     self.errors.answer(&verdict, self.live.load().generation);
                 }
-                watch.follow(&self.sources);
+                watch.follow(&self.sources).await;
             }
             let mut changed = pin!(watch.changed());
             loop {

@@ -13,7 +13,10 @@ mod tests;
 use crate::config::folder;
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher, event};
 use std::{
-    collections::hash_map::DefaultHasher,
+    collections::{
+        HashMap, HashSet,
+        hash_map::{DefaultHasher, Entry},
+    },
     ffi::OsString,
     fs,
     hash::{Hash, Hasher},
@@ -51,8 +54,8 @@ pub struct Watch {
     names: Arc<Mutex<Vec<OsString>>>,
     /// Holds one token: that something has changed is all that a burst tells.
     heard: mpsc::Receiver<()>,
-    /// Directories under watch, each with the device and inode that it was.
-    armed: Vec<(PathBuf, Identity)>,
+    /// Directories under watch, by the device and inode that each was.
+    armed: HashMap<Identity, PathBuf>,
     stamp: u64,
     poll: Duration,
 }
@@ -79,19 +82,19 @@ impl Watch {
         if let Err(error) = &watcher {
             tracing::warn!(%error, every = ?poll, "files are not watched but polled");
         }
-        let (watcher, armed, stamp) = (watcher.ok(), Vec::new(), sources.stamp());
-        let sources = sources.clone();
+        let (watcher, armed, stamp) = (watcher.ok(), HashMap::new(), sources.stamp());
+        let (sources, wanted) = (sources.clone(), sources.directories());
         let mut watch = Self { sources, watcher, names, heard, armed, stamp, poll };
-        watch.arm();
+        watch.arm(wanted);
         watch
     }
 
     /// Watches these from now on.
-    pub fn follow(&mut self, sources: &Sources) {
+    pub async fn follow(&mut self, sources: &Sources) {
         if self.sources != *sources {
             *self.names.lock().unwrap_or_else(PoisonError::into_inner) = sources.names();
             self.sources = sources.clone();
-            self.arm();
+            self.find_and_arm().await;
         }
     }
 
@@ -110,7 +113,7 @@ impl Watch {
                 // The time-out is the bound on a burst: either way the change is told.
                 let _ = time::timeout(BURST_MAX, self.quiet()).await;
             }
-            let rearmed = self.arm();
+            let rearmed = self.find_and_arm().await;
             let stamp = self.look().await;
             if std::mem::replace(&mut self.stamp, stamp) != stamp || heard || rearmed {
                 return;
@@ -128,21 +131,23 @@ impl Watch {
         look.await.unwrap_or(self.stamp)
     }
 
+    /// Finds the directories and puts them under watch. Beside the runtime: there may be thousands
+    /// of files, and each is looked up by every link that leads to it.
+    async fn find_and_arm(&mut self) -> bool {
+        let sources = self.sources.clone();
+        let wanted = task::spawn_blocking(move || sources.directories()).await;
+        wanted.is_ok_and(|wanted| self.arm(wanted))
+    }
+
     /// Puts under watch each directory that is not, or that is another one of the same name by now.
     ///
     /// One directory may have several names, and the kernel has one watch for all of them: it is
     /// watched by one name alone, so that a name which is not wanted any more takes no watch away.
-    fn arm(&mut self) -> bool {
+    fn arm(&mut self, wanted: HashMap<Identity, PathBuf>) -> bool {
         let Some(watcher) = &mut self.watcher else { return false };
-        let mut wanted = Vec::<(PathBuf, Identity)>::new();
-        for (directory, is) in self.sources.directories() {
-            if !wanted.iter().any(|(_, other)| *other == is) {
-                wanted.push((directory, is));
-            }
-        }
         let before = self.armed.len();
-        self.armed.retain(|(directory, was)| {
-            let is_wanted = wanted.iter().any(|(_, is)| is == was);
+        self.armed.retain(|was, directory| {
+            let is_wanted = wanted.contains_key(was);
             // Of one that was deleted, the kernel has ended the watch itself.
             if !is_wanted && identity(directory).is_some() {
                 let _ = watcher.unwatch(directory);
@@ -150,13 +155,13 @@ impl Watch {
             is_wanted
         });
         let mut rearmed = self.armed.len() != before;
-        for (directory, is) in wanted {
-            if !self.armed.iter().any(|(_, was)| *was == is) {
+        for (is, directory) in wanted {
+            if let Entry::Vacant(place) = self.armed.entry(is) {
                 rearmed = true;
                 // There is one still if another directory had the name, and was moved away.
                 let _ = watcher.unwatch(&directory);
                 if watcher.watch(&directory, RecursiveMode::NonRecursive).is_ok() {
-                    self.armed.push((directory, is));
+                    place.insert(directory);
                 }
             }
         }
@@ -172,8 +177,8 @@ impl Sources {
 
     /// The directories in which a change may concern us: those of the files, those above, since one
     /// may be deleted and made again, and those that links lead to. At most two for each source,
-    /// without those that are not there.
-    fn directories(&self) -> Vec<(PathBuf, Identity)> {
+    /// without those that are not there, and each by the first of its names.
+    fn directories(&self) -> HashMap<Identity, PathBuf> {
         let above = |path: &Path| match path.parent() {
             Some(parent) if parent.as_os_str().is_empty() => Some(PathBuf::from(".")),
             parent => parent.map(ToOwned::to_owned),
@@ -193,8 +198,16 @@ impl Sources {
             let name = directory.file_name().unwrap_or_default();
             !name.as_encoded_bytes().starts_with(b"..")
         });
-        let all = all.into_iter().chain(meant);
-        all.filter_map(|directory| identity(&directory).map(|is| (directory, is))).collect()
+        let mut found = HashMap::new();
+        let mut seen = HashSet::new();
+        for directory in all.into_iter().chain(meant) {
+            if seen.insert(directory.clone())
+                && let Some(is) = identity(&directory)
+            {
+                found.entry(is).or_insert(directory);
+            }
+        }
+        found
     }
 
     /// What the files look like from outside: any edit changes it.

@@ -109,7 +109,7 @@ fn a_main_file_that_is_moved_away_and_back_is_told_at_once() {
         fs::rename(&file, home.path().join("away")).unwrap();
         assert!(told(&mut watch).await);
         // Nothing else is known while the file is away.
-        watch.follow(&Sources { file: file_by_link.clone(), ..Sources::default() });
+        watch.follow(&Sources { file: file_by_link.clone(), ..Sources::default() }).await;
         while !silent(&mut watch).await {}
         fs::rename(home.path().join("away"), &file).unwrap();
         assert!(told(&mut watch).await, "the directory is under watch still");
@@ -125,7 +125,7 @@ fn a_version_that_kubernetes_has_mounted_is_not_watched_itself() {
     symlink("..2026_01", mount.join("..data")).unwrap();
     symlink("..data/tls.crt", mount.join("tls.crt")).unwrap();
     let sources = Sources { file: mount.join("tls.crt"), ..Sources::default() };
-    let watched: Vec<_> = sources.directories().into_iter().map(|(it, _)| it).collect();
+    let watched: Vec<_> = sources.directories().into_values().collect();
     assert_eq!(watched, [mount]);
 }
 
@@ -136,7 +136,7 @@ fn another_directory_can_be_followed() {
         let other = home.path().join("other");
         fs::create_dir(&other).unwrap();
         let mut watch = Watch::polling_every(&sources(&file, &teams), NEVER);
-        watch.follow(&sources(&file, &other));
+        watch.follow(&sources(&file, &other)).await;
         fs::write(other.join("ml.yaml"), "z").unwrap();
         assert!(told(&mut watch).await);
     });
@@ -149,7 +149,7 @@ fn a_file_that_is_named_is_followed_whatever_its_name_ends_in() {
         let key = home.path().join("keys").join("server.key");
         fs::create_dir(key.parent().unwrap()).unwrap();
         let mut watch = Watch::polling_every(&sources(&file, &teams), NEVER);
-        watch.follow(&Sources { others: vec![key.clone()], ..sources(&file, &teams) });
+        watch.follow(&Sources { others: vec![key.clone()], ..sources(&file, &teams) }).await;
         fs::write(key.with_file_name("other.key"), "y").unwrap();
         assert!(silent(&mut watch).await);
         fs::write(&key, "y").unwrap();
@@ -184,5 +184,30 @@ fn changes_that_never_pause_are_told_all_the_same() {
             told = told(&mut watch) => assert!(told),
             () = edits => {}
         }
+    });
+}
+
+/// The CPU time of this thread.
+fn cpu_time() -> Duration {
+    let text = fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+    Duration::from_nanos(text.split(' ').next().unwrap().parse().unwrap())
+}
+
+#[test]
+fn thousands_of_files_in_directories_of_their_own_hardly_hold_up_the_runtime() {
+    run(async || {
+        let (home, file, teams) = home();
+        let token = |number: usize| {
+            let directory = home.path().join(format!("tokens/{number}"));
+            fs::create_dir_all(&directory).unwrap();
+            fs::write(directory.join("token"), "x").unwrap();
+            directory.join("token")
+        };
+        let others = (0..3_000).map(token).collect();
+        let mut watch = Watch::polling_every(&Sources { others, ..sources(&file, &teams) }, NEVER);
+        let before = cpu_time();
+        watch.find_and_arm().await;
+        let took = cpu_time() - before;
+        assert!(took < Duration::from_millis(50), "{took:?}");
     });
 }
