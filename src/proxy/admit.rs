@@ -74,8 +74,7 @@ impl Relay {
 
     /// Answers a stream that never became an exchange.
     fn turn_away(&mut self, stream: StreamId, label: &'static str, answer: &Fields) {
-        self.note_rejected(label, None);
-        self.log_turned_away(stream, label);
+        self.note_turned_away(stream, label, None);
         self.write_refusal(stream, answer, Cost::Cheap);
         self.client.wire.reset_stream(stream, fault::Code::NoError);
         self.close_if_done();

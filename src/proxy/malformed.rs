@@ -30,8 +30,7 @@ impl Relay {
         let fields = self.client.wire.fields();
         let refusal = malformed::refusal(&fields, fault);
         let field = malformed::name(&fields, fault);
-        self.note_rejected(refusal.label, field.as_deref());
-        self.log_turned_away(stream, refusal.label);
+        self.note_turned_away(stream, refusal.label, field.as_deref());
         self.write_refusal(stream, &status::trailers_only(&refusal), refusal.cost);
         self.reject(stream);
         self.close_if_done();
@@ -65,7 +64,20 @@ impl Relay {
         next
     }
 
-    /// A request's head was rejected, or its stream was reset: by which rule, and at which field.
+    /// A request never became a call: by which rule, and at which field of its head. Counted, and
+    /// logged as refused, as [`Relay::refuse`] does for calls.
+    pub(super) fn note_turned_away(
+        &self,
+        stream: StreamId,
+        rule: &'static str,
+        field: Option<&str>,
+    ) {
+        self.note_rejected(rule, field);
+        self.log_turned_away(stream, rule);
+    }
+
+    /// A request has broken a rule. Where it became a call before, this is counted beside how that
+    /// call ends, and nothing is logged as refused: its client has reset it, or broken it.
     pub(super) fn note_rejected(&self, rule: &'static str, field: Option<&str>) {
         self.worker.metrics.refused(rule);
         tracing::debug!(peer = %self.peer, rule, field, "request rejected");
