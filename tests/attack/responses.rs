@@ -11,6 +11,7 @@ use crate::support::world::{Spec, World};
 
 const INTERNAL: u32 = 13;
 const RESOURCE_EXHAUSTED: u32 = 8;
+const UNAVAILABLE: u32 = 14;
 
 pub fn cases(cases: &mut Cases) {
     cases.room("responses");
@@ -210,6 +211,26 @@ fn rejected(cases: &mut Cases) {
             assert_eq!(reply(world, &[], &block).status(), Some(INTERNAL));
         });
     }
+    cases.add("a_body_longer_than_its_content_length_is_not_tried_again", |world| {
+        let reply = reply(world, &literal(b"content-length", b"3"), &status("5"));
+        assert_eq!(reply.status(), Some(INTERNAL), "{reply:?}");
+        let wanted = "the body is not as long as content-length says";
+        assert!(reply.message().ends_with(wanted), "{reply:?}");
+    });
+    cases.own(
+        "a_body_that_ends_early_and_without_trailers_may_be_tried_again",
+        Spec::default(),
+        |world| {
+            let length = [answer_block(), literal(b"content-length", b"99")].concat();
+            let script = format!("end;{};F0.1.s.0000000000", headers_op(false, &length));
+            let mut client = world.client();
+            let id = client.call(&client.request().script(&script));
+            let reply = client.finish_within(id, SOON);
+            assert_eq!(reply.status(), Some(UNAVAILABLE), "{reply:?}");
+            let sconce = world.sconce.as_ref().unwrap().lock().unwrap();
+            assert_eq!(sconce.refusals("driver.no_status"), 1);
+        },
+    );
     cases.add("a_rejected_head_names_its_field_and_the_rule", |world| {
         let reply = reply(world, &literal(b"x-meta", b"a\rb"), &status("0"));
         assert_eq!(reply.status(), Some(INTERNAL), "{reply:?}");

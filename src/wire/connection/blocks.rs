@@ -102,9 +102,7 @@ impl Connection {
         match outcome {
             Ok(event) => Ok(event),
             Err(BadBlock::List(fault)) if self.role == Role::Client => {
-                self.write_reset(block.stream, Code::ProtocolError);
-                let tag = self.close(block.stream, Ended::WeReset);
-                Ok(tag.map(|tag| Event::MalformedAnswer { tag, fault, end: block.end }))
+                Ok(self.reject_answer(block.stream, fault, block.end))
             }
             Err(BadBlock::List(fault)) => {
                 self.break_stream(block.stream, fault.into(), now).map(Some)

@@ -6,6 +6,7 @@ use crate::wire::connection::{Connection, Event, Parse, Role};
 use crate::wire::fault::{Code, Fault, StreamFault};
 use crate::wire::frame::{Flags, Head, Kind, StreamId};
 use crate::wire::guard::Budget;
+use crate::wire::head::{Malformed, Rule};
 use crate::wire::outbox::Outbox;
 use crate::wire::stream::Ended;
 
@@ -167,13 +168,13 @@ impl Connection {
         body.left = body.left.saturating_sub(u32::try_from(taken).unwrap_or(u32::MAX));
         let end = body.left == 0 && body.end;
         self.parse = if body.left > 0 { Parse::Body(body) } else { Parse::Skip(padding) };
-        if let Some(fault) = self.count(body.stream, taken, end) {
+        if self.count(body.stream, taken, end).is_err() {
             let left = body.left.saturating_add(padding);
             self.parse = Parse::Skip(left);
             if self.role == Role::Client {
                 self.owe(body.left.saturating_add(u32::try_from(taken).unwrap_or(0)));
             }
-            return Ok((taken, Some(self.break_stream(body.stream, fault, now)?)));
+            return Ok((taken, self.break_body(body.stream, now)?));
         }
         let Some(stream) = self.streams.find_mut(body.stream) else {
             // We reset it while its frame was still arriving.
@@ -195,17 +196,26 @@ impl Connection {
     }
 
     /// Holds a body against its `content-length`.
-    fn count(&mut self, id: StreamId, taken: usize, end: bool) -> Option<StreamFault> {
-        let stream = self.streams.find_mut(id)?;
-        let promised = stream.promised?;
+    fn count(&mut self, id: StreamId, taken: usize, end: bool) -> Result<(), Malformed> {
+        let Some(stream) = self.streams.find_mut(id) else { return Ok(()) };
+        let Some(promised) = stream.promised else { return Ok(()) };
         let left = promised.checked_sub(u64::try_from(taken).unwrap_or(u64::MAX));
         stream.promised = left;
         match left {
-            Some(0) => None,
-            Some(_) if !end => None,
-            Some(_) | None => {
-                Some(StreamFault::new(Code::ProtocolError, "the body is not as long as promised"))
-            }
+            Some(0) => Ok(()),
+            Some(_) if !end => Ok(()),
+            // An answer that ends here has no trailers, and may have been cut short.
+            Some(_) if self.role == Role::Client => Ok(()),
+            Some(_) | None => Err(Malformed::of(Rule::BodyLength)),
+        }
+    }
+
+    /// A body does not keep what its `content-length` promised.
+    fn break_body(&mut self, id: StreamId, now: Instant) -> Result<Option<Event>, Fault> {
+        let fault = Malformed::of(Rule::BodyLength);
+        match self.role {
+            Role::Server => self.break_stream(id, fault.into(), now).map(Some),
+            Role::Client => Ok(self.reject_answer(id, fault, false)),
         }
     }
 

@@ -25,9 +25,10 @@ pub use crate::wire::connection::event::Event;
 
 use crate::wire::connection::crossing::Crossing;
 use crate::wire::connection::earned::RoundTrips;
-use crate::wire::fault::{Fault, StreamFault};
+use crate::wire::fault::{Code, Fault, StreamFault};
 use crate::wire::frame::{self, Flags, Kind, StreamId};
 use crate::wire::guard::{Budget, Guard};
+use crate::wire::head::Malformed;
 use crate::wire::hpack::{Decoder, Encoder, Fields, Limits};
 use crate::wire::outbox::Outbox;
 use crate::wire::settings::{Settings, WINDOW_FLOOR, WINDOW_MAX};
@@ -309,6 +310,13 @@ impl Connection {
             self.spend(Budget::ProvokedResets, now)?;
         }
         Ok(tag.map_or(Event::Starved, |tag| Event::Broken { tag, fault }))
+    }
+
+    /// Resets a stream whose answer breaks a rule. `end` says whether the answer would end there.
+    fn reject_answer(&mut self, id: StreamId, fault: Malformed, end: bool) -> Option<Event> {
+        self.write_reset(id, Code::ProtocolError);
+        let tag = self.close(id, Ended::WeReset);
+        tag.map(|tag| Event::MalformedAnswer { tag, fault, end })
     }
 
     fn close(&mut self, id: StreamId, how: Ended) -> Option<u32> {
