@@ -46,12 +46,10 @@ pub fn describe(fields: &Fields, fault: Malformed) -> String {
         Rule::PseudoEmpty => format!("{name} is empty"),
         Rule::Authority => format!("{name} is not a host, with or without a port"),
         Rule::Host => "host differs from :authority, or is there twice".to_owned(),
-        Rule::PseudoMissing
-        | Rule::Connect
-        | Rule::Scheme
-        | Rule::AuthorityMissing
-        | Rule::Status
-        | Rule::Priority => fault.rule.what().to_owned(),
+        Rule::PseudoMissing(name) => format!("{name} is missing"),
+        Rule::Connect | Rule::Scheme | Rule::AuthorityMissing | Rule::Status | Rule::Priority => {
+            fault.rule.what().to_owned()
+        }
     }
 }
 

@@ -47,7 +47,7 @@ fn refusals(world: &World, label: &str) -> usize {
 type Bend = fn(Request) -> Request;
 
 fn told(cases: &mut Cases) {
-    let table: [(&str, &str, &str, Bend); 17] = [
+    let table: [(&str, &str, &str, Bend); 19] = [
         ("space", "a_team_that_ends_with_a_space", "x-sconce-team ends with a space", |r| {
             r.set("x-sconce-team", "ads ")
         }),
@@ -74,7 +74,11 @@ fn told(cases: &mut Cases) {
         ("pseudo", "an_unknown_pseudo_header", ":odd does not belong", |r| r.first(":odd", "1")),
         ("pseudo_order", "a_path_twice", ":path is there twice", |r| r.first(":path", "/")),
         ("pseudo_empty", "an_empty_path", ":path is empty", |r| r.set(":path", "")),
-        ("pseudo_missing", "a_missing_path", "is missing", |r| r.without(":path")),
+        ("pseudo_missing", "a_missing_path", ":path is missing", |r| r.without(":path")),
+        ("pseudo_missing", "a_missing_method", ":method is missing", |r| r.without(":method")),
+        ("connect", "a_tunnel", ":method is CONNECT", |r| {
+            r.set(":method", "CONNECT").without(":scheme").without(":path")
+        }),
         ("authority", "a_path_in_the_authority", ":authority is not a host", |r| {
             r.set(":authority", "a/b")
         }),

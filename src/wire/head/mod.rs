@@ -48,11 +48,11 @@ pub fn request(fields: &Fields) -> Result<Promise, Malformed> {
             }
         }
     }
-    if !(seen.method && seen.scheme && seen.path) {
-        return Err(Malformed::of(Rule::PseudoMissing));
-    }
     if seen.connect {
         return Err(Malformed::of(Rule::Connect));
+    }
+    if let Some(name) = seen.missing() {
+        return Err(Malformed::of(Rule::PseudoMissing(name)));
     }
     if !seen.authority && hosts == 0 {
         return Err(Malformed::of(Rule::AuthorityMissing));
@@ -85,7 +85,7 @@ pub fn answer(fields: &Fields) -> Result<Promise, Malformed> {
         }
     }
     if promise.status == 0 {
-        return Err(Malformed::of(Rule::PseudoMissing));
+        return Err(Malformed::of(Rule::PseudoMissing(":status")));
     }
     Ok(promise)
 }
@@ -126,6 +126,12 @@ struct Pseudo {
 }
 
 impl Pseudo {
+    /// The first field that a request must have and has not.
+    fn missing(&self) -> Option<&'static str> {
+        let all = [(self.method, ":method"), (self.scheme, ":scheme"), (self.path, ":path")];
+        all.into_iter().find_map(|(is_there, name)| (!is_there).then_some(name))
+    }
+
     fn request(&mut self, field: &Field<'_>, at: usize) -> Result<(), Malformed> {
         let seen = match field.name {
             b":method" => &mut self.method,

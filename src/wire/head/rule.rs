@@ -25,9 +25,9 @@ pub enum Rule {
     PseudoOrder,
     /// A pseudo-header field that is empty.
     PseudoEmpty,
-    /// A pseudo-header field that is missing.
-    PseudoMissing,
-    /// CONNECT with `:scheme` or `:path`.
+    /// The pseudo-header field of this name is missing.
+    PseudoMissing(&'static str),
+    /// CONNECT, which no client of Spark sends.
     Connect,
     /// `:scheme` is not the scheme of a URI.
     Scheme,
@@ -58,7 +58,7 @@ impl Rule {
             Self::Pseudo => "malformed.pseudo",
             Self::PseudoOrder => "malformed.pseudo_order",
             Self::PseudoEmpty => "malformed.pseudo_empty",
-            Self::PseudoMissing => "malformed.pseudo_missing",
+            Self::PseudoMissing(_) => "malformed.pseudo_missing",
             Self::Connect => "malformed.connect",
             Self::Scheme => "malformed.scheme",
             Self::Authority => "malformed.authority",
@@ -83,8 +83,8 @@ impl Rule {
             Self::Pseudo => "a pseudo-header field that does not belong there",
             Self::PseudoOrder => "a pseudo-header field twice, or after the others",
             Self::PseudoEmpty => "a pseudo-header field is empty",
-            Self::PseudoMissing => "a pseudo-header field is missing",
-            Self::Connect => "CONNECT has neither :scheme nor :path",
+            Self::PseudoMissing(_) => "a pseudo-header field is missing",
+            Self::Connect => ":method is CONNECT, which no gRPC call has",
             Self::Scheme => ":scheme is not the scheme of a URI",
             Self::Authority => "the authority is not host and port",
             Self::AuthorityMissing => "neither :authority nor host",
