@@ -106,6 +106,19 @@ fn each_warning_leaves_the_status_at_0_and_makes_it_1_where_warnings_are_denied(
 }
 
 #[test]
+fn an_error_of_an_issuer_brings_no_warnings_of_members_that_it_could_prove() {
+    let home = Home::new(TLS);
+    let issuers = "\n  issuers: [{ issuer: 'http://idp.example.com', audiences: [a] }]\nteams:";
+    for sources in [issuers, " { release_grace: 1h }\nteams:"] {
+        let main = format!("listen: {{ {TLS} }}\nauthenticate:{sources} {{ directory: teams }}\n");
+        home.write("sconce.yaml", &main);
+        let (said, status) = home.check(&[]);
+        assert!(!said.contains("warning"), "{said}");
+        assert!(status == 1 && said.contains("sconce.yaml:"), "{said}");
+    }
+}
+
+#[test]
 fn a_team_whose_file_has_an_error_is_named_with_what_becomes_of_it() {
     let home = Home::new(TLS);
     home.write("teams/ml.yaml", "team: ml\n");

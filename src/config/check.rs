@@ -113,6 +113,7 @@ impl Reader<'_> {
         let authenticate = top.section_if_there("authenticate");
         let mut providers = Vec::new();
         let mut initial_fetch_timeout = None;
+        let complaints = desk.count();
         let authenticate = authenticate.map(|section| {
             let line = section.line();
             let files = &mut self.sources.others;
@@ -126,12 +127,15 @@ impl Reader<'_> {
             initial_fetch_timeout = trust.initial_fetch_timeout;
             (trust.settings, line)
         });
+        // An issuer with an error is left out: it would seem that nobody can have its names.
+        let is_sound = desk.count() == complaints;
         let stamp = parts::stamp(top.section("stamp"));
         let timeouts = parts::timeouts(top.section("timeouts"));
         let drain = parts::drain(top.section("drain"));
         let limits = parts::limits(top.section("limits"));
         let order = Order::of(names, authenticate.is_some(), top.line());
-        let callers = authenticate.as_ref().map(|(settings, _)| Names::of(settings));
+        let callers = authenticate.as_ref().filter(|_| is_sound);
+        let callers = callers.map(|(settings, _)| Names::of(settings));
         let own = listen.as_ref().map(|listen| listen.address);
         let teams = self.teams(&mut top, (callers, order.is_authenticated(), own));
         top.close();
