@@ -170,10 +170,6 @@ fn a_client_certificate_is_judged_as_a_handshake_does() {
     let tls = "listen:\n  tls:\n    certificates: [{ certificate: server.pem, key: server.key }]\n    \
                client_authorities: ca.pem\nauthenticate:\n  certificates: { user: uri, prefix: \
                'spiffe://example/' }\n";
-    let home = Home::new(nowhere, "");
-    write_certificates(home.0.path());
-    let said = home.run(&["explain", "sc://h", "--certificate", "ann.pem"]);
-    assert!(said.text.contains("listen.tls.client_authorities is not set"), "{}", said.text);
     let home = Home::new(nowhere, tls);
     write_certificates(home.0.path());
     let said = home.run(&["explain", "sc://h", "--certificate", "ann.pem"]);
@@ -185,6 +181,21 @@ fn a_client_certificate_is_judged_as_a_handshake_does() {
         assert_eq!(said.status, Some(3), "{other}: {}", said.text);
         assert!(said.text.contains("refuses the certificate"), "{other}: {}", said.text);
     }
+}
+
+#[test]
+fn a_certificate_that_nobody_is_asked_for_counts_for_nothing() {
+    let home = Home::with_issuer("");
+    write_certificates(home.0.path());
+    let url = format!("sc://h/;token={}", home.token(&["--group", "g-ads"]));
+    let said = home.run(&["explain", &url, "--certificate", "ann.pem"]);
+    assert!(said.text.contains("listen.tls.client_authorities is not set"), "{}", said.text);
+    assert!(said.text.contains("goes to"), "{}", said.text);
+    assert_eq!(said.status, Some(0), "{}", said.text);
+    let said = home.run(&["explain", "sc://h", "--certificate", "ann.pem"]);
+    assert!(said.text.contains("authenticate.missing"), "{}", said.text);
+    let said = home.run(&["explain", &url, "--certificate", "missing.pem"]);
+    assert!(said.text.contains("missing.pem"), "{}", said.text);
 }
 
 /// Somebody who says this to everybody who connects.

@@ -104,7 +104,7 @@ fn follow(
         match shown_certificate::read(file, plan, call.wall()) {
             Ok((certificate, said)) => {
                 line(told, "TLS", &said);
-                call = call.with_certificate(Some(certificate));
+                call = call.with_certificate(certificate);
             }
             Err(what) => {
                 line(told, "TLS", &format!("refuses the certificate: {what}"));

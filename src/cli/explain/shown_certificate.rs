@@ -11,23 +11,26 @@ use std::{path::Path, rc::Rc, time::SystemTime};
 /// Certificates of a chain.
 const CHAIN_MAX: usize = 100;
 
-/// Reads the certificate, and says what of it is known.
+/// Reads the certificate, and says what of it is known. Where no client is asked for one, a client
+/// that has one does not show it.
 ///
 /// # Errors
-/// Why a handshake would not take it.
+/// Why a handshake would not take it, or why it cannot be read.
 pub(super) fn read(
     file: &Path,
     plan: &Plan,
     now: Option<SystemTime>,
-) -> Result<(Rc<Certificate>, String), String> {
-    let authorities = plan.listen.tls.as_ref().and_then(Tls::authorities);
-    let authorities = authorities
-        .ok_or("no client is asked for one: listen.tls.client_authorities is not set")?;
+) -> Result<(Option<Rc<Certificate>>, String), String> {
     let unreadable = |fault| format!("{}: {fault}", file.display());
     let all = CertificateDer::pem_file_iter(file).map_err(|fault| unreadable(fault.to_string()))?;
     let all: Result<Vec<_>, _> = all.take(CHAIN_MAX).collect();
     let chain = all.map_err(|fault| unreadable(fault.to_string()))?;
     let own = chain.first().ok_or_else(|| unreadable("holds no certificate in PEM".to_owned()))?;
+    let Some(authorities) = plan.listen.tls.as_ref().and_then(Tls::authorities) else {
+        let said = "asks no client for a certificate, since listen.tls.client_authorities is not \
+                    set: this one counts for nothing";
+        return Ok((None, said.to_owned()));
+    };
     if !now.is_some_and(|now| authorities.vouch_for(&chain, now)) {
         return Err(
             "no authority of listen.tls.client_authorities has signed it, it has expired, \
@@ -37,7 +40,7 @@ pub(super) fn read(
     }
     let certificate = proxy::read_certificate(own);
     let said = format!("takes the certificate; its names: {}", names(&certificate));
-    Ok((Rc::new(certificate), said))
+    Ok((Some(Rc::new(certificate)), said))
 }
 
 fn names(certificate: &Certificate) -> String {
