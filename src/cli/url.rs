@@ -17,6 +17,25 @@ pub(super) struct Url {
 /// A token may stand where a port should: what stands there is not shown.
 const BAD_PORT: &str = "the port of the URL is no number from 1 to 65535";
 
+/// Octets of a host and its port: a name of DNS has 253 at most. What is longer may be a token.
+const HOST_MAX: usize = 253 + ":65535".len();
+
+/// Whether this may be the host that a client dials.
+pub(super) fn check_host(host: &str) -> Result<(), String> {
+    if host.contains('@') {
+        return Err("what a client dials has no user in front of '@': write host and port alone, \
+                    as sc://host:port/;token=..."
+            .to_owned());
+    }
+    if host.contains(['/', '?', '#', '\\', ' ']) {
+        return Err("what a client dials is not a host, with or without a port".to_owned());
+    }
+    match host.len() > HOST_MAX {
+        true => Err("what a client dials is longer than a host can be".to_owned()),
+        false => Ok(()),
+    }
+}
+
 /// Reads a URL; the error says what is wrong with it, and repeats nothing that may be a token.
 pub(super) fn read(text: &str) -> Result<Url, String> {
     let rest = text.strip_prefix("sc://").ok_or("a Spark Connect URL begins with sc://")?;
@@ -27,6 +46,7 @@ pub(super) fn read(text: &str) -> Result<Url, String> {
     if authority.contains(';') {
         return Err("parameters stand behind a '/', as sc://host:port/;key=value".to_owned());
     }
+    check_host(authority)?;
     let parameters = match path.split_once(';') {
         None if path.is_empty() => "",
         Some(("", parameters)) => parameters,
@@ -103,6 +123,11 @@ mod tests {
         ];
         for (text, expected) in cases {
             assert_eq!(read(text), Err(expected.to_owned()), "{text}");
+        }
+        let long = format!("sc://{}/", "SEKRET".repeat(50));
+        for text in ["sc://ann:SEKRET@h:1/", "sc://SEKRET@h", &long] {
+            let fault = read(text).unwrap_err();
+            assert!(!fault.contains("SEKRET"), "{fault}");
         }
     }
 

@@ -96,7 +96,7 @@ fn follow(
         authority => authority,
     };
     line(told, "call", &format!("{} to {dialled}{}", call.method(), asked.origin));
-    if let Err(what) = asked.check() {
+    if let Err(what) = asked.check(&question.method) {
         line(told, "sconce", &format!("rejects its head: {what}"));
         return Err(Refusal::new(Code::Internal, "request", what));
     }

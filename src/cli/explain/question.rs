@@ -2,7 +2,11 @@
 //! messages repeat what they cannot read.
 
 use crate::cli::{File, url};
-use crate::grpc::request::{self, Unserved};
+use crate::grpc::{
+    malformed,
+    request::{self, Unserved},
+};
+use crate::wire::head::{self, Rule};
 use crate::wire::hpack::{Fields, Indexing};
 use clap::Args;
 use sconce_filters::{Code, Refusal, method::SERVICE};
@@ -72,25 +76,34 @@ impl Question {
         }
         let from_url = url.map(|url| url.authority);
         let authority = self.authority.clone().or(from_url).unwrap_or_default();
+        url::check_host(&authority)?;
         Ok(Asked { authority, headers, origin })
     }
 }
 
 impl Asked {
-    /// Whether `serve` would read such a head at all: RFC 9113, 8.2.1.
-    pub(super) fn check(&self) -> Result<(), String> {
-        for (key, value) in &self.headers {
-            let blank = |letter: &char| matches!(letter, ' ' | '\t');
-            let place = match (value.chars().next(), value.chars().next_back()) {
-                (Some(first), _) if blank(&first) => "begins",
-                (_, Some(last)) if blank(&last) => "ends",
-                _ => continue,
-            };
-            let is_token = matches!(&**key, "authorization" | "authentication");
-            let what = if is_token { "the token" } else { key.as_str() };
-            return Err(format!("{what} {place} with a space: remove it"));
+    /// Whether `serve` would read such a head at all: RFC 9113, 8.2 and 8.3.
+    pub(super) fn check(&self, path: &str) -> Result<(), String> {
+        let has_host = self.headers.iter().any(|(key, _)| key == "host");
+        let authority = match &*self.authority {
+            "" if has_host => None,
+            "" => Some("nowhere"),
+            named => Some(named),
+        };
+        let own = [(":method", "POST"), (":scheme", "https"), (":path", path)];
+        let own = own.into_iter().chain(authority.map(|named| (":authority", named)));
+        let sent = self.headers.iter().map(|(key, value)| (key.as_str(), value.as_str()));
+        let mut fields = Fields::default();
+        for (name, value) in own.chain(sent) {
+            fields.push(name.as_bytes(), value.as_bytes(), Indexing::Without);
         }
-        Ok(())
+        head::request(&fields).map(drop).map_err(|fault| {
+            // It may be a token that stands where a name should.
+            if fault.rule == Rule::Name {
+                return fault.rule.what().to_owned();
+            }
+            malformed::refusal(&fields, fault).message.to_string()
+        })
     }
 }
 
@@ -168,6 +181,9 @@ mod tests {
             &["sc://h:SEKRET/;token=SEKRET"],
             &["--header", "authorization: Bearer SEKRET"],
             &["--header", "Bearer SEKRET=="],
+            &["sc://SEKRET@h/"],
+            &["--authority", "ann:SEKRET@h"],
+            &["--authority", "h/SEKRET"],
         ] {
             let fault = read(words, None).unwrap_err();
             assert!(!fault.contains("SEKRET"), "{words:?}: {fault}");
@@ -175,12 +191,27 @@ mod tests {
     }
 
     #[test]
-    fn a_value_with_a_space_at_its_end_is_refused_as_on_the_wire() {
-        let checked = |words: &[&str]| read(words, None).unwrap().check();
+    fn a_head_that_breaks_a_rule_is_refused_as_on_the_wire() {
+        let checked = |words: &[&str]| read(words, None).unwrap().check("/a");
         assert_eq!(checked(&["sc://h/;x-sconce-team=ads"]), Ok(()));
         let spaced = checked(&["sc://h/;x-sconce-team=ads%20"]).unwrap_err();
-        assert_eq!(spaced, "x-sconce-team ends with a space: remove it");
+        assert_eq!(spaced, "the value of x-sconce-team ends with a space: remove it");
         let token = checked(&["sc://h/;token=SEKRET "]).unwrap_err();
         assert_eq!(token, "the token ends with a space: remove it");
+        let tab = checked(&["sc://h/;x-sconce-team=ads%09"]).unwrap_err();
+        assert_eq!(tab, "the value of x-sconce-team ends with a tab: remove it");
+        assert_eq!(checked(&["--header", "host=h", "--authority", "h:443"]), Ok(()));
+        assert_eq!(checked(&["--header", "host=h"]), Ok(()));
+        for words in [
+            &["--header", "connection=close"][..],
+            &["--header", "te=SEKRET"],
+            &["--header", "host=SEKRET", "--authority", "h"],
+            &["sc://h/;x-a=SEKRET%00"],
+            &["sc://h/;Bearer SEKRET=="],
+            &["--authority", "h[SEKRET"],
+        ] {
+            let fault = checked(words).unwrap_err().to_lowercase();
+            assert!(!fault.contains("sekret"), "{words:?}: {fault}");
+        }
     }
 }

@@ -90,6 +90,6 @@ fn a_head_that_serve_would_reject_goes_no_further() {
     assert_eq!(
         told,
         "call         /spark.connect.SparkConnectService/ExecutePlan to h:15002\n\
-         sconce       rejects its head: x-sconce-team ends with a space: remove it\n"
+         sconce       rejects its head: the value of x-sconce-team ends with a space: remove it\n"
     );
 }
