@@ -278,6 +278,8 @@ fn readiness(cases: &mut Cases) {
         assert!(said.starts_with(&missing), "{said}");
         let warned =
             |line: &&String| line.contains("WARN") && line.contains("ready without the keys");
+        // The log is written by a thread of its own.
+        eventually("it is logged", SOON, || log(world).iter().any(|line| warned(&line)));
         assert_eq!(log(world).iter().filter(warned).count(), 1);
     });
 }
