@@ -151,7 +151,10 @@ impl Relay {
         };
         self.worker.spend_octets(read);
         self.take_driver_octets(key, HEAD, HEAD.saturating_add(read), scratch);
-        self.flush(context, scratch);
+        // Credit alone lets uploads go on: they leave together with what the client sends next.
+        if self.client.waiting() > 0 {
+            self.flush(context, scratch);
+        }
         self.resize_download_reads(read);
         true
     }
