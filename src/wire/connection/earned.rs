@@ -28,6 +28,9 @@ const PART_BUSY: NonZeroU32 = NonZeroU32::new(2).unwrap();
 /// Before the connection sleeps, smaller pieces go back too. What is withheld is not under way:
 /// with half of a window withheld, an upload over a wide network ran at half the speed.
 const PART_ASLEEP: NonZeroU32 = NonZeroU32::new(8).unwrap();
+/// On a way shorter than this a client has the rest of its window under way for long enough, and is
+/// not woken for smaller pieces.
+const NEAR: Duration = Duration::from_millis(1);
 /// And of at least so many octets, so that small windows do not cost a frame for each message.
 const PIECE_MIN: u32 = 16 * 1024;
 /// Up to this window, in octets, growth is by four, and above it by two. The first round trips
@@ -176,10 +179,10 @@ impl Connection {
         }
     }
 
-    /// The connection will sleep: what is owed to uploads goes back, unless it is next to nothing.
-    /// Says whether anything was.
+    /// The connection will sleep: what is owed to uploads goes back, unless it is next to nothing
+    /// or the client is near. Says whether anything was.
     pub fn repay_uploads(&mut self) -> bool {
-        if !std::mem::take(&mut self.is_owing) {
+        if !std::mem::take(&mut self.is_owing) || self.is_near() {
             return false;
         }
         let before = self.out.len();
@@ -190,6 +193,10 @@ impl Connection {
             }
         }
         self.out.len() > before
+    }
+
+    fn is_near(&self) -> bool {
+        self.trips.as_ref().and_then(|trips| trips.shortest).is_some_and(|it| it < NEAR)
     }
 
     /// The peer has ended a stream: its window is of no use any more.
@@ -344,6 +351,28 @@ mod tests {
             send(&mut connection, 10_000);
         }
         assert_eq!(connection.granted(id), 65_535, "half of the window goes back at once");
+    }
+
+    #[test]
+    fn a_client_that_is_near_gets_its_credit_back_in_halves_of_its_window() {
+        for (trip, repays) in [(900, false), (1_000, true)] {
+            let began = Instant::now();
+            let mut connection = uploading(began);
+            let id = StreamId::new(1);
+            connection.left(id, 49_152, 1 << 20, began);
+            let pong = frames().frame(Kind::Ping, Flags::ACK, 0, PROBE);
+            let now = began + Duration::from_micros(trip);
+            drink(&mut connection, &pong.octets, 100, now).unwrap();
+            connection.repay_uploads();
+            let window = connection.granted(id);
+            for _ in 0..4 {
+                drink(&mut connection, &frames().data(1, &[0; 16_000], false).octets, 1_000, now)
+                    .unwrap();
+                connection.left(id, 16_000, 0, now);
+            }
+            assert_eq!(connection.repay_uploads(), repays, "{trip} us");
+            assert_eq!(connection.granted(id) == window, repays, "{trip} us");
+        }
     }
 
     #[test]
