@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use sconce::admin::{self, State};
-use sconce::config::keys::Book;
-use sconce::telemetry::{ConfigErrors, Metrics};
+use sconce::config::keys::JwksProviders;
+use sconce::telemetry::{ConfigErrorCount, Metrics};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
@@ -26,7 +26,7 @@ impl Port {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let metrics = Metrics::new("9.9.9");
-        let state = Arc::new(State::new(metrics.clone(), Book::default()));
+        let state = Arc::new(State::new(metrics.clone(), JwksProviders::default()));
         let handle = tokio::runtime::Handle::current();
         let server = handle.spawn(admin::serve(listener, Arc::clone(&state)));
         Self { address, state, metrics, server }
@@ -88,7 +88,7 @@ async fn a_process_that_lives_is_healthy_before_it_is_ready() {
 #[tokio::test]
 async fn readiness_follows_the_plan_and_the_drain() {
     let port = Port::open().await;
-    port.metrics.control().reload_good(1, SystemTime::now());
+    port.metrics.control().reload_succeeded(1, SystemTime::now());
     port.state.set_ready();
     let answer = port.get("/readyz").await;
     assert_eq!((status(&answer), body(&answer)), ("200", "ready\n"));
@@ -102,10 +102,10 @@ async fn readiness_follows_the_plan_and_the_drain() {
 #[tokio::test]
 async fn a_bad_edit_stays_ready_and_is_told() {
     let port = Port::open().await;
-    port.metrics.control().reload_good(1, SystemTime::now());
+    port.metrics.control().reload_succeeded(1, SystemTime::now());
     port.state.set_ready();
-    let ml = ConfigErrors { team: "ml".to_owned(), count: 3, served: "its calls are refused" };
-    port.metrics.control().config_errors_are(vec![ConfigErrors::of_main(2), ml]);
+    let ml = ConfigErrorCount { team: "ml".to_owned(), count: 3, effect: "its calls are refused" };
+    port.metrics.control().set_config_errors(vec![ConfigErrorCount::main_file(2), ml]);
     let answer = port.get("/readyz").await;
     assert_eq!(status(&answer), "200");
     let expected = "ready\nconfig: errors in the main file: 2; no change of any file takes effect, \

@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on says so")]
 
-use sconce::config::{self, Complaint, Plan, bounds};
+use sconce::config::{self, Config, ConfigError, bounds};
 use std::{fs, path::Path};
 
 fn root() -> &'static Path {
@@ -13,12 +13,12 @@ fn read(file: &str) -> String {
     fs::read_to_string(root().join(file)).unwrap()
 }
 
-fn sample() -> Plan {
+fn sample() -> Config {
     load(&root().join("config/sconce.yaml"))
 }
 
-fn load(file: &Path) -> Plan {
-    config::load(file).unwrap_or_else(|complaints: Vec<Complaint>| {
+fn load(file: &Path) -> Config {
+    config::load(file).unwrap_or_else(|complaints: Vec<ConfigError>| {
         panic!("{}", complaints.iter().map(|it| format!("{it}\n")).collect::<String>())
     })
 }
@@ -34,11 +34,11 @@ fn the_sample_is_a_plan_and_says_what_missing_keys_mean() {
     assert_eq!(sample.admin, least.admin);
     assert_eq!(sample.workers, least.workers);
     assert_eq!(sample.log, least.log);
-    assert!(sample.rooms.chain().names().eq(least.rooms.chain().names()));
+    assert!(sample.filters.chain().names().eq(least.filters.chain().names()));
     assert_eq!(sample.timeouts, least.timeouts);
     assert_eq!(sample.drain, least.drain);
     assert_eq!(sample.limits, least.limits);
-    assert_eq!(sample.stamp, least.stamp);
+    assert_eq!(sample.user_context, least.user_context);
     assert_eq!(sample.teams.keys().map(|team| team.as_str()).collect::<Vec<_>>(), ["ads", "ml"]);
 }
 
@@ -63,7 +63,7 @@ fn the_sample_with_okta_is_a_plan_that_asks_everybody_for_proof() {
     fs::write(home.path().join("secrets/ads/token"), "token-of-the-driver\n").unwrap();
     let plan = load(&home.path().join("sconce.yaml"));
     assert!(plan.listen.tls.is_some());
-    assert_eq!(plan.rooms.chain().names().collect::<Vec<_>>(), ["authenticate", "team"]);
+    assert_eq!(plan.filters.chain().names().collect::<Vec<_>>(), ["authenticate", "team"]);
 }
 
 /// The keys that stand in a file of the sample, each as it is written there.
@@ -79,11 +79,11 @@ fn every_number_stands_in_the_sample_and_on_the_page_with_its_bounds() {
     let keys = [keys("config/sconce.yaml"), keys("config/okta/sconce.yaml")].concat();
     let sample = read("config/sconce.yaml") + &read("config/okta/sconce.yaml");
     let page = read("docs/configuration.md");
-    let counts = bounds::COUNTS
+    let counts = bounds::INT_RANGES
         .iter()
-        .map(|it| (it.key, it.usual.to_string(), it.least.to_string(), it.most.to_string()));
-    let spans = bounds::SPANS.iter().map(|it| {
-        let [usual, least, most] = [it.usual, it.least, it.most].map(bounds::spell);
+        .map(|it| (it.key, it.default.to_string(), it.min.to_string(), it.max.to_string()));
+    let spans = bounds::DURATION_RANGES.iter().map(|it| {
+        let [usual, least, most] = [it.default, it.min, it.max].map(bounds::format_duration);
         (it.key, usual, least, most)
     });
     for (key, usual, least, most) in counts.chain(spans) {

@@ -6,7 +6,7 @@
 //! Must never happen here: decoding a header value that no room asked for.
 
 use crate::{
-    Certificate, EnvironmentName, Identity, Method, Notes, Refusal, Revoked, TeamName,
+    Certificate, EnvironmentName, HeadCache, Identity, Method, Refusal, Revoked, TeamName,
     refusal::Code,
 };
 use std::{
@@ -29,28 +29,28 @@ pub trait Metadata {
     fn first(&self, name: &str) -> Option<Cow<'_, [u8]>>;
 
     /// Hands over every value of a header, in the order in which they came.
-    fn all(&self, name: &str, each: &mut dyn FnMut(&[u8]));
+    fn for_each_value(&self, name: &str, each: &mut dyn FnMut(&[u8]));
 
     /// What tells the only value of these headers from others without decoding it; `None` where
     /// not exactly one of them is there, once, or nobody knows.
-    fn mark(&self, names: &[&str]) -> Option<Mark<'_>> {
+    fn raw_value(&self, names: &[&str]) -> Option<RawValue<'_>> {
         let _ = names;
         None
     }
 
     /// What rooms have noted on these headers, where calls may share them.
-    fn notes(&self) -> Option<&Notes> {
+    fn cache(&self) -> Option<&HeadCache> {
         None
     }
 }
 
 /// A value as it came. Equal marks are equal values; the reverse does not hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Mark<'a> {
+pub struct RawValue<'a> {
     /// The octets on the wire.
-    pub octets: &'a [u8],
+    pub bytes: &'a [u8],
     /// Whether they are Huffman-coded (RFC 7541, 5.2).
-    pub is_coded: bool,
+    pub is_huffman_coded: bool,
 }
 
 /// One RPC on its way through the chain. It belongs to one worker.
@@ -59,17 +59,17 @@ pub struct Call {
     metadata: Rc<dyn Metadata>,
     peer: SocketAddr,
     opened_at: Instant,
-    wall: Option<SystemTime>,
+    wall_time: Option<SystemTime>,
     deadline: Option<Instant>,
     certificate: Option<Rc<Certificate>>,
-    slots: Slots,
+    attributes: Attributes,
     /// How many rooms have admitted this call and not yet heard its outcome; kept by the chain.
     pub(crate) admitted: usize,
 }
 
 /// What a room may find out about a call and a later room may need.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Slot {
+pub enum Attribute {
     /// The team that the call belongs to.
     Team,
     /// The environment of that team.
@@ -78,7 +78,7 @@ pub enum Slot {
     Identity,
 }
 
-impl Slot {
+impl Attribute {
     /// The slot's name in messages.
     pub fn name(self) -> &'static str {
         match self {
@@ -91,7 +91,7 @@ impl Slot {
 
 /// The values of the slots, each empty until a room fills it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Slots {
+pub struct Attributes {
     /// See [`Slot::Team`].
     pub team: Option<TeamName>,
     /// See [`Slot::Environment`].
@@ -103,13 +103,13 @@ pub struct Slots {
     pub revoked: Option<Rc<Revoked>>,
 }
 
-impl Slots {
+impl Attributes {
     /// Whether a slot holds a value.
-    pub fn is_full(&self, slot: Slot) -> bool {
+    pub fn is_set(&self, slot: Attribute) -> bool {
         match slot {
-            Slot::Team => self.team.is_some(),
-            Slot::Environment => self.environment.is_some(),
-            Slot::Identity => self.identity.is_some(),
+            Attribute::Team => self.team.is_some(),
+            Attribute::Environment => self.environment.is_some(),
+            Attribute::Identity => self.identity.is_some(),
         }
     }
 }
@@ -124,8 +124,18 @@ impl Call {
         opened_at: Instant,
     ) -> Self {
         let (wall, deadline, certificate) = (None, None, None);
-        let slots = Slots::default();
-        Self { method, metadata, peer, opened_at, wall, deadline, certificate, slots, admitted: 0 }
+        let slots = Attributes::default();
+        Self {
+            method,
+            metadata,
+            peer,
+            opened_at,
+            wall_time: wall,
+            deadline,
+            certificate,
+            attributes: slots,
+            admitted: 0,
+        }
     }
 
     /// The same call with the deadline that its `grpc-timeout` set.
@@ -136,8 +146,8 @@ impl Call {
 
     /// The same call with the time of day at which it was opened.
     #[must_use]
-    pub fn with_wall(self, wall: SystemTime) -> Self {
-        Self { wall: Some(wall), ..self }
+    pub fn with_wall_time(self, wall: SystemTime) -> Self {
+        Self { wall_time: Some(wall), ..self }
     }
 
     /// The same call on a connection whose client has proved this certificate.
@@ -148,16 +158,16 @@ impl Call {
 
     /// A copy of this call as it would be if it were opened now; no room has admitted it.
     #[must_use]
-    pub fn again(&self, wall: SystemTime) -> Self {
+    pub fn copy_for_recheck(&self, wall: SystemTime) -> Self {
         Self {
             method: self.method.clone(),
             metadata: Rc::clone(&self.metadata),
             peer: self.peer,
             opened_at: self.opened_at,
-            wall: Some(wall),
+            wall_time: Some(wall),
             deadline: self.deadline,
             certificate: self.certificate.clone(),
-            slots: self.slots.clone(),
+            attributes: self.attributes.clone(),
             admitted: 0,
         }
     }
@@ -189,8 +199,8 @@ impl Call {
 
     /// The time of day when the call was opened; `None` where nobody told. A room that needs it
     /// refuses such a call: no other time would be right.
-    pub fn wall(&self) -> Option<SystemTime> {
-        self.wall
+    pub fn wall_time(&self) -> Option<SystemTime> {
+        self.wall_time
     }
 
     /// The verified certificate of the client's connection.
@@ -209,7 +219,7 @@ impl Call {
     /// An `INTERNAL` refusal while no room has filled the slot; the contract checked when a chain
     /// is built keeps rooms from ever seeing it.
     pub fn team(&self) -> Result<&TeamName, Refusal> {
-        self.slots.team.as_ref().ok_or_else(|| empty(Slot::Team))
+        self.attributes.team.as_ref().ok_or_else(|| unset_attribute(Attribute::Team))
     }
 
     /// The environment of this call.
@@ -217,7 +227,7 @@ impl Call {
     /// # Errors
     /// As for [`Call::team`].
     pub fn environment(&self) -> Result<&EnvironmentName, Refusal> {
-        self.slots.environment.as_ref().ok_or_else(|| empty(Slot::Environment))
+        self.attributes.environment.as_ref().ok_or_else(|| unset_attribute(Attribute::Environment))
     }
 
     /// Who calls.
@@ -225,36 +235,36 @@ impl Call {
     /// # Errors
     /// As for [`Call::team`].
     pub fn identity(&self) -> Result<&Rc<Identity>, Refusal> {
-        self.slots.identity.as_ref().ok_or_else(|| empty(Slot::Identity))
+        self.attributes.identity.as_ref().ok_or_else(|| unset_attribute(Attribute::Identity))
     }
 
     /// What the rooms have found out so far.
-    pub fn slots(&self) -> &Slots {
-        &self.slots
+    pub fn attributes(&self) -> &Attributes {
+        &self.attributes
     }
 
     /// The place of this call was removed, or is there after all.
     pub fn set_revoked(&mut self, revoked: Option<Rc<Revoked>>) {
-        self.slots.revoked = revoked;
+        self.attributes.revoked = revoked;
     }
 
     /// Fills the slots that hold a value in `found`, and leaves the others alone.
-    pub fn fill(&mut self, found: Slots) {
-        let Slots { team, environment, identity, revoked } = found;
+    pub fn set_attributes(&mut self, found: Attributes) {
+        let Attributes { team, environment, identity, revoked } = found;
         if team.is_some() {
-            self.slots.team = team;
-            self.slots.revoked = revoked;
+            self.attributes.team = team;
+            self.attributes.revoked = revoked;
         }
         if environment.is_some() {
-            self.slots.environment = environment;
+            self.attributes.environment = environment;
         }
         if identity.is_some() {
-            self.slots.identity = identity;
+            self.attributes.identity = identity;
         }
     }
 }
 
-fn empty(slot: Slot) -> Refusal {
+fn unset_attribute(slot: Attribute) -> Refusal {
     Refusal::new(Code::Internal, "chain.empty", format!("no room has filled {}", slot.name()))
 }
 
@@ -264,19 +274,19 @@ impl fmt::Debug for Call {
         f.debug_struct("Call")
             .field("method", &self.method)
             .field("peer", &self.peer)
-            .field("slots", &self.slots)
+            .field("slots", &self.attributes)
             .finish_non_exhaustive()
     }
 }
 
 /// Headers kept as a plain list: for tests, and for `sconce explain`.
 #[derive(Clone, Debug, Default)]
-pub struct Listed {
+pub struct StaticMetadata {
     authority: String,
     headers: Vec<(String, Vec<u8>)>,
 }
 
-impl Listed {
+impl StaticMetadata {
     /// No headers at all but an `:authority`.
     pub fn new(authority: impl Into<String>) -> Self {
         Self { authority: authority.into(), headers: Vec::new() }
@@ -290,7 +300,7 @@ impl Listed {
     }
 }
 
-impl Metadata for Listed {
+impl Metadata for StaticMetadata {
     fn authority(&self) -> Cow<'_, str> {
         Cow::Borrowed(&self.authority)
     }
@@ -300,14 +310,14 @@ impl Metadata for Listed {
         Some(Cow::Borrowed(value))
     }
 
-    fn all(&self, name: &str, each: &mut dyn FnMut(&[u8])) {
+    fn for_each_value(&self, name: &str, each: &mut dyn FnMut(&[u8])) {
         self.headers.iter().filter(|(key, _)| key == name).for_each(|(_, value)| each(value));
     }
 
-    fn mark(&self, names: &[&str]) -> Option<Mark<'_>> {
+    fn raw_value(&self, names: &[&str]) -> Option<RawValue<'_>> {
         let mut all = self.headers.iter().filter(|(key, _)| names.contains(&key.as_str()));
         match (all.next(), all.next()) {
-            (Some((_, octets)), None) => Some(Mark { octets, is_coded: false }),
+            (Some((_, octets)), None) => Some(RawValue { bytes: octets, is_huffman_coded: false }),
             (None | Some(_), _) => None,
         }
     }
@@ -319,7 +329,8 @@ mod tests {
     use super::*;
 
     fn call() -> Call {
-        let metadata = Rc::new(Listed::new("a:1").with("X-Key", "secret").with("x-key", "two"));
+        let metadata =
+            Rc::new(StaticMetadata::new("a:1").with("X-Key", "secret").with("x-key", "two"));
         Call::new(Method::Config, metadata, ([127, 0, 0, 1], 1).into(), Instant::now())
     }
 
@@ -332,9 +343,12 @@ mod tests {
     #[test]
     fn filling_one_slot_leaves_the_other_alone() {
         let mut call = call();
-        call.fill(Slots { team: TeamName::parse("ads").ok(), ..Slots::default() });
+        call.set_attributes(Attributes {
+            team: TeamName::parse("ads").ok(),
+            ..Attributes::default()
+        });
         let environment = EnvironmentName::parse("prod").ok();
-        call.fill(Slots { environment, ..Slots::default() });
+        call.set_attributes(Attributes { environment, ..Attributes::default() });
         assert_eq!(call.team().unwrap().as_str(), "ads");
         assert_eq!(call.environment().unwrap().as_str(), "prod");
     }
@@ -343,7 +357,7 @@ mod tests {
     fn metadata_is_found_by_lower_case_name_in_order() {
         let call = call();
         let mut seen = Vec::new();
-        call.metadata().all("x-key", &mut |value| seen.push(value.to_vec()));
+        call.metadata().for_each_value("x-key", &mut |value| seen.push(value.to_vec()));
         assert_eq!(seen, [&b"secret"[..], b"two"]);
         assert_eq!(call.metadata().first("x-key").as_deref(), Some(&b"secret"[..]));
     }

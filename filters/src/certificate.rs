@@ -2,16 +2,16 @@
 //!
 //! Must never be made of a certificate that nobody verified: rooms trust what stands here.
 
-use crate::Notes;
+use crate::HeadCache;
 use std::{cell::Cell, time::Duration};
 
 /// The names in the verified certificate of a client's connection, shared by all its calls.
 #[derive(Debug, Default)]
 pub struct Certificate {
     names: Vec<(NameKind, String)>,
-    ends: Duration,
-    notes: Notes,
-    is_withdrawn: Cell<bool>,
+    not_after: Duration,
+    cache: HeadCache,
+    is_untrusted: Cell<bool>,
 }
 
 /// Where in a certificate a name stands.
@@ -43,12 +43,12 @@ impl Certificate {
     /// A certificate with these names, in their order, which is good until then, since the Unix
     /// epoch.
     pub fn new(names: Vec<(NameKind, String)>, ends: Duration) -> Self {
-        Self { names, ends, notes: Notes::default(), is_withdrawn: Cell::new(false) }
+        Self { names, not_after: ends, cache: HeadCache::default(), is_untrusted: Cell::new(false) }
     }
 
     /// Until when it is good, in time since the Unix epoch: a connection may outlive it.
-    pub fn ends(&self) -> Duration {
-        self.ends
+    pub fn not_after(&self) -> Duration {
+        self.not_after
     }
 
     /// The names of one kind.
@@ -57,17 +57,17 @@ impl Certificate {
     }
 
     /// Nobody who is trusted vouches for it any more: from now on it proves nothing.
-    pub fn withdraw(&self) {
-        self.is_withdrawn.set(true);
+    pub fn mark_untrusted(&self) {
+        self.is_untrusted.set(true);
     }
 
     /// Whether it proves nothing any more.
-    pub fn is_withdrawn(&self) -> bool {
-        self.is_withdrawn.get()
+    pub fn is_untrusted(&self) -> bool {
+        self.is_untrusted.get()
     }
 
     /// What rooms have noted on it.
-    pub fn notes(&self) -> &Notes {
-        &self.notes
+    pub fn cache(&self) -> &HeadCache {
+        &self.cache
     }
 }

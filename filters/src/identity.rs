@@ -9,19 +9,19 @@ pub const TEXT_MAX: usize = 256;
 /// The most groups, and the most teams, of one identity.
 pub const NAMES_MAX: usize = 1024;
 /// What a text costs beside its octets: its place in a list, and what the allocator adds.
-const TEXT_COST: usize = 48;
+const TEXT_OVERHEAD: usize = 48;
 
 /// Who calls. If you hold one, its texts are sound: not empty, not long, no control characters.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
-    claimed: Claimed,
-    source: Source,
+    raw: RawIdentity,
+    source: IdentitySource,
     expires_at: Option<u64>,
 }
 
 /// What a proof says of its owner, before it is checked.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Claimed {
+pub struct RawIdentity {
     /// The user's name or number, unique within its source.
     pub user: String,
     /// How people call the user; the user itself when it is absent.
@@ -34,7 +34,7 @@ pub struct Claimed {
 
 /// What proved an identity.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Source {
+pub enum IdentitySource {
     /// A token that an identity provider signed.
     Token {
         /// The provider, as the token and the configuration both spell it.
@@ -49,7 +49,7 @@ pub enum Source {
     Certificate,
 }
 
-impl fmt::Display for Source {
+impl fmt::Display for IdentitySource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Token { issuer } => write!(f, "a token of {issuer}"),
@@ -61,7 +61,7 @@ impl fmt::Display for Source {
 
 /// One text of an identity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Part {
+pub enum IdentityField {
     /// The user.
     User,
     /// Its display name.
@@ -72,7 +72,7 @@ pub enum Part {
     Team,
 }
 
-impl Part {
+impl IdentityField {
     /// The word for it in messages.
     pub fn name(self) -> &'static str {
         match self {
@@ -86,30 +86,32 @@ impl Part {
 
 /// Why something is no identity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum IdentityFault {
+pub enum IdentityError {
     /// A text with nothing in it.
-    Empty(Part),
+    Empty(IdentityField),
     /// More octets than [`TEXT_MAX`].
-    TooLong(Part),
+    TooLong(IdentityField),
     /// A character that controls a line, or that nobody sees: it could forge lines of a log, or
     /// look like another name.
-    Control(Part),
+    HiddenCharacter(IdentityField),
     /// More than [`NAMES_MAX`] of them.
-    TooMany(Part),
+    TooMany(IdentityField),
 }
 
-impl fmt::Display for IdentityFault {
+impl fmt::Display for IdentityError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Empty(part) => write!(f, "a {} is empty", part.name()),
             Self::TooLong(part) => write!(f, "a {} has more than 256 octets", part.name()),
-            Self::Control(part) => write!(f, "a {} has a control or hidden character", part.name()),
+            Self::HiddenCharacter(part) => {
+                write!(f, "a {} has a control or hidden character", part.name())
+            }
             Self::TooMany(part) => write!(f, "there are more than 1024 {}s", part.name()),
         }
     }
 }
 
-impl std::error::Error for IdentityFault {}
+impl std::error::Error for IdentityError {}
 
 impl Identity {
     /// The only way to an identity. `expires_at` is when the proof itself ends, in seconds of the
@@ -118,45 +120,47 @@ impl Identity {
     /// # Errors
     /// The first text that is not sound.
     pub fn new(
-        claimed: Claimed,
-        source: Source,
+        claimed: RawIdentity,
+        source: IdentitySource,
         expires_at: Option<u64>,
-    ) -> Result<Self, IdentityFault> {
-        sound(Part::User, &claimed.user)?;
+    ) -> Result<Self, IdentityError> {
+        check_text(IdentityField::User, &claimed.user)?;
         if let Some(name) = &claimed.display_name {
-            sound(Part::DisplayName, name)?;
+            check_text(IdentityField::DisplayName, name)?;
         }
-        for (part, names) in [(Part::Group, &claimed.groups), (Part::Team, &claimed.teams)] {
+        for (part, names) in
+            [(IdentityField::Group, &claimed.groups), (IdentityField::Team, &claimed.teams)]
+        {
             if names.len() > NAMES_MAX {
-                return Err(IdentityFault::TooMany(part));
+                return Err(IdentityError::TooMany(part));
             }
-            names.iter().try_for_each(|name| sound(part, name))?;
+            names.iter().try_for_each(|name| check_text(part, name))?;
         }
-        Ok(Self { claimed, source, expires_at })
+        Ok(Self { raw: claimed, source, expires_at })
     }
 
     /// The user's name or number, unique within its [`source`](Self::source).
     pub fn user(&self) -> &str {
-        &self.claimed.user
+        &self.raw.user
     }
 
     /// How people call the user.
     pub fn display_name(&self) -> &str {
-        self.claimed.display_name.as_deref().unwrap_or(&self.claimed.user)
+        self.raw.display_name.as_deref().unwrap_or(&self.raw.user)
     }
 
     /// The groups that the user is in.
     pub fn groups(&self) -> &[String] {
-        &self.claimed.groups
+        &self.raw.groups
     }
 
     /// The teams that the proof itself admits the user to.
     pub fn teams(&self) -> &[String] {
-        &self.claimed.teams
+        &self.raw.teams
     }
 
     /// What proved it.
-    pub fn source(&self) -> &Source {
+    pub fn source(&self) -> &IdentitySource {
         &self.source
     }
 
@@ -166,30 +170,30 @@ impl Identity {
     }
 
     /// Octets of memory that its texts take, about.
-    pub(crate) fn weight(&self) -> usize {
-        let Claimed { user, display_name, groups, teams } = &self.claimed;
+    pub(crate) fn memory_size(&self) -> usize {
+        let RawIdentity { user, display_name, groups, teams } = &self.raw;
         let texts = [user].into_iter().chain(display_name).chain(groups).chain(teams);
-        texts.map(|text| text.len().saturating_add(TEXT_COST)).sum()
+        texts.map(|text| text.len().saturating_add(TEXT_OVERHEAD)).sum()
     }
 }
 
-fn sound(part: Part, text: &str) -> Result<(), IdentityFault> {
+fn check_text(part: IdentityField, text: &str) -> Result<(), IdentityError> {
     if text.is_empty() {
-        return Err(IdentityFault::Empty(part));
+        return Err(IdentityError::Empty(part));
     }
     if text.len() > TEXT_MAX {
-        return Err(IdentityFault::TooLong(part));
+        return Err(IdentityError::TooLong(part));
     }
     if text.chars().any(|letter| letter.is_control() || is_hidden(letter)) {
-        return Err(IdentityFault::Control(part));
+        return Err(IdentityError::HiddenCharacter(part));
     }
     Ok(())
 }
 
 /// Whether a text can stand in an identity.
-pub(crate) fn is_sound(text: &str) -> bool {
+pub(crate) fn is_valid_text(text: &str) -> bool {
     // Which part it would be is of no matter here.
-    sound(Part::Group, text).is_ok()
+    check_text(IdentityField::Group, text).is_ok()
 }
 
 /// Marks of direction, joiners, separators of lines: what is there, and not seen.
@@ -204,18 +208,18 @@ fn is_hidden(letter: char) -> bool {
 mod tests {
     use super::*;
 
-    fn identity(claimed: Claimed) -> Result<Identity, IdentityFault> {
-        Identity::new(claimed, Source::Certificate, None)
+    fn identity(claimed: RawIdentity) -> Result<Identity, IdentityError> {
+        Identity::new(claimed, IdentitySource::Certificate, None)
     }
 
-    fn user(user: &str) -> Claimed {
-        Claimed { user: user.to_owned(), ..Claimed::default() }
+    fn user(user: &str) -> RawIdentity {
+        RawIdentity { user: user.to_owned(), ..RawIdentity::default() }
     }
 
     #[test]
     fn a_user_without_a_display_name_is_called_by_its_own() {
         assert_eq!(identity(user("ann")).unwrap().display_name(), "ann");
-        let claimed = Claimed { display_name: Some("Ann Ö.".to_owned()), ..user("ann") };
+        let claimed = RawIdentity { display_name: Some("Ann Ö.".to_owned()), ..user("ann") };
         assert_eq!(identity(claimed).unwrap().display_name(), "Ann Ö.");
     }
 
@@ -223,23 +227,23 @@ mod tests {
     fn a_text_that_is_not_sound_is_refused_wherever_it_stands() {
         let long = "a".repeat(TEXT_MAX + 1);
         let cases = [
-            ("", IdentityFault::Empty as fn(Part) -> IdentityFault),
-            (&long, IdentityFault::TooLong),
-            ("a\nb", IdentityFault::Control),
-            ("a\u{85}b", IdentityFault::Control),
-            ("a\u{202e}b", IdentityFault::Control),
-            ("a\u{61c}b", IdentityFault::Control),
-            ("a\u{200b}", IdentityFault::Control),
+            ("", IdentityError::Empty as fn(IdentityField) -> IdentityError),
+            (&long, IdentityError::TooLong),
+            ("a\nb", IdentityError::HiddenCharacter),
+            ("a\u{85}b", IdentityError::HiddenCharacter),
+            ("a\u{202e}b", IdentityError::HiddenCharacter),
+            ("a\u{61c}b", IdentityError::HiddenCharacter),
+            ("a\u{200b}", IdentityError::HiddenCharacter),
         ];
         for (text, fault) in cases {
             let text = text.to_owned();
-            assert_eq!(identity(user(&text)), Err(fault(Part::User)));
-            let claimed = Claimed { display_name: Some(text.clone()), ..user("ann") };
-            assert_eq!(identity(claimed), Err(fault(Part::DisplayName)));
-            let claimed = Claimed { groups: vec!["a".into(), text.clone()], ..user("ann") };
-            assert_eq!(identity(claimed), Err(fault(Part::Group)));
-            let claimed = Claimed { teams: vec![text], ..user("ann") };
-            assert_eq!(identity(claimed), Err(fault(Part::Team)));
+            assert_eq!(identity(user(&text)), Err(fault(IdentityField::User)));
+            let claimed = RawIdentity { display_name: Some(text.clone()), ..user("ann") };
+            assert_eq!(identity(claimed), Err(fault(IdentityField::DisplayName)));
+            let claimed = RawIdentity { groups: vec!["a".into(), text.clone()], ..user("ann") };
+            assert_eq!(identity(claimed), Err(fault(IdentityField::Group)));
+            let claimed = RawIdentity { teams: vec![text], ..user("ann") };
+            assert_eq!(identity(claimed), Err(fault(IdentityField::Team)));
         }
         assert!(identity(user(&"a".repeat(TEXT_MAX))).is_ok());
     }
@@ -247,11 +251,11 @@ mod tests {
     #[test]
     fn groups_and_teams_are_counted() {
         let many = vec!["a".to_owned(); NAMES_MAX + 1];
-        let claimed = Claimed { groups: many.clone(), ..user("ann") };
-        assert_eq!(identity(claimed), Err(IdentityFault::TooMany(Part::Group)));
-        let claimed = Claimed { teams: many, ..user("ann") };
-        assert_eq!(identity(claimed), Err(IdentityFault::TooMany(Part::Team)));
-        let claimed = Claimed { groups: vec!["a".to_owned(); NAMES_MAX], ..user("ann") };
+        let claimed = RawIdentity { groups: many.clone(), ..user("ann") };
+        assert_eq!(identity(claimed), Err(IdentityError::TooMany(IdentityField::Group)));
+        let claimed = RawIdentity { teams: many, ..user("ann") };
+        assert_eq!(identity(claimed), Err(IdentityError::TooMany(IdentityField::Team)));
+        let claimed = RawIdentity { groups: vec!["a".to_owned(); NAMES_MAX], ..user("ann") };
         assert!(identity(claimed).is_ok());
     }
 }

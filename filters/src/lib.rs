@@ -10,29 +10,29 @@
 //! the [`Call`]. To add a room: its folder, and one line in `registry.rs`.
 
 pub mod authenticate;
+pub mod bounded_cache;
 pub mod call;
 pub mod certificate;
 pub mod chain;
+pub mod head_cache;
 pub mod identity;
-pub mod lately;
 pub mod method;
 pub mod name;
-pub mod notes;
 pub mod outcome;
 pub mod refusal;
 pub mod registry;
 pub mod revoked;
 pub mod team;
 
-pub use call::{Call, Metadata, Slot, Slots};
+pub use bounded_cache::BoundedCache;
+pub use call::{Attribute, Attributes, Call, Metadata};
 pub use certificate::{Certificate, NameKind};
-pub use chain::{Account, Chain, Step};
+pub use chain::{ChainStep, Explanation, FilterChain};
+pub use head_cache::{CacheKey, HeadCache};
 pub use identity::Identity;
-pub use lately::Lately;
 pub use method::Method;
 pub use name::{EnvironmentName, TeamName};
-pub use notes::{Author, Notes};
-pub use outcome::{Ending, Outcome};
+pub use outcome::{EndReason, Outcome};
 pub use refusal::{Code, Cost, Refusal};
 pub use revoked::Revoked;
 
@@ -53,18 +53,18 @@ pub trait Filter: Send + Sync {
 
     /// The slots of a call that must have been filled before this room; checked when the chain is
     /// built.
-    fn needs(&self) -> &'static [Slot] {
+    fn requires(&self) -> &'static [Attribute] {
         &[]
     }
 
     /// The slots that are full in every call which this room admits; checked when the chain is
     /// built, and again at each admission.
-    fn fills(&self) -> &'static [Slot] {
+    fn provides(&self) -> &'static [Attribute] {
         &[]
     }
 
     /// Decides about one call. A room that has its answer at hand allocates nothing.
-    fn admit(&self, call: &mut Call) -> Admission;
+    fn admit(&self, call: &mut Call) -> Decision;
 
     /// Decides again about a call that was admitted a while ago, by this room or by the one that a
     /// reload has replaced with it: would it be admitted now? The call is a copy of the first one,
@@ -87,7 +87,7 @@ pub trait Filter: Send + Sync {
     }
 
     /// Hears how a call ended that this room admitted: once, rooms that came later first.
-    fn settle(&self, _call: &Call, _outcome: &Outcome) {}
+    fn on_complete(&self, _call: &Call, _outcome: &Outcome) {}
 
     /// One sentence for a person: what this room makes of the call, and by which rule.
     fn explain(&self, _call: &Call) -> Option<String> {
@@ -103,16 +103,16 @@ pub trait Filter: Send + Sync {
 
 /// What a room says to a call.
 #[derive(Debug)]
-pub enum Admission {
+pub enum Decision {
     /// The call may go on to the next room.
     Admitted,
     /// The call ends here.
     Refused(Refusal),
     /// The room does not know yet.
-    Wait(Wait),
+    Pending(PendingDecision),
 }
 
-impl From<Result<(), Refusal>> for Admission {
+impl From<Result<(), Refusal>> for Decision {
     fn from(verdict: Result<(), Refusal>) -> Self {
         match verdict {
             Ok(()) => Self::Admitted,
@@ -125,27 +125,27 @@ impl From<Result<(), Refusal>> for Admission {
 ///
 /// It owns all that it needs and borrows neither the call nor the room, so the call stays with the
 /// proxy, which can still settle it when the client goes away first. Dropping it gives up the wait.
-pub struct Wait(Pin<Box<dyn Future<Output = Answer>>>);
+pub struct PendingDecision(Pin<Box<dyn Future<Output = PendingResult>>>);
 
 /// What a wait ends with.
-pub type Answer = Result<Slots, Refusal>;
+pub type PendingResult = Result<Attributes, Refusal>;
 
-impl Wait {
+impl PendingDecision {
     /// Wraps the future of a room. It need not be `Send`: a call lives on one worker.
-    pub fn new(answer: impl Future<Output = Answer> + 'static) -> Self {
+    pub fn new(answer: impl Future<Output = PendingResult> + 'static) -> Self {
         Self(Box::pin(answer))
     }
 }
 
-impl Future for Wait {
-    type Output = Answer;
+impl Future for PendingDecision {
+    type Output = PendingResult;
 
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Answer> {
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<PendingResult> {
         self.0.as_mut().poll(context)
     }
 }
 
-impl fmt::Debug for Wait {
+impl fmt::Debug for PendingDecision {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Wait")
     }

@@ -64,7 +64,7 @@ const KNOWN: &[(Method, &str, &str)] = &[
 
 impl Method {
     /// The method that a `:path` names. Allocates only for one that is not on the list.
-    pub fn of(path: &str) -> Self {
+    pub fn from_path(path: &str) -> Self {
         match KNOWN.iter().find(|(_, known, _)| *known == path) {
             Some((method, _, _)) => method.clone(),
             None => Self::Other(path.into()),
@@ -86,7 +86,7 @@ impl Method {
             | Self::ReleaseSession
             | Self::FetchErrorDetails
             | Self::CloneSession
-            | Self::GetStatus => self.row().map_or("", |(_, path, _)| path),
+            | Self::GetStatus => self.entry().map_or("", |(_, path, _)| path),
         }
     }
 
@@ -110,10 +110,10 @@ impl Method {
     /// One word for metrics: the method's own name, or `other`, so that callers cannot add to the
     /// number of time series.
     pub fn label(&self) -> &'static str {
-        self.row().map_or("other", |(_, _, label)| label)
+        self.entry().map_or("other", |(_, _, label)| label)
     }
 
-    fn row(&self) -> Option<&'static (Self, &'static str, &'static str)> {
+    fn entry(&self) -> Option<&'static (Self, &'static str, &'static str)> {
         KNOWN.iter().find(|(known, _, _)| known == self)
     }
 }
@@ -131,7 +131,7 @@ mod tests {
     #[test]
     fn each_known_method_is_found_by_its_path_and_labelled_by_its_last_word() {
         for (method, path, label) in KNOWN {
-            assert_eq!(&Method::of(path), method);
+            assert_eq!(&Method::from_path(path), method);
             assert_eq!(method.path(), *path);
             assert_eq!(*path, format!("/{SERVICE}/{label}"));
             assert_eq!(method.label(), *label);
@@ -140,7 +140,7 @@ mod tests {
 
     #[test]
     fn a_method_of_tomorrow_keeps_its_path_and_shares_one_label() {
-        let method = Method::of("/spark.connect.SparkConnectService/Tomorrow");
+        let method = Method::from_path("/spark.connect.SparkConnectService/Tomorrow");
         assert_eq!(method.path(), "/spark.connect.SparkConnectService/Tomorrow");
         assert_eq!(method.label(), "other");
     }

@@ -20,21 +20,21 @@ pub struct EnvironmentName(SmolStr);
 
 /// Why a text is no name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NameFault {
+pub enum NameError {
     /// Nothing at all.
     Empty,
     /// More octets than [`NAME_MAX`].
     TooLong,
     /// It begins with something else than a letter a to z.
-    Start,
+    InvalidStart,
     /// It ends in a hyphen.
-    End,
+    InvalidEnd,
     /// It holds something else than a to z, 0 to 9 and the hyphen.
-    Octet,
+    InvalidCharacter,
 }
 
-impl NameFault {
-    fn of(text: &str) -> Result<(), Self> {
+impl NameError {
+    fn check(text: &str) -> Result<(), Self> {
         let octets = text.as_bytes();
         let (Some(first), Some(last)) = (octets.first(), octets.last()) else {
             return Err(Self::Empty);
@@ -43,36 +43,36 @@ impl NameFault {
             return Err(Self::TooLong);
         }
         if !octets.iter().all(|o| matches!(o, b'a'..=b'z' | b'0'..=b'9' | b'-')) {
-            return Err(Self::Octet);
+            return Err(Self::InvalidCharacter);
         }
         if !first.is_ascii_lowercase() {
-            return Err(Self::Start);
+            return Err(Self::InvalidStart);
         }
-        if *last == b'-' { Err(Self::End) } else { Ok(()) }
+        if *last == b'-' { Err(Self::InvalidEnd) } else { Ok(()) }
     }
 }
 
-impl fmt::Display for NameFault {
+impl fmt::Display for NameError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Empty => "a name has at least one letter",
             Self::TooLong => "a name has at most 63 characters",
-            Self::Start => "a name begins with a letter a to z",
-            Self::End => "a name does not end in '-'",
-            Self::Octet => "a name has only a to z, 0 to 9 and '-'",
+            Self::InvalidStart => "a name begins with a letter a to z",
+            Self::InvalidEnd => "a name does not end in '-'",
+            Self::InvalidCharacter => "a name has only a to z, 0 to 9 and '-'",
         })
     }
 }
 
-impl std::error::Error for NameFault {}
+impl std::error::Error for NameError {}
 
 impl TeamName {
     /// The only way to a name of a team: if you hold one, it is sound.
     ///
     /// # Errors
     /// Says what is wrong with the text.
-    pub fn parse(text: &str) -> Result<Self, NameFault> {
-        NameFault::of(text).map(|()| Self(text.into()))
+    pub fn parse(text: &str) -> Result<Self, NameError> {
+        NameError::check(text).map(|()| Self(text.into()))
     }
 
     /// The name as text.
@@ -86,8 +86,8 @@ impl EnvironmentName {
     ///
     /// # Errors
     /// Says what is wrong with the text.
-    pub fn parse(text: &str) -> Result<Self, NameFault> {
-        NameFault::of(text).map(|()| Self(text.into()))
+    pub fn parse(text: &str) -> Result<Self, NameError> {
+        NameError::check(text).map(|()| Self(text.into()))
     }
 
     /// The name as text.
@@ -148,17 +148,17 @@ mod tests {
     fn anything_else_is_refused_for_its_own_reason() {
         let long = "a".repeat(NAME_MAX + 1);
         let cases = [
-            ("", NameFault::Empty),
-            (&*long, NameFault::TooLong),
-            ("1a", NameFault::Start),
-            ("-a", NameFault::Start),
-            ("a-", NameFault::End),
-            ("Ads", NameFault::Octet),
-            ("a.b", NameFault::Octet),
-            ("a b", NameFault::Octet),
-            ("a/b", NameFault::Octet),
-            ("ä", NameFault::Octet),
-            ("a\n", NameFault::Octet),
+            ("", NameError::Empty),
+            (&*long, NameError::TooLong),
+            ("1a", NameError::InvalidStart),
+            ("-a", NameError::InvalidStart),
+            ("a-", NameError::InvalidEnd),
+            ("Ads", NameError::InvalidCharacter),
+            ("a.b", NameError::InvalidCharacter),
+            ("a b", NameError::InvalidCharacter),
+            ("a/b", NameError::InvalidCharacter),
+            ("ä", NameError::InvalidCharacter),
+            ("a\n", NameError::InvalidCharacter),
         ];
         for (text, fault) in cases {
             assert_eq!(TeamName::parse(text), Err(fault), "{text:?}");

@@ -11,16 +11,16 @@ pub struct Outcome {
     /// From the complete header block to the end.
     pub duration: Duration,
     /// Octets of request body that went to the driver.
-    pub octets_up: u64,
+    pub request_bytes: u64,
     /// Octets of response body that went to the client.
-    pub octets_down: u64,
+    pub response_bytes: u64,
     /// By whose doing it ended.
-    pub how: Ending,
+    pub reason: EndReason,
 }
 
 /// By whose doing a call ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Ending {
+pub enum EndReason {
     /// The driver answered to the end.
     Answered,
     /// sconce refused the call: a room of the chain, or a limit.
@@ -39,7 +39,7 @@ pub enum Ending {
     Drained,
 }
 
-impl Ending {
+impl EndReason {
     /// One word for metrics and logs.
     pub fn label(self) -> &'static str {
         match self {

@@ -39,13 +39,13 @@ impl Refusal {
 
     /// The same refusal, for a caller who may try again after so long.
     #[must_use]
-    pub fn retry_after(self, wait: Duration) -> Self {
+    pub fn with_retry_after(self, wait: Duration) -> Self {
         Self { retry_after: Some(wait), ..self }
     }
 
     /// The same refusal, which was so much work.
     #[must_use]
-    pub fn cost(self, cost: Cost) -> Self {
+    pub fn with_cost(self, cost: Cost) -> Self {
         Self { cost, ..self }
     }
 }
@@ -110,7 +110,7 @@ impl Code {
     }
 
     /// The code with this number; [`Code::Unknown`] for one that gRPC does not define.
-    pub fn of(number: u64) -> Self {
+    pub fn from_number(number: u64) -> Self {
         let index = usize::try_from(number).ok();
         index.and_then(|index| Self::ALL.get(index)).copied().unwrap_or(Self::Unknown)
     }
@@ -153,10 +153,10 @@ mod tests {
     fn each_code_is_found_by_its_number_and_others_are_unknown() {
         for (number, code) in (0u8..).zip(Code::ALL) {
             assert_eq!(code.number(), number);
-            assert_eq!(Code::of(u64::from(number)), code);
+            assert_eq!(Code::from_number(u64::from(number)), code);
         }
-        assert_eq!(Code::of(17), Code::Unknown);
-        assert_eq!(Code::of(u64::MAX), Code::Unknown);
+        assert_eq!(Code::from_number(17), Code::Unknown);
+        assert_eq!(Code::from_number(u64::MAX), Code::Unknown);
     }
 
     #[test]

@@ -14,20 +14,20 @@ pub struct Settings {
 
 type Build = fn(&Settings) -> Arc<dyn Filter>;
 
-const ROOMS: &[(&str, Build)] = &[
+const FILTERS: &[(&str, Build)] = &[
     (authenticate::NAME, |all| Arc::new(authenticate::Authenticate::new(all.authenticate.clone()))),
     (team::NAME, |all| Arc::new(team::Team::new(all.team.clone()))),
 ];
 
 /// Builds the room with this name; `None` when there is none.
 pub fn build(name: &str, settings: &Settings) -> Option<Arc<dyn Filter>> {
-    let (_, build) = ROOMS.iter().find(|(room, _)| *room == name)?;
+    let (_, build) = FILTERS.iter().find(|(room, _)| *room == name)?;
     Some(build(settings))
 }
 
 /// The names of all rooms.
 pub fn names() -> impl Iterator<Item = &'static str> {
-    ROOMS.iter().map(|(name, _)| *name)
+    FILTERS.iter().map(|(name, _)| *name)
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use crate::Refusal;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Revoked {
     /// Which reload it was.
-    pub number: u64,
+    pub generation: u64,
     /// The refusal of a call that may not go on.
     pub refusal: Refusal,
 }

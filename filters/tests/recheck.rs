@@ -14,23 +14,24 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use aws_lc_rs::digest::{SHA256, digest};
-use sconce_filters::authenticate::{self, Authenticate, Certificates, StaticToken};
-use sconce_filters::call::Listed;
-use sconce_filters::identity::{Claimed, Source};
+use sconce_filters::authenticate::{self, Authenticate, CertificateSettings, StaticToken};
+use sconce_filters::call::StaticMetadata;
+use sconce_filters::identity::{IdentitySource, RawIdentity};
 use sconce_filters::team::{self, Members, Team};
 use sconce_filters::{
-    Call, Certificate, Chain, EnvironmentName, Identity, Method, NameKind, Step, TeamName,
+    Call, Certificate, ChainStep, EnvironmentName, FilterChain, Identity, Method, NameKind,
+    TeamName,
 };
 
 /// A chain in which this token is this user's, and these teams have an environment `prod` and these
 /// members.
-fn chain(token: &str, user: &str, teams: &[(&str, &[&str])]) -> Chain {
-    let claimed = Claimed { user: user.to_owned(), ..Claimed::default() };
-    let source = Source::StaticToken { name: "listed".into() };
+fn chain(token: &str, user: &str, teams: &[(&str, &[&str])]) -> FilterChain {
+    let claimed = RawIdentity { user: user.to_owned(), ..RawIdentity::default() };
+    let source = IdentitySource::StaticToken { name: "listed".into() };
     let sha256 = digest(&SHA256, token.as_bytes()).as_ref().try_into().unwrap();
     let identity = Identity::new(claimed, source, None).unwrap();
     let tokens = vec![StaticToken { sha256, identity }];
-    let certificates = Some(Certificates { user: NameKind::Email, prefix: String::new() });
+    let certificates = Some(CertificateSettings { user: NameKind::Email, prefix: String::new() });
     let settings =
         authenticate::Settings { tokens, certificates, ..authenticate::Settings::default() };
     let prod = || [EnvironmentName::parse("prod").unwrap()].into();
@@ -45,22 +46,23 @@ fn chain(token: &str, user: &str, teams: &[(&str, &[&str])]) -> Chain {
         default_environment: EnvironmentName::parse("prod").ok(),
         ..team::Settings::default()
     };
-    Chain::new(vec![Arc::new(Authenticate::new(settings)), Arc::new(Team::new(team))]).unwrap()
+    FilterChain::new(vec![Arc::new(Authenticate::new(settings)), Arc::new(Team::new(team))])
+        .unwrap()
 }
 
-fn call(metadata: Listed) -> Call {
+fn call(metadata: StaticMetadata) -> Call {
     Call::new(Method::Config, Rc::new(metadata), ([127, 0, 0, 1], 1).into(), Instant::now())
-        .with_wall(SystemTime::now())
+        .with_wall_time(SystemTime::now())
 }
 
-fn admitted(chain: &Chain) -> Call {
-    let mut call = call(Listed::new("a").with("authorization", "Bearer secret"));
-    assert!(matches!(chain.admit(&mut call), Step::Admitted));
+fn admitted(chain: &FilterChain) -> Call {
+    let mut call = call(StaticMetadata::new("a").with("authorization", "Bearer secret"));
+    assert!(matches!(chain.admit(&mut call), ChainStep::Admitted));
     call
 }
 
 /// The label of the refusal, if it is one.
-fn again(chain: &Chain, call: &Call) -> Option<&'static str> {
+fn again(chain: &FilterChain, call: &Call) -> Option<&'static str> {
     chain.recheck(call, SystemTime::now()).err().map(|refusal| refusal.label)
 }
 
@@ -87,8 +89,8 @@ fn the_chain_that_admitted_a_call_asks_for_what_time_alone_changes() {
     let names = vec![(NameKind::Email, "ann".to_owned())];
     let certificate = Rc::new(Certificate::new(names, ends + Duration::from_secs(60)));
     let chain = chain("secret", "ina", &[("ads", &["ann"])]);
-    let mut call = call(Listed::new("a")).with_certificate(Some(certificate));
-    assert!(matches!(chain.admit(&mut call), Step::Admitted));
+    let mut call = call(StaticMetadata::new("a")).with_certificate(Some(certificate));
+    assert!(matches!(chain.admit(&mut call), ChainStep::Admitted));
     let at = |seconds| {
         let wall = SystemTime::now() + Duration::from_secs(seconds);
         chain.recheck_time(&call, wall).err().map(|refusal| refusal.label)
@@ -100,7 +102,7 @@ fn the_chain_that_admitted_a_call_asks_for_what_time_alone_changes() {
 fn a_call_that_is_asked_about_again_keeps_what_was_found_of_it() {
     let chain = chain("secret", "ann", &[("ads", &["ann"])]);
     let call = admitted(&chain);
-    let before = call.slots().clone();
+    let before = call.attributes().clone();
     assert_eq!(again(&chain, &call), None);
-    assert_eq!(call.slots(), &before);
+    assert_eq!(call.attributes(), &before);
 }

@@ -5,7 +5,7 @@
 //! never need. What must never happen here: anything that changes the course of a call, an answer
 //! that waits for a worker, a secret in a page.
 
-mod accept;
+mod negotiation;
 mod pages;
 mod server;
 mod state;

@@ -5,9 +5,9 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Bytes;
 
-use super::accept;
+use super::negotiation;
 use super::state::{Readiness, State};
-use crate::telemetry::ConfigErrors;
+use crate::telemetry::ConfigErrorCount;
 use crate::telemetry::escape::Escaped;
 
 pub(super) type Page = Response<Full<Bytes>>;
@@ -15,7 +15,7 @@ pub(super) type Page = Response<Full<Bytes>>;
 const TEXT: &str = "text/plain; charset=utf-8";
 
 /// The most teams, and the most issuers, that /readyz lists.
-const LISTED_MAX: usize = 20;
+const LINES_MAX: usize = 20;
 
 const INDEX: &str = "\
 sconce, the front door for Apache Spark Connect
@@ -26,14 +26,14 @@ sconce, the front door for Apache Spark Connect
 ";
 
 /// Answers one request. The body is never looked at: a request that brings one is refused.
-pub(super) fn answer<B>(request: &Request<B>, state: &State) -> Page {
+pub(super) fn respond<B>(request: &Request<B>, state: &State) -> Page {
     match request.uri().path() {
-        "/" | "/healthz" | "/readyz" | "/metrics" if !is_read(request.method()) => {
+        "/" | "/healthz" | "/readyz" | "/metrics" if !is_get_or_head(request.method()) => {
             let mut page = text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n");
             page.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
             page
         }
-        _ if brings_body(request.headers()) => {
+        _ if has_body(request.headers()) => {
             text(StatusCode::PAYLOAD_TOO_LARGE, "no body is taken here\n")
         }
         "/" => text(StatusCode::OK, INDEX),
@@ -44,11 +44,11 @@ pub(super) fn answer<B>(request: &Request<B>, state: &State) -> Page {
     }
 }
 
-fn is_read(method: &Method) -> bool {
+fn is_get_or_head(method: &Method) -> bool {
     method == Method::GET || method == Method::HEAD
 }
 
-fn brings_body(headers: &HeaderMap) -> bool {
+fn has_body(headers: &HeaderMap) -> bool {
     let empty = |length: &HeaderValue| length.as_bytes() == b"0";
     headers.contains_key(TRANSFER_ENCODING) || !headers.get(CONTENT_LENGTH).is_none_or(empty)
 }
@@ -59,11 +59,11 @@ fn readiness(readiness: Readiness) -> Page {
             text(StatusCode::SERVICE_UNAVAILABLE, "starting: no plan is live yet\n")
         }
         Readiness::Starting { missing } => {
-            let missing = keyless("starting", &missing);
+            let missing = missing_keys("starting", &missing);
             text(StatusCode::SERVICE_UNAVAILABLE, missing)
         }
         Readiness::Ready { missing, errors } => {
-            let (missing, errors) = (keyless("keys", &missing), wrong(&errors));
+            let (missing, errors) = (missing_keys("keys", &missing), config_error_lines(&errors));
             text(StatusCode::OK, format!("ready\n{missing}{errors}"))
         }
         Readiness::Draining => {
@@ -73,8 +73,8 @@ fn readiness(readiness: Readiness) -> Page {
 }
 
 /// The issuers whose keys have not come, a line for each.
-fn keyless(subject: &str, issuers: &[String]) -> String {
-    let lines = issuers.iter().take(LISTED_MAX).map(|issuer| {
+fn missing_keys(subject: &str, issuers: &[String]) -> String {
+    let lines = issuers.iter().take(LINES_MAX).map(|issuer| {
         format!(
             "{subject}: no usable keys of issuer {issuer} have come yet, its tokens are refused; \
              the log tells why\n"
@@ -84,18 +84,18 @@ fn keyless(subject: &str, issuers: &[String]) -> String {
 }
 
 /// What is wrong with the configuration, a line for each team.
-fn wrong(errors: &[ConfigErrors]) -> String {
-    let line = |errors: &ConfigErrors| {
-        let ConfigErrors { team, count, served } = errors;
+fn config_error_lines(errors: &[ConfigErrorCount]) -> String {
+    let line = |errors: &ConfigErrorCount| {
+        let ConfigErrorCount { team, count, effect: served } = errors;
         // It may be the name of a file.
         let team = Escaped(team);
-        match errors.is_main() {
+        match errors.is_main_file() {
             true => format!("config: errors in the main file: {count}; {served}\n"),
             false => format!("config: errors in the file of team {team}: {count}; {served}\n"),
         }
     };
-    let mut lines: String = errors.iter().take(LISTED_MAX).map(line).collect();
-    if let Some(more) = errors.len().checked_sub(LISTED_MAX).filter(|more| *more > 0) {
+    let mut lines: String = errors.iter().take(LINES_MAX).map(line).collect();
+    if let Some(more) = errors.len().checked_sub(LINES_MAX).filter(|more| *more > 0) {
         lines.push_str(&format!("config: errors in the files of {more} more teams\n"));
     }
     if !errors.is_empty() {
@@ -105,7 +105,7 @@ fn wrong(errors: &[ConfigErrors]) -> String {
 }
 
 fn metrics(headers: &HeaderMap, state: &State) -> Page {
-    let format = accept::format(headers);
+    let format = negotiation::negotiate(headers);
     page(StatusCode::OK, format.content_type(), state.metrics().encode(format))
 }
 
@@ -127,15 +127,19 @@ mod tests {
     #[test]
     fn the_name_of_a_file_makes_no_line_of_its_own() {
         let team = "a\nready\n.yaml".to_owned();
-        let page = wrong(&[ConfigErrors { team, count: 1, served: "its calls are refused" }]);
+        let page = config_error_lines(&[ConfigErrorCount {
+            team,
+            count: 1,
+            effect: "its calls are refused",
+        }]);
         assert_eq!(page.lines().count(), 2, "{page}");
     }
 
     #[test]
     fn no_more_teams_are_listed_than_fit() {
-        let team = |at| ConfigErrors { team: format!("t{at}"), count: 1, served: "" };
-        let page = wrong(&(0..LISTED_MAX + 5).map(team).collect::<Vec<_>>());
-        assert_eq!(page.lines().count(), LISTED_MAX + 2, "{page}");
+        let team = |at| ConfigErrorCount { team: format!("t{at}"), count: 1, effect: "" };
+        let page = config_error_lines(&(0..LINES_MAX + 5).map(team).collect::<Vec<_>>());
+        assert_eq!(page.lines().count(), LINES_MAX + 2, "{page}");
         assert!(page.contains("in the files of 5 more teams"), "{page}");
     }
 }

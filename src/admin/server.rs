@@ -17,21 +17,21 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
 
-use super::pages::answer;
+use super::pages::respond;
 use super::state::State;
-use crate::telemetry::log_limit::{self, Kind};
+use crate::telemetry::log_limit::{self, LineKind};
 
 /// How many connections at once; more wait in the listener's queue.
 const CONNECTIONS_MAX: usize = 64;
 
 /// How long the head of a request may take.
-const HEADER: Duration = Duration::from_secs(5);
+const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long a connection may take altogether.
-const LIFE: Duration = Duration::from_secs(10);
+const CONNECTION_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How many octets the head of a request may have.
-const HEAD_OCTETS_MAX: usize = 16 << 10;
+const HEAD_BYTES_MAX: usize = 16 << 10;
 
 /// How many headers a request may have.
 const HEADERS_MAX: usize = 64;
@@ -49,10 +49,10 @@ pub async fn serve(listener: TcpListener, state: Arc<State>) -> Infallible {
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((socket, _)) => {
-                    connections.spawn(converse(socket, Arc::clone(&state)));
+                    connections.spawn(serve_connection(socket, Arc::clone(&state)));
                 }
                 Err(fault) => {
-                    if log_limit::admits(Kind::NotAccepted, &"admin") {
+                    if log_limit::allow(LineKind::NotAccepted, &"admin") {
                         warn!(%fault, "admin connection not accepted");
                     }
                     sleep(ACCEPT_PAUSE).await;
@@ -64,16 +64,16 @@ pub async fn serve(listener: TcpListener, state: Arc<State>) -> Infallible {
 }
 
 /// One connection, one request.
-async fn converse(socket: TcpStream, state: Arc<State>) {
-    let service = service_fn(|request| ready(Ok::<_, Infallible>(answer(&request, &state))));
+async fn serve_connection(socket: TcpStream, state: Arc<State>) {
+    let service = service_fn(|request| ready(Ok::<_, Infallible>(respond(&request, &state))));
     let conversation = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEADER)
+        .header_read_timeout(HEADER_TIMEOUT)
         .keep_alive(false)
-        .max_buf_size(HEAD_OCTETS_MAX)
+        .max_buf_size(HEAD_BYTES_MAX)
         .max_headers(HEADERS_MAX)
         .serve_connection(TokioIo::new(socket), service);
-    match timeout(LIFE, conversation).await {
+    match timeout(CONNECTION_TIMEOUT, conversation).await {
         Ok(Ok(())) => {}
         Ok(Err(fault)) => debug!(%fault, "admin connection failed"),
         Err(_) => debug!("admin connection took too long"),

@@ -7,8 +7,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use crate::config::keys::Book;
-use crate::telemetry::{ConfigErrors, ControlMetrics, Metrics};
+use crate::config::keys::JwksProviders;
+use crate::telemetry::{ConfigErrorCount, ControlMetrics, Metrics};
 
 const STARTING: u8 = 0;
 const READY: u8 = 1;
@@ -18,7 +18,7 @@ const DRAINING: u8 = 2;
 #[derive(Debug)]
 pub struct State {
     stage: AtomicU8,
-    keys: Book,
+    keys: JwksProviders,
     metrics: Metrics,
     control: ControlMetrics,
 }
@@ -30,7 +30,7 @@ pub(super) enum Readiness {
     Starting { missing: Vec<String> },
     /// Calls are welcome, whatever is wrong with the configuration as last read, and though the
     /// keys of these issuers have not come.
-    Ready { missing: Vec<String>, errors: Arc<[ConfigErrors]> },
+    Ready { missing: Vec<String>, errors: Arc<[ConfigErrorCount]> },
     /// The drain has begun.
     Draining,
 }
@@ -38,7 +38,7 @@ pub(super) enum Readiness {
 impl State {
     /// Starting, over these metrics and the keys of identity providers.
     #[must_use]
-    pub fn new(metrics: Metrics, keys: Book) -> Self {
+    pub fn new(metrics: Metrics, keys: JwksProviders) -> Self {
         Self { stage: AtomicU8::new(STARTING), keys, control: metrics.control(), metrics }
     }
 
@@ -47,22 +47,22 @@ impl State {
     pub fn set_ready(&self) {
         let moved =
             self.stage.compare_exchange(STARTING, READY, Ordering::AcqRel, Ordering::Acquire);
-        self.control.ready(moved.is_ok() || moved == Err(READY));
+        self.control.set_ready(moved.is_ok() || moved == Err(READY));
     }
 
     /// The drain begins: `/readyz` answers 503 from now on.
     pub fn set_draining(&self) {
         self.stage.store(DRAINING, Ordering::Release);
-        self.control.ready(false);
-        self.control.draining();
+        self.control.set_ready(false);
+        self.control.set_draining();
     }
 
     pub(super) fn readiness(&self) -> Readiness {
         match self.stage.load(Ordering::Acquire) {
-            STARTING => Readiness::Starting { missing: self.keys.missing() },
+            STARTING => Readiness::Starting { missing: self.keys.issuers_without_keys() },
             READY => {
                 let errors = self.control.config_errors();
-                Readiness::Ready { missing: self.keys.missing(), errors }
+                Readiness::Ready { missing: self.keys.issuers_without_keys(), errors }
             }
             _ => Readiness::Draining,
         }
@@ -79,7 +79,7 @@ mod tests {
 
     #[test]
     fn a_drain_is_not_undone_by_a_late_start() {
-        let state = State::new(Metrics::new("1"), Book::default());
+        let state = State::new(Metrics::new("1"), JwksProviders::default());
         assert_eq!(state.readiness(), Readiness::Starting { missing: Vec::new() });
         state.set_draining();
         state.set_ready();
@@ -89,12 +89,12 @@ mod tests {
     #[test]
     fn a_bad_edit_leaves_it_ready_and_shows() {
         let metrics = Metrics::new("1");
-        let state = State::new(metrics.clone(), Book::default());
+        let state = State::new(metrics.clone(), JwksProviders::default());
         let ready = |errors| Readiness::Ready { missing: Vec::new(), errors };
         state.set_ready();
         assert_eq!(state.readiness(), ready([].into()));
-        let errors = vec![ConfigErrors::of_main(2)];
-        metrics.control().config_errors_are(errors.clone());
+        let errors = vec![ConfigErrorCount::main_file(2)];
+        metrics.control().set_config_errors(errors.clone());
         assert_eq!(state.readiness(), ready(errors.into()));
     }
 }

@@ -1,15 +1,15 @@
 //! `sconce check`: all that is wrong with the configuration, one line each.
 
-use crate::cli::{File, terminal};
-use crate::config::{self, Plan, Served, TeamErrors, keys::Book};
+use crate::cli::{ConfigFile, terminal};
+use crate::config::{self, Config, Served, TeamErrors, keys::JwksProviders};
 use clap::Args;
 use std::{process::ExitCode, time::SystemTime};
 
 /// What is to be checked, and how strictly.
 #[derive(Args, Debug)]
-pub(super) struct Wanted {
+pub(super) struct CheckArgs {
     #[command(flatten)]
-    file: File,
+    file: ConfigFile,
     /// End with status 1 if there is any warning, as for an error
     #[arg(long)]
     deny_warnings: bool,
@@ -17,18 +17,19 @@ pub(super) struct Wanted {
 
 /// Prints `file:line: key: what; remedy` for each thing wrong, and what becomes of each team whose
 /// file has errors; or one line that says `ok`, behind what will not stay so.
-pub(super) fn run(wanted: &Wanted) -> ExitCode {
-    let reading = config::read(&wanted.file.config, &Book::default(), None);
+pub(super) fn run(wanted: &CheckArgs) -> ExitCode {
+    let reading = config::read(&wanted.file.config, &JwksProviders::default(), None);
     let warnings: Vec<_> = reading.warnings.iter().map(ToString::to_string).collect();
-    let teams: Vec<_> = reading.plan.iter().flat_map(|_| &reading.errors).map(team).collect();
-    match reading.whole() {
+    let teams: Vec<_> =
+        reading.config.iter().flat_map(|_| &reading.team_errors).map(team_summary).collect();
+    match reading.into_result() {
         Ok(plan) => {
-            let ends = ends(&plan, SystemTime::now());
+            let ends = certificate_warnings(&plan, SystemTime::now());
             let warnings = ends.into_iter().chain(warnings).map(|it| format!("warning: {it}"));
             let warnings: Vec<_> = warnings.collect();
             let is_denied = wanted.deny_warnings && !warnings.is_empty();
             let summary = match is_denied {
-                true => format!("{}, and none is allowed", count(warnings.len(), "warning")),
+                true => format!("{}, and none is allowed", counted(warnings.len(), "warning")),
                 false => summary(&plan),
             };
             terminal::print(warnings.into_iter().chain([summary]));
@@ -44,13 +45,13 @@ pub(super) fn run(wanted: &Wanted) -> ExitCode {
 }
 
 /// What becomes of a team whose file has errors.
-fn team((team, errors): (&String, &TeamErrors)) -> String {
-    let TeamErrors { complaints, served } = errors;
+fn team_summary((team, errors): (&String, &TeamErrors)) -> String {
+    let TeamErrors { errors: complaints, served } = errors;
     let served = match served {
-        Served::Rest | Served::LastGood => "served as far as its file is right",
+        Served::ValidParts | Served::LastGood => "served as far as its file is right",
         Served::Nothing => "refused",
     };
-    let errors = count(complaints.len(), "error");
+    let errors = counted(complaints.len(), "error");
     format!(
         "team {team}: {errors}: at a start it is {served}, and the other teams are served; a \
          running sconce goes on with its last good configuration"
@@ -58,20 +59,21 @@ fn team((team, errors): (&String, &TeamErrors)) -> String {
 }
 
 /// One line for each certificate that has ended, is about to, or is not valid yet.
-fn ends(plan: &Plan, now: SystemTime) -> Vec<String> {
-    let concerns = plan.terms().iter().filter_map(|term| Some((term.file(), term.concern(now)?)));
+fn certificate_warnings(plan: &Config, now: SystemTime) -> Vec<String> {
+    let concerns =
+        plan.certificates().iter().filter_map(|term| Some((term.file(), term.warning(now)?)));
     concerns.map(|(file, concern)| format!("{}: {concern}", file.display())).collect()
 }
 
-fn summary(plan: &Plan) -> String {
+fn summary(plan: &Config) -> String {
     let environments = plan.teams.values().map(|team| team.environments.len()).sum();
-    let teams = count(plan.teams.len(), "team");
-    let environments = count(environments, "environment");
-    let chain: Vec<_> = plan.rooms.chain().names().collect();
+    let teams = counted(plan.teams.len(), "team");
+    let environments = counted(environments, "environment");
+    let chain: Vec<_> = plan.filters.chain().names().collect();
     format!("ok: {teams}, {environments}, chain {}", chain.join(" > "))
 }
 
-fn count(number: usize, what: &str) -> String {
+fn counted(number: usize, what: &str) -> String {
     format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
 
@@ -94,7 +96,7 @@ mod tests {
         let text = format!("teams: {{ directory: teams }}\nlisten: {{ tls: {tls} }}\n");
         fs::write(&main, text).unwrap();
         let plan = config::load(&main).unwrap();
-        assert_eq!(ends(&plan, SystemTime::now()), [""; 0]);
+        assert_eq!(certificate_warnings(&plan, SystemTime::now()), [""; 0]);
         // Certificates of rcgen end with the year 4095.
         let late = SystemTime::UNIX_EPOCH + Duration::from_secs(67_100_000_000);
         let expected = format!(
@@ -102,6 +104,6 @@ mod tests {
              new one in its place, with its key",
             home.path().join("a.crt").display()
         );
-        assert_eq!(ends(&plan, late), [expected]);
+        assert_eq!(certificate_warnings(&plan, late), [expected]);
     }
 }

@@ -8,15 +8,15 @@ use std::process::ExitCode;
 
 /// For whom.
 #[derive(Args, Debug)]
-pub(super) struct Wanted {
+pub(super) struct CompletionsArgs {
     /// The shell
     shell: Shell,
 }
 
 /// Prints the script.
-pub(super) fn run(wanted: &Wanted) -> ExitCode {
+pub(super) fn run(wanted: &CompletionsArgs) -> ExitCode {
     let mut script = Vec::new();
     clap_complete::generate(wanted.shell, &mut Cli::command(), "sconce", &mut script);
-    terminal::print_as_it_is(&script);
+    terminal::print_raw(&script);
     ExitCode::SUCCESS
 }

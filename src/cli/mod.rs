@@ -5,13 +5,13 @@
 //! reaches a terminal as it is.
 
 mod check;
+mod command_line;
 mod completions;
 mod explain;
 mod key_file;
 mod serve;
 mod terminal;
 mod token;
-mod typed;
 mod url;
 
 use clap::{Args, Parser, Subcommand};
@@ -22,26 +22,26 @@ use std::{path::PathBuf, process::ExitCode};
 #[command(name = "sconce", version, about, max_term_width = 100)]
 struct Cli {
     #[command(subcommand)]
-    verb: Verb,
+    command: Command,
 }
 
 #[derive(Debug, Subcommand)]
-enum Verb {
+enum Command {
     /// Takes calls and relays them, until it is told to stop
-    Serve(File),
+    Serve(ConfigFile),
     /// Reads the configuration and tells all that is wrong with it
-    Check(check::Wanted),
+    Check(check::CheckArgs),
     /// Tells where a call would go, and why
-    Explain(explain::Question),
+    Explain(explain::ExplainArgs),
     /// Mints a token with a key of your own, for development
-    Token(token::Wanted),
+    Token(token::TokenArgs),
     /// Prints completions for a shell
-    Completions(completions::Wanted),
+    Completions(completions::CompletionsArgs),
 }
 
 /// Which configuration is meant.
 #[derive(Args, Debug)]
-struct File {
+struct ConfigFile {
     /// The main file of the configuration
     #[arg(long, value_name = "FILE", env = "SCONCE_CONFIG", default_value = "config/sconce.yaml")]
     config: PathBuf,
@@ -50,16 +50,16 @@ struct File {
 /// Runs what was typed. The status is 0 when all is well, 1 when something is wrong, and 2 for a
 /// command line that cannot be read; `explain` ends with 3 for a call that would be refused.
 pub fn run() -> ExitCode {
-    let cli = match typed::read() {
+    let cli = match command_line::parse() {
         Ok(cli) => cli,
         Err(status) => return status,
     };
-    match cli.verb {
-        Verb::Serve(File { config }) => serve::run(&config),
-        Verb::Check(wanted) => check::run(&wanted),
-        Verb::Explain(question) => explain::run(&question),
-        Verb::Token(wanted) => token::run(&wanted),
-        Verb::Completions(wanted) => completions::run(&wanted),
+    match cli.command {
+        Command::Serve(ConfigFile { config }) => serve::run(&config),
+        Command::Check(wanted) => check::run(&wanted),
+        Command::Explain(question) => explain::run(&question),
+        Command::Token(wanted) => token::run(&wanted),
+        Command::Completions(wanted) => completions::run(&wanted),
     }
 }
 

@@ -4,7 +4,7 @@
 //! the public half of the key, and for no other reason.
 
 use crate::cli::{
-    key_file::{self, KeyFile, STRANGE},
+    key_file::{self, KeyFile, NOT_OUR_KEY},
     terminal,
 };
 use aws_lc_rs::{
@@ -17,7 +17,7 @@ use clap::Args;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use sconce_filters::{
     Identity,
-    identity::{Claimed, Source},
+    identity::{IdentitySource, RawIdentity},
 };
 use serde_json::json;
 use std::{
@@ -27,11 +27,11 @@ use std::{
 };
 
 /// The longest life of such a token: it is for development.
-const LIFE_MAX: Duration = Duration::from_secs(366 * 24 * 3_600);
+const LIFETIME_MAX: Duration = Duration::from_secs(366 * 24 * 3_600);
 
 /// What the token shall say.
 #[derive(Args, Clone, Debug)]
-pub(super) struct Wanted {
+pub(super) struct TokenArgs {
     /// The private key; it is made if it is not there, and its public half beside it, as
     /// FILE.jwks, which is what authenticate.issuers.keys_file wants
     #[arg(long, value_name = "FILE", default_value = "dev.key")]
@@ -56,52 +56,53 @@ pub(super) struct Wanted {
     #[arg(long = "team", value_name = "NAME")]
     teams: Vec<String>,
     /// How long it is good, as 30m or 12h
-    #[arg(long, value_name = "TIME", default_value = "12h", value_parser = life)]
+    #[arg(long, value_name = "TIME", default_value = "12h", value_parser = lifetime)]
     expires: Duration,
 }
 
 /// Prints a token.
-pub(super) fn run(wanted: &Wanted) -> ExitCode {
+pub(super) fn run(wanted: &TokenArgs) -> ExitCode {
     match mint(wanted) {
         Ok(token) => {
             terminal::print([token]);
             ExitCode::SUCCESS
         }
         Err(what) => {
-            terminal::complain(format_args!("sconce: {what}"));
+            terminal::print_error(format_args!("sconce: {what}"));
             ExitCode::FAILURE
         }
     }
 }
 
-fn life(text: &str) -> Result<Duration, String> {
+fn lifetime(text: &str) -> Result<Duration, String> {
     let life = crate::config::duration(text)?;
-    match life.is_zero() || life > LIFE_MAX {
+    match life.is_zero() || life > LIFETIME_MAX {
         true => Err("write 1s to 366 days".to_owned()),
         false => Ok(life),
     }
 }
 
 /// Names that no gateway would admit are not written into a token.
-fn check(wanted: &Wanted) -> Result<(), String> {
-    let Wanted { user, name, groups, teams, .. } = wanted.clone();
-    let claimed = Claimed { user, display_name: name, groups, teams };
-    let checked = Identity::new(claimed, Source::Certificate, None);
+fn check(wanted: &TokenArgs) -> Result<(), String> {
+    let TokenArgs { user, name, groups, teams, .. } = wanted.clone();
+    let claimed = RawIdentity { user, display_name: name, groups, teams };
+    let checked = Identity::new(claimed, IdentitySource::Certificate, None);
     checked.map(drop).map_err(|fault| format!("{fault}: correct it"))
 }
 
-fn mint(wanted: &Wanted) -> Result<String, String> {
+fn mint(wanted: &TokenArgs) -> Result<String, String> {
     check(wanted)?;
     let said = |what: String| format!("{}: {what}", wanted.key.display());
-    let (KeyFile { pkcs8, is_readable }, made) = key(&wanted.key).map_err(said)?;
-    let pair = pair(&pkcs8).map_err(|()| said(STRANGE.to_owned()))?;
+    let (KeyFile { pkcs8, is_readable_by_others: is_readable }, made) =
+        load_or_create_key(&wanted.key).map_err(said)?;
+    let pair = key_pair(&pkcs8).map_err(|()| said(NOT_OUR_KEY.to_owned()))?;
     if is_readable {
         let what = "others can read it, and mint tokens as well: chmod 600";
-        terminal::complain(format_args!("sconce: {}: {what}", wanted.key.display()));
+        terminal::print_error(format_args!("sconce: {}: {what}", wanted.key.display()));
     }
-    publish(&wanted.key, &pair, made).map_err(said)?;
+    write_public_key(&wanted.key, &pair, made).map_err(said)?;
     let mut header = Header::new(Algorithm::ES256);
-    header.kid = Some(kid(&pair));
+    header.kid = Some(key_id(&pair));
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let claims = json!({
         "iss": wanted.issuer,
@@ -117,33 +118,33 @@ fn mint(wanted: &Wanted) -> Result<String, String> {
 }
 
 /// The private key in a file; made if there is none, and whether it was.
-fn key(file: &Path) -> Result<(KeyFile, bool), String> {
+fn load_or_create_key(file: &Path) -> Result<(KeyFile, bool), String> {
     if let Some(key) = key_file::read(file)? {
         return Ok((key, false));
     }
     let signing = &ECDSA_P256_SHA256_FIXED_SIGNING;
     let made = EcdsaKeyPair::generate_pkcs8(signing, &SystemRandom::new());
     let pkcs8 = made.map_err(|_| "no key can be made".to_owned())?.as_ref().to_vec();
-    key_file::make(file, &pkcs8)?;
-    Ok((KeyFile { pkcs8, is_readable: false }, true))
+    key_file::write_private_key(file, &pkcs8)?;
+    Ok((KeyFile { pkcs8, is_readable_by_others: false }, true))
 }
 
 /// Writes the public half beside the key, unless it is there.
-fn publish(file: &Path, pair: &EcdsaKeyPair, made: bool) -> Result<(), String> {
+fn write_public_key(file: &Path, pair: &EcdsaKeyPair, made: bool) -> Result<(), String> {
     let public = file.with_added_extension("jwks");
     let said = |what: String| format!("{}: {what}", public.display());
-    if !made && key_file::is_public_there(&public).map_err(said)? {
+    if !made && key_file::public_key_exists(&public).map_err(said)? {
         return Ok(());
     }
-    key_file::publish(&public, &format!("{:#}", jwks(pair))).map_err(said)?;
+    key_file::write_public_key(&public, &format!("{:#}", jwks(pair))).map_err(said)?;
     let secret =
         if made { format!("{}, to be kept secret, and ", file.display()) } else { "".into() };
     let public = public.display();
-    terminal::complain(format_args!("sconce: made {secret}{public}, for keys_file"));
+    terminal::print_error(format_args!("sconce: made {secret}{public}, for keys_file"));
     Ok(())
 }
 
-fn pair(pkcs8: &[u8]) -> Result<EcdsaKeyPair, ()> {
+fn key_pair(pkcs8: &[u8]) -> Result<EcdsaKeyPair, ()> {
     EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, pkcs8).map_err(|_| ())
 }
 
@@ -155,12 +156,12 @@ fn jwks(pair: &EcdsaKeyPair) -> serde_json::Value {
         |from: usize| URL_SAFE_NO_PAD.encode(point.get(from..from + 32).unwrap_or_default());
     let (x, y) = (coordinate(1), coordinate(33));
     json!({ "keys": [{
-        "kty": "EC", "crv": "P-256", "alg": "ES256", "use": "sig", "kid": kid(pair), "x": x, "y": y,
+        "kty": "EC", "crv": "P-256", "alg": "ES256", "use": "sig", "kid": key_id(pair), "x": x, "y": y,
     }] })
 }
 
 /// A name for the key that only this key has.
-fn kid(pair: &EcdsaKeyPair) -> String {
+fn key_id(pair: &EcdsaKeyPair) -> String {
     let digest = digest::digest(&digest::SHA256, pair.public_key().as_ref());
     URL_SAFE_NO_PAD.encode(digest.as_ref().get(..12).unwrap_or_default())
 }
@@ -173,8 +174,8 @@ mod tests {
         os::unix::fs::{PermissionsExt, chown, symlink},
     };
 
-    fn wanted(key: PathBuf, user: &str, team: &str) -> Wanted {
-        Wanted {
+    fn wanted(key: PathBuf, user: &str, team: &str) -> TokenArgs {
+        TokenArgs {
             key,
             issuer: "https://i".to_owned(),
             audience: "a".to_owned(),
@@ -251,8 +252,8 @@ mod tests {
         mint(&wanted).unwrap();
         for (mode, is_told) in [(0o600, false), (0o640, true), (0o604, true), (0o644, true)] {
             fs::set_permissions(&wanted.key, Permissions::from_mode(mode)).unwrap();
-            let (key, is_new) = key(&wanted.key).unwrap();
-            assert_eq!((is_new, key.is_readable), (false, is_told), "{mode:o}");
+            let (key, is_new) = load_or_create_key(&wanted.key).unwrap();
+            assert_eq!((is_new, key.is_readable_by_others), (false, is_told), "{mode:o}");
         }
     }
 
@@ -302,7 +303,7 @@ mod tests {
         };
         for octets in [&b"-----BEGIN PRIVATE KEY-----"[..], b"QUJD", b"\xff"] {
             fs::write(&file, octets).unwrap();
-            assert_eq!(said(&file), format!("dev.key: {STRANGE}"));
+            assert_eq!(said(&file), format!("dev.key: {NOT_OUR_KEY}"));
             assert_eq!(fs::read(&file).unwrap(), octets);
         }
         let nowhere = said(&place.path().join("none/dev.key"));

@@ -2,10 +2,11 @@
 
 /// The keys that clients keep for themselves; every other one is sent as a header, and the token as
 /// their credential.
-const OWN: [&str; 5] = ["use_ssl", "user_id", "user_agent", "session_id", "grpc_max_message_size"];
+const CLIENT_KEYS: [&str; 5] =
+    ["use_ssl", "user_id", "user_agent", "session_id", "grpc_max_message_size"];
 
 /// The port that clients dial when the URL names none.
-const PORT: u16 = 15002;
+const DEFAULT_PORT: u16 = 15002;
 
 /// What a client makes of a URL.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,7 +38,7 @@ pub(super) fn check_host(host: &str) -> Result<(), String> {
 }
 
 /// Reads a URL; the error says what is wrong with it, and repeats nothing that may be a token.
-pub(super) fn read(text: &str) -> Result<Url, String> {
+pub(super) fn parse(text: &str) -> Result<Url, String> {
     let rest = text.strip_prefix("sc://").ok_or("a Spark Connect URL begins with sc://")?;
     let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
     if authority.is_empty() {
@@ -59,9 +60,9 @@ pub(super) fn read(text: &str) -> Result<Url, String> {
         let (key, value) =
             parted.ok_or_else(|| format!("parameter {place} of the URL is not key=value"))?;
         if key == "token" {
-            headers.push(("authorization".to_owned(), format!("Bearer {}", unescape(value))));
-        } else if !OWN.contains(&key) {
-            headers.push((key.to_ascii_lowercase(), unescape(value)));
+            headers.push(("authorization".to_owned(), format!("Bearer {}", percent_decode(value))));
+        } else if !CLIENT_KEYS.contains(&key) {
+            headers.push((key.to_ascii_lowercase(), percent_decode(value)));
         }
     }
     if let Some((_, port)) = authority.rsplit_once(':').filter(|(_, port)| !port.contains(']')) {
@@ -71,12 +72,12 @@ pub(super) fn read(text: &str) -> Result<Url, String> {
         }
     }
     let bare = authority.rsplit_once(':').is_none_or(|(_, port)| port.contains(']'));
-    let authority = if bare { format!("{authority}:{PORT}") } else { authority.to_owned() };
+    let authority = if bare { format!("{authority}:{DEFAULT_PORT}") } else { authority.to_owned() };
     Ok(Url { authority, headers })
 }
 
 /// Undoes percent-encoding; what is no encoding stays as it is.
-fn unescape(value: &str) -> String {
+fn percent_decode(value: &str) -> String {
     let mut octets = Vec::with_capacity(value.len());
     let mut rest = value.as_bytes();
     while let Some((first, after)) = rest.split_first() {
@@ -99,13 +100,13 @@ mod tests {
     #[test]
     fn a_url_becomes_an_authority_and_headers() {
         let text = "sc://h:1/;x-sconce-team=ads;token=t;use_ssl=true;X-Sconce-Env=pr%6Fd";
-        let url = read(text).unwrap();
+        let url = parse(text).unwrap();
         assert_eq!(url.authority, "h:1");
         let sent = url.headers.iter().map(|(key, value)| format!("{key}={value}"));
         let expected = ["x-sconce-team=ads", "authorization=Bearer t", "x-sconce-env=prod"];
         assert_eq!(sent.collect::<Vec<_>>(), expected);
-        assert_eq!(read("sc://[::1]").unwrap().authority, "[::1]:15002");
-        assert_eq!(read("sc://h/").unwrap().authority, "h:15002");
+        assert_eq!(parse("sc://[::1]").unwrap().authority, "[::1]:15002");
+        assert_eq!(parse("sc://h/").unwrap().authority, "h:15002");
     }
 
     #[test]
@@ -122,17 +123,17 @@ mod tests {
             ("sc://[::1]:+1", BAD_PORT),
         ];
         for (text, expected) in cases {
-            assert_eq!(read(text), Err(expected.to_owned()), "{text}");
+            assert_eq!(parse(text), Err(expected.to_owned()), "{text}");
         }
         let long = format!("sc://{}/", "SEKRET".repeat(50));
         for text in ["sc://ann:SEKRET@h:1/", "sc://SEKRET@h", &long] {
-            let fault = read(text).unwrap_err();
+            let fault = parse(text).unwrap_err();
             assert!(!fault.contains("SEKRET"), "{fault}");
         }
     }
 
     #[test]
     fn a_percent_sign_that_encodes_nothing_stays() {
-        assert_eq!(unescape("a%20b%zz%4"), "a b%zz%4");
+        assert_eq!(percent_decode("a%20b%zz%4"), "a b%zz%4");
     }
 }

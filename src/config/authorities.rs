@@ -14,12 +14,12 @@ use std::{
 use crate::config::pem;
 
 /// The authorities of `listen.tls.client_authorities`.
-pub struct Authorities {
+pub struct ClientAuthorities {
     trusted: Vec<CertificateDer<'static>>,
     verifier: Arc<dyn ClientCertVerifier>,
 }
 
-impl Authorities {
+impl ClientAuthorities {
     /// These. Whoever has no certificate at all is let in unless one is required.
     ///
     /// # Errors
@@ -43,7 +43,7 @@ impl Authorities {
 
     /// Whether a chain that a client has shown, its own certificate first, is good by these. That
     /// the client has the key was shown by its handshake.
-    pub fn vouch_for(&self, chain: &[CertificateDer<'_>], now: SystemTime) -> bool {
+    pub fn verify(&self, chain: &[CertificateDer<'_>], now: SystemTime) -> bool {
         let Some((own, between)) = chain.split_first() else { return false };
         let now = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
         let now = UnixTime::since_unix_epoch(now);
@@ -51,15 +51,15 @@ impl Authorities {
     }
 }
 
-impl PartialEq for Authorities {
+impl PartialEq for ClientAuthorities {
     fn eq(&self, other: &Self) -> bool {
         self.trusted == other.trusted
     }
 }
 
-impl Eq for Authorities {}
+impl Eq for ClientAuthorities {}
 
-impl fmt::Debug for Authorities {
+impl fmt::Debug for ClientAuthorities {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Authorities").field("trusted", &self.trusted.len()).finish_non_exhaustive()
     }
@@ -86,15 +86,15 @@ mod tests {
     #[test]
     fn a_chain_is_good_by_the_authority_that_signed_it_and_by_no_other() {
         let provider = Arc::new(aws_lc_rs::default_provider());
-        let of = |der| Authorities::new(vec![der], false, &provider).unwrap();
+        let of = |der| ClientAuthorities::new(vec![der], false, &provider).unwrap();
         let ((one, ann), (other, bob)) = (signed(), signed());
         let (one, other) = (of(one), of(other));
         // In the middle of the years for which certificates of tests are good.
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000);
-        assert!(one.vouch_for(std::slice::from_ref(&ann), now));
-        assert!(!one.vouch_for(&[bob], now));
-        assert!(!other.vouch_for(&[ann], now));
-        assert!(!one.vouch_for(&[], now));
+        assert!(one.verify(std::slice::from_ref(&ann), now));
+        assert!(!one.verify(&[bob], now));
+        assert!(!other.verify(&[ann], now));
+        assert!(!one.verify(&[], now));
         assert_ne!(one, other);
     }
 }

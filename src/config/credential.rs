@@ -1,11 +1,10 @@
 //! Where the token of a driver comes from: a file, or an environment variable.
 
 use crate::config::{
-    complaint::{Desk, Fault, shown},
-    folder,
-    secrets::{Place, Scope, Uses},
+    diagnostics::{Diagnostics, Problem, quote},
+    files, parse,
+    secrets::{SecretLocation, SecretScope, SecretUses},
     section::Section,
-    words,
 };
 use crate::grpc::credential::{Credential, TOKEN_MAX};
 use std::{
@@ -13,26 +12,30 @@ use std::{
     path::{Path, PathBuf},
 };
 
-const FILE: &str = "driver_token_file";
-const VARIABLE: &str = "driver_token_variable";
+const FILE_KEY: &str = "driver_token_file";
+const VARIABLE_KEY: &str = "driver_token_variable";
 
 /// Reads what either key of a section names, if the team may name it. What it names is told in
 /// `uses`.
 pub(super) fn read(
-    desk: &Desk,
+    desk: &Diagnostics,
     section: &mut Section<'_>,
-    scope: Scope<'_>,
-    uses: &mut Uses,
+    scope: SecretScope<'_>,
+    uses: &mut SecretUses,
 ) -> Option<Credential> {
-    let twice = section.has(FILE) && section.has(VARIABLE);
-    let (named, path) = (section.path(FILE), section.below(FILE));
+    let twice = section.has(FILE_KEY) && section.has(VARIABLE_KEY);
+    let (named, path) = (section.path(FILE_KEY), section.path_of(FILE_KEY));
     uses.files.extend(named.iter().map(|(file, _)| file.clone()));
     let check = |name: &str| if scope.is_unknown() { Ok(None) } else { variable(scope, name) };
-    let held = section.word_at(VARIABLE, check);
+    let held = section.scalar_at(VARIABLE_KEY, check);
     if twice {
-        let what = format!("stands beside {FILE}");
+        let what = format!("stands beside {FILE_KEY}");
         let line = held.map_or(section.line(), |(_, line)| line);
-        desk.complain(line, &section.below(VARIABLE), Fault::new(what, "keep one of the two"));
+        desk.report(
+            line,
+            &section.path_of(VARIABLE_KEY),
+            Problem::new(what, "keep one of the two"),
+        );
         return None;
     }
     if scope.is_unknown() {
@@ -42,40 +45,45 @@ pub(super) fn read(
         None => {
             let (held, line) = held?;
             let (credential, place) = held?;
-            (credential, place, line, section.below(VARIABLE))
+            (credential, place, line, section.path_of(VARIABLE_KEY))
         }
         Some((named, line)) => match file(scope, &named) {
             Ok((credential, place)) => (credential, place, line, path),
             Err(fault) => {
-                desk.complain(line, &path, fault);
+                desk.report(line, &path, fault);
                 return None;
             }
         },
     };
     if let Some(team) = scope.team() {
-        uses.note(desk, (line, &key), place, team);
+        uses.record(desk, (line, &key), place, team);
     }
     Some(credential)
 }
 
 /// The credential that a file holds. The file that is read is the one that was looked at: a link
 /// that is changed meanwhile leads nowhere else.
-fn file(scope: Scope<'_>, named: &Path) -> Result<(Credential, Place), Fault> {
+fn file(scope: SecretScope<'_>, named: &Path) -> Result<(Credential, SecretLocation), Problem> {
     let meant = scope.file(named)?;
-    let about = |Fault { what, remedy }| Fault::new(format!("{} {what}", named.display()), remedy);
-    let octets = folder::octets(&meant, "name the file itself").map_err(about)?;
-    let text = folder::text(octets).map_err(|(_, fault)| about(fault))?;
+    let about = |Problem { what, help: remedy }| {
+        Problem::new(format!("{} {what}", named.display()), remedy)
+    };
+    let octets = files::read_bytes(&meant, "name the file itself").map_err(about)?;
+    let text = files::utf8_text(octets).map_err(|(_, fault)| about(fault))?;
     let credential = credential(&text, &named.display().to_string())?;
     let place: PathBuf = fs::canonicalize(&meant).unwrap_or(meant);
-    Ok((credential, Place::File(place)))
+    Ok((credential, SecretLocation::File(place)))
 }
 
 /// The credential that an environment variable holds. What cannot be the name of one may be the
 /// token itself, and is not repeated.
-fn variable(scope: Scope<'_>, name: &str) -> Result<Option<(Credential, Place)>, Fault> {
-    if !words::is_variable(name) {
+fn variable(
+    scope: SecretScope<'_>,
+    name: &str,
+) -> Result<Option<(Credential, SecretLocation)>, Problem> {
+    if !parse::is_variable_name(name) {
         let remedy = "write its name, as ADS_TOKEN, and set the variable where sconce is started";
-        return Err(Fault::new("is not the name of an environment variable", remedy));
+        return Err(Problem::new("is not the name of an environment variable", remedy));
     }
     scope.variable(name)?;
     let text = env::var(name).map_err(|error| {
@@ -83,16 +91,16 @@ fn variable(scope: Scope<'_>, name: &str) -> Result<Option<(Credential, Place)>,
             env::VarError::NotPresent => "is not set",
             env::VarError::NotUnicode(_) => "is not UTF-8",
         };
-        let remedy = format!("set it where sconce is started, or write {FILE} instead");
-        Fault::new(format!("the environment variable {} {why}", shown(name)), remedy)
+        let remedy = format!("set it where sconce is started, or write {FILE_KEY} instead");
+        Problem::new(format!("the environment variable {} {why}", quote(name)), remedy)
     })?;
-    let credential = credential(&text, &format!("the environment variable {}", shown(name)))?;
-    Ok(Some((credential, Place::Variable(name.to_owned()))))
+    let credential = credential(&text, &format!("the environment variable {}", quote(name)))?;
+    Ok(Some((credential, SecretLocation::Variable(name.to_owned()))))
 }
 
-fn credential(text: &str, place: &str) -> Result<Credential, Fault> {
+fn credential(text: &str, place: &str) -> Result<Credential, Problem> {
     let token = text.trim_ascii_end();
-    Credential::of(token).ok_or_else(|| {
+    Credential::from_token(token).ok_or_else(|| {
         let what = match token {
             "" => "is empty".to_owned(),
             _ if token.lines().count() > 1 => format!("has {} lines", token.lines().count()),
@@ -100,6 +108,6 @@ fn credential(text: &str, place: &str) -> Result<Credential, Fault> {
             _ => "has a space, or another character that no token has".to_owned(),
         };
         let remedy = format!("put one line of 1 to {TOKEN_MAX} visible ASCII characters into it");
-        Fault::new(format!("{place} {what}"), remedy)
+        Problem::new(format!("{place} {what}"), remedy)
     })
 }

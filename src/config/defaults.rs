@@ -5,9 +5,9 @@
 //! given is an error of the main file.
 
 use crate::config::{
-    Plan, Team,
-    complaint::{Desk, Fault},
-    teams::Roster,
+    Config, Team,
+    diagnostics::{Diagnostics, Problem},
+    teams::TeamFiles,
 };
 use sconce_filters::{EnvironmentName, TeamName};
 
@@ -19,8 +19,8 @@ pub(super) struct Defaults {
 
 impl Defaults {
     /// Whether they lead somewhere.
-    pub(super) fn check(&self, desk: &Desk, roster: &mut Roster, live: Option<&Plan>) {
-        let live = live.map(|live| &live.rooms.settings.team);
+    pub(super) fn check(&self, desk: &Diagnostics, roster: &mut TeamFiles, live: Option<&Config>) {
+        let live = live.map(|live| &live.filters.settings.team);
         let default = self.team.as_ref().map(|(team, _)| team);
         if let Some((team, line)) = &self.team
             && !roster.teams.contains_key(team)
@@ -28,14 +28,14 @@ impl Defaults {
             let is_new = live.is_some_and(|live| live.default_team.as_ref() != Some(team));
             let has_file = roster.errors.contains_key(team.as_str());
             let what = format!("no file is about the team '{team}'");
-            let fault = Fault::new(what, "name a team that has a file, or remove the key");
+            let fault = Problem::new(what, "name a team that has a file, or remove the key");
             match (has_file, is_new) {
                 // What is wrong with the file was said.
                 (true, _) => {}
-                (false, true) => desk.complain(*line, "teams.default_team", fault),
+                (false, true) => desk.report(*line, "teams.default_team", fault),
                 (false, false) => {
-                    let complaint = desk.about(*line, "teams.default_team", fault);
-                    roster.fault(team, complaint);
+                    let complaint = desk.error(*line, "teams.default_team", fault);
+                    roster.add_error(team, complaint);
                 }
             }
         }
@@ -44,21 +44,21 @@ impl Defaults {
         let is_new =
             live.is_some_and(|live| live.default_environment.as_ref() != Some(environment));
         let key = "teams.default_environment";
-        let fault = |what| Fault::new(what, "name one that exists, or add it to a team's file");
+        let fault = |what| Problem::new(what, "name one that exists, or add it to a team's file");
         match default.map(|team| (team, roster.teams.get(team))) {
             Some((team, Some(found))) if lacks(found) => {
                 let what = format!("the default team '{team}' has no environment '{environment}'");
                 if is_new {
-                    desk.complain(*line, key, fault(what));
+                    desk.report(*line, key, fault(what));
                 } else {
-                    let complaint = desk.about(*line, key, fault(what));
-                    roster.fault(team, complaint);
+                    let complaint = desk.error(*line, key, fault(what));
+                    roster.add_error(team, complaint);
                 }
             }
             None if roster.teams.values().all(lacks) && !roster.teams.is_empty() => {
                 let fault = fault(format!("no team has an environment '{environment}'"));
                 if is_new {
-                    desk.complain(*line, key, fault);
+                    desk.report(*line, key, fault);
                 } else {
                     desk.warn(*line, key, fault);
                 }

@@ -4,23 +4,23 @@
 //! happen here: a change of what is listed.
 
 use crate::config::{
-    complaint::{Desk, Fault, shown},
-    section::{Section, Word},
-    users::Kind,
+    diagnostics::{Diagnostics, Problem, quote},
+    section::{Scalar, Section},
+    user_prefixes::SubjectKind,
 };
 use sconce_filters::{
     TeamName,
-    authenticate::{Reserved, Settings},
+    authenticate::{ReservedPrefixes, Settings},
     team::Members,
 };
 use std::collections::BTreeSet;
 
 /// The names that callers can have.
 #[derive(Debug)]
-pub(super) struct Names {
-    users: Sources,
-    groups: Sources,
-    reserved: Reserved,
+pub(super) struct CallerNames {
+    users: NameSources,
+    groups: NameSources,
+    reserved: ReservedPrefixes,
     /// Whether tokens of an issuer say which teams their callers are in.
     has_team_claims: bool,
     /// The teams of listed tokens.
@@ -29,39 +29,45 @@ pub(super) struct Names {
 
 /// Where names of one kind come from.
 #[derive(Debug)]
-struct Sources {
+struct NameSources {
     /// What the names of each issuer begin with.
     prefixes: Vec<String>,
     /// Whether there is a source whose names may begin with anything.
-    is_open: bool,
+    has_unprefixed: bool,
     /// The names of listed tokens.
     listed: BTreeSet<String>,
 }
 
-impl Names {
+impl CallerNames {
     /// Those that these settings can prove.
-    pub(super) fn of(settings: &Settings) -> Self {
+    pub(super) fn new(settings: &Settings) -> Self {
         let Settings { issuers, tokens, certificates, reserved, .. } = settings;
-        let sources = |kind: Kind, has_more: bool| {
+        let sources = |kind: SubjectKind, has_more: bool| {
             let prefixes = issuers.iter().map(|issuer| kind.prefix(issuer).to_owned());
             let (open, prefixes): (Vec<_>, Vec<_>) = prefixes.partition(String::is_empty);
             let listed = tokens.iter().flat_map(|token| kind.names(&token.identity));
             let listed = listed.map(str::to_owned).collect();
-            Sources { prefixes, is_open: has_more || !open.is_empty(), listed }
+            NameSources { prefixes, has_unprefixed: has_more || !open.is_empty(), listed }
         };
-        let users = sources(Kind::Users, certificates.is_some());
+        let users = sources(SubjectKind::Users, certificates.is_some());
         let has_team_claims = issuers.iter().any(|issuer| issuer.claims.teams.is_some());
         let teams = tokens.iter().flat_map(|token| token.identity.teams().iter().cloned());
-        let groups = sources(Kind::Groups, false);
+        let groups = sources(SubjectKind::Groups, false);
         let (reserved, teams) = (reserved.clone(), teams.collect());
         Self { users, groups, reserved, has_team_claims, teams }
     }
 
     /// Warns of a team that nobody can belong to.
-    pub(super) fn check_team(&self, desk: &Desk, (team, line): (&TeamName, u64), all: &Members) {
-        let mut users = all.users.iter().map(|name| (Kind::Users, name));
-        let mut groups = all.groups.iter().map(|name| (Kind::Groups, name));
-        let can_be = |(kind, name): (Kind, &String)| self.unheld(kind, name).is_none();
+    pub(super) fn check_team(
+        &self,
+        desk: &Diagnostics,
+        (team, line): (&TeamName, u64),
+        all: &Members,
+    ) {
+        let mut users = all.users.iter().map(|name| (SubjectKind::Users, name));
+        let mut groups = all.groups.iter().map(|name| (SubjectKind::Groups, name));
+        let can_be =
+            |(kind, name): (SubjectKind, &String)| self.impossible_name(kind, name).is_none();
         let is_named = self.has_team_claims || self.teams.contains(team.as_str());
         if is_named || users.any(can_be) || groups.any(can_be) {
             return;
@@ -72,56 +78,64 @@ impl Names {
         );
         let remedy = "write members: { groups: [...] } into this file, or claims: { teams: ... } \
                       for an issuer into the main file";
-        desk.warn(line, "team", Fault::new(what, remedy));
+        desk.warn(line, "team", Problem::new(what, remedy));
     }
 
     /// Why nobody can have this name, if so.
-    fn unheld(&self, kind: Kind, name: &str) -> Option<Fault> {
+    fn impossible_name(&self, kind: SubjectKind, name: &str) -> Option<Problem> {
         let sources = match kind {
-            Kind::Users => &self.users,
-            Kind::Groups => &self.groups,
+            SubjectKind::Users => &self.users,
+            SubjectKind::Groups => &self.groups,
         };
         let mut prefixes = sources.prefixes.iter();
         if prefixes.any(|prefix| name.starts_with(&**prefix)) || sources.listed.contains(name) {
             return None;
         }
         let why = match kind.reserved_by(&self.reserved, name) {
-            Some(prefix) => format!("it begins with {}, and not as an issuer's do", shown(prefix)),
-            None if sources.is_open => return None,
+            Some(prefix) => format!("it begins with {}, and not as an issuer's do", quote(prefix)),
+            None if sources.has_unprefixed => return None,
             None if sources.prefixes.is_empty() => "no token has it".to_owned(),
-            None => format!("those of each issuer begin with its {}", kind.key()),
+            None => format!("those of each issuer begin with its {}", kind.prefix_key()),
         };
-        let what =
-            format!("{} is among the {} that no caller can have: {why}", shown(name), kind.word());
-        Some(Fault::new(what, "write it as authenticate names callers, or remove it"))
+        let what = format!(
+            "{} is among the {} that no caller can have: {why}",
+            quote(name),
+            kind.as_str()
+        );
+        Some(Problem::new(what, "write it as authenticate names callers, or remove it"))
     }
 }
 
 /// Reads the members of a team, and warns of those that nobody can be.
-pub(super) fn read(desk: &Desk, mut section: Section<'_>, names: Option<&Names>) -> Members {
-    let mut members = |kind: Kind| {
-        let path = section.below(kind.word());
-        let words = section.words(kind.word()).unwrap_or_default();
-        let read = |Word { line, text }: Word| {
-            if let Some(fault) = names.and_then(|names| names.unheld(kind, &text)) {
+pub(super) fn read(
+    desk: &Diagnostics,
+    mut section: Section<'_>,
+    names: Option<&CallerNames>,
+) -> Members {
+    let mut members = |kind: SubjectKind| {
+        let path = section.path_of(kind.as_str());
+        let words = section.scalars(kind.as_str()).unwrap_or_default();
+        let read = |Scalar { line, text }: Scalar| {
+            if let Some(fault) = names.and_then(|names| names.impossible_name(kind, &text)) {
                 desk.warn(line, &path, fault);
             }
             text
         };
         words.into_iter().map(read).collect()
     };
-    let members = Members { users: members(Kind::Users), groups: members(Kind::Groups) };
+    let members =
+        Members { users: members(SubjectKind::Users), groups: members(SubjectKind::Groups) };
     if members == Members::default() {
-        let fault = Fault::new("lists nobody", "list users or groups, or remove the key");
+        let fault = Problem::new("lists nobody", "list users or groups, or remove the key");
         desk.warn(section.line(), "members", fault);
     }
-    section.close();
+    section.finish();
     members
 }
 
 #[cfg(test)]
 mod tests {
-    use crate::config::{self, Reading, keys::Book};
+    use crate::config::{self, LoadResult, keys::JwksProviders};
     use std::fs;
 
     /// The warnings about a team with these members, where an `authenticate` section says so much.
@@ -141,7 +155,8 @@ mod tests {
              {authenticate} }}\n"
         );
         fs::write(&main, text).unwrap();
-        let Reading { plan, warnings, .. } = config::read(&main, &Book::default(), None);
+        let LoadResult { config: plan, warnings, .. } =
+            config::read(&main, &JwksProviders::default(), None);
         plan.unwrap();
         warnings.iter().map(|it| format!("{}: {}: {}", it.line, it.key, it.what)).collect()
     }

@@ -11,55 +11,55 @@ mod address;
 mod authenticate;
 mod authorities;
 pub mod bounds;
-mod check;
-mod complaint;
+mod cert_key;
+mod cert_validity;
 mod credential;
 mod defaults;
-mod draft;
-mod folder;
+mod diagnostics;
+mod files;
 pub mod keys;
+mod main_file;
 mod members;
+mod model;
 mod network;
-mod pair;
-mod parts;
+mod parse;
 mod pem;
-mod plan;
 mod secrets;
 mod section;
+mod sections;
 mod server_certificate;
 mod teams;
-mod term;
 #[cfg(test)]
 mod tests;
 mod tls;
-mod users;
+mod user_prefixes;
 mod watch;
-mod words;
+mod yaml;
 
 pub use address::{DriverAddress, Host};
-pub use authorities::Authorities;
-pub use check::{Reading, read};
-pub use complaint::Complaint;
-pub use folder::{FILE_MAX, TEAM_FILES_MAX};
-pub use network::Network;
-pub use plan::{
-    Drain, Environment, Format, Level, Limits, Listen, Log, Plan, Rooms, Slack, Team, Timeouts,
-    Workers,
+pub use authorities::ClientAuthorities;
+pub use cert_validity::{CertUse, CertValidity, CertWarning, ValidityState};
+pub use diagnostics::ConfigError;
+pub use files::{FILE_MAX, TEAM_FILES_MAX};
+pub use main_file::{LoadResult, read};
+pub use model::{
+    Config, Drain, Environment, Filters, Format, Level, Limits, Listen, Log, Team, Timeouts,
+    TokenLeeway, Workers,
 };
-pub use teams::{Errors, Served, TeamErrors};
-pub use term::{Concern, Standing, Term, Use};
+pub use network::Network;
+pub use teams::{ErrorsByTeam, Served, TeamErrors};
 pub use tls::Tls;
-pub use watch::{Sources, Watch};
+pub use watch::{FileWatcher, WatchedFiles};
 
-use crate::config::keys::Book;
+use crate::config::keys::JwksProviders;
 use std::path::Path;
 
 /// Reads `sconce.yaml` and the team files that it leads to.
 ///
 /// # Errors
 /// All that is wrong in all files, by file and line.
-pub fn load(file: &Path) -> Result<Plan, Vec<Complaint>> {
-    read(file, &Book::default(), None).whole()
+pub fn load(file: &Path) -> Result<Config, Vec<ConfigError>> {
+    read(file, &JwksProviders::default(), None).into_result()
 }
 
 /// A whole number and its unit, as in the files: `500ms`, `5s`, `2m`, `1h`.
@@ -67,5 +67,5 @@ pub fn load(file: &Path) -> Result<Plan, Vec<Complaint>> {
 /// # Errors
 /// What to write instead.
 pub fn duration(text: &str) -> Result<std::time::Duration, String> {
-    words::duration(text).map_err(|fault| fault.remedy)
+    parse::duration(text).map_err(|fault| fault.help)
 }

@@ -1,7 +1,7 @@
 //! Networks of addresses, as CIDR writes them: `10.0.0.0/8`, `2001:db8::/32`, or one address alone.
 
 use crate::config::{
-    complaint::{Desk, Fault, shown},
+    diagnostics::{Diagnostics, Problem, quote},
     section::Section,
 };
 use std::{fmt, net::IpAddr};
@@ -35,11 +35,11 @@ impl Network {
         }
     }
 
-    fn parse(text: &str) -> Result<Self, Fault> {
+    fn parse(text: &str) -> Result<Self, Problem> {
         let no = || {
             let remedy = "write an address and the length of its prefix, as 10.0.0.0/8 or \
                           2001:db8::/32, or one address alone";
-            Fault::new(format!("{} is no network", shown(text)), remedy)
+            Problem::new(format!("{} is no network", quote(text)), remedy)
         };
         let (address, bits) = match text.split_once('/') {
             Some((address, bits)) => (address, Some(bits)),
@@ -58,8 +58,8 @@ impl Network {
         }
         let network = Self { first: masked(address, bits), bits };
         if network.first != address {
-            let what = format!("{} has bits behind its prefix", shown(text));
-            return Err(Fault::new(what, format!("write {network}, or one address alone")));
+            let what = format!("{} has bits behind its prefix", quote(text));
+            return Err(Problem::new(what, format!("write {network}, or one address alone")));
         }
         Ok(network)
     }
@@ -86,17 +86,21 @@ pub(super) fn masked(address: IpAddr, bits: u32) -> IpAddr {
 }
 
 /// The networks of the list under a key; none if it is absent.
-pub(super) fn read_all(section: &mut Section<'_>, desk: &Desk, key: &'static str) -> Vec<Network> {
-    let path = section.below(key);
-    let words = section.words(key).unwrap_or_default();
+pub(super) fn read_all(
+    section: &mut Section<'_>,
+    desk: &Diagnostics,
+    key: &'static str,
+) -> Vec<Network> {
+    let path = section.path_of(key);
+    let words = section.scalars(key).unwrap_or_default();
     if let Some(word) = words.get(NETWORKS_MAX) {
         let what = format!("more than {NETWORKS_MAX} networks");
-        desk.complain(word.line, &path, Fault::new(what, "write larger networks"));
+        desk.report(word.line, &path, Problem::new(what, "write larger networks"));
     }
-    let network = |word: &crate::config::section::Word| match Network::parse(&word.text) {
+    let network = |word: &crate::config::section::Scalar| match Network::parse(&word.text) {
         Ok(network) => Some(network),
         Err(fault) => {
-            desk.complain(word.line, &path, fault);
+            desk.report(word.line, &path, fault);
             None
         }
     };
@@ -133,11 +137,11 @@ mod tests {
     #[test]
     fn what_is_no_network_is_told_the_form() {
         for text in ["", "10.0.0.0/33", "10.0.0.0/", "10.0.0.0/+8", "10.0.0/8", "lb", "::/129"] {
-            let Fault { what, remedy } = Network::parse(text).unwrap_err();
-            assert_eq!(what, format!("{} is no network", shown(text)));
+            let Problem { what, help: remedy } = Network::parse(text).unwrap_err();
+            assert_eq!(what, format!("{} is no network", quote(text)));
             assert!(remedy.starts_with("write an address and the length of its prefix"));
         }
-        let Fault { what, remedy } = Network::parse("10.1.2.3/8").unwrap_err();
+        let Problem { what, help: remedy } = Network::parse("10.1.2.3/8").unwrap_err();
         assert_eq!(what, "'10.1.2.3/8' has bits behind its prefix");
         assert_eq!(remedy, "write 10.0.0.0/8, or one address alone");
     }

@@ -4,8 +4,8 @@
 //! happen here: a key in a message.
 
 use crate::config::{
-    complaint::{Desk, Fault},
-    section::{Named, Section},
+    diagnostics::{Diagnostics, Problem},
+    section::{FileRef, Section},
 };
 use rustls::{
     RootCertStore,
@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 pub(super) const CERTIFICATES_MAX: usize = 100;
 
 /// What to do about a directory in place of a file.
-pub(super) const ITSELF: &str = "name the PEM file itself";
+pub(super) const HELP_NAME_PEM_FILE: &str = "name the PEM file itself";
 
 /// What a PEM file holds.
 pub(super) type Certificates = Vec<CertificateDer<'static>>;
@@ -25,19 +25,19 @@ pub(super) type Certificates = Vec<CertificateDer<'static>>;
 /// Those who sign others' certificates, in the file that a key names: each can. The file is told in
 /// `files`, found or not.
 pub(super) fn authorities(
-    desk: &Desk,
+    desk: &Diagnostics,
     section: &mut Section<'_>,
     key: &'static str,
     files: &mut Vec<PathBuf>,
-) -> Option<(Named<Vec<u8>>, Certificates)> {
-    let (named, path) = (section.octets(key, ITSELF, files)?, section.below(key));
-    let all = certificates(&named.file, &named.text);
-    let all = all.map_err(|fault| named.complain(desk, &path, fault)).ok()?;
+) -> Option<(FileRef<Vec<u8>>, Certificates)> {
+    let (named, path) = (section.bytes_file(key, HELP_NAME_PEM_FILE, files)?, section.path_of(key));
+    let all = certificates(&named.file, &named.content);
+    let all = all.map_err(|fault| named.report(desk, &path, fault)).ok()?;
     for (place, authority) in (1..).zip(&all) {
         if let Err(fault) = RootCertStore::empty().add(authority.clone()) {
             let what = format!("holds, as certificate {place}, one that cannot sign: {fault}");
             let remedy = "put the authority's own certificate there, or remove it";
-            named.complain(desk, &path, Fault::new(what, remedy));
+            named.report(desk, &path, Problem::new(what, remedy));
             return None;
         }
     }
@@ -54,50 +54,50 @@ pub(super) fn roots(authorities: &[CertificateDer<'static>]) -> Result<RootCertS
 }
 
 /// The certificates of a file that holds these octets; one at least.
-pub(super) fn certificates(file: &Path, octets: &[u8]) -> Result<Certificates, Fault> {
+pub(super) fn certificates(file: &Path, octets: &[u8]) -> Result<Certificates, Problem> {
     let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(octets).collect();
     match all {
         Ok(all) if all.len() > CERTIFICATES_MAX => {
             let what = format!("holds {} certificates", all.len());
-            Err(Fault::new(what, format!("{CERTIFICATES_MAX} are taken: remove the others")))
+            Err(Problem::new(what, format!("{CERTIFICATES_MAX} are taken: remove the others")))
         }
         Ok(all) if !all.is_empty() => Ok(all),
-        Ok(_) | Err(_) if is_binary(octets) => Err(binary(file, "x509")),
+        Ok(_) | Err(_) if is_binary(octets) => Err(binary_problem(file, "x509")),
         Ok(_) | Err(_) => {
             let remedy = "write certificates as '-----BEGIN CERTIFICATE-----'";
-            Err(Fault::new("holds no certificate in PEM, or one that is spoilt", remedy))
+            Err(Problem::new("holds no certificate in PEM, or one that is spoilt", remedy))
         }
     }
 }
 
 /// The first private key of a file that holds these octets.
-pub(super) fn key(file: &Path, octets: &[u8]) -> Result<PrivateKeyDer<'static>, Fault> {
+pub(super) fn private_key(file: &Path, octets: &[u8]) -> Result<PrivateKeyDer<'static>, Problem> {
     PrivateKeyDer::from_pem_slice(octets).map_err(|_| {
         if is_binary(octets) {
-            binary(file, "pkey")
-        } else if holds(octets, b"ENCRYPTED") {
+            binary_problem(file, "pkey")
+        } else if contains(octets, b"ENCRYPTED") {
             let file = file.display();
             let remedy = format!("decrypt it: openssl pkey -in {file} -out {file}.pem");
-            Fault::new("is encrypted", remedy)
+            Problem::new("is encrypted", remedy)
         } else {
             let remedy = "write it unencrypted, as '-----BEGIN PRIVATE KEY-----'";
-            Fault::new("holds no private key in PEM", remedy)
+            Problem::new("holds no private key in PEM", remedy)
         }
     })
 }
 
 /// Whether this is DER, or something else that is no text.
 fn is_binary(octets: &[u8]) -> bool {
-    !holds(octets, b"-----BEGIN ") && std::str::from_utf8(octets).is_err()
+    !contains(octets, b"-----BEGIN ") && std::str::from_utf8(octets).is_err()
 }
 
-fn binary(file: &Path, kind: &str) -> Fault {
+fn binary_problem(file: &Path, kind: &str) -> Problem {
     let file = file.display();
     let remedy = format!("convert it: openssl {kind} -inform der -in {file} -out {file}.pem");
-    Fault::new("is binary (DER?)", remedy)
+    Problem::new("is binary (DER?)", remedy)
 }
 
-fn holds(octets: &[u8], part: &[u8]) -> bool {
+fn contains(octets: &[u8], part: &[u8]) -> bool {
     octets.windows(part.len()).any(|window| window == part)
 }
 
@@ -105,8 +105,8 @@ fn holds(octets: &[u8], part: &[u8]) -> bool {
 mod tests {
     use super::*;
 
-    fn said<T>(read: Result<T, Fault>) -> String {
-        let Fault { what, remedy } = read.err().unwrap();
+    fn said<T>(read: Result<T, Problem>) -> String {
+        let Problem { what, help: remedy } = read.err().unwrap();
         format!("{what}; {remedy}")
     }
 
@@ -118,7 +118,7 @@ mod tests {
             "is binary (DER?); convert it: openssl x509 -inform der -in a.der -out a.der.pem"
         );
         assert_eq!(
-            said(key(der, b"0\x81\x87\x02")),
+            said(private_key(der, b"0\x81\x87\x02")),
             "is binary (DER?); convert it: openssl pkey -inform der -in a.der -out a.der.pem"
         );
         for pem in [
@@ -127,11 +127,11 @@ mod tests {
              KEY-----\n",
         ] {
             assert_eq!(
-                said(key(Path::new("a.key"), pem.as_bytes())),
+                said(private_key(Path::new("a.key"), pem.as_bytes())),
                 "is encrypted; decrypt it: openssl pkey -in a.key -out a.key.pem"
             );
         }
-        assert!(said(key(der, b"a remark")).starts_with("holds no private key in PEM; "));
+        assert!(said(private_key(der, b"a remark")).starts_with("holds no private key in PEM; "));
     }
 
     #[test]

@@ -2,12 +2,12 @@
 //!
 //! Some clients take what others refuse, so that each is a warning and no error.
 
-use crate::config::complaint::Fault;
+use crate::config::diagnostics::Problem;
 use rustls::pki_types::CertificateDer;
 use x509_parser::{certificate::X509Certificate, extensions::GeneralName, prelude::FromDer};
 
 /// What is wrong with a certificate that clients are shown.
-pub(super) fn check(own: &CertificateDer<'_>) -> Vec<Fault> {
+pub(super) fn check(own: &CertificateDer<'_>) -> Vec<Problem> {
     let Ok((_, parsed)) = X509Certificate::from_der(own) else { return Vec::new() };
     let names = parsed.subject_alternative_name().ok().flatten();
     let is_host = |name: &GeneralName<'_>| {
@@ -38,7 +38,7 @@ pub(super) fn check(own: &CertificateDer<'_>) -> Vec<Fault> {
         ),
     ];
     let faults = faults.into_iter().filter(|(is_wrong, ..)| *is_wrong);
-    faults.map(|(_, what, remedy)| Fault::new(what, remedy)).collect()
+    faults.map(|(_, what, remedy)| Problem::new(what, remedy)).collect()
 }
 
 #[cfg(test)]
@@ -54,7 +54,7 @@ mod tests {
         spoil(&mut params);
         let made = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
         let faults = check(made.der()).into_iter();
-        faults.map(|Fault { what, .. }| what.split(':').next().unwrap().to_owned()).collect()
+        faults.map(|Problem { what, .. }| what.split(':').next().unwrap().to_owned()).collect()
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! Whole directories read as people would write them: what becomes of them, and what is said.
 
 use super::*;
-use crate::grpc::redact::Hidden;
+use crate::grpc::redact::HiddenKeys;
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use sconce_filters::{Call, EnvironmentName, Method, Step, TeamName, call::Listed};
+use sconce_filters::{Call, ChainStep, EnvironmentName, Method, TeamName, call::StaticMetadata};
 use std::{
     fs,
     path::PathBuf,
@@ -30,7 +30,7 @@ impl Home {
         self.0.path().join("sconce.yaml")
     }
 
-    fn load(&self) -> Result<Plan, Vec<Complaint>> {
+    fn load(&self) -> Result<Config, Vec<ConfigError>> {
         load(&self.main())
     }
 
@@ -61,7 +61,7 @@ fn the_least_that_can_be_written_is_a_plan_with_usual_values() {
     assert_eq!((plan.listen.connections, plan.listen.streams_per_connection), (10_000, 100));
     assert_eq!(plan.workers, Workers::OnePerCore);
     assert_eq!(plan.log, Log { format: Format::Json, level: Level::Info });
-    assert_eq!(plan.rooms.chain().names().collect::<Vec<_>>(), ["team"]);
+    assert_eq!(plan.filters.chain().names().collect::<Vec<_>>(), ["team"]);
     assert_eq!(plan.timeouts.idle, Duration::from_mins(30));
     assert_eq!(plan.drain.grace, Duration::from_secs(30));
     assert_eq!(plan.limits.driver_header_list, 8192);
@@ -104,8 +104,8 @@ environments:
         keepalive,
         keepalive_ack,
         connect,
-        driver_silence,
-        driver_ack,
+        driver_keepalive: driver_silence,
+        driver_keepalive_ack: driver_ack,
     } = plan.timeouts;
     assert_eq!(unauthenticated, Duration::from_millis(4500));
     let client = [handshake, settings_ack, body_progress, window_closed, idle];
@@ -317,12 +317,12 @@ fn a_call_that_comes_before_anybody_fetches_keys_waits_for_them() {
     let claims = "{\"iss\":\"https://i\",\"aud\":\"a\",\"sub\":\"x\",\"exp\":9999999999}";
     let parts = ["{\"alg\":\"ES256\",\"kid\":\"k\"}", claims, "no signature"];
     let token = parts.map(|part| URL_SAFE_NO_PAD.encode(part)).join(".");
-    let metadata = Listed::new("a").with("authorization", format!("Bearer {token}"));
+    let metadata = StaticMetadata::new("a").with("authorization", format!("Bearer {token}"));
     #[expect(clippy::disallowed_methods, reason = "a test needs some moment")]
     let now = Instant::now();
     let call = Call::new(Method::Config, Rc::new(metadata), ([127, 0, 0, 1], 1).into(), now);
-    let mut call = call.with_wall(SystemTime::now());
-    assert!(matches!(plan.rooms.chain().admit(&mut call), Step::Waiting(_)));
+    let mut call = call.with_wall_time(SystemTime::now());
+    assert!(matches!(plan.filters.chain().admit(&mut call), ChainStep::Pending(_)));
 }
 
 #[test]
@@ -350,20 +350,20 @@ fn a_driver_s_token_is_of_its_environment_or_of_the_team_and_hides_its_key() {
     let ml = "team: ml\nenvironments:\n  prod: { driver: 'c:1' }\n";
     let home = Home::new(LEAST, &[("ads.yaml", ads), ("ml.yaml", ml)]);
     fs::write(home.0.path().join("ads.token"), "of-the-team\n").unwrap();
-    let read = read(&home.main(), &Book::default(), None);
+    let read = read(&home.main(), &JwksProviders::default(), None);
     let token = home.0.path().join("teams").join("../ads.token");
-    assert_eq!(read.sources.others, [token]);
-    let plan = read.plan.unwrap();
+    assert_eq!(read.files.others, [token]);
+    let plan = read.config.unwrap();
     let place = |team, environment| {
         let team = plan.teams.get(&TeamName::parse(team).unwrap()).unwrap();
         let place = &team.environments[&EnvironmentName::parse(environment).unwrap()];
         let value = place.credential.as_ref().map(|it| String::from_utf8_lossy(it.value()));
-        (value.unwrap_or_default().into_owned(), place.hidden.clone())
+        (value.unwrap_or_default().into_owned(), place.hidden_keys.clone())
     };
-    let hidden = Hidden::of(["spark.a".into(), "spark.connect.authenticate.token".into()]);
+    let hidden = HiddenKeys::of(["spark.a".into(), "spark.connect.authenticate.token".into()]);
     assert_eq!(place("ads", "prod"), ("Bearer of-the-team".into(), hidden.clone()));
     assert_eq!(place("ads", "dev"), (format!("Bearer {}", env!("CARGO_PKG_NAME")), hidden));
-    assert_eq!(place("ml", "prod"), (String::new(), Hidden::default()));
+    assert_eq!(place("ml", "prod"), (String::new(), HiddenKeys::default()));
 }
 
 #[test]

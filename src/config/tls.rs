@@ -3,14 +3,14 @@
 //! Must never happen here: a key in a message, or half a set of certificates that goes live.
 
 use crate::config::{
-    Authorities,
-    complaint::{Desk, Fault},
-    pair::Pair,
-    pem::{self, CERTIFICATES_MAX, ITSELF},
-    section::{Named, Section},
+    ClientAuthorities,
+    cert_key::CertKey,
+    cert_validity::{self, CertUse, CertValidity},
+    diagnostics::{Diagnostics, Problem},
+    parse,
+    pem::{self, CERTIFICATES_MAX, HELP_NAME_PEM_FILE},
+    section::{FileRef, Section},
     server_certificate,
-    term::{self, Term, Use},
-    words,
 };
 use rustls::{
     ServerConfig, SupportedProtocolVersion,
@@ -26,25 +26,25 @@ use std::{fmt, path::PathBuf, sync::Arc};
 /// How clients are met: what the files said, and what was made of it.
 #[derive(Clone)]
 pub struct Tls {
-    said: Arc<Said>,
-    server: Arc<ServerConfig>,
-    authorities: Option<Arc<Authorities>>,
-    terms: Arc<[Term]>,
+    section: Arc<TlsSection>,
+    server_config: Arc<ServerConfig>,
+    authorities: Option<Arc<ClientAuthorities>>,
+    certificates: Arc<[CertValidity]>,
 }
 
 /// What the files said.
 #[derive(Debug, PartialEq, Eq)]
-struct Said {
-    pairs: Vec<Pair>,
+struct TlsSection {
+    cert_keys: Vec<CertKey>,
     authorities: Vec<CertificateDer<'static>>,
-    clients: Clients,
-    oldest: Oldest,
+    client_auth: ClientAuth,
+    min_version: MinTlsVersion,
     cleartext_hint: bool,
 }
 
 /// Whether clients must show a certificate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Clients {
+pub(super) enum ClientAuth {
     /// They may.
     #[default]
     Optional,
@@ -54,7 +54,7 @@ pub(super) enum Clients {
 
 /// The oldest TLS that is spoken.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Oldest {
+pub(super) enum MinTlsVersion {
     #[default]
     Tls12,
     Tls13,
@@ -62,35 +62,35 @@ pub(super) enum Oldest {
 
 impl Tls {
     /// What new connections are met with.
-    pub fn server(&self) -> &Arc<ServerConfig> {
-        &self.server
+    pub fn server_config(&self) -> &Arc<ServerConfig> {
+        &self.server_config
     }
 
     /// Who signs clients' certificates, where clients are asked for one.
-    pub fn authorities(&self) -> Option<&Arc<Authorities>> {
+    pub fn authorities(&self) -> Option<&Arc<ClientAuthorities>> {
         self.authorities.as_ref()
     }
 
     /// Whether clients that speak no TLS are told that it is due.
     pub fn cleartext_hint(&self) -> bool {
-        self.said.cleartext_hint
+        self.section.cleartext_hint
     }
 
     /// Whether clients are asked for a certificate of their own.
-    pub(super) fn asks_for_certificates(&self) -> bool {
-        !self.said.authorities.is_empty()
+    pub(super) fn requests_client_certificates(&self) -> bool {
+        !self.section.authorities.is_empty()
     }
 
     /// From when to when all the certificates are good.
-    pub fn terms(&self) -> &[Term] {
-        &self.terms
+    pub fn certificates(&self) -> &[CertValidity] {
+        &self.certificates
     }
 }
 
 impl PartialEq for Tls {
     /// Two are equal when clients could not tell them apart.
     fn eq(&self, other: &Self) -> bool {
-        self.said == other.said
+        self.section == other.section
     }
 }
 
@@ -98,26 +98,37 @@ impl Eq for Tls {}
 
 impl fmt::Debug for Tls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Tls").field("certificates", &self.said.pairs.len()).finish_non_exhaustive()
+        f.debug_struct("Tls")
+            .field("certificates", &self.section.cert_keys.len())
+            .finish_non_exhaustive()
     }
 }
 
 /// Reads the section and the files that it names. They are told in `files`, found or not.
-pub(super) fn read(desk: &Desk, section: Section<'_>, files: &mut Vec<PathBuf>) -> Option<Tls> {
+pub(super) fn read(
+    desk: &Diagnostics,
+    section: Section<'_>,
+    files: &mut Vec<PathBuf>,
+) -> Option<Tls> {
     let line = section.line();
     let provider = Arc::new(aws_lc_rs::default_provider());
-    let mut reader = Reader { desk, provider, files, terms: Vec::new() };
+    let mut reader = TlsReader { desk, provider, files, certificates: Vec::new() };
     let (said, keys) = reader.read(section)?;
-    let terms = reader.terms.into();
-    let made = authorities(&said, &reader.provider).and_then(|authorities| {
-        let server = server(&said, keys, authorities.as_ref(), &reader.provider)?;
+    let terms = reader.certificates.into();
+    let made = build_authorities(&said, &reader.provider).and_then(|authorities| {
+        let server = build_server_config(&said, keys, authorities.as_ref(), &reader.provider)?;
         Ok((Arc::new(server), authorities.map(Arc::new)))
     });
     match made {
-        Ok((server, authorities)) => Some(Tls { said: Arc::new(said), server, authorities, terms }),
+        Ok((server, authorities)) => Some(Tls {
+            section: Arc::new(said),
+            server_config: server,
+            authorities,
+            certificates: terms,
+        }),
         Err(what) => {
-            let fault = Fault::new(what, "correct the files that are named here");
-            desk.complain(line, "listen.tls", fault);
+            let fault = Problem::new(what, "correct the files that are named here");
+            desk.report(line, "listen.tls", fault);
             None
         }
     }
@@ -125,18 +136,21 @@ pub(super) fn read(desk: &Desk, section: Section<'_>, files: &mut Vec<PathBuf>) 
 
 type Keys = Vec<Arc<CertifiedKey>>;
 
-struct Reader<'r> {
-    desk: &'r Desk,
+struct TlsReader<'r> {
+    desk: &'r Diagnostics,
     provider: Arc<CryptoProvider>,
     files: &'r mut Vec<PathBuf>,
-    terms: Vec<Term>,
+    certificates: Vec<CertValidity>,
 }
 
-impl Reader<'_> {
-    fn read(&mut self, mut section: Section<'_>) -> Option<(Said, Keys)> {
+impl TlsReader<'_> {
+    fn read(&mut self, mut section: Section<'_>) -> Option<(TlsSection, Keys)> {
         let line = section.line();
         if !section.has("certificates") {
-            section.miss("certificates", "name at least one, with its certificate and its key");
+            section.report_missing(
+                "certificates",
+                "name at least one, with its certificate and its key",
+            );
         }
         let mut pairs = Vec::new();
         let mut keys = Vec::new();
@@ -145,94 +159,104 @@ impl Reader<'_> {
         let listed = listed.unwrap_or_default();
         let count = listed.len();
         for one in listed.into_iter().take(CERTIFICATES_MAX) {
-            if let Some((pair, key)) = self.pair(one) {
+            if let Some((pair, key)) = self.cert_key(one) {
                 pairs.push(pair);
                 keys.push(key);
             }
         }
         if (count == 0 && !missing) || count > CERTIFICATES_MAX {
             let what = format!("has {count} certificates");
-            let fault = Fault::new(what, format!("name 1 to {CERTIFICATES_MAX}"));
-            self.desk.complain(line, "listen.tls.certificates", fault);
+            let fault = Problem::new(what, format!("name 1 to {CERTIFICATES_MAX}"));
+            self.desk.report(line, "listen.tls.certificates", fault);
         }
         let trusts = section.has("client_authorities");
         let authorities =
             pem::authorities(self.desk, &mut section, "client_authorities", self.files);
         let authorities = authorities.map(|(named, all)| {
-            self.terms.extend(term::read((&named.file, named.line), Use::ClientAuthority, &all));
+            self.certificates.extend(cert_validity::read(
+                (&named.file, named.line),
+                CertUse::ClientAuthority,
+                &all,
+            ));
             all
         });
         let authorities = authorities.unwrap_or_default();
-        let clients = section.word_at("client_certificate", |text| {
-            let all = [("optional", Clients::Optional), ("required", Clients::Required)];
-            words::choice(text, &all)
+        let clients = section.scalar_at("client_certificate", |text| {
+            let all = [("optional", ClientAuth::Optional), ("required", ClientAuth::Required)];
+            parse::choice(text, &all)
         });
         if let (Some((_, line)), false) = (clients, trusts) {
             let remedy = "name the file of those who sign clients' certificates";
-            let fault = Fault::new("means nothing without client_authorities", remedy);
-            self.desk.complain(line, "listen.tls.client_certificate", fault);
+            let fault = Problem::new("means nothing without client_authorities", remedy);
+            self.desk.report(line, "listen.tls.client_certificate", fault);
         }
-        let oldest = section.word("oldest_version", |text| {
-            words::choice(text, &[("1.2", Oldest::Tls12), ("1.3", Oldest::Tls13)])
+        let oldest = section.scalar("oldest_version", |text| {
+            parse::choice(text, &[("1.2", MinTlsVersion::Tls12), ("1.3", MinTlsVersion::Tls13)])
         });
-        let cleartext_hint = section.word("cleartext_hint", words::boolean).unwrap_or(true);
-        section.close();
+        let cleartext_hint = section.scalar("cleartext_hint", parse::boolean).unwrap_or(true);
+        section.finish();
         let clients = clients.map(|(clients, _)| clients).unwrap_or_default();
         let oldest = oldest.unwrap_or_default();
-        let said = Said { pairs, authorities, clients, oldest, cleartext_hint };
+        let said = TlsSection {
+            cert_keys: pairs,
+            authorities,
+            client_auth: clients,
+            min_version: oldest,
+            cleartext_hint,
+        };
         (!keys.is_empty() && keys.len() == count).then_some((said, keys))
     }
 
-    fn pair(&mut self, mut section: Section<'_>) -> Option<(Pair, Arc<CertifiedKey>)> {
+    fn cert_key(&mut self, mut section: Section<'_>) -> Option<(CertKey, Arc<CertifiedKey>)> {
         for (key, what) in [("certificate", "the certificate"), ("key", "its key")] {
             if !section.has(key) {
-                section.miss(key, &format!("name the PEM file with {what}"));
+                section.report_missing(key, &format!("name the PEM file with {what}"));
             }
         }
-        let certificate = section.octets("certificate", ITSELF, self.files);
-        let key = section.octets("key", ITSELF, self.files);
-        let (certificate_path, path) = (section.below("certificate"), section.below("key"));
-        section.close();
+        let certificate = section.bytes_file("certificate", HELP_NAME_PEM_FILE, self.files);
+        let key = section.bytes_file("key", HELP_NAME_PEM_FILE, self.files);
+        let (certificate_path, path) = (section.path_of("certificate"), section.path_of("key"));
+        section.finish();
         let certificate = certificate.and_then(|named| {
-            let chain = self.all(&named, &certificate_path, Use::Server)?;
+            let chain = self.read_certificates(&named, &certificate_path, CertUse::Server)?;
             for fault in chain.first().map(server_certificate::check).unwrap_or_default() {
                 named.warn(self.desk, &certificate_path, fault);
             }
             Some((named.file, chain))
         });
         let ((file, chain), named) = (certificate?, key?);
-        let pair = pem::key(&named.file, &named.text)
-            .and_then(|key| Pair::of((&file, chain), key, self.provider.key_provider));
-        pair.map_err(|fault| named.complain(self.desk, &path, fault)).ok()
+        let pair = pem::private_key(&named.file, &named.content)
+            .and_then(|key| CertKey::new((&file, chain), key, self.provider.key_provider));
+        pair.map_err(|fault| named.report(self.desk, &path, fault)).ok()
     }
 
     /// The certificates of the file that the key `path` names, whose terms are noted.
-    fn all(
+    fn read_certificates(
         &mut self,
-        named: &Named<Vec<u8>>,
+        named: &FileRef<Vec<u8>>,
         path: &str,
-        used: Use,
+        used: CertUse,
     ) -> Option<Vec<CertificateDer<'static>>> {
-        let all = pem::certificates(&named.file, &named.text);
-        let all = all.map_err(|fault| named.complain(self.desk, path, fault)).ok()?;
-        self.terms.extend(term::read((&named.file, named.line), used, &all));
+        let all = pem::certificates(&named.file, &named.content);
+        let all = all.map_err(|fault| named.report(self.desk, path, fault)).ok()?;
+        self.certificates.extend(cert_validity::read((&named.file, named.line), used, &all));
         Some(all)
     }
 }
 
-fn server(
-    said: &Said,
+fn build_server_config(
+    said: &TlsSection,
     keys: Keys,
-    authorities: Option<&Authorities>,
+    authorities: Option<&ClientAuthorities>,
     provider: &Arc<CryptoProvider>,
 ) -> Result<ServerConfig, String> {
     // The first octets that this process draws cost thirty milliseconds, for AWS-LC gathers entropy
     // by itself: here nobody waits for them, but on a worker every connection would.
     let drawn = provider.secure_random.fill(&mut [0; 1]);
     drawn.map_err(|_| "the system gives no random octets".to_owned())?;
-    let versions: &[&SupportedProtocolVersion] = match said.oldest {
-        Oldest::Tls12 => &[&TLS13, &TLS12],
-        Oldest::Tls13 => &[&TLS13],
+    let versions: &[&SupportedProtocolVersion] = match said.min_version {
+        MinTlsVersion::Tls12 => &[&TLS13, &TLS12],
+        MinTlsVersion::Tls13 => &[&TLS13],
     };
     let builder = ServerConfig::builder_with_provider(Arc::clone(provider))
         .with_protocol_versions(versions)
@@ -241,7 +265,7 @@ fn server(
         Some(authorities) => builder.with_client_cert_verifier(authorities.verifier()),
         None => builder.with_no_client_auth(),
     };
-    let mut server = builder.with_cert_resolver(Arc::new(Shown(keys)));
+    let mut server = builder.with_cert_resolver(Arc::new(CertResolver(keys)));
     server.alpn_protocols = vec![b"h2".to_vec()];
     // Clients of gRPC keep one connection and do not resume sessions.
     server.send_tls13_tickets = 0;
@@ -249,19 +273,22 @@ fn server(
     Ok(server)
 }
 
-fn authorities(said: &Said, provider: &Arc<CryptoProvider>) -> Result<Option<Authorities>, String> {
+fn build_authorities(
+    said: &TlsSection,
+    provider: &Arc<CryptoProvider>,
+) -> Result<Option<ClientAuthorities>, String> {
     if said.authorities.is_empty() {
         return Ok(None);
     }
-    let is_required = said.clients == Clients::Required;
-    Authorities::new(said.authorities.clone(), is_required, provider).map(Some)
+    let is_required = said.client_auth == ClientAuth::Required;
+    ClientAuthorities::new(said.authorities.clone(), is_required, provider).map(Some)
 }
 
 /// The certificates that are shown: the first that is for the host which a client names, else the
 /// first of all.
-struct Shown(Keys);
+struct CertResolver(Keys);
 
-impl ResolvesServerCert for Shown {
+impl ResolvesServerCert for CertResolver {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let name = hello.server_name().and_then(|name| ServerName::try_from(name).ok());
         let fits = |certified: &&Arc<CertifiedKey>| {
@@ -277,7 +304,7 @@ impl ResolvesServerCert for Shown {
     }
 }
 
-impl fmt::Debug for Shown {
+impl fmt::Debug for CertResolver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Shown").field("certificates", &self.0.len()).finish()
     }

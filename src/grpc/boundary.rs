@@ -1,33 +1,33 @@
 //! Boundary: where messages end in a stream of them, and nothing about what is in them.
 
-use crate::grpc::prefix::{self, PREFIX, Prefix};
+use crate::grpc::prefix::{self, MessagePrefix, PREFIX_LEN};
 
 /// How far a stream of messages has come.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Boundary {
+pub struct MessageBoundary {
     /// What came of a prefix, if it is not whole.
-    prefix: Prefix,
+    prefix: MessagePrefix,
     /// Octets of the message that are still to come.
     left: u32,
 }
 
-impl Boundary {
+impl MessageBoundary {
     /// Whether the last message is whole, and nothing of the next one came.
     #[must_use]
-    pub fn is_between(&self) -> bool {
+    pub fn is_at_boundary(&self) -> bool {
         self.prefix.is_empty() && self.left == 0
     }
 
     /// Walks over octets.
-    pub fn pass(&mut self, mut octets: &[u8]) {
+    pub fn skip(&mut self, mut octets: &[u8]) {
         while !octets.is_empty() {
-            let taken = self.message(octets);
+            let taken = self.skip_message(octets);
             octets = octets.get(taken..).unwrap_or_default();
         }
     }
 
     /// Walks over octets up to the end of the message that they are in: how many that were.
-    pub fn message(&mut self, octets: &[u8]) -> usize {
+    pub fn skip_message(&mut self, octets: &[u8]) -> usize {
         let mut rest = octets;
         if self.left == 0 {
             let Some(whole) = self.whole_prefix(&mut rest) else { return octets.len() };
@@ -40,7 +40,7 @@ impl Boundary {
     }
 
     /// Takes a prefix from the front, or the rest of one: `None` if that is all there is.
-    fn whole_prefix(&mut self, rest: &mut &[u8]) -> Option<[u8; PREFIX]> {
+    fn whole_prefix(&mut self, rest: &mut &[u8]) -> Option<[u8; PREFIX_LEN]> {
         if let (true, Some((whole, behind))) = (self.prefix.is_empty(), rest.split_first_chunk()) {
             // The common case.
             *rest = behind;
@@ -49,7 +49,7 @@ impl Boundary {
         let filled = self.prefix.fill(rest);
         *rest = rest.get(filled..).unwrap_or_default();
         let whole = self.prefix.whole()?;
-        self.prefix = Prefix::default();
+        self.prefix = MessagePrefix::default();
         Some(whole)
     }
 }
@@ -80,19 +80,19 @@ mod tests {
             for length in &lengths {
                 ends.push(ends.last().unwrap() + 5 + usize::from(*length));
             }
-            let (mut boundary, mut at) = (Boundary::default(), 0);
+            let (mut boundary, mut at) = (MessageBoundary::default(), 0);
             for chunk in whole.chunks(piece) {
                 let mut rest = chunk;
                 while !rest.is_empty() {
-                    let taken = boundary.message(rest);
+                    let taken = boundary.skip_message(rest);
                     rest = &rest[taken..];
                     at += taken;
-                    prop_assert_eq!(boundary.is_between(), ends.contains(&at), "at {}", at);
+                    prop_assert_eq!(boundary.is_at_boundary(), ends.contains(&at), "at {}", at);
                 }
             }
-            let mut passed = Boundary::default();
-            passed.pass(&whole);
-            prop_assert!(passed.is_between());
+            let mut passed = MessageBoundary::default();
+            passed.skip(&whole);
+            prop_assert!(passed.is_at_boundary());
         }
     }
 }

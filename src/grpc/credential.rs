@@ -17,7 +17,7 @@ impl Credential {
     /// The credential of this token. `None` if it cannot stand in a header, or is longer than
     /// [`TOKEN_MAX`]: a token has one visible ASCII character or more, and nothing else.
     #[must_use]
-    pub fn of(token: &str) -> Option<Self> {
+    pub fn from_token(token: &str) -> Option<Self> {
         let sound = (1..=TOKEN_MAX).contains(&token.len())
             && token.bytes().all(|octet| octet.is_ascii_graphic());
         sound.then(|| Self(format!("Bearer {token}").into()))
@@ -42,12 +42,12 @@ mod tests {
 
     #[test]
     fn a_token_is_what_can_stand_in_a_header_and_is_never_shown() {
-        let credential = Credential::of("s3cret~!").unwrap();
+        let credential = Credential::from_token("s3cret~!").unwrap();
         assert_eq!(credential.value(), b"Bearer s3cret~!");
         assert!(!format!("{credential:?}").contains("s3cret"));
-        assert!(Credential::of(&"x".repeat(TOKEN_MAX)).is_some());
+        assert!(Credential::from_token(&"x".repeat(TOKEN_MAX)).is_some());
         for token in ["", "two words", "line\n", "tab\t", "ümlaut", &"x".repeat(TOKEN_MAX + 1)] {
-            assert_eq!(Credential::of(token), None, "{token:?}");
+            assert_eq!(Credential::from_token(token), None, "{token:?}");
         }
     }
 }

@@ -9,7 +9,7 @@ use crate::grpc::credential::Credential;
 use crate::wire::hpack::{Field, Fields, Indexing, Text};
 
 /// Prefix of the fields that speak to sconce and not to drivers.
-const OWN: &[u8] = b"x-sconce-";
+const OWN_PREFIX: &[u8] = b"x-sconce-";
 /// A field is a credential of the client if one of these stands in its name between `-` or `_`:
 /// `authorization`, `proxy-authorization`, `x_authorization`, and `authentication`, in which
 /// Spark's JVM clients up to 4.0.x send their token.
@@ -22,30 +22,31 @@ const ACCEPT_ENCODING: &[u8] = b"grpc-accept-encoding";
 
 /// What a driver is told in another way than its client said it.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Onward<'a> {
+pub struct ForwardOptions<'a> {
     /// What the driver wants to see before it takes a call.
     pub credential: Option<&'a Credential>,
     /// Whether the answer must come uncompressed, since it will be read.
-    pub is_read: bool,
+    pub uncompressed_response: bool,
 }
 
 /// The fields that travel on, in the order in which they came, and what is added to them.
 ///
 /// A driver is told the authority in `:authority`, also where the client said it in `host` alone
 /// (RFC 9113, 8.3.1).
-pub fn fields<'a>(head: &'a Fields, onward: Onward<'a>) -> impl Iterator<Item = Field<'a>> {
-    let goes = move |field: &Field<'_>| !(onward.is_read && field.name == ACCEPT_ENCODING);
+pub fn fields<'a>(head: &'a Fields, onward: ForwardOptions<'a>) -> impl Iterator<Item = Field<'a>> {
+    let goes =
+        move |field: &Field<'_>| !(onward.uncompressed_response && field.name == ACCEPT_ENCODING);
     let added = onward.credential.map(|credential| Field {
         name: AUTHORIZATION,
         value: Text::raw(credential.value()),
         indexing: Indexing::Never,
     });
-    let travelling = head.iter().filter(|field| travels(field.name)).filter(goes);
-    host_alone(head).into_iter().chain(travelling).chain(added)
+    let travelling = head.iter().filter(|field| is_forwarded(field.name)).filter(goes);
+    authority_from_host(head).into_iter().chain(travelling).chain(added)
 }
 
 /// The `:authority` that a head has in its `host` alone.
-fn host_alone(head: &Fields) -> Option<Field<'_>> {
+fn authority_from_host(head: &Fields) -> Option<Field<'_>> {
     if head.named(b":authority").next().is_some() {
         return None;
     }
@@ -56,25 +57,27 @@ fn host_alone(head: &Fields) -> Option<Field<'_>> {
 /// Octets of the list that travels on, as HPACK counts (RFC 7541, 4.1), without what is added.
 #[must_use]
 pub fn size(head: &Fields) -> usize {
-    fields(head, Onward::default()).map(|field| entry(field.name, field.value.decoded_len())).sum()
+    fields(head, ForwardOptions::default())
+        .map(|field| field_size(field.name, field.value.decoded_len()))
+        .sum()
 }
 
 /// Octets that a credential adds to that list.
 #[must_use]
-pub fn added(credential: Option<&Credential>) -> usize {
-    credential.map_or(0, |credential| entry(AUTHORIZATION, credential.value().len()))
+pub fn credential_size(credential: Option<&Credential>) -> usize {
+    credential.map_or(0, |credential| field_size(AUTHORIZATION, credential.value().len()))
 }
 
-fn entry(name: &[u8], value: usize) -> usize {
+fn field_size(name: &[u8], value: usize) -> usize {
     name.len().saturating_add(value).saturating_add(32)
 }
 
-fn travels(name: &[u8]) -> bool {
+fn is_forwarded(name: &[u8]) -> bool {
     match name {
         b"cookie" | b"cookie2" | b"host" | b"expect" => false,
         // It was held against the body already, and a stamp makes that longer.
         b"content-length" => false,
-        _ => !begins_with(name, OWN) && !is_credential(name),
+        _ => !has_prefix(name, OWN_PREFIX) && !is_credential(name),
     }
 }
 
@@ -84,12 +87,12 @@ fn is_credential(name: &[u8]) -> bool {
         && name.split(|octet| matches!(octet, b'-' | b'_')).any(|word| CREDENTIALS.contains(&word))
 }
 
-fn begins_with(name: &[u8], prefix: &[u8]) -> bool {
-    name.get(..prefix.len()).is_some_and(|front| is_twin(front, prefix))
+fn has_prefix(name: &[u8], prefix: &[u8]) -> bool {
+    name.get(..prefix.len()).is_some_and(|front| is_alias(front, prefix))
 }
 
 /// `_` and `-` are one to many servers behind: the twin of a name is that name.
-fn is_twin(name: &[u8], of: &[u8]) -> bool {
+fn is_alias(name: &[u8], of: &[u8]) -> bool {
     let same = |(octet, own): (&u8, &u8)| octet == own || (*octet == b'_' && *own == b'-');
     name.len() == of.len() && name.iter().zip(of).all(same)
 }
@@ -126,7 +129,7 @@ mod tests {
         ] {
             head.push(name.as_bytes(), b"v", Indexing::Without);
         }
-        let onward = Onward::default();
+        let onward = ForwardOptions::default();
         let expected = [
             &b":path"[..],
             b"te",
@@ -150,7 +153,7 @@ mod tests {
         ] {
             let mut head = Fields::default();
             names.iter().for_each(|name| head.push(name.as_bytes(), b"h:1", Indexing::Without));
-            let all = fields(&head, Onward::default());
+            let all = fields(&head, ForwardOptions::default());
             let names: Vec<_> = all.map(|field| field.name.to_vec()).collect();
             assert_eq!(names, wanted.iter().map(|it| it.as_bytes()).collect::<Vec<_>>());
             assert_eq!(size(&head), wanted.iter().map(|name| name.len() + 3 + 32).sum::<usize>());
@@ -162,13 +165,14 @@ mod tests {
         let mut head = Fields::default();
         head.push(b"authorization", b"Bearer client", Indexing::Incremental);
         head.push(b"grpc-accept-encoding", b"gzip", Indexing::Incremental);
-        let credential = Credential::of("own");
-        let onward = Onward { credential: credential.as_ref(), is_read: true };
+        let credential = Credential::from_token("own");
+        let onward =
+            ForwardOptions { credential: credential.as_ref(), uncompressed_response: true };
         let all: Vec<_> = fields(&head, onward).collect();
         let [field] = &all[..] else { panic!("one field, not {all:?}") };
         assert_eq!((field.name, field.indexing), (AUTHORIZATION, Indexing::Never));
         assert_eq!(field.value.encoded(), b"Bearer own");
-        assert_eq!(added(credential.as_ref()), 13 + 10 + 32);
-        assert_eq!(fields(&head, Onward::default()).count(), 1);
+        assert_eq!(credential_size(credential.as_ref()), 13 + 10 + 32);
+        assert_eq!(fields(&head, ForwardOptions::default()).count(), 1);
     }
 }

@@ -5,7 +5,7 @@
 use sconce_filters::{Code, Refusal};
 
 use crate::grpc::status;
-use crate::wire::head::{self, Malformed, Rule};
+use crate::wire::head::{self, MalformedHead, Rule};
 use crate::wire::hpack::{Field, Fields, Indexing};
 
 /// Characters of a field's name that are shown at most.
@@ -13,7 +13,7 @@ const NAME_MAX: usize = 64;
 
 /// The answer to a request that breaks a rule.
 #[must_use]
-pub fn refusal(fields: &Fields, fault: Malformed) -> Refusal {
+pub fn refusal(fields: &Fields, fault: MalformedHead) -> Refusal {
     let is_credential = field(fields, fault).is_some_and(|field| is_credential(field.name));
     let code = if is_credential { Code::Unauthenticated } else { Code::InvalidArgument };
     let what = describe(fields, fault);
@@ -23,7 +23,7 @@ pub fn refusal(fields: &Fields, fault: Malformed) -> Refusal {
 
 /// What is wrong, for people: the field and the rule.
 #[must_use]
-pub fn describe(fields: &Fields, fault: Malformed) -> String {
+pub fn describe(fields: &Fields, fault: MalformedHead) -> String {
     let name = name(fields, fault).unwrap_or_default();
     match fault.rule {
         Rule::Name => match field(fields, fault) {
@@ -34,7 +34,7 @@ pub fn describe(fields: &Fields, fault: Malformed) -> String {
             Some(_) | None => format!("the field name '{name}' has a forbidden character"),
         },
         Rule::Octet => format!("the value of {name} has a NUL, CR or LF"),
-        Rule::Space => blank_end(fields, fault, &name),
+        Rule::Space => describe_blank(fields, fault, &name),
         Rule::Connection => {
             format!("{name} is about a connection of HTTP/1.1, and HTTP/2 does not allow it")
         }
@@ -48,28 +48,28 @@ pub fn describe(fields: &Fields, fault: Malformed) -> String {
         Rule::Host => "host differs from :authority, or is there twice".to_owned(),
         Rule::PseudoMissing(name) => format!("{name} is missing"),
         Rule::Connect | Rule::Scheme | Rule::AuthorityMissing | Rule::Status | Rule::Priority => {
-            fault.rule.what().to_owned()
+            fault.rule.description().to_owned()
         }
     }
 }
 
 /// The name of the field that breaks the rule, as it can be shown.
 #[must_use]
-pub fn name(fields: &Fields, fault: Malformed) -> Option<String> {
+pub fn name(fields: &Fields, fault: MalformedHead) -> Option<String> {
     let name = String::from_utf8_lossy(field(fields, fault)?.name);
     Some(name.escape_debug().take(NAME_MAX).collect())
 }
 
-fn field(fields: &Fields, fault: Malformed) -> Option<Field<'_>> {
-    fields.iter().nth(fault.at?)
+fn field(fields: &Fields, fault: MalformedHead) -> Option<Field<'_>> {
+    fields.iter().nth(fault.field_index?)
 }
 
 fn is_credential(name: &[u8]) -> bool {
     matches!(name, b"authorization" | b"authentication")
 }
 
-fn blank_end(fields: &Fields, fault: Malformed, name: &str) -> String {
-    let Some(field) = field(fields, fault) else { return fault.rule.what().to_owned() };
+fn describe_blank(fields: &Fields, fault: MalformedHead, name: &str) -> String {
+    let Some(field) = field(fields, fault) else { return fault.rule.description().to_owned() };
     let mut scratch = Vec::new();
     let value = field.value.decode(&mut scratch);
     let blank = |octet: Option<&u8>| match octet {
@@ -81,7 +81,7 @@ fn blank_end(fields: &Fields, fault: Malformed, name: &str) -> String {
         (Some(blank), _) if is_credential(field.name) => format!("the token ends with a {blank}"),
         (Some(blank), _) => format!("the value of {name} ends with a {blank}"),
         (None, Some(blank)) => format!("the value of {name} begins with a {blank}"),
-        (None, None) => fault.rule.what().to_owned(),
+        (None, None) => fault.rule.description().to_owned(),
     }
 }
 
@@ -90,7 +90,7 @@ fn blank_end(fields: &Fields, fault: Malformed, name: &str) -> String {
 /// or could be read in two ways; and if it is OK, since what is refused must not end like success.
 /// `size_max` is how long a list the client takes.
 #[must_use]
-pub fn own_status(fields: &Fields, has_begun: bool, size_max: usize) -> Option<(Code, Fields)> {
+pub fn recover_status(fields: &Fields, has_begun: bool, size_max: usize) -> Option<(Code, Fields)> {
     let code = status::read(fields).code.filter(|code| *code != Code::Ok)?;
     if fields.iter().filter(|field| may_be_read_as_status(field.name)).count() != 1 {
         return None;
@@ -100,15 +100,15 @@ pub fn own_status(fields: &Fields, has_begun: bool, size_max: usize) -> Option<(
         own.push(b":status", b"200", Indexing::Indexed);
         own.push(b"content-type", b"application/grpc", Indexing::Indexed);
     }
-    own.push_field(only(fields, b"grpc-status")?);
-    if let Some(message) = only(fields, b"grpc-message") {
+    own.push_field(single_field(fields, b"grpc-status")?);
+    if let Some(message) = single_field(fields, b"grpc-message") {
         let mut scratch = Vec::new();
         let value = message.value.decode(&mut scratch);
         let forbidden = value.iter().position(|octet| matches!(octet, 0 | b'\r' | b'\n'));
         let clean = value.get(..forbidden.unwrap_or(value.len())).unwrap_or_default();
         own.push(b"grpc-message", clean, Indexing::Without);
     }
-    if let Some(details) = only(fields, b"grpc-status-details-bin")
+    if let Some(details) = single_field(fields, b"grpc-status-details-bin")
         && details.value.is_clean()
     {
         own.push_field(details);
@@ -118,7 +118,7 @@ pub fn own_status(fields: &Fields, has_begun: bool, size_max: usize) -> Option<(
 }
 
 /// The field of this name, if there is one and no other.
-fn only<'f>(fields: &'f Fields, name: &[u8]) -> Option<Field<'f>> {
+fn single_field<'f>(fields: &'f Fields, name: &[u8]) -> Option<Field<'f>> {
     let mut all = fields.named(name);
     match (all.next(), all.next()) {
         (Some((_, field)), None) => Some(field),
@@ -147,7 +147,7 @@ mod tests {
     fn refused(name: &str, value: &str) -> Refusal {
         let head = [(":method", "POST"), (":path", "/"), (":scheme", "http"), (":authority", "h")];
         let fields = list(&[&head[..], &[(name, value)]].concat());
-        refusal(&fields, head::request(&fields).unwrap_err())
+        refusal(&fields, head::check_request(&fields).unwrap_err())
     }
 
     #[test]
@@ -181,7 +181,7 @@ mod tests {
     }
 
     fn own(fields: &[(&str, &str)]) -> Option<Vec<(String, String)>> {
-        let (_, own) = own_status(&list(fields), true, usize::MAX)?;
+        let (_, own) = recover_status(&list(fields), true, usize::MAX)?;
         let text = |octets: &[u8]| String::from_utf8(octets.to_vec()).unwrap();
         let value = |field: &Field<'_>| text(field.value.decode(&mut Vec::new()));
         Some(own.iter().map(|field| (text(field.name), value(&field))).collect())
@@ -193,7 +193,7 @@ mod tests {
         let wanted = [("grpc-status", "13"), ("grpc-message", "no%20")];
         let wanted = wanted.map(|(name, value)| (name.to_owned(), value.to_owned()));
         assert_eq!(own(&fields).unwrap(), wanted);
-        let (_, own) = own_status(&list(&fields), false, usize::MAX).unwrap();
+        let (_, own) = recover_status(&list(&fields), false, usize::MAX).unwrap();
         let names: Vec<_> = own.iter().map(|field| field.name.to_vec()).collect();
         assert_eq!(names[..2], [&b":status"[..], b"content-type"]);
     }

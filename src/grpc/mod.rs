@@ -13,5 +13,5 @@ mod prefix;
 mod protobuf;
 pub mod redact;
 pub mod request;
-pub mod stamp;
 pub mod status;
+pub mod user_context;

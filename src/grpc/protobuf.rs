@@ -41,7 +41,7 @@ pub(super) struct Varint {
 
 /// A varint above 64 bits, or of more than ten octets.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct TooLong;
+pub(super) struct VarintTooLong;
 
 impl Varint {
     /// Whether nothing has come yet.
@@ -50,18 +50,18 @@ impl Varint {
     }
 
     /// The number, when this was its last octet.
-    pub(super) fn push(&mut self, octet: u8) -> Result<Option<u64>, TooLong> {
+    pub(super) fn push(&mut self, octet: u8) -> Result<Option<u64>, VarintTooLong> {
         let group = u64::from(octet & 0x7f);
         let places = u32::from(self.octets).saturating_mul(7);
         let shifted = group.checked_shl(places).unwrap_or(0);
         if shifted.checked_shr(places) != Some(group) {
-            return Err(TooLong);
+            return Err(VarintTooLong);
         }
         self.value |= shifted;
         self.octets = self.octets.saturating_add(1);
         match octet & 0x80 {
             0 => Ok(Some(self.value)),
-            _ if self.octets == VARINT_MAX => Err(TooLong),
+            _ if self.octets == VARINT_MAX => Err(VarintTooLong),
             _ => Ok(None),
         }
     }

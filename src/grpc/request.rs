@@ -8,9 +8,9 @@ use std::cell::OnceCell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use sconce_filters::call::Mark;
+use sconce_filters::call::RawValue;
 use sconce_filters::method::SERVICE;
-use sconce_filters::{Code, Metadata, Method, Notes, Refusal};
+use sconce_filters::{Code, HeadCache, Metadata, Method, Refusal};
 
 use crate::wire::hpack::{Field, Fields, Text};
 
@@ -24,19 +24,19 @@ const TIMEOUT_MAX: usize = 9;
 /// A request's head, whose values are decoded when somebody asks, and once at most: equal requests
 /// in a row share one head.
 #[derive(Debug)]
-pub struct Head {
+pub struct RequestHead {
     fields: Rc<Fields>,
     /// What a Huffman-coded value says, field by field.
     decoded: Box<[OnceCell<Box<[u8]>>]>,
-    notes: Notes,
+    cache: HeadCache,
 }
 
-impl Head {
+impl RequestHead {
     /// A head of which nothing was decoded yet.
     #[must_use]
     pub fn new(fields: Rc<Fields>) -> Self {
         let decoded = fields.iter().map(|_| OnceCell::new()).collect();
-        Self { fields, decoded, notes: Notes::default() }
+        Self { fields, decoded, cache: HeadCache::default() }
     }
 
     /// The fields as they came.
@@ -56,7 +56,7 @@ impl Head {
     }
 }
 
-impl Metadata for Head {
+impl Metadata for RequestHead {
     fn authority(&self) -> Cow<'_, str> {
         let value = self.values(":authority").next().or_else(|| self.values("host").next());
         let value = value.unwrap_or_default();
@@ -67,22 +67,22 @@ impl Metadata for Head {
         self.values(name).next().map(Cow::Borrowed)
     }
 
-    fn all(&self, name: &str, each: &mut dyn FnMut(&[u8])) {
+    fn for_each_value(&self, name: &str, each: &mut dyn FnMut(&[u8])) {
         self.values(name).for_each(each);
     }
 
-    fn mark(&self, names: &[&str]) -> Option<Mark<'_>> {
+    fn raw_value(&self, names: &[&str]) -> Option<RawValue<'_>> {
         let mut all = names.iter().flat_map(|name| self.fields.named(name.as_bytes()));
         match (all.next(), all.next()) {
             (Some((_, Field { value, .. })), None) => {
-                Some(Mark { octets: value.encoded(), is_coded: value.is_huffman() })
+                Some(RawValue { bytes: value.encoded(), is_huffman_coded: value.is_huffman() })
             }
             (None | Some(_), _) => None,
         }
     }
 
-    fn notes(&self) -> Option<&Notes> {
-        Some(&self.notes)
+    fn cache(&self) -> Option<&HeadCache> {
+        Some(&self.cache)
     }
 }
 
@@ -97,7 +97,7 @@ pub struct Request {
 
 /// Why a head asks for nothing that sconce serves.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Unserved {
+pub enum RequestError {
     /// It is not gRPC: HTTP status 415 (gRPC over HTTP/2, "Requests").
     NotGrpc,
     /// It is gRPC, and is answered as gRPC.
@@ -108,13 +108,13 @@ pub enum Unserved {
 ///
 /// # Errors
 /// What is wrong with it.
-pub fn read(fields: &Fields) -> Result<Request, Unserved> {
+pub fn read(fields: &Fields) -> Result<Request, RequestError> {
     let (mut method, mut path, mut kind, mut timeout) = (None, None, None, None);
     for field in fields.iter() {
         match field.name {
             b":method" => method = Some(field.value),
             b":path" => path = Some(field.value),
-            b"content-type" if kind.is_some() => return Err(Unserved::NotGrpc),
+            b"content-type" if kind.is_some() => return Err(RequestError::NotGrpc),
             b"content-type" => kind = Some(field.value),
             b"grpc-timeout" if timeout.is_some() => return Err(bad_timeout()),
             b"grpc-timeout" => timeout = Some(field.value),
@@ -122,28 +122,28 @@ pub fn read(fields: &Fields) -> Result<Request, Unserved> {
         }
     }
     if !kind.is_some_and(is_grpc) {
-        return Err(Unserved::NotGrpc);
+        return Err(RequestError::NotGrpc);
     }
     if !method.is_some_and(|method| method.equals(b"POST")) {
         return Err(unimplemented("gRPC calls are made by POST"));
     }
     let method = path
-        .and_then(served)
+        .and_then(parse_method)
         .ok_or_else(|| unimplemented(&format!("only methods of /{SERVICE}/ are served here")))?;
     let timeout = match timeout {
-        Some(value) => Some(duration(value).ok_or_else(bad_timeout)?),
+        Some(value) => Some(parse_timeout(value).ok_or_else(bad_timeout)?),
         None => None,
     };
     Ok(Request { method, timeout })
 }
 
-fn unimplemented(message: &str) -> Unserved {
-    Unserved::Refused(Refusal::new(Code::Unimplemented, "request.unimplemented", message))
+fn unimplemented(message: &str) -> RequestError {
+    RequestError::Refused(Refusal::new(Code::Unimplemented, "request.unimplemented", message))
 }
 
-fn bad_timeout() -> Unserved {
+fn bad_timeout() -> RequestError {
     let message = "grpc-timeout must be one number of up to 8 digits and one unit of H M S m u n";
-    Unserved::Refused(Refusal::new(Code::InvalidArgument, "request.timeout", message))
+    RequestError::Refused(Refusal::new(Code::InvalidArgument, "request.timeout", message))
 }
 
 fn is_grpc(kind: Text<'_>) -> bool {
@@ -153,15 +153,15 @@ fn is_grpc(kind: Text<'_>) -> bool {
     }
 }
 
-fn served(path: Text<'_>) -> Option<Method> {
+fn parse_method(path: Text<'_>) -> Option<Method> {
     let mut scratch = [0; PATH_MAX];
     let path = std::str::from_utf8(path.prefix(&mut scratch)).ok()?;
     let name = path.strip_prefix('/')?.strip_prefix(SERVICE)?.strip_prefix('/')?;
     let is_name = name.bytes().all(|octet| octet.is_ascii_alphanumeric() || octet == b'_');
-    (!name.is_empty() && name.len() <= METHOD_MAX && is_name).then(|| Method::of(path))
+    (!name.is_empty() && name.len() <= METHOD_MAX && is_name).then(|| Method::from_path(path))
 }
 
-fn duration(value: Text<'_>) -> Option<Duration> {
+fn parse_timeout(value: Text<'_>) -> Option<Duration> {
     let mut scratch = [0; TIMEOUT_MAX + 1];
     let (unit, digits) = value.prefix(&mut scratch).split_last()?;
     if digits.is_empty() || digits.len() >= TIMEOUT_MAX || !digits.iter().all(u8::is_ascii_digit) {
@@ -206,13 +206,13 @@ mod tests {
 
     #[test]
     fn a_header_that_stands_once_has_a_mark() {
-        let head = |more: &[(&str, &str)]| Head::new(Rc::new(head(CONFIG, more)));
+        let head = |more: &[(&str, &str)]| RequestHead::new(Rc::new(head(CONFIG, more)));
         let one = head(&[("authorization", "a")]);
         let names = ["authorization", "authentication"];
-        assert_eq!(one.mark(&names), Some(Mark { octets: b"a", is_coded: false }));
-        assert_eq!(head(&[]).mark(&names), None);
+        assert_eq!(one.raw_value(&names), Some(RawValue { bytes: b"a", is_huffman_coded: false }));
+        assert_eq!(head(&[]).raw_value(&names), None);
         for other in names {
-            assert_eq!(head(&[("authorization", "a"), (other, "a")]).mark(&names), None);
+            assert_eq!(head(&[("authorization", "a"), (other, "a")]).raw_value(&names), None);
         }
     }
 
@@ -238,7 +238,7 @@ mod tests {
             "*",
         ] {
             let refused = read(&head(path, &[GRPC])).unwrap_err();
-            let Unserved::Refused(refusal) = refused else { panic!("{path} is not gRPC?") };
+            let RequestError::Refused(refusal) = refused else { panic!("{path} is not gRPC?") };
             assert_eq!(refusal.code, Code::Unimplemented, "{path}");
         }
     }
@@ -247,9 +247,9 @@ mod tests {
     fn what_is_not_grpc_is_told_so() {
         for kind in ["text/html", "application/grpcx", "application/grpc-web", "application/json"] {
             let fields = head(CONFIG, &[("content-type", kind)]);
-            assert_eq!(read(&fields), Err(Unserved::NotGrpc), "{kind}");
+            assert_eq!(read(&fields), Err(RequestError::NotGrpc), "{kind}");
         }
-        assert_eq!(read(&head(CONFIG, &[])), Err(Unserved::NotGrpc));
+        assert_eq!(read(&head(CONFIG, &[])), Err(RequestError::NotGrpc));
         assert!(read(&head(CONFIG, &[("content-type", "application/grpc+proto")])).is_ok());
     }
 

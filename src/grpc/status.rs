@@ -45,7 +45,7 @@ pub fn unsupported_media_type() -> Fields {
 
 /// The end of an answer that is no error: trailers, or all there is of the answer.
 #[must_use]
-pub fn ok(answered: bool) -> Fields {
+pub fn ok_status(answered: bool) -> Fields {
     let mut fields = Fields::default();
     if !answered {
         fields.push(b":status", b"200", Indexing::Indexed);
@@ -56,7 +56,7 @@ pub fn ok(answered: bool) -> Fields {
 }
 
 fn push_status(fields: &mut Fields, refusal: &Refusal) {
-    let message = cut(&refusal.message);
+    let message = truncated(&refusal.message);
     let number = refusal.code.number().to_string();
     let details = STANDARD_NO_PAD.encode(details(refusal, message));
     fields.push(b"grpc-status", number.as_bytes(), Indexing::Indexed);
@@ -64,7 +64,7 @@ fn push_status(fields: &mut Fields, refusal: &Refusal) {
     fields.push(b"grpc-status-details-bin", details.as_bytes(), Indexing::Without);
 }
 
-fn cut(message: &str) -> &str {
+fn truncated(message: &str) -> &str {
     message.get(..message.floor_char_boundary(MESSAGE_MAX)).unwrap_or_default()
 }
 
@@ -107,7 +107,7 @@ fn retry_info(wait: Duration) -> Vec<u8> {
 
 /// The gRPC code of an HTTP status (gRPC, "HTTP to gRPC Status Code Mapping").
 #[must_use]
-pub const fn of_http(status: u16) -> Code {
+pub const fn from_http(status: u16) -> Code {
     match status {
         400 => Code::Internal,
         401 => Code::Unauthenticated,
@@ -120,8 +120,8 @@ pub const fn of_http(status: u16) -> Code {
 
 /// The gRPC code of an RST_STREAM (gRPC over HTTP/2, "Errors").
 #[must_use]
-pub const fn of_reset(code: crate::wire::fault::Code) -> Code {
-    use crate::wire::fault::Code as Reset;
+pub const fn from_reset(code: crate::wire::error::ErrorCode) -> Code {
+    use crate::wire::error::ErrorCode as Reset;
     match code {
         Reset::RefusedStream => Code::Unavailable,
         Reset::Cancel => Code::Cancelled,
@@ -146,7 +146,7 @@ const DIGITS_MAX: usize = 9;
 
 /// What the head of an answer, or its trailers, say to gRPC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Meaning {
+pub struct ResponseStatus {
     /// Whether the `content-type` is one of gRPC.
     pub is_grpc: bool,
     /// The value of `grpc-status`, if there is one and all clients read the same in it.
@@ -155,14 +155,14 @@ pub struct Meaning {
 
 /// Reads the head of an answer, or its trailers.
 #[must_use]
-pub fn read(fields: &Fields) -> Meaning {
-    let mut meaning = Meaning { is_grpc: false, code: None };
+pub fn read(fields: &Fields) -> ResponseStatus {
+    let mut meaning = ResponseStatus { is_grpc: false, code: None };
     if let Some((_, kind)) = fields.named(b"content-type").next() {
         meaning.is_grpc = kind.value.prefix(&mut [0; 32]).starts_with(b"application/grpc");
     }
     let mut statuses = fields.named(b"grpc-status");
     if let (Some((_, status)), None) = (statuses.next(), statuses.next()) {
-        meaning.code = number(status.value).map(Code::of);
+        meaning.code = parse_code(status.value).map(Code::from_number);
     }
     meaning
 }
@@ -179,7 +179,7 @@ pub fn refuses_credential(fields: &Fields) -> bool {
         && (says(b"Invalid authentication token") || says(b"No authentication token provided"))
 }
 
-fn number(value: Text<'_>) -> Option<u64> {
+fn parse_code(value: Text<'_>) -> Option<u64> {
     let mut scratch = [0; DIGITS_MAX + 1];
     let digits = std::str::from_utf8(value.prefix(&mut scratch)).ok()?;
     if digits.len() > DIGITS_MAX || (digits.len() > 1 && digits.starts_with('0')) {
@@ -200,7 +200,7 @@ mod tests {
     #[test]
     fn a_refusal_is_trailers_only_with_details() {
         let refusal = Refusal::new(Code::Unavailable, "x", "100 % über")
-            .retry_after(Duration::from_millis(1_500));
+            .with_retry_after(Duration::from_millis(1_500));
         let fields = trailers_only(&refusal);
         assert_eq!(value(&fields, ":status"), "200");
         assert_eq!(value(&fields, "grpc-status"), "14");
@@ -210,7 +210,7 @@ mod tests {
         wanted.extend("100 % über".as_bytes());
         assert_eq!(details[..wanted.len()], wanted);
         assert!(details.ends_with(&[0x0a, 8, 0x08, 1, 0x10, 0x80, 0xca, 0xb5, 0xee, 0x01]));
-        let meaning = Meaning { is_grpc: true, code: Some(Code::Unavailable) };
+        let meaning = ResponseStatus { is_grpc: true, code: Some(Code::Unavailable) };
         assert_eq!(read(&fields), meaning);
     }
 

@@ -10,35 +10,39 @@ use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::FromDer;
 
-use crate::config::Authorities;
+use crate::config::ClientAuthorities;
 use crate::proxy::relay::Relay;
-use crate::proxy::tls::Session;
+use crate::proxy::tls::TlsStream;
 
 /// Names that one certificate may have; what comes after them counts for nothing.
 const NAMES_MAX: usize = 100;
 
-impl Session {
+impl TlsStream {
     /// The same, by a configuration that trusts these.
     #[must_use]
-    pub(super) fn vouched_by(mut self, authorities: Option<Arc<Authorities>>) -> Self {
+    pub(super) fn with_authorities(mut self, authorities: Option<Arc<ClientAuthorities>>) -> Self {
         self.authorities = authorities;
         self
     }
 
     /// Withdraws the client's certificate if it is not good by the authorities that are trusted
     /// now, where they are others than those that it was verified by. Says whether it was.
-    fn withdraw_by(&mut self, latest: Option<&Arc<Authorities>>, now: SystemTime) -> bool {
+    fn withdraw_unless_trusted(
+        &mut self,
+        latest: Option<&Arc<ClientAuthorities>>,
+        now: SystemTime,
+    ) -> bool {
         let known = self.authorities.as_ref().map(Arc::as_ptr);
         let Some(own) = &self.certificate else { return false };
-        if known == latest.map(Arc::as_ptr) || own.is_withdrawn() {
+        if known == latest.map(Arc::as_ptr) || own.is_untrusted() {
             return false;
         }
         let chain = self.connection.peer_certificates().unwrap_or_default();
-        if latest.is_some_and(|latest| latest.vouch_for(chain, now)) {
+        if latest.is_some_and(|latest| latest.verify(chain, now)) {
             self.authorities = latest.cloned();
             return false;
         }
-        own.withdraw();
+        own.mark_untrusted();
         true
     }
 }
@@ -46,15 +50,15 @@ impl Session {
 impl Relay {
     /// Asks a client to connect anew whose certificate nobody vouches for any more. What runs may
     /// finish; from now on the certificate proves nothing.
-    pub(super) fn leave_if_withdrawn(&mut self) {
-        if self.client.tls.as_ref().is_none_or(|tls| tls.certificate.is_none()) {
+    pub(super) fn drain_if_certificate_withdrawn(&mut self) {
+        if self.downstream.tls.as_ref().is_none_or(|tls| tls.certificate.is_none()) {
             return;
         }
-        let (latest, now) = (self.worker.latest(), self.time_of_day());
-        let Some(tls) = &mut self.client.tls else { return };
-        if tls.withdraw_by(latest.authorities.as_ref(), now) {
+        let (latest, now) = (self.ctx.snapshot(), self.wall_clock());
+        let Some(tls) = &mut self.downstream.tls else { return };
+        if tls.withdraw_unless_trusted(latest.client_authorities.as_ref(), now) {
             tracing::debug!(peer = %self.peer, "a client certificate is withdrawn");
-            self.ask_to_leave();
+            self.graceful_goaway();
         }
     }
 }
@@ -66,7 +70,7 @@ pub fn read(der: &[u8]) -> Certificate {
     };
     let mut names = Vec::new();
     if let Ok(Some(alternatives)) = parsed.subject_alternative_name() {
-        names.extend(alternatives.value.general_names.iter().filter_map(alternative));
+        names.extend(alternatives.value.general_names.iter().filter_map(alternative_name));
     }
     let common = parsed.subject().iter_common_name().filter_map(|name| name.as_str().ok());
     names.extend(common.map(|name| (NameKind::CommonName, name.to_owned())));
@@ -75,7 +79,7 @@ pub fn read(der: &[u8]) -> Certificate {
     Certificate::new(names, Duration::from_secs(ends))
 }
 
-fn alternative(name: &GeneralName<'_>) -> Option<(NameKind, String)> {
+fn alternative_name(name: &GeneralName<'_>) -> Option<(NameKind, String)> {
     match name {
         GeneralName::URI(uri) => Some((NameKind::Uri, (*uri).to_owned())),
         GeneralName::RFC822Name(address) => Some((NameKind::Email, (*address).to_owned())),
@@ -116,7 +120,7 @@ mod tests {
         assert_eq!(names(NameKind::Uri), ["spiffe://example/ann"]);
         assert_eq!(names(NameKind::Email), ["ann@example.com"]);
         assert_eq!(names(NameKind::Dns), ["ann.example.com"]);
-        assert_eq!(read.ends(), Duration::from_secs(946_771_200));
+        assert_eq!(read.not_after(), Duration::from_secs(946_771_200));
         assert!(names(NameKind::CommonName).contains(&"Ann".to_owned()));
     }
 

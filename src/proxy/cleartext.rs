@@ -12,12 +12,12 @@ use std::time::{Duration, Instant};
 use sconce_filters::{Code, Refusal};
 
 use crate::grpc::status;
-use crate::proxy::relay::{Phase, Relay};
-use crate::telemetry::log_limit::Kind;
-use crate::wire::connection::{Connection, Offer, Role};
-use crate::wire::fault;
+use crate::proxy::relay::{DownstreamState, Relay};
+use crate::telemetry::log_limit::LineKind;
+use crate::wire::connection::{Connection, LocalConfig, Role};
+use crate::wire::error;
 use crate::wire::frame::StreamId;
-use crate::wire::settings::WINDOW_FLOOR;
+use crate::wire::settings::DEFAULT_INITIAL_WINDOW_SIZE;
 
 /// The label of clients without TLS.
 const MISSING: &str = "tls.missing";
@@ -29,7 +29,7 @@ const HINT: &str = "this address requires TLS: add ;use_ssl=true to the sc:// UR
 const OCTETS_MAX: usize = 256 * 1024;
 /// How long a client in clear text may take to speak before we do. Clients of HTTP/2 and of TLS
 /// send their first octets without waiting (RFC 9113, 3.4).
-pub(super) const EARLY: Duration = Duration::from_millis(100);
+pub(super) const PREFACE_WAIT: Duration = Duration::from_millis(100);
 /// The first octet of a TLS record with a handshake (RFC 8446, 5.1).
 const HANDSHAKE: u8 = 22;
 /// A TLS record with the fatal alert `handshake_failure` (RFC 8446, 6.2), which both sides
@@ -39,85 +39,87 @@ const ALERT: [u8; 7] = [21, 3, 3, 0, 2, 2, 40];
 impl Relay {
     /// Whether it is too early to say anything: what the client sends first may be TLS, and an
     /// alert is understood only as the first thing that comes.
-    pub(super) fn is_early(&self) -> bool {
-        self.client.awaits_preface()
-            && self.phase == Phase::Open
-            && self.now < self.accepted + EARLY
+    pub(super) fn awaits_first_bytes(&self) -> bool {
+        self.downstream.awaits_preface()
+            && self.state == DownstreamState::Open
+            && self.now < self.accepted_at + PREFACE_WAIT
     }
 
     /// Looks at what was read in clear text: at all that comes without TLS where that is due, and
     /// else at the first octets alone. Says whether to go on with them.
     pub(super) fn check_cleartext(&mut self, octets: &[u8]) -> bool {
-        if !self.client.lacks_tls() {
+        if !self.downstream.lacks_tls() {
             let is_tls = octets.first() == Some(&HANDSHAKE);
             if is_tls {
                 self.refuse_tls();
             }
             return !is_tls;
         }
-        let begun = self.newcomer.as_ref().and_then(|newcomer| newcomer.cleartext);
+        let begun = self.unauthenticated.as_ref().and_then(|newcomer| newcomer.cleartext_left);
         if begun.is_none() && !self.begin_cleartext() {
             return false;
         }
         let left = begun.unwrap_or(OCTETS_MAX).checked_sub(octets.len());
-        match (left, &mut self.newcomer) {
-            (Some(_), Some(newcomer)) => newcomer.cleartext = left,
-            (None, _) | (_, None) => self.lose_client(),
+        match (left, &mut self.unauthenticated) {
+            (Some(_), Some(newcomer)) => newcomer.cleartext_left = left,
+            (None, _) | (_, None) => self.abort_downstream(),
         }
-        self.phase != Phase::Over
+        self.state != DownstreamState::Closed
     }
 
     /// A client speaks HTTP/2 without TLS. Says whether it is to be answered.
     fn begin_cleartext(&mut self) -> bool {
-        self.worker.metrics.refused(MISSING);
-        if self.may_log(Kind::TlsMissing) {
+        self.ctx.metrics.call_refused(MISSING);
+        if self.may_log(LineKind::TlsMissing) {
             tracing::info!(peer = %self.peer, "client without TLS");
         }
-        let latest = self.worker.latest();
+        let latest = self.ctx.snapshot();
         if !latest.cleartext_hint {
-            self.lose_client();
+            self.abort_downstream();
             return false;
         }
         // No more than the least that HTTP/2 allows is to come.
-        let offer = Offer { window: WINDOW_FLOOR, ..self.worker.offer() };
-        self.client.wire = Connection::new(Role::Server, offer, self.now);
-        self.wake_by(self.accepted + latest.timeouts.handshake / 2);
+        let offer = LocalConfig { window: DEFAULT_INITIAL_WINDOW_SIZE, ..self.ctx.local_config() };
+        self.downstream.wire = Connection::new(Role::Server, offer, self.now);
+        self.schedule(self.accepted_at + latest.timeouts.handshake / 2);
         true
     }
 
     /// Answers a call of a client without TLS, whatever it asks for.
-    pub(super) fn answer_cleartext(&mut self, stream: StreamId) {
+    pub(super) fn refuse_cleartext_call(&mut self, stream: StreamId) {
         // A status that no client tries again.
         let refusal = Refusal::new(Code::Unauthenticated, MISSING, HINT);
         self.write_refusal(stream, &status::trailers_only(&refusal), refusal.cost);
-        self.client.wire.reset_stream(stream, fault::Code::NoError);
-        self.close_if_done();
+        self.downstream.wire.reset_stream(stream, error::ErrorCode::NoError);
+        self.close_if_drained();
     }
 
     /// Ends the connection of a client without TLS: by GOAWAY in the middle of the time that a
     /// handshake may take, and for good at its end. When to look again, if it is one.
-    pub(super) fn end_cleartext(&mut self, handshake: Duration) -> Option<Instant> {
-        if !self.client.lacks_tls() {
+    pub(super) fn check_cleartext_timeout(&mut self, handshake: Duration) -> Option<Instant> {
+        if !self.downstream.lacks_tls() {
             return None;
         }
-        let (asked, end) = (self.accepted + handshake / 2, self.accepted + handshake);
+        let (asked, end) = (self.accepted_at + handshake / 2, self.accepted_at + handshake);
         if self.now >= end {
-            self.lose_client();
-        } else if self.now >= asked && matches!(self.phase, Phase::Open | Phase::Leaving(_)) {
-            self.say_goodbye();
+            self.abort_downstream();
+        } else if self.now >= asked
+            && matches!(self.state, DownstreamState::Open | DownstreamState::Draining(_))
+        {
+            self.final_goaway();
         }
         Some(if self.now < asked { asked } else { end })
     }
 
     /// A client speaks TLS where clear text is due.
     fn refuse_tls(&mut self) {
-        self.worker.metrics.refused(UNEXPECTED);
-        if self.may_log(Kind::TlsUnexpected) {
+        self.ctx.metrics.call_refused(UNEXPECTED);
+        if self.may_log(LineKind::TlsUnexpected) {
             tracing::info!(peer = %self.peer, "TLS on a clear-text address");
         }
-        let out = &mut self.client.wire.out;
+        let out = &mut self.downstream.wire.write_buffer;
         out.advance(usize::MAX);
-        out.copy(&ALERT);
-        self.close();
+        out.push_copy(&ALERT);
+        self.close_downstream();
     }
 }

@@ -13,23 +13,23 @@ use std::task::{Context, Waker};
 use tokio::sync::Notify;
 use tokio::task::yield_now;
 
-use crate::proxy::admit::whole;
+use crate::proxy::admit::usize_from;
 use crate::proxy::relay::Relay;
-use crate::proxy::worker::Worker;
+use crate::proxy::worker::WorkerContext;
 
 /// The handshakes of one worker. There are as many that wait as connections at most.
 #[derive(Default)]
-pub(super) struct Handshakes {
+pub(super) struct HandshakeLimiter {
     /// How many may still go on before the others have their turn.
-    left: Cell<usize>,
-    waiting: RefCell<Queues>,
-    some_wait: Notify,
+    permits: Cell<usize>,
+    queues: RefCell<Queues>,
+    queued: Notify,
 }
 
 #[derive(Default)]
 struct Queues {
-    begun: VecDeque<Rc<Waiting>>,
-    new: VecDeque<Rc<Waiting>>,
+    begun: VecDeque<Rc<Waiter>>,
+    new: VecDeque<Rc<Waiter>>,
 }
 
 impl Queues {
@@ -38,80 +38,80 @@ impl Queues {
     }
 }
 
-struct Waiting {
+struct Waiter {
     state: Cell<State>,
     waker: Waker,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum State {
-    Waits,
+    Queued,
     Granted,
-    Gone,
+    Cancelled,
 }
 
 /// A connection's turn to go on with its handshake, as far as it waits for one.
 #[derive(Default)]
-pub(super) struct Ticket {
-    waiting: Option<Rc<Waiting>>,
+pub(super) struct HandshakeTicket {
+    waiting: Option<Rc<Waiter>>,
     /// Whether it had a turn before.
     has_begun: bool,
 }
 
-impl Drop for Ticket {
+impl Drop for HandshakeTicket {
     fn drop(&mut self) {
         if let Some(waiting) = &self.waiting {
-            waiting.state.set(State::Gone);
+            waiting.state.set(State::Cancelled);
         }
     }
 }
 
-impl Handshakes {
+impl HandshakeLimiter {
     /// Whether a handshake may go on now. If not, its task is woken when it may.
-    fn take(&self, ticket: &mut Ticket, waker: &Waker) -> bool {
+    fn take(&self, ticket: &mut HandshakeTicket, waker: &Waker) -> bool {
         if let Some(waiting) = &ticket.waiting {
             let is_granted = waiting.state.get() == State::Granted;
             if is_granted {
-                *ticket = Ticket { waiting: None, has_begun: true };
+                *ticket = HandshakeTicket { waiting: None, has_begun: true };
             }
             return is_granted;
         }
-        let mut queues = self.waiting.borrow_mut();
+        let mut queues = self.queues.borrow_mut();
         if queues.is_empty()
-            && let Some(left) = self.left.get().checked_sub(1)
+            && let Some(left) = self.permits.get().checked_sub(1)
         {
-            self.left.set(left);
+            self.permits.set(left);
             ticket.has_begun = true;
             return true;
         }
-        let waiting = Rc::new(Waiting { state: Cell::new(State::Waits), waker: waker.clone() });
+        let waiting = Rc::new(Waiter { state: Cell::new(State::Queued), waker: waker.clone() });
         ticket.waiting = Some(Rc::clone(&waiting));
         let queue = if ticket.has_begun { &mut queues.begun } else { &mut queues.new };
         queue.push_back(waiting);
-        self.some_wait.notify_one();
+        self.queued.notify_one();
         false
     }
 
     /// The others had their turn: so many may go on, and one that is new among them. Says whether
     /// any still wait.
     fn refill(&self, most: usize) -> bool {
-        let mut queues = self.waiting.borrow_mut();
+        let mut queues = self.queues.borrow_mut();
         let Queues { begun, new } = &mut *queues;
         let mut left = most.saturating_sub(grant(new, 1));
         left = left.saturating_sub(grant(begun, left));
         left = left.saturating_sub(grant(new, left));
-        self.left.set(left);
+        self.permits.set(left);
         !queues.is_empty()
     }
 }
 
 /// Lets so many of a queue go on, as far as they are there; how many.
-fn grant(queue: &mut VecDeque<Rc<Waiting>>, most: usize) -> usize {
+fn grant(queue: &mut VecDeque<Rc<Waiter>>, most: usize) -> usize {
     let mut granted = 0;
     while granted < most
         && let Some(waiting) = queue.pop_front()
     {
-        if waiting.state.get() == State::Waits {
+        if waiting.state.get() == State::Queued {
             waiting.state.set(State::Granted);
             waiting.waker.wake_by_ref();
             granted = granted.saturating_add(1);
@@ -121,11 +121,11 @@ fn grant(queue: &mut VecDeque<Rc<Waiting>>, most: usize) -> usize {
 }
 
 /// Lets handshakes go on for as long as the worker runs.
-pub(super) async fn go_on(worker: Rc<Worker>) {
-    let most = || whole(worker.latest().handshakes_per_worker);
+pub(super) async fn refill_loop(worker: Rc<WorkerContext>) {
+    let most = || usize_from(worker.snapshot().handshakes_per_worker);
     worker.handshakes.refill(most());
     loop {
-        worker.handshakes.some_wait.notified().await;
+        worker.handshakes.queued.notified().await;
         loop {
             // All that is ready now runs first, and the sockets are looked at.
             yield_now().await;
@@ -138,14 +138,14 @@ pub(super) async fn go_on(worker: Rc<Worker>) {
 
 impl Relay {
     /// Whether the client may be read although its handshake has not ended.
-    pub(super) fn has_turn(&mut self, context: &mut Context<'_>) -> bool {
-        let Self { worker, client, newcomer, .. } = self;
+    pub(super) fn may_handshake(&mut self, context: &mut Context<'_>) -> bool {
+        let Self { ctx: worker, downstream: client, unauthenticated: newcomer, .. } = self;
         let Some(newcomer) = newcomer else { return true };
-        let waits = newcomer.turn.waiting.is_some();
+        let waits = newcomer.handshake.waiting.is_some();
         if !waits && client.poll_readable(context).is_pending() {
             return false;
         }
-        worker.handshakes.take(&mut newcomer.turn, context.waker())
+        worker.handshakes.take(&mut newcomer.handshake, context.waker())
     }
 }
 
@@ -155,9 +155,9 @@ mod tests {
 
     #[test]
     fn handshakes_go_on_so_many_at_a_time_and_those_that_have_begun_before_all_but_one() {
-        let (handshakes, waker) = (Handshakes::default(), Waker::noop());
-        let mut tickets: Vec<_> = (0..5).map(|_| Ticket::default()).collect();
-        let mut go_on = |handshakes: &Handshakes| -> Vec<usize> {
+        let (handshakes, waker) = (HandshakeLimiter::default(), Waker::noop());
+        let mut tickets: Vec<_> = (0..5).map(|_| HandshakeTicket::default()).collect();
+        let mut go_on = |handshakes: &HandshakeLimiter| -> Vec<usize> {
             let all = tickets.iter_mut().enumerate();
             all.filter_map(|(at, it)| handshakes.take(it, waker).then_some(at)).collect()
         };
@@ -174,8 +174,8 @@ mod tests {
 
     #[test]
     fn who_is_gone_takes_no_turn() {
-        let (handshakes, waker) = (Handshakes::default(), Waker::noop());
-        let [mut gone, mut waits] = [Ticket::default(), Ticket::default()];
+        let (handshakes, waker) = (HandshakeLimiter::default(), Waker::noop());
+        let [mut gone, mut waits] = [HandshakeTicket::default(), HandshakeTicket::default()];
         assert!(!handshakes.take(&mut gone, waker));
         assert!(!handshakes.take(&mut waits, waker));
         drop(gone);

@@ -33,43 +33,43 @@
 //! Must never happen here: a lock or a wait on the way of a call, or a byte of one client's on
 //! another client's leg.
 
+mod acceptor;
 mod admit;
+mod budget;
 mod buffer;
 mod certificate;
 mod cleartext;
-mod clock;
-mod dial;
-mod downward;
-mod driver;
-mod echo;
-mod endings;
-mod exchange;
+mod connect;
+mod connection_limits;
+mod dispatch;
+mod download;
+mod end;
+mod expiry;
+mod gauge;
+mod grace;
+mod h2_connection;
 mod handshakes;
-mod lease;
-mod leg;
-mod listen;
+mod header_cache;
 mod malformed;
-mod newcomers;
-mod parked;
-mod pause;
-mod places;
+mod poll_budget;
+mod pool;
 pub mod probe;
-mod queue;
 mod read;
+mod read_pause;
 mod recheck;
-mod records;
+mod refusal_budget;
 mod refusal_log;
-mod refused;
 mod relay;
 mod removals;
-mod rotation;
-mod shelf;
-mod stamp;
-mod sum;
-mod tenure;
+mod round_robin;
+mod stream;
+mod timers;
 pub mod tls;
-mod turn;
-mod upward;
+mod tls_records;
+mod unauthenticated;
+mod upload;
+mod upstream;
+mod user_context;
 mod user_share;
 mod worker;
 
@@ -80,13 +80,13 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+pub use crate::proxy::acceptor::listen;
 pub use crate::proxy::certificate::read as read_certificate;
-pub use crate::proxy::listen::listen;
-pub use crate::proxy::worker::Told;
+pub use crate::proxy::worker::Shutdown;
 
-use crate::proxy::listen::Door;
-use crate::proxy::worker::{Hand, Shared, Start};
-use crate::route::Live;
+use crate::proxy::acceptor::Acceptor;
+use crate::proxy::worker::{SharedState, WorkerArgs, WorkerHandle};
+use crate::route::SnapshotHandle;
 use crate::telemetry::Metrics;
 
 /// How a proxy is run.
@@ -98,7 +98,7 @@ pub struct Options {
 /// A proxy whose workers run.
 pub struct Proxy {
     threads: Vec<JoinHandle<()>>,
-    told: watch::Sender<Told>,
+    shutdown_tx: watch::Sender<Shutdown>,
 }
 
 impl Proxy {
@@ -109,30 +109,41 @@ impl Proxy {
     pub fn start(
         options: &Options,
         listener: TcpListener,
-        live: &Live,
+        live: &SnapshotHandle,
         metrics: &Metrics,
     ) -> io::Result<Self> {
-        let (told, hears) = watch::channel(Told::Serve);
-        let workers: Vec<_> = (0..options.workers.max(1)).map(|_| Hand::new()).collect();
+        let (told, hears) = watch::channel(Shutdown::Run);
+        let workers: Vec<_> = (0..options.workers.max(1)).map(|_| WorkerHandle::new()).collect();
         let mut hands = workers.iter().map(|(hand, _)| hand.clone());
         let own = hands.next();
-        let shared = Shared::default();
-        let mut door = own.map(|own| Door { listener, own, others: hands.collect() });
+        let shared = SharedState::default();
+        let mut door = own.map(|own| Acceptor { listener, own, others: hands.collect() });
         let threads = workers.into_iter().enumerate().map(|(index, (hand, handed))| {
             let (live, metrics, told) = (live.clone(), metrics.worker(), hears.clone());
             let (shared, door) = (shared.clone(), door.take());
-            worker::start(index, Start { live, metrics, told, hand, handed, door, shared })
+            worker::start(
+                index,
+                WorkerArgs {
+                    snapshots: live,
+                    metrics,
+                    shutdown_rx: told,
+                    handle: hand,
+                    handoff_rx: handed,
+                    acceptor: door,
+                    shared,
+                },
+            )
         });
-        Ok(Self { threads: threads.collect::<io::Result<_>>()?, told })
+        Ok(Self { threads: threads.collect::<io::Result<_>>()?, shutdown_tx: told })
     }
 
     /// Tells every connection what to do from now on.
-    pub fn tell(&self, told: Told) {
-        self.told.send_replace(told);
+    pub fn shutdown(&self, told: Shutdown) {
+        self.shutdown_tx.send_replace(told);
     }
 
     /// Waits until every connection has ended, once they were told to.
-    pub async fn ended(&self) {
+    pub async fn wait_closed(&self) {
         while self.threads.iter().any(|thread| !thread.is_finished()) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }

@@ -15,25 +15,25 @@ use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use crate::config::{DriverAddress, Host};
-use crate::proxy::dial::{ADDRESSES_MAX, interleaved, reach_any};
-use crate::proxy::endings::NO_HTTP2;
-use crate::route::{Cluster, Live};
-use crate::telemetry::DialFailure;
+use crate::proxy::connect::{ADDRESSES_MAX, connect_any, interleaved};
+use crate::proxy::end::NO_HTTP2;
+use crate::route::{Cluster, SnapshotHandle};
+use crate::telemetry::ConnectFailure;
 
 /// How often unreachable drivers are tried.
-const EVERY: Duration = Duration::from_secs(10);
+const INTERVAL: Duration = Duration::from_secs(10);
 /// Drivers that are tried at one time.
 const PROBES_MAX: usize = 16;
 /// A client's preface and its SETTINGS, which say nothing (RFC 9113, 3.4).
-const GREETING: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+const CLIENT_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 /// GOAWAY with NO_ERROR, of a client that has seen no stream.
-const GOODBYE: &[u8] = b"\0\0\x08\x07\0\0\0\0\0\0\0\0\0\0\0\0\0";
+const GOAWAY: &[u8] = b"\0\0\x08\x07\0\0\0\0\0\0\0\0\0\0\0\0\0";
 /// The type of a SETTINGS frame.
 const SETTINGS: u8 = 4;
 
 /// Tries unreachable drivers again and again. Never ends.
-pub async fn unreachable_drivers(live: Live) {
-    let mut every = interval(EVERY);
+pub async fn unreachable_drivers(live: SnapshotHandle) {
+    let mut every = interval(INTERVAL);
     every.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let places = Arc::new(Semaphore::new(PROBES_MAX));
     loop {
@@ -46,7 +46,7 @@ pub async fn unreachable_drivers(live: Live) {
             let cluster = Arc::clone(cluster);
             let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
             probes.spawn(async move {
-                try_again(&cluster, patience).await;
+                reprobe(&cluster, patience).await;
                 drop(place);
             });
             while probes.try_join_next().is_some() {}
@@ -56,14 +56,14 @@ pub async fn unreachable_drivers(live: Live) {
 }
 
 #[expect(clippy::disallowed_methods, reason = "this is part of a loop that owns its clock")]
-async fn try_again(cluster: &Cluster, patience: Duration) {
+async fn reprobe(cluster: &Cluster, patience: Duration) {
     let found = driver(cluster.driver(), patience).await;
     let now = Instant::now();
     match found {
-        Ok(()) => cluster.reached(now),
+        Ok(()) => cluster.driver_reachable(now),
         // An outage that nobody suffers from is not logged again and again.
-        Err(_) if cluster.health().is_logged() => {}
-        Err(reason) => cluster.missed(reason, now),
+        Err(_) if cluster.health().is_outage_logged() => {}
+        Err(reason) => cluster.driver_unreachable(reason, now),
     }
 }
 
@@ -72,11 +72,11 @@ async fn try_again(cluster: &Cluster, patience: Duration) {
 /// # Errors
 /// Why it is unreachable, as the log says it.
 pub async fn driver(address: &DriverAddress, patience: Duration) -> Result<(), &'static str> {
-    let by_then = DialFailure::TimedOut.as_str();
+    let by_then = ConnectFailure::TimedOut.as_str();
     let connected = timeout(patience, connect(address)).await.map_err(|_| by_then)?;
-    let mut socket = connected.map_err(DialFailure::as_str)?;
+    let mut socket = connected.map_err(ConnectFailure::as_str)?;
     // A driver that is there begins with its SETTINGS (RFC 9113, 3.4).
-    match timeout(patience, greets(&mut socket)).await {
+    match timeout(patience, has_http2(&mut socket)).await {
         Ok(true) => Ok(()),
         Ok(false) | Err(_) => Err(NO_HTTP2),
     }
@@ -93,29 +93,29 @@ pub async fn timed(
     (found, began.elapsed())
 }
 
-async fn connect(address: &DriverAddress) -> Result<TcpStream, DialFailure> {
+async fn connect(address: &DriverAddress) -> Result<TcpStream, ConnectFailure> {
     let port = address.port();
     let addresses: Vec<SocketAddr> = match address.host() {
         Host::Ip(ip) => vec![(*ip, port).into()],
         Host::Name(name) => {
             let found = tokio::net::lookup_host((&**name, port)).await;
-            let found = found.map_err(|_| DialFailure::Unresolved)?;
+            let found = found.map_err(|_| ConnectFailure::Unresolved)?;
             let ips: Vec<_> = found.map(|address| address.ip()).collect();
             let ips = interleaved(&ips).into_iter().take(ADDRESSES_MAX);
             ips.map(|ip| (ip, port).into()).collect()
         }
     };
-    reach_any(addresses).await
+    connect_any(addresses).await
 }
 
 /// Whether what is at the other end speaks HTTP/2.
-async fn greets(socket: &mut TcpStream) -> bool {
+async fn has_http2(socket: &mut TcpStream) -> bool {
     let mut head = [0; 9];
-    let is_there = socket.write_all(GREETING).await.is_ok()
+    let is_there = socket.write_all(CLIENT_PREFACE).await.is_ok()
         && socket.read_exact(&mut head).await.is_ok()
         && matches!(head, [0, _, _, SETTINGS, 0, 0, 0, 0, 0]);
     // Nothing depends on whether it hears this.
-    let _ = socket.write_all(GOODBYE).await;
+    let _ = socket.write_all(GOAWAY).await;
     is_there
 }
 

@@ -8,15 +8,15 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
-use sconce_filters::{Ending, Refusal, authenticate};
+use sconce_filters::{EndReason, Refusal, authenticate};
 
-use crate::config::Slack;
-use crate::proxy::exchange::Exchange;
+use crate::config::TokenLeeway;
 use crate::proxy::relay::Relay;
+use crate::proxy::stream::ActiveStream;
 
 /// When the permission of a call was last asked about, and of which snapshot.
 #[derive(Clone, Copy)]
-pub(super) struct Checked {
+pub(super) struct LastCheck {
     pub(super) at: Instant,
     pub(super) generation: u64,
 }
@@ -24,39 +24,41 @@ pub(super) struct Checked {
 impl Relay {
     /// The request of a call, or a message of it, is complete but for its stamp: whether its
     /// driver may have it.
-    pub(super) fn complete(&mut self, tag: usize) -> Result<(), Refusal> {
+    pub(super) fn check_complete_message(&mut self, tag: usize) -> Result<(), Refusal> {
         self.recheck(tag)?;
         self.check_revoked(tag, true)?;
         let now = self.now;
-        let wall = self.time_of_day();
-        let Some(exchange) = self.exchanges.get_mut(tag) else { return Ok(()) };
-        if let Some(lease) = &mut exchange.lease {
-            lease.begin(now)?;
+        let wall = self.wall_clock();
+        let Some(exchange) = self.streams.get_mut(tag) else { return Ok(()) };
+        if let Some(lease) = &mut exchange.token_expiry {
+            lease.complete_request(now)?;
         }
-        if let (Some(tenure), Some(stamper)) = (&mut exchange.tenure, &exchange.stamper) {
-            self.worker.tenures.hold(tenure, wall, &exchange.call, stamper.session())?;
+        if let (Some(tenure), Some(stamper)) =
+            (&mut exchange.token_standing, &exchange.user_context)
+        {
+            self.ctx.grace_sessions.check(tenure, wall, &exchange.call, stamper.session())?;
         }
         Ok(())
     }
 
     /// Whether a call that was admitted would still be.
     pub(super) fn recheck(&mut self, tag: usize) -> Result<(), Refusal> {
-        let Some(exchange) = self.exchanges.get(tag) else { return Ok(()) };
-        if exchange.checked.at == self.now || exchange.stamper.is_none() {
+        let Some(exchange) = self.streams.get(tag) else { return Ok(()) };
+        if exchange.last_check.at == self.now || exchange.user_context.is_none() {
             return Ok(());
         }
-        let (wall, latest) = (self.time_of_day(), self.worker.latest());
-        let is_reloaded = exchange.checked.generation != latest.generation;
+        let (wall, latest) = (self.wall_clock(), self.ctx.snapshot());
+        let is_reloaded = exchange.last_check.generation != latest.generation;
         let mut revoked = None;
         if is_reloaded {
             revoked = latest.chain.recheck(&exchange.call, wall)?;
-            within_slack(exchange, wall, latest.slack)?;
+            check_leeway(exchange, wall, latest.token_leeway)?;
         } else {
             latest.chain.recheck_time(&exchange.call, wall)?;
         }
-        let checked = Checked { at: self.now, generation: latest.generation };
-        if let Some(exchange) = self.exchanges.get_mut(tag) {
-            exchange.checked = checked;
+        let checked = LastCheck { at: self.now, generation: latest.generation };
+        if let Some(exchange) = self.streams.get_mut(tag) {
+            exchange.last_check = checked;
             if is_reloaded {
                 exchange.call.set_revoked(revoked);
             }
@@ -66,11 +68,11 @@ impl Relay {
 
     /// The same, for a call that goes on its way now. One that may not is turned away: says whether
     /// it may go on.
-    pub(super) fn may_go_on(&mut self, tag: usize) -> bool {
+    pub(super) fn recheck_or_refuse(&mut self, tag: usize) -> bool {
         match self.recheck(tag) {
             Ok(()) => true,
             Err(refusal) => {
-                self.refuse(tag, &refusal, Ending::Refused);
+                self.refuse(tag, &refusal, EndReason::Refused);
                 false
             }
         }
@@ -79,44 +81,48 @@ impl Relay {
     /// Whether a call that waited for a leg, and is out of its queue, may be opened there. One that
     /// may not is taken off the leg before it is turned away, so that the queue is walked by one
     /// loop alone.
-    pub(super) fn may_leave_queue(&mut self, key: usize, tag: usize) -> bool {
-        let (refusal, how) = match self.overdue(tag) {
+    pub(super) fn may_open(&mut self, key: usize, tag: usize) -> bool {
+        let (refusal, how) = match self.deadline_exceeded(tag) {
             Some(late) => late,
             None => match self.recheck(tag) {
                 Ok(()) => return true,
-                Err(refusal) => (refusal, Ending::Refused),
+                Err(refusal) => (refusal, EndReason::Refused),
             },
         };
-        if let Some(exchange) = self.exchanges.get_mut(tag) {
-            exchange.driver = None;
+        if let Some(exchange) = self.streams.get_mut(tag) {
+            exchange.upstream = None;
         }
-        if let Some(driver) = self.drivers.get_mut(key) {
-            driver.calls = driver.calls.saturating_sub(1);
-            if driver.calls == 0 {
+        if let Some(driver) = self.upstreams.get_mut(key) {
+            driver.active = driver.active.saturating_sub(1);
+            if driver.active == 0 {
                 driver.idle_since = self.now;
             }
         }
         self.refuse(tag, &refusal, how);
-        self.drop_driver_if_done(key);
+        self.close_upstream_if_drained(key);
         false
     }
 
     /// The time of day now, counted on from when the client was last read.
-    pub(super) fn time_of_day(&self) -> SystemTime {
-        let since = self.now.saturating_duration_since(self.wall_at);
-        self.wall.checked_add(since).unwrap_or(self.wall)
+    pub(super) fn wall_clock(&self) -> SystemTime {
+        let since = self.now.saturating_duration_since(self.last_read_at);
+        self.last_read_wall.checked_add(since).unwrap_or(self.last_read_wall)
     }
 }
 
 /// A grace that a reload has brought counts for sessions alone, and this call's is not known.
-fn within_slack(exchange: &Exchange, wall: SystemTime, slack: Slack) -> Result<(), Refusal> {
-    if exchange.tenure.is_some() {
+fn check_leeway(
+    exchange: &ActiveStream,
+    wall: SystemTime,
+    slack: TokenLeeway,
+) -> Result<(), Refusal> {
+    if exchange.token_standing.is_some() {
         return Ok(());
     }
-    let identity = exchange.call.slots().identity.as_ref();
+    let identity = exchange.call.attributes().identity.as_ref();
     let Some(end) = identity.and_then(|identity| identity.expires_at()) else { return Ok(()) };
     let leeway = slack.for_any_session(exchange.call.method());
     let end = Duration::from_secs(end).saturating_add(leeway);
     let is_over = wall.duration_since(SystemTime::UNIX_EPOCH).is_ok_and(|now| now >= end);
-    if is_over { Err(authenticate::expired()) } else { Ok(()) }
+    if is_over { Err(authenticate::token_expired()) } else { Ok(()) }
 }

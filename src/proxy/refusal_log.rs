@@ -11,10 +11,10 @@ use std::sync::LazyLock;
 
 use sconce_filters::{EnvironmentName, Refusal, TeamName};
 
-use crate::proxy::exchange::Exchange;
-use crate::proxy::places;
+use crate::proxy::connection_limits;
 use crate::proxy::relay::Relay;
-use crate::telemetry::log_limit::{self, Kind};
+use crate::proxy::stream::ActiveStream;
+use crate::telemetry::log_limit::{self, LineKind};
 use crate::wire::frame::StreamId;
 
 /// The header by which clients and balancers name a call.
@@ -23,16 +23,16 @@ const REQUEST_ID: &str = "x-request-id";
 const REQUEST_ID_MAX: usize = 64;
 
 /// No two processes name calls alike.
-static NAMES: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+static ID_HASHER: LazyLock<RandomState> = LazyLock::new(RandomState::new);
 
-impl Exchange {
+impl ActiveStream {
     /// What the client calls this call; where it says nothing that can be shown, a name of ours.
     pub(super) fn request_id(&self) -> String {
         let said = self.call.metadata().first(REQUEST_ID);
         let said = said.as_deref().filter(|said| is_plain(said));
         let said = said.and_then(|said| std::str::from_utf8(said).ok());
         said.map_or_else(
-            || own_id(&(self.call.peer(), self.call.opened_at(), self.stream)),
+            || generated_id(&(self.call.peer(), self.call.opened_at(), self.id)),
             str::to_owned,
         )
     }
@@ -41,8 +41,8 @@ impl Exchange {
 impl Relay {
     /// sconce answers this call itself.
     pub(super) fn log_refused(&self, tag: usize, refusal: &Refusal) {
-        let Some(exchange) = self.exchanges.get(tag) else { return };
-        let slots = exchange.call.slots();
+        let Some(exchange) = self.streams.get(tag) else { return };
+        let slots = exchange.call.attributes();
         let user = slots.identity.as_ref().map(|identity| identity.user());
         if !self.may_log_refused(refusal.label, user) {
             return;
@@ -61,17 +61,17 @@ impl Relay {
     }
 
     /// The same of a request that never became a call.
-    pub(super) fn log_turned_away(&self, stream: StreamId, label: &'static str) {
+    pub(super) fn log_refused_request(&self, stream: StreamId, label: &'static str) {
         if self.may_log_refused(label, None) {
-            let request_id = own_id(&(self.peer, self.now, stream));
+            let request_id = generated_id(&(self.peer, self.now, stream));
             tracing::info!(peer = %self.peer, label, request_id, "call refused");
         }
     }
 
     fn may_log_refused(&self, label: &'static str, user: Option<&str>) -> bool {
-        let source = places::source(self.peer.ip());
+        let source = connection_limits::source(self.peer.ip());
         tracing::enabled!(tracing::Level::INFO)
-            && log_limit::admits_now(Kind::CallRefused, &(label, source, user))
+            && log_limit::try_allow(LineKind::CallRefused, &(label, source, user))
     }
 }
 
@@ -81,8 +81,8 @@ fn is_plain(name: &[u8]) -> bool {
     !name.is_empty() && name.len() <= REQUEST_ID_MAX && name.iter().all(plain)
 }
 
-fn own_id(of: &impl Hash) -> String {
-    format!("{:016x}", NAMES.hash_one(of))
+fn generated_id(of: &impl Hash) -> String {
+    format!("{:016x}", ID_HASHER.hash_one(of))
 }
 
 #[cfg(test)]
@@ -101,7 +101,7 @@ mod tests {
 
     #[test]
     fn a_call_has_one_id_and_another_call_another_one() {
-        assert_eq!(own_id(&1), own_id(&1));
-        assert_ne!(own_id(&1), own_id(&2));
+        assert_eq!(generated_id(&1), generated_id(&1));
+        assert_ne!(generated_id(&1), generated_id(&2));
     }
 }

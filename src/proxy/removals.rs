@@ -7,24 +7,24 @@
 
 use sconce_filters::{Method, Refusal};
 
-use crate::grpc::stamp::Stamper;
-use crate::proxy::exchange::Exchange;
+use crate::grpc::user_context::UserContextWriter;
 use crate::proxy::relay::Relay;
+use crate::proxy::stream::ActiveStream;
 
 impl Relay {
     /// Notes the sessions with an open execution, of teams that the latest snapshot has taken
     /// something away from. Costs a comparison while there is no new snapshot.
-    pub(super) fn note_removals(&mut self) {
-        if self.worker.generation() == self.noted {
+    pub(super) fn record_removal_sessions(&mut self) {
+        if self.ctx.generation() == self.removals_generation {
             return;
         }
-        let latest = self.worker.latest();
-        let before = std::mem::replace(&mut self.noted, latest.generation);
-        for removal in latest.removals.iter().filter(|removal| removal.number() > before) {
-            for (_, exchange) in self.exchanges.iter().filter(|(_, it)| is_execution(it)) {
-                let team = exchange.call.slots().team.as_ref();
-                if team.is_some_and(|team| removal.concerns(team)) {
-                    removal.note(&exchange.call, session(exchange));
+        let latest = self.ctx.snapshot();
+        let before = std::mem::replace(&mut self.removals_generation, latest.generation);
+        for removal in latest.removals.iter().filter(|removal| removal.generation() > before) {
+            for (_, exchange) in self.streams.iter().filter(|(_, it)| is_execution(it)) {
+                let team = exchange.call.attributes().team.as_ref();
+                if team.is_some_and(|team| removal.affects(team)) {
+                    removal.record_session(&exchange.call, session_id(exchange));
                 }
             }
         }
@@ -33,13 +33,13 @@ impl Relay {
     /// Whether a call whose place was removed may go on: of one that has not named its session yet,
     /// whether it may do so.
     pub(super) fn check_revoked(&self, tag: usize, is_complete: bool) -> Result<(), Refusal> {
-        let Some(exchange) = self.exchanges.get(tag) else { return Ok(()) };
-        let Some(revoked) = &exchange.call.slots().revoked else { return Ok(()) };
-        let (latest, session) = (self.worker.latest(), session(exchange));
-        let must_name = is_complete && exchange.call.slots().identity.is_some();
+        let Some(exchange) = self.streams.get(tag) else { return Ok(()) };
+        let Some(revoked) = &exchange.call.attributes().revoked else { return Ok(()) };
+        let (latest, session) = (self.ctx.snapshot(), session_id(exchange));
+        let must_name = is_complete && exchange.call.attributes().identity.is_some();
         let is_known = latest
-            .removal(revoked.number)
-            .is_some_and(|removal| removal.knows(&exchange.call, session));
+            .removal(revoked.generation)
+            .is_some_and(|removal| removal.contains_session(&exchange.call, session));
         if is_known && (session.is_some() || !must_name) {
             return Ok(());
         }
@@ -48,10 +48,10 @@ impl Relay {
 }
 
 /// The session that the last message of a call has named.
-fn session(exchange: &Exchange) -> Option<&[u8]> {
-    exchange.stamper.as_ref().and_then(Stamper::session)
+fn session_id(exchange: &ActiveStream) -> Option<&[u8]> {
+    exchange.user_context.as_ref().and_then(UserContextWriter::session)
 }
 
-fn is_execution(exchange: &Exchange) -> bool {
+fn is_execution(exchange: &ActiveStream) -> bool {
     matches!(exchange.call.method(), Method::ExecutePlan | Method::ReattachExecute)
 }

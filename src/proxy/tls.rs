@@ -16,70 +16,70 @@ use rustls::unbuffered::{ConnectionState, EncryptError, UnbufferedStatus, WriteT
 use rustls::{Error, InvalidMessage, ServerConfig};
 use sconce_filters::Certificate;
 
-use crate::config::Authorities;
+use crate::config::ClientAuthorities;
 use crate::proxy::certificate;
-use crate::proxy::records::{RECORD_EXTRA, copy, encode, gather, is_alert, whole_records};
+use crate::proxy::tls_records::{RECORD_OVERHEAD, copy, encode, gather, is_alert, whole_records};
 use crate::wire::frame::PREFACE;
 
 /// Octets that are read and opened at one time.
-const ROOM: usize = 256 * 1024;
+const BUFFER_SIZE: usize = 256 * 1024;
 /// Octets that are sealed for one write.
-const SEALED_MAX: usize = 64 * 1024;
+const ENCRYPT_MAX: usize = 64 * 1024;
 /// Octets that are kept of what is not whole yet. A handshake message has 64 KiB at most (so rustls
 /// wants it), and its records add little, unless somebody cuts it into crumbs.
-pub const BEGUN_MAX: usize = 96 * 1024;
+pub const PARTIAL_RECORD_MAX: usize = 96 * 1024;
 /// Steps that a connection may take without an octet of traffic before it counts as broken.
 const STEPS_MAX: usize = 64;
 
 /// The buffer of a thread.
 #[derive(Clone, Default)]
-pub struct Room(Rc<RefCell<Vec<u8>>>);
+pub struct TlsBuffer(Rc<RefCell<Vec<u8>>>);
 
 /// One connection's TLS.
-pub struct Session {
+pub struct TlsStream {
     pub(super) connection: UnbufferedServerConnection,
-    room: Room,
+    buffer: TlsBuffer,
     /// The beginning of a record that is not whole yet.
-    begun: Vec<u8>,
+    partial_record: Vec<u8>,
     /// Records that the socket has not taken yet.
     unsent: Vec<u8>,
     /// How many octets of `unsent` it has taken.
     sent: usize,
     /// Whether nothing has come that is certainly TLS.
     is_new: bool,
-    is_open: bool,
-    is_closed: bool,
-    has_said_goodbye: bool,
+    is_established: bool,
+    is_peer_closed: bool,
+    has_sent_close_notify: bool,
     /// What the client has proven to own.
     pub(super) certificate: Option<Rc<Certificate>>,
     /// Who has vouched for that.
-    pub(super) authorities: Option<Arc<Authorities>>,
+    pub(super) authorities: Option<Arc<ClientAuthorities>>,
 }
 
-impl Session {
+impl TlsStream {
     /// At the beginning of its handshake.
     ///
     /// # Errors
     /// A configuration that cannot serve.
-    pub fn new(config: Arc<ServerConfig>, room: Room) -> Result<Self, Error> {
+    pub fn new(config: Arc<ServerConfig>, room: TlsBuffer) -> Result<Self, Error> {
         Ok(Self {
             connection: UnbufferedServerConnection::new(config)?,
-            room,
-            begun: Vec::new(),
+            buffer: room,
+            partial_record: Vec::new(),
             unsent: Vec::new(),
             sent: 0,
             is_new: true,
-            is_open: false,
-            is_closed: false,
-            has_said_goodbye: false,
+            is_established: false,
+            is_peer_closed: false,
+            has_sent_close_notify: false,
             certificate: None,
             authorities: None,
         })
     }
 
     /// Whether the handshake has ended.
-    pub fn is_open(&self) -> bool {
-        self.is_open
+    pub fn is_established(&self) -> bool {
+        self.is_established
     }
 
     /// The certificate that the client has proven to own.
@@ -88,13 +88,13 @@ impl Session {
     }
 
     /// Whether the peer has said that nothing more will come.
-    pub fn is_closed(&self) -> bool {
-        self.is_closed
+    pub fn is_peer_closed(&self) -> bool {
+        self.is_peer_closed
     }
 
     /// Octets that are kept of what has begun and is not whole yet.
-    pub fn begun(&self) -> usize {
-        self.begun.len()
+    pub fn partial_record_len(&self) -> usize {
+        self.partial_record.len()
     }
 
     /// Records that wait for the socket.
@@ -103,7 +103,7 @@ impl Session {
     }
 
     /// The socket has taken so many octets of them.
-    pub fn sent(&mut self, octets: usize) {
+    pub fn mark_sent(&mut self, octets: usize) {
         self.sent = self.sent.saturating_add(octets);
         if self.unsent().is_empty() {
             self.unsent = Vec::new();
@@ -117,45 +117,45 @@ impl Session {
     /// # Errors
     /// What `read` says, and then nothing has happened; or what the peer did wrong, as
     /// [`io::ErrorKind::InvalidData`], and then an alert may wait to be sent.
-    pub fn open(
+    pub fn decrypt(
         &mut self,
         into: &mut [u8],
         read: impl FnOnce(&mut [u8]) -> io::Result<usize>,
-    ) -> io::Result<Opened> {
-        let room = Rc::clone(&self.room.0);
+    ) -> io::Result<Decrypted> {
+        let room = Rc::clone(&self.buffer.0);
         let Ok(mut room) = room.try_borrow_mut() else { return Err(io::ErrorKind::Other.into()) };
-        room.resize(ROOM, 0);
+        room.resize(BUFFER_SIZE, 0);
         // What is opened is shorter than what was sealed, so that it always fits.
         let end = room.len().min(into.len());
-        let begun = self.begun.len();
+        let begun = self.partial_record.len();
         let sealed = room.get_mut(..end).unwrap_or_default();
         let Some((kept, free)) = sealed.split_at_mut_checked(begun) else {
-            return Err(broken(&Error::PeerSentOversizedRecord));
+            return Err(invalid_data(&Error::PeerSentOversizedRecord));
         };
-        kept.copy_from_slice(&self.begun);
+        kept.copy_from_slice(&self.partial_record);
         let octets = read(free)?;
         if octets == 0 {
-            return Ok(Opened::End);
+            return Ok(Decrypted::Eof);
         }
         let sealed = sealed.get_mut(..begun.saturating_add(octets)).unwrap_or_default();
         if self.is_new && PREFACE.starts_with(sealed.get(..PREFACE.len()).unwrap_or(sealed)) {
             return Ok(self.take_cleartext(sealed, into));
         }
         self.is_new = false;
-        self.open_all(sealed, into).map(Opened::Octets).map_err(|fault| broken(&fault))
+        self.decrypt_all(sealed, into).map(Decrypted::Octets).map_err(|fault| invalid_data(&fault))
     }
 
     /// No record of TLS begins like the preface of HTTP/2. While that is not whole, it is kept.
-    fn take_cleartext(&mut self, octets: &[u8], into: &mut [u8]) -> Opened {
-        self.begun.clear();
+    fn take_cleartext(&mut self, octets: &[u8], into: &mut [u8]) -> Decrypted {
+        self.partial_record.clear();
         if octets.len() < PREFACE.len() {
-            self.begun.extend_from_slice(octets);
-            return Opened::Octets(0);
+            self.partial_record.extend_from_slice(octets);
+            return Decrypted::Octets(0);
         }
-        Opened::Cleartext(copy(octets, into, 0))
+        Decrypted::Cleartext(copy(octets, into, 0))
     }
 
-    fn open_all(&mut self, sealed: &mut [u8], into: &mut [u8]) -> Result<usize, Error> {
+    fn decrypt_all(&mut self, sealed: &mut [u8], into: &mut [u8]) -> Result<usize, Error> {
         let (mut at, mut filled, mut idle) = (0_usize, 0_usize, 0_usize);
         loop {
             let before = (at, filled);
@@ -177,13 +177,13 @@ impl Session {
                     more = false;
                 }
                 Ok(ConnectionState::PeerClosed | ConnectionState::Closed) => {
-                    self.is_closed = true;
+                    self.is_peer_closed = true;
                     more = false;
                 }
                 Ok(_) => return Err(Error::General("an unknown state".to_owned())),
                 Err(fault) => {
                     at = at.saturating_add(discard);
-                    self.last_words(sealed.get_mut(at..).unwrap_or_default());
+                    self.encode_alert(sealed.get_mut(at..).unwrap_or_default());
                     return Err(fault);
                 }
             }
@@ -197,28 +197,28 @@ impl Session {
             }
         }
         let rest = sealed.get(at..).unwrap_or_default();
-        if rest.len() > BEGUN_MAX {
+        if rest.len() > PARTIAL_RECORD_MAX {
             return Err(Error::PeerSentOversizedRecord);
         }
-        self.begun.clear();
-        self.begun.extend_from_slice(rest);
-        if self.begun.is_empty() {
-            self.begun = Vec::new();
+        self.partial_record.clear();
+        self.partial_record.extend_from_slice(rest);
+        if self.partial_record.is_empty() {
+            self.partial_record = Vec::new();
         }
-        self.meet()?;
+        self.finish_handshake()?;
         Ok(filled)
     }
 
     /// The handshake has ended: only h2 may follow (RFC 9113, 3.2).
-    fn meet(&mut self) -> Result<(), Error> {
-        if self.is_open || self.connection.is_handshaking() {
+    fn finish_handshake(&mut self) -> Result<(), Error> {
+        if self.is_established || self.connection.is_handshaking() {
             return Ok(());
         }
         if self.connection.alpn_protocol() != Some(b"h2") {
-            self.close_notify();
+            self.encode_close_notify();
             return Err(Error::NoApplicationProtocol);
         }
-        self.is_open = true;
+        self.is_established = true;
         let own = self.connection.peer_certificates().and_then(|chain| chain.first());
         self.certificate = own.map(|own| Rc::new(certificate::read(own)));
         Ok(())
@@ -227,7 +227,7 @@ impl Session {
     /// What is still to be said to a peer that did something wrong: records that waited, and the
     /// alert that tells what it was. Nothing is asked for behind that: the rest would be read
     /// again.
-    fn last_words(&mut self, rest: &mut [u8]) {
+    fn encode_alert(&mut self, rest: &mut [u8]) {
         for _ in 0..STEPS_MAX {
             let state = self.connection.process_tls_records(rest).state;
             let Ok(ConnectionState::EncodeTlsData(data)) = state else { return };
@@ -245,16 +245,16 @@ impl Session {
     ///
     /// # Errors
     /// What `write` says, or that nothing can be sealed any more.
-    pub fn seal(
+    pub fn encrypt(
         &mut self,
         slices: &[IoSlice<'_>],
         write: impl FnOnce(&[u8]) -> io::Result<usize>,
     ) -> io::Result<usize> {
-        let room = Rc::clone(&self.room.0);
+        let room = Rc::clone(&self.buffer.0);
         let Ok(mut room) = room.try_borrow_mut() else { return Err(io::ErrorKind::Other.into()) };
-        room.resize(ROOM, 0);
+        room.resize(BUFFER_SIZE, 0);
         // The plain octets of records are gathered before the place where they are sealed.
-        let Some((plain, into)) = room.split_at_mut_checked(SEALED_MAX) else {
+        let Some((plain, into)) = room.split_at_mut_checked(ENCRYPT_MAX) else {
             return Err(io::ErrorKind::Other.into());
         };
         let plain = match whole_records(slices) {
@@ -266,7 +266,7 @@ impl Session {
         };
         let taken = plain.len();
         let mut length = 0;
-        self.traffic(|traffic| {
+        self.with_writer(|traffic| {
             length = traffic.encrypt(plain, into)?;
             Ok(())
         })?;
@@ -279,23 +279,23 @@ impl Session {
 
     /// Whether nothing more is said. Nothing may be opened then: there is no word left to answer a
     /// fault with.
-    pub fn has_said_goodbye(&self) -> bool {
-        self.has_said_goodbye
+    pub fn has_sent_close_notify(&self) -> bool {
+        self.has_sent_close_notify
     }
 
     /// Says that nothing more will come (RFC 8446, 6.1), once.
-    pub fn say_goodbye(&mut self) {
-        if self.is_open && !self.has_said_goodbye {
-            self.close_notify();
+    pub fn send_close_notify(&mut self) {
+        if self.is_established && !self.has_sent_close_notify {
+            self.encode_close_notify();
         }
-        self.has_said_goodbye = true;
+        self.has_sent_close_notify = true;
     }
 
-    fn close_notify(&mut self) {
-        self.has_said_goodbye = true;
-        let mut alert = [0; 2 * RECORD_EXTRA];
+    fn encode_close_notify(&mut self) {
+        self.has_sent_close_notify = true;
+        let mut alert = [0; 2 * RECORD_OVERHEAD];
         let mut length = 0;
-        let said = self.traffic(|traffic| {
+        let said = self.with_writer(|traffic| {
             length = traffic.queue_close_notify(&mut alert)?;
             Ok(())
         });
@@ -306,19 +306,19 @@ impl Session {
 
     /// Lets `work` seal something. What is kept of records goes in again each time: the connection
     /// may have notes of where in it a message begins.
-    fn traffic(
+    fn with_writer(
         &mut self,
-        mut work: impl FnMut(&mut Sealer<'_>) -> Result<(), EncryptError>,
+        mut work: impl FnMut(&mut Encryptor<'_>) -> Result<(), EncryptError>,
     ) -> io::Result<()> {
         for _ in 0..STEPS_MAX {
             let UnbufferedStatus { discard, state, .. } =
-                self.connection.process_tls_records(&mut self.begun);
+                self.connection.process_tls_records(&mut self.partial_record);
             let done = match state {
                 Ok(ConnectionState::WriteTraffic(mut traffic)) => {
                     Some(work(&mut traffic).map_err(io::Error::other))
                 }
                 Ok(ConnectionState::EncodeTlsData(data)) => {
-                    encode(data, &mut self.unsent).map_err(|fault| broken(&fault))?;
+                    encode(data, &mut self.unsent).map_err(|fault| invalid_data(&fault))?;
                     None
                 }
                 Ok(ConnectionState::TransmitTlsData(data)) => {
@@ -326,13 +326,13 @@ impl Session {
                     None
                 }
                 Ok(ConnectionState::PeerClosed) => {
-                    self.is_closed = true;
+                    self.is_peer_closed = true;
                     None
                 }
                 Ok(_) => return Err(io::ErrorKind::BrokenPipe.into()),
-                Err(fault) => return Err(broken(&fault)),
+                Err(fault) => return Err(invalid_data(&fault)),
             };
-            self.begun.drain(..discard.min(self.begun.len()));
+            self.partial_record.drain(..discard.min(self.partial_record.len()));
             if let Some(done) = done {
                 return done;
             }
@@ -341,20 +341,20 @@ impl Session {
     }
 }
 
-type Sealer<'c> = WriteTraffic<'c, rustls::server::ServerConnectionData>;
+type Encryptor<'c> = WriteTraffic<'c, rustls::server::ServerConnectionData>;
 
 /// What reading brought.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Opened {
+pub enum Decrypted {
     /// So many octets of HTTP/2.
     Octets(usize),
     /// So many octets of HTTP/2 in clear text: the client speaks no TLS, and no more of it is to be
     /// read by this.
     Cleartext(usize),
     /// The socket's end.
-    End,
+    Eof,
 }
 
-fn broken(fault: &Error) -> io::Error {
+fn invalid_data(fault: &Error) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, fault.to_string())
 }

@@ -15,8 +15,8 @@ use sconce_filters::Identity;
 
 /// The users who have a part of the memory for uploads now. There are no more than connections.
 #[derive(Default)]
-pub(super) struct Users {
-    all: Mutex<HashMap<Box<[u8]>, Arc<Usage>>>,
+pub(super) struct UserShares {
+    shares: Mutex<HashMap<Box<[u8]>, Arc<Usage>>>,
     count: AtomicUsize,
 }
 
@@ -30,8 +30,8 @@ struct Usage {
 }
 
 /// The user of a connection, and what that connection adds.
-pub(super) struct User {
-    users: Arc<Users>,
+pub(super) struct UserShare {
+    users: Arc<UserShares>,
     name: Box<[u8]>,
     usage: Arc<Usage>,
     own: [usize; 2],
@@ -39,14 +39,14 @@ pub(super) struct User {
     is_known: bool,
 }
 
-impl Users {
+impl UserShares {
     /// How many there are, and at least one.
     pub(super) fn count(&self) -> usize {
         self.count.load(Ordering::Relaxed).max(1)
     }
 
     /// The user of a connection: whose proof this is, or else who comes from this address.
-    pub(super) fn find(self: &Arc<Self>, proof: Option<&Identity>, source: IpAddr) -> User {
+    pub(super) fn join(self: &Arc<Self>, proof: Option<&Identity>, source: IpAddr) -> UserShare {
         let name = match proof {
             Some(identity) => format!("{}\0{}", identity.source(), identity.user()),
             None => source.to_string(),
@@ -57,15 +57,15 @@ impl Users {
         usage.connections.fetch_add(1, Ordering::Relaxed);
         self.count.store(all.len(), Ordering::Relaxed);
         let users = Arc::clone(self);
-        User { users, name, usage, own: [0; 2], is_known: proof.is_some() }
+        UserShare { users, name, usage, own: [0; 2], is_known: proof.is_some() }
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Box<[u8]>, Arc<Usage>>> {
-        self.all.lock().unwrap_or_else(PoisonError::into_inner)
+        self.shares.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl User {
+impl UserShare {
     pub(super) fn is_known(&self) -> bool {
         self.is_known
     }
@@ -81,17 +81,17 @@ impl User {
     }
 
     /// The connection buffers so much, and has earned so much, from now on.
-    pub(super) fn change(&mut self, [buffered, earned]: [usize; 2]) {
+    pub(super) fn set(&mut self, [buffered, earned]: [usize; 2]) {
         let Usage { buffered: all_buffered, earned: all_earned, .. } = &*self.usage;
         let [buffered_before, earned_before] = std::mem::replace(&mut self.own, [buffered, earned]);
-        change(all_buffered, buffered_before, buffered);
-        change(all_earned, earned_before, earned);
+        replace_part(all_buffered, buffered_before, buffered);
+        replace_part(all_earned, earned_before, earned);
     }
 }
 
-impl Drop for User {
+impl Drop for UserShare {
     fn drop(&mut self) {
-        self.change([0; 2]);
+        self.set([0; 2]);
         let mut all = self.users.lock();
         if self.usage.connections.fetch_sub(1, Ordering::Relaxed) == 1 {
             all.remove(&self.name);
@@ -101,7 +101,7 @@ impl Drop for User {
 }
 
 /// One part of a sum is so large from now on. Says what the sum was and what it is.
-pub(super) fn change(sum: &AtomicUsize, before: usize, now: usize) -> (usize, usize) {
+pub(super) fn replace_part(sum: &AtomicUsize, before: usize, now: usize) -> (usize, usize) {
     if now >= before {
         let more = now.saturating_sub(before);
         let was = sum.fetch_add(more, Ordering::Relaxed);
@@ -121,14 +121,14 @@ mod tests {
 
     #[test]
     fn connections_of_one_user_count_together_and_a_user_without_any_is_forgotten() {
-        let users = Arc::new(Users::default());
-        let [mut one, mut other] = [users.find(None, SOURCE), users.find(None, SOURCE)];
-        let mut stranger = users.find(None, IpAddr::from([192, 0, 2, 1]));
-        one.change([10, 1]);
-        other.change([5, 2]);
-        stranger.change([7, 7]);
+        let users = Arc::new(UserShares::default());
+        let [mut one, mut other] = [users.join(None, SOURCE), users.join(None, SOURCE)];
+        let mut stranger = users.join(None, IpAddr::from([192, 0, 2, 1]));
+        one.set([10, 1]);
+        other.set([5, 2]);
+        stranger.set([7, 7]);
         assert_eq!((one.buffered(), other.earned(), users.count()), (15, 3, 2));
-        one.change([2, 0]);
+        one.set([2, 0]);
         assert_eq!((other.buffered(), other.earned()), (7, 2));
         drop(one);
         assert_eq!((other.buffered(), other.earned(), users.count()), (5, 2, 2));
@@ -140,13 +140,13 @@ mod tests {
 
     #[test]
     fn a_user_whose_connections_all_end_at_one_time_is_forgotten() {
-        let users = Arc::new(Users::default());
+        let users = Arc::new(UserShares::default());
         for _ in 0..2_000 {
             let together = std::sync::Barrier::new(4);
             std::thread::scope(|scope| {
                 for _ in 0..4 {
                     scope.spawn(|| {
-                        let user = users.find(None, SOURCE);
+                        let user = users.join(None, SOURCE);
                         together.wait();
                         drop(user);
                     });

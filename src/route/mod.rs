@@ -7,18 +7,20 @@
 //! Must never happen here: a snapshot that changes, a second publisher, a bad edit that empties the
 //! routes.
 
-mod almanac;
-mod errors;
-mod look;
-mod reach;
+mod cert_expiry;
+mod error_report;
+mod reachability;
+mod reload;
 mod removal;
 mod snapshot;
-mod steward;
+mod stable_read;
 mod table;
 #[cfg(test)]
 mod tests;
 
+pub use reload::{
+    ReloadOutcome, ReloadStatus, Reloader, Restart, SnapshotHandle, SnapshotReader, SnapshotRef,
+};
 pub use removal::Removal;
 pub use snapshot::Snapshot;
-pub use steward::{Held, LastReload, Live, Reader, Restart, Steward, Verdict};
 pub use table::{Cluster, Table};

@@ -6,13 +6,13 @@
 //! Must never hold a snapshot: a row of reloads would keep all of them.
 
 use crate::{
-    config::Plan,
+    config::Config,
     route::{Cluster, Snapshot},
 };
 use rustc_hash::FxHashSet;
 use sconce_filters::{
     Call, EnvironmentName, TeamName,
-    team::{Loss, Removed},
+    team::{RemovalKind, Removed},
 };
 use std::{
     collections::BTreeMap,
@@ -29,52 +29,55 @@ use std::{
 /// change waits for. Beyond it the oldest ends before its time.
 const REMOVALS_MAX: usize = 256;
 /// The most marks of sessions and of their owners that all removals hold.
-const MARKS_MAX: usize = 1 << 20;
+const SESSIONS_MAX: usize = 1 << 20;
 
 /// What one reload took away.
 pub struct Removal {
     filter: Arc<Removed>,
-    lost: BTreeMap<TeamName, Loss>,
+    lost: BTreeMap<TeamName, RemovalKind>,
     /// The clusters of these teams before, whatever has come into their place.
     clusters: BTreeMap<(TeamName, EnvironmentName), Arc<Cluster>>,
-    marks: Mutex<FxHashSet<u128>>,
+    sessions: Mutex<FxHashSet<u128>>,
     /// How many marks there are in all removals.
-    held: Arc<AtomicUsize>,
+    sessions_total: Arc<AtomicUsize>,
     hashes: [RandomState; 2],
 }
 
 /// The removals that count with a new snapshot, the latest last.
 pub(super) fn removals(
-    (before, old): (&Snapshot, &Plan),
-    new: &Plan,
+    (before, old): (&Snapshot, &Config),
+    new: &Config,
     number: u64,
     now: SystemTime,
 ) -> Vec<Arc<Removal>> {
-    let counts = |it: &&Arc<Removal>| now < it.filter.until();
+    let counts = |it: &&Arc<Removal>| now < it.filter.expires_at();
     let mut all: Vec<_> = before.removals.iter().filter(counts).cloned().collect();
-    all.extend(Removal::of((before, old), new, number, now).map(Arc::new));
+    all.extend(Removal::between((before, old), new, number, now).map(Arc::new));
     let surplus = all.len().saturating_sub(REMOVALS_MAX);
     if surplus > 0 {
-        tracing::warn!(most = REMOVALS_MAX, "{EARLY}");
+        tracing::warn!(most = REMOVALS_MAX, "{OLDEST_DROPPED}");
     }
     all.drain(..surplus);
     all
 }
 
 /// What is said when a removal ends before its time.
-const EARLY: &str = "many reloads have taken something away within teams.removal_delay: what the \
+const OLDEST_DROPPED: &str = "many reloads have taken something away within teams.removal_delay: what the \
                      oldest of them took away is refused now";
 
 impl Removal {
     /// `None` if nothing was taken away, or nothing of it lasts.
-    fn of(
-        (before, old): (&Snapshot, &Plan),
-        new: &Plan,
+    fn between(
+        (before, old): (&Snapshot, &Config),
+        new: &Config,
         number: u64,
         now: SystemTime,
     ) -> Option<Self> {
-        let lost = new.rooms.lost_since(&old.rooms);
-        if lost.is_empty() || new.removal_delay.is_zero() || !new.rooms.ask_like(&old.rooms) {
+        let lost = new.filters.losses_since(&old.filters);
+        if lost.is_empty()
+            || new.removal_delay.is_zero()
+            || !new.filters.has_same_authentication(&old.filters)
+        {
             return None;
         }
         let until = now.checked_add(new.removal_delay)?;
@@ -84,15 +87,23 @@ impl Removal {
             (place, Arc::clone(cluster))
         });
         let clusters = clusters.collect();
-        let filter = old.rooms.removed(lost.keys(), number, until);
-        let held = before.removals.last().map(|last| Arc::clone(&last.held)).unwrap_or_default();
+        let filter = old.filters.removed(lost.keys(), number, until);
+        let held =
+            before.removals.last().map(|last| Arc::clone(&last.sessions_total)).unwrap_or_default();
         let hashes = [RandomState::new(), RandomState::new()];
-        Some(Self { filter, lost, clusters, marks: Mutex::default(), held, hashes })
+        Some(Self {
+            filter,
+            lost,
+            clusters,
+            sessions: Mutex::default(),
+            sessions_total: held,
+            hashes,
+        })
     }
 
     /// Which reload it was: the generation of its snapshot.
-    pub fn number(&self) -> u64 {
-        self.filter.number()
+    pub fn generation(&self) -> u64 {
+        self.filter.generation()
     }
 
     /// What admits calls by it.
@@ -101,7 +112,7 @@ impl Removal {
     }
 
     /// Whether something was taken away from this team.
-    pub fn concerns(&self, team: &TeamName) -> bool {
+    pub fn affects(&self, team: &TeamName) -> bool {
         self.lost.contains_key(team)
     }
 
@@ -112,25 +123,25 @@ impl Removal {
 
     /// A call is an open execution of this session. Where nobody proves who calls, its connection
     /// is taken for the session.
-    pub fn note(&self, call: &Call, session: Option<&[u8]>) {
-        let mut marks = self.marks.lock().unwrap_or_else(PoisonError::into_inner);
+    pub fn record_session(&self, call: &Call, session: Option<&[u8]>) {
+        let mut marks = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
         let before = marks.len();
         // Those that other threads note at the same time may be beyond it: two of each.
-        if self.held.load(Ordering::Relaxed) < MARKS_MAX {
-            marks.extend([None, session].into_iter().filter_map(|it| self.mark(call, it)));
+        if self.sessions_total.load(Ordering::Relaxed) < SESSIONS_MAX {
+            marks.extend([None, session].into_iter().filter_map(|it| self.session_hash(call, it)));
         }
-        self.held.fetch_add(marks.len().saturating_sub(before), Ordering::Relaxed);
+        self.sessions_total.fetch_add(marks.len().saturating_sub(before), Ordering::Relaxed);
     }
 
     /// Whether the session of a call had an open execution: of a call that has not said yet which
     /// session it belongs to, whether any session of its caller had one there.
-    pub fn knows(&self, call: &Call, session: Option<&[u8]>) -> bool {
-        let marks = self.marks.lock().unwrap_or_else(PoisonError::into_inner);
-        self.mark(call, session).is_some_and(|mark| marks.contains(&mark))
+    pub fn contains_session(&self, call: &Call, session: Option<&[u8]>) -> bool {
+        let marks = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+        self.session_hash(call, session).is_some_and(|mark| marks.contains(&mark))
     }
 
-    fn mark(&self, call: &Call, session: Option<&[u8]>) -> Option<u128> {
-        let slots = call.slots();
+    fn session_hash(&self, call: &Call, session: Option<&[u8]>) -> Option<u128> {
+        let slots = call.attributes();
         let place = (slots.team.as_ref()?, slots.environment.as_ref()?);
         let [one, other] = &self.hashes;
         let both = |half: &dyn Fn(&RandomState) -> u64| {
@@ -148,8 +159,8 @@ impl Removal {
 
 impl Drop for Removal {
     fn drop(&mut self) {
-        let marks = self.marks.get_mut().unwrap_or_else(PoisonError::into_inner);
-        self.held.fetch_sub(marks.len(), Ordering::Relaxed);
+        let marks = self.sessions.get_mut().unwrap_or_else(PoisonError::into_inner);
+        self.sessions_total.fetch_sub(marks.len(), Ordering::Relaxed);
     }
 }
 

@@ -1,12 +1,12 @@
 //! One state of the configuration, whole.
 
 use crate::{
-    config::{Authorities, Drain, Limits, Network, Plan, Slack, Timeouts, Tls},
-    grpc::stamp::Policy,
+    config::{ClientAuthorities, Config, Drain, Limits, Network, Timeouts, Tls, TokenLeeway},
+    grpc::user_context::Policy,
     route::{Cluster, Removal, Table, removal},
 };
 use rustls::ServerConfig;
-use sconce_filters::{Chain, Slots};
+use sconce_filters::{Attributes, FilterChain};
 use std::{sync::Arc, time::SystemTime};
 
 /// All that a call and its connection need to know. Never changed once it is made.
@@ -17,7 +17,7 @@ pub struct Snapshot {
     /// When it was made.
     pub loaded_at: SystemTime,
     /// The rooms that a call passes.
-    pub chain: Chain,
+    pub chain: FilterChain,
     /// Where the calls of a team go.
     pub table: Table,
     /// What reloads took away a short while ago, the latest last.
@@ -33,29 +33,29 @@ pub struct Snapshot {
     /// How many of them may come from one source.
     pub connections_per_source: u32,
     /// Networks whose addresses may have more than that.
-    pub exempt: Vec<Network>,
+    pub exempt_networks: Vec<Network>,
     /// How many TLS handshakes a worker goes on with before its other connections have their turn.
     pub handshakes_per_worker: u32,
     /// How many streams a new client connection may have open at once.
     pub streams_per_connection: u32,
     /// What may stand in a message beside the caller who is written into it.
-    pub stamp: Policy,
+    pub user_context: Policy,
     /// How much longer a caller's proof is good than it says.
-    pub slack: Slack,
+    pub token_leeway: TokenLeeway,
     /// The TLS that new client connections are met with.
     pub tls: Option<Arc<ServerConfig>>,
     /// Whether clients that come without that TLS are told so.
     pub cleartext_hint: bool,
     /// Who signs clients' certificates; the same one as long as they stay the same.
-    pub authorities: Option<Arc<Authorities>>,
+    pub client_authorities: Option<Arc<ClientAuthorities>>,
 }
 
 impl Snapshot {
     /// The snapshot of a plan that follows upon another one. Clusters that have not changed since
     /// `before` stay the same ones.
-    pub(super) fn of(
-        plan: &Plan,
-        before: Option<(&Self, &Plan)>,
+    pub(super) fn new(
+        plan: &Config,
+        before: Option<(&Self, &Config)>,
         generation: u64,
         loaded_at: SystemTime,
     ) -> Self {
@@ -63,12 +63,12 @@ impl Snapshot {
             .map_or_else(Vec::new, |before| removal::removals(before, plan, generation, loaded_at));
         let filters = removals.iter().map(|removal| Arc::clone(removal.filter())).collect();
         let chain = match removals.is_empty() {
-            true => plan.rooms.chain().clone(),
-            false => plan.rooms.chain_with(filters),
+            true => plan.filters.chain().clone(),
+            false => plan.filters.chain_with_removed(filters),
         };
         let before = before.map(|(before, _)| before);
         let authorities = plan.listen.tls.as_ref().and_then(Tls::authorities).map(|now| {
-            let before = before.and_then(|before| before.authorities.as_ref());
+            let before = before.and_then(|before| before.client_authorities.as_ref());
             Arc::clone(before.filter(|before| *before == now).unwrap_or(now))
         });
         Self {
@@ -76,30 +76,30 @@ impl Snapshot {
             loaded_at,
             chain,
             removals,
-            table: Table::of(&plan.teams, before.map(|before| &before.table)),
+            table: Table::new(&plan.teams, before.map(|before| &before.table)),
             timeouts: plan.timeouts,
             drain: plan.drain,
             limits: plan.limits,
             connections: plan.listen.connections,
             connections_per_source: plan.listen.connections_per_source,
-            exempt: plan.listen.exempt.clone(),
+            exempt_networks: plan.listen.exempt_networks.clone(),
             handshakes_per_worker: plan.listen.handshakes_per_worker,
             streams_per_connection: plan.listen.streams_per_connection,
-            stamp: plan.stamp,
-            slack: plan.rooms.slack(),
-            authorities,
+            user_context: plan.user_context,
+            token_leeway: plan.filters.token_leeway(),
+            client_authorities: authorities,
             cleartext_hint: plan.listen.tls.as_ref().is_some_and(Tls::cleartext_hint),
-            tls: plan.listen.tls.as_ref().map(|tls| Arc::clone(tls.server())),
+            tls: plan.listen.tls.as_ref().map(|tls| Arc::clone(tls.server_config())),
         }
     }
 
     /// The cluster of an admitted call. One that is admitted for its session alone stays on the
     /// driver that its session is on: what has come into its place since is nothing to its caller.
-    pub fn cluster(&self, slots: &Slots) -> Option<&Arc<Cluster>> {
+    pub fn cluster(&self, slots: &Attributes) -> Option<&Arc<Cluster>> {
         let (team, environment) = (slots.team.as_ref()?, slots.environment.as_ref()?);
         match &slots.revoked {
-            Some(revoked) if revoked.number <= self.generation => {
-                self.removal(revoked.number)?.cluster(team, environment)
+            Some(revoked) if revoked.generation <= self.generation => {
+                self.removal(revoked.generation)?.cluster(team, environment)
             }
             // A removal that came later has changed nothing here.
             Some(_) | None => self.table.cluster(team, environment),
@@ -108,6 +108,6 @@ impl Snapshot {
 
     /// What the reload of this number took away.
     pub fn removal(&self, number: u64) -> Option<&Arc<Removal>> {
-        self.removals.iter().find(|removal| removal.number() == number)
+        self.removals.iter().find(|removal| removal.generation() == number)
     }
 }

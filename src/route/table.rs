@@ -3,7 +3,7 @@
 use crate::telemetry::{DriverHealth, TenantId, WorkerMetrics};
 use crate::{
     config::{DriverAddress, Environment, Team},
-    grpc::{credential::Credential, redact::Hidden},
+    grpc::{credential::Credential, redact::HiddenKeys},
 };
 use rustc_hash::FxHashMap;
 use sconce_filters::{EnvironmentName, TeamName};
@@ -17,7 +17,7 @@ pub struct Cluster {
     environment: EnvironmentName,
     driver: DriverAddress,
     credential: Option<Credential>,
-    hidden: Hidden,
+    hidden_keys: HiddenKeys,
     health: Arc<DriverHealth>,
 }
 
@@ -27,7 +27,7 @@ impl PartialEq for Cluster {
         self.name == other.name
             && self.driver == other.driver
             && self.credential == other.credential
-            && self.hidden == other.hidden
+            && self.hidden_keys == other.hidden_keys
     }
 }
 
@@ -41,14 +41,14 @@ impl Cluster {
             environment: environment.clone(),
             driver: place.driver.clone(),
             credential: place.credential.clone(),
-            hidden: place.hidden.clone(),
+            hidden_keys: place.hidden_keys.clone(),
             health: Arc::default(),
         }
     }
 
     /// The same, in the place of this one.
-    fn after(self, before: &Self) -> Self {
-        Self { health: Arc::new(before.health.after()), ..self }
+    fn with_health_of(self, before: &Self) -> Self {
+        Self { health: Arc::new(before.health.successor()), ..self }
     }
 
     /// The name for messages, `team/environment`: it tells a caller more than an address, and no
@@ -78,8 +78,8 @@ impl Cluster {
     }
 
     /// The keys of its driver's configuration that clients do not see.
-    pub fn hidden(&self) -> &Hidden {
-        &self.hidden
+    pub fn hidden_keys(&self) -> &HiddenKeys {
+        &self.hidden_keys
     }
 
     /// Whether its driver was reachable when it was last tried.
@@ -111,7 +111,7 @@ pub struct Table {
 
 impl Table {
     /// The table of these teams. Clusters that have not changed since `before` stay the same ones.
-    pub fn of(teams: &BTreeMap<TeamName, Team>, before: Option<&Self>) -> Self {
+    pub fn new(teams: &BTreeMap<TeamName, Team>, before: Option<&Self>) -> Self {
         let mut table = Self::default();
         for (team, found) in teams {
             let mut clusters = FxHashMap::default();
@@ -120,7 +120,7 @@ impl Table {
                 let new = Cluster::new(team, environment, place);
                 let cluster = match old {
                     Some(same) if **same == new => Arc::clone(same),
-                    Some(other) => Arc::new(new.after(other)),
+                    Some(other) => Arc::new(new.with_health_of(other)),
                     None => Arc::new(new),
                 };
                 clusters.insert(environment.clone(), cluster);
@@ -154,8 +154,8 @@ mod tests {
     fn with_token(port: u16, token: Option<&str>) -> BTreeMap<TeamName, Team> {
         let place = |port| Environment {
             driver: DriverAddress::new(Host::Name("d".into()), port),
-            credential: token.and_then(Credential::of),
-            hidden: Hidden::default(),
+            credential: token.and_then(Credential::from_token),
+            hidden_keys: HiddenKeys::default(),
             authorities: Vec::new(),
         };
         let name = |name| EnvironmentName::parse(name).unwrap();
@@ -167,7 +167,7 @@ mod tests {
 
     #[test]
     fn each_environment_has_a_cluster_of_its_own_and_no_other_has_one() {
-        let table = Table::of(&teams(2), None);
+        let table = Table::new(&teams(2), None);
         let team = TeamName::parse("ads").unwrap();
         let find = |environment| {
             let found = table.cluster(&team, &EnvironmentName::parse(environment).unwrap());
@@ -181,8 +181,8 @@ mod tests {
 
     #[test]
     fn a_cluster_whose_driver_stays_is_the_same_one_after_a_reload() {
-        let before = Table::of(&teams(2), None);
-        let after = Table::of(&teams(3), Some(&before));
+        let before = Table::new(&teams(2), None);
+        let after = Table::new(&teams(3), Some(&before));
         let team = TeamName::parse("ads").unwrap();
         let same = |environment| {
             let environment = EnvironmentName::parse(environment).unwrap();
@@ -195,9 +195,9 @@ mod tests {
 
     #[test]
     fn a_cluster_whose_token_changes_is_another_one() {
-        let before = Table::of(&with_token(2, Some("old")), None);
-        let same = Table::of(&with_token(2, Some("old")), Some(&before));
-        let after = Table::of(&with_token(2, Some("new")), Some(&before));
+        let before = Table::new(&with_token(2, Some("old")), None);
+        let same = Table::new(&with_token(2, Some("old")), Some(&before));
+        let after = Table::new(&with_token(2, Some("new")), Some(&before));
         let team = TeamName::parse("ads").unwrap();
         let prod = EnvironmentName::parse("prod").unwrap();
         let [before, same, after] = [&before, &same, &after].map(|it| it.cluster(&team, &prod));

@@ -2,10 +2,10 @@
 
 use super::*;
 use crate::{
-    config::keys::Book,
-    telemetry::{Format, Metrics},
+    config::keys::JwksProviders,
+    telemetry::{Metrics, MetricsFormat},
 };
-use sconce_filters::{Code, EnvironmentName, Refusal, Revoked, Slots, TeamName};
+use sconce_filters::{Attributes, Code, EnvironmentName, Refusal, Revoked, TeamName};
 use std::{fs, rc::Rc, sync::Arc, time::Duration};
 use tempfile::TempDir;
 
@@ -32,9 +32,9 @@ impl House {
         fs::write(self.home.path().join(name), text).unwrap();
     }
 
-    fn start(&self) -> (Steward, Live) {
+    fn start(&self) -> (Reloader, SnapshotHandle) {
         let file = self.home.path().join("sconce.yaml");
-        Steward::start(&file, &Book::default(), self.metrics.control()).unwrap()
+        Reloader::start(&file, &JwksProviders::default(), self.metrics.control()).unwrap()
     }
 }
 
@@ -53,12 +53,12 @@ fn certify(house: &House, from: i32, to: i32) {
 
 /// When the certificate ends, as the metrics tell it.
 fn end(house: &House) -> String {
-    let page = house.metrics.encode(Format::Classic);
+    let page = house.metrics.encode(MetricsFormat::Classic);
     let line = page.lines().find(|line| line.starts_with("sconce_certificate_expiry"));
     line.and_then(|line| line.rsplit(' ').next()).unwrap_or_default().to_owned()
 }
 
-fn clusters(live: &Live) -> Vec<String> {
+fn clusters(live: &SnapshotHandle) -> Vec<String> {
     let snapshot = live.load();
     let mut names: Vec<_> = snapshot.table.clusters().map(ToString::to_string).collect();
     names.sort();
@@ -72,7 +72,7 @@ fn a_good_edit_is_published_and_a_call_keeps_the_snapshot_it_began_with() {
     let mut reader = live.reader();
     let kept = Arc::clone(reader.latest());
     house.write("teams/ml.yaml", ML);
-    assert_eq!(steward.reload(), Verdict::Applied(2));
+    assert_eq!(steward.reload(), ReloadOutcome::Applied(2));
     assert_eq!(clusters(&live), ["ads/prod", "ml/lab"]);
     assert_eq!(reader.latest().generation, 2);
     assert_eq!((kept.generation, kept.table.clusters().count()), (1, 1));
@@ -80,7 +80,7 @@ fn a_good_edit_is_published_and_a_call_keeps_the_snapshot_it_began_with() {
 
 /// The errors of the configuration by team, as the metrics tell them.
 fn errors(house: &House) -> Vec<String> {
-    let page = house.metrics.encode(Format::Classic);
+    let page = house.metrics.encode(MetricsFormat::Classic);
     let lines = page.lines().filter_map(|line| line.strip_prefix("sconce_config_errors{team="));
     lines.map(|line| line.replace(['"', '}'], "")).collect()
 }
@@ -91,10 +91,12 @@ fn a_bad_edit_of_the_main_file_keeps_the_last_good_plan_and_is_told() {
     let (mut steward, live) = house.start();
     house.write("sconce.yaml", &format!("{MAIN}x: 1\ny: 2\n"));
     house.write("teams/ml.yaml", ML);
-    let Verdict::Rejected(complaints) = steward.reload() else { panic!("must be rejected") };
+    let ReloadOutcome::Rejected(complaints) = steward.reload() else { panic!("must be rejected") };
     assert_eq!(complaints.len(), 2);
     assert_eq!((live.load().generation, clusters(&live)), (1, vec!["ads/prod".to_owned()]));
-    assert!(matches!(&live.last_reload().verdict, Verdict::Rejected(told) if told.len() == 2));
+    assert!(
+        matches!(&live.reload_status().outcome, ReloadOutcome::Rejected(told) if told.len() == 2)
+    );
     assert_eq!(errors(&house), ["- 2"]);
 }
 
@@ -104,11 +106,11 @@ fn a_bad_edit_of_a_team_s_file_keeps_what_the_plan_says_of_that_team_and_is_told
     let (mut steward, live) = house.start();
     house.write("teams/ads.yaml", "team: ads\n");
     house.write("teams/ml.yaml", ML);
-    assert_eq!(steward.reload(), Verdict::Applied(2));
+    assert_eq!(steward.reload(), ReloadOutcome::Applied(2));
     assert_eq!(clusters(&live), ["ads/prod", "ml/lab"]);
     assert_eq!(errors(&house), ["- 0", "ads 1"]);
     fs::remove_file(house.home.path().join("teams/ads.yaml")).unwrap();
-    assert_eq!(steward.reload(), Verdict::Applied(3));
+    assert_eq!(steward.reload(), ReloadOutcome::Applied(3));
     assert_eq!(
         (clusters(&live), errors(&house)),
         (vec!["ml/lab".to_owned()], vec!["- 0".to_owned()])
@@ -124,9 +126,9 @@ fn a_team_whose_file_is_wrong_at_the_start_is_the_only_one_that_is_not_served() 
         (clusters(&live), errors(&house)),
         (vec!["ads/prod".to_owned()], vec!["- 0".to_owned(), "ml 1".to_owned()])
     );
-    assert_eq!(steward.reload(), Verdict::Unchanged);
+    assert_eq!(steward.reload(), ReloadOutcome::Unchanged);
     house.write("teams/ml.yaml", ML);
-    assert_eq!(steward.reload(), Verdict::Applied(2));
+    assert_eq!(steward.reload(), ReloadOutcome::Applied(2));
     assert_eq!((clusters(&live).len(), errors(&house)), (2, vec!["- 0".to_owned()]));
 }
 
@@ -145,7 +147,7 @@ fn a_revocation_in_the_main_file_applies_though_a_team_s_file_has_an_error() {
     let before = live.load();
     house.write("sconce.yaml", &main);
     house.write("teams/ads.yaml", "team: ads\n");
-    assert_eq!(steward.reload(), Verdict::Applied(2));
+    assert_eq!(steward.reload(), ReloadOutcome::Applied(2));
     assert!(!Arc::ptr_eq(&before, &live.load()));
     assert_eq!(
         (clusters(&live), errors(&house)),
@@ -158,15 +160,15 @@ fn an_edit_that_is_taken_back_is_good_again_without_a_new_generation() {
     let house = House::new();
     let (mut steward, live) = house.start();
     house.write("sconce.yaml", "nonsense");
-    assert!(matches!(steward.reload(), Verdict::Rejected(_)));
+    assert!(matches!(steward.reload(), ReloadOutcome::Rejected(_)));
     house.write("sconce.yaml", MAIN);
-    assert_eq!(steward.reload(), Verdict::Unchanged);
+    assert_eq!(steward.reload(), ReloadOutcome::Unchanged);
     house.write("teams/ads.yaml", "nonsense");
-    assert_eq!(steward.reload(), Verdict::Unchanged);
+    assert_eq!(steward.reload(), ReloadOutcome::Unchanged);
     assert_eq!(errors(&house), ["- 0", "ads.yaml 1"]);
     house.write("teams/ads.yaml", ADS);
-    assert_eq!(steward.reload(), Verdict::Unchanged);
-    assert_eq!(live.last_reload().verdict, Verdict::Unchanged);
+    assert_eq!(steward.reload(), ReloadOutcome::Unchanged);
+    assert_eq!(live.reload_status().outcome, ReloadOutcome::Unchanged);
     assert_eq!((live.load().generation, errors(&house)), (1, vec!["- 0".to_owned()]));
 }
 
@@ -175,10 +177,10 @@ fn a_directory_that_is_gone_empties_no_routes() {
     let house = House::new();
     let (mut steward, live) = house.start();
     fs::remove_dir_all(house.home.path().join("teams")).unwrap();
-    assert!(matches!(steward.reload(), Verdict::Rejected(_)));
+    assert!(matches!(steward.reload(), ReloadOutcome::Rejected(_)));
     assert_eq!(clusters(&live), ["ads/prod"]);
     fs::remove_file(house.home.path().join("sconce.yaml")).unwrap();
-    assert!(matches!(steward.reload(), Verdict::Rejected(_)));
+    assert!(matches!(steward.reload(), ReloadOutcome::Rejected(_)));
     assert_eq!(clusters(&live), ["ads/prod"]);
 }
 
@@ -191,13 +193,14 @@ fn what_needs_a_restart_is_told_and_the_rest_is_applied() {
         "teams: { directory: teams }\nlisten: { address: 127.0.0.1:1, connections: 5 }\n\
          admin: { address: 127.0.0.1:2 }\nworkers: 9\nlog: { format: pretty, level: debug }\n",
     );
-    assert_eq!(steward.reload(), Verdict::Applied(2));
-    let restart: Vec<_> = live.last_reload().restart.iter().map(ToString::to_string).collect();
+    assert_eq!(steward.reload(), ReloadOutcome::Applied(2));
+    let restart: Vec<_> =
+        live.reload_status().restart_required.iter().map(ToString::to_string).collect();
     assert_eq!(restart, ["listen.address", "admin.address", "workers", "log.format"]);
     assert_eq!(live.load().connections, 5);
     house.write("sconce.yaml", MAIN);
-    assert_eq!(steward.reload(), Verdict::Applied(3));
-    assert!(live.last_reload().restart.is_empty());
+    assert_eq!(steward.reload(), ReloadOutcome::Applied(3));
+    assert!(live.reload_status().restart_required.is_empty());
 }
 
 #[test]
@@ -205,7 +208,8 @@ fn without_a_plan_there_is_no_start() {
     let house = House::new();
     house.write("teams/ads.yaml", "team: ads\n");
     let file = house.home.path().join("sconce.yaml");
-    let complaints = Steward::start(&file, &Book::default(), house.metrics.control()).unwrap_err();
+    let complaints =
+        Reloader::start(&file, &JwksProviders::default(), house.metrics.control()).unwrap_err();
     let keys: Vec<_> = complaints.iter().map(|complaint| &*complaint.key).collect();
     assert_eq!(keys, ["environments"], "no team can be served");
 }
@@ -218,7 +222,7 @@ fn an_expired_certificate_takes_no_place_of_a_good_one() {
     let (mut steward, live) = house.start();
     assert_eq!(end(&house), "32535216000");
     certify(&house, 2001, 2002);
-    let Verdict::Rejected(complaints) = steward.reload() else { panic!("must be rejected") };
+    let ReloadOutcome::Rejected(complaints) = steward.reload() else { panic!("must be rejected") };
     let said = complaints[0].to_string();
     let expected = "a.crt has expired on 2002-01-01 00:00:00 UTC; put a certificate in its place \
                     that is good, with its key";
@@ -226,7 +230,10 @@ fn an_expired_certificate_takes_no_place_of_a_good_one() {
     assert!(said.contains("sconce.yaml:5: listen.tls.certificates.certificate: "), "{said}");
     assert_eq!((live.load().generation, end(&house)), (1, "32535216000".to_owned()));
     certify(&house, 2001, 3002);
-    assert_eq!((steward.reload(), end(&house)), (Verdict::Applied(2), "32566752000".to_owned()));
+    assert_eq!(
+        (steward.reload(), end(&house)),
+        (ReloadOutcome::Applied(2), "32566752000".to_owned())
+    );
 }
 
 #[test]
@@ -236,9 +243,12 @@ fn an_expired_certificate_serves_where_there_is_no_better_one() {
     certify(&house, 2001, 2002);
     let (mut steward, _live) = house.start();
     house.write("teams/ml.yaml", ML);
-    assert_eq!(steward.reload(), Verdict::Applied(2));
+    assert_eq!(steward.reload(), ReloadOutcome::Applied(2));
     certify(&house, 2001, 2003);
-    assert_eq!((steward.reload(), end(&house)), (Verdict::Applied(3), "1041379200".to_owned()));
+    assert_eq!(
+        (steward.reload(), end(&house)),
+        (ReloadOutcome::Applied(3), "1041379200".to_owned())
+    );
 }
 
 #[test]
@@ -248,7 +258,7 @@ fn files_that_change_while_it_runs_are_published() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let published = async {
         // After the first round only the watch can tell.
-        while live.last_reload().verdict != Verdict::Unchanged {
+        while live.reload_status().outcome != ReloadOutcome::Unchanged {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         house.write("teams/ml.yaml", ML);
@@ -281,11 +291,11 @@ fn no_part_of_a_file_opens_a_door_that_the_whole_of_it_keeps_shut() {
         assert!(snapshot.chain.names().any(|name| name == "authenticate"), "{verdict:?}");
     }
     house.write("sconce.yaml", MAIN);
-    let Verdict::Rejected(complaints) = steward.reload() else { panic!("must be rejected") };
+    let ReloadOutcome::Rejected(complaints) = steward.reload() else { panic!("must be rejected") };
     let keys: Vec<_> = complaints.iter().map(|complaint| &*complaint.key).collect();
     assert_eq!(keys, ["authenticate", "listen.tls"]);
     house.write("sconce.yaml", &whole);
-    assert_eq!(steward.reload(), Verdict::Unchanged);
+    assert_eq!(steward.reload(), ReloadOutcome::Unchanged);
 }
 
 #[test]
@@ -303,8 +313,8 @@ fn what_reloads_take_away_is_kept_for_a_while_and_in_bounded_number() {
         steward.reload();
         let snapshot = live.load();
         let last = snapshot.removals.last().unwrap();
-        assert_eq!(last.number(), snapshot.generation);
-        assert!(last.concerns(&ml) && !last.concerns(&TeamName::parse("ads").unwrap()));
+        assert_eq!(last.generation(), snapshot.generation);
+        assert!(last.affects(&ml) && !last.affects(&TeamName::parse("ads").unwrap()));
         assert!(snapshot.table.cluster(&ml, &lab).is_none());
         assert!(Arc::ptr_eq(last.cluster(&ml, &lab).unwrap(), &cluster), "it is the same one");
     }
@@ -328,19 +338,19 @@ fn an_error_of_the_main_file_hides_no_error_of_a_team() {
         errors.iter().map(|it| it.team.clone()).collect::<Vec<_>>()
     };
     house.write("teams/ml.yaml", "tea: ml\n");
-    assert_eq!(steward.reload(), Verdict::Unchanged);
+    assert_eq!(steward.reload(), ReloadOutcome::Unchanged);
     assert_eq!(wrong(), ["ml.yaml"]);
     // Which team files there are cannot be known any more.
     house.write("sconce.yaml", "teams: 'x");
-    assert!(matches!(steward.reload(), Verdict::Rejected(_)));
+    assert!(matches!(steward.reload(), ReloadOutcome::Rejected(_)));
     assert_eq!(wrong(), ["-", "ml.yaml"]);
     // Nothing of it takes effect yet.
     house.write("teams/ml.yaml", ML);
     house.write("sconce.yaml", &format!("{MAIN}nonsense: 1\n"));
-    assert!(matches!(steward.reload(), Verdict::Rejected(_)));
+    assert!(matches!(steward.reload(), ReloadOutcome::Rejected(_)));
     assert_eq!(wrong(), ["-", "ml.yaml"]);
     house.write("sconce.yaml", MAIN);
-    assert_eq!(steward.reload(), Verdict::Applied(2));
+    assert_eq!(steward.reload(), ReloadOutcome::Applied(2));
     assert_eq!(wrong(), [""; 0]);
 }
 
@@ -357,14 +367,14 @@ fn calls_of_a_removed_member_reach_no_driver_but_the_one_that_their_session_is_o
     let (mut steward, live) = house.start();
     let before = live.load();
     house.write("teams/ads.yaml", &ads("bob").replace("ads:15002", "new:15002"));
-    assert_eq!(steward.reload(), Verdict::Applied(2));
+    assert_eq!(steward.reload(), ReloadOutcome::Applied(2));
     let later = live.load();
     let place = |snapshot: &Snapshot, number: Option<u64>| {
         let refusal = Refusal::new(Code::PermissionDenied, "team.none", "");
-        let revoked = number.map(|number| Rc::new(Revoked { number, refusal }));
+        let revoked = number.map(|number| Rc::new(Revoked { generation: number, refusal }));
         let (team, environment) =
             (TeamName::parse("ads").ok(), EnvironmentName::parse("prod").ok());
-        let slots = Slots { team, environment, revoked, ..Slots::default() };
+        let slots = Attributes { team, environment, revoked, ..Attributes::default() };
         snapshot.cluster(&slots).map(|cluster| cluster.driver().to_string())
     };
     assert_eq!(place(&before, Some(2)).as_deref(), Some("ads:15002"), "it was admitted before");

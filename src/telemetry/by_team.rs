@@ -5,20 +5,20 @@ use std::fmt;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, PoisonError};
 
-use super::metrics::{Control, Ledger};
+use super::metrics::{ControlState, MetricsState};
 use super::names::{
-    self, AnsweredBy, CODES, DURATION_BOUNDS_MS, DialFailure, FIRST_BYTE_BOUNDS_MS, Family,
+    self, AnsweredBy, CODES, ConnectFailure, DURATION_BOUNDS_MS, FIRST_BYTE_BOUNDS_MS, Family,
     MethodLabel, OTHER, key,
 };
-use super::scrape::{Labels, Page, count_line};
-use super::shard::{Counts, Shard, Tenant, Times, read};
+use super::scrape::{Labels, MetricsPage, count_line};
+use super::shard::{DurationHistogram, MethodCounters, Shard, TenantCounters, read};
 use super::tenants::TenantId;
 
 const METHODS: usize = MethodLabel::ALL.len();
 
 /// Calls that are open.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Open {
+pub struct OpenCalls {
     /// The team, or `-` while it is not known.
     pub team: String,
     /// The environment, or `-` while it is not known.
@@ -33,14 +33,14 @@ struct ByTeam<'a> {
     team: &'a str,
     environment: &'a str,
     /// Of each worker that has counted anything.
-    tenants: Vec<&'a Tenant>,
+    tenants: Vec<&'a TenantCounters>,
 }
 
 impl<'a> ByTeam<'a> {
     /// Every pair that anything was counted under, by name.
-    fn all(ledger: &'a Ledger, shards: &'a [Arc<Shard>]) -> Vec<Self> {
+    fn all(ledger: &'a MetricsState, shards: &'a [Arc<Shard>]) -> Vec<Self> {
         let pairs = ledger.tenants.all().into_iter().map(|(id, (team, environment))| {
-            let tenants = shards.iter().filter_map(|shard| shard.seen(id)).collect();
+            let tenants = shards.iter().filter_map(|shard| shard.existing(id)).collect();
             Self { id, team, environment, tenants }
         });
         pairs.filter(|of| !of.tenants.is_empty()).collect()
@@ -55,36 +55,36 @@ impl<'a> ByTeam<'a> {
         [vec![(key::METHOD, method)], self.labels()].concat()
     }
 
-    fn counts(&self, method: usize) -> impl Iterator<Item = &'a Counts> {
-        self.tenants.iter().filter_map(move |tenant| tenant.seen(method))
+    fn counts(&self, method: usize) -> impl Iterator<Item = &'a MethodCounters> {
+        self.tenants.iter().filter_map(move |tenant| tenant.existing(method))
     }
 
     fn placed(&self, method: usize) -> u64 {
-        self.counts(method).map(|counts| read(&counts.placed)).sum()
+        self.counts(method).map(|counts| read(&counts.routed)).sum()
     }
 
     fn ended(&self, method: usize) -> u64 {
-        self.counts(method).map(Counts::ended).sum()
+        self.counts(method).map(MethodCounters::ended).sum()
     }
 
-    fn sum(&self, figure: impl Fn(&Tenant) -> &AtomicU64) -> u64 {
+    fn sum(&self, figure: impl Fn(&TenantCounters) -> &AtomicU64) -> u64 {
         self.tenants.iter().map(|tenant| read(figure(tenant))).sum()
     }
 }
 
 /// The calls that are open now, most first.
-pub(super) fn open_calls(ledger: &Ledger) -> Vec<Open> {
+pub(super) fn open_calls(ledger: &MetricsState) -> Vec<OpenCalls> {
     let shards = ledger.shards();
     let all = ByTeam::all(ledger, &shards);
     let mut sums = BTreeMap::<(&str, &str), u64>::new();
-    for (_, at, calls) in open(ledger, &shards, &all) {
+    for (_, at, calls) in active_by_method(ledger, &shards, &all) {
         *sums.entry(at).or_default() += calls;
     }
     let open = sums.into_iter().filter(|(_, calls)| *calls > 0);
     let mut open: Vec<_> = open
         .map(|((team, environment), calls)| {
             let (team, environment) = (team.to_owned(), environment.to_owned());
-            Open { team, environment, calls }
+            OpenCalls { team, environment, calls }
         })
         .collect();
     open.sort_by_key(|of| std::cmp::Reverse(of.calls));
@@ -92,12 +92,12 @@ pub(super) fn open_calls(ledger: &Ledger) -> Vec<Open> {
 }
 
 /// By method, and by the names behind it, how many calls are open.
-fn open<'a>(
-    ledger: &'a Ledger,
+fn active_by_method<'a>(
+    ledger: &'a MetricsState,
     shards: &[Arc<Shard>],
     all: &[ByTeam<'a>],
 ) -> Vec<(usize, (&'a str, &'a str), u64)> {
-    let nobody = ledger.tenants.nobody();
+    let nobody = ledger.tenants.unknown();
     let mut open = Vec::new();
     for method in 0..METHODS {
         let mut placed_in_all = 0_u64;
@@ -111,7 +111,8 @@ fn open<'a>(
                 open.push((method, (of.team, of.environment), placed.saturating_sub(ended)));
             }
         }
-        let begun: u64 = shards.iter().filter_map(|shard| shard.opened.get(method)).map(read).sum();
+        let begun: u64 =
+            shards.iter().filter_map(|shard| shard.calls_opened.get(method)).map(read).sum();
         let unplaced = begun.saturating_sub(placed_in_all).saturating_sub(ended_unplaced);
         if let Some(names) = ledger.tenants.names(nobody).filter(|_| begun > 0) {
             open.push((method, names, unplaced));
@@ -120,14 +121,18 @@ fn open<'a>(
     open
 }
 
-impl Page<'_> {
+impl MetricsPage<'_> {
     /// All that is counted by team and environment.
-    pub(super) fn by_team(&mut self, ledger: &Ledger, shards: &[Arc<Shard>]) -> fmt::Result {
+    pub(super) fn by_team(&mut self, ledger: &MetricsState, shards: &[Arc<Shard>]) -> fmt::Result {
         let all = ByTeam::all(ledger, shards);
         self.calls(&all)?;
-        self.times(&names::CALL_DURATION, &all, &DURATION_BOUNDS_MS, |counts| &counts.duration)?;
-        self.times(&names::FIRST_BYTE, &all, &FIRST_BYTE_BOUNDS_MS, |counts| &counts.first_byte)?;
-        self.open(open(ledger, shards, &all))?;
+        self.duration_histogram(&names::CALL_DURATION, &all, &DURATION_BOUNDS_MS, |counts| {
+            &counts.duration
+        })?;
+        self.duration_histogram(&names::FIRST_BYTE, &all, &FIRST_BYTE_BOUNDS_MS, |counts| {
+            &counts.first_byte
+        })?;
+        self.active_calls(active_by_method(ledger, shards, &all))?;
         self.bytes(&all)?;
         self.dial_failures(&all)?;
         self.drivers(ledger, &ledger.control)
@@ -139,12 +144,13 @@ impl Page<'_> {
             for method in 0..METHODS {
                 let mut sums = [[0_u64; CODES.len()]; AnsweredBy::ALL.len()];
                 for counts in of.counts(method) {
-                    let pairs = sums.iter_mut().flatten().zip(counts.calls.iter().flatten());
+                    let pairs =
+                        sums.iter_mut().flatten().zip(counts.ended_by_code.iter().flatten());
                     pairs.for_each(|(sum, count)| *sum += read(count));
                 }
                 for (by, sums) in AnsweredBy::ALL.into_iter().zip(sums) {
                     for (code, count) in CODES.iter().zip(sums).filter(|(_, count)| *count > 0) {
-                        let outcome = vec![(key::CODE, *code), (key::BY, by.as_str())];
+                        let outcome = vec![(key::CODE, *code), (key::ANSWERED_BY, by.as_str())];
                         let labels = [of.with_method(method), outcome].concat();
                         count_line(&mut family, labels, &count)?;
                     }
@@ -154,17 +160,17 @@ impl Page<'_> {
         Ok(())
     }
 
-    fn times<const BUCKETS: usize>(
+    fn duration_histogram<const BUCKETS: usize>(
         &mut self,
         family: &'static Family,
         all: &[ByTeam<'_>],
         bounds_ms: &[u64],
-        times: fn(&Counts) -> &Times<BUCKETS>,
+        times: fn(&MethodCounters) -> &DurationHistogram<BUCKETS>,
     ) -> fmt::Result {
         let mut family = self.family(family)?;
         for of in all {
             for method in 0..METHODS {
-                let (buckets, sum) = sum_of(of.counts(method).map(times), bounds_ms);
+                let (buckets, sum) = sum_histograms(of.counts(method).map(times), bounds_ms);
                 let count: u64 = buckets.iter().map(|(_, count)| count).sum();
                 if count > 0 {
                     let labels = of.with_method(method);
@@ -176,8 +182,8 @@ impl Page<'_> {
         Ok(())
     }
 
-    fn open(&mut self, open: Vec<(usize, (&str, &str), u64)>) -> fmt::Result {
-        let mut family = self.family(&names::STREAMS_OPEN)?;
+    fn active_calls(&mut self, open: Vec<(usize, (&str, &str), u64)>) -> fmt::Result {
+        let mut family = self.family(&names::CALLS_ACTIVE)?;
         for (method, (team, environment), calls) in open {
             let method = MethodLabel::ALL.get(method).map_or(OTHER, |method| method.as_str());
             let labels: Labels<'_> =
@@ -190,7 +196,8 @@ impl Page<'_> {
     fn bytes(&mut self, all: &[ByTeam<'_>]) -> fmt::Result {
         let mut family = self.family(&names::CALL_BYTES)?;
         for of in all {
-            let (up, down) = (of.sum(|tenant| &tenant.up), of.sum(|tenant| &tenant.down));
+            let (up, down) =
+                (of.sum(|tenant| &tenant.request_bytes), of.sum(|tenant| &tenant.response_bytes));
             for (direction, octets) in [("up", up), ("down", down)] {
                 let labels = [vec![(key::DIRECTION, direction)], of.labels()].concat();
                 count_line(&mut family, labels, &octets)?;
@@ -200,10 +207,10 @@ impl Page<'_> {
     }
 
     fn dial_failures(&mut self, all: &[ByTeam<'_>]) -> fmt::Result {
-        let mut family = self.family(&names::DIAL_FAILURES)?;
+        let mut family = self.family(&names::UPSTREAM_CONNECT_FAILURES)?;
         for of in all {
-            for (at, reason) in DialFailure::ALL.into_iter().enumerate() {
-                let failures = of.tenants.iter().filter_map(|it| it.dial_failures.get(at));
+            for (at, reason) in ConnectFailure::ALL.into_iter().enumerate() {
+                let failures = of.tenants.iter().filter_map(|it| it.connect_failures.get(at));
                 let count: u64 = failures.map(read).sum();
                 if count > 0 {
                     let labels = [of.labels(), vec![(key::REASON, reason.as_str())]].concat();
@@ -216,10 +223,10 @@ impl Page<'_> {
 
     /// Of several drivers under the same names, as those beyond the bound are, one that is down
     /// counts.
-    fn drivers(&mut self, ledger: &Ledger, control: &Control) -> fmt::Result {
+    fn drivers(&mut self, ledger: &MetricsState, control: &ControlState) -> fmt::Result {
         let all = control.drivers.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let mut up = BTreeMap::<(&str, &str), bool>::new();
-        for (tenant, is_up) in all.iter().filter_map(|driver| driver.shown()) {
+        for (tenant, is_up) in all.iter().filter_map(|driver| driver.status()) {
             let Some(names) = ledger.tenants.names(tenant) else { continue };
             let all_up = up.entry(names).or_insert(true);
             *all_up = *all_up && is_up;
@@ -233,8 +240,8 @@ impl Page<'_> {
 }
 
 /// The buckets with their upper bounds in seconds, and the sum in seconds.
-fn sum_of<'a, const BUCKETS: usize>(
-    all: impl Iterator<Item = &'a Times<BUCKETS>>,
+fn sum_histograms<'a, const BUCKETS: usize>(
+    all: impl Iterator<Item = &'a DurationHistogram<BUCKETS>>,
     bounds_ms: &[u64],
 ) -> (Vec<(f64, u64)>, f64) {
     let seconds = bounds_ms.iter().map(|ms| std::time::Duration::from_millis(*ms).as_secs_f64());

@@ -1,41 +1,41 @@
 //! What is wrong with the configuration as it was last read, by team.
 
-use super::names::{NOBODY, OTHER, TENANTS_MAX};
+use super::names::{OTHER, TENANTS_MAX, UNKNOWN};
 
 /// The errors in the file of one team, or in the main file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ConfigErrors {
+pub struct ConfigErrorCount {
     /// The team, or the name of a file whose team cannot be read; `-` is the main file.
     pub team: String,
     /// How many there are.
     pub count: usize,
     /// What is served meanwhile, in a sentence for an operator.
-    pub served: &'static str,
+    pub effect: &'static str,
 }
 
-impl ConfigErrors {
+impl ConfigErrorCount {
     /// Those of the main file.
     #[must_use]
-    pub fn of_main(count: usize) -> Self {
+    pub fn main_file(count: usize) -> Self {
         let served = "no change of any file takes effect, the last good configuration is served";
-        Self { team: NOBODY.to_owned(), count, served }
+        Self { team: UNKNOWN.to_owned(), count, effect: served }
     }
 
     /// Whether they are those of the main file.
     #[must_use]
-    pub fn is_main(&self) -> bool {
-        self.team == NOBODY
+    pub fn is_main_file(&self) -> bool {
+        self.team == UNKNOWN
     }
 }
 
 /// The counts by label, that of the main file always, and beyond so many teams one for the rest.
-pub(super) fn counts(errors: &[ConfigErrors]) -> Vec<(&str, usize)> {
-    let (main, teams): (Vec<_>, Vec<_>) = errors.iter().partition(|it| it.is_main());
+pub(super) fn counts(errors: &[ConfigErrorCount]) -> Vec<(&str, usize)> {
+    let (main, teams): (Vec<_>, Vec<_>) = errors.iter().partition(|it| it.is_main_file());
     let main = main.iter().map(|it| it.count).sum();
     let rest = teams.iter().skip(TENANTS_MAX).map(|it| it.count).sum::<usize>();
     let teams = teams.iter().take(TENANTS_MAX).map(|it| (it.team.as_str(), it.count));
     let rest = (rest > 0).then_some((OTHER, rest));
-    [(NOBODY, main)].into_iter().chain(teams).chain(rest).collect()
+    [(UNKNOWN, main)].into_iter().chain(teams).chain(rest).collect()
 }
 
 #[cfg(test)]
@@ -45,9 +45,9 @@ mod tests {
     #[test]
     fn more_teams_than_fit_are_counted_together_and_the_main_file_is_always_there() {
         assert_eq!(counts(&[]), [("-", 0)]);
-        let team = |at| ConfigErrors { team: format!("t{at}"), count: 2, served: "" };
+        let team = |at| ConfigErrorCount { team: format!("t{at}"), count: 2, effect: "" };
         let teams = (0..TENANTS_MAX + 3).map(team);
-        let all: Vec<_> = teams.chain([ConfigErrors::of_main(4)]).collect();
+        let all: Vec<_> = teams.chain([ConfigErrorCount::main_file(4)]).collect();
         let counts = counts(&all);
         assert_eq!((counts[0], counts.len()), (("-", 4), TENANTS_MAX + 2));
         assert_eq!(counts.last(), Some(&("_other", 6)));

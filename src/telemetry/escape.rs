@@ -23,7 +23,7 @@ pub struct Escaped<T>(pub T);
 
 impl<T: Display> Display for Escaped<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(Escaping { into: f, escape: escape_for_people }, "{}", self.0)
+        write!(EscapingWriter { into: f, escape: escape_for_terminal }, "{}", self.0)
     }
 }
 
@@ -32,24 +32,24 @@ impl<T: Display> Display for Escaped<T> {
 pub(super) fn json(line: &str) -> String {
     let mut escaped = String::with_capacity(line.len());
     // Writing to a text never fails.
-    let _ = Escaping { into: &mut escaped, escape: escape_for_json }.write_str(line);
+    let _ = EscapingWriter { into: &mut escaped, escape: escape_for_json }.write_str(line);
     escaped
 }
 
 /// Passes text on, but for control characters.
-pub(super) struct Escaping<'w, W> {
+pub(super) struct EscapingWriter<'w, W> {
     into: &'w mut W,
     escape: fn(&mut W, char) -> fmt::Result,
 }
 
-impl<'w, W: Write> Escaping<'w, W> {
+impl<'w, W: Write> EscapingWriter<'w, W> {
     /// As a person reads it.
-    pub(super) fn for_people(into: &'w mut W) -> Self {
-        Self { into, escape: escape_for_people }
+    pub(super) fn for_terminal(into: &'w mut W) -> Self {
+        Self { into, escape: escape_for_terminal }
     }
 }
 
-impl<W: Write> Write for Escaping<'_, W> {
+impl<W: Write> Write for EscapingWriter<'_, W> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         let mut rest = text;
         while let Some(at) = rest.find(is_control) {
@@ -65,7 +65,7 @@ impl<W: Write> Write for Escaping<'_, W> {
     }
 }
 
-fn escape_for_people<W: Write>(into: &mut W, letter: char) -> fmt::Result {
+fn escape_for_terminal<W: Write>(into: &mut W, letter: char) -> fmt::Result {
     write!(into, "{}", letter.escape_default())
 }
 

@@ -23,10 +23,10 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::{Layer, Registry, filter::Targets, fmt, reload};
 
 use super::ControlMetrics;
-use super::escape::{self, Escaping};
-use super::spool::Spool;
+use super::escape::{self, EscapingWriter};
+use super::log_queue::LogQueue;
 
-pub use super::spool::LogGuard;
+pub use super::log_queue::LogGuard;
 
 /// How lines look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,14 +39,14 @@ pub enum LogFormat {
 
 /// Why there is no log. Both are faults of the process' surroundings, not of its configuration.
 #[derive(Debug)]
-pub enum LogFault {
+pub enum LogError {
     /// The system gave no thread to write with.
     NoThread(io::Error),
     /// Somebody has started a log in this process before.
     AlreadyStarted,
 }
 
-impl std::fmt::Display for LogFault {
+impl std::fmt::Display for LogError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::NoThread(fault) => write!(f, "no thread for the log: {fault}"),
@@ -55,10 +55,10 @@ impl std::fmt::Display for LogFault {
     }
 }
 
-impl std::error::Error for LogFault {}
+impl std::error::Error for LogError {}
 
 /// The beginning of the targets of sconce's own lines: those of its filters are among them.
-const OWN: &str = "sconce";
+const TARGET_PREFIX: &str = "sconce";
 
 /// How much is logged. Cheap to clone.
 #[derive(Clone)]
@@ -95,20 +95,21 @@ pub fn start(
     format: LogFormat,
     level: LevelFilter,
     metrics: &ControlMetrics,
-) -> Result<(LogGuard, LogLevel), LogFault> {
-    let (spool, guard) = Spool::start(io::stderr(), metrics.clone()).map_err(LogFault::NoThread)?;
+) -> Result<(LogGuard, LogLevel), LogError> {
+    let (spool, guard) =
+        LogQueue::start(io::stderr(), metrics.clone()).map_err(LogError::NoThread)?;
     let directives = std::env::var("RUST_LOG").ok().filter(|directives| !directives.is_empty());
     let (filter, complaint) = filter(level, directives.as_deref());
     let coloured = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let is_overridden = directives.is_some() && complaint.is_none();
     let (lines, handle) = subscriber(format, filter, coloured, spool);
-    tracing::subscriber::set_global_default(lines).map_err(|_| LogFault::AlreadyStarted)?;
+    tracing::subscriber::set_global_default(lines).map_err(|_| LogError::AlreadyStarted)?;
     std::panic::set_hook(Box::new(log_panic));
     if let Some(complaint) = complaint {
         warn!(complaint, "RUST_LOG is not understood: the configured level holds");
     }
     // It fails only once the log is gone.
-    let set = Arc::new(move |level| drop(handle.reload(own(level))));
+    let set = Arc::new(move |level| drop(handle.reload(own_targets(level))));
     Ok((guard, LogLevel { set, is_overridden }))
 }
 
@@ -129,13 +130,13 @@ fn place(file: &str, line: u32) -> String {
 }
 
 /// sconce's own lines of this level.
-fn own(level: LevelFilter) -> Targets {
-    Targets::new().with_default(LevelFilter::OFF).with_target(OWN, level)
+fn own_targets(level: LevelFilter) -> Targets {
+    Targets::new().with_default(LevelFilter::OFF).with_target(TARGET_PREFIX, level)
 }
 
 /// The filter, and what was wrong with `directives` if they could not be used.
 fn filter(level: LevelFilter, directives: Option<&str>) -> (Targets, Option<String>) {
-    let configured = own(level);
+    let configured = own_targets(level);
     match directives.map(str::parse::<Targets>) {
         None => (configured, None),
         Some(Ok(filter)) => (filter, None),
@@ -147,7 +148,7 @@ fn subscriber(
     format: LogFormat,
     filter: Targets,
     coloured: bool,
-    spool: Spool,
+    spool: LogQueue,
 ) -> (impl Subscriber + Send + Sync, reload::Handle<Targets, Registry>) {
     let (filter, handle) = reload::Layer::new(filter);
     let lines = fmt::layer().with_ansi(coloured).log_internal_errors(false);
@@ -168,14 +169,14 @@ impl<'w> FormatFields<'w> for EscapedFields {
         mut writer: Writer<'w>,
         fields: R,
     ) -> std::fmt::Result {
-        let mut escaping = Escaping::for_people(&mut writer);
+        let mut escaping = EscapingWriter::for_terminal(&mut writer);
         DefaultFields::new().format_fields(Writer::new(&mut escaping), fields)
     }
 }
 
 /// Takes lines of JSON, and escapes the control characters that JSON leaves in texts.
 #[derive(Clone, Debug)]
-struct EscapedJson(Spool);
+struct EscapedJson(LogQueue);
 
 impl Write for EscapedJson {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
@@ -219,7 +220,7 @@ mod tests {
     /// The same, and perhaps of an event with control characters in all its parts.
     fn told(format: LogFormat, directives: Option<&str>, is_odd: bool) -> String {
         let (mut reader, writer) = io::pipe().unwrap();
-        let (spool, guard) = Spool::start(writer, Metrics::new("1").control()).unwrap();
+        let (spool, guard) = LogQueue::start(writer, Metrics::new("1").control()).unwrap();
         let filter = filter(LevelFilter::INFO, directives).0;
         let (lines, _) = subscriber(format, filter, false, spool);
         tracing::subscriber::with_default(lines, || {
@@ -286,7 +287,10 @@ mod tests {
         assert!(!said(None));
         assert!(!said(Some("sconce=debug")));
         assert!(said(Some("notify=warn")));
-        assert!(own(LevelFilter::INFO).would_enable("sconce_filters::team", &tracing::Level::INFO));
+        assert!(
+            own_targets(LevelFilter::INFO)
+                .would_enable("sconce_filters::team", &tracing::Level::INFO)
+        );
     }
 
     #[test]

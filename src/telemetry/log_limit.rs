@@ -21,7 +21,7 @@ const LINES_MAX: usize = 20;
 
 /// What a line is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum LineKind {
     /// A client broke TLS.
     TlsFailed,
     /// A client speaks HTTP/2 in clear text where TLS is due.
@@ -49,22 +49,22 @@ pub enum Kind {
 }
 
 /// All of them, in the order in which they are counted.
-const KINDS: [Kind; 12] = [
-    Kind::TlsFailed,
-    Kind::TlsMissing,
-    Kind::TlsUnexpected,
-    Kind::ClientMalformed,
-    Kind::ClientEnded,
-    Kind::SourceFull,
-    Kind::NotAccepted,
-    Kind::DriverMalformed,
-    Kind::DriverUnreachable,
-    Kind::DriverReachable,
-    Kind::DriverCredential,
-    Kind::CallRefused,
+const KINDS: [LineKind; 12] = [
+    LineKind::TlsFailed,
+    LineKind::TlsMissing,
+    LineKind::TlsUnexpected,
+    LineKind::ClientMalformed,
+    LineKind::ClientEnded,
+    LineKind::SourceFull,
+    LineKind::NotAccepted,
+    LineKind::DriverMalformed,
+    LineKind::DriverUnreachable,
+    LineKind::DriverReachable,
+    LineKind::DriverCredential,
+    LineKind::CallRefused,
 ];
 
-impl Kind {
+impl LineKind {
     /// The message of the lines that are left out.
     const fn message(self) -> &'static str {
         match self {
@@ -106,21 +106,21 @@ impl Kind {
 static LIMIT: LazyLock<Mutex<Limit>> = LazyLock::new(Mutex::default);
 /// Lines that were left out since another worker was asking: they count as refused calls, of which
 /// there are most.
-static MISSED: AtomicU64 = AtomicU64::new(0);
+static CONTENDED: AtomicU64 = AtomicU64::new(0);
 
 /// Whether a line of this kind about this source is to be logged now. If not, it is counted.
-pub fn admits(kind: Kind, source: &impl Hash) -> bool {
-    LIMIT.lock().unwrap_or_else(PoisonError::into_inner).admits(kind, source)
+pub fn allow(kind: LineKind, source: &impl Hash) -> bool {
+    LIMIT.lock().unwrap_or_else(PoisonError::into_inner).allow(kind, source)
 }
 
 /// The same for lines that clients can cause in any number. While another worker asks, the line is
 /// left out, and counted, so that nobody waits.
-pub fn admits_now(kind: Kind, source: &impl Hash) -> bool {
+pub fn try_allow(kind: LineKind, source: &impl Hash) -> bool {
     match LIMIT.try_lock() {
-        Ok(mut limit) => limit.admits(kind, source),
-        Err(TryLockError::Poisoned(limit)) => limit.into_inner().admits(kind, source),
+        Ok(mut limit) => limit.allow(kind, source),
+        Err(TryLockError::Poisoned(limit)) => limit.into_inner().allow(kind, source),
         Err(TryLockError::WouldBlock) => {
-            MISSED.fetch_add(1, Ordering::Relaxed);
+            CONTENDED.fetch_add(1, Ordering::Relaxed);
             false
         }
     }
@@ -131,7 +131,7 @@ pub async fn report() {
     let mut window = tokio::time::interval(WINDOW);
     loop {
         window.tick().await;
-        for (kind, suppressed) in left_out() {
+        for (kind, suppressed) in take_suppressed() {
             let (seconds, lines) = (WINDOW.as_secs(), kind.message());
             tracing::info!(lines, suppressed, seconds, "log lines left out: too many of one kind");
         }
@@ -139,11 +139,11 @@ pub async fn report() {
 }
 
 /// Begins a new window; what was left out in the last one.
-fn left_out() -> Vec<(Kind, u64)> {
-    let mut left_out = LIMIT.lock().unwrap_or_else(PoisonError::into_inner).roll();
-    let missed = MISSED.swap(0, Ordering::Relaxed);
+fn take_suppressed() -> Vec<(LineKind, u64)> {
+    let mut left_out = LIMIT.lock().unwrap_or_else(PoisonError::into_inner).next_window();
+    let missed = CONTENDED.swap(0, Ordering::Relaxed);
     if missed > 0 {
-        left_out.push((Kind::CallRefused, missed));
+        left_out.push((LineKind::CallRefused, missed));
     }
     left_out
 }
@@ -158,7 +158,7 @@ struct Limit {
 }
 
 impl Limit {
-    fn admits(&mut self, kind: Kind, source: &impl Hash) -> bool {
+    fn allow(&mut self, kind: LineKind, source: &impl Hash) -> bool {
         let at = kind as usize;
         let Some(lines) = self.lines.get_mut(at) else { return true };
         if *lines < kind.lines_max() && self.logged.insert((at, self.hasher.hash_one(source))) {
@@ -172,7 +172,7 @@ impl Limit {
     }
 
     /// Begins a new window; what was left out in the last one.
-    fn roll(&mut self) -> Vec<(Kind, u64)> {
+    fn next_window(&mut self) -> Vec<(LineKind, u64)> {
         self.logged.clear();
         self.lines = [0; KINDS.len()];
         let suppressed = std::mem::take(&mut self.suppressed);
@@ -194,40 +194,41 @@ mod tests {
     #[test]
     fn a_source_has_one_line_of_a_kind_in_a_window() {
         let mut limit = Limit::default();
-        assert!(limit.admits(Kind::TlsFailed, &"a"));
-        assert!(!limit.admits(Kind::TlsFailed, &"a"));
-        assert!(limit.admits(Kind::TlsFailed, &"b"));
-        assert!(limit.admits(Kind::ClientEnded, &"a"));
-        assert!(!limit.admits(Kind::TlsFailed, &"a"));
-        assert_eq!(limit.roll(), [(Kind::TlsFailed, 2)]);
-        assert!(limit.admits(Kind::TlsFailed, &"a"));
-        assert_eq!(limit.roll(), []);
+        assert!(limit.allow(LineKind::TlsFailed, &"a"));
+        assert!(!limit.allow(LineKind::TlsFailed, &"a"));
+        assert!(limit.allow(LineKind::TlsFailed, &"b"));
+        assert!(limit.allow(LineKind::ClientEnded, &"a"));
+        assert!(!limit.allow(LineKind::TlsFailed, &"a"));
+        assert_eq!(limit.next_window(), [(LineKind::TlsFailed, 2)]);
+        assert!(limit.allow(LineKind::TlsFailed, &"a"));
+        assert_eq!(limit.next_window(), []);
     }
 
     #[test]
     fn a_line_is_left_out_and_counted_while_another_worker_asks() {
         let held = LIMIT.lock().unwrap();
-        assert!(!admits_now(Kind::CallRefused, &"a"));
+        assert!(!try_allow(LineKind::CallRefused, &"a"));
         drop(held);
-        assert!(left_out().contains(&(Kind::CallRefused, 1)));
-        assert!(admits_now(Kind::CallRefused, &"a"));
+        assert!(take_suppressed().contains(&(LineKind::CallRefused, 1)));
+        assert!(try_allow(LineKind::CallRefused, &"a"));
     }
 
     #[test]
     fn refused_calls_have_more_lines_than_others() {
         let mut limit = Limit::default();
-        let logged = (0..10_000).filter(|source| limit.admits(Kind::CallRefused, source)).count();
-        assert_eq!(logged, Kind::CallRefused.lines_max());
+        let logged =
+            (0..10_000).filter(|source| limit.allow(LineKind::CallRefused, source)).count();
+        assert_eq!(logged, LineKind::CallRefused.lines_max());
         assert!(logged > LINES_MAX);
     }
 
     #[test]
     fn many_sources_have_few_lines_together_and_are_not_remembered() {
         let mut limit = Limit::default();
-        let logged = (0..10_000).filter(|source| limit.admits(Kind::TlsFailed, source)).count();
+        let logged = (0..10_000).filter(|source| limit.allow(LineKind::TlsFailed, source)).count();
         assert_eq!(logged, LINES_MAX);
         assert_eq!(limit.logged.len(), LINES_MAX);
-        assert!(limit.admits(Kind::ClientMalformed, &1), "other kinds have lines of their own");
-        assert_eq!(limit.roll(), [(Kind::TlsFailed, 10_000 - 20)]);
+        assert!(limit.allow(LineKind::ClientMalformed, &1), "other kinds have lines of their own");
+        assert_eq!(limit.next_window(), [(LineKind::TlsFailed, 10_000 - 20)]);
     }
 }

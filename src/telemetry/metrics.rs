@@ -12,9 +12,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use prometheus_client::encoding::text;
 use prometheus_client::registry::Registry;
 
-use super::by_team::{self, Open};
+use super::by_team::{self, OpenCalls};
 use super::classic;
-use super::config_errors::ConfigErrors;
+use super::config_errors::ConfigErrorCount;
 use super::driver_health::DriverHealth;
 use super::scrape::Scrape;
 use super::shard::{Shard, WorkerMetrics};
@@ -22,11 +22,11 @@ use super::tenants::Tenants;
 
 /// Everything this process counts. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Metrics(Arc<Ledger>);
+pub struct Metrics(Arc<MetricsState>);
 
 /// The two ways to write metrics down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
+pub enum MetricsFormat {
     /// Prometheus' text format 0.0.4, which every scraper reads.
     Classic,
     /// OpenMetrics 1.0.
@@ -35,72 +35,72 @@ pub enum Format {
 
 /// The control plane's hand: configuration, readiness, logs. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct ControlMetrics(Arc<Ledger>);
+pub struct ControlMetrics(Arc<MetricsState>);
 
 #[derive(Debug)]
-pub(super) struct Ledger {
+pub(super) struct MetricsState {
     shards: Mutex<Vec<Arc<Shard>>>,
     pub(super) tenants: Arc<Tenants>,
-    pub(super) control: Control,
+    pub(super) control: ControlState,
     pub(super) version: &'static str,
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Control {
-    pub(super) reloads_good: AtomicU64,
-    pub(super) key_fetches_good: AtomicU64,
-    pub(super) key_fetches_bad: AtomicU64,
-    pub(super) reloads_bad: AtomicU64,
+pub(super) struct ControlState {
+    pub(super) reloads_succeeded: AtomicU64,
+    pub(super) jwks_fetches_succeeded: AtomicU64,
+    pub(super) jwks_fetches_failed: AtomicU64,
+    pub(super) reloads_failed: AtomicU64,
     pub(super) generation: AtomicU64,
-    pub(super) last_good_s: AtomicU64,
+    pub(super) last_reload_success_s: AtomicU64,
     pub(super) log_lines_dropped: AtomicU64,
     pub(super) ready: AtomicBool,
     pub(super) draining: AtomicBool,
     /// Touched when files are read and when somebody scrapes, as what follows.
-    pub(super) certificates: Mutex<Vec<Expiry>>,
-    pub(super) issuers: Mutex<Vec<Weak<Issuer>>>,
+    pub(super) certificates: Mutex<Vec<CertificateExpiry>>,
+    pub(super) issuers: Mutex<Vec<Weak<IssuerMetrics>>>,
     pub(super) drivers: Mutex<Vec<Arc<DriverHealth>>>,
-    pub(super) errors: Mutex<Arc<[ConfigErrors]>>,
+    pub(super) config_errors: Mutex<Arc<[ConfigErrorCount]>>,
 }
 
 /// When the keys of one identity provider were last fetched: told for as long as this is held.
 #[derive(Debug)]
-pub struct Issuer {
+pub struct IssuerMetrics {
     pub(super) name: String,
-    pub(super) fetched_s: AtomicU64,
-    pub(super) refresh_s: AtomicU64,
+    pub(super) last_fetch_s: AtomicU64,
+    pub(super) refresh_interval_s: AtomicU64,
 }
 
-impl Issuer {
+impl IssuerMetrics {
     /// They were fetched at this time.
-    pub fn fetched(&self, at: SystemTime) {
-        self.fetched_s.store(seconds(at), Ordering::Relaxed);
+    pub fn record_fetch(&self, at: SystemTime) {
+        self.last_fetch_s.store(seconds(at), Ordering::Relaxed);
     }
 
     /// They are fetched so often from now on.
-    pub fn refresh_is(&self, refresh: Duration) {
-        self.refresh_s.store(refresh.as_secs(), Ordering::Relaxed);
+    pub fn set_refresh_interval(&self, refresh: Duration) {
+        self.refresh_interval_s.store(refresh.as_secs(), Ordering::Relaxed);
     }
 }
 
 /// When a file's certificates end.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Expiry {
+pub struct CertificateExpiry {
     /// What they are there for.
-    pub used: &'static str,
+    pub usage: &'static str,
     /// The file.
     pub file: String,
     /// The last second of the first one to end, since the epoch.
-    pub ends: i64,
+    pub not_after: i64,
 }
 
 impl Metrics {
     /// All at zero. `version` is the build's own.
     #[must_use]
     pub fn new(version: &'static str) -> Self {
-        let control = Control::default();
+        let control = ControlState::default();
         let tenants = Arc::new(Tenants::new());
-        Self(Arc::new(Ledger { shards: Mutex::default(), tenants, control, version }))
+        Self(Arc::new(MetricsState { shards: Mutex::default(), tenants, control, version }))
     }
 
     /// A hand for one more worker. Its counts stay when the worker is gone.
@@ -119,7 +119,7 @@ impl Metrics {
 
     /// Writes down all that was counted so far. Reads `/proc` for the process' own figures.
     #[must_use]
-    pub fn encode(&self, format: Format) -> String {
+    pub fn encode(&self, format: MetricsFormat) -> String {
         let mut registry = Registry::default();
         registry.register_collector(Box::new(Scrape(Arc::clone(&self.0))));
         let mut page = String::new();
@@ -129,13 +129,13 @@ impl Metrics {
             page.clear();
         }
         match format {
-            Format::Classic => classic::from_open_metrics(&page),
-            Format::OpenMetrics => page,
+            MetricsFormat::Classic => classic::from_open_metrics(&page),
+            MetricsFormat::OpenMetrics => page,
         }
     }
 }
 
-impl Format {
+impl MetricsFormat {
     /// The `content-type` of a page in this format.
     #[must_use]
     pub const fn content_type(self) -> &'static str {
@@ -148,42 +148,47 @@ impl Format {
 
 impl ControlMetrics {
     /// The configuration was read and its plan is live since `at`, as the `generation`-th one.
-    pub fn reload_good(&self, generation: u64, at: SystemTime) {
+    pub fn reload_succeeded(&self, generation: u64, at: SystemTime) {
         let control = &self.0.control;
-        control.reloads_good.fetch_add(1, Ordering::Relaxed);
+        control.reloads_succeeded.fetch_add(1, Ordering::Relaxed);
         control.generation.store(generation, Ordering::Relaxed);
-        control.last_good_s.store(seconds(at), Ordering::Relaxed);
+        control.last_reload_success_s.store(seconds(at), Ordering::Relaxed);
     }
 
     /// The configuration was read and has errors, and nothing of it was applied.
-    pub fn reload_bad(&self) {
-        self.0.control.reloads_bad.fetch_add(1, Ordering::Relaxed);
+    pub fn reload_failed(&self) {
+        self.0.control.reloads_failed.fetch_add(1, Ordering::Relaxed);
     }
 
     /// These are the errors in the configuration as it was last read.
-    pub fn config_errors_are(&self, errors: Vec<ConfigErrors>) {
-        let known = &self.0.control.errors;
+    pub fn set_config_errors(&self, errors: Vec<ConfigErrorCount>) {
+        let known = &self.0.control.config_errors;
         *known.lock().unwrap_or_else(PoisonError::into_inner) = errors.into();
     }
 
     /// The errors in the configuration as it was last read.
     #[must_use]
-    pub fn config_errors(&self) -> Arc<[ConfigErrors]> {
-        Arc::clone(&self.0.control.errors.lock().unwrap_or_else(PoisonError::into_inner))
+    pub fn config_errors(&self) -> Arc<[ConfigErrorCount]> {
+        Arc::clone(&self.0.control.config_errors.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// An attempt to fetch the keys of an identity provider has ended.
-    pub fn keys_fetched(&self, is_good: bool) {
+    pub fn jwks_fetched(&self, is_good: bool) {
         let control = &self.0.control;
-        let count = if is_good { &control.key_fetches_good } else { &control.key_fetches_bad };
+        let count =
+            if is_good { &control.jwks_fetches_succeeded } else { &control.jwks_fetches_failed };
         count.fetch_add(1, Ordering::Relaxed);
     }
 
     /// An identity provider whose keys are fetched from now on.
     #[must_use]
-    pub fn issuer(&self, name: &str) -> Arc<Issuer> {
+    pub fn register_issuer(&self, name: &str) -> Arc<IssuerMetrics> {
         let (name, fetched_s, refresh_s) = (name.to_owned(), 0.into(), 0.into());
-        let issuer = Arc::new(Issuer { name, fetched_s, refresh_s });
+        let issuer = Arc::new(IssuerMetrics {
+            name,
+            last_fetch_s: fetched_s,
+            refresh_interval_s: refresh_s,
+        });
         let issuers = &self.0.control.issuers;
         let mut issuers = issuers.lock().unwrap_or_else(PoisonError::into_inner);
         issuers.retain(|issuer| issuer.strong_count() > 0);
@@ -192,28 +197,28 @@ impl ControlMetrics {
     }
 
     /// These certificates are live from now on, and no others. A file comes once for each use.
-    pub fn certificates(&self, all: Vec<Expiry>) {
+    pub fn set_certificates(&self, all: Vec<CertificateExpiry>) {
         *self.0.control.certificates.lock().unwrap_or_else(PoisonError::into_inner) = all;
     }
 
     /// These drivers are live from now on, and no others.
-    pub fn drivers(&self, all: Vec<Arc<DriverHealth>>) {
+    pub fn set_drivers(&self, all: Vec<Arc<DriverHealth>>) {
         *self.0.control.drivers.lock().unwrap_or_else(PoisonError::into_inner) = all;
     }
 
     /// The calls that are open now, by team and environment.
     #[must_use]
-    pub fn open_calls(&self) -> Vec<Open> {
+    pub fn open_calls(&self) -> Vec<OpenCalls> {
         by_team::open_calls(&self.0)
     }
 
     /// Whether calls are welcome.
-    pub fn ready(&self, is: bool) {
+    pub fn set_ready(&self, is: bool) {
         self.0.control.ready.store(is, Ordering::Relaxed);
     }
 
     /// The drain has begun. There is no way back.
-    pub fn draining(&self) {
+    pub fn set_draining(&self) {
         self.0.control.draining.store(true, Ordering::Relaxed);
     }
 
@@ -227,7 +232,7 @@ fn seconds(at: SystemTime) -> u64 {
     at.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
-impl Ledger {
+impl MetricsState {
     /// The shards of all workers, those that are gone included.
     pub(super) fn shards(&self) -> Vec<Arc<Shard>> {
         self.shards.lock().unwrap_or_else(PoisonError::into_inner).clone()

@@ -13,20 +13,20 @@ mod driver_health;
 pub mod escape;
 pub mod log;
 pub mod log_limit;
+mod log_queue;
 mod metrics;
 pub mod names;
 mod process;
 mod scrape;
 mod shard;
-mod spool;
 mod table;
 mod tenants;
 #[cfg(test)]
 mod tests;
 
-pub use config_errors::ConfigErrors;
+pub use config_errors::ConfigErrorCount;
 pub use driver_health::DriverHealth;
-pub use metrics::{ControlMetrics, Expiry, Format, Issuer, Metrics};
-pub use names::{AnsweredBy, DialFailure, Guarded, MethodLabel};
-pub use shard::{Ended, WorkerMetrics};
+pub use metrics::{CertificateExpiry, ControlMetrics, IssuerMetrics, Metrics, MetricsFormat};
+pub use names::{AnsweredBy, ConnectFailure, MethodLabel, PeerSide};
+pub use shard::{CallEnd, WorkerMetrics};
 pub use tenants::TenantId;

@@ -18,7 +18,7 @@ pub const TENANTS_MAX: usize = 1024;
 pub const LABELS_MAX: usize = 128;
 
 /// Stands where a team or environment is not known. No team can be called so.
-pub const NOBODY: &str = "-";
+pub const UNKNOWN: &str = "-";
 
 /// Collects what found no place under its own name. No team can be called so.
 pub const OTHER: &str = "_other";
@@ -57,22 +57,23 @@ pub(super) const CALL_BYTES: Family = counter(
     "sconce_call_bytes_total",
     "Octets of gRPC messages relayed in calls that ended; up: to the driver, down: to the client",
 );
-pub(super) const STREAMS_OPEN: Family =
+pub(super) const CALLS_ACTIVE: Family =
     gauge("sconce_streams_open", "Calls that are open now, by method, team and environment");
-pub(super) const CONNECTIONS_OPEN: Family =
+pub(super) const DOWNSTREAM_CONNECTIONS_ACTIVE: Family =
     gauge("sconce_connections_open", "Client connections that are open now");
-pub(super) const CONNECTIONS: Family =
+pub(super) const DOWNSTREAM_CONNECTIONS: Family =
     counter("sconce_connections_total", "Client connections accepted");
-pub(super) const LEGS_OPEN: Family =
+pub(super) const UPSTREAM_CONNECTIONS_ACTIVE: Family =
     gauge("sconce_legs_open", "Connections to drivers that are open now");
-pub(super) const LEGS: Family = counter("sconce_legs_total", "Connections to drivers established");
-pub(super) const LEGS_REUSED: Family = counter(
+pub(super) const UPSTREAM_CONNECTIONS: Family =
+    counter("sconce_legs_total", "Connections to drivers established");
+pub(super) const UPSTREAM_CONNECTIONS_REUSED: Family = counter(
     "sconce_legs_reused_total",
     "Times that a client connection took over a connection to a driver which another had left",
 );
-pub(super) const LEG_CLOSED: Family =
+pub(super) const UPSTREAM_CONNECTIONS_CLOSED: Family =
     counter("sconce_leg_closed_total", "Connections to drivers that ended, by reason");
-pub(super) const DIAL_FAILURES: Family = counter(
+pub(super) const UPSTREAM_CONNECT_FAILURES: Family = counter(
     "sconce_dial_failures_total",
     "Connections to drivers that failed, by team, environment and reason",
 );
@@ -84,19 +85,19 @@ pub(super) const REFUSALS: Family = counter(
     "sconce_refusals_total",
     "Calls that sconce answered itself with an error, by the label of the refusal",
 );
-pub(super) const GUARDS: Family = counter(
+pub(super) const ABUSE_LIMIT_EXCEEDED: Family = counter(
     "sconce_guard_total",
     "Budgets that a peer overran, by the guard that fired and the side of the peer",
 );
-pub(super) const KEY_FETCHES: Family = counter(
+pub(super) const JWKS_FETCHES: Family = counter(
     "sconce_key_fetches_total",
     "Attempts to fetch the keys of an identity provider, by outcome",
 );
-pub(super) const KEYS_FETCHED: Family = gauge(
+pub(super) const JWKS_LAST_FETCH: Family = gauge(
     "sconce_keys_fetched_timestamp_seconds",
     "Unix time at which the keys of an identity provider were last fetched; 0 before the first",
 );
-pub(super) const KEYS_REFRESH: Family = gauge(
+pub(super) const JWKS_REFRESH_INTERVAL: Family = gauge(
     "sconce_keys_refresh_seconds",
     "How often the keys of an identity provider are to be fetched, as configured",
 );
@@ -104,7 +105,7 @@ pub(super) const CONFIG_RELOADS: Family =
     counter("sconce_config_reloads_total", "Times the configuration was read, by outcome");
 pub(super) const CONFIG_GENERATION: Family =
     gauge("sconce_config_generation", "Number of the plan that is live, counted from 1");
-pub(super) const CONFIG_LAST_GOOD: Family = gauge(
+pub(super) const CONFIG_LAST_RELOAD_SUCCESS: Family = gauge(
     "sconce_config_last_good_timestamp_seconds",
     "Unix time at which the plan that is live was read",
 );
@@ -141,11 +142,11 @@ pub(super) mod key {
     pub(crate) const TEAM: &str = "team";
     pub(crate) const ENVIRONMENT: &str = "environment";
     pub(crate) const CODE: &str = "code";
-    pub(crate) const BY: &str = "by";
+    pub(crate) const ANSWERED_BY: &str = "by";
     pub(crate) const DIRECTION: &str = "direction";
     pub(crate) const REASON: &str = "reason";
     pub(crate) const LABEL: &str = "label";
-    pub(crate) const GUARD: &str = "guard";
+    pub(crate) const LIMIT: &str = "guard";
     pub(crate) const SIDE: &str = "side";
     pub(crate) const OUTCOME: &str = "outcome";
     pub(crate) const VERSION: &str = "version";
@@ -185,7 +186,7 @@ impl AnsweredBy {
 
 /// Why a connection to a driver failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DialFailure {
+pub enum ConnectFailure {
     /// Its name is not known.
     Unresolved,
     /// It refused, or the network did.
@@ -194,7 +195,7 @@ pub enum DialFailure {
     TimedOut,
 }
 
-impl DialFailure {
+impl ConnectFailure {
     /// All of them, in the order in which counters keep them.
     pub(super) const ALL: [Self; 3] = [Self::Unresolved, Self::Refused, Self::TimedOut];
 
@@ -303,18 +304,18 @@ impl MethodLabel {
 
 /// Which peer a guard was watching.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Guarded {
+pub enum PeerSide {
     /// A client of sconce.
-    Client,
+    Downstream,
     /// A Spark driver.
-    Driver,
+    Upstream,
 }
 
-impl Guarded {
+impl PeerSide {
     pub(super) const fn as_str(self) -> &'static str {
         match self {
-            Self::Client => "client",
-            Self::Driver => "driver",
+            Self::Downstream => "client",
+            Self::Upstream => "driver",
         }
     }
 }
@@ -369,6 +370,6 @@ mod tests {
             assert_eq!(at, method as usize);
         }
         assert_eq!(AnsweredBy::ALL.map(|by| by as usize), [0, 1]);
-        assert_eq!(DialFailure::ALL.map(|reason| reason as usize), [0, 1, 2]);
+        assert_eq!(ConnectFailure::ALL.map(|reason| reason as usize), [0, 1, 2]);
     }
 }

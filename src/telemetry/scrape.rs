@@ -13,8 +13,8 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeCounterValue, MetricE
 use prometheus_client::metrics::exemplar::Exemplar;
 
 use super::config_errors;
-use super::metrics::{Control, Expiry, Ledger};
-use super::names::{self, Family, Guarded, key};
+use super::metrics::{CertificateExpiry, ControlState, MetricsState};
+use super::names::{self, Family, PeerSide, key};
 use super::process::Process;
 use super::shard::{Reasons, Shard, read};
 
@@ -23,14 +23,14 @@ const NO_EXEMPLAR: Option<&Exemplar<Labels<'static>, f64>> = None;
 
 /// One reading of everything.
 #[derive(Debug)]
-pub(super) struct Scrape(pub(super) Arc<Ledger>);
+pub(super) struct Scrape(pub(super) Arc<MetricsState>);
 
 impl Collector for Scrape {
     fn encode(&self, encoder: DescriptorEncoder) -> fmt::Result {
         let shards = self.0.shards();
-        let mut page = Page(encoder);
+        let mut page = MetricsPage(encoder);
         page.by_team(&self.0, &shards)?;
-        page.sockets(&shards)?;
+        page.connections(&shards)?;
         page.reasons(&shards)?;
         page.control(&self.0)?;
         page.process(&Process::read())
@@ -38,51 +38,58 @@ impl Collector for Scrape {
 }
 
 /// The page as far as it is written.
-pub(super) struct Page<'a>(DescriptorEncoder<'a>);
+pub(super) struct MetricsPage<'a>(DescriptorEncoder<'a>);
 
-impl Page<'_> {
-    fn sockets(&mut self, shards: &[Arc<Shard>]) -> fmt::Result {
+impl MetricsPage<'_> {
+    fn connections(&mut self, shards: &[Arc<Shard>]) -> fmt::Result {
         let total = |figure: fn(&Shard) -> u64| shards.iter().map(|shard| figure(shard)).sum();
-        let closed: u64 = total(|shard| read(&shard.connections_closed));
-        let opened: u64 = total(|shard| read(&shard.connections_opened));
-        self.gauge(&names::CONNECTIONS_OPEN, opened.saturating_sub(closed))?;
-        self.counter(&names::CONNECTIONS, &opened)?;
-        let closed: u64 = total(|shard| shard.legs_closed.counts().map(|(_, count)| count).sum());
-        let opened: u64 = total(|shard| read(&shard.legs_opened));
-        self.gauge(&names::LEGS_OPEN, opened.saturating_sub(closed))?;
-        self.counter(&names::LEGS, &opened)?;
-        self.counter(&names::LEGS_REUSED, &total(|shard| read(&shard.legs_reused)))
+        let closed: u64 = total(|shard| read(&shard.downstream_closed));
+        let opened: u64 = total(|shard| read(&shard.downstream_opened));
+        self.gauge(&names::DOWNSTREAM_CONNECTIONS_ACTIVE, opened.saturating_sub(closed))?;
+        self.counter(&names::DOWNSTREAM_CONNECTIONS, &opened)?;
+        let closed: u64 =
+            total(|shard| shard.upstream_closed.counts().map(|(_, count)| count).sum());
+        let opened: u64 = total(|shard| read(&shard.upstream_opened));
+        self.gauge(&names::UPSTREAM_CONNECTIONS_ACTIVE, opened.saturating_sub(closed))?;
+        self.counter(&names::UPSTREAM_CONNECTIONS, &opened)?;
+        self.counter(
+            &names::UPSTREAM_CONNECTIONS_REUSED,
+            &total(|shard| read(&shard.upstream_reused)),
+        )
     }
 
     fn reasons(&mut self, shards: &[Arc<Shard>]) -> fmt::Result {
         let reason = |reason| vec![(key::REASON, reason)];
-        let closed = by_reason(shards, |shard| &shard.legs_closed);
-        self.reasoned(&names::LEG_CLOSED, closed, reason)?;
+        let closed = by_reason(shards, |shard| &shard.upstream_closed);
+        self.counter_by_label(&names::UPSTREAM_CONNECTIONS_CLOSED, closed, reason)?;
         let refusals = by_reason(shards, |shard| &shard.refusals);
-        self.reasoned(&names::REFUSALS, refusals, |label| vec![(key::LABEL, label)])?;
-        let mut family = self.family(&names::GUARDS)?;
-        let clients = by_reason(shards, |shard| &shard.client_guards);
-        let drivers = by_reason(shards, |shard| &shard.driver_guards);
-        for (side, counts) in [(Guarded::Client, clients), (Guarded::Driver, drivers)] {
+        self.counter_by_label(&names::REFUSALS, refusals, |label| vec![(key::LABEL, label)])?;
+        let mut family = self.family(&names::ABUSE_LIMIT_EXCEEDED)?;
+        let clients = by_reason(shards, |shard| &shard.downstream_abuse);
+        let drivers = by_reason(shards, |shard| &shard.upstream_abuse);
+        for (side, counts) in [(PeerSide::Downstream, clients), (PeerSide::Upstream, drivers)] {
             for (guard, count) in counts {
-                let labels = vec![(key::GUARD, guard), (key::SIDE, side.as_str())];
+                let labels = vec![(key::LIMIT, guard), (key::SIDE, side.as_str())];
                 count_line(&mut family, labels, &count)?;
             }
         }
         Ok(())
     }
 
-    fn control(&mut self, ledger: &Ledger) -> fmt::Result {
+    fn control(&mut self, ledger: &MetricsState) -> fmt::Result {
         let control = &ledger.control;
-        let outcomes = [("bad", &control.reloads_bad), ("good", &control.reloads_good)];
+        let outcomes = [("bad", &control.reloads_failed), ("good", &control.reloads_succeeded)];
         let outcomes = outcomes.map(|(outcome, count)| (outcome, read(count)));
-        self.reasoned(&names::CONFIG_RELOADS, outcomes, |label| vec![(key::OUTCOME, label)])?;
-        let outcomes = [("bad", &control.key_fetches_bad), ("good", &control.key_fetches_good)];
+        self.counter_by_label(&names::CONFIG_RELOADS, outcomes, |label| {
+            vec![(key::OUTCOME, label)]
+        })?;
+        let outcomes =
+            [("bad", &control.jwks_fetches_failed), ("good", &control.jwks_fetches_succeeded)];
         let outcomes = outcomes.map(|(outcome, count)| (outcome, read(count)));
-        self.reasoned(&names::KEY_FETCHES, outcomes, |label| vec![(key::OUTCOME, label)])?;
+        self.counter_by_label(&names::JWKS_FETCHES, outcomes, |label| vec![(key::OUTCOME, label)])?;
         self.issuers(control)?;
         self.gauge(&names::CONFIG_GENERATION, read(&control.generation))?;
-        self.gauge(&names::CONFIG_LAST_GOOD, read(&control.last_good_s))?;
+        self.gauge(&names::CONFIG_LAST_RELOAD_SUCCESS, read(&control.last_reload_success_s))?;
         self.config_errors(control)?;
         self.certificates(control)?;
         self.gauge(&names::READY, u64::from(control.ready.load(Ordering::Relaxed)))?;
@@ -92,8 +99,8 @@ impl Page<'_> {
         self.family(&names::BUILD_INFO)?.encode_family(&version)?.encode_gauge(&1_u64)
     }
 
-    fn config_errors(&mut self, control: &Control) -> fmt::Result {
-        let all = control.errors.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    fn config_errors(&mut self, control: &ControlState) -> fmt::Result {
+        let all = control.config_errors.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let mut family = self.family(&names::CONFIG_ERRORS)?;
         config_errors::counts(&all).iter().try_for_each(|(team, count)| {
             let labels: Labels<'_> = vec![(key::TEAM, team)];
@@ -103,30 +110,30 @@ impl Page<'_> {
     }
 
     /// An issuer whose keys come from another place by now is told once.
-    fn issuers(&mut self, control: &Control) -> fmt::Result {
+    fn issuers(&mut self, control: &ControlState) -> fmt::Result {
         let all = control.issuers.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let mut known = BTreeMap::new();
         for issuer in all.iter().filter_map(Weak::upgrade) {
             let (fetched, refresh) = known.entry(issuer.name.clone()).or_insert((0, 0));
-            *fetched = read(&issuer.fetched_s).max(*fetched);
-            *refresh = read(&issuer.refresh_s);
+            *fetched = read(&issuer.last_fetch_s).max(*fetched);
+            *refresh = read(&issuer.refresh_interval_s);
         }
-        let mut family = self.family(&names::KEYS_FETCHED)?;
+        let mut family = self.family(&names::JWKS_LAST_FETCH)?;
         for (issuer, (fetched, _)) in &known {
             let labels: Labels<'_> = vec![(key::ISSUER, issuer)];
             family.encode_family(&labels)?.encode_gauge(fetched)?;
         }
-        let mut family = self.family(&names::KEYS_REFRESH)?;
+        let mut family = self.family(&names::JWKS_REFRESH_INTERVAL)?;
         known.iter().try_for_each(|(issuer, (_, refresh))| {
             let labels: Labels<'_> = vec![(key::ISSUER, issuer)];
             family.encode_family(&labels)?.encode_gauge(refresh)
         })
     }
 
-    fn certificates(&mut self, control: &Control) -> fmt::Result {
+    fn certificates(&mut self, control: &ControlState) -> fmt::Result {
         let all = control.certificates.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let mut family = self.family(&names::CERTIFICATE_EXPIRY)?;
-        all.iter().try_for_each(|Expiry { used, file, ends }| {
+        all.iter().try_for_each(|CertificateExpiry { usage: used, file, not_after: ends }| {
             let labels: Labels<'_> = vec![(key::USE, used), (key::FILE, file)];
             family.encode_family(&labels)?.encode_gauge(ends)
         })
@@ -152,7 +159,7 @@ impl Page<'_> {
         }
     }
 
-    fn reasoned<'b>(
+    fn counter_by_label<'b>(
         &mut self,
         family: &'static Family,
         counts: impl IntoIterator<Item = (&'b str, u64)>,

@@ -15,8 +15,8 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use super::names::{
-    AnsweredBy, CODE_UNKNOWN, CODES, DURATION_BOUNDS_MS, DialFailure, FIRST_BYTE_BOUNDS_MS,
-    Guarded, LABELS_MAX, MethodLabel, OTHER, TENANTS_MAX,
+    AnsweredBy, CODE_UNKNOWN, CODES, ConnectFailure, DURATION_BOUNDS_MS, FIRST_BYTE_BOUNDS_MS,
+    LABELS_MAX, MethodLabel, OTHER, PeerSide, TENANTS_MAX,
 };
 use super::table::Table;
 use super::tenants::{TenantId, Tenants};
@@ -27,7 +27,7 @@ const FIRST_BYTES: usize = FIRST_BYTE_BOUNDS_MS.len() + 1;
 
 /// Octets that the counters of one worker by team and environment can have.
 const TENANTS_BYTES_MAX: usize =
-    (TENANTS_MAX + 2) * (size_of::<Tenant>() + METHODS * size_of::<Counts>());
+    (TENANTS_MAX + 2) * (size_of::<TenantCounters>() + METHODS * size_of::<MethodCounters>());
 const _: () = assert!(TENANTS_BYTES_MAX < 8 << 20, "8 MiB for each worker");
 
 /// One worker's hand on its counters. Cheap to clone, and for one thread: where two write to the
@@ -37,22 +37,22 @@ pub struct WorkerMetrics(Arc<Shard>);
 
 /// A call that has ended, however it did.
 #[derive(Clone, Copy, Debug)]
-pub struct Ended {
+pub struct CallEnd {
     /// Which method was called.
     pub method: MethodLabel,
     /// The caller's team and environment, as [`WorkerMetrics::call_placed`] was told; `None` where
     /// the call ended before they were known.
     pub tenant: Option<TenantId>,
     /// Whose status the client saw.
-    pub by: AnsweredBy,
+    pub answered_by: AnsweredBy,
     /// The gRPC code the client saw.
     pub code: u8,
     /// From the call's headers to the end of its stream.
     pub duration: Duration,
     /// Octets of DATA relayed to the driver.
-    pub octets_up: u64,
+    pub request_bytes: u64,
     /// Octets of DATA relayed to the client.
-    pub octets_down: u64,
+    pub response_bytes: u64,
 }
 
 impl WorkerMetrics {
@@ -62,23 +62,23 @@ impl WorkerMetrics {
 
     /// What calls of this team and environment are counted under. Either may be unknown.
     pub fn tenant(&self, team: Option<&str>, environment: Option<&str>) -> TenantId {
-        self.0.names.find(team, environment)
+        self.0.names.find_or_insert(team, environment)
     }
 
     /// A call has begun: its headers are whole.
     pub fn call_opened(&self, method: MethodLabel) {
-        if let Some(opened) = self.0.opened.get(method as usize) {
+        if let Some(opened) = self.0.calls_opened.get(method as usize) {
             add(opened, 1);
         }
     }
 
     /// It is known whose call it is. Once for each call.
-    pub fn call_placed(&self, method: MethodLabel, tenant: TenantId) {
-        self.0.count(tenant, method, |counts| add(&counts.placed, 1));
+    pub fn call_routed(&self, method: MethodLabel, tenant: TenantId) {
+        self.0.count(tenant, method, |counts| add(&counts.routed, 1));
     }
 
     /// The driver has begun to answer, so long after the call's headers.
-    pub fn call_answered(&self, method: MethodLabel, tenant: TenantId, after: Duration) {
+    pub fn call_first_byte(&self, method: MethodLabel, tenant: TenantId, after: Duration) {
         self.0.count(tenant, method, |counts| {
             counts.first_byte.record(after, &FIRST_BYTE_BOUNDS_MS);
         });
@@ -86,61 +86,64 @@ impl WorkerMetrics {
 
     /// A call that began has ended. Each [`WorkerMetrics::call_opened`] is followed by one of
     /// these.
-    pub fn call_ended(&self, call: &Ended) {
-        let tenant = self.0.tenant(call.tenant.unwrap_or_else(|| self.0.names.nobody()));
+    pub fn call_ended(&self, call: &CallEnd) {
+        let tenant = self.0.tenant(call.tenant.unwrap_or_else(|| self.0.names.unknown()));
         let Some(tenant) = tenant else { return };
-        add(&tenant.up, call.octets_up);
-        add(&tenant.down, call.octets_down);
+        add(&tenant.request_bytes, call.request_bytes);
+        add(&tenant.response_bytes, call.response_bytes);
         let Some(counts) = tenant.counts(call.method) else { return };
         counts.duration.record(call.duration, &DURATION_BOUNDS_MS);
         let code = usize::from(call.code);
         let code = if code < CODES.len() { code } else { CODE_UNKNOWN };
-        if let Some(calls) = counts.calls.get(call.by as usize).and_then(|of| of.get(code)) {
+        if let Some(calls) =
+            counts.ended_by_code.get(call.answered_by as usize).and_then(|of| of.get(code))
+        {
             add(calls, 1);
         }
     }
 
     /// sconce answered a call itself, with an error of this label.
-    pub fn refused(&self, label: &'static str) {
+    pub fn call_refused(&self, label: &'static str) {
         self.0.refusals.count(label);
     }
 
     /// A peer overran a budget.
-    pub fn guard_fired(&self, guard: &'static str, peer: Guarded) {
+    pub fn abuse_limit_exceeded(&self, guard: &'static str, peer: PeerSide) {
         match peer {
-            Guarded::Client => self.0.client_guards.count(guard),
-            Guarded::Driver => self.0.driver_guards.count(guard),
+            PeerSide::Downstream => self.0.downstream_abuse.count(guard),
+            PeerSide::Upstream => self.0.upstream_abuse.count(guard),
         }
     }
 
     /// A client's connection was taken.
-    pub fn connection_opened(&self) {
-        add(&self.0.connections_opened, 1);
+    pub fn downstream_opened(&self) {
+        add(&self.0.downstream_opened, 1);
     }
 
     /// A client's connection is gone.
-    pub fn connection_closed(&self) {
-        add(&self.0.connections_closed, 1);
+    pub fn downstream_closed(&self) {
+        add(&self.0.downstream_closed, 1);
     }
 
     /// A connection to a driver stands.
-    pub fn leg_opened(&self) {
-        add(&self.0.legs_opened, 1);
+    pub fn upstream_opened(&self) {
+        add(&self.0.upstream_opened, 1);
     }
 
     /// A connection to a driver that stood goes on with another client connection.
-    pub fn leg_reused(&self) {
-        add(&self.0.legs_reused, 1);
+    pub fn upstream_reused(&self) {
+        add(&self.0.upstream_reused, 1);
     }
 
     /// A connection to a driver that stood is gone.
-    pub fn leg_closed(&self, reason: &'static str) {
-        self.0.legs_closed.count(reason);
+    pub fn upstream_closed(&self, reason: &'static str) {
+        self.0.upstream_closed.count(reason);
     }
 
     /// The driver of this team and environment could not be reached.
-    pub fn dial_failed(&self, tenant: TenantId, reason: DialFailure) {
-        let failures = self.0.tenant(tenant).and_then(|it| it.dial_failures.get(reason as usize));
+    pub fn upstream_connect_failed(&self, tenant: TenantId, reason: ConnectFailure) {
+        let failures =
+            self.0.tenant(tenant).and_then(|it| it.connect_failures.get(reason as usize));
         if let Some(failures) = failures {
             add(failures, 1);
         }
@@ -152,43 +155,43 @@ impl WorkerMetrics {
 pub(super) struct Shard {
     names: Arc<Tenants>,
     /// Calls that have begun, whosever they are.
-    pub(super) opened: [AtomicU64; METHODS],
+    pub(super) calls_opened: [AtomicU64; METHODS],
     /// By the number of team and environment.
-    tenants: Box<[OnceLock<Box<Tenant>>]>,
+    tenants: Box<[OnceLock<Box<TenantCounters>>]>,
     pub(super) refusals: Reasons,
-    pub(super) client_guards: Reasons,
-    pub(super) driver_guards: Reasons,
-    pub(super) legs_closed: Reasons,
-    pub(super) connections_opened: AtomicU64,
-    pub(super) connections_closed: AtomicU64,
-    pub(super) legs_opened: AtomicU64,
-    pub(super) legs_reused: AtomicU64,
+    pub(super) downstream_abuse: Reasons,
+    pub(super) upstream_abuse: Reasons,
+    pub(super) upstream_closed: Reasons,
+    pub(super) downstream_opened: AtomicU64,
+    pub(super) downstream_closed: AtomicU64,
+    pub(super) upstream_opened: AtomicU64,
+    pub(super) upstream_reused: AtomicU64,
 }
 
 /// The calls of one team in one environment.
 #[derive(Debug, Default)]
-pub(super) struct Tenant {
+pub(super) struct TenantCounters {
     /// A team uses some of the methods.
-    methods: [OnceLock<Box<Counts>>; METHODS],
-    pub(super) up: AtomicU64,
-    pub(super) down: AtomicU64,
-    pub(super) dial_failures: [AtomicU64; DialFailure::ALL.len()],
+    methods: [OnceLock<Box<MethodCounters>>; METHODS],
+    pub(super) request_bytes: AtomicU64,
+    pub(super) response_bytes: AtomicU64,
+    pub(super) connect_failures: [AtomicU64; ConnectFailure::ALL.len()],
 }
 
 /// The calls of one method among these.
 #[derive(Debug, Default)]
-pub(super) struct Counts {
+pub(super) struct MethodCounters {
     /// Calls that were found to be of this team and environment; nobody's are not counted here.
-    pub(super) placed: AtomicU64,
-    pub(super) calls: [[AtomicU64; CODES.len()]; AnsweredBy::ALL.len()],
-    pub(super) duration: Times<DURATIONS>,
-    pub(super) first_byte: Times<FIRST_BYTES>,
+    pub(super) routed: AtomicU64,
+    pub(super) ended_by_code: [[AtomicU64; CODES.len()]; AnsweredBy::ALL.len()],
+    pub(super) duration: DurationHistogram<DURATIONS>,
+    pub(super) first_byte: DurationHistogram<FIRST_BYTES>,
 }
 
 /// How long something took, in buckets. Microseconds, since nanoseconds of ten thousand open
 /// streams would overflow within weeks.
 #[derive(Debug)]
-pub(super) struct Times<const BUCKETS: usize> {
+pub(super) struct DurationHistogram<const BUCKETS: usize> {
     pub(super) buckets: [AtomicU64; BUCKETS],
     pub(super) sum_us: AtomicU64,
 }
@@ -205,60 +208,60 @@ impl Shard {
         let tenants = (0..names.len()).map(|_| OnceLock::new()).collect();
         Self {
             names,
-            opened: Default::default(),
+            calls_opened: Default::default(),
             tenants,
             refusals: Reasons::new(),
-            client_guards: Reasons::new(),
-            driver_guards: Reasons::new(),
-            legs_closed: Reasons::new(),
-            connections_opened: AtomicU64::new(0),
-            connections_closed: AtomicU64::new(0),
-            legs_opened: AtomicU64::new(0),
-            legs_reused: AtomicU64::new(0),
+            downstream_abuse: Reasons::new(),
+            upstream_abuse: Reasons::new(),
+            upstream_closed: Reasons::new(),
+            downstream_opened: AtomicU64::new(0),
+            downstream_closed: AtomicU64::new(0),
+            upstream_opened: AtomicU64::new(0),
+            upstream_reused: AtomicU64::new(0),
         }
     }
 
     /// The counters under a number, if this worker has counted anything there.
-    pub(super) fn seen(&self, tenant: TenantId) -> Option<&Tenant> {
+    pub(super) fn existing(&self, tenant: TenantId) -> Option<&TenantCounters> {
         self.tenants.get(tenant.index())?.get().map(|tenant| &**tenant)
     }
 
-    fn tenant(&self, tenant: TenantId) -> Option<&Tenant> {
+    fn tenant(&self, tenant: TenantId) -> Option<&TenantCounters> {
         self.tenants.get(tenant.index()).map(|slot| &**slot.get_or_init(Box::default))
     }
 
-    fn count(&self, tenant: TenantId, method: MethodLabel, count: impl FnOnce(&Counts)) {
+    fn count(&self, tenant: TenantId, method: MethodLabel, count: impl FnOnce(&MethodCounters)) {
         if let Some(counts) = self.tenant(tenant).and_then(|tenant| tenant.counts(method)) {
             count(counts);
         }
     }
 }
 
-impl Tenant {
+impl TenantCounters {
     /// The counters of a method, if anything was counted there.
-    pub(super) fn seen(&self, method: usize) -> Option<&Counts> {
+    pub(super) fn existing(&self, method: usize) -> Option<&MethodCounters> {
         self.methods.get(method)?.get().map(|counts| &**counts)
     }
 
-    fn counts(&self, method: MethodLabel) -> Option<&Counts> {
+    fn counts(&self, method: MethodLabel) -> Option<&MethodCounters> {
         self.methods.get(method as usize).map(|slot| &**slot.get_or_init(Box::default))
     }
 }
 
-impl Counts {
+impl MethodCounters {
     /// Calls that have ended.
     pub(super) fn ended(&self) -> u64 {
-        self.calls.iter().flatten().map(read).sum()
+        self.ended_by_code.iter().flatten().map(read).sum()
     }
 }
 
-impl<const BUCKETS: usize> Default for Times<BUCKETS> {
+impl<const BUCKETS: usize> Default for DurationHistogram<BUCKETS> {
     fn default() -> Self {
         Self { buckets: std::array::from_fn(|_| AtomicU64::new(0)), sum_us: AtomicU64::new(0) }
     }
 }
 
-impl<const BUCKETS: usize> Times<BUCKETS> {
+impl<const BUCKETS: usize> DurationHistogram<BUCKETS> {
     fn record(&self, time: Duration, bounds_ms: &[u64]) {
         let time_us = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
         let at = bounds_ms.partition_point(|bound| bound.saturating_mul(1000) < time_us);
@@ -275,7 +278,7 @@ impl Reasons {
     }
 
     fn count(&self, reason: &'static str) {
-        let row = self.rows.row(reason, |known| *known == reason, || reason);
+        let row = self.rows.get_or_insert(reason, |known| *known == reason, || reason);
         add(row.unwrap_or(&self.others), 1);
     }
 

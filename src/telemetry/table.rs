@@ -39,17 +39,17 @@ impl<K, V: Default> Table<K, V> {
 
     /// The value under the key that `is` recognises, made by `key` if it is new. `None` when
     /// the table is full. `hashed` is what the key is hashed by.
-    pub(super) fn row(
+    pub(super) fn get_or_insert(
         &self,
         hashed: impl Hash,
         is: impl Fn(&K) -> bool,
         key: impl Fn() -> K,
     ) -> Option<&V> {
-        self.place(hashed, is, key).map(|(_, value)| value)
+        self.slot_or_insert(hashed, is, key).map(|(_, value)| value)
     }
 
     /// The same, with the number of the slot that the row stands in: it stays there.
-    pub(super) fn place(
+    pub(super) fn slot_or_insert(
         &self,
         hashed: impl Hash,
         is: impl Fn(&K) -> bool,
@@ -61,7 +61,7 @@ impl<K, V: Default> Table<K, V> {
             let slot = self.slots.get(at)?;
             let row = match slot.get() {
                 Some(row) => row,
-                None if self.claim() => {
+                None if self.reserve_row() => {
                     slot.get_or_init(|| Box::new(Row { key: key(), value: V::default() }))
                 }
                 None => return None,
@@ -101,7 +101,7 @@ impl<K, V: Default> Table<K, V> {
 
     /// Takes the right to one more row. Two threads that race for one slot may take two: the table
     /// then holds fewer rows than it might, never more.
-    fn claim(&self) -> bool {
+    fn reserve_row(&self) -> bool {
         self.rows.fetch_add(1, Ordering::Relaxed) < self.rows_max || {
             self.rows.fetch_sub(1, Ordering::Relaxed);
             false
@@ -116,7 +116,7 @@ mod tests {
     use super::*;
 
     fn count(table: &Table<u64, AtomicU64>, key: u64) -> bool {
-        let row = table.row(key, |known| *known == key, || key);
+        let row = table.get_or_insert(key, |known| *known == key, || key);
         row.map(|value| value.fetch_add(1, Ordering::Relaxed)).is_some()
     }
 

@@ -6,7 +6,7 @@
 //!
 //! Must never happen here: a lock, or a name that a peer has chosen.
 
-use super::names::{NOBODY, OTHER, TENANTS_MAX};
+use super::names::{OTHER, TENANTS_MAX, UNKNOWN};
 use super::table::Table;
 
 /// The number of a pair of team and environment.
@@ -43,35 +43,35 @@ impl Tenants {
     }
 
     /// The number where neither is known.
-    pub(super) fn nobody(&self) -> TenantId {
-        self.numbered(self.0.len())
+    pub(super) fn unknown(&self) -> TenantId {
+        self.id(self.0.len())
     }
 
     /// The number of all pairs that found no place.
-    pub(super) fn crowd(&self) -> TenantId {
-        self.numbered(self.0.len().saturating_add(1))
+    pub(super) fn overflow(&self) -> TenantId {
+        self.id(self.0.len().saturating_add(1))
     }
 
     /// The number of a pair, which is new if it was never asked for. Either may be unknown.
-    pub(super) fn find(&self, team: Option<&str>, environment: Option<&str>) -> TenantId {
+    pub(super) fn find_or_insert(&self, team: Option<&str>, environment: Option<&str>) -> TenantId {
         if team.is_none() && environment.is_none() {
-            return self.nobody();
+            return self.unknown();
         }
-        let (team, environment) = (team.unwrap_or(NOBODY), environment.unwrap_or(NOBODY));
-        let place = self.0.place(
+        let (team, environment) = (team.unwrap_or(UNKNOWN), environment.unwrap_or(UNKNOWN));
+        let place = self.0.slot_or_insert(
             (team, environment),
             |(known, at)| **known == *team && **at == *environment,
             || (team.into(), environment.into()),
         );
-        place.map_or_else(|| self.crowd(), |(slot, ())| self.numbered(slot))
+        place.map_or_else(|| self.overflow(), |(slot, ())| self.id(slot))
     }
 
     /// The names behind a number; `None` if no pair has it.
     pub(super) fn names(&self, id: TenantId) -> Option<(&str, &str)> {
-        if id == self.nobody() {
-            return Some((NOBODY, NOBODY));
+        if id == self.unknown() {
+            return Some((UNKNOWN, UNKNOWN));
         }
-        if id == self.crowd() {
+        if id == self.overflow() {
             return Some((OTHER, OTHER));
         }
         self.0.key(id.index()).map(|(team, environment)| (&**team, &**environment))
@@ -79,13 +79,13 @@ impl Tenants {
 
     /// Every number that is in use, by the names behind it.
     pub(super) fn all(&self) -> Vec<(TenantId, (&str, &str))> {
-        let ids = (0..self.len()).map(|slot| self.numbered(slot));
+        let ids = (0..self.len()).map(|slot| self.id(slot));
         let mut all: Vec<_> = ids.filter_map(|id| Some((id, self.names(id)?))).collect();
         all.sort_by_key(|(_, names)| *names);
         all
     }
 
-    fn numbered(&self, slot: usize) -> TenantId {
+    fn id(&self, slot: usize) -> TenantId {
         TenantId(u32::try_from(slot).unwrap_or(u32::MAX))
     }
 }
@@ -97,21 +97,21 @@ mod tests {
     #[test]
     fn a_pair_keeps_its_number_and_no_other_pair_has_it() {
         let tenants = Tenants::new();
-        let ads = tenants.find(Some("ads"), Some("prod"));
-        assert_ne!(ads, tenants.find(Some("ads"), Some("dev")));
-        assert_ne!(ads, tenants.find(Some("ads"), None));
-        assert_eq!(ads, tenants.find(Some("ads"), Some("prod")));
+        let ads = tenants.find_or_insert(Some("ads"), Some("prod"));
+        assert_ne!(ads, tenants.find_or_insert(Some("ads"), Some("dev")));
+        assert_ne!(ads, tenants.find_or_insert(Some("ads"), None));
+        assert_eq!(ads, tenants.find_or_insert(Some("ads"), Some("prod")));
         assert_eq!(tenants.names(ads), Some(("ads", "prod")));
-        assert_eq!(tenants.find(None, None), tenants.nobody());
+        assert_eq!(tenants.find_or_insert(None, None), tenants.unknown());
     }
 
     #[test]
     fn pairs_beyond_the_bound_share_a_number() {
         let tenants = Tenants::new();
-        let find = |n: usize| tenants.find(Some(&format!("team-{n}")), Some("prod"));
+        let find = |n: usize| tenants.find_or_insert(Some(&format!("team-{n}")), Some("prod"));
         let first: Vec<_> = (0..TENANTS_MAX).map(find).collect();
-        assert!(!first.contains(&tenants.crowd()));
-        assert!((TENANTS_MAX..5_000).all(|n| find(n) == tenants.crowd()));
+        assert!(!first.contains(&tenants.overflow()));
+        assert!((TENANTS_MAX..5_000).all(|n| find(n) == tenants.overflow()));
         assert_eq!((0..TENANTS_MAX).map(find).collect::<Vec<_>>(), first);
         assert_eq!(tenants.all().len(), TENANTS_MAX + 2);
     }

@@ -14,15 +14,15 @@ fn now() -> Instant {
 }
 
 /// A call that ended so.
-fn ended(tenant: Option<TenantId>, code: u8) -> Ended {
-    Ended {
+fn ended(tenant: Option<TenantId>, code: u8) -> CallEnd {
+    CallEnd {
         method: MethodLabel::Config,
         tenant,
-        by: AnsweredBy::Driver,
+        answered_by: AnsweredBy::Driver,
         code,
         duration: Duration::from_millis(3),
-        octets_up: 10,
-        octets_down: 500,
+        request_bytes: 10,
+        response_bytes: 500,
     }
 }
 
@@ -30,12 +30,12 @@ fn ended(tenant: Option<TenantId>, code: u8) -> Ended {
 fn call(worker: &WorkerMetrics, team: &str, code: u8) {
     let tenant = worker.tenant(Some(team), Some("prod"));
     worker.call_opened(MethodLabel::Config);
-    worker.call_placed(MethodLabel::Config, tenant);
+    worker.call_routed(MethodLabel::Config, tenant);
     worker.call_ended(&ended(Some(tenant), code));
 }
 
 fn page(metrics: &Metrics) -> Vec<String> {
-    metrics.encode(Format::Classic).lines().map(str::to_owned).collect()
+    metrics.encode(MetricsFormat::Classic).lines().map(str::to_owned).collect()
 }
 
 fn assert_line(metrics: &Metrics, line: &str) {
@@ -49,9 +49,9 @@ fn workers_are_summed() {
     for worker in [metrics.worker(), metrics.worker()] {
         worker.call_opened(MethodLabel::Config);
         call(&worker, "ads", 0);
-        worker.connection_opened();
-        worker.leg_opened();
-        worker.leg_closed("idle");
+        worker.downstream_opened();
+        worker.upstream_opened();
+        worker.upstream_closed("idle");
     }
     let calls = r#"{method="Config",team="ads",environment="prod",code="OK",by="driver"} 2"#;
     assert_line(&metrics, &format!("sconce_calls_total{calls}"));
@@ -71,7 +71,7 @@ fn a_life_is_counted_in_its_bucket_and_all_above() {
     let worker = metrics.worker();
     call(&worker, "ads", 0);
     let tenant = Some(worker.tenant(Some("ads"), Some("prod")));
-    worker.call_ended(&Ended { duration: Duration::from_hours(2), ..ended(tenant, 0) });
+    worker.call_ended(&CallEnd { duration: Duration::from_hours(2), ..ended(tenant, 0) });
     let buckets = r#"sconce_call_duration_seconds_bucket{le=""#;
     for (bound, count) in [("0.002", 0), ("0.005", 1), ("3600.0", 1), ("+Inf", 2)] {
         let line = format!("{buckets}{bound}\",{LABELS}}} {count}");
@@ -93,7 +93,7 @@ fn a_code_that_grpc_does_not_define_is_unknown() {
 #[test]
 fn a_call_without_a_team_is_nobodys() {
     let metrics = Metrics::new("1");
-    metrics.worker().call_ended(&Ended { by: AnsweredBy::Sconce, ..ended(None, 12) });
+    metrics.worker().call_ended(&CallEnd { answered_by: AnsweredBy::Sconce, ..ended(None, 12) });
     let calls = r#"{method="Config",team="-",environment="-",code="UNIMPLEMENTED",by="sconce"} 1"#;
     assert_line(&metrics, &format!("sconce_calls_total{calls}"));
 }
@@ -114,10 +114,11 @@ fn more_teams_than_fit_are_counted_together() {
 fn guards_and_refusals_tell_their_names() {
     let metrics = Metrics::new("1");
     let worker = metrics.worker();
-    worker.guard_fired("ping_flood", Guarded::Client);
-    worker.guard_fired("ping_flood", Guarded::Driver);
-    worker.refused("team.missing");
-    worker.dial_failed(worker.tenant(Some("ads"), Some("prod")), DialFailure::Refused);
+    worker.abuse_limit_exceeded("ping_flood", PeerSide::Downstream);
+    worker.abuse_limit_exceeded("ping_flood", PeerSide::Upstream);
+    worker.call_refused("team.missing");
+    worker
+        .upstream_connect_failed(worker.tenant(Some("ads"), Some("prod")), ConnectFailure::Refused);
     assert_line(&metrics, r#"sconce_guard_total{guard="ping_flood",side="client"} 1"#);
     assert_line(&metrics, r#"sconce_guard_total{guard="ping_flood",side="driver"} 1"#);
     assert_line(&metrics, r#"sconce_refusals_total{label="team.missing"} 1"#);
@@ -129,16 +130,16 @@ fn guards_and_refusals_tell_their_names() {
 fn a_bad_edit_shows_and_a_good_one_clears_it() {
     let metrics = Metrics::new("1");
     let control = metrics.control();
-    control.reload_good(1, UNIX_EPOCH + Duration::from_secs(100));
-    control.reload_bad();
-    let ml = ConfigErrors { team: "ml".to_owned(), count: 2, served: "" };
-    control.config_errors_are(vec![ConfigErrors::of_main(3), ml]);
+    control.reload_succeeded(1, UNIX_EPOCH + Duration::from_secs(100));
+    control.reload_failed();
+    let ml = ConfigErrorCount { team: "ml".to_owned(), count: 2, effect: "" };
+    control.set_config_errors(vec![ConfigErrorCount::main_file(3), ml]);
     assert_line(&metrics, r#"sconce_config_errors{team="-"} 3"#);
     assert_line(&metrics, r#"sconce_config_errors{team="ml"} 2"#);
     assert_line(&metrics, "sconce_config_generation 1");
     assert_line(&metrics, "sconce_config_last_good_timestamp_seconds 100");
-    control.reload_good(2, UNIX_EPOCH + Duration::from_secs(200));
-    control.config_errors_are(Vec::new());
+    control.reload_succeeded(2, UNIX_EPOCH + Duration::from_secs(200));
+    control.set_config_errors(Vec::new());
     assert_line(&metrics, r#"sconce_config_errors{team="-"} 0"#);
     assert_line(&metrics, r#"sconce_config_reloads_total{outcome="good"} 2"#);
     assert_line(&metrics, r#"sconce_config_reloads_total{outcome="bad"} 1"#);
@@ -148,12 +149,16 @@ fn a_bad_edit_shows_and_a_good_one_clears_it() {
 fn certificates_are_those_that_were_told_last() {
     let metrics = Metrics::new("1");
     let name = "sconce_certificate_expiry_timestamp_seconds";
-    let expiry = |used, file: &str, ends| Expiry { used, file: file.to_owned(), ends };
+    let expiry = |used, file: &str, ends| CertificateExpiry {
+        usage: used,
+        file: file.to_owned(),
+        not_after: ends,
+    };
     let both = [expiry("server", "a\"b.crt", 7), expiry("client_authority", "c.crt", -1)];
-    metrics.control().certificates(both.to_vec());
+    metrics.control().set_certificates(both.to_vec());
     assert_line(&metrics, &format!("{name}{{use=\"server\",file=\"a\\\"b.crt\"}} 7"));
     assert_line(&metrics, &format!("{name}{{use=\"client_authority\",file=\"c.crt\"}} -1"));
-    metrics.control().certificates(vec![expiry("server", "d.crt", 9)]);
+    metrics.control().set_certificates(vec![expiry("server", "d.crt", 9)]);
     let page = page(&metrics);
     assert_eq!(page.iter().filter(|line| line.starts_with(name)).count(), 1, "{page:?}");
 }
@@ -162,16 +167,16 @@ fn certificates_are_those_that_were_told_last() {
 fn an_issuer_is_told_once_while_its_keys_are_fetched() {
     let metrics = Metrics::new("1");
     let at = |seconds| UNIX_EPOCH + Duration::from_secs(seconds);
-    let (a, b) = (metrics.control().issuer("a"), metrics.control().issuer("b"));
+    let (a, b) = (metrics.control().register_issuer("a"), metrics.control().register_issuer("b"));
     // The same one from another place, as after a reload.
-    let again = metrics.control().issuer("a");
-    a.fetched(at(7));
+    let again = metrics.control().register_issuer("a");
+    a.record_fetch(at(7));
     assert_line(&metrics, "sconce_keys_fetched_timestamp_seconds{issuer=\"a\"} 7");
     assert_line(&metrics, "sconce_keys_fetched_timestamp_seconds{issuer=\"b\"} 0");
-    a.refresh_is(Duration::from_secs(600));
-    again.refresh_is(Duration::from_secs(24 * 3600));
+    a.set_refresh_interval(Duration::from_secs(600));
+    again.set_refresh_interval(Duration::from_secs(24 * 3600));
     assert_line(&metrics, "sconce_keys_refresh_seconds{issuer=\"a\"} 86400");
-    again.fetched(at(9));
+    again.record_fetch(at(9));
     drop((a, b));
     let page = page(&metrics);
     let told = page.iter().filter(|line| line.starts_with("sconce_keys_fetched_timestamp"));
@@ -182,8 +187,8 @@ fn an_issuer_is_told_once_while_its_keys_are_fetched() {
 fn readiness_and_drain_are_gauges() {
     let metrics = Metrics::new("1");
     assert_line(&metrics, "sconce_ready 0");
-    metrics.control().ready(true);
-    metrics.control().draining();
+    metrics.control().set_ready(true);
+    metrics.control().set_draining();
     assert_line(&metrics, "sconce_ready 1");
     assert_line(&metrics, "sconce_draining 1");
 }
@@ -191,9 +196,9 @@ fn readiness_and_drain_are_gauges() {
 #[test]
 fn both_formats_close_as_their_readers_expect() {
     let metrics = Metrics::new("1");
-    let open = metrics.encode(Format::OpenMetrics);
+    let open = metrics.encode(MetricsFormat::OpenMetrics);
     assert!(open.ends_with("# EOF\n") && open.contains("# TYPE sconce_calls counter\n"));
-    let classic = metrics.encode(Format::Classic);
+    let classic = metrics.encode(MetricsFormat::Classic);
     assert!(classic.contains("# TYPE sconce_calls_total counter\n"));
     assert!(!classic.contains("# EOF"));
 }
@@ -210,7 +215,7 @@ fn an_open_call_is_nobodys_until_it_is_placed_and_its_teams_until_it_ends() {
     };
     worker.call_opened(MethodLabel::Config);
     worker.call_opened(MethodLabel::Config);
-    worker.call_placed(MethodLabel::Config, tenant);
+    worker.call_routed(MethodLabel::Config, tenant);
     assert_open(1, 1);
     worker.call_ended(&ended(None, 5));
     assert_open(0, 1);
@@ -227,7 +232,7 @@ fn whose_status_a_client_saw_is_told_apart() {
     let worker = metrics.worker();
     call(&worker, "ads", 13);
     let tenant = Some(worker.tenant(Some("ads"), Some("prod")));
-    worker.call_ended(&Ended { by: AnsweredBy::Sconce, ..ended(tenant, 13) });
+    worker.call_ended(&CallEnd { answered_by: AnsweredBy::Sconce, ..ended(tenant, 13) });
     for by in ["driver", "sconce"] {
         let line = format!("sconce_calls_total{{{LABELS},code=\"INTERNAL\",by=\"{by}\"}} 1");
         assert_line(&metrics, &line);
@@ -239,7 +244,7 @@ fn the_time_to_the_first_byte_is_a_histogram_of_its_own() {
     let metrics = Metrics::new("1");
     let worker = metrics.worker();
     let tenant = worker.tenant(Some("ads"), Some("prod"));
-    worker.call_answered(MethodLabel::Config, tenant, Duration::from_millis(30));
+    worker.call_first_byte(MethodLabel::Config, tenant, Duration::from_millis(30));
     let name = "sconce_call_first_byte_seconds";
     for (bound, count) in [("0.025", 0), ("0.1", 1), ("+Inf", 1)] {
         assert_line(&metrics, &format!("{name}_bucket{{le=\"{bound}\",{LABELS}}} {count}"));
@@ -252,7 +257,7 @@ fn a_driver_is_shown_once_it_was_tried_and_one_that_is_down_counts() {
     let metrics = Metrics::new("1");
     let worker = metrics.worker();
     let drivers: Vec<Arc<DriverHealth>> = (0..3).map(|_| Arc::default()).collect();
-    metrics.control().drivers(drivers.clone());
+    metrics.control().set_drivers(drivers.clone());
     let told = |metrics: &Metrics| {
         let page = page(metrics).into_iter();
         page.filter(|line| line.starts_with("sconce_driver_up{")).collect::<Vec<_>>()
@@ -261,9 +266,9 @@ fn a_driver_is_shown_once_it_was_tried_and_one_that_is_down_counts() {
     assert!(told(&metrics).is_empty());
     for (driver, environment) in drivers.iter().zip(["prod", "dev", "dev"]) {
         driver.tenant(&worker, ("ads", environment));
-        driver.reached(now);
+        driver.connected(now);
     }
-    drivers[1].missed(now);
+    drivers[1].connect_failed(now);
     assert_eq!(
         told(&metrics),
         [
@@ -271,7 +276,7 @@ fn a_driver_is_shown_once_it_was_tried_and_one_that_is_down_counts() {
             r#"sconce_driver_up{team="ads",environment="prod"} 1"#
         ]
     );
-    metrics.control().drivers(Vec::new());
+    metrics.control().set_drivers(Vec::new());
     assert!(told(&metrics).is_empty(), "it is not live any more");
 }
 

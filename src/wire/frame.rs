@@ -3,9 +3,9 @@
 //! Knows how frames look, not what they mean: that is `connection`'s business.
 
 /// Octets of a frame header.
-pub const HEAD: usize = 9;
+pub const HEADER_LEN: usize = 9;
 /// The frame size that every peer must accept, and the largest one sconce asks for, in octets.
-pub const SIZE_FLOOR: u32 = 16_384;
+pub const DEFAULT_MAX_FRAME_SIZE: u32 = 16_384;
 /// What a client sends before its first frame (RFC 9113, 3.4).
 pub const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
@@ -33,7 +33,7 @@ impl StreamId {
 
     /// Whether a client opens streams of this number (RFC 9113, 5.1.1).
     #[must_use]
-    pub const fn is_clients(self) -> bool {
+    pub const fn is_client_initiated(self) -> bool {
         self.0 & 1 == 1
     }
 }
@@ -67,7 +67,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    const fn of(octet: u8) -> Self {
+    const fn from_octet(octet: u8) -> Self {
         match octet {
             0 => Self::Data,
             1 => Self::Headers,
@@ -108,7 +108,7 @@ impl Flags {
 
     /// Whether every flag of `other` is set.
     #[must_use]
-    pub const fn has(self, other: Self) -> bool {
+    pub const fn contains(self, other: Self) -> bool {
         self.0 & other.0 == other.0
     }
 
@@ -121,7 +121,7 @@ impl Flags {
 
 /// A frame's header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Head {
+pub struct FrameHeader {
     /// Octets of payload.
     pub length: u32,
     /// The type.
@@ -132,14 +132,14 @@ pub struct Head {
     pub stream: StreamId,
 }
 
-impl Head {
+impl FrameHeader {
     /// Reads a frame header.
     #[must_use]
-    pub const fn parse(octets: [u8; HEAD]) -> Self {
+    pub const fn parse(octets: [u8; HEADER_LEN]) -> Self {
         let [a, b, c, kind, flags, s0, s1, s2, s3] = octets;
         Self {
             length: u32::from_be_bytes([0, a, b, c]),
-            kind: Kind::of(kind),
+            kind: Kind::from_octet(kind),
             flags: Flags(flags),
             stream: StreamId::new(u32::from_be_bytes([s0, s1, s2, s3])),
         }
@@ -147,7 +147,7 @@ impl Head {
 
     /// Writes a frame header. Lengths above 2^24 - 1 cannot be written and must not be asked for.
     #[must_use]
-    pub const fn octets(self) -> [u8; HEAD] {
+    pub const fn octets(self) -> [u8; HEADER_LEN] {
         let [_, a, b, c] = self.length.to_be_bytes();
         let [s0, s1, s2, s3] = self.stream.number().to_be_bytes();
         [a, b, c, self.kind.octet(), self.flags.0, s0, s1, s2, s3]
@@ -160,18 +160,18 @@ mod tests {
 
     #[test]
     fn a_head_reads_back_as_it_was_written() {
-        let head = Head {
+        let head = FrameHeader {
             length: 0x01_02_03,
             kind: Kind::Headers,
             flags: Flags::END_STREAM.with(Flags::END_HEADERS, true),
             stream: StreamId::new(77),
         };
-        assert_eq!(Head::parse(head.octets()), head);
+        assert_eq!(FrameHeader::parse(head.octets()), head);
     }
 
     #[test]
     fn the_reserved_bit_is_ignored() {
-        let head = Head::parse([0, 0, 0, 0, 0, 0x80, 0, 0, 5]);
+        let head = FrameHeader::parse([0, 0, 0, 0, 0, 0x80, 0, 0, 5]);
         assert_eq!(head.stream, StreamId::new(5));
     }
 }

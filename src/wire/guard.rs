@@ -31,11 +31,11 @@ pub enum Budget {
     /// Header lists over the limit.
     HeaderLists,
     /// Frames for streams that are gone.
-    Strays,
+    UnexpectedFrames,
     /// Informational (1xx) answers of one stream.
-    Interims,
+    InformationalResponses,
     /// Refusals that wait because the peer does not read them.
-    Unread,
+    UnreadRefusals,
     /// Calls that were refused, by what each cost.
     RefusedCalls,
 }
@@ -55,15 +55,15 @@ impl Budget {
             Self::Continuations => "continuations",
             Self::HeaderBlock => "header_block",
             Self::HeaderLists => "header_lists",
-            Self::Strays => "strays",
-            Self::Interims => "interims",
-            Self::Unread => "unread",
+            Self::UnexpectedFrames => "strays",
+            Self::InformationalResponses => "interims",
+            Self::UnreadRefusals => "unread",
             Self::RefusedCalls => "refused_calls",
         }
     }
 
     /// The burst, and how many a second come back.
-    const fn allowance(self) -> (u32, u32) {
+    const fn burst_and_refill(self) -> (u32, u32) {
         match self {
             Self::Resets => (500, 50),
             Self::ProvokedResets => (200, 20),
@@ -73,9 +73,12 @@ impl Budget {
             Self::WindowUpdates => (4_000, 1_000),
             Self::EmptyData => (1_000, 100),
             Self::HeaderLists => (100, 10),
-            Self::Strays => (2_000, 200),
+            Self::UnexpectedFrames => (2_000, 200),
             Self::RefusedCalls => (4_000, 400),
-            Self::Continuations | Self::HeaderBlock | Self::Interims | Self::Unread => (1, 0),
+            Self::Continuations
+            | Self::HeaderBlock
+            | Self::InformationalResponses
+            | Self::UnreadRefusals => (1, 0),
         }
     }
 }
@@ -83,14 +86,14 @@ impl Budget {
 /// CONTINUATION frames that one header block may have.
 pub const CONTINUATIONS_MAX: u32 = 64;
 /// Informational answers that one stream may get.
-pub const INTERIMS_MAX: u8 = 32;
+pub const INFORMATIONAL_MAX: u8 = 32;
 
 /// Octets of DATA after which a reader may well send two WINDOW_UPDATEs.
-const SIP: usize = 512;
+const OCTETS_PER_WINDOW_UPDATE: usize = 512;
 /// WINDOW_UPDATEs that are so few that it does not matter whether they were explained.
-const EXPLAINED_FEW: u32 = 400;
+const EXPECTED_UPDATES_NEGLIGIBLE: u32 = 400;
 /// WINDOW_UPDATEs that may be explained in advance.
-const EXPLAINED_MAX: u32 = 1_000_000;
+const EXPECTED_UPDATES_MAX: u32 = 1_000_000;
 
 const BUCKETS: usize = 10;
 /// The budgets that have a bucket. The others bound one thing, and nothing comes back.
@@ -103,7 +106,7 @@ const BUCKETED: [Budget; BUCKETS] = [
     Budget::WindowUpdates,
     Budget::EmptyData,
     Budget::HeaderLists,
-    Budget::Strays,
+    Budget::UnexpectedFrames,
     Budget::RefusedCalls,
 ];
 
@@ -112,43 +115,43 @@ struct Bucket {
     /// Thousandths of an event that are spent.
     spent: u32,
     /// Milliseconds since `Guard::born` of the last refill, which begin anew after seven weeks.
-    at: u32,
+    refilled_at: u32,
 }
 
 /// The budgets of one connection.
 #[derive(Debug)]
 pub struct Guard {
-    born: Instant,
+    created_at: Instant,
     buckets: [Bucket; BUCKETS],
     /// WINDOW_UPDATEs that the DATA we sent explains and that have not come yet.
-    explained: u32,
+    expected_window_updates: u32,
 }
 
 impl Guard {
     /// Full budgets.
     #[must_use]
     pub fn new(now: Instant) -> Self {
-        Self { born: now, buckets: [Bucket::default(); BUCKETS], explained: 0 }
+        Self { created_at: now, buckets: [Bucket::default(); BUCKETS], expected_window_updates: 0 }
     }
 
     /// Takes one from a budget; `false` when it is empty.
     #[must_use]
     pub fn spend(&mut self, budget: Budget, now: Instant) -> bool {
-        if budget == Budget::WindowUpdates && self.explained > 0 {
-            self.explained = self.explained.saturating_sub(1);
+        if budget == Budget::WindowUpdates && self.expected_window_updates > 0 {
+            self.expected_window_updates = self.expected_window_updates.saturating_sub(1);
             return true;
         }
-        self.spend_some(budget, 1, now)
+        self.spend_many(budget, 1, now)
     }
 
     /// Takes so many from a budget; `false` when it is empty.
     #[must_use]
-    pub fn spend_some(&mut self, budget: Budget, count: u32, now: Instant) -> bool {
-        let (burst, refill) = budget.allowance();
+    pub fn spend_many(&mut self, budget: Budget, count: u32, now: Instant) -> bool {
+        let (burst, refill) = budget.burst_and_refill();
         let at = self.millis(now);
         let Some(bucket) = self.bucket(budget) else { return false };
-        let back = at.wrapping_sub(bucket.at).saturating_mul(refill);
-        bucket.at = at;
+        let back = at.wrapping_sub(bucket.refilled_at).saturating_mul(refill);
+        bucket.refilled_at = at;
         bucket.spent =
             bucket.spent.saturating_sub(back).saturating_add(count.saturating_mul(1_000));
         bucket.spent <= burst.saturating_mul(1_000)
@@ -159,18 +162,21 @@ impl Guard {
     #[must_use]
     pub fn is_full(&self, now: Instant) -> bool {
         let at = self.millis(now);
-        self.explained <= EXPLAINED_FEW
+        self.expected_window_updates <= EXPECTED_UPDATES_NEGLIGIBLE
             && self.buckets.iter().zip(BUCKETED).all(|(bucket, budget)| {
-                let (_, refill) = budget.allowance();
-                bucket.spent <= at.wrapping_sub(bucket.at).saturating_mul(refill)
+                let (_, refill) = budget.burst_and_refill();
+                bucket.spent <= at.wrapping_sub(bucket.refilled_at).saturating_mul(refill)
             })
     }
 
     /// A DATA frame of so many octets that we sent explains WINDOW_UPDATEs of its reader, who may
     /// take it in small sips, for its stream and for the connection.
-    pub fn explain(&mut self, octets: usize) {
-        let sips = u32::try_from(octets / SIP).unwrap_or(u32::MAX);
-        self.explained = self.explained.saturating_add(sips.saturating_add(4)).min(EXPLAINED_MAX);
+    pub fn data_sent(&mut self, octets: usize) {
+        let sips = u32::try_from(octets / OCTETS_PER_WINDOW_UPDATE).unwrap_or(u32::MAX);
+        self.expected_window_updates = self
+            .expected_window_updates
+            .saturating_add(sips.saturating_add(4))
+            .min(EXPECTED_UPDATES_MAX);
     }
 
     fn bucket(&mut self, budget: Budget) -> Option<&mut Bucket> {
@@ -179,7 +185,8 @@ impl Guard {
     }
 
     fn millis(&self, now: Instant) -> u32 {
-        let millis = now.saturating_duration_since(self.born).as_millis() & u128::from(u32::MAX);
+        let millis =
+            now.saturating_duration_since(self.created_at).as_millis() & u128::from(u32::MAX);
         u32::try_from(millis).unwrap_or(0)
     }
 }
@@ -219,7 +226,7 @@ mod tests {
         assert!(!guard.is_full(now + Duration::from_secs(9)));
         assert!(guard.is_full(now + Duration::from_secs(10)));
         for _ in 0..20_000 {
-            guard.explain(5);
+            guard.data_sent(5);
         }
         assert!(!guard.is_full(now + Duration::from_secs(10)), "their WINDOW_UPDATEs may come");
     }
@@ -249,7 +256,7 @@ mod tests {
         let now = Instant::now();
         let mut guard = Guard::new(now);
         for _ in 0..20_000 {
-            guard.explain(5);
+            guard.data_sent(5);
         }
         assert_eq!(spend(&mut guard, Budget::WindowUpdates, 100_000, now), 84_000);
     }

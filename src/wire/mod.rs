@@ -8,11 +8,11 @@
 #![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::arithmetic_side_effects))]
 
 pub mod connection;
-pub mod fault;
+pub mod error;
 pub mod frame;
 pub mod guard;
 pub mod head;
 pub mod hpack;
-pub mod outbox;
 pub mod settings;
 mod stream;
+pub mod write_buffer;

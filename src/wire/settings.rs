@@ -1,10 +1,10 @@
 //! Settings: what each side told the other (RFC 9113, 6.5).
 
-use crate::wire::fault::{Code, Fault};
-use crate::wire::frame::SIZE_FLOOR;
+use crate::wire::error::{ConnectionError, ErrorCode};
+use crate::wire::frame::DEFAULT_MAX_FRAME_SIZE;
 
 /// The window that every stream and every connection begins with, in octets.
-pub const WINDOW_FLOOR: u32 = 65_535;
+pub const DEFAULT_INITIAL_WINDOW_SIZE: u32 = 65_535;
 /// The largest window there is, in octets.
 pub const WINDOW_MAX: u32 = 0x7fff_ffff;
 /// Settings in one frame that are more than anybody needs; known ones are six.
@@ -16,47 +16,50 @@ const PAYLOAD_MAX: usize = 36;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// Octets of the dynamic table that encodes for this side.
-    pub header_table: u32,
+    pub header_table_size: u32,
     /// Streams that the other side may have open at one time.
-    pub streams: u32,
+    pub max_concurrent_streams: u32,
     /// Credit that each new stream begins with.
-    pub window: u32,
+    pub initial_window_size: u32,
     /// Octets of the largest payload that this side takes.
-    pub frame: u32,
+    pub max_frame_size: u32,
     /// Octets of the largest header list that this side takes, as HPACK counts.
-    pub header_list: u32,
+    pub max_header_list_size: u32,
     /// Whether this side takes pushes.
-    pub push: bool,
+    pub enable_push: bool,
 }
 
 impl Settings {
     /// What holds before anybody says anything.
     pub const INITIAL: Self = Self {
-        header_table: 4_096,
-        streams: u32::MAX,
-        window: WINDOW_FLOOR,
-        frame: SIZE_FLOOR,
-        header_list: u32::MAX,
-        push: true,
+        header_table_size: 4_096,
+        max_concurrent_streams: u32::MAX,
+        initial_window_size: DEFAULT_INITIAL_WINDOW_SIZE,
+        max_frame_size: DEFAULT_MAX_FRAME_SIZE,
+        max_header_list_size: u32::MAX,
+        enable_push: true,
     };
 
     /// Octets of the largest header list that this side takes, as a size in memory.
     #[must_use]
-    pub fn header_list_octets(&self) -> usize {
-        usize::try_from(self.header_list).unwrap_or(usize::MAX)
+    pub fn max_header_list_octets(&self) -> usize {
+        usize::try_from(self.max_header_list_size).unwrap_or(usize::MAX)
     }
 
     /// Takes over what a SETTINGS payload says.
     ///
     /// # Errors
     /// The connection errors that RFC 9113, 6.5.2 names.
-    pub fn apply(&mut self, payload: &[u8], from_server: bool) -> Result<(), Fault> {
+    pub fn apply(&mut self, payload: &[u8], from_server: bool) -> Result<(), ConnectionError> {
         let (entries, rest) = payload.as_chunks::<6>();
         if !rest.is_empty() {
-            return Err(Fault::new(Code::FrameSizeError, "SETTINGS of odd length"));
+            return Err(ConnectionError::new(ErrorCode::FrameSizeError, "SETTINGS of odd length"));
         }
         if entries.len() > ENTRIES_MAX {
-            return Err(Fault::new(Code::EnhanceYourCalm, "too many settings in one frame"));
+            return Err(ConnectionError::new(
+                ErrorCode::EnhanceYourCalm,
+                "too many settings in one frame",
+            ));
         }
         for &[i0, i1, v0, v1, v2, v3] in entries {
             let value = u32::from_be_bytes([v0, v1, v2, v3]);
@@ -67,7 +70,7 @@ impl Settings {
 
     /// The smallest SETTINGS_HEADER_TABLE_SIZE in a payload, which may name several.
     #[must_use]
-    pub fn smallest_table(payload: &[u8]) -> Option<u32> {
+    pub fn smallest_header_table_size(payload: &[u8]) -> Option<u32> {
         let (entries, _) = payload.as_chunks::<6>();
         let sizes = entries.iter().filter_map(|entry| match *entry {
             [0, 1, a, b, c, d] => Some(u32::from_be_bytes([a, b, c, d])),
@@ -76,52 +79,61 @@ impl Settings {
         sizes.min()
     }
 
-    fn set(&mut self, id: u16, value: u32, from_server: bool) -> Result<(), Fault> {
+    fn set(&mut self, id: u16, value: u32, from_server: bool) -> Result<(), ConnectionError> {
         match id {
-            0x1 => self.header_table = value,
+            0x1 => self.header_table_size = value,
             0x2 if value > 1 || (from_server && value == 1) => {
-                return Err(Fault::new(Code::ProtocolError, "ENABLE_PUSH out of range"));
+                return Err(ConnectionError::new(
+                    ErrorCode::ProtocolError,
+                    "ENABLE_PUSH out of range",
+                ));
             }
-            0x2 => self.push = value == 1,
-            0x3 => self.streams = value,
+            0x2 => self.enable_push = value == 1,
+            0x3 => self.max_concurrent_streams = value,
             0x4 if value > WINDOW_MAX => {
-                return Err(Fault::new(Code::FlowControlError, "INITIAL_WINDOW_SIZE too large"));
+                return Err(ConnectionError::new(
+                    ErrorCode::FlowControlError,
+                    "INITIAL_WINDOW_SIZE too large",
+                ));
             }
-            0x4 => self.window = value,
-            0x5 if !(SIZE_FLOOR..=0x00ff_ffff).contains(&value) => {
-                return Err(Fault::new(Code::ProtocolError, "MAX_FRAME_SIZE out of range"));
+            0x4 => self.initial_window_size = value,
+            0x5 if !(DEFAULT_MAX_FRAME_SIZE..=0x00ff_ffff).contains(&value) => {
+                return Err(ConnectionError::new(
+                    ErrorCode::ProtocolError,
+                    "MAX_FRAME_SIZE out of range",
+                ));
             }
-            0x5 => self.frame = value,
-            0x6 => self.header_list = value,
+            0x5 => self.max_frame_size = value,
+            0x6 => self.max_header_list_size = value,
             _ => {}
         }
         Ok(())
     }
 
     /// The payload that turns `before` into these settings.
-    pub fn payload_since(&self, before: &Self, out: &mut Vec<u8>) {
+    pub fn encode_changes(&self, before: &Self, out: &mut Vec<u8>) {
         out.reserve(PAYLOAD_MAX);
         let mut put = |id: u16, value: u32| {
             out.extend_from_slice(&id.to_be_bytes());
             out.extend_from_slice(&value.to_be_bytes());
         };
-        if self.header_table != before.header_table {
-            put(0x1, self.header_table);
+        if self.header_table_size != before.header_table_size {
+            put(0x1, self.header_table_size);
         }
-        if self.push != before.push {
-            put(0x2, u32::from(self.push));
+        if self.enable_push != before.enable_push {
+            put(0x2, u32::from(self.enable_push));
         }
-        if self.streams != before.streams {
-            put(0x3, self.streams);
+        if self.max_concurrent_streams != before.max_concurrent_streams {
+            put(0x3, self.max_concurrent_streams);
         }
-        if self.window != before.window {
-            put(0x4, self.window);
+        if self.initial_window_size != before.initial_window_size {
+            put(0x4, self.initial_window_size);
         }
-        if self.frame != before.frame {
-            put(0x5, self.frame);
+        if self.max_frame_size != before.max_frame_size {
+            put(0x5, self.max_frame_size);
         }
-        if self.header_list != before.header_list {
-            put(0x6, self.header_list);
+        if self.max_header_list_size != before.max_header_list_size {
+            put(0x6, self.max_header_list_size);
         }
     }
 }
@@ -132,9 +144,14 @@ mod tests {
 
     #[test]
     fn settings_read_back_as_they_were_written() {
-        let wanted = Settings { window: 1 << 20, streams: 7, push: false, ..Settings::INITIAL };
+        let wanted = Settings {
+            initial_window_size: 1 << 20,
+            max_concurrent_streams: 7,
+            enable_push: false,
+            ..Settings::INITIAL
+        };
         let mut payload = Vec::new();
-        wanted.payload_since(&Settings::INITIAL, &mut payload);
+        wanted.encode_changes(&Settings::INITIAL, &mut payload);
         let mut read = Settings::INITIAL;
         read.apply(&payload, false).unwrap();
         assert_eq!(read, wanted);
@@ -147,11 +164,11 @@ mod tests {
             payload.extend(value.to_be_bytes());
             Settings::INITIAL.clone().apply(&payload, server).unwrap_err().code
         };
-        assert_eq!(code(2, 2, false), Code::ProtocolError);
-        assert_eq!(code(2, 1, true), Code::ProtocolError);
-        assert_eq!(code(4, 1 << 31, false), Code::FlowControlError);
-        assert_eq!(code(5, 16_383, false), Code::ProtocolError);
-        assert_eq!(code(5, 1 << 24, false), Code::ProtocolError);
+        assert_eq!(code(2, 2, false), ErrorCode::ProtocolError);
+        assert_eq!(code(2, 1, true), ErrorCode::ProtocolError);
+        assert_eq!(code(4, 1 << 31, false), ErrorCode::FlowControlError);
+        assert_eq!(code(5, 16_383, false), ErrorCode::ProtocolError);
+        assert_eq!(code(5, 1 << 24, false), ErrorCode::ProtocolError);
     }
 
     #[test]

@@ -10,11 +10,11 @@ use slab::Slab;
 use crate::wire::frame::StreamId;
 
 /// Closed streams that are remembered.
-const MEMORY: usize = 128;
+const RECENTLY_CLOSED_MAX: usize = 128;
 /// Chains of a table that holds any streams at all, at least; a power of two.
 const CHAINS_MIN: usize = 16;
 /// The end of a chain.
-const NOBODY: u32 = u32::MAX;
+const CHAIN_END: u32 = u32::MAX;
 
 /// One open stream.
 #[derive(Clone, Copy, Debug)]
@@ -22,65 +22,65 @@ pub(in crate::wire) struct Stream {
     /// What the owner of the connection calls this stream.
     pub(in crate::wire) tag: u32,
     /// Octets of DATA that we may send; negative after the peer shrank its window.
-    pub(in crate::wire) send: i64,
+    pub(in crate::wire) send_window: i64,
     /// Octets of DATA that the peer may send.
-    pub(in crate::wire) receive: i64,
+    pub(in crate::wire) recv_window: i64,
     /// Octets that `content-length` still promises.
-    pub(in crate::wire) promised: Option<u64>,
+    pub(in crate::wire) content_length_left: Option<u64>,
     /// Whether the peer has ended its side.
-    pub(in crate::wire) peer_ended: bool,
+    pub(in crate::wire) remote_closed: bool,
     /// Whether we have ended ours.
-    pub(in crate::wire) we_ended: bool,
+    pub(in crate::wire) local_closed: bool,
     /// Whether the owner knows of this stream: it was told, or opened it itself.
-    pub(in crate::wire) known: bool,
+    pub(in crate::wire) known_to_owner: bool,
     /// Whether the final answer has come (client role).
-    pub(in crate::wire) answered: bool,
+    pub(in crate::wire) response_received: bool,
     /// Informational answers that came.
-    pub(in crate::wire) interims: u8,
+    pub(in crate::wire) informational_count: u8,
     /// Octets whose credit the peer has not got back yet.
-    pub(in crate::wire) owed: u32,
+    pub(in crate::wire) unreleased: u32,
     /// Credit beyond the floor that this stream has earned.
-    pub(in crate::wire) extra: u32,
+    pub(in crate::wire) earned: u32,
     /// The latest round trip in which octets were passed on.
-    pub(in crate::wire) trip: u32,
+    pub(in crate::wire) round_trip: u32,
     /// Octets that were passed on in it.
-    pub(in crate::wire) passed: u32,
+    pub(in crate::wire) forwarded_in_round_trip: u32,
     /// Octets that were passed on since the window last grew.
-    pub(in crate::wire) passed_all: u32,
+    pub(in crate::wire) forwarded_since_growth: u32,
 }
 
 impl Stream {
     pub(in crate::wire) fn new(send: u32, receive: u32) -> Self {
         Self {
             tag: 0,
-            send: i64::from(send),
-            receive: i64::from(receive),
-            promised: None,
-            peer_ended: false,
-            we_ended: false,
-            known: false,
-            answered: false,
-            interims: 0,
-            owed: 0,
-            extra: 0,
-            trip: 0,
-            passed: 0,
-            passed_all: 0,
+            send_window: i64::from(send),
+            recv_window: i64::from(receive),
+            content_length_left: None,
+            remote_closed: false,
+            local_closed: false,
+            known_to_owner: false,
+            response_received: false,
+            informational_count: 0,
+            unreleased: 0,
+            earned: 0,
+            round_trip: 0,
+            forwarded_in_round_trip: 0,
+            forwarded_since_growth: 0,
         }
     }
 }
 
 /// How a stream ended that is no longer there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::wire) enum Ended {
+pub(in crate::wire) enum ClosedBy {
     /// Both sides ended it: nothing may follow.
-    Done,
+    EndStream,
     /// The peer reset it: nothing may follow.
-    PeerReset,
+    RemoteReset,
     /// We reset it: frames that crossed our RST_STREAM are honest.
-    WeReset,
+    LocalReset,
     /// We have answered a malformed request before it was whole, and reset it once it is.
-    Rejected,
+    ResetPending,
 }
 
 /// The streams of one connection.
@@ -90,17 +90,17 @@ pub(in crate::wire) enum Ended {
 /// takes as many steps, then, as it may have streams.
 #[derive(Debug, Default)]
 pub(in crate::wire) struct Streams {
-    open: Slab<Link>,
+    entries: Slab<Entry>,
     /// Where each chain begins; as many as a power of two, or none.
     chains: Vec<u32>,
-    ended: VecDeque<(StreamId, Ended)>,
+    recently_closed: VecDeque<(StreamId, ClosedBy)>,
     /// Whether any stream ended otherwise than by both sides.
     any_reset: bool,
 }
 
 /// A stream in its chain.
 #[derive(Debug)]
-struct Link {
+struct Entry {
     id: StreamId,
     next: u32,
     stream: Stream,
@@ -108,17 +108,17 @@ struct Link {
 
 impl Streams {
     pub(in crate::wire) fn open(&mut self, id: StreamId, stream: Stream) {
-        if self.open.len() >= self.chains.len() {
+        if self.entries.len() >= self.chains.len() {
             self.grow();
         }
-        let key = self.open.insert(Link { id, next: NOBODY, stream });
+        let key = self.entries.insert(Entry { id, next: CHAIN_END, stream });
         self.link(key, id);
     }
 
     pub(in crate::wire) fn find(&self, id: StreamId) -> Option<&Stream> {
         let mut at = *self.chains.get(self.chain(id))?;
         loop {
-            let link = self.open.get(place(at))?;
+            let link = self.entries.get(slab_key(at))?;
             if link.id == id {
                 return Some(&link.stream);
             }
@@ -128,50 +128,51 @@ impl Streams {
 
     pub(in crate::wire) fn find_mut(&mut self, id: StreamId) -> Option<&mut Stream> {
         let mut at = *self.chains.get(self.chain(id))?;
-        while self.open.get(place(at))?.id != id {
-            at = self.open.get(place(at))?.next;
+        while self.entries.get(slab_key(at))?.id != id {
+            at = self.entries.get(slab_key(at))?.next;
         }
-        self.open.get_mut(place(at)).map(|link| &mut link.stream)
+        self.entries.get_mut(slab_key(at)).map(|link| &mut link.stream)
     }
 
     pub(in crate::wire) fn count(&self) -> usize {
-        self.open.len()
+        self.entries.len()
     }
 
-    pub(in crate::wire) fn close(&mut self, id: StreamId, how: Ended) -> Option<Stream> {
-        let stream = self.take(id);
-        self.remember(id, how);
+    pub(in crate::wire) fn close(&mut self, id: StreamId, how: ClosedBy) -> Option<Stream> {
+        let stream = self.unlink(id);
+        self.record_closed(id, how);
         stream
     }
 
     /// The chain of a number.
     fn chain(&self, id: StreamId) -> usize {
-        place(id.number() >> 1) & self.chains.len().wrapping_sub(1)
+        slab_key(id.number() >> 1) & self.chains.len().wrapping_sub(1)
     }
 
     /// Puts a stream at the front of its chain.
     fn link(&mut self, key: usize, id: StreamId) {
         let chain = self.chain(id);
-        let (Some(front), Some(link)) = (self.chains.get_mut(chain), self.open.get_mut(key)) else {
+        let (Some(front), Some(link)) = (self.chains.get_mut(chain), self.entries.get_mut(key))
+        else {
             return;
         };
         link.next = *front;
-        *front = u32::try_from(key).unwrap_or(NOBODY);
+        *front = u32::try_from(key).unwrap_or(CHAIN_END);
     }
 
     /// Takes a stream out of its chain.
-    fn take(&mut self, id: StreamId) -> Option<Stream> {
+    fn unlink(&mut self, id: StreamId) -> Option<Stream> {
         let chain = self.chain(id);
         let at = *self.chains.get(chain)?;
         let mut before = None;
-        let mut key = place(at);
-        while self.open.get(key)?.id != id {
+        let mut key = slab_key(at);
+        while self.entries.get(key)?.id != id {
             before = Some(key);
-            key = place(self.open.get(key)?.next);
+            key = slab_key(self.entries.get(key)?.next);
         }
-        let Link { next, stream, .. } = self.open.try_remove(key)?;
+        let Entry { next, stream, .. } = self.entries.try_remove(key)?;
         match before {
-            Some(before) => self.open.get_mut(before)?.next = next,
+            Some(before) => self.entries.get_mut(before)?.next = next,
             None => *self.chains.get_mut(chain)? = next,
         }
         Some(stream)
@@ -181,32 +182,32 @@ impl Streams {
     fn grow(&mut self) {
         let most = self.chains.len().saturating_mul(2).max(CHAINS_MIN);
         self.chains.clear();
-        self.chains.resize(most, NOBODY);
-        let all: Vec<_> = self.open.iter().map(|(key, link)| (key, link.id)).collect();
+        self.chains.resize(most, CHAIN_END);
+        let all: Vec<_> = self.entries.iter().map(|(key, link)| (key, link.id)).collect();
         for (key, id) in all {
             self.link(key, id);
         }
     }
 
     /// Remembers a stream that never opened because we refused it at once.
-    pub(in crate::wire) fn remember(&mut self, id: StreamId, how: Ended) {
-        self.any_reset |= how != Ended::Done;
-        if self.ended.len() >= MEMORY {
-            self.ended.pop_front();
+    pub(in crate::wire) fn record_closed(&mut self, id: StreamId, how: ClosedBy) {
+        self.any_reset |= how != ClosedBy::EndStream;
+        if self.recently_closed.len() >= RECENTLY_CLOSED_MAX {
+            self.recently_closed.pop_front();
         }
-        self.ended.push_back((id, how));
+        self.recently_closed.push_back((id, how));
     }
 
-    pub(in crate::wire) fn ended(&self, id: StreamId) -> Option<Ended> {
-        self.ended.iter().rev().find(|(ended, _)| *ended == id).map(|(_, how)| *how)
+    pub(in crate::wire) fn closed_by(&self, id: StreamId) -> Option<ClosedBy> {
+        self.recently_closed.iter().rev().find(|(ended, _)| *ended == id).map(|(_, how)| *how)
     }
 
     /// Whether a stream was [`Ended::Rejected`]; it counts as reset from now on.
-    pub(in crate::wire) fn settle_rejected(&mut self, id: StreamId) -> bool {
-        let mut rejected = self.ended.iter_mut().rev().filter(|(ended, _)| *ended == id);
+    pub(in crate::wire) fn take_pending_reset(&mut self, id: StreamId) -> bool {
+        let mut rejected = self.recently_closed.iter_mut().rev().filter(|(ended, _)| *ended == id);
         match rejected.next() {
-            Some((_, how @ Ended::Rejected)) => {
-                *how = Ended::WeReset;
+            Some((_, how @ ClosedBy::ResetPending)) => {
+                *how = ClosedBy::LocalReset;
                 true
             }
             Some(_) | None => false,
@@ -214,40 +215,40 @@ impl Streams {
     }
 
     /// Whether there is no stream, and there was none that did not end by both sides.
-    pub(in crate::wire) fn are_spotless(&self) -> bool {
-        self.open.is_empty() && !self.any_reset
+    pub(in crate::wire) fn none_open_or_reset(&self) -> bool {
+        self.entries.is_empty() && !self.any_reset
     }
 
     /// Takes credit from every stream that was opened before the one given.
     pub(in crate::wire) fn shrink_windows(&mut self, before: StreamId, by: i64) {
-        for (_, link) in &mut self.open {
+        for (_, link) in &mut self.entries {
             if link.id < before {
-                link.stream.receive = link.stream.receive.saturating_sub(by);
+                link.stream.recv_window = link.stream.recv_window.saturating_sub(by);
             }
         }
     }
 
     pub(in crate::wire) fn ids(&self) -> impl Iterator<Item = (StreamId, u32)> {
-        self.open.iter().map(|(_, link)| (link.id, link.stream.tag))
+        self.entries.iter().map(|(_, link)| (link.id, link.stream.tag))
     }
 
     pub(in crate::wire) fn iter_mut(&mut self) -> impl Iterator<Item = (StreamId, &mut Stream)> {
-        self.open.iter_mut().map(|(_, link)| (link.id, &mut link.stream))
+        self.entries.iter_mut().map(|(_, link)| (link.id, &mut link.stream))
     }
 
     /// Gives memory back that an idle connection does not need.
     pub(in crate::wire) fn shrink(&mut self) {
-        if self.open.is_empty() {
-            self.open = Slab::new();
+        if self.entries.is_empty() {
+            self.entries = Slab::new();
             self.chains = Vec::new();
-            self.ended.truncate(MEMORY);
-            self.ended.shrink_to_fit();
+            self.recently_closed.truncate(RECENTLY_CLOSED_MAX);
+            self.recently_closed.shrink_to_fit();
         }
     }
 }
 
 /// A place in a table; that of nobody is not there.
-fn place(at: u32) -> usize {
+fn slab_key(at: u32) -> usize {
     usize::try_from(at).unwrap_or(usize::MAX)
 }
 
@@ -275,7 +276,7 @@ mod tests {
                 let factor = if is_far { 1_024 } else { 1 };
                 let id = StreamId::new(number * factor * 2 + 1);
                 if map.remove(&id).is_some() {
-                    prop_assert!(streams.close(id, Ended::Done).is_some());
+                    prop_assert!(streams.close(id, ClosedBy::EndStream).is_some());
                 } else {
                     streams.open(id, stream(tag));
                     map.insert(id, tag);
@@ -287,8 +288,8 @@ mod tests {
             let all: BTreeMap<_, _> = streams.ids().collect();
             prop_assert_eq!(&all, &map);
             for (id, tag) in map {
-                prop_assert_eq!(streams.close(id, Ended::Done).map(|it| it.tag), Some(tag));
-                prop_assert!(streams.close(id, Ended::Done).is_none());
+                prop_assert_eq!(streams.close(id, ClosedBy::EndStream).map(|it| it.tag), Some(tag));
+                prop_assert!(streams.close(id, ClosedBy::EndStream).is_none());
             }
             streams.shrink();
             prop_assert!(streams.find(StreamId::new(1)).is_none());

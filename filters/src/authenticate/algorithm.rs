@@ -56,7 +56,7 @@ impl Algorithm {
     }
 
     /// The same, as the library knows it.
-    pub(super) fn theirs(self) -> jsonwebtoken::Algorithm {
+    pub(super) fn to_jsonwebtoken(self) -> jsonwebtoken::Algorithm {
         match self {
             Self::Rs256 => jsonwebtoken::Algorithm::RS256,
             Self::Rs384 => jsonwebtoken::Algorithm::RS384,

@@ -4,9 +4,9 @@
 
 use super::{
     ClaimSettings,
-    denial::{ClaimFault, Denial},
+    error::{AuthError, ClaimError},
 };
-use crate::identity::{Claimed, Part, is_sound};
+use crate::identity::{IdentityField, RawIdentity, is_valid_text};
 use serde_json::{Map, Value};
 use std::time::Duration;
 
@@ -15,46 +15,49 @@ pub(super) type Claims = Map<String, Value>;
 
 /// The claim that holds a user's address, and the one that says whether it is the user's.
 const EMAIL: &str = "email";
-const VERIFIED: &str = "email_verified";
+const EMAIL_VERIFIED: &str = "email_verified";
 
 /// When a token counts, in time since the Unix epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Window {
-    opens: Duration,
+pub(super) struct ValidityWindow {
+    not_before: Duration,
     /// `None` for what does not end.
-    ends: Option<Duration>,
+    expires_at: Option<Duration>,
 }
 
-impl Window {
+impl ValidityWindow {
     /// Of a proof that counts at all times.
-    pub(super) const ALWAYS: Self = Self { opens: Duration::ZERO, ends: None };
+    pub(super) const ALWAYS: Self = Self { not_before: Duration::ZERO, expires_at: None };
 
     /// Of a token: `exp` must be there; `nbf` and `iat` may be, and must not lie ahead.
-    pub(super) fn of(claims: &Claims, skew: Duration) -> Result<Self, Denial> {
-        let ends = moment(claims, "exp")?.ok_or(ClaimFault::NoExpiry)?;
-        let begins = moment(claims, "nbf")?.max(moment(claims, "iat")?).unwrap_or_default();
-        Ok(Self { opens: begins.saturating_sub(skew), ends: Some(ends) })
+    pub(super) fn from_claims(claims: &Claims, skew: Duration) -> Result<Self, AuthError> {
+        let ends = timestamp(claims, "exp")?.ok_or(ClaimError::NoExpiry)?;
+        let begins = timestamp(claims, "nbf")?.max(timestamp(claims, "iat")?).unwrap_or_default();
+        Ok(Self { not_before: begins.saturating_sub(skew), expires_at: Some(ends) })
     }
 
     /// Whether now is within, where a token is good for so long after its end.
-    pub(super) fn holds(&self, now: Duration, lateness: Duration) -> Result<(), Denial> {
-        if self.ends.is_some_and(|ends| now >= ends.saturating_add(lateness)) {
-            return Err(Denial::Expired);
+    pub(super) fn check_at(&self, now: Duration, lateness: Duration) -> Result<(), AuthError> {
+        if self.expires_at.is_some_and(|ends| now >= ends.saturating_add(lateness)) {
+            return Err(AuthError::Expired);
         }
-        if now < self.opens { Err(Denial::Early) } else { Ok(()) }
+        if now < self.not_before { Err(AuthError::NotYetValid) } else { Ok(()) }
     }
 }
 
 /// A time in seconds, which may have a fraction. `null` is none.
-pub(super) fn moment(claims: &Claims, name: &'static str) -> Result<Option<Duration>, ClaimFault> {
+pub(super) fn timestamp(
+    claims: &Claims,
+    name: &'static str,
+) -> Result<Option<Duration>, ClaimError> {
     let Some(value) = claims.get(name).filter(|value| !value.is_null()) else { return Ok(None) };
     let whole = value.as_u64().map(Duration::from_secs);
     let parted = || value.as_f64().and_then(|it| Duration::try_from_secs_f64(it).ok());
-    whole.or_else(parted).map(Some).ok_or(ClaimFault::NoTime(name))
+    whole.or_else(parted).map(Some).ok_or(ClaimError::NotTime(name))
 }
 
 /// Whether a token is meant for one of these.
-pub(super) fn is_meant_for(claims: &Claims, audiences: &[String]) -> bool {
+pub(super) fn has_audience(claims: &Claims, audiences: &[String]) -> bool {
     let is_ours = |value: &Value| {
         value.as_str().is_some_and(|text| audiences.iter().any(|audience| audience == text))
     };
@@ -67,59 +70,62 @@ pub(super) fn is_meant_for(claims: &Claims, audiences: &[String]) -> bool {
 
 /// Whom a token proves. What is of no use beside the user is passed over: nobody can mend the
 /// claims of a token of one's own.
-pub(super) fn owner(claims: &Claims, settings: &ClaimSettings) -> Result<Claimed, ClaimFault> {
-    let user = find(claims, &settings.user).ok_or(ClaimFault::NoUser)?;
-    let user = user.as_str().ok_or(ClaimFault::NoText(Part::User))?;
-    check_address(claims, settings)?;
-    let names = settings.display_name.iter().filter_map(|path| find(claims, path)?.as_str());
-    let display_name = names.into_iter().find(|name| is_sound(name));
-    let groups = texts(claims, &settings.groups, Part::Group)?;
+pub(super) fn raw_identity(
+    claims: &Claims,
+    settings: &ClaimSettings,
+) -> Result<RawIdentity, ClaimError> {
+    let user = lookup(claims, &settings.user).ok_or(ClaimError::NoUser)?;
+    let user = user.as_str().ok_or(ClaimError::NotString(IdentityField::User))?;
+    check_email_verified(claims, settings)?;
+    let names = settings.display_name.iter().filter_map(|path| lookup(claims, path)?.as_str());
+    let display_name = names.into_iter().find(|name| is_valid_text(name));
+    let groups = strings(claims, &settings.groups, IdentityField::Group)?;
     let groups = groups.into_iter().map(|group| settings.groups_prefix.clone() + &group).collect();
     let teams = match &settings.teams {
-        Some(path) => texts(claims, path, Part::Team)?,
+        Some(path) => strings(claims, path, IdentityField::Team)?,
         None => Vec::new(),
     };
     let (user, display_name) =
         (settings.user_prefix.clone() + user, display_name.map(str::to_owned));
-    Ok(Claimed { user, display_name, groups, teams })
+    Ok(RawIdentity { user, display_name, groups, teams })
 }
 
 /// OpenID Connect Core 1.0, 5.1: an address that is not verified is what somebody has typed. It may
 /// be said at the top, and beside the user where that is nested; whoever says it must say yes.
-fn check_address(claims: &Claims, settings: &ClaimSettings) -> Result<(), ClaimFault> {
+fn check_email_verified(claims: &Claims, settings: &ClaimSettings) -> Result<(), ClaimError> {
     let (user, required) = (settings.user.as_str(), settings.require_verified_email);
     let name_at = user.rfind(['.', '/', ':']).map_or(0, |at| at.saturating_add(1));
     let (path, name) = user.split_at_checked(name_at).unwrap_or(("", user));
     if name != EMAIL && !required {
         return Ok(());
     }
-    let beside = format!("{path}{VERIFIED}");
-    let said = [claims.get(VERIFIED), claims.get(&beside), along(claims, &beside)];
+    let beside = format!("{path}{EMAIL_VERIFIED}");
+    let said = [claims.get(EMAIL_VERIFIED), claims.get(&beside), at_path(claims, &beside)];
     let mut said = said.into_iter().flatten().peekable();
     if required && said.peek().is_none() {
-        return Err(ClaimFault::VerifiedMissing);
+        return Err(ClaimError::EmailVerifiedMissing);
     }
-    if said.all(|it| *it == Value::Bool(true)) { Ok(()) } else { Err(ClaimFault::Unverified) }
+    if said.all(|it| *it == Value::Bool(true)) { Ok(()) } else { Err(ClaimError::EmailNotVerified) }
 }
 
-fn texts(claims: &Claims, path: &str, part: Part) -> Result<Vec<String>, ClaimFault> {
-    let all = match find(claims, path) {
+fn strings(claims: &Claims, path: &str, part: IdentityField) -> Result<Vec<String>, ClaimError> {
+    let all = match lookup(claims, path) {
         None => &[],
         Some(Value::Array(all)) => all.as_slice(),
         Some(one @ Value::String(_)) => std::slice::from_ref(one),
-        Some(_) => return Err(ClaimFault::NoText(part)),
+        Some(_) => return Err(ClaimError::NotString(part)),
     };
-    let texts = all.iter().filter_map(Value::as_str).filter(|text| is_sound(text));
+    let texts = all.iter().filter_map(Value::as_str).filter(|text| is_valid_text(text));
     Ok(texts.map(str::to_owned).collect())
 }
 
 /// The claim with this very name, or else the one at the end of this path. `null` is no claim.
-pub(super) fn find<'c>(claims: &'c Claims, path: &str) -> Option<&'c Value> {
-    claims.get(path).or_else(|| along(claims, path)).filter(|value| !value.is_null())
+pub(super) fn lookup<'c>(claims: &'c Claims, path: &str) -> Option<&'c Value> {
+    claims.get(path).or_else(|| at_path(claims, path)).filter(|value| !value.is_null())
 }
 
 /// The claim at the end of a path whose steps are parted by dots.
-fn along<'c>(claims: &'c Claims, path: &str) -> Option<&'c Value> {
+fn at_path<'c>(claims: &'c Claims, path: &str) -> Option<&'c Value> {
     let mut steps = path.split('.');
     let first = claims.get(steps.next()?)?;
     steps.try_fold(first, |value, step| value.as_object()?.get(step))
@@ -136,22 +142,22 @@ mod tests {
         value.as_object().unwrap().clone()
     }
 
-    fn at(value: Value, seconds: u64) -> Result<(), Denial> {
-        let window = Window::of(&claims(value), SKEW)?;
-        window.holds(Duration::from_secs(seconds), SKEW + Duration::from_secs(100))
+    fn at(value: Value, seconds: u64) -> Result<(), AuthError> {
+        let window = ValidityWindow::from_claims(&claims(value), SKEW)?;
+        window.check_at(Duration::from_secs(seconds), SKEW + Duration::from_secs(100))
     }
 
-    fn owned(value: Value) -> Result<Claimed, ClaimFault> {
+    fn owned(value: Value) -> Result<RawIdentity, ClaimError> {
         let teams = Some("sconce.teams".to_owned());
-        owner(&claims(value), &ClaimSettings { teams, ..ClaimSettings::default() })
+        raw_identity(&claims(value), &ClaimSettings { teams, ..ClaimSettings::default() })
     }
 
     #[test]
     fn a_token_ends_so_long_after_its_expiry() {
         assert_eq!(at(json!({"exp": 1000}), 1129), Ok(()));
-        assert_eq!(at(json!({"exp": 1000}), 1130), Err(Denial::Expired));
+        assert_eq!(at(json!({"exp": 1000}), 1130), Err(AuthError::Expired));
         assert_eq!(at(json!({"exp": 1000.5}), 1130), Ok(()));
-        assert_eq!(at(json!({"exp": 1000.5}), 1131), Err(Denial::Expired));
+        assert_eq!(at(json!({"exp": 1000.5}), 1131), Err(AuthError::Expired));
         assert_eq!(at(json!({"exp": u64::MAX}), u64::MAX - 1), Ok(()));
     }
 
@@ -160,7 +166,7 @@ mod tests {
         for value in
             [json!({"exp": 9000, "nbf": 1000}), json!({"exp": 9000, "iat": 1000, "nbf": 1})]
         {
-            assert_eq!(at(value.clone(), 969), Err(Denial::Early));
+            assert_eq!(at(value.clone(), 969), Err(AuthError::NotYetValid));
             assert_eq!(at(value, 970), Ok(()));
         }
     }
@@ -168,10 +174,10 @@ mod tests {
     #[test]
     fn a_time_that_is_none_is_refused() {
         for none in [json!({}), json!({"exp": null, "nbf": null})] {
-            assert_eq!(at(none, 1), Err(Denial::Claims(ClaimFault::NoExpiry)));
+            assert_eq!(at(none, 1), Err(AuthError::InvalidClaims(ClaimError::NoExpiry)));
         }
         for odd in [json!("1000"), json!(-1), json!(1e300), json!([1000])] {
-            let fault = |name| Err(Denial::Claims(ClaimFault::NoTime(name)));
+            let fault = |name| Err(AuthError::InvalidClaims(ClaimError::NotTime(name)));
             assert_eq!(at(json!({"exp": odd}), 1), fault("exp"));
             assert_eq!(at(json!({"exp": 9000, "nbf": odd}), 1), fault("nbf"));
             assert_eq!(at(json!({"exp": 9000, "iat": odd}), 1), fault("iat"));
@@ -182,13 +188,13 @@ mod tests {
     fn an_audience_may_be_one_text_or_a_list() {
         let ours = ["sconce".to_owned(), "spark".to_owned()];
         for aud in [json!("spark"), json!(["x", "sconce"]), json!([7, "spark"])] {
-            assert!(is_meant_for(&claims(json!({ "aud": aud })), &ours));
+            assert!(has_audience(&claims(json!({ "aud": aud })), &ours));
         }
         for aud in [json!("spark "), json!(["x"]), json!([["spark"]]), json!(null), json!({})] {
-            assert!(!is_meant_for(&claims(json!({ "aud": aud })), &ours));
+            assert!(!has_audience(&claims(json!({ "aud": aud })), &ours));
         }
-        assert!(!is_meant_for(&claims(json!({})), &ours));
-        assert!(!is_meant_for(&claims(json!({"aud": "spark"})), &[]));
+        assert!(!has_audience(&claims(json!({})), &ours));
+        assert!(!has_audience(&claims(json!({"aud": "spark"})), &[]));
     }
 
     #[test]
@@ -217,7 +223,7 @@ mod tests {
         let (user_prefix, groups_prefix) = ("b:".to_owned(), "bb:".to_owned());
         let settings = ClaimSettings { user_prefix, groups_prefix, ..ClaimSettings::default() };
         let one = claims(json!({"sub": "ann", "name": "Ann", "groups": ["x", "y"]}));
-        let owner = owner(&one, &settings).unwrap();
+        let owner = raw_identity(&one, &settings).unwrap();
         assert_eq!((&*owner.user, owner.display_name.as_deref()), ("b:ann", Some("Ann")));
         assert_eq!(owner.groups, ["bb:x", "bb:y"]);
     }
@@ -226,11 +232,11 @@ mod tests {
     fn an_address_that_nobody_has_verified_is_no_user() {
         let by = |user: &str, value: Value| {
             let settings = ClaimSettings { user: user.to_owned(), ..ClaimSettings::default() };
-            owner(&claims(value), &settings).map(|claimed| claimed.user)
+            raw_identity(&claims(value), &settings).map(|claimed| claimed.user)
         };
         let claims = |verified: Value| json!({"email": "ann@x", "email_verified": verified});
         for odd in [json!(false), json!("true"), json!(null)] {
-            assert_eq!(by("email", claims(odd)), Err(ClaimFault::Unverified));
+            assert_eq!(by("email", claims(odd)), Err(ClaimError::EmailNotVerified));
         }
         assert_eq!(by("email", claims(json!(true))).as_deref(), Ok("ann@x"));
         assert_eq!(by("email", json!({"email": "ann@x"})).as_deref(), Ok("ann@x"));
@@ -243,10 +249,10 @@ mod tests {
         user: &str,
         require_verified_email: bool,
         value: Value,
-    ) -> Result<String, ClaimFault> {
+    ) -> Result<String, ClaimError> {
         let user = user.to_owned();
         let settings = ClaimSettings { user, require_verified_email, ..ClaimSettings::default() };
-        owner(&claims(value), &settings).map(|claimed| claimed.user)
+        raw_identity(&claims(value), &settings).map(|claimed| claimed.user)
     }
 
     #[test]
@@ -266,7 +272,7 @@ mod tests {
                 ("https://x/email", named),
             ] {
                 let user = addressed(user, false, value.clone());
-                assert_eq!(user, Err(ClaimFault::Unverified), "{value}");
+                assert_eq!(user, Err(ClaimError::EmailNotVerified), "{value}");
             }
         }
         let verified = json!({"profile": profile(json!(true)), "email_verified": true});
@@ -280,14 +286,14 @@ mod tests {
     #[test]
     fn that_an_address_is_verified_can_be_required() {
         let required = |user, value| addressed(user, true, value);
-        let unsaid = Err(ClaimFault::VerifiedMissing);
+        let unsaid = Err(ClaimError::EmailVerifiedMissing);
         assert_eq!(required("email", json!({"email": "ann@x"})), unsaid);
         assert_eq!(required("profile.email", json!({"profile": {"email": "ann@x"}})), unsaid);
         let elsewhere = json!({"email": "ann@x", "profile": {"email_verified": true}});
         assert_eq!(required("email", elsewhere), unsaid);
         for odd in [json!(false), json!("true"), json!(null), json!(1)] {
             let value = json!({"email": "ann@x", "email_verified": odd});
-            assert_eq!(required("email", value), Err(ClaimFault::Unverified), "{odd}");
+            assert_eq!(required("email", value), Err(ClaimError::EmailNotVerified), "{odd}");
         }
         let top = json!({"profile": {"email": "ann@x"}, "email_verified": true});
         assert_eq!(required("profile.email", top).as_deref(), Ok("ann@x"));
@@ -300,7 +306,7 @@ mod tests {
             Ok("7")
         );
         let refused = required("sub", json!({"sub": "7", "email_verified": false}));
-        assert_eq!(refused, Err(ClaimFault::Unverified));
+        assert_eq!(refused, Err(ClaimError::EmailNotVerified));
         let mail = json!({"profile": {"mail": "ann@x", "email_verified": true}});
         assert_eq!(required("profile.mail", mail).as_deref(), Ok("ann@x"));
     }
@@ -317,20 +323,20 @@ mod tests {
     fn a_name_with_dots_wins_over_the_path_of_the_same_spelling() {
         let both = json!({"a.b": 1, "a": {"b": 2, "c": {"d": 3}}});
         let both = claims(both);
-        assert_eq!(find(&both, "a.b"), Some(&json!(1)));
-        assert_eq!(find(&both, "a.c.d"), Some(&json!(3)));
+        assert_eq!(lookup(&both, "a.b"), Some(&json!(1)));
+        assert_eq!(lookup(&both, "a.c.d"), Some(&json!(3)));
         for path in ["a.c.e", "a.b.c", "", ".", "b"] {
-            assert_eq!(find(&both, path), None, "{path}");
+            assert_eq!(lookup(&both, path), None, "{path}");
         }
     }
 
     #[test]
     fn claims_of_another_form_are_refused_and_not_guessed_at() {
-        assert_eq!(owned(json!({})), Err(ClaimFault::NoUser));
-        assert_eq!(owned(json!({"sub": 7})), Err(ClaimFault::NoText(Part::User)));
+        assert_eq!(owned(json!({})), Err(ClaimError::NoUser));
+        assert_eq!(owned(json!({"sub": 7})), Err(ClaimError::NotString(IdentityField::User)));
         let groups = json!({"sub": "7", "groups": 1});
-        assert_eq!(owned(groups), Err(ClaimFault::NoText(Part::Group)));
+        assert_eq!(owned(groups), Err(ClaimError::NotString(IdentityField::Group)));
         let teams = json!({"sub": "7", "sconce.teams": {"ads": true}});
-        assert_eq!(owned(teams), Err(ClaimFault::NoText(Part::Team)));
+        assert_eq!(owned(teams), Err(ClaimError::NotString(IdentityField::Team)));
     }
 }

@@ -5,26 +5,26 @@
 
 use super::{
     IssuerSettings,
-    claims::{Claims, find},
-    judge::Judge,
+    authenticator::Authenticator,
+    claims::{Claims, lookup},
     token,
 };
 use crate::Call;
 use serde_json::Value;
 
 /// Values of a claim that are shown.
-const SHOWN_MAX: usize = 20;
+const VALUES_SHOWN_MAX: usize = 20;
 /// Characters of a value that are shown.
-const LENGTH_MAX: usize = 256;
+const VALUE_LENGTH_MAX: usize = 256;
 /// Where a provider says which claims it has left out (OpenID Connect Core 1.0, 5.6.2): Entra does
 /// so with more than 200 groups.
-const LEFT_OUT: &str = "_claim_names";
+const CLAIM_NAMES: &str = "_claim_names";
 
-impl Judge {
+impl Authenticator {
     /// What the token of a call claims, if it has a signed one.
     pub(super) fn details(&self, call: &Call) -> Vec<String> {
-        let header = token::header(call.metadata()).ok().flatten();
-        let claims = header.as_deref().and_then(|it| token::claims(token::bearer(it).ok()?));
+        let header = token::credential_value(call.metadata()).ok().flatten();
+        let claims = header.as_deref().and_then(|it| token::claims(token::parse_bearer(it).ok()?));
         let Some(claims) = claims else { return Vec::new() };
         let issuers = &self.settings.issuers;
         let said = claims.get("iss").and_then(Value::as_str);
@@ -32,10 +32,10 @@ impl Judge {
         let trusted = issuers.iter().map(|issuer| &*issuer.issuer);
         let mut details = vec![format!(
             "the token says iss {}; trusted: {}",
-            shown(claims.get("iss")),
+            describe_claim(claims.get("iss")),
             any_of(trusted)
         )];
-        let aud = shown(claims.get("aud"));
+        let aud = describe_claim(claims.get("aud"));
         let Some(issuer) = issuer else {
             details.push(format!("the token says aud {aud}"));
             return details;
@@ -56,11 +56,11 @@ fn memberships(claims: &Claims, issuer: &IssuerSettings) -> Vec<String> {
 }
 
 fn membership(claims: &Claims, what: &str, path: &str) -> String {
-    let Some(value) = find(claims, path) else {
-        let left_out = claims.get(LEFT_OUT).and_then(Value::as_object);
+    let Some(value) = lookup(claims, path) else {
+        let left_out = claims.get(CLAIM_NAMES).and_then(Value::as_object);
         let is_left_out = left_out.is_some_and(|names| names.contains_key(path));
         let why = if is_left_out {
-            format!("; the provider has left it out ({LEFT_OUT}): its owner is in too many")
+            format!("; the provider has left it out ({CLAIM_NAMES}): its owner is in too many")
         } else {
             String::new()
         };
@@ -68,36 +68,38 @@ fn membership(claims: &Claims, what: &str, path: &str) -> String {
     };
     match value.as_array() {
         Some(none) if none.is_empty() => format!("no {what}: the claim '{path}' is an empty list"),
-        Some(_) | None => format!("{what} by the claim '{path}': {}", shown(Some(value))),
+        Some(_) | None => format!("{what} by the claim '{path}': {}", describe_claim(Some(value))),
     }
 }
 
 /// A claim of texts; of what is none, the kind of it.
-fn shown(claim: Option<&Value>) -> String {
+fn describe_claim(claim: Option<&Value>) -> String {
     match claim {
         None | Some(Value::Null) => "nothing".to_owned(),
         Some(Value::String(text)) => quoted(text),
-        Some(Value::Array(all)) => listed(all.iter().map(|it| shown(Some(it))), ", "),
+        Some(Value::Array(all)) => {
+            join_limited(all.iter().map(|it| describe_claim(Some(it))), ", ")
+        }
         Some(Value::Object(_)) => "an object".to_owned(),
         Some(Value::Bool(_) | Value::Number(_)) => "no text".to_owned(),
     }
 }
 
 fn any_of<'t>(texts: impl Iterator<Item = &'t str>) -> String {
-    let all = listed(texts.map(quoted), " or ");
+    let all = join_limited(texts.map(quoted), " or ");
     if all.is_empty() { "nothing".to_owned() } else { all }
 }
 
-fn listed(texts: impl Iterator<Item = String>, between: &str) -> String {
+fn join_limited(texts: impl Iterator<Item = String>, between: &str) -> String {
     let texts: Vec<_> = texts.collect();
-    let first = texts.iter().take(SHOWN_MAX).map(String::as_str).collect::<Vec<_>>();
+    let first = texts.iter().take(VALUES_SHOWN_MAX).map(String::as_str).collect::<Vec<_>>();
     let more = texts.len().saturating_sub(first.len());
     let all = first.join(between);
     if more > 0 { format!("{all} and {more} more") } else { all }
 }
 
 fn quoted(text: &str) -> String {
-    let cut: String = text.chars().take(LENGTH_MAX).collect();
+    let cut: String = text.chars().take(VALUE_LENGTH_MAX).collect();
     let more = if cut.len() < text.len() { "..." } else { "" };
     format!("'{cut}{more}'")
 }
@@ -109,9 +111,9 @@ mod tests {
         Filter,
         authenticate::{
             Authenticate, ClaimSettings, Settings,
-            tests::{Signer, call, claims, ring, settings},
+            tests::{Signer, call, claims, jwks_cache, settings},
         },
-        call::Listed,
+        call::StaticMetadata,
     };
     use serde_json::json;
 
@@ -121,7 +123,7 @@ mod tests {
         for (name, value) in but.as_object().unwrap() {
             all[name] = value.clone();
         }
-        let mut settings = settings(&ring(&[Signer::P256.jwk("a")]));
+        let mut settings = settings(&jwks_cache(&[Signer::P256.jwk("a")]));
         let teams = Some("sconce.teams".to_owned());
         for issuer in &mut settings.issuers {
             issuer.claims = ClaimSettings { teams: teams.clone(), ..ClaimSettings::default() };
@@ -130,7 +132,7 @@ mod tests {
     }
 
     fn told_of(settings: Settings, header: &str) -> Vec<String> {
-        let call = call(Listed::new("a").with("authorization", header));
+        let call = call(StaticMetadata::new("a").with("authorization", header));
         Authenticate::new(settings).details(&call)
     }
 
@@ -174,7 +176,7 @@ mod tests {
         let told = told(json!({"groups": many, "aud": "a".repeat(9_000)}));
         assert!(told.iter().all(|line| line.len() < 500), "{told:?}");
         assert!(told[2].ends_with("'g19' and 180 more"), "{}", told[2]);
-        let settings = || settings(&ring(&[Signer::P256.jwk("a")]));
+        let settings = || settings(&jwks_cache(&[Signer::P256.jwk("a")]));
         for header in ["Bearer a.b.c", "Bearer secret", "Basic c2VjcmV0", "Bearer e30.W10.c2ln"] {
             assert_eq!(told_of(settings(), header), [""; 0], "{header}");
         }

@@ -15,19 +15,19 @@ const DEPTH_MAX: usize = 16;
 
 /// Why a text is not parsed, or is no object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum JsonFault {
+pub(super) enum JsonError {
     /// More than one of the limits allows.
     TooLarge,
     /// It is not one JSON object.
-    NoObject,
+    NotObject,
 }
 
 /// Parses an object. Of two members with the same name the last is kept.
-pub(super) fn object(text: &[u8]) -> Result<Claims, JsonFault> {
+pub(super) fn parse_object(text: &[u8]) -> Result<Claims, JsonError> {
     if !is_within_limits(text) {
-        return Err(JsonFault::TooLarge);
+        return Err(JsonError::TooLarge);
     }
-    serde_json::from_slice(text).map_err(|_| JsonFault::NoObject)
+    serde_json::from_slice(text).map_err(|_| JsonError::NotObject)
 }
 
 /// Counts what would be parsed, without parsing it. Of a text that is not JSON it says nothing of
@@ -64,23 +64,23 @@ fn is_within_limits(text: &[u8]) -> bool {
 mod tests {
     use super::*;
     use crate::{
-        Admission, Filter, Refusal,
+        Decision, Filter, Refusal,
         authenticate::{
             Authenticate,
-            tests::{Signer, call, claims, ring, settings},
+            tests::{Signer, call, claims, jwks_cache, settings},
         },
-        call::Listed,
+        call::StaticMetadata,
     };
     use proptest::prelude::*;
     use serde_json::{Value, json};
 
     fn refusal(claims: &Value) -> Option<Refusal> {
         let token = Signer::P256.sign("a", claims);
-        let room = Authenticate::new(settings(&ring(&[Signer::P256.jwk("a")])));
-        let listed = Listed::new("a").with("authorization", format!("Bearer {token}"));
+        let room = Authenticate::new(settings(&jwks_cache(&[Signer::P256.jwk("a")])));
+        let listed = StaticMetadata::new("a").with("authorization", format!("Bearer {token}"));
         match room.admit(&mut call(listed)) {
-            Admission::Refused(refusal) => Some(refusal),
-            Admission::Admitted | Admission::Wait(_) => None,
+            Decision::Refused(refusal) => Some(refusal),
+            Decision::Admitted | Decision::Pending(_) => None,
         }
     }
 
@@ -127,7 +127,7 @@ mod tests {
         let depth = |levels: usize| {
             format!("{{\"a\":{}{}}}", "[".repeat(levels - 1), "]".repeat(levels - 1))
         };
-        let is_read = |text: String| object(text.as_bytes()) != Err(JsonFault::TooLarge);
+        let is_read = |text: String| parse_object(text.as_bytes()) != Err(JsonError::TooLarge);
         assert!(is_read(members(MEMBERS_MAX)) && !is_read(members(MEMBERS_MAX + 1)));
         assert!(is_read(values(VALUES_MAX)) && !is_read(values(VALUES_MAX + 1)));
         assert!(is_read(depth(DEPTH_MAX)) && !is_read(depth(DEPTH_MAX + 1)));
@@ -139,13 +139,13 @@ mod tests {
     fn marks_inside_of_texts_are_not_counted() {
         let text = r#"{"a":",,[[{{\"[,","b":1}"#;
         let filler = [&b"{\"a\":\""[..], &vec![b','; 9000], b"\"}"].concat();
-        assert!(object(text.as_bytes()).is_ok());
-        assert!(object(&filler).is_ok());
+        assert!(parse_object(text.as_bytes()).is_ok());
+        assert!(parse_object(&filler).is_ok());
         let quoted = [&b"{\"a\":\"\\\""[..], &vec![b','; 9000], b"\"}"].concat();
-        assert!(object(&quoted).is_ok(), "a quote that is escaped ends no text");
+        assert!(parse_object(&quoted).is_ok(), "a quote that is escaped ends no text");
         let ended = [&b"{\"a\":\"\\\\\",\"b\":["[..], &b"1,".repeat(9000), b"1]}"].concat();
-        assert_eq!(object(&ended), Err(JsonFault::TooLarge), "one behind an escape does");
-        assert_eq!(object(b"[1]").unwrap_err(), JsonFault::NoObject);
+        assert_eq!(parse_object(&ended), Err(JsonError::TooLarge), "one behind an escape does");
+        assert_eq!(parse_object(b"[1]").unwrap_err(), JsonError::NotObject);
     }
 
     /// A value, and how many it has in it.
@@ -163,13 +163,13 @@ mod tests {
         #[test]
         fn every_object_within_the_limits_is_read_as_it_is(value in value()) {
             let one = json!({ "a": value });
-            let read = object(one.to_string().as_bytes()).map(Value::from);
+            let read = parse_object(one.to_string().as_bytes()).map(Value::from);
             prop_assert_eq!(read, Ok(one));
         }
 
         #[test]
         fn arbitrary_octets_are_read_without_a_panic(text in any::<Vec<u8>>()) {
-            let _ = object(&text);
+            let _ = parse_object(&text);
         }
     }
 }

@@ -29,14 +29,14 @@ const PRIVATE: [&str; 8] = ["d", "p", "q", "dp", "dq", "qi", "oth", "k"];
 pub(super) struct Key {
     kid: Option<String>,
     /// The only algorithm that it verifies, where its document says so.
-    pinned: Option<Algorithm>,
-    material: Material,
+    algorithm: Option<Algorithm>,
+    material: KeyMaterial,
     /// The same material, as the library takes it.
-    theirs: DecodingKey,
+    decoding_key: DecodingKey,
 }
 
 #[derive(Clone, PartialEq, Eq)]
-enum Material {
+enum KeyMaterial {
     Rsa { modulus: Vec<u8>, exponent: Vec<u8> },
     P256 { point: Vec<u8> },
     P384 { point: Vec<u8> },
@@ -45,74 +45,76 @@ enum Material {
 
 /// Why a key is passed over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum KeyFault {
-    NoObject,
+pub(super) enum KeyError {
+    NotObject,
     Missing { member: &'static str },
-    Unknown { member: &'static str },
-    NoText { member: &'static str },
-    Unreadable { member: &'static str },
-    Shared,
+    Unsupported { member: &'static str },
+    NotString { member: &'static str },
+    Invalid { member: &'static str },
+    Symmetric,
     Private,
-    Use,
-    Operations,
-    Unpaired,
-    Short,
-    Long,
-    Exponent,
+    WrongUse,
+    WrongOperations,
+    AlgorithmMismatch,
+    TooShort,
+    TooLong,
+    UnsafeExponent,
 }
 
-impl fmt::Display for KeyFault {
+impl fmt::Display for KeyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NoObject => f.write_str("it is no object"),
+            Self::NotObject => f.write_str("it is no object"),
             Self::Missing { member } => write!(f, "it has no {member}"),
-            Self::Unknown { member } => write!(f, "its {member} is not known here"),
-            Self::NoText { member } => write!(f, "its {member} is no text"),
-            Self::Unreadable { member } => write!(f, "its {member} cannot be read"),
-            Self::Shared => f.write_str("it is a shared secret"),
+            Self::Unsupported { member } => write!(f, "its {member} is not known here"),
+            Self::NotString { member } => write!(f, "its {member} is no text"),
+            Self::Invalid { member } => write!(f, "its {member} cannot be read"),
+            Self::Symmetric => f.write_str("it is a shared secret"),
             Self::Private => f.write_str("it has private parts"),
-            Self::Use => f.write_str("its use is not sig"),
-            Self::Operations => f.write_str("its key_ops lack verify"),
-            Self::Unpaired => f.write_str("its alg is not of its kty"),
-            Self::Short => f.write_str("it has less than 2048 bits"),
-            Self::Long => f.write_str("it has more than 8192 bits"),
-            Self::Exponent => f.write_str("its exponent is not safe"),
+            Self::WrongUse => f.write_str("its use is not sig"),
+            Self::WrongOperations => f.write_str("its key_ops lack verify"),
+            Self::AlgorithmMismatch => f.write_str("its alg is not of its kty"),
+            Self::TooShort => f.write_str("it has less than 2048 bits"),
+            Self::TooLong => f.write_str("it has more than 8192 bits"),
+            Self::UnsafeExponent => f.write_str("its exponent is not safe"),
         }
     }
 }
 
 impl Key {
     /// Reads one key of a document.
-    pub(super) fn read(entry: &Value) -> Result<Self, KeyFault> {
+    pub(super) fn parse(entry: &Value) -> Result<Self, KeyError> {
         if !entry.is_object() {
-            return Err(KeyFault::NoObject);
+            return Err(KeyError::NotObject);
         }
-        let kid = text(entry, "kid")?.map(str::to_owned);
-        let kty = text(entry, "kty")?.ok_or(KeyFault::Missing { member: "kty" })?;
+        let kid = string_member(entry, "kid")?.map(str::to_owned);
+        let kty = string_member(entry, "kty")?.ok_or(KeyError::Missing { member: "kty" })?;
         if kty == "oct" {
-            return Err(KeyFault::Shared);
+            return Err(KeyError::Symmetric);
         }
         if PRIVATE.iter().any(|member| entry.get(member).is_some()) {
-            return Err(KeyFault::Private);
+            return Err(KeyError::Private);
         }
-        if text(entry, "use")?.is_some_and(|usage| usage != "sig") {
-            return Err(KeyFault::Use);
+        if string_member(entry, "use")?.is_some_and(|usage| usage != "sig") {
+            return Err(KeyError::WrongUse);
         }
         if let Some(operations) = entry.get("key_ops").and_then(Value::as_array)
             && !operations.iter().any(|operation| operation == "verify")
         {
-            return Err(KeyFault::Operations);
+            return Err(KeyError::WrongOperations);
         }
-        let pinned = match text(entry, "alg")? {
-            Some(name) => Some(Algorithm::parse(name).ok_or(KeyFault::Unknown { member: "alg" })?),
+        let pinned = match string_member(entry, "alg")? {
+            Some(name) => {
+                Some(Algorithm::parse(name).ok_or(KeyError::Unsupported { member: "alg" })?)
+            }
             None => None,
         };
-        let material = Material::read(kty, entry)?;
-        if pinned.is_some_and(|algorithm| !material.fits(algorithm)) {
-            return Err(KeyFault::Unpaired);
+        let material = KeyMaterial::parse(kty, entry)?;
+        if pinned.is_some_and(|algorithm| !material.supports(algorithm)) {
+            return Err(KeyError::AlgorithmMismatch);
         }
-        let theirs = material.theirs();
-        Ok(Self { kid, pinned, material, theirs })
+        let theirs = material.decoding_key();
+        Ok(Self { kid, algorithm: pinned, material, decoding_key: theirs })
     }
 
     /// Its name in tokens.
@@ -121,31 +123,40 @@ impl Key {
     }
 
     /// Whether it may verify this algorithm.
-    pub(super) fn fits(&self, algorithm: Algorithm) -> bool {
-        self.material.fits(algorithm) && self.pinned.is_none_or(|pinned| pinned == algorithm)
+    pub(super) fn supports(&self, algorithm: Algorithm) -> bool {
+        self.material.supports(algorithm) && self.algorithm.is_none_or(|pinned| pinned == algorithm)
     }
 
     /// Whether a token could not tell it from another.
-    pub(super) fn is_alike(&self, other: &Self) -> bool {
+    pub(super) fn is_ambiguous_with(&self, other: &Self) -> bool {
         let is_named_alike = match (&self.kid, &other.kid) {
             (Some(one), Some(other)) => one == other,
             (None, None) => self.material == other.material,
             (Some(_), None) | (None, Some(_)) => false,
         };
-        is_named_alike && self.pinned == other.pinned && self.material.is_of_kind(&other.material)
+        is_named_alike
+            && self.algorithm == other.algorithm
+            && self.material.is_of_kind(&other.material)
     }
 
     /// Whether this is a signature of the message by this key.
     pub(super) fn verifies(&self, algorithm: Algorithm, message: &str, signature: &str) -> bool {
-        self.fits(algorithm)
-            && crypto::verify(signature, message.as_bytes(), &self.theirs, algorithm.theirs())
-                .unwrap_or(false)
+        self.supports(algorithm)
+            && crypto::verify(
+                signature,
+                message.as_bytes(),
+                &self.decoding_key,
+                algorithm.to_jsonwebtoken(),
+            )
+            .unwrap_or(false)
     }
 }
 
 impl PartialEq for Key {
     fn eq(&self, other: &Self) -> bool {
-        self.kid == other.kid && self.pinned == other.pinned && self.material == other.material
+        self.kid == other.kid
+            && self.algorithm == other.algorithm
+            && self.material == other.material
     }
 }
 
@@ -157,23 +168,23 @@ impl fmt::Debug for Key {
     }
 }
 
-impl Material {
-    fn read(kty: &str, entry: &Value) -> Result<Self, KeyFault> {
-        match (kty, text(entry, "crv")?) {
-            ("RSA", _) => rsa(entry),
-            ("EC", Some("P-256")) => Ok(Self::P256 { point: point(entry, P256_LEN)? }),
-            ("EC", Some("P-384")) => Ok(Self::P384 { point: point(entry, P384_LEN)? }),
+impl KeyMaterial {
+    fn parse(kty: &str, entry: &Value) -> Result<Self, KeyError> {
+        match (kty, string_member(entry, "crv")?) {
+            ("RSA", _) => parse_rsa(entry),
+            ("EC", Some("P-256")) => Ok(Self::P256 { point: parse_point(entry, P256_LEN)? }),
+            ("EC", Some("P-384")) => Ok(Self::P384 { point: parse_point(entry, P384_LEN)? }),
             ("OKP", Some("Ed25519")) => {
-                let octets = exactly(entry, "x", ED25519_LEN)?;
+                let octets = bytes_of_length(entry, "x", ED25519_LEN)?;
                 Ok(Self::Ed25519 { octets })
             }
-            ("EC" | "OKP", Some(_)) => Err(KeyFault::Unknown { member: "crv" }),
-            ("EC" | "OKP", None) => Err(KeyFault::Missing { member: "crv" }),
-            (_, _) => Err(KeyFault::Unknown { member: "kty" }),
+            ("EC" | "OKP", Some(_)) => Err(KeyError::Unsupported { member: "crv" }),
+            ("EC" | "OKP", None) => Err(KeyError::Missing { member: "crv" }),
+            (_, _) => Err(KeyError::Unsupported { member: "kty" }),
         }
     }
 
-    fn fits(&self, algorithm: Algorithm) -> bool {
+    fn supports(&self, algorithm: Algorithm) -> bool {
         match algorithm {
             Algorithm::Rs256
             | Algorithm::Rs384
@@ -191,7 +202,7 @@ impl Material {
         std::mem::discriminant(self) == std::mem::discriminant(other)
     }
 
-    fn theirs(&self) -> DecodingKey {
+    fn decoding_key(&self) -> DecodingKey {
         match self {
             Self::Rsa { modulus, exponent } => {
                 DecodingKey::from_rsa_raw_components(modulus, exponent)
@@ -204,51 +215,51 @@ impl Material {
 
 /// A modulus that is long enough, and an exponent under which a signature is no mere copy of the
 /// message.
-fn rsa(entry: &Value) -> Result<Material, KeyFault> {
-    let (modulus, exponent) = (integer(entry, "n")?, integer(entry, "e")?);
+fn parse_rsa(entry: &Value) -> Result<KeyMaterial, KeyError> {
+    let (modulus, exponent) = (parse_integer(entry, "n")?, parse_integer(entry, "e")?);
     let zeros = modulus.first().map_or(0, |first| first.leading_zeros());
     let zeros = usize::try_from(zeros).unwrap_or_default();
     let bits = modulus.len().saturating_mul(8).saturating_sub(zeros);
     if bits < RSA_BITS_MIN {
-        return Err(KeyFault::Short);
+        return Err(KeyError::TooShort);
     }
     if bits > RSA_BITS_MAX {
-        return Err(KeyFault::Long);
+        return Err(KeyError::TooLong);
     }
     let is_odd = exponent.last().is_some_and(|last| last % 2 == 1);
     if !is_odd || exponent == [1] || exponent.len() > EXPONENT_MAX {
-        return Err(KeyFault::Exponent);
+        return Err(KeyError::UnsafeExponent);
     }
-    Ok(Material::Rsa { modulus, exponent })
+    Ok(KeyMaterial::Rsa { modulus, exponent })
 }
 
 /// A point on a curve, not compressed (SEC 1, 2.3.3). Whether it lies there is asked with each
 /// signature.
-fn point(entry: &Value, len: usize) -> Result<Vec<u8>, KeyFault> {
-    let (x, y) = (exactly(entry, "x", len)?, exactly(entry, "y", len)?);
+fn parse_point(entry: &Value, len: usize) -> Result<Vec<u8>, KeyError> {
+    let (x, y) = (bytes_of_length(entry, "x", len)?, bytes_of_length(entry, "y", len)?);
     Ok([&[4], &*x, &*y].concat())
 }
 
-fn exactly(entry: &Value, member: &'static str, len: usize) -> Result<Vec<u8>, KeyFault> {
-    let octets = octets(entry, member)?;
-    if octets.len() == len { Ok(octets) } else { Err(KeyFault::Unreadable { member }) }
+fn bytes_of_length(entry: &Value, member: &'static str, len: usize) -> Result<Vec<u8>, KeyError> {
+    let octets = decode_bytes(entry, member)?;
+    if octets.len() == len { Ok(octets) } else { Err(KeyError::Invalid { member }) }
 }
 
 /// A number without leading zeros.
-fn integer(entry: &Value, member: &'static str) -> Result<Vec<u8>, KeyFault> {
-    let octets = octets(entry, member)?;
+fn parse_integer(entry: &Value, member: &'static str) -> Result<Vec<u8>, KeyError> {
+    let octets = decode_bytes(entry, member)?;
     Ok(octets.into_iter().skip_while(|octet| *octet == 0).collect())
 }
 
-fn octets(entry: &Value, member: &'static str) -> Result<Vec<u8>, KeyFault> {
-    let text = text(entry, member)?.ok_or(KeyFault::Missing { member })?;
-    URL_SAFE_NO_PAD.decode(text).map_err(|_| KeyFault::Unreadable { member })
+fn decode_bytes(entry: &Value, member: &'static str) -> Result<Vec<u8>, KeyError> {
+    let text = string_member(entry, member)?.ok_or(KeyError::Missing { member })?;
+    URL_SAFE_NO_PAD.decode(text).map_err(|_| KeyError::Invalid { member })
 }
 
-fn text<'e>(entry: &'e Value, member: &'static str) -> Result<Option<&'e str>, KeyFault> {
+fn string_member<'e>(entry: &'e Value, member: &'static str) -> Result<Option<&'e str>, KeyError> {
     match entry.get(member) {
         None => Ok(None),
-        Some(value) => value.as_str().map(Some).ok_or(KeyFault::NoText { member }),
+        Some(value) => value.as_str().map(Some).ok_or(KeyError::NotString { member }),
     }
 }
 
@@ -262,20 +273,20 @@ mod tests {
     fn the_size_of_an_rsa_key_is_bounded_at_both_ends() {
         let of = |octets: &[u8]| {
             let n = URL_SAFE_NO_PAD.encode(octets);
-            Key::read(&json!({"kty": "RSA", "n": n, "e": "AQAB"})).err()
+            Key::parse(&json!({"kty": "RSA", "n": n, "e": "AQAB"})).err()
         };
         let bits = |bits: usize| {
             let mut octets = vec![0xff; bits.div_ceil(8)];
             octets[0] >>= bits.next_multiple_of(8) - bits;
             octets
         };
-        assert_eq!(of(&bits(RSA_BITS_MIN - 1)), Some(KeyFault::Short));
+        assert_eq!(of(&bits(RSA_BITS_MIN - 1)), Some(KeyError::TooShort));
         assert_eq!(of(&bits(RSA_BITS_MIN)), None);
         assert_eq!(of(&bits(RSA_BITS_MAX)), None);
-        assert_eq!(of(&bits(RSA_BITS_MAX + 1)), Some(KeyFault::Long));
+        assert_eq!(of(&bits(RSA_BITS_MAX + 1)), Some(KeyError::TooLong));
         let padded = [&[0; 9][..], &bits(RSA_BITS_MIN - 1)].concat();
-        assert_eq!(of(&padded), Some(KeyFault::Short), "zeros in front do not count");
-        assert_eq!(of(&[]), Some(KeyFault::Short));
+        assert_eq!(of(&padded), Some(KeyError::TooShort), "zeros in front do not count");
+        assert_eq!(of(&[]), Some(KeyError::TooShort));
     }
 
     #[test]
@@ -283,13 +294,13 @@ mod tests {
         let of = |octets: &[u8]| {
             let mut key = Signer::RSA.jwk("a");
             key["e"] = URL_SAFE_NO_PAD.encode(octets).into();
-            Key::read(&key).err()
+            Key::parse(&key).err()
         };
         for sound in [&[3][..], &[1, 0, 1], &[0, 0, 1, 0, 1], &[1, 0, 0, 1]] {
             assert_eq!(of(sound), None, "{sound:?}");
         }
         for unsafe_ in [&[][..], &[0], &[1], &[0, 1], &[2], &[1, 0, 0], &[1, 0, 0, 0, 1]] {
-            assert_eq!(of(unsafe_), Some(KeyFault::Exponent), "{unsafe_:?}");
+            assert_eq!(of(unsafe_), Some(KeyError::UnsafeExponent), "{unsafe_:?}");
         }
     }
 }

@@ -7,35 +7,35 @@
 //! Must never admit a call that proves nobody, and never say more to it than what was wrong.
 
 mod algorithm;
+mod authenticator;
 mod certificates;
 mod claims;
-mod denial;
 mod details;
+mod error;
+mod filter;
 mod json;
-mod judge;
+mod jwks_cache;
 mod key;
-mod keys;
-mod refused;
+mod key_set;
+mod rejections;
 mod release;
-mod reserved;
-mod ring;
-mod room;
-mod seats;
+mod reserved_prefixes;
 mod settings;
-mod statics;
+mod static_tokens;
 #[cfg(test)]
 mod tests;
 mod token;
 mod verified;
+mod waiters;
 
 pub use algorithm::Algorithm;
-pub use denial::expired;
-pub use keys::{DOCUMENT_MAX, KEYS_MAX, KeySet, KeysFault};
-pub use reserved::{Reserved, begins_with};
-pub use ring::{KeyRing, Rest};
-pub use room::Authenticate;
-pub use seats::WAITING_MAX;
-pub use settings::{Certificates, ClaimSettings, IssuerSettings, Settings, StaticToken};
+pub use error::token_expired;
+pub use filter::Authenticate;
+pub use jwks_cache::{JwksCache, RefreshCooldown};
+pub use key_set::{DOCUMENT_MAX, KEYS_MAX, KeySet, KeySetError};
+pub use reserved_prefixes::{ReservedPrefixes, has_prefix};
+pub use settings::{CertificateSettings, ClaimSettings, IssuerSettings, Settings, StaticToken};
+pub use waiters::WAITERS_MAX;
 
 /// The name of this room in config.
 pub const NAME: &str = "authenticate";

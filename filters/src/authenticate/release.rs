@@ -10,7 +10,7 @@ use std::time::Duration;
 
 impl Settings {
     /// How long after its end a token is good for calls of this method.
-    pub(super) fn lateness(&self, method: &Method) -> Duration {
+    pub(super) fn expiry_leeway(&self, method: &Method) -> Duration {
         let grace = match method.is_release() {
             true => self.grace.max(self.release_grace),
             false => self.grace,
@@ -24,12 +24,12 @@ impl Settings {
 mod tests {
     use super::*;
     use crate::{
-        Admission, Call, Filter,
+        Call, Decision, Filter,
         authenticate::{
             Authenticate,
-            tests::{NOW, Signer, claims, jwks, ring, settings},
+            tests::{NOW, Signer, claims, jwks, jwks_cache, settings},
         },
-        call::Listed,
+        call::StaticMetadata,
     };
     use std::{
         rc::Rc,
@@ -52,21 +52,21 @@ mod tests {
     ];
 
     fn asked(room: &Authenticate, method: Method, token: &str, seconds: u64) -> &'static str {
-        let listed = Listed::new("a").with("authorization", format!("Bearer {token}"));
+        let listed = StaticMetadata::new("a").with("authorization", format!("Bearer {token}"));
         let call = Call::new(method, Rc::new(listed), ([127, 0, 0, 1], 1).into(), Instant::now());
         let wall = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
-        match room.admit(&mut call.with_wall(wall)) {
-            Admission::Admitted => "admitted",
-            Admission::Refused(refusal) => refusal.label,
-            Admission::Wait(_) => "waits",
+        match room.admit(&mut call.with_wall_time(wall)) {
+            Decision::Admitted => "admitted",
+            Decision::Refused(refusal) => refusal.label,
+            Decision::Pending(_) => "waits",
         }
     }
 
     fn room(
         grace: u64,
         release_grace: u64,
-    ) -> (Authenticate, std::sync::Arc<crate::authenticate::KeyRing>) {
-        let ring = ring(&[Signer::P256.jwk("a")]);
+    ) -> (Authenticate, std::sync::Arc<crate::authenticate::JwksCache>) {
+        let ring = jwks_cache(&[Signer::P256.jwk("a")]);
         let [grace, release_grace] = [grace, release_grace].map(Duration::from_secs);
         let skew = Duration::from_secs(30);
         let settings = Settings { skew, grace, release_grace, ..settings(&ring) };
@@ -104,7 +104,7 @@ mod tests {
 
     #[test]
     fn who_has_an_expired_token_is_told_what_helps() {
-        let refusal = crate::authenticate::expired();
+        let refusal = crate::authenticate::token_expired();
         assert_eq!(refusal.code, crate::Code::Unauthenticated);
         let message = "the token has expired: call spark.stop(), then begin a new session with a \
                        new token";

@@ -1,6 +1,6 @@
 //! What the room is built from: whose word counts, and for whom.
 
-use super::{Algorithm, KeyRing, Reserved};
+use super::{Algorithm, JwksCache, ReservedPrefixes};
 use crate::{Identity, NameKind};
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -16,10 +16,10 @@ pub struct Settings {
     /// Tokens that are listed one by one.
     pub tokens: Vec<StaticToken>,
     /// How a client certificate names its user; without it no certificate proves anything.
-    pub certificates: Option<Certificates>,
+    pub certificates: Option<CertificateSettings>,
     /// The prefixes that only the names of their own issuer may begin with. Listed tokens were held
     /// against them by whoever fills this in.
-    pub reserved: Reserved,
+    pub reserved: ReservedPrefixes,
     /// How far clocks may be apart: a token counts from so long before its beginning until so long
     /// after its end.
     pub skew: Duration,
@@ -44,7 +44,7 @@ pub struct IssuerSettings {
     /// Where its tokens say who their owner is.
     pub claims: ClaimSettings,
     /// Its keys, which somebody else replaces.
-    pub keys: Arc<KeyRing>,
+    pub jwks: Arc<JwksCache>,
 }
 
 /// Where tokens say who their owner is.
@@ -102,7 +102,7 @@ impl fmt::Debug for StaticToken {
 
 /// How a client certificate names its user: exactly one of its names must fit.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Certificates {
+pub struct CertificateSettings {
     /// Which of the names counts.
     pub user: NameKind,
     /// What the name must begin with; the user is what follows.

@@ -5,10 +5,10 @@
 
 use super::*;
 use crate::{
-    Admission, Call, Certificate, Code, Filter, Identity, Metadata, Method, NameKind, Notes,
+    Call, Certificate, Code, Decision, Filter, HeadCache, Identity, Metadata, Method, NameKind,
     Refusal,
-    call::Listed,
-    identity::{Claimed, Source},
+    call::StaticMetadata,
+    identity::{IdentitySource, RawIdentity},
 };
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -54,7 +54,8 @@ impl Signer {
 
     /// Its public half, as a key document has it.
     pub(super) fn jwk(&self, kid: &str) -> Value {
-        let jwk = Jwk::from_encoding_key(&(self.of)(self.der), self.usual.theirs()).unwrap();
+        let jwk =
+            Jwk::from_encoding_key(&(self.of)(self.der), self.usual.to_jsonwebtoken()).unwrap();
         let mut jwk = serde_json::to_value(jwk).unwrap();
         jwk.as_object_mut().unwrap().remove("alg");
         jwk["kid"] = kid.into();
@@ -63,7 +64,7 @@ impl Signer {
 
     pub(super) fn sign<'k>(&self, kid: impl Into<Option<&'k str>>, claims: &Value) -> String {
         let kid = kid.into().map(str::to_owned);
-        self.sign_as(Header { kid, ..Header::new(self.usual.theirs()) }, claims)
+        self.sign_as(Header { kid, ..Header::new(self.usual.to_jsonwebtoken()) }, claims)
     }
 
     fn sign_as(&self, header: Header, claims: &Value) -> String {
@@ -75,19 +76,19 @@ pub(super) fn jwks(keys: &[Value]) -> KeySet {
     KeySet::from_jwks(&json!({ "keys": keys }).to_string()).unwrap().0
 }
 
-pub(super) fn ring(keys: &[Value]) -> Arc<KeyRing> {
-    let ring = KeyRing::new();
+pub(super) fn jwks_cache(keys: &[Value]) -> Arc<JwksCache> {
+    let ring = JwksCache::new();
     ring.replace(jwks(keys));
     Arc::new(ring)
 }
 
-pub(super) fn settings(ring: &Arc<KeyRing>) -> Settings {
+pub(super) fn settings(ring: &Arc<JwksCache>) -> Settings {
     let issuer = IssuerSettings {
         issuer: "https://id.example".into(),
         audiences: vec!["sconce".to_owned()],
         algorithms: Algorithm::ALL.to_vec(),
         claims: ClaimSettings::default(),
-        keys: Arc::clone(ring),
+        jwks: Arc::clone(ring),
     };
     Settings { issuers: vec![issuer], ..Settings::default() }
 }
@@ -100,15 +101,15 @@ pub(super) fn claims() -> Value {
     })
 }
 
-fn but(name: &str, value: impl Into<Value>) -> Value {
+fn claims_with(name: &str, value: impl Into<Value>) -> Value {
     let mut claims = claims();
     claims[name] = value.into();
     claims
 }
 
-pub(super) fn listed(token: &str, user: &str) -> StaticToken {
-    let source = Source::StaticToken { name: "listed".into() };
-    let claimed = Claimed { user: user.to_owned(), ..Claimed::default() };
+pub(super) fn static_token(token: &str, user: &str) -> StaticToken {
+    let source = IdentitySource::StaticToken { name: "listed".into() };
+    let claimed = RawIdentity { user: user.to_owned(), ..RawIdentity::default() };
     let sha256 = digest(&SHA256, token.as_bytes()).as_ref().try_into().unwrap();
     StaticToken { sha256, identity: Identity::new(claimed, source, None).unwrap() }
 }
@@ -120,7 +121,7 @@ pub(super) fn call(metadata: impl Metadata + 'static) -> Call {
 pub(super) fn call_at(seconds: u64, metadata: impl Metadata + 'static) -> Call {
     let (metadata, peer) = (Rc::new(metadata), ([127, 0, 0, 1], 1).into());
     let wall = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
-    Call::new(Method::Config, metadata, peer, Instant::now()).with_wall(wall)
+    Call::new(Method::Config, metadata, peer, Instant::now()).with_wall_time(wall)
 }
 
 pub(super) fn poll<F: Future>(future: Pin<&mut F>) -> Poll<F::Output> {
@@ -129,25 +130,26 @@ pub(super) fn poll<F: Future>(future: Pin<&mut F>) -> Poll<F::Output> {
 
 fn ask(room: &Authenticate, mut call: Call) -> Result<Rc<Identity>, Refusal> {
     match room.admit(&mut call) {
-        Admission::Admitted => call.identity().cloned(),
-        Admission::Refused(refusal) => Err(refusal),
-        Admission::Wait(_) => panic!("nobody opened the ring"),
+        Decision::Admitted => call.identity().cloned(),
+        Decision::Refused(refusal) => Err(refusal),
+        Decision::Pending(_) => panic!("nobody opened the ring"),
     }
 }
 
-fn with(token: &str) -> Listed {
-    Listed::new("a").with("authorization", format!("Bearer {token}"))
+fn with(token: &str) -> StaticMetadata {
+    StaticMetadata::new("a").with("authorization", format!("Bearer {token}"))
 }
 
 /// The label of the refusal of this token by a room that knows each key under its own name.
 fn label(token: &str) -> &'static str {
-    ask(&open_to_all(), call(with(token))).map_or_else(|refusal| refusal.label, |_| "admitted")
+    ask(&static_token_filter(), call(with(token)))
+        .map_or_else(|refusal| refusal.label, |_| "admitted")
 }
 
-fn open_to_all() -> Authenticate {
+fn static_token_filter() -> Authenticate {
     let (rsa, ed) = (Signer::RSA.jwk("rsa"), Signer::ED25519.jwk("ed"));
     let keys = [rsa, Signer::P256.jwk("p256"), Signer::P384.jwk("p384"), ed];
-    Authenticate::new(settings(&ring(&keys)))
+    Authenticate::new(settings(&jwks_cache(&keys)))
 }
 
 #[test]
@@ -166,7 +168,8 @@ fn each_algorithm_is_verified_by_a_key_of_its_kind_and_by_no_other() {
         };
         for named in ["rsa", "p256", "p384", "ed"] {
             let end = if named == kid { "admitted" } else { "authenticate.signature" };
-            let header = Header { kid: Some(named.into()), ..Header::new(algorithm.theirs()) };
+            let header =
+                Header { kid: Some(named.into()), ..Header::new(algorithm.to_jsonwebtoken()) };
             assert_eq!(label(&signer.sign_as(header, &claims())), end, "{algorithm} by {named}");
         }
     }
@@ -175,13 +178,13 @@ fn each_algorithm_is_verified_by_a_key_of_its_kind_and_by_no_other() {
 #[test]
 fn a_token_says_who_its_owner_is() {
     let token = Signer::RSA.sign("rsa", &claims());
-    let identity = ask(&open_to_all(), call(with(&token))).unwrap();
+    let identity = ask(&static_token_filter(), call(with(&token))).unwrap();
     assert_eq!((identity.user(), identity.display_name()), ("ann", "Ann Ö."));
     assert_eq!(
         (identity.groups(), identity.expires_at()),
         (&["a", "b"].map(String::from)[..], Some(NOW + 3600))
     );
-    assert_eq!(identity.source(), &Source::Token { issuer: "https://id.example".into() });
+    assert_eq!(identity.source(), &IdentitySource::Token { issuer: "https://id.example".into() });
 }
 
 #[test]
@@ -205,7 +208,7 @@ fn a_token_that_was_changed_is_refused() {
     let token = Signer::P256.sign("p256", &claims());
     let (message, signature) = token.rsplit_once('.').unwrap();
     let (head, _) = message.split_once('.').unwrap();
-    let body = URL_SAFE_NO_PAD.encode(but("sub", "eve").to_string());
+    let body = URL_SAFE_NO_PAD.encode(claims_with("sub", "eve").to_string());
     for changed in [
         format!("{head}.{body}.{signature}"),
         format!("{message}.{}", URL_SAFE_NO_PAD.encode([0; 64])),
@@ -235,8 +238,8 @@ fn what_a_token_says_of_its_own_key_is_ignored() {
 
 #[test]
 fn the_key_of_one_issuer_proves_nothing_for_another() {
-    let mut both = settings(&ring(&[Signer::RSA.jwk("a")]));
-    let other = settings(&ring(&[Signer::OTHER_RSA.jwk("a"), Signer::P256.jwk("b")]));
+    let mut both = settings(&jwks_cache(&[Signer::RSA.jwk("a")]));
+    let other = settings(&jwks_cache(&[Signer::OTHER_RSA.jwk("a"), Signer::P256.jwk("b")]));
     both.issuers.push(IssuerSettings {
         issuer: "https://other.example".into(),
         ..other.issuers[0].clone()
@@ -245,14 +248,14 @@ fn the_key_of_one_issuer_proves_nothing_for_another() {
     let as_one = |token: String| ask(&room, call(with(&token))).map(drop).map_err(|it| it.label);
     assert_eq!(as_one(Signer::OTHER_RSA.sign("a", &claims())), Err("authenticate.signature"));
     assert_eq!(as_one(Signer::P256.sign("b", &claims())), Err("authenticate.key_unknown"));
-    let theirs = but("iss", "https://other.example");
+    let theirs = claims_with("iss", "https://other.example");
     assert_eq!(as_one(Signer::RSA.sign("a", &theirs)), Err("authenticate.signature"));
     assert_eq!(as_one(Signer::OTHER_RSA.sign("a", &theirs)), Ok(()));
 }
 
 #[test]
 fn an_algorithm_that_the_issuer_does_not_use_is_refused() {
-    let mut settings = settings(&ring(&[Signer::RSA.jwk("a")]));
+    let mut settings = settings(&jwks_cache(&[Signer::RSA.jwk("a")]));
     settings.issuers[0].algorithms = vec![Algorithm::Ps256];
     let room = Authenticate::new(settings);
     let refusal = ask(&room, call(with(&Signer::RSA.sign("a", &claims())))).unwrap_err();
@@ -262,22 +265,25 @@ fn an_algorithm_that_the_issuer_does_not_use_is_refused() {
 #[test]
 fn a_refusal_says_what_was_wrong_and_shows_nothing_of_the_token() {
     let cases = [
-        (but("iss", "https://id.example/"), "the token's issuer is not trusted here"),
-        (but("iss", json!(["https://id.example"])), "the token's issuer is not trusted here"),
-        (but("aud", "spark-eu"), "the token is not meant for this service (aud)"),
-        (but("nbf", NOW + 1), "the token is not valid yet (nbf, iat)"),
-        (but("iat", NOW + 1), "the token is not valid yet (nbf, iat)"),
-        (but("exp", "soon"), "the token's claims cannot be used: exp is no time"),
-        (but("sub", ""), "the token's claims cannot be used: a user is empty"),
+        (claims_with("iss", "https://id.example/"), "the token's issuer is not trusted here"),
         (
-            but("sub", "a\nb"),
+            claims_with("iss", json!(["https://id.example"])),
+            "the token's issuer is not trusted here",
+        ),
+        (claims_with("aud", "spark-eu"), "the token is not meant for this service (aud)"),
+        (claims_with("nbf", NOW + 1), "the token is not valid yet (nbf, iat)"),
+        (claims_with("iat", NOW + 1), "the token is not valid yet (nbf, iat)"),
+        (claims_with("exp", "soon"), "the token's claims cannot be used: exp is no time"),
+        (claims_with("sub", ""), "the token's claims cannot be used: a user is empty"),
+        (
+            claims_with("sub", "a\nb"),
             "the token's claims cannot be used: a user has a control or hidden character",
         ),
-        (but("groups", 7), "the token's claims cannot be used: a group is no text"),
+        (claims_with("groups", 7), "the token's claims cannot be used: a group is no text"),
     ];
     for (claims, message) in cases {
         let token = Signer::P256.sign("p256", &claims);
-        let refusal = ask(&open_to_all(), call(with(&token))).unwrap_err();
+        let refusal = ask(&static_token_filter(), call(with(&token))).unwrap_err();
         assert_eq!((refusal.code, &*refusal.message), (Code::Unauthenticated, message));
         assert_eq!(refusal.retry_after, None);
     }
@@ -285,44 +291,44 @@ fn a_refusal_says_what_was_wrong_and_shows_nothing_of_the_token() {
 
 #[test]
 fn a_call_without_one_bearer_token_is_told_how_to_send_it() {
-    let room = open_to_all();
-    let refusal = ask(&room, call(Listed::new("a"))).unwrap_err();
+    let room = static_token_filter();
+    let refusal = ask(&room, call(StaticMetadata::new("a"))).unwrap_err();
     assert_eq!((refusal.code, refusal.label), (Code::Unauthenticated, "authenticate.missing"));
     assert_eq!(refusal.message, "no token: add ;token=... to the sc:// URL");
     let token = Signer::P256.sign("p256", &claims());
     let label = |metadata| ask(&room, call(metadata)).map_err(|refusal| refusal.label).err();
     let twice = with(&token).with("authorization", format!("Bearer {token}"));
     assert_eq!(label(twice), Some("authenticate.duplicate"));
-    let basic = Listed::new("a").with("authorization", "Basic YTpi");
+    let basic = StaticMetadata::new("a").with("authorization", "Basic YTpi");
     assert_eq!(label(basic), Some("authenticate.malformed"));
     let known = "the token is neither a signed token (JWT) nor one that is known here";
     assert_eq!(ask(&room, call(with("guess"))).unwrap_err().message, known);
-    let lower = Listed::new("a").with("authorization", format!("bearer {token}"));
+    let lower = StaticMetadata::new("a").with("authorization", format!("bearer {token}"));
     assert_eq!(label(lower), None);
 }
 
 /// Headers that several calls share.
 #[derive(Clone)]
-pub(super) struct Shared(pub(super) Rc<(Listed, Notes)>);
+pub(super) struct CachedMetadata(pub(super) Rc<(StaticMetadata, HeadCache)>);
 
-impl Metadata for Shared {
+impl Metadata for CachedMetadata {
     fn authority(&self) -> Cow<'_, str> {
         self.0.0.authority()
     }
     fn first(&self, name: &str) -> Option<Cow<'_, [u8]>> {
         self.0.0.first(name)
     }
-    fn all(&self, name: &str, each: &mut dyn FnMut(&[u8])) {
-        self.0.0.all(name, each);
+    fn for_each_value(&self, name: &str, each: &mut dyn FnMut(&[u8])) {
+        self.0.0.for_each_value(name, each);
     }
-    fn notes(&self) -> Option<&Notes> {
+    fn cache(&self) -> Option<&HeadCache> {
         Some(&self.0.1)
     }
 }
 
 /// The same token on headers of its own, and twice on headers that are shared.
 fn thrice(room: &Authenticate, token: &str) -> impl Fn(u64) -> [Option<&'static str>; 3] {
-    let shared = Shared(Rc::new((with(token), Notes::default())));
+    let shared = CachedMetadata(Rc::new((with(token), HeadCache::default())));
     move |seconds| {
         let calls = [call_at(seconds, with(token)), call_at(seconds, shared.clone())];
         let again = call_at(seconds, shared.clone());
@@ -336,7 +342,7 @@ fn time_is_asked_at_each_call_however_well_the_token_is_known() {
     let room = Authenticate::new(Settings {
         skew: Duration::from_secs(30),
         grace: Duration::from_secs(600),
-        ..settings(&ring(&[Signer::P256.jwk("a")]))
+        ..settings(&jwks_cache(&[Signer::P256.jwk("a")]))
     });
     let token = Signer::P256.sign("a", &claims());
     let ask = thrice(&room, &token);
@@ -348,7 +354,7 @@ fn time_is_asked_at_each_call_however_well_the_token_is_known() {
 
 #[test]
 fn a_key_that_is_gone_proves_nothing_at_once_and_one_that_stays_goes_on() {
-    let ring = ring(&[Signer::P256.jwk("a"), Signer::P384.jwk("b")]);
+    let ring = jwks_cache(&[Signer::P256.jwk("a"), Signer::P384.jwk("b")]);
     let room = Authenticate::new(settings(&ring));
     let (gone, stays) = (Signer::P256.sign("a", &claims()), Signer::P384.sign("b", &claims()));
     let (gone, stays) = (thrice(&room, &gone), thrice(&room, &stays));
@@ -363,16 +369,18 @@ fn a_key_that_is_gone_proves_nothing_at_once_and_one_that_stays_goes_on() {
 
 #[test]
 fn a_token_decides_alone_even_beside_a_good_certificate() {
-    let certificates = Some(Certificates { user: NameKind::Email, prefix: String::new() });
-    let room =
-        Authenticate::new(Settings { certificates, ..settings(&ring(&[Signer::P256.jwk("a")])) });
+    let certificates = Some(CertificateSettings { user: NameKind::Email, prefix: String::new() });
+    let room = Authenticate::new(Settings {
+        certificates,
+        ..settings(&jwks_cache(&[Signer::P256.jwk("a")]))
+    });
     let certificate =
         Rc::new(Certificate::new(vec![(NameKind::Email, "bob@b".to_owned())], Duration::MAX));
     let ask = |metadata| {
         let call = call(metadata).with_certificate(Some(Rc::clone(&certificate)));
         ask(&room, call).map(|it| it.user().to_owned()).map_err(|refusal| refusal.label)
     };
-    assert_eq!(ask(Listed::new("a")).as_deref(), Ok("bob@b"));
+    assert_eq!(ask(StaticMetadata::new("a")).as_deref(), Ok("bob@b"));
     assert_eq!(ask(with(&Signer::P256.sign("a", &claims()))).as_deref(), Ok("ann"));
     assert_eq!(ask(with(&Signer::P384.sign("a", &claims()))), Err("authenticate.signature"));
     assert_eq!(ask(with("x")), Err("authenticate.malformed"));
@@ -382,7 +390,7 @@ fn a_token_decides_alone_even_beside_a_good_certificate() {
 fn a_call_without_a_time_of_day_is_refused_and_never_judged_by_another() {
     let metadata = Rc::new(with(&Signer::P256.sign("p256", &claims())));
     let call = Call::new(Method::Config, metadata, ([127, 0, 0, 1], 1).into(), Instant::now());
-    let refusal = ask(&open_to_all(), call).unwrap_err();
+    let refusal = ask(&static_token_filter(), call).unwrap_err();
     assert_eq!((refusal.code, refusal.label), (Code::Internal, "authenticate.time"));
 }
 
@@ -390,7 +398,7 @@ proptest! {
     #[test]
     fn arbitrary_octets_prove_nobody(value in any::<Vec<u8>>()) {
         let value = [&b"Bearer "[..], &value].concat();
-        let metadata = Listed::new("a").with("authorization", value);
+        let metadata = StaticMetadata::new("a").with("authorization", value);
         prop_assert!(ask(&Authenticate::new(Settings::default()), call(metadata)).is_err());
     }
 }

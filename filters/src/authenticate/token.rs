@@ -6,10 +6,10 @@
 use super::{
     Algorithm,
     claims::Claims,
-    denial::Denial,
-    json::{self, JsonFault},
+    error::AuthError,
+    json::{self, JsonError},
 };
-use crate::{Metadata, call::Mark};
+use crate::{Metadata, call::RawValue};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::Value;
 use std::borrow::Cow;
@@ -21,61 +21,66 @@ const SCHEME: &[u8] = b"bearer";
 
 /// The value of the only header that a token stands in, if there is one. Either header may be
 /// there once; if both are, they must be equal.
-pub(super) fn header(metadata: &dyn Metadata) -> Result<Option<Cow<'_, [u8]>>, Denial> {
-    let one = only(metadata, AUTHORIZATION)?;
-    let other = only(metadata, AUTHENTICATION)?;
+pub(super) fn credential_value(
+    metadata: &dyn Metadata,
+) -> Result<Option<Cow<'_, [u8]>>, AuthError> {
+    let one = single_value(metadata, AUTHORIZATION)?;
+    let other = single_value(metadata, AUTHENTICATION)?;
     match (one, other) {
-        (Some(one), Some(other)) if one != other => Err(Denial::Contradiction),
+        (Some(one), Some(other)) if one != other => Err(AuthError::ConflictingHeaders),
         (one, other) => Ok(one.or(other)),
     }
 }
 
-fn only<'m>(metadata: &'m dyn Metadata, name: &str) -> Result<Option<Cow<'m, [u8]>>, Denial> {
+fn single_value<'m>(
+    metadata: &'m dyn Metadata,
+    name: &str,
+) -> Result<Option<Cow<'m, [u8]>>, AuthError> {
     let mut count = 0_usize;
-    metadata.all(name, &mut |_| count = count.saturating_add(1));
-    if count > 1 { Err(Denial::Duplicate) } else { Ok(metadata.first(name)) }
+    metadata.for_each_value(name, &mut |_| count = count.saturating_add(1));
+    if count > 1 { Err(AuthError::DuplicateHeader) } else { Ok(metadata.first(name)) }
 }
 
 /// What tells that value from others, undecoded; `None` where it stands in both headers.
-pub(super) fn mark(metadata: &dyn Metadata) -> Option<Mark<'_>> {
-    metadata.mark(&[AUTHORIZATION, AUTHENTICATION])
+pub(super) fn raw_value(metadata: &dyn Metadata) -> Option<RawValue<'_>> {
+    metadata.raw_value(&[AUTHORIZATION, AUTHENTICATION])
 }
 
 /// The token in such a value: visible ASCII without a comma, since a comma joins two headers. How
 /// long it may be is decided by the limit of a request's header list, and by nothing else.
-pub(super) fn bearer(value: &[u8]) -> Result<&str, Denial> {
-    let (scheme, rest) = value.split_at_checked(SCHEME.len()).ok_or(Denial::Malformed)?;
+pub(super) fn parse_bearer(value: &[u8]) -> Result<&str, AuthError> {
+    let (scheme, rest) = value.split_at_checked(SCHEME.len()).ok_or(AuthError::NotBearer)?;
     let token = rest.trim_ascii();
     if !scheme.eq_ignore_ascii_case(SCHEME) || rest.first() != Some(&b' ') || token.is_empty() {
-        return Err(Denial::Malformed);
+        return Err(AuthError::NotBearer);
     }
     if !token.iter().all(|octet| octet.is_ascii_graphic() && *octet != b',') {
-        return Err(Denial::Malformed);
+        return Err(AuthError::NotBearer);
     }
-    std::str::from_utf8(token).map_err(|_| Denial::Malformed)
+    std::str::from_utf8(token).map_err(|_| AuthError::NotBearer)
 }
 
 /// Whether a value is this token behind its scheme, and nothing else.
-pub(super) fn is_plain(value: &[u8], token: &str) -> bool {
+pub(super) fn is_canonical(value: &[u8], token: &str) -> bool {
     value.len() == SCHEME.len().saturating_add(1).saturating_add(token.len())
 }
 
 /// The three parts of a signed token (RFC 7519; compact form of RFC 7515), not decoded yet.
-pub(super) struct Parts<'t> {
-    head: &'t str,
-    body: &'t str,
-    message: &'t str,
+pub(super) struct JwtParts<'t> {
+    header: &'t str,
+    payload: &'t str,
+    signing_input: &'t str,
     signature: &'t str,
 }
 
-impl<'t> Parts<'t> {
-    pub(super) fn of(token: &'t str) -> Result<Self, Denial> {
-        let (message, signature) = token.rsplit_once('.').ok_or(Denial::Unsigned)?;
-        let (head, body) = message.split_once('.').ok_or(Denial::Unsigned)?;
+impl<'t> JwtParts<'t> {
+    pub(super) fn split(token: &'t str) -> Result<Self, AuthError> {
+        let (message, signature) = token.rsplit_once('.').ok_or(AuthError::NotJwt)?;
+        let (head, body) = message.split_once('.').ok_or(AuthError::NotJwt)?;
         if body.contains('.') || signature.is_empty() {
-            return Err(Denial::Unsigned);
+            return Err(AuthError::NotJwt);
         }
-        Ok(Self { head, body, message, signature })
+        Ok(Self { header: head, payload: body, signing_input: message, signature })
     }
 }
 
@@ -85,27 +90,27 @@ pub(super) struct Jwt<'t> {
     pub(super) kid: Option<String>,
     pub(super) claims: Claims,
     /// What is signed.
-    pub(super) message: &'t str,
+    pub(super) signing_input: &'t str,
     pub(super) signature: &'t str,
 }
 
 impl<'t> Jwt<'t> {
     /// Decodes a token. Of two members with the same name JSON keeps the last, here and in the
     /// claims; all that is decided is decided by that one.
-    pub(super) fn parse(parts: &Parts<'t>) -> Result<Self, Denial> {
-        let Parts { head, body, message, signature } = *parts;
-        let head = object(head)?;
+    pub(super) fn parse(parts: &JwtParts<'t>) -> Result<Self, AuthError> {
+        let JwtParts { header: head, payload: body, signing_input: message, signature } = *parts;
+        let head = decode_object(head)?;
         if head.contains_key("crit") {
-            return Err(Denial::Critical);
+            return Err(AuthError::CriticalHeader);
         }
         let kid = match head.get("kid") {
             None => None,
             Some(Value::String(kid)) => Some(kid.clone()),
-            Some(_) => return Err(Denial::Unsigned),
+            Some(_) => return Err(AuthError::NotJwt),
         };
-        let algorithm = head.get("alg").and_then(Value::as_str).ok_or(Denial::Unsigned)?;
-        let algorithm = Algorithm::parse(algorithm).ok_or(Denial::Algorithm)?;
-        Ok(Self { algorithm, kid, claims: object(body)?, message, signature })
+        let algorithm = head.get("alg").and_then(Value::as_str).ok_or(AuthError::NotJwt)?;
+        let algorithm = Algorithm::parse(algorithm).ok_or(AuthError::UnsupportedAlgorithm)?;
+        Ok(Self { algorithm, kid, claims: decode_object(body)?, signing_input: message, signature })
     }
 
     /// Who it says has issued it.
@@ -116,74 +121,74 @@ impl<'t> Jwt<'t> {
 
 /// What a signed token claims, whatever is wrong with it.
 pub(super) fn claims(token: &str) -> Option<Claims> {
-    Parts::of(token).ok().and_then(|parts| object(parts.body).ok())
+    JwtParts::split(token).ok().and_then(|parts| decode_object(parts.payload).ok())
 }
 
-fn object(part: &str) -> Result<Claims, Denial> {
-    let octets = URL_SAFE_NO_PAD.decode(part).map_err(|_| Denial::Unsigned)?;
-    json::object(&octets).map_err(|fault| match fault {
-        JsonFault::TooLarge => Denial::TooLarge,
-        JsonFault::NoObject => Denial::Unsigned,
+fn decode_object(part: &str) -> Result<Claims, AuthError> {
+    let octets = URL_SAFE_NO_PAD.decode(part).map_err(|_| AuthError::NotJwt)?;
+    json::parse_object(&octets).map_err(|fault| match fault {
+        JsonError::TooLarge => AuthError::TooLarge,
+        JsonError::NotObject => AuthError::NotJwt,
     })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::call::Listed;
+    use crate::call::StaticMetadata;
     use proptest::prelude::*;
 
     fn encoded(part: &str) -> String {
         URL_SAFE_NO_PAD.encode(part)
     }
 
-    fn parsed(head: &str, body: &str) -> Result<Algorithm, Denial> {
+    fn parsed(head: &str, body: &str) -> Result<Algorithm, AuthError> {
         let token = format!("{}.{}.c2ln", encoded(head), encoded(body));
         read(&token).map(|jwt| jwt.algorithm)
     }
 
-    fn read(token: &str) -> Result<Jwt<'_>, Denial> {
-        Jwt::parse(&Parts::of(token)?)
+    fn read(token: &str) -> Result<Jwt<'_>, AuthError> {
+        Jwt::parse(&JwtParts::split(token)?)
     }
 
     #[test]
     fn there_is_one_authorization_or_none() {
-        let listed = Listed::new("a");
-        assert_eq!(header(&listed), Ok(None));
+        let listed = StaticMetadata::new("a");
+        assert_eq!(credential_value(&listed), Ok(None));
         let one = listed.with("Authorization", "Bearer a");
-        assert_eq!(header(&one).unwrap().as_deref(), Some(&b"Bearer a"[..]));
+        assert_eq!(credential_value(&one).unwrap().as_deref(), Some(&b"Bearer a"[..]));
         let two = one.with("authorization", "Bearer a");
-        assert_eq!(header(&two), Err(Denial::Duplicate));
+        assert_eq!(credential_value(&two), Err(AuthError::DuplicateHeader));
     }
 
     #[test]
     fn a_token_may_stand_in_authentication_too_unless_authorization_differs() {
-        let is_marked = |listed: &Listed| mark(listed).is_some();
-        let other = Listed::new("a").with("authentication", "Bearer a");
-        assert_eq!(header(&other).unwrap().as_deref(), Some(&b"Bearer a"[..]));
+        let is_marked = |listed: &StaticMetadata| raw_value(listed).is_some();
+        let other = StaticMetadata::new("a").with("authentication", "Bearer a");
+        assert_eq!(credential_value(&other).unwrap().as_deref(), Some(&b"Bearer a"[..]));
         assert!(is_marked(&other));
         let same = other.clone().with("authorization", "Bearer a");
-        assert_eq!(header(&same).unwrap().as_deref(), Some(&b"Bearer a"[..]));
+        assert_eq!(credential_value(&same).unwrap().as_deref(), Some(&b"Bearer a"[..]));
         assert!(!is_marked(&same), "what is remembered of one value says nothing of two");
         for differs in ["bearer a", "Bearer b", ""] {
             let both = other.clone().with("authorization", differs);
-            assert_eq!(header(&both), Err(Denial::Contradiction), "{differs}");
+            assert_eq!(credential_value(&both), Err(AuthError::ConflictingHeaders), "{differs}");
         }
         let twice = other.with("authentication", "Bearer a");
-        assert_eq!(header(&twice), Err(Denial::Duplicate));
+        assert_eq!(credential_value(&twice), Err(AuthError::DuplicateHeader));
         assert!(!is_marked(&twice));
     }
 
     #[test]
     fn the_scheme_is_bearer_in_any_case() {
         for value in ["Bearer t.o-k=", "bearer t.o-k=", "BEARER  t.o-k= "] {
-            assert_eq!(bearer(value.as_bytes()), Ok("t.o-k="), "{value}");
+            assert_eq!(parse_bearer(value.as_bytes()), Ok("t.o-k="), "{value}");
         }
         for value in ["", "Bearer", "Bearer ", "Bearert", "Basic abc", "Bearer a b", "Bearer a,b"] {
-            assert_eq!(bearer(value.as_bytes()), Err(Denial::Malformed), "{value}");
+            assert_eq!(parse_bearer(value.as_bytes()), Err(AuthError::NotBearer), "{value}");
         }
         for value in [&b"Bearer a\x00"[..], b"Bearer \xc3\xa4", b"Bearer\ta", b"Bearer a\r\nb"] {
-            assert_eq!(bearer(value), Err(Denial::Malformed), "{value:?}");
+            assert_eq!(parse_bearer(value), Err(AuthError::NotBearer), "{value:?}");
         }
     }
 
@@ -201,7 +206,7 @@ mod tests {
             format!("{}.{body}.a", encoded("[]")),
             format!("{head}.{}.a", encoded("{}}")),
         ] {
-            assert_eq!(read(&token).err(), Some(Denial::Unsigned), "{token}");
+            assert_eq!(read(&token).err(), Some(AuthError::NotJwt), "{token}");
         }
     }
 
@@ -210,32 +215,38 @@ mod tests {
         for head in
             [r#"{"alg":"ES256","crit":["b64"],"b64":false}"#, r#"{"alg":"ES256","crit":null}"#]
         {
-            assert_eq!(parsed(head, "{}"), Err(Denial::Critical));
+            assert_eq!(parsed(head, "{}"), Err(AuthError::CriticalHeader));
         }
     }
 
     #[test]
     fn secrets_and_none_are_no_ways_of_signing() {
         for name in ["none", "NONE", "HS256", "HS384", "HS512", "A128KW"] {
-            assert_eq!(parsed(&format!(r#"{{"alg":"{name}"}}"#), "{}"), Err(Denial::Algorithm));
+            assert_eq!(
+                parsed(&format!(r#"{{"alg":"{name}"}}"#), "{}"),
+                Err(AuthError::UnsupportedAlgorithm)
+            );
         }
         for head in ["{}", r#"{"alg":null}"#, r#"{"alg":["ES256"]}"#, r#"{"alg":"ES256","kid":1}"#]
         {
-            assert_eq!(parsed(head, "{}"), Err(Denial::Unsigned), "{head}");
+            assert_eq!(parsed(head, "{}"), Err(AuthError::NotJwt), "{head}");
         }
     }
 
     #[test]
     fn of_two_members_with_one_name_the_last_counts() {
         assert_eq!(parsed(r#"{"alg":"none","alg":"ES256"}"#, "{}"), Ok(Algorithm::Es256));
-        assert_eq!(parsed(r#"{"alg":"ES256","alg":"none"}"#, "{}"), Err(Denial::Algorithm));
+        assert_eq!(
+            parsed(r#"{"alg":"ES256","alg":"none"}"#, "{}"),
+            Err(AuthError::UnsupportedAlgorithm)
+        );
     }
 
     proptest! {
         #[test]
         fn arbitrary_octets_are_read_without_a_panic(value in any::<Vec<u8>>()) {
             let value = [&b"Bearer "[..], &value].concat();
-            if let Ok(token) = bearer(&value) {
+            if let Ok(token) = parse_bearer(&value) {
                 let _ = read(token);
             }
         }

@@ -11,7 +11,7 @@ pub struct Authority(Box<str>);
 
 /// Why a text is no authority.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AuthorityFault {
+pub enum AuthorityError {
     /// Nothing before the port.
     Empty,
     /// More octets than [`HOST_MAX`].
@@ -23,10 +23,10 @@ pub enum AuthorityFault {
     /// A wildcard: authorities are matched exactly.
     Wildcard,
     /// An octet that no host has.
-    Octet,
+    InvalidCharacter,
 }
 
-impl fmt::Display for AuthorityFault {
+impl fmt::Display for AuthorityError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Empty => "it names no host",
@@ -34,34 +34,34 @@ impl fmt::Display for AuthorityFault {
             Self::Scheme => "it has a scheme: write the host alone",
             Self::User => "it has a user: write the host alone",
             Self::Wildcard => "hosts are matched exactly: write one line for each host",
-            Self::Octet => "a host has only letters, digits, '-', '_' and '.'",
+            Self::InvalidCharacter => "a host has only letters, digits, '-', '_' and '.'",
         })
     }
 }
 
-impl std::error::Error for AuthorityFault {}
+impl std::error::Error for AuthorityError {}
 
 impl Authority {
     /// The only way to an authority: `host` or `host:port`, where the port counts for nothing.
     ///
     /// # Errors
     /// Says what is wrong with the text.
-    pub fn parse(text: &str) -> Result<Self, AuthorityFault> {
+    pub fn parse(text: &str) -> Result<Self, AuthorityError> {
         if text.contains("://") {
-            return Err(AuthorityFault::Scheme);
+            return Err(AuthorityError::Scheme);
         }
         if text.contains('@') {
-            return Err(AuthorityFault::User);
+            return Err(AuthorityError::User);
         }
         if text.contains('*') {
-            return Err(AuthorityFault::Wildcard);
+            return Err(AuthorityError::Wildcard);
         }
         let host = host_of(text);
         if host.is_empty() {
-            return Err(AuthorityFault::Empty);
+            return Err(AuthorityError::Empty);
         }
         if host.len() > HOST_MAX {
-            return Err(AuthorityFault::TooLong);
+            return Err(AuthorityError::TooLong);
         }
         let plain = |o: u8| o.is_ascii_alphanumeric() || matches!(o, b'-' | b'_' | b'.');
         let literal = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
@@ -69,7 +69,7 @@ impl Authority {
             Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
             None => host.bytes().all(plain),
         };
-        if sound { Ok(Self(host.into())) } else { Err(AuthorityFault::Octet) }
+        if sound { Ok(Self(host.into())) } else { Err(AuthorityError::InvalidCharacter) }
     }
 
     /// The host.
@@ -148,17 +148,17 @@ mod tests {
     fn what_can_never_match_is_refused_with_its_reason() {
         let long = "a".repeat(HOST_MAX + 1);
         let cases = [
-            ("", AuthorityFault::Empty),
-            (":15009", AuthorityFault::Empty),
-            (".", AuthorityFault::Empty),
-            (&*long, AuthorityFault::TooLong),
-            ("sc://ads", AuthorityFault::Scheme),
-            ("me@ads", AuthorityFault::User),
-            ("*.ads", AuthorityFault::Wildcard),
-            ("ads/x", AuthorityFault::Octet),
-            ("ads:x", AuthorityFault::Octet),
-            ("[::g]", AuthorityFault::Octet),
-            ("::1", AuthorityFault::Octet),
+            ("", AuthorityError::Empty),
+            (":15009", AuthorityError::Empty),
+            (".", AuthorityError::Empty),
+            (&*long, AuthorityError::TooLong),
+            ("sc://ads", AuthorityError::Scheme),
+            ("me@ads", AuthorityError::User),
+            ("*.ads", AuthorityError::Wildcard),
+            ("ads/x", AuthorityError::InvalidCharacter),
+            ("ads:x", AuthorityError::InvalidCharacter),
+            ("[::g]", AuthorityError::InvalidCharacter),
+            ("::1", AuthorityError::InvalidCharacter),
         ];
         for (text, fault) in cases {
             assert_eq!(Authority::parse(text), Err(fault), "{text:?}");

@@ -17,7 +17,7 @@ pub(super) struct Memberships {
 
 impl Memberships {
     /// Those of teams with their members.
-    pub(super) fn of(teams: impl IntoIterator<Item = (TeamName, Members)>) -> Self {
+    pub(super) fn from_teams(teams: impl IntoIterator<Item = (TeamName, Members)>) -> Self {
         let mut all = Self::default();
         for (team, Members { users, groups }) in teams {
             for (names, into) in [(users, &mut all.users), (groups, &mut all.groups)] {
@@ -30,7 +30,7 @@ impl Memberships {
     }
 
     /// The teams that list a caller; one that does so more than once comes as often.
-    pub(super) fn listing(&self, caller: &Identity) -> impl Iterator<Item = &TeamName> {
+    pub(super) fn teams_listing(&self, caller: &Identity) -> impl Iterator<Item = &TeamName> {
         let groups = caller.groups().iter().filter_map(|group| self.groups.get(group));
         self.users.get(caller.user()).into_iter().chain(groups).flatten()
     }

@@ -12,23 +12,23 @@
 //! host of a team that is known and not served, since its file has an error or is gone.
 
 mod authority;
-mod denial;
-mod find;
+mod error;
+mod filter;
+mod header_value;
 mod membership;
 mod removed;
-mod room;
-mod said;
+mod resolve;
 mod settings;
 #[cfg(test)]
 mod tests;
 mod unserved;
 
-pub use authority::{Authority, AuthorityFault, HOST_MAX, host_of};
-pub use denial::{ENVIRONMENT, TEAM};
-pub use find::Team;
-pub use removed::{Loss, Removed};
-pub use settings::{Members, Reveal, Settings};
-pub use unserved::{Reason, Unserved};
+pub use authority::{Authority, AuthorityError, HOST_MAX, host_of};
+pub use error::{ENVIRONMENT, TEAM};
+pub use removed::{RemovalKind, Removed};
+pub use resolve::Team;
+pub use settings::{ListTeams, Members, Settings};
+pub use unserved::{Unserved, UnservedReason};
 
 /// The name of this room in config.
 pub const NAME: &str = "team";

@@ -6,7 +6,7 @@
 //! that mark, nor after its time.
 
 use super::{Settings, Team};
-use crate::{Call, Identity, Refusal, Revoked, Slots, TeamName};
+use crate::{Attributes, Call, Identity, Refusal, Revoked, TeamName};
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
@@ -17,14 +17,14 @@ use std::{
 
 /// What a reload has taken away, as the settings before it had it.
 pub struct Removed {
-    number: u64,
-    until: SystemTime,
-    before: Team,
+    generation: u64,
+    expires_at: SystemTime,
+    previous: Team,
 }
 
 /// What became of a team.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Loss {
+pub enum RemovalKind {
     /// It is gone.
     Team,
     /// It has lost environments, and perhaps members as well.
@@ -35,22 +35,22 @@ pub enum Loss {
 
 impl Settings {
     /// The teams of which something is not there any more in later settings.
-    pub fn lost_in(&self, later: &Self) -> BTreeMap<TeamName, Loss> {
-        let loss = |team: &TeamName| -> Option<Loss> {
-            let Some(now) = later.teams.get(team) else { return Some(Loss::Team) };
+    pub fn removed_in(&self, later: &Self) -> BTreeMap<TeamName, RemovalKind> {
+        let loss = |team: &TeamName| -> Option<RemovalKind> {
+            let Some(now) = later.teams.get(team) else { return Some(RemovalKind::Team) };
             if !self.teams.get(team)?.is_subset(now) {
-                return Some(Loss::Environments);
+                return Some(RemovalKind::Environments);
             }
             let members = |of: &Self| of.members.as_ref()?.get(team).cloned();
             let (before, now) = (members(self)?, members(later).unwrap_or_default());
             let stay = before.users.is_subset(&now.users) && before.groups.is_subset(&now.groups);
-            (!stay).then_some(Loss::Members)
+            (!stay).then_some(RemovalKind::Members)
         };
         self.teams.keys().filter_map(|team| Some((team.clone(), loss(team)?))).collect()
     }
 
     /// What these settings say of some teams.
-    fn about(&self, teams: &BTreeSet<&TeamName>) -> Self {
+    fn restricted_to(&self, teams: &BTreeSet<&TeamName>) -> Self {
         let mut about = Self { unserved: BTreeMap::new(), removed: Vec::new(), ..self.clone() };
         about.teams.retain(|team, _| teams.contains(team));
         about.authorities.retain(|_, (team, _)| teams.contains(team));
@@ -68,64 +68,76 @@ impl Removed {
         until: SystemTime,
     ) -> Arc<Self> {
         let teams = teams.into_iter().collect();
-        Arc::new(Self { number, until, before: Team::new(before.about(&teams)) })
+        Arc::new(Self {
+            generation: number,
+            expires_at: until,
+            previous: Team::new(before.restricted_to(&teams)),
+        })
     }
 
     /// Which reload it was.
-    pub fn number(&self) -> u64 {
-        self.number
+    pub fn generation(&self) -> u64 {
+        self.generation
     }
 
     /// Until when calls may be admitted by it.
-    pub fn until(&self) -> SystemTime {
-        self.until
+    pub fn expires_at(&self) -> SystemTime {
+        self.expires_at
     }
 
-    fn counts(&self, wall: Option<SystemTime>) -> bool {
-        wall.is_some_and(|wall| wall < self.until)
+    fn is_active(&self, wall: Option<SystemTime>) -> bool {
+        wall.is_some_and(|wall| wall < self.expires_at)
     }
 }
 
 impl Team {
     /// The place that a refused call would have had before the latest reload that took it away.
-    pub(super) fn former_place(
+    pub(super) fn resolve_removed(
         &self,
         call: &Call,
         caller: Option<&Identity>,
         refusal: Refusal,
-    ) -> Result<Slots, Refusal> {
-        let mut latest_first = self.removed.iter().rev().filter(|it| it.counts(call.wall()));
+    ) -> Result<Attributes, Refusal> {
+        let mut latest_first =
+            self.removed.iter().rev().filter(|it| it.is_active(call.wall_time()));
         let place = latest_first.find_map(|removed| {
-            let found = removed.before.find(call, caller).ok()?;
-            Some((removed.number, Slots::from(found)))
+            let found = removed.previous.resolve(call, caller).ok()?;
+            Some((removed.generation, Attributes::from(found)))
         });
         match place {
             Some((number, slots)) => {
-                let revoked = Rc::new(Revoked { number, refusal: told(&slots, refusal) });
-                Ok(Slots { revoked: Some(revoked), ..slots })
+                let revoked = Rc::new(Revoked {
+                    generation: number,
+                    refusal: removal_refusal(&slots, refusal),
+                });
+                Ok(Attributes { revoked: Some(revoked), ..slots })
             }
             None => Err(refusal),
         }
     }
 
     /// The same for a call that was admitted, and whose place or caller is not there any more.
-    pub(super) fn recheck_former_place(
+    pub(super) fn recheck_removed(
         &self,
         call: &Call,
         caller: Option<&Identity>,
         refusal: Refusal,
     ) -> Result<Rc<Revoked>, Refusal> {
-        let mut latest_first = self.removed.iter().rev().filter(|it| it.counts(call.wall()));
-        let by = latest_first.find(|it| it.before.recheck_place(call, caller).is_ok());
-        let Some(number) = by.map(|removed| removed.number) else { return Err(refusal) };
-        Ok(Rc::new(Revoked { number, refusal: told(call.slots(), refusal) }))
+        let mut latest_first =
+            self.removed.iter().rev().filter(|it| it.is_active(call.wall_time()));
+        let by = latest_first.find(|it| it.previous.recheck_route(call, caller).is_ok());
+        let Some(number) = by.map(|removed| removed.generation) else { return Err(refusal) };
+        Ok(Rc::new(Revoked {
+            generation: number,
+            refusal: removal_refusal(call.attributes(), refusal),
+        }))
     }
 
     /// Whether the mark of a call still counts.
     pub(super) fn recheck_revoked(&self, call: &Call, wall: SystemTime) -> Result<(), Refusal> {
-        let Some(revoked) = &call.slots().revoked else { return Ok(()) };
-        let removed = self.removed.iter().find(|it| it.number == revoked.number);
-        match removed.is_some_and(|removed| removed.counts(Some(wall))) {
+        let Some(revoked) = &call.attributes().revoked else { return Ok(()) };
+        let removed = self.removed.iter().find(|it| it.generation == revoked.generation);
+        match removed.is_some_and(|removed| removed.is_active(Some(wall))) {
             true => Ok(()),
             false => Err(revoked.refusal.clone()),
         }
@@ -133,8 +145,8 @@ impl Team {
 }
 
 /// The refusal of a call whose place was removed.
-fn told(place: &Slots, refusal: Refusal) -> Refusal {
-    let Slots { team: Some(team), environment: Some(environment), .. } = place else {
+fn removal_refusal(place: &Attributes, refusal: Refusal) -> Refusal {
+    let Attributes { team: Some(team), environment: Some(environment), .. } = place else {
         return refusal;
     };
     let message = format!(
@@ -147,7 +159,7 @@ fn told(place: &Slots, refusal: Refusal) -> Refusal {
 impl PartialEq for Removed {
     /// Each reload has a number of its own.
     fn eq(&self, other: &Self) -> bool {
-        self.number == other.number && self.until == other.until
+        self.generation == other.generation && self.expires_at == other.expires_at
     }
 }
 
@@ -155,7 +167,7 @@ impl Eq for Removed {}
 
 impl fmt::Debug for Removed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Removed").field("number", &self.number).finish_non_exhaustive()
+        f.debug_struct("Removed").field("number", &self.generation).finish_non_exhaustive()
     }
 }
 
@@ -164,10 +176,10 @@ impl fmt::Debug for Removed {
 mod tests {
     use super::*;
     use crate::{
-        Admission, EnvironmentName, Filter, Method,
-        call::Listed,
-        identity::{Claimed, Source},
-        team::{Authority, Members, Reason, TEAM},
+        Decision, EnvironmentName, Filter, Method,
+        call::StaticMetadata,
+        identity::{IdentitySource, RawIdentity},
+        team::{Authority, Members, TEAM, UnservedReason},
     };
     use std::time::{Duration, Instant};
 
@@ -193,26 +205,31 @@ mod tests {
     }
 
     fn call(user: &str, team: &str, environment: &str, seconds: u64) -> Call {
-        let listed = Listed::new("h").with(TEAM, team).with("x-sconce-env", environment);
+        let listed = StaticMetadata::new("h").with(TEAM, team).with("x-sconce-env", environment);
         call_of(user, listed, seconds)
     }
 
-    fn call_of(user: &str, listed: Listed, seconds: u64) -> Call {
+    fn call_of(user: &str, listed: StaticMetadata, seconds: u64) -> Call {
         let peer = ([127, 0, 0, 1], 1).into();
         let call = Call::new(Method::Config, Rc::new(listed), peer, Instant::now());
-        let claimed = Claimed { user: user.to_owned(), ..Claimed::default() };
-        let identity = Identity::new(claimed, Source::Certificate, None).unwrap();
-        let mut call = call.with_wall(at(seconds));
-        call.fill(Slots { identity: Some(Rc::new(identity)), ..Slots::default() });
+        let claimed = RawIdentity { user: user.to_owned(), ..RawIdentity::default() };
+        let identity = Identity::new(claimed, IdentitySource::Certificate, None).unwrap();
+        let mut call = call.with_wall_time(at(seconds));
+        call.set_attributes(Attributes {
+            identity: Some(Rc::new(identity)),
+            ..Attributes::default()
+        });
         call
     }
 
     /// The reload by which a call is admitted all the same; 0 if it needs none.
     fn admitted(room: &Team, mut call: Call) -> Result<u64, &'static str> {
         match room.admit(&mut call) {
-            Admission::Admitted => Ok(call.slots().revoked.as_ref().map_or(0, |it| it.number)),
-            Admission::Refused(refusal) => Err(refusal.label),
-            Admission::Wait(_) => Err("waits"),
+            Decision::Admitted => {
+                Ok(call.attributes().revoked.as_ref().map_or(0, |it| it.generation))
+            }
+            Decision::Refused(refusal) => Err(refusal.label),
+            Decision::Pending(_) => Err("waits"),
         }
     }
 
@@ -220,7 +237,7 @@ mod tests {
     fn after(reloads: &[Settings]) -> Team {
         let mut removed = Vec::new();
         for (number, pair) in (1_u64..).zip(reloads.windows(2)) {
-            let lost = pair[0].lost_in(&pair[1]);
+            let lost = pair[0].removed_in(&pair[1]);
             let until = at(90 + number * 10 + 60);
             removed.push(Removed::new(&pair[0], lost.keys(), number, until));
         }
@@ -241,10 +258,14 @@ mod tests {
             ("d", &["prod", "dev"], &["ann", "bob"]),
             ("e", &["prod"], &[]),
         ]);
-        let lost = before.lost_in(&later);
-        let expected = [("a", Loss::Team), ("b", Loss::Environments), ("c", Loss::Members)];
+        let lost = before.removed_in(&later);
+        let expected = [
+            ("a", RemovalKind::Team),
+            ("b", RemovalKind::Environments),
+            ("c", RemovalKind::Members),
+        ];
         assert_eq!(lost, expected.map(|(name, loss)| (team(name), loss)).into());
-        assert!(before.lost_in(&before).is_empty());
+        assert!(before.removed_in(&before).is_empty());
     }
 
     #[test]
@@ -270,12 +291,12 @@ mod tests {
     fn a_host_that_led_nowhere_before_leads_to_no_team_that_was_removed() {
         let host = Authority::parse("gone.example.com").unwrap();
         let with_host = |settings: Settings| Settings {
-            unserved_authorities: [(host.clone(), Reason::Removed)].into(),
+            unserved_authorities: [(host.clone(), UnservedReason::Removed)].into(),
             ..settings
         };
         let before = with_host(settings(&[("a", &["prod"], &["ann"])]));
         let room = after(&[before, with_host(settings(&[]))]);
-        let ask = |host| admitted(&room, call_of("ann", Listed::new(host), 150));
+        let ask = |host| admitted(&room, call_of("ann", StaticMetadata::new(host), 150));
         assert_eq!(ask("gone.example.com"), Err("team.removed"));
         assert_eq!(ask("other.example.com"), Ok(1), "her only team");
     }
@@ -302,23 +323,26 @@ mod tests {
         let mut first = call("ann", "a", "prod", 90);
         assert_eq!(Team::new(full.clone()).admit(&mut first).label(), "admitted");
         let room = after(&[full, settings(&[])]);
-        let mut again = first.again(at(120));
+        let mut again = first.copy_for_recheck(at(120));
         assert_eq!(room.recheck(&mut again), Ok(()));
-        assert_eq!(again.slots().revoked.as_ref().map(|it| it.number), Some(1));
+        assert_eq!(again.attributes().revoked.as_ref().map(|it| it.generation), Some(1));
         assert_eq!(room.recheck_time(&again, at(159)), Ok(()));
         let over = room.recheck_time(&again, at(160)).unwrap_err();
         let message = "a/prod was removed from this service, or you from its team: you belong to \
                        no team here";
         assert!(over.message.starts_with(message), "{over}");
-        assert_eq!(room.recheck(&mut first.again(at(160))).unwrap_err().label, "team.none");
+        assert_eq!(
+            room.recheck(&mut first.copy_for_recheck(at(160))).unwrap_err().label,
+            "team.none"
+        );
     }
 
-    impl Admission {
+    impl Decision {
         fn label(&self) -> &'static str {
             match self {
                 Self::Admitted => "admitted",
                 Self::Refused(refusal) => refusal.label,
-                Self::Wait(_) => "waits",
+                Self::Pending(_) => "waits",
             }
         }
     }

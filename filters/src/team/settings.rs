@@ -2,7 +2,7 @@
 
 use crate::{
     EnvironmentName, TeamName,
-    team::{Authority, Reason, Removed, Unserved},
+    team::{Authority, Removed, Unserved, UnservedReason},
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -24,7 +24,7 @@ pub struct Settings {
     /// The environment of a call that names none, by metadata or by host.
     pub default_environment: Option<EnvironmentName>,
     /// Whether a refusal lists the teams there are.
-    pub reveal: Reveal,
+    pub list_teams: ListTeams,
     /// Who belongs to each team; without it nobody is asked who he is, and every team is
     /// everybody's.
     pub members: Option<BTreeMap<TeamName, Members>>,
@@ -34,7 +34,7 @@ pub struct Settings {
     pub unserved: BTreeMap<TeamName, Unserved>,
     /// Hosts that stand for no environment now, and why: a call that one of them would lead
     /// anywhere is refused, and not led to the defaults.
-    pub unserved_authorities: BTreeMap<Authority, Reason>,
+    pub unserved_authorities: BTreeMap<Authority, UnservedReason>,
 }
 
 /// Who belongs to a team, apart from those whose proof itself names it.
@@ -48,10 +48,10 @@ pub struct Members {
 
 /// Whether callers may learn which teams there are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Reveal {
+pub enum ListTeams {
     /// Refusals name no team but the one that the caller asked for.
     #[default]
-    Nothing,
+    Never,
     /// Refusals list all teams.
-    Teams,
+    Always,
 }

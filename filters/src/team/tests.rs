@@ -4,10 +4,10 @@
 
 use super::*;
 use crate::{
-    Admission, Call, Code, EnvironmentName, Filter, Identity, Method, Refusal, Slot, Slots,
-    TeamName,
-    call::Listed,
-    identity::{Claimed, Source},
+    Attribute, Attributes, Call, Code, Decision, EnvironmentName, Filter, Identity, Method,
+    Refusal, TeamName,
+    call::StaticMetadata,
+    identity::{IdentitySource, RawIdentity},
 };
 use std::{rc::Rc, time::Instant};
 
@@ -34,22 +34,22 @@ fn with_defaults() -> Settings {
     }
 }
 
-fn call_of(metadata: Listed) -> Call {
+fn call_of(metadata: StaticMetadata) -> Call {
     let peer = ([127, 0, 0, 1], 1).into();
     Call::new(Method::Config, Rc::new(metadata), peer, Instant::now())
 }
 
-pub(super) fn ask(settings: Settings, metadata: Listed) -> Result<String, Refusal> {
+pub(super) fn ask(settings: Settings, metadata: StaticMetadata) -> Result<String, Refusal> {
     let mut call = call_of(metadata);
     match Team::new(settings).admit(&mut call) {
-        Admission::Admitted => Ok(format!("{}/{}", call.team()?, call.environment()?)),
-        Admission::Refused(refusal) => Err(refusal),
-        Admission::Wait(_) => panic!("this room has its answer at hand"),
+        Decision::Admitted => Ok(format!("{}/{}", call.team()?, call.environment()?)),
+        Decision::Refused(refusal) => Err(refusal),
+        Decision::Pending(_) => panic!("this room has its answer at hand"),
     }
 }
 
-pub(super) fn anyone() -> Listed {
-    Listed::new("10.0.0.1:15009")
+pub(super) fn anyone() -> StaticMetadata {
+    StaticMetadata::new("10.0.0.1:15009")
 }
 
 #[test]
@@ -61,14 +61,14 @@ fn metadata_names_team_and_environment() {
 #[test]
 fn a_listed_host_stands_for_both_whatever_its_case_and_port() {
     for host in ["ads.example.com", "ADS.example.com:443"] {
-        assert_eq!(ask(settings(), Listed::new(host)).unwrap(), "ads/prod");
+        assert_eq!(ask(settings(), StaticMetadata::new(host)).unwrap(), "ads/prod");
     }
 }
 
 #[test]
 fn metadata_wins_over_the_host_and_the_host_over_defaults() {
     let defaults = Settings { default_team: TeamName::parse("ml").ok(), ..settings() };
-    let host = Listed::new("ads.example.com");
+    let host = StaticMetadata::new("ads.example.com");
     assert_eq!(ask(defaults.clone(), host.clone()).unwrap(), "ads/prod");
     let metadata = host.with(TEAM, "ml").with(ENVIRONMENT, "lab");
     assert_eq!(ask(defaults, metadata).unwrap(), "ml/lab");
@@ -76,7 +76,7 @@ fn metadata_wins_over_the_host_and_the_host_over_defaults() {
 
 #[test]
 fn the_team_may_come_from_the_host_and_the_environment_from_metadata() {
-    let metadata = Listed::new("ads.example.com").with(ENVIRONMENT, "dev");
+    let metadata = StaticMetadata::new("ads.example.com").with(ENVIRONMENT, "dev");
     assert_eq!(ask(settings(), metadata).unwrap(), "ads/dev");
 }
 
@@ -87,7 +87,8 @@ fn the_environment_of_a_host_does_not_serve_another_team() {
     settings
         .teams
         .insert(team, ["lab", "test"].map(|it| EnvironmentName::parse(it).unwrap()).into());
-    let refusal = ask(settings, Listed::new("ads.example.com").with(TEAM, "web")).unwrap_err();
+    let refusal =
+        ask(settings, StaticMetadata::new("ads.example.com").with(TEAM, "web")).unwrap_err();
     assert_eq!(refusal.label, "team.environment_missing");
 }
 
@@ -119,7 +120,7 @@ fn a_call_that_names_no_team_is_told_what_to_put_in_the_url() {
 
 #[test]
 fn teams_are_listed_only_when_config_reveals_them() {
-    let open = Settings { reveal: Reveal::Teams, ..settings() };
+    let open = Settings { list_teams: ListTeams::Always, ..settings() };
     for metadata in [anyone(), anyone().with(TEAM, "sales")] {
         assert!(!ask(settings(), metadata.clone()).unwrap_err().message.contains("ml"));
         let message = ask(open.clone(), metadata).unwrap_err().message;
@@ -158,11 +159,11 @@ fn the_only_environment_of_a_team_need_not_be_named() {
 
 #[test]
 fn a_refused_call_whose_team_is_known_says_so() {
-    let known = |settings: Settings, metadata: Listed| {
+    let known = |settings: Settings, metadata: StaticMetadata| {
         let mut call = call_of(metadata);
-        assert!(matches!(Team::new(settings).admit(&mut call), Admission::Refused(_)));
-        assert_eq!(call.slots().environment, None);
-        call.slots().team.as_ref().map(|team| team.as_str().to_owned())
+        assert!(matches!(Team::new(settings).admit(&mut call), Decision::Refused(_)));
+        assert_eq!(call.attributes().environment, None);
+        call.attributes().team.as_ref().map(|team| team.as_str().to_owned())
     };
     let ads = || anyone().with(TEAM, "ads");
     assert_eq!(known(settings(), ads()).as_deref(), Some("ads"));
@@ -204,7 +205,7 @@ fn what_cannot_be_a_name_is_shown_harmlessly_with_the_reason() {
     ];
     for (value, expected) in cases {
         for header in [TEAM, ENVIRONMENT] {
-            let metadata = Listed::new("ads.example.com").with(header, value);
+            let metadata = StaticMetadata::new("ads.example.com").with(header, value);
             let refusal = ask(settings(), metadata).unwrap_err();
             assert_eq!((refusal.code, refusal.label), (Code::InvalidArgument, "team.malformed"));
             assert!(refusal.message.contains(expected), "{}", refusal.message);
@@ -235,33 +236,33 @@ pub(super) fn proven() -> Settings {
     Settings { members: Some([(team("ads"), ads), (team("ml"), ml)].into()), ..settings() }
 }
 
-fn ask_as(claimed: Claimed, metadata: Listed) -> Result<String, Refusal> {
+fn ask_as(claimed: RawIdentity, metadata: StaticMetadata) -> Result<String, Refusal> {
     ask_of(proven(), claimed, metadata)
 }
 
 pub(super) fn ask_of(
     settings: Settings,
-    claimed: Claimed,
-    metadata: Listed,
+    claimed: RawIdentity,
+    metadata: StaticMetadata,
 ) -> Result<String, Refusal> {
     let mut call = call_of(metadata);
-    let identity = Identity::new(claimed, Source::Certificate, None).unwrap();
-    call.fill(Slots { identity: Some(Rc::new(identity)), ..Slots::default() });
+    let identity = Identity::new(claimed, IdentitySource::Certificate, None).unwrap();
+    call.set_attributes(Attributes { identity: Some(Rc::new(identity)), ..Attributes::default() });
     match Team::new(settings).admit(&mut call) {
-        Admission::Admitted => Ok(format!("{}/{}", call.team()?, call.environment()?)),
-        Admission::Refused(refusal) => Err(refusal),
-        Admission::Wait(_) => panic!("this room has its answer at hand"),
+        Decision::Admitted => Ok(format!("{}/{}", call.team()?, call.environment()?)),
+        Decision::Refused(refusal) => Err(refusal),
+        Decision::Pending(_) => panic!("this room has its answer at hand"),
     }
 }
 
-pub(super) fn ann(groups: &[&str], teams: &[&str]) -> Claimed {
+pub(super) fn ann(groups: &[&str], teams: &[&str]) -> RawIdentity {
     let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
     let (groups, teams) = (owned(groups), owned(teams));
-    Claimed { user: "ann".to_owned(), display_name: None, groups, teams }
+    RawIdentity { user: "ann".to_owned(), display_name: None, groups, teams }
 }
 
-pub(super) fn bob(teams: &[&str]) -> Claimed {
-    Claimed { user: "bob".to_owned(), ..ann(&[], teams) }
+pub(super) fn bob(teams: &[&str]) -> RawIdentity {
+    RawIdentity { user: "bob".to_owned(), ..ann(&[], teams) }
 }
 
 #[test]
@@ -283,7 +284,7 @@ fn who_belongs_to_several_teams_chooses_one_of_them() {
     );
     let lab = anyone().with(TEAM, "ml").with(ENVIRONMENT, "lab");
     assert_eq!(ask_as(ann(&["science"], &[]), lab).unwrap(), "ml/lab");
-    let host = Listed::new("ads.example.com");
+    let host = StaticMetadata::new("ads.example.com");
     assert_eq!(ask_as(ann(&["science"], &[]), host).unwrap(), "ads/prod");
 }
 
@@ -318,13 +319,13 @@ fn a_team_of_others_is_denied_like_one_that_does_not_exist() {
             )
         );
     }
-    let host = Listed::new("ads.example.com");
+    let host = StaticMetadata::new("ads.example.com");
     assert_eq!(ask_as(bob(&["ml"]), host).unwrap_err().label, "team.not_member");
 }
 
 #[test]
 fn who_belongs_to_no_team_is_told_whom_to_ask() {
-    for metadata in [anyone(), anyone().with(TEAM, "ads"), Listed::new("ads.example.com")] {
+    for metadata in [anyone(), anyone().with(TEAM, "ads"), StaticMetadata::new("ads.example.com")] {
         let refusal = ask_as(bob(&["sales"]), metadata).unwrap_err();
         assert_eq!((refusal.code, refusal.label), (Code::PermissionDenied, "team.none"));
     }
@@ -334,16 +335,16 @@ fn who_belongs_to_no_team_is_told_whom_to_ask() {
 fn without_a_proof_no_team_with_members_is_found() {
     let refusal = ask(proven(), anyone().with(TEAM, "ads")).unwrap_err();
     assert_eq!(refusal.code, Code::Internal);
-    assert_eq!(Team::new(proven()).needs(), [Slot::Identity]);
-    assert!(Team::new(settings()).needs().is_empty());
+    assert_eq!(Team::new(proven()).requires(), [Attribute::Identity]);
+    assert!(Team::new(settings()).requires().is_empty());
 }
 
 /// What a room says to a call that one with other settings has admitted.
-fn again(before: Settings, after: Settings, metadata: Listed) -> Result<(), &'static str> {
+fn again(before: Settings, after: Settings, metadata: StaticMetadata) -> Result<(), &'static str> {
     let mut call = call_of(metadata);
-    let identity = Identity::new(ann(&[], &[]), Source::Certificate, None).unwrap();
-    call.fill(Slots { identity: Some(Rc::new(identity)), ..Slots::default() });
-    assert!(matches!(Team::new(before).admit(&mut call), Admission::Admitted));
+    let identity = Identity::new(ann(&[], &[]), IdentitySource::Certificate, None).unwrap();
+    call.set_attributes(Attributes { identity: Some(Rc::new(identity)), ..Attributes::default() });
+    assert!(matches!(Team::new(before).admit(&mut call), Decision::Admitted));
     Team::new(after).recheck(&mut call).map_err(|refusal| refusal.label)
 }
 
@@ -384,12 +385,15 @@ fn a_call_that_was_led_nowhere_is_not_asked_about_again() {
 #[test]
 fn the_chain_is_told_its_name_and_what_it_fills() {
     let room = Team::new(settings());
-    assert_eq!((room.name(), room.fills()), ("team", &[Slot::Team, Slot::Environment][..]));
+    assert_eq!(
+        (room.name(), room.provides()),
+        ("team", &[Attribute::Team, Attribute::Environment][..])
+    );
 }
 
 #[test]
 fn it_explains_by_which_rule_it_found_each() {
-    let metadata = Listed::new("ads.example.com").with(ENVIRONMENT, "dev");
+    let metadata = StaticMetadata::new("ads.example.com").with(ENVIRONMENT, "dev");
     let peer = ([127, 0, 0, 1], 1).into();
     let call = Call::new(Method::Config, Rc::new(metadata), peer, Instant::now());
     assert_eq!(

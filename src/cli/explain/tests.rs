@@ -7,7 +7,7 @@ use std::fs;
 #[derive(Parser)]
 struct Typed {
     #[command(flatten)]
-    question: Question,
+    question: ExplainArgs,
 }
 
 fn ask(words: &[&str]) -> (String, Result<(), Refusal>) {
@@ -25,8 +25,8 @@ fn ask_with(words: &[&str], token: Option<&str>) -> (String, Result<(), Refusal>
     let plan = config::load(&main).unwrap();
     let words = ["explain"].iter().chain(words);
     let question = Typed::parse_from(words).question;
-    let asked = question.read(token.map(str::to_owned)).unwrap();
-    let Explained { told, place } = explain(&question, &asked, &plan);
+    let asked = question.request(token.map(str::to_owned)).unwrap();
+    let ExplainResult { lines: told, cluster: place } = explain(&question, &asked, &plan);
     let end = place.map(drop);
     let told: String = told.into_iter().map(|line| line + "\n").collect();
     (told.replace(&format!("{}/", home.path().display()), ""), end)

@@ -4,8 +4,8 @@
 //! and an answer without an end are failures, and leave the keys there are in place.
 
 use crate::config::{
-    complaint::shown,
-    keys::{At, Source},
+    diagnostics::quote,
+    keys::{JwksLocation, JwksSource},
     pem,
 };
 use bytes::Bytes;
@@ -22,57 +22,57 @@ use serde::de::IgnoredAny;
 use std::{io, net::IpAddr, sync::Arc, time::Duration};
 
 /// How long an attempt may take in all.
-const ATTEMPT_MAX: Duration = Duration::from_secs(10);
+const FETCH_TIMEOUT: Duration = Duration::from_secs(10);
 /// Where a provider's own document is, below its name (OpenID Connect Discovery 1.0, 4).
 const WELL_KNOWN: &str = "/.well-known/openid-configuration";
 
 type Fetched = (KeySet, Vec<String>);
-type Web = Client<HttpsConnector<HttpConnector>, Empty<Bytes>>;
+type HttpClient = Client<HttpsConnector<HttpConnector>, Empty<Bytes>>;
 
 /// The keys of a provider, and why some of them were passed over.
 ///
 /// # Errors
 /// What went wrong, in a sentence for a log.
-pub async fn fetch(source: &Source) -> Result<Fetched, String> {
+pub async fn fetch(source: &JwksSource) -> Result<Fetched, String> {
     let mut asked = String::new();
-    let attempt = obtain(source, &mut asked);
-    match tokio::time::timeout(ATTEMPT_MAX, attempt).await {
+    let attempt = fetch_from_source(source, &mut asked);
+    match tokio::time::timeout(FETCH_TIMEOUT, attempt).await {
         Ok(fetched) => fetched,
-        Err(_) => Err(format!("{asked}: no answer within {} s", ATTEMPT_MAX.as_secs())),
+        Err(_) => Err(format!("{asked}: no answer within {} s", FETCH_TIMEOUT.as_secs())),
     }
 }
 
 /// Notes in `asked` which document it waits for.
-async fn obtain(source: &Source, asked: &mut String) -> Result<Fetched, String> {
-    let url = match &source.at {
-        At::Here(keys) => return Ok((keys.clone(), Vec::new())),
-        At::Url(url) => url.clone(),
-        At::Discovery => {
+async fn fetch_from_source(source: &JwksSource, asked: &mut String) -> Result<Fetched, String> {
+    let url = match &source.location {
+        JwksLocation::Static(keys) => return Ok((keys.clone(), Vec::new())),
+        JwksLocation::Url(url) => url.clone(),
+        JwksLocation::Discovery => {
             let url = format!("{}{WELL_KNOWN}", source.issuer.trim_end_matches('/'));
             asked.clone_from(&url);
-            discover(&web(source)?, &url, &source.issuer).await?
+            discover(&http_client(source)?, &url, &source.issuer).await?
         }
     };
     asked.clone_from(&url);
-    let text = get(&web(source)?, &url).await?;
+    let text = get(&http_client(source)?, &url).await?;
     KeySet::from_jwks(&text).map_err(|fault| format!("{url}: {fault}"))
 }
 
-async fn discover(web: &Web, url: &str, issuer: &str) -> Result<String, String> {
+async fn discover(web: &HttpClient, url: &str, issuer: &str) -> Result<String, String> {
     let text = get(web, url).await?;
     let document: serde_json::Value =
         serde_json::from_str(&text).map_err(|fault| format!("{url} cannot be read: {fault}"))?;
     let said = |key| document.get(key).and_then(serde_json::Value::as_str);
     match said("issuer") {
         Some(other) if other != issuer => {
-            let (other, issuer) = (shown(other), shown(issuer));
+            let (other, issuer) = (quote(other), quote(issuer));
             return Err(format!("{url} says issuer {other}, the configuration says {issuer}"));
         }
         Some(_) => {}
         None => return Err(format!("{url} names no issuer")),
     }
     let keys = said("jwks_uri").ok_or_else(|| format!("{url} names no jwks_uri"))?;
-    if !is_as_safe(keys, issuer) {
+    if !is_secure_enough(keys, issuer) {
         return Err(format!("{url} leads to clear text"));
     }
     Ok(keys.to_owned())
@@ -80,7 +80,7 @@ async fn discover(web: &Web, url: &str, issuer: &str) -> Result<String, String> 
 
 /// Keys that come in clear text are worth no more than the network. An issuer in clear text is on
 /// loopback, and allowed: so may its keys be. What is no URL is not fetched at all.
-fn is_as_safe(url: &str, issuer: &str) -> bool {
+fn is_secure_enough(url: &str, issuer: &str) -> bool {
     let of = |url: &str| url.parse::<Uri>().ok();
     let is = |url: &Uri, scheme: &str| url.scheme_str() == Some(scheme);
     let is_clear = of(issuer).is_some_and(|issuer| is(&issuer, "http"));
@@ -96,15 +96,15 @@ pub(in crate::config) fn is_loopback(url: &Uri) -> bool {
     is_local || bare.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
-async fn get(web: &Web, url: &str) -> Result<String, String> {
+async fn get(web: &HttpClient, url: &str) -> Result<String, String> {
     let said = |what: &dyn std::fmt::Display| format!("{url}: {what}");
     let uri: Uri = url.parse().map_err(|fault| said(&fault))?;
     let request = Request::get(uri).header(header::ACCEPT, "application/json");
     let request = request.body(Empty::new()).map_err(|fault| said(&fault))?;
-    let answer = web.request(request).await.map_err(|fault| said(&cause(&fault)))?;
+    let answer = web.request(request).await.map_err(|fault| said(&root_cause(&fault)))?;
     let header = |name| {
         let value: Option<&HeaderValue> = answer.headers().get(name);
-        value.map(|value| shown(&String::from_utf8_lossy(value.as_bytes())))
+        value.map(|value| quote(&String::from_utf8_lossy(value.as_bytes())))
     };
     let status = answer.status();
     if let (true, Some(place)) = (status.is_redirection(), header(header::LOCATION)) {
@@ -120,7 +120,7 @@ async fn get(web: &Web, url: &str) -> Result<String, String> {
     let body = Limited::new(answer.into_body(), DOCUMENT_MAX).collect().await;
     let body = body.map_err(|fault| match fault.is::<LengthLimitError>() {
         true => said(&format!("is larger than {} KiB", DOCUMENT_MAX / 1024)),
-        false => said(&cause(&*fault)),
+        false => said(&root_cause(&*fault)),
     });
     let text = String::from_utf8(body?.to_bytes().into()).map_err(|_| said(&"is not UTF-8"))?;
     let is_json = serde_json::from_str::<IgnoredAny>(&text).is_ok();
@@ -128,7 +128,7 @@ async fn get(web: &Web, url: &str) -> Result<String, String> {
 }
 
 /// The innermost reason, which is the one that tells.
-fn cause(fault: &(dyn std::error::Error + 'static)) -> String {
+fn root_cause(fault: &(dyn std::error::Error + 'static)) -> String {
     let mut inner = fault;
     while let Some(deeper) = inner.source() {
         inner = deeper;
@@ -143,7 +143,7 @@ fn cause(fault: &(dyn std::error::Error + 'static)) -> String {
     }
 }
 
-fn web(source: &Source) -> Result<Web, String> {
+fn http_client(source: &JwksSource) -> Result<HttpClient, String> {
     let roots = match &source.authorities {
         Some(authorities) => pem::roots(authorities)?,
         None => {
@@ -175,10 +175,20 @@ mod tests {
         runtime.block_on(async {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let issuer = format!("http://{}", listener.local_addr().unwrap());
-            let at = if is_discovered { At::Discovery } else { At::Url(format!("{issuer}/keys")) };
+            let at = if is_discovered {
+                JwksLocation::Discovery
+            } else {
+                JwksLocation::Url(format!("{issuer}/keys"))
+            };
             let refresh = Duration::from_secs(60);
             let (issuer_name, algorithms) = (issuer.clone(), Vec::new());
-            let source = Source { issuer: issuer_name, at, authorities: None, refresh, algorithms };
+            let source = JwksSource {
+                issuer: issuer_name,
+                location: at,
+                authorities: None,
+                refresh,
+                algorithms,
+            };
             let serve = async {
                 let (mut socket, _) = listener.accept().await.unwrap();
                 let _ = socket.read(&mut [0; 4096]).await;
@@ -232,7 +242,7 @@ mod tests {
             ("/keys", "http://127.0.0.1:1", false),
             ("no URL", "https://id.example", true),
         ] {
-            assert_eq!(is_as_safe(url, issuer), is_safe, "{url} of {issuer}");
+            assert_eq!(is_secure_enough(url, issuer), is_safe, "{url} of {issuer}");
         }
     }
 

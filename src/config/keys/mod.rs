@@ -6,11 +6,11 @@
 //!
 //! Must never happen here: an attempt without an end, or keys that go because none came.
 
-mod book;
 mod fetch;
-mod keeper;
+mod providers;
+mod refresh;
 
-pub use book::{At, Book, Provider, Source};
 pub use fetch::fetch;
 pub(super) use fetch::is_loopback;
-pub use keeper::{Delivered, fill_once, keep};
+pub use providers::{JwksLocation, JwksProvider, JwksProviders, JwksSource};
+pub use refresh::{FetchReport, fetch_all_once, refresh_loop};

@@ -10,9 +10,9 @@
 mod tests;
 
 use crate::config::{
-    complaint::{Desk, Fault, shown},
+    diagnostics::{Diagnostics, Problem, quote},
+    parse,
     section::Section,
-    words,
 };
 use sconce_filters::TeamName;
 use std::{
@@ -21,8 +21,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-const DIRECTORY: &str = "secrets_directory";
-const PREFIX: &str = "variable_prefix";
+const DIRECTORY_KEY: &str = "secrets_directory";
+const PREFIX_KEY: &str = "variable_prefix";
 
 /// Where teams may have secrets. With nothing in it: anywhere.
 #[derive(Debug, Default)]
@@ -33,14 +33,14 @@ pub(super) struct Secrets {
 
 /// What the file of one team may name.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Scope<'s> {
+pub(super) struct SecretScope<'s> {
     secrets: &'s Secrets,
     team: Option<&'s TeamName>,
 }
 
 /// Something that holds a token.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Place {
+pub(super) enum SecretLocation {
     /// A file, by the path that is left when links are followed.
     File(PathBuf),
     /// An environment variable.
@@ -49,57 +49,57 @@ pub(super) enum Place {
 
 /// Which team named which secret first, and where.
 #[derive(Debug, Default)]
-pub(super) struct Uses {
+pub(super) struct SecretUses {
     /// Every file that was named, found or not.
     pub(super) files: Vec<PathBuf>,
-    first: BTreeMap<Place, (TeamName, PathBuf, u64)>,
-    warned: BTreeSet<(Place, TeamName)>,
+    first: BTreeMap<SecretLocation, (TeamName, PathBuf, u64)>,
+    warned: BTreeSet<(SecretLocation, TeamName)>,
 }
 
 /// Reads both keys of the section `teams`.
-pub(super) fn read(desk: &Desk, section: &mut Section<'_>) -> Secrets {
-    let half = match (section.has(DIRECTORY), section.has(PREFIX)) {
-        (true, false) => Some((DIRECTORY, PREFIX, "any environment variable")),
-        (false, true) => Some((PREFIX, DIRECTORY, "any file")),
+pub(super) fn read(desk: &Diagnostics, section: &mut Section<'_>) -> Secrets {
+    let half = match (section.has(DIRECTORY_KEY), section.has(PREFIX_KEY)) {
+        (true, false) => Some((DIRECTORY_KEY, PREFIX_KEY, "any environment variable")),
+        (false, true) => Some((PREFIX_KEY, DIRECTORY_KEY, "any file")),
         (true, true) | (false, false) => None,
     };
     if let Some((key, other, what)) = half {
         let what = format!("stands alone: team files may still name {what}");
-        let fault = Fault::new(what, format!("write teams.{other} as well"));
-        desk.warn(section.line(), &section.below(key), fault);
+        let fault = Problem::new(what, format!("write teams.{other} as well"));
+        desk.warn(section.line(), &section.path_of(key), fault);
     }
-    let directory = section.path(DIRECTORY);
-    let prefix = section.word_at(PREFIX, |text| prefix(text).map(|()| text.to_owned()));
+    let directory = section.path(DIRECTORY_KEY);
+    let prefix = section.scalar_at(PREFIX_KEY, |text| prefix(text).map(|()| text.to_owned()));
     let directory = directory.and_then(|(directory, line)| {
         let found = fs::metadata(&directory);
         if found.is_ok_and(|found| found.is_dir()) {
             return Some(directory);
         }
         let what = format!("there is no directory {}", directory.display());
-        let fault = Fault::new(what, "make it, with a directory for each team that has secrets");
-        desk.complain(line, &section.below(DIRECTORY), fault);
+        let fault = Problem::new(what, "make it, with a directory for each team that has secrets");
+        desk.report(line, &section.path_of(DIRECTORY_KEY), fault);
         None
     });
     Secrets { directory, prefix: prefix.map(|(prefix, _)| prefix) }
 }
 
-fn prefix(text: &str) -> Result<(), Fault> {
-    if words::is_variable(text) {
+fn prefix(text: &str) -> Result<(), Problem> {
+    if parse::is_variable_name(text) {
         return Ok(());
     }
-    let what = format!("{} is not the beginning of a variable's name", shown(text));
-    Err(Fault::new(what, "write letters, digits and underscores, as SCONCE_"))
+    let what = format!("{} is not the beginning of a variable's name", quote(text));
+    Err(Problem::new(what, "write letters, digits and underscores, as SCONCE_"))
 }
 
 impl Secrets {
     /// What the file of this team may name. Nothing at all while the team is not known, where teams
     /// are kept apart.
-    pub(super) fn of<'s>(&'s self, team: Option<&'s TeamName>) -> Scope<'s> {
-        Scope { secrets: self, team }
+    pub(super) fn scope<'s>(&'s self, team: Option<&'s TeamName>) -> SecretScope<'s> {
+        SecretScope { secrets: self, team }
     }
 }
 
-impl<'s> Scope<'s> {
+impl<'s> SecretScope<'s> {
     /// Whether nothing can be read, since it is not known for whom.
     pub(super) fn is_unknown(self) -> bool {
         let Secrets { directory, prefix } = self.secrets;
@@ -112,18 +112,18 @@ impl<'s> Scope<'s> {
     }
 
     /// The file that is meant by this path, without links, if the team may name it.
-    pub(super) fn file(self, file: &Path) -> Result<PathBuf, Fault> {
+    pub(super) fn file(self, file: &Path) -> Result<PathBuf, Problem> {
         let (Some(directory), Some(team)) = (&self.secrets.directory, self.team) else {
             return Ok(file.to_owned());
         };
         let own = directory.join(team.as_str());
         let outside = || {
             let what = format!(
-                "{} is not in {}, where this team's secrets are (teams.{DIRECTORY})",
+                "{} is not in {}, where this team's secrets are (teams.{DIRECTORY_KEY})",
                 file.display(),
                 own.display()
             );
-            Fault::new(what, "put it there, and name it by that path")
+            Problem::new(what, "put it there, and name it by that path")
         };
         let root = fs::canonicalize(directory).map_err(|error| unreadable(directory, &error))?;
         let home = fs::canonicalize(&own).map_err(|error| unreadable(&own, &error))?;
@@ -145,9 +145,9 @@ impl<'s> Scope<'s> {
     }
 
     /// Whether the team may name this variable.
-    pub(super) fn variable(self, name: &str) -> Result<(), Fault> {
+    pub(super) fn variable(self, name: &str) -> Result<(), Problem> {
         let (Some(prefix), Some(team)) = (&self.secrets.prefix, self.team) else { return Ok(()) };
-        let own = prefix.to_owned() + &in_variables(team);
+        let own = prefix.to_owned() + &variable_part(team);
         let rest = name.strip_prefix(&own);
         let is_own = rest.is_some_and(|rest| match rest.strip_prefix('_') {
             Some(rest) => !rest.starts_with('_'),
@@ -157,30 +157,30 @@ impl<'s> Scope<'s> {
             return Ok(());
         }
         // Not shown: it may be a token that was pasted there.
-        let what = format!("is not the name of a variable of this team (teams.{PREFIX})");
-        Err(Fault::new(what, format!("name one that begins with {own}_")))
+        let what = format!("is not the name of a variable of this team (teams.{PREFIX_KEY})");
+        Err(Problem::new(what, format!("name one that begins with {own}_")))
     }
 }
 
 /// A team's name as a part of a variable's. A hyphen is two underscores, so that what begins with
 /// one team's name and an underscore is no other team's: `ADS_2` is a variable of `ads`, `ADS__2`
 /// one of `ads-2`.
-fn in_variables(team: &TeamName) -> String {
+fn variable_part(team: &TeamName) -> String {
     team.as_str().to_ascii_uppercase().replace('-', "__")
 }
 
-fn unreadable(path: &Path, error: &io::Error) -> Fault {
+fn unreadable(path: &Path, error: &io::Error) -> Problem {
     let what = format!("{} cannot be read: {error}", path.display());
-    Fault::new(what, "make it, or let the user that runs sconce read it")
+    Problem::new(what, "make it, or let the user that runs sconce read it")
 }
 
-impl Uses {
+impl SecretUses {
     /// A key of a team's file names this secret. Warns if it is another team's already.
-    pub(super) fn note(
+    pub(super) fn record(
         &mut self,
-        desk: &Desk,
+        desk: &Diagnostics,
         (line, key): (u64, &str),
-        place: Place,
+        place: SecretLocation,
         team: &TeamName,
     ) {
         let here = || (team.clone(), desk.file().to_owned(), line);
@@ -189,14 +189,14 @@ impl Uses {
             return;
         }
         let what = match &place {
-            Place::File(file) => format!("the file {}", file.display()),
-            Place::Variable(name) => format!("the environment variable {}", shown(name)),
+            SecretLocation::File(file) => format!("the file {}", file.display()),
+            SecretLocation::Variable(name) => format!("the environment variable {}", quote(name)),
         };
         let what = format!(
             "{what} is that of the team '{owner}' too ({}:{first}): the drivers of both learn the \
              same token",
             file.display()
         );
-        desk.warn(line, key, Fault::new(what, "give each team a token of its own"));
+        desk.warn(line, key, Problem::new(what, "give each team a token of its own"));
     }
 }

@@ -1,7 +1,7 @@
 //! Which file speaks for a team, and which environment a host stands for, where several claim it.
 
-use super::{file::TeamFile, taken};
-use crate::config::{Plan, Team};
+use super::{conflict, file::TeamFile};
+use crate::config::{Config, Team};
 use sconce_filters::{EnvironmentName, TeamName, team::Authority};
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -12,9 +12,9 @@ use std::{
 /// The file of each team, by its place among the files; without one, the team is disputed.
 #[derive(Debug, Default)]
 pub(super) struct Owners {
-    of: BTreeMap<TeamName, Option<usize>>,
+    owner_of: BTreeMap<TeamName, Option<usize>>,
     /// The teams that each file had and keeps, since it has an error or gets no other.
-    held: BTreeMap<usize, TeamName>,
+    retained: BTreeMap<usize, TeamName>,
     /// Whether there was a live file to win.
     live: BTreeSet<TeamName>,
     /// The teams that are live.
@@ -28,12 +28,12 @@ impl TeamFile {
     }
 
     fn base_name(&self) -> Option<&OsStr> {
-        self.desk.file().file_name()
+        self.diagnostics.file().file_name()
     }
 }
 
 impl Owners {
-    pub(super) fn of(files: &[TeamFile], live: Option<&Plan>) -> Self {
+    pub(super) fn new(files: &[TeamFile], live: Option<&Config>) -> Self {
         let known = live.iter().flat_map(|live| live.teams.keys().cloned()).collect();
         let mut owners = Self { known, ..Self::default() };
         let live = live.iter().flat_map(|live| &live.teams);
@@ -48,14 +48,14 @@ impl Owners {
         let mut lost = Vec::new();
         for (team, mut claimants) in owners.claimants(files) {
             // A file that keeps the team it had gets no other, nor keeps that one alive.
-            let keeps_other = |at: &usize| owners.held(*at).is_some_and(|held| held != team);
+            let keeps_other = |at: &usize| owners.retained(*at).is_some_and(|held| held != team);
             claimants.retain(|at| !keeps_other(at));
             match (owners.owner(team), claimants.as_slice()) {
                 (None, []) => {}
                 (Some(owner), _) => lost.extend(claimants.iter().filter(|at| **at != owner)),
-                (None, [only]) => drop(owners.of.insert(team.clone(), Some(*only))),
+                (None, [only]) => drop(owners.owner_of.insert(team.clone(), Some(*only))),
                 (None, _) => {
-                    owners.of.insert(team.clone(), None);
+                    owners.owner_of.insert(team.clone(), None);
                     lost.extend(&claimants);
                 }
             }
@@ -75,29 +75,29 @@ impl Owners {
     fn keep(&mut self, team: &TeamName, at: usize, file: &TeamFile) -> Option<usize> {
         self.live.insert(team.clone());
         if !file.is_about(team) {
-            self.held.insert(at, team.clone());
+            self.retained.insert(at, team.clone());
         }
-        self.of.insert(team.clone(), Some(at)).flatten()
+        self.owner_of.insert(team.clone(), Some(at)).flatten()
     }
 
     /// Every team that a file is about, or was.
     pub(super) fn teams(&self) -> impl Iterator<Item = (&TeamName, Option<usize>)> {
-        self.of.iter().map(|(team, owner)| (team, *owner))
+        self.owner_of.iter().map(|(team, owner)| (team, *owner))
     }
 
     /// The file of a team.
     pub(super) fn owner(&self, team: &TeamName) -> Option<usize> {
-        self.of.get(team).copied().flatten()
+        self.owner_of.get(team).copied().flatten()
     }
 
     /// The team that a file had and keeps, though it says so no more.
-    pub(super) fn held(&self, at: usize) -> Option<&TeamName> {
-        self.held.get(&at)
+    pub(super) fn retained(&self, at: usize) -> Option<&TeamName> {
+        self.retained.get(&at)
     }
 
     /// The files that are not the file of the team which they are about, each with another that is,
     /// or that claims it too.
-    pub(super) fn losers<'f>(
+    pub(super) fn rejected<'f>(
         &self,
         files: &'f [TeamFile],
     ) -> Vec<(&'f TeamFile, (&'f Path, u64, bool))> {
@@ -112,7 +112,7 @@ impl Owners {
                 if let Some((file, other)) = pair.filter(is_told) {
                     let line = other.name.as_ref().map_or(0, |(_, line)| *line);
                     let is_live = owner.is_some() && self.live.contains(team);
-                    losers.push((file, (other.desk.file(), line, is_live)));
+                    losers.push((file, (other.diagnostics.file(), line, is_live)));
                 }
             }
         }
@@ -138,10 +138,10 @@ type Place = (TeamName, EnvironmentName);
 
 /// Who claims each host.
 #[derive(Debug, Default)]
-pub(super) struct Claims<'f>(BTreeMap<Authority, Vec<Claim<'f>>>);
+pub(super) struct HostClaims<'f>(BTreeMap<Authority, Vec<HostClaim<'f>>>);
 
 #[derive(Debug)]
-struct Claim<'f> {
+struct HostClaim<'f> {
     /// The environment; none of a team that is not served.
     place: Option<Place>,
     path: PathBuf,
@@ -149,23 +149,23 @@ struct Claim<'f> {
     file: Option<&'f TeamFile>,
 }
 
-impl<'f> Claims<'f> {
+impl<'f> HostClaims<'f> {
     /// Those of a team. `file` is where they stand, unless they are the last good ones.
-    pub(super) fn of_team(&mut self, name: &TeamName, team: &Team, file: Option<&'f TeamFile>) {
+    pub(super) fn add_team(&mut self, name: &TeamName, team: &Team, file: Option<&'f TeamFile>) {
         for (environment, found) in &team.environments {
             for host in &found.authorities {
                 let place = Some((name.clone(), environment.clone()));
-                let claim = Claim { place, path: team.file.clone(), file };
+                let claim = HostClaim { place, path: team.file.clone(), file };
                 self.0.entry(host.clone()).or_default().push(claim);
             }
         }
     }
 
     /// Those of a file whose team is not served.
-    pub(super) fn of_unserved(&mut self, file: &'f TeamFile) {
+    pub(super) fn add_unserved(&mut self, file: &'f TeamFile) {
         for host in file.hosts.keys() {
-            let path = file.desk.file().to_owned();
-            let claim = Claim { place: None, path, file: Some(file) };
+            let path = file.diagnostics.file().to_owned();
+            let claim = HostClaim { place: None, path, file: Some(file) };
             self.0.entry(host.clone()).or_default().push(claim);
         }
     }
@@ -175,12 +175,13 @@ impl<'f> Claims<'f> {
         self,
         live: Option<&BTreeMap<Authority, Place>>,
     ) -> BTreeMap<Authority, Option<Place>> {
-        let decide = |(host, claims): (Authority, Vec<Claim<'f>>)| {
+        let decide = |(host, claims): (Authority, Vec<HostClaim<'f>>)| {
             let owner = live.and_then(|live| live.get(&host)).map(|(team, _)| team);
-            let has_it = |claim: &Claim<'_>| claim.place.as_ref().map(|(team, _)| team) == owner;
+            let has_it =
+                |claim: &HostClaim<'_>| claim.place.as_ref().map(|(team, _)| team) == owner;
             let live = claims.iter().position(has_it).filter(|_| owner.is_some());
             let winner = live.or((claims.len() == 1).then_some(0));
-            let team = claims.first().and_then(Claim::team);
+            let team = claims.first().and_then(HostClaim::team);
             if winner.is_none() && team.is_some() && claims.iter().all(|claim| claim.team() == team)
             {
                 // That several files are about this team was said.
@@ -189,7 +190,7 @@ impl<'f> Claims<'f> {
             for (at, claim) in claims.iter().enumerate().filter(|(at, _)| Some(*at) != winner) {
                 let other = winner.unwrap_or(usize::from(at == 0));
                 if let Some(other) = claims.get(other) {
-                    claim.lose(&host, other, winner.is_some());
+                    claim.report_conflict(&host, other, winner.is_some());
                 }
             }
             let place = winner.and_then(|at| claims.into_iter().nth(at)).and_then(|it| it.place);
@@ -199,7 +200,7 @@ impl<'f> Claims<'f> {
     }
 }
 
-impl Claim<'_> {
+impl HostClaim<'_> {
     /// The team that claims it, if that is known.
     fn team(&self) -> Option<&TeamName> {
         let place = self.place.as_ref().map(|(team, _)| team);
@@ -207,14 +208,14 @@ impl Claim<'_> {
         place.or_else(name)
     }
 
-    fn lose(&self, host: &Authority, other: &Self, is_live: bool) {
+    fn report_conflict(&self, host: &Authority, other: &Self, is_live: bool) {
         let Some(file) = self.file else { return };
         let Some(own) = file.hosts.get(host) else { return };
         let line = other.file.and_then(|file| file.hosts.get(host)).map_or(0, |it| it.line);
-        file.desk.complain(
+        file.diagnostics.report(
             own.line,
             &own.key,
-            taken(&format!("the host '{host}'"), (&other.path, line, is_live)),
+            conflict(&format!("the host '{host}'"), (&other.path, line, is_live)),
         );
     }
 }

@@ -1,7 +1,7 @@
 //! Team files with errors, read as at a start and as at a reload: whom they affect.
 
-use crate::config::{self, Plan, Reading, Served, keys::Book};
-use sconce_filters::{Call, Method, Refusal, Step, call::Listed};
+use crate::config::{self, Config, LoadResult, Served, keys::JwksProviders};
+use sconce_filters::{Call, ChainStep, Method, Refusal, call::StaticMetadata};
 use std::{collections::BTreeMap, fs, rc::Rc, time::Instant};
 use tempfile::TempDir;
 
@@ -14,7 +14,7 @@ const ML: &str = "team: ml\nenvironments:\n  lab: { driver: 'ml:1', authorities:
 /// A directory of files, and the plan that is live.
 struct Home {
     home: TempDir,
-    live: Option<Plan>,
+    live: Option<Config>,
 }
 
 impl Home {
@@ -50,21 +50,19 @@ impl Home {
         fs::rename(place(from), place(to)).unwrap();
     }
 
-    fn read(&self) -> Reading {
+    fn read(&self) -> LoadResult {
         let main = self.home.path().join("sconce.yaml");
-        config::read(&main, &Book::default(), self.live.as_ref())
+        config::read(&main, &JwksProviders::default(), self.live.as_ref())
     }
 
     /// Reads the files and makes them live. What is wrong, by team.
     fn apply(&mut self) -> BTreeMap<String, (Served, Vec<String>)> {
-        let Reading { plan, errors, .. } = self.read();
+        let LoadResult { config: plan, team_errors: errors, .. } = self.read();
         self.live = Some(plan.unwrap());
         let place = format!("{}/teams/", self.home.path().display());
-        let said = |it: &config::Complaint| format!("{it}").replace(&place, "");
+        let said = |it: &config::ConfigError| format!("{it}").replace(&place, "");
         let errors = errors.into_iter();
-        errors
-            .map(|(team, it)| (team, (it.served, it.complaints.iter().map(said).collect())))
-            .collect()
+        errors.map(|(team, it)| (team, (it.served, it.errors.iter().map(said).collect()))).collect()
     }
 
     /// What is wrong, by team: what is served of it and how much is wrong.
@@ -79,21 +77,21 @@ impl Home {
 
     fn ask(&self, url: &str) -> Result<String, Refusal> {
         let metadata = match url.split_once('/') {
-            Some((team, environment)) => {
-                Listed::new("").with("x-sconce-team", team).with("x-sconce-env", environment)
-            }
-            None => Listed::new(url),
+            Some((team, environment)) => StaticMetadata::new("")
+                .with("x-sconce-team", team)
+                .with("x-sconce-env", environment),
+            None => StaticMetadata::new(url),
         };
         let peer = ([127, 0, 0, 1], 1).into();
         let mut call = Call::new(Method::Config, Rc::new(metadata), peer, now());
         let live = self.live.as_ref().unwrap();
-        match live.rooms.chain().admit(&mut call) {
-            Step::Admitted => {
+        match live.filters.chain().admit(&mut call) {
+            ChainStep::Admitted => {
                 let team = &live.teams[call.team()?];
                 Ok(team.environments[call.environment()?].driver.to_string())
             }
-            Step::Refused(refusal) => Err(refusal),
-            Step::Waiting(_) => panic!("nobody is asked for"),
+            ChainStep::Refused(refusal) => Err(refusal),
+            ChainStep::Pending(_) => panic!("nobody is asked for"),
         }
     }
 }
@@ -186,7 +184,11 @@ fn a_removed_file_is_a_removed_team_and_no_error() {
     home.write("ml.yaml", &ML.replace("ml.x", "new.x"));
     assert_eq!((home.errors(), home.goes("ml/lab")), (vec![], "ml:1".to_owned()));
     home.write("ml.yaml", ML);
-    assert_eq!(home.errors(), [of("ml", Served::Rest, 1)], "the host is that of another team");
+    assert_eq!(
+        home.errors(),
+        [of("ml", Served::ValidParts, 1)],
+        "the host is that of another team"
+    );
     assert_eq!(["ml.x", "ml/lab"].map(|it| home.goes(it)), ["sales:1", "ml:1"]);
     home.remove("sales.yaml");
     assert_eq!((home.errors(), home.goes("ml.x")), (vec![], "ml:1".to_owned()));
@@ -268,7 +270,7 @@ fn of_two_files_about_one_team_neither_is_served_at_a_start_and_the_live_one_at_
     let errors = home.apply();
     let theirs =
         "b.yaml:1: team: the team 'ads' is that of ads.yaml, which is live; keep one of the two";
-    assert_eq!(errors["ads"], (Served::Rest, vec![theirs.to_owned()]));
+    assert_eq!(errors["ads"], (Served::ValidParts, vec![theirs.to_owned()]));
     assert_eq!(["ads/prod", "ads.x"].map(|it| home.goes(it)), ["ads:1", "ads:1"]);
     home.write("ads.yaml", "team: [");
     home.apply();
@@ -283,7 +285,7 @@ fn a_file_that_names_another_team_by_mistake_keeps_its_own() {
     home.write("ml.yaml", ADS);
     home.write("sales.yaml", &ML.replace("ml:1", "sales:1"));
     let errors = home.errors();
-    assert_eq!(errors, [of("ads", Served::Rest, 1), of("ml", Served::LastGood, 1)]);
+    assert_eq!(errors, [of("ads", Served::ValidParts, 1), of("ml", Served::LastGood, 1)]);
     assert_eq!(["ads/prod", "ml/lab"].map(|it| home.goes(it)), ["ads:1", "ml:1"]);
 }
 
@@ -297,7 +299,7 @@ fn a_file_that_gets_a_wrong_name_loses_its_team_to_no_other() {
     home.rename("ads.yml", "ads.yaml");
     home.write("ml.yaml", ML);
     home.write("ads.yml", ADS);
-    assert_eq!(home.errors(), [of("ads", Served::Rest, 1)], "a copy takes nothing away");
+    assert_eq!(home.errors(), [of("ads", Served::ValidParts, 1)], "a copy takes nothing away");
 }
 
 #[test]
@@ -318,7 +320,7 @@ fn two_files_may_change_their_teams_and_their_names() {
 fn of_two_environments_with_one_host_neither_has_it_at_a_start_and_the_live_one_at_a_reload() {
     let thief = ML.replace("ml.x", "ads.x");
     let mut home = Home::new(&[("ads.yaml", ADS), ("ml.yaml", &thief)]);
-    assert_eq!(home.errors(), [of("ads", Served::Rest, 1), of("ml", Served::Rest, 1)]);
+    assert_eq!(home.errors(), [of("ads", Served::ValidParts, 1), of("ml", Served::ValidParts, 1)]);
     assert_eq!(home.goes("ads.x"), "team.misconfigured");
     assert_eq!(["ads/prod", "ml/lab"].map(|it| home.goes(it)), ["ads:1", "ml:1"]);
     assert_eq!(home.errors().len(), 2, "a reload changes nothing about it");
@@ -333,7 +335,7 @@ fn of_two_environments_with_one_host_neither_has_it_at_a_start_and_the_live_one_
                   which is live; keep one of the two";
     assert_eq!(
         errors.into_iter().collect::<Vec<_>>(),
-        [("ml".to_owned(), (Served::Rest, vec![theirs.to_owned()]))]
+        [("ml".to_owned(), (Served::ValidParts, vec![theirs.to_owned()]))]
     );
     assert_eq!(["ads.x", "ml/lab"].map(|it| home.goes(it)), ["ads:1", "ml:2"]);
 }
@@ -343,7 +345,7 @@ fn an_error_of_the_main_file_rejects_the_whole_change() {
     let home = Home::live(&[("ads.yaml", ADS), ("ml.yaml", ML)]);
     home.main(&format!("{MAIN}x: 1\n"));
     home.write("ml.yaml", "team: [");
-    let Reading { plan, errors, .. } = home.read();
+    let LoadResult { config: plan, team_errors: errors, .. } = home.read();
     assert_eq!(plan.unwrap_err().len(), 1);
     assert_eq!(errors.len(), 1, "and all errors are told at once");
 }
@@ -358,13 +360,13 @@ fn a_directory_that_is_empty_or_gone_or_serves_no_team_is_an_error_for_all() {
     for fill in fills {
         let home = Home::new(&[]);
         fill(&home);
-        let said = home.read().plan.unwrap_err();
+        let said = home.read().config.unwrap_err();
         assert_eq!(said.len(), 1, "{said:?}");
         assert!(["teams.directory", ""].contains(&&*said[0].key), "{said:?}");
     }
     let home = Home::live(&[("ads.yaml", ADS)]);
     home.remove("ads.yaml");
-    assert_eq!(home.read().plan.unwrap_err()[0].key, "teams.directory");
+    assert_eq!(home.read().config.unwrap_err()[0].key, "teams.directory");
 }
 
 #[test]
@@ -375,7 +377,7 @@ fn a_default_that_a_team_s_change_leads_nowhere_holds_up_nobody() {
     assert_eq!(home.errors(), []);
     home.write("ads.yaml", &ADS.replace("ads:1", "ads:2"));
     home.write("ml.yaml", &ML.replace("lab", "moon"));
-    assert_eq!(home.errors(), [of("ml", Served::Rest, 1)]);
+    assert_eq!(home.errors(), [of("ml", Served::ValidParts, 1)]);
     assert_eq!([home.goes("ads/prod"), home.goes("any.x")], ["ads:2", "team.environment_unknown"]);
     home.remove("ml.yaml");
     assert_eq!(home.errors(), [of("ml", Served::Nothing, 1)]);
@@ -385,7 +387,7 @@ fn a_default_that_a_team_s_change_leads_nowhere_holds_up_nobody() {
     assert_eq!([home.goes("ads/prod"), home.goes("any.x")], ["ads:2", "team.misconfigured"]);
     home.main(&main.replace("default_team: ml", "default_team: typo"));
     assert_eq!(
-        home.read().plan.unwrap_err()[0].key,
+        home.read().config.unwrap_err()[0].key,
         "teams.default_team",
         "a change of the main file"
     );

@@ -10,7 +10,7 @@
 #[cfg(test)]
 mod tests;
 
-use crate::config::folder;
+use crate::config::files;
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher, event};
 use std::{
     collections::{
@@ -28,53 +28,53 @@ use std::{
 use tokio::{sync::mpsc, task, time};
 
 /// A change is told once no other has come for so long.
-const QUIET: Duration = Duration::from_millis(200);
+const DEBOUNCE: Duration = Duration::from_millis(200);
 /// A change is told after so long even though others keep coming.
-const BURST_MAX: Duration = Duration::from_secs(2);
+const DEBOUNCE_MAX: Duration = Duration::from_secs(2);
 /// So often the files are looked at though nothing was heard.
-const POLL: Duration = Duration::from_secs(10);
+const POLL_INTERVAL: Duration = Duration::from_secs(10);
 
 /// The files that make a plan.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Sources {
+pub struct WatchedFiles {
     /// `sconce.yaml`.
-    pub file: PathBuf,
+    pub main_file: PathBuf,
     /// The directory of the team files, if `sconce.yaml` told that much.
-    pub teams: Option<PathBuf>,
+    pub team_directory: Option<PathBuf>,
     /// What else is named: certificates and keys.
     pub others: Vec<PathBuf>,
 }
 
 /// Watches the files that make a plan.
 #[derive(Debug)]
-pub struct Watch {
-    sources: Sources,
+pub struct FileWatcher {
+    files: WatchedFiles,
     watcher: Option<RecommendedWatcher>,
     /// The names of files whose changes concern us, whatever they end in.
     names: Arc<Mutex<Vec<OsString>>>,
     /// Holds one token: that something has changed is all that a burst tells.
-    heard: mpsc::Receiver<()>,
+    events: mpsc::Receiver<()>,
     /// Directories under watch, by the device and inode that each was.
-    armed: HashMap<Identity, PathBuf>,
-    stamp: u64,
-    poll: Duration,
+    watched: HashMap<FileId, PathBuf>,
+    fingerprint: u64,
+    poll_interval: Duration,
 }
 
-type Identity = (u64, u64);
+type FileId = (u64, u64);
 
-impl Watch {
+impl FileWatcher {
     /// Begins to watch. What has changed before this is not told: read the files after it.
-    pub fn new(sources: &Sources) -> Self {
-        Self::polling_every(sources, POLL)
+    pub fn new(sources: &WatchedFiles) -> Self {
+        Self::with_poll_interval(sources, POLL_INTERVAL)
     }
 
-    fn polling_every(sources: &Sources, poll: Duration) -> Self {
+    fn with_poll_interval(sources: &WatchedFiles, poll: Duration) -> Self {
         let (tell, heard) = mpsc::channel(1);
         let names = Arc::new(Mutex::new(sources.names()));
         let known = Arc::clone(&names);
         let watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
             let known = known.lock().unwrap_or_else(PoisonError::into_inner);
-            if event.is_ok_and(|event| concerns(&event, &known)) {
+            if event.is_ok_and(|event| is_relevant(&event, &known)) {
                 // Full means that a change is about to be told anyway.
                 let _ = tell.try_send(());
             }
@@ -82,19 +82,27 @@ impl Watch {
         if let Err(error) = &watcher {
             tracing::warn!(%error, every = ?poll, "files are not watched but polled");
         }
-        let (watcher, armed, stamp) = (watcher.ok(), HashMap::new(), sources.stamp());
+        let (watcher, armed, stamp) = (watcher.ok(), HashMap::new(), sources.fingerprint());
         let (sources, wanted) = (sources.clone(), sources.directories());
-        let mut watch = Self { sources, watcher, names, heard, armed, stamp, poll };
-        watch.arm(wanted);
+        let mut watch = Self {
+            files: sources,
+            watcher,
+            names,
+            events: heard,
+            watched: armed,
+            fingerprint: stamp,
+            poll_interval: poll,
+        };
+        watch.watch_directories(wanted);
         watch
     }
 
     /// Watches these from now on.
-    pub async fn follow(&mut self, sources: &Sources) {
-        if self.sources != *sources {
+    pub async fn set_files(&mut self, sources: &WatchedFiles) {
+        if self.files != *sources {
             *self.names.lock().unwrap_or_else(PoisonError::into_inner) = sources.names();
-            self.sources = sources.clone();
-            self.find_and_arm().await;
+            self.files = sources.clone();
+            self.refresh_watches().await;
         }
     }
 
@@ -103,60 +111,60 @@ impl Watch {
     pub async fn changed(&mut self) {
         loop {
             let heard = match self.watcher {
-                Some(_) => time::timeout(self.poll, self.heard.recv()).await.is_ok(),
+                Some(_) => time::timeout(self.poll_interval, self.events.recv()).await.is_ok(),
                 None => {
-                    time::sleep(self.poll).await;
+                    time::sleep(self.poll_interval).await;
                     false
                 }
             };
             if heard {
                 // The time-out is the bound on a burst: either way the change is told.
-                let _ = time::timeout(BURST_MAX, self.quiet()).await;
+                let _ = time::timeout(DEBOUNCE_MAX, self.wait_until_quiet()).await;
             }
-            let rearmed = self.find_and_arm().await;
-            let stamp = self.look().await;
-            if std::mem::replace(&mut self.stamp, stamp) != stamp || heard || rearmed {
+            let rearmed = self.refresh_watches().await;
+            let stamp = self.take_fingerprint().await;
+            if std::mem::replace(&mut self.fingerprint, stamp) != stamp || heard || rearmed {
                 return;
             }
         }
     }
 
-    async fn quiet(&mut self) {
-        while time::timeout(QUIET, self.heard.recv()).await.is_ok() {}
+    async fn wait_until_quiet(&mut self) {
+        while time::timeout(DEBOUNCE, self.events.recv()).await.is_ok() {}
     }
 
-    async fn look(&self) -> u64 {
-        let sources = self.sources.clone();
-        let look = task::spawn_blocking(move || sources.stamp());
-        look.await.unwrap_or(self.stamp)
+    async fn take_fingerprint(&self) -> u64 {
+        let sources = self.files.clone();
+        let look = task::spawn_blocking(move || sources.fingerprint());
+        look.await.unwrap_or(self.fingerprint)
     }
 
     /// Finds the directories and puts them under watch. Beside the runtime: there may be thousands
     /// of files, and each is looked up by every link that leads to it.
-    async fn find_and_arm(&mut self) -> bool {
-        let sources = self.sources.clone();
+    async fn refresh_watches(&mut self) -> bool {
+        let sources = self.files.clone();
         let wanted = task::spawn_blocking(move || sources.directories()).await;
-        wanted.is_ok_and(|wanted| self.arm(wanted))
+        wanted.is_ok_and(|wanted| self.watch_directories(wanted))
     }
 
     /// Puts under watch each directory that is not, or that is another one of the same name by now.
     ///
     /// One directory may have several names, and the kernel has one watch for all of them: it is
     /// watched by one name alone, so that a name which is not wanted any more takes no watch away.
-    fn arm(&mut self, wanted: HashMap<Identity, PathBuf>) -> bool {
+    fn watch_directories(&mut self, wanted: HashMap<FileId, PathBuf>) -> bool {
         let Some(watcher) = &mut self.watcher else { return false };
-        let before = self.armed.len();
-        self.armed.retain(|was, directory| {
+        let before = self.watched.len();
+        self.watched.retain(|was, directory| {
             let is_wanted = wanted.contains_key(was);
             // Of one that was deleted, the kernel has ended the watch itself.
-            if !is_wanted && identity(directory).is_some() {
+            if !is_wanted && file_id(directory).is_some() {
                 let _ = watcher.unwatch(directory);
             }
             is_wanted
         });
-        let mut rearmed = self.armed.len() != before;
+        let mut rearmed = self.watched.len() != before;
         for (is, directory) in wanted {
-            if let Entry::Vacant(place) = self.armed.entry(is) {
+            if let Entry::Vacant(place) = self.watched.entry(is) {
                 rearmed = true;
                 // There is one still if another directory had the name, and was moved away.
                 let _ = watcher.unwatch(&directory);
@@ -169,26 +177,26 @@ impl Watch {
     }
 }
 
-impl Sources {
+impl WatchedFiles {
     fn names(&self) -> Vec<OsString> {
-        let all = [&self.file].into_iter().chain(&self.others);
+        let all = [&self.main_file].into_iter().chain(&self.others);
         all.filter_map(|file| file.file_name()).map(ToOwned::to_owned).collect()
     }
 
     /// The directories in which a change may concern us: those of the files, those above, since one
     /// may be deleted and made again, and those that links lead to. At most two for each source,
     /// without those that are not there, and each by the first of its names.
-    fn directories(&self) -> HashMap<Identity, PathBuf> {
+    fn directories(&self) -> HashMap<FileId, PathBuf> {
         let above = |path: &Path| match path.parent() {
             Some(parent) if parent.as_os_str().is_empty() => Some(PathBuf::from(".")),
             parent => parent.map(ToOwned::to_owned),
         };
         let (mut all, mut meant) = (Vec::new(), Vec::new());
-        for path in [&self.file].into_iter().chain(&self.teams).chain(&self.others) {
+        for path in [&self.main_file].into_iter().chain(&self.team_directory).chain(&self.others) {
             all.extend(above(path));
             meant.extend(fs::canonicalize(path).ok().as_deref().and_then(above));
         }
-        if let Some(teams) = &self.teams {
+        if let Some(teams) = &self.team_directory {
             all.push(teams.clone());
             meant.extend(fs::canonicalize(teams));
         }
@@ -202,7 +210,7 @@ impl Sources {
         let mut seen = HashSet::new();
         for directory in all.into_iter().chain(meant) {
             if seen.insert(directory.clone())
-                && let Some(is) = identity(&directory)
+                && let Some(is) = file_id(&directory)
             {
                 found.entry(is).or_insert(directory);
             }
@@ -211,7 +219,7 @@ impl Sources {
     }
 
     /// What the files look like from outside: any edit changes it.
-    fn stamp(&self) -> u64 {
+    fn fingerprint(&self) -> u64 {
         let mut stamp = DefaultHasher::new();
         let mut look = |path: &Path| {
             let found = fs::metadata(path).ok().map(|found| {
@@ -221,8 +229,9 @@ impl Sources {
             });
             (path, found).hash(&mut stamp);
         };
-        look(&self.file);
-        let listing = self.teams.as_deref().and_then(|teams| folder::list(teams).ok());
+        look(&self.main_file);
+        let listing =
+            self.team_directory.as_deref().and_then(|teams| files::list_team_files(teams).ok());
         let listing = listing.unwrap_or_default();
         listing.files.iter().chain(&listing.misnamed).for_each(|path| look(path));
         self.others.iter().for_each(|path| look(path));
@@ -231,7 +240,7 @@ impl Sources {
 }
 
 /// Whether an event may have changed what the files say. Our own reading does not.
-fn concerns(event: &Event, names: &[OsString]) -> bool {
+fn is_relevant(event: &Event, names: &[OsString]) -> bool {
     use event::{AccessKind, AccessMode};
     let reading = match event.kind {
         EventKind::Access(AccessKind::Close(AccessMode::Write)) => false,
@@ -253,6 +262,6 @@ fn concerns(event: &Event, names: &[OsString]) -> bool {
     !reading && (event.need_rescan() || event.paths.is_empty() || event.paths.iter().any(ours))
 }
 
-fn identity(path: &Path) -> Option<Identity> {
+fn file_id(path: &Path) -> Option<FileId> {
     fs::metadata(path).ok().map(|found| (found.dev(), found.ino()))
 }

@@ -16,8 +16,12 @@ fn home() -> (TempDir, PathBuf, PathBuf) {
     (home, file, teams)
 }
 
-fn sources(file: &Path, teams: &Path) -> Sources {
-    Sources { file: file.to_owned(), teams: Some(teams.to_owned()), others: Vec::new() }
+fn sources(file: &Path, teams: &Path) -> WatchedFiles {
+    WatchedFiles {
+        main_file: file.to_owned(),
+        team_directory: Some(teams.to_owned()),
+        others: Vec::new(),
+    }
 }
 
 fn run(test: impl AsyncFnOnce()) {
@@ -25,11 +29,11 @@ fn run(test: impl AsyncFnOnce()) {
     runtime.block_on(test());
 }
 
-async fn told(watch: &mut Watch) -> bool {
+async fn told(watch: &mut FileWatcher) -> bool {
     time::timeout(SOON, watch.changed()).await.is_ok()
 }
 
-async fn silent(watch: &mut Watch) -> bool {
+async fn silent(watch: &mut FileWatcher) -> bool {
     time::timeout(Duration::from_millis(700), watch.changed()).await.is_err()
 }
 
@@ -37,7 +41,7 @@ async fn silent(watch: &mut Watch) -> bool {
 fn an_edit_in_place_and_one_by_renaming_are_told() {
     run(async || {
         let (_home, file, teams) = home();
-        let mut watch = Watch::polling_every(&sources(&file, &teams), NEVER);
+        let mut watch = FileWatcher::with_poll_interval(&sources(&file, &teams), NEVER);
         fs::write(&file, "y").unwrap();
         assert!(told(&mut watch).await);
         let new = teams.join(".ads.yaml.new");
@@ -54,7 +58,7 @@ fn an_edit_in_place_and_one_by_renaming_are_told() {
 fn reading_the_files_and_an_editor_s_own_files_are_no_change() {
     run(async || {
         let (_home, file, teams) = home();
-        let mut watch = Watch::polling_every(&sources(&file, &teams), NEVER);
+        let mut watch = FileWatcher::with_poll_interval(&sources(&file, &teams), NEVER);
         fs::read(&file).unwrap();
         fs::read_dir(&teams).unwrap().count();
         fs::read(teams.join("ads.yaml")).unwrap();
@@ -75,7 +79,7 @@ fn the_link_that_kubernetes_swaps_is_told() {
         symlink("..one", mount.join("..data")).unwrap();
         symlink("..data/ads.yaml", mount.join("ads.yaml")).unwrap();
         let sources = sources(&home.path().join("s.yaml"), &mount);
-        let mut watch = Watch::polling_every(&sources, NEVER);
+        let mut watch = FileWatcher::with_poll_interval(&sources, NEVER);
         symlink("..two", mount.join("..data_tmp")).unwrap();
         fs::rename(mount.join("..data_tmp"), mount.join("..data")).unwrap();
         assert!(told(&mut watch).await);
@@ -87,7 +91,7 @@ fn the_link_that_kubernetes_swaps_is_told() {
 fn a_directory_that_is_deleted_and_made_again_is_watched_again() {
     run(async || {
         let (_home, file, teams) = home();
-        let mut watch = Watch::polling_every(&sources(&file, &teams), NEVER);
+        let mut watch = FileWatcher::with_poll_interval(&sources(&file, &teams), NEVER);
         fs::remove_dir_all(&teams).unwrap();
         assert!(told(&mut watch).await);
         fs::create_dir(&teams).unwrap();
@@ -105,11 +109,13 @@ fn a_main_file_that_is_moved_away_and_back_is_told_at_once() {
         // A directory that is named by a link has two names.
         symlink(home.path(), home.path().join("link")).unwrap();
         let file_by_link = home.path().join("link/sconce.yaml");
-        let mut watch = Watch::polling_every(&sources(&file_by_link, &teams), NEVER);
+        let mut watch = FileWatcher::with_poll_interval(&sources(&file_by_link, &teams), NEVER);
         fs::rename(&file, home.path().join("away")).unwrap();
         assert!(told(&mut watch).await);
         // Nothing else is known while the file is away.
-        watch.follow(&Sources { file: file_by_link.clone(), ..Sources::default() }).await;
+        watch
+            .set_files(&WatchedFiles { main_file: file_by_link.clone(), ..WatchedFiles::default() })
+            .await;
         while !silent(&mut watch).await {}
         fs::rename(home.path().join("away"), &file).unwrap();
         assert!(told(&mut watch).await, "the directory is under watch still");
@@ -124,7 +130,7 @@ fn a_version_that_kubernetes_has_mounted_is_not_watched_itself() {
     fs::write(mount.join("..2026_01/tls.crt"), "x").unwrap();
     symlink("..2026_01", mount.join("..data")).unwrap();
     symlink("..data/tls.crt", mount.join("tls.crt")).unwrap();
-    let sources = Sources { file: mount.join("tls.crt"), ..Sources::default() };
+    let sources = WatchedFiles { main_file: mount.join("tls.crt"), ..WatchedFiles::default() };
     let watched: Vec<_> = sources.directories().into_values().collect();
     assert_eq!(watched, [mount]);
 }
@@ -135,8 +141,8 @@ fn another_directory_can_be_followed() {
         let (home, file, teams) = home();
         let other = home.path().join("other");
         fs::create_dir(&other).unwrap();
-        let mut watch = Watch::polling_every(&sources(&file, &teams), NEVER);
-        watch.follow(&sources(&file, &other)).await;
+        let mut watch = FileWatcher::with_poll_interval(&sources(&file, &teams), NEVER);
+        watch.set_files(&sources(&file, &other)).await;
         fs::write(other.join("ml.yaml"), "z").unwrap();
         assert!(told(&mut watch).await);
     });
@@ -148,8 +154,10 @@ fn a_file_that_is_named_is_followed_whatever_its_name_ends_in() {
         let (home, file, teams) = home();
         let key = home.path().join("keys").join("server.key");
         fs::create_dir(key.parent().unwrap()).unwrap();
-        let mut watch = Watch::polling_every(&sources(&file, &teams), NEVER);
-        watch.follow(&Sources { others: vec![key.clone()], ..sources(&file, &teams) }).await;
+        let mut watch = FileWatcher::with_poll_interval(&sources(&file, &teams), NEVER);
+        watch
+            .set_files(&WatchedFiles { others: vec![key.clone()], ..sources(&file, &teams) })
+            .await;
         fs::write(key.with_file_name("other.key"), "y").unwrap();
         assert!(silent(&mut watch).await);
         fs::write(&key, "y").unwrap();
@@ -161,7 +169,8 @@ fn a_file_that_is_named_is_followed_whatever_its_name_ends_in() {
 fn without_the_kernel_s_help_the_poll_finds_the_change() {
     run(async || {
         let (_home, file, teams) = home();
-        let mut watch = Watch::polling_every(&sources(&file, &teams), Duration::from_millis(50));
+        let mut watch =
+            FileWatcher::with_poll_interval(&sources(&file, &teams), Duration::from_millis(50));
         watch.watcher = None;
         assert!(silent(&mut watch).await);
         fs::write(teams.join("ads.yaml"), "y").unwrap();
@@ -173,11 +182,11 @@ fn without_the_kernel_s_help_the_poll_finds_the_change() {
 fn changes_that_never_pause_are_told_all_the_same() {
     run(async || {
         let (_home, file, teams) = home();
-        let mut watch = Watch::polling_every(&sources(&file, &teams), NEVER);
+        let mut watch = FileWatcher::with_poll_interval(&sources(&file, &teams), NEVER);
         let edits = async {
             loop {
                 fs::write(&file, "y").unwrap();
-                time::sleep(QUIET / 4).await;
+                time::sleep(DEBOUNCE / 4).await;
             }
         };
         tokio::select! {
@@ -204,9 +213,12 @@ fn thousands_of_files_in_directories_of_their_own_hardly_hold_up_the_runtime() {
             directory.join("token")
         };
         let others = (0..3_000).map(token).collect();
-        let mut watch = Watch::polling_every(&Sources { others, ..sources(&file, &teams) }, NEVER);
+        let mut watch = FileWatcher::with_poll_interval(
+            &WatchedFiles { others, ..sources(&file, &teams) },
+            NEVER,
+        );
         let before = cpu_time();
-        watch.find_and_arm().await;
+        watch.refresh_watches().await;
         let took = cpu_time() - before;
         assert!(took < Duration::from_millis(50), "{took:?}");
     });

@@ -16,7 +16,7 @@ mod session;
 #[cfg(test)]
 mod tests;
 
-pub use session::Session;
+pub use session::SessionId;
 
 /// The field of every request that names its session.
 const SESSION_ID: u64 = 1;
@@ -35,7 +35,7 @@ const REATTACHABLE: [u8; 4] = [0x0a, 0x02, 0x08, 0x01];
 
 /// What a message holds that somebody may want to refuse.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Found {
+pub enum Finding {
     /// One more `user_context` than the first.
     Repeated,
     /// A `user_context` with `extensions`.
@@ -48,7 +48,7 @@ pub enum Found {
 
 /// Why an encoding has no meaning that all parsers share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Malformed {
+pub enum MalformedMessage {
     /// A varint above 64 bits, or of more than ten octets.
     Varint,
     /// A tag whose field number is 0 or has more than 29 bits.
@@ -60,10 +60,10 @@ pub enum Malformed {
     /// A field that is longer than what it is in.
     Length,
     /// A message that ends in the middle of a field.
-    Cut,
+    Truncated,
 }
 
-impl fmt::Display for Malformed {
+impl fmt::Display for MalformedMessage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Varint => "a varint is longer than 64 bits",
@@ -71,7 +71,7 @@ impl fmt::Display for Malformed {
             Self::WireType => "a field has a wire type that is not in use",
             Self::UserContext => "user_context, or its user_id or user_name, has the wrong type",
             Self::Length => "a field is longer than the message around it",
-            Self::Cut => "the message ends in the middle of a field",
+            Self::Truncated => "the message ends in the middle of a field",
         })
     }
 }
@@ -84,12 +84,12 @@ pub struct Scanner {
     /// Octets that were walked over.
     at: u64,
     /// Where the `user_context` ends that the walk is in.
-    inside: Option<u64>,
+    user_context_end: Option<u64>,
     /// Whether there was a `user_context` already.
-    named: bool,
+    has_user_context: bool,
     step: Step,
     varint: Varint,
-    session: Session,
+    session: SessionId,
 }
 
 /// What the next octet belongs to. Those that are not said to hold octets are varints.
@@ -99,7 +99,7 @@ enum Step {
     Number,
     Length,
     /// The length of a `user_context`.
-    Open,
+    UserContextLength,
     /// The length of an option.
     OptionLength,
     /// So many octets of an option have come, all as in [`REATTACHABLE`].
@@ -119,18 +119,18 @@ impl Scanner {
         Self {
             length: u64::from(length),
             at: 0,
-            inside: None,
-            named: false,
+            user_context_end: None,
+            has_user_context: false,
             step: Step::Tag,
             varint: Varint::default(),
-            session: Session::default(),
+            session: SessionId::default(),
         }
     }
 
     /// The session that the message names, as far as it was walked over. Of several the last
     /// counts, as for every parser.
     #[must_use]
-    pub fn session(&self) -> Session {
+    pub fn session(&self) -> SessionId {
         self.session
     }
 
@@ -145,20 +145,20 @@ impl Scanner {
     ///
     /// # Errors
     /// The message is malformed; the walk is over.
-    pub fn take(&mut self, octets: &mut &[u8]) -> Result<Option<Found>, Malformed> {
+    pub fn scan(&mut self, octets: &mut &[u8]) -> Result<Option<Finding>, MalformedMessage> {
         loop {
             if let Step::Skip(left) | Step::Session(left) = self.step {
                 let here = octets.len().min(usize::try_from(left).unwrap_or(usize::MAX));
                 let (content, rest) = octets.split_at_checked(here).unwrap_or_default();
                 *octets = rest;
-                self.walk_over(left, content);
+                self.skip_octets(left, content);
                 if here == 0 {
                     return Ok(None);
                 }
                 continue;
             }
-            if self.is_between() {
-                self.stride(octets);
+            if self.is_at_field_start() {
+                self.skip_whole_fields(octets);
                 // A message ends between two fields, or is malformed.
                 if self.left() == 0 {
                     return Ok(None);
@@ -167,9 +167,9 @@ impl Scanner {
             let Some((octet, rest)) = octets.split_first() else { return Ok(None) };
             *octets = rest;
             let found = if let Step::Option(at) = self.step {
-                self.option(at, *octet)
+                self.option_octet(at, *octet)
             } else {
-                self.octet(*octet)?
+                self.varint_octet(*octet)?
             };
             if found.is_some() {
                 return Ok(found);
@@ -180,14 +180,17 @@ impl Scanner {
     /// Walks over fields that are there as a whole, whose tags and lengths are short, and in which
     /// nothing is to be found: the common case. Whatever is odd, or cut, is left to a walk by
     /// octets.
-    fn stride(&mut self, octets: &mut &[u8]) {
+    fn skip_whole_fields(&mut self, octets: &mut &[u8]) {
         let left = usize::try_from(self.left()).unwrap_or(usize::MAX);
         let here = octets.get(..left).unwrap_or(octets);
         let mut rest = here;
         // How many octets come behind the `user_context` that the walk is in.
-        let mut behind = match self.inside {
+        let mut behind = match self.user_context_end {
             None => None,
-            Some(_) => match rest.len().checked_sub(usize::try_from(self.room()).unwrap_or(left)) {
+            Some(_) => match rest
+                .len()
+                .checked_sub(usize::try_from(self.octets_left_inside()).unwrap_or(left))
+            {
                 Some(behind) => Some(behind),
                 None => return,
             },
@@ -204,16 +207,18 @@ impl Scanner {
                     rest = next;
                     behind = behind.filter(|_| rest.len() > end);
                 }
-                None if number == REQUEST_OPTIONS || (number == USER_CONTEXT && self.named) => {
+                None if number == REQUEST_OPTIONS
+                    || (number == USER_CONTEXT && self.has_user_context) =>
+                {
                     break;
                 }
                 None if number == SESSION_ID => {
-                    self.session.begin();
+                    self.session.clear();
                     self.session.push(field.get(..usize::from(*length)).unwrap_or_default());
                     rest = next;
                 }
                 None if number == USER_CONTEXT => {
-                    self.named = true;
+                    self.has_user_context = true;
                     rest = field;
                     behind = Some(next.len()).filter(|end| rest.len() > *end);
                 }
@@ -223,14 +228,14 @@ impl Scanner {
         let walked = here.len().saturating_sub(rest.len());
         *octets = octets.get(walked..).unwrap_or_default();
         self.at = self.at.saturating_add(u64::try_from(walked).unwrap_or(u64::MAX));
-        self.inside = behind.map(|end| {
+        self.user_context_end = behind.map(|end| {
             let inside = rest.len().saturating_sub(end);
             self.at.saturating_add(u64::try_from(inside).unwrap_or(u64::MAX))
         });
     }
 
     /// Octets of a field of which so many were left.
-    fn walk_over(&mut self, left: u64, octets: &[u8]) {
+    fn skip_octets(&mut self, left: u64, octets: &[u8]) {
         let walked = u64::try_from(octets.len()).unwrap_or(left);
         self.at = self.at.saturating_add(walked);
         let left = left.saturating_sub(walked);
@@ -243,81 +248,81 @@ impl Scanner {
             left if is_session => Step::Session(left),
             left => Step::Skip(left),
         };
-        self.leave();
+        self.leave_user_context();
     }
 
     /// An octet of an option that has been [`REATTACHABLE`] so far.
-    fn option(&mut self, at: usize, octet: u8) -> Option<Found> {
+    fn option_octet(&mut self, at: usize, octet: u8) -> Option<Finding> {
         self.at = self.at.saturating_add(1);
         let next = at.saturating_add(1);
         let left = u64::try_from(REATTACHABLE.len().saturating_sub(next)).unwrap_or(0);
         if REATTACHABLE.get(at) != Some(&octet) {
-            self.step = Step::over(left);
+            self.step = Step::skip(left);
             return None;
         }
         self.step = if left == 0 { Step::Tag } else { Step::Option(next) };
-        (left == 0).then_some(Found::Reattachable)
+        (left == 0).then_some(Finding::Reattachable)
     }
 
     /// An octet of a varint.
-    fn octet(&mut self, octet: u8) -> Result<Option<Found>, Malformed> {
+    fn varint_octet(&mut self, octet: u8) -> Result<Option<Finding>, MalformedMessage> {
         self.at = self.at.saturating_add(1);
         let mut found = None;
-        if let Some(value) = self.varint.push(octet).map_err(|_| Malformed::Varint)? {
+        if let Some(value) = self.varint.push(octet).map_err(|_| MalformedMessage::Varint)? {
             self.varint = Varint::default();
             match self.step {
                 Step::Tag => found = self.tag(value)?,
                 Step::Number | Step::Skip(_) | Step::Session(_) | Step::Option(_) => {
                     self.step = Step::Tag;
                 }
-                Step::Length => self.step = Step::over(self.fitting(value)?),
+                Step::Length => self.step = Step::skip(self.check_fits(value)?),
                 Step::OptionLength => {
-                    let length = self.fitting(value)?;
+                    let length = self.check_fits(value)?;
                     let same = usize::try_from(length) == Ok(REATTACHABLE.len());
-                    self.step = if same { Step::Option(0) } else { Step::over(length) };
+                    self.step = if same { Step::Option(0) } else { Step::skip(length) };
                 }
                 Step::SessionLength => {
-                    let length = self.fitting(value)?;
-                    self.session.begin();
+                    let length = self.check_fits(value)?;
+                    self.session.clear();
                     self.step = if length == 0 { Step::Tag } else { Step::Session(length) };
                 }
-                Step::Open => {
-                    self.inside = Some(self.at.saturating_add(self.fitting(value)?));
+                Step::UserContextLength => {
+                    self.user_context_end = Some(self.at.saturating_add(self.check_fits(value)?));
                     self.step = Step::Tag;
                 }
             }
         }
-        if self.room() == 0 && !self.is_between() {
-            return Err(Malformed::Cut);
+        if self.octets_left_inside() == 0 && !self.is_at_field_start() {
+            return Err(MalformedMessage::Truncated);
         }
-        self.leave();
+        self.leave_user_context();
         Ok(found)
     }
 
-    fn tag(&mut self, tag: u64) -> Result<Option<Found>, Malformed> {
+    fn tag(&mut self, tag: u64) -> Result<Option<Finding>, MalformedMessage> {
         let (number, wire_type) = (tag >> 3, tag & 7);
         if number == 0 || u32::try_from(tag).is_err() {
-            return Err(Malformed::FieldNumber);
+            return Err(MalformedMessage::FieldNumber);
         }
         self.step = match wire_type {
             0 => Step::Number,
-            1 => Step::Skip(self.fitting(8)?),
+            1 => Step::Skip(self.check_fits(8)?),
             2 => Step::Length,
-            5 => Step::Skip(self.fitting(4)?),
-            _ => return Err(Malformed::WireType),
+            5 => Step::Skip(self.check_fits(4)?),
+            _ => return Err(MalformedMessage::WireType),
         };
-        let ours = match self.inside {
+        let ours = match self.user_context_end {
             Some(_) => is_known(number),
             None => number == USER_CONTEXT,
         };
         if ours && self.step != Step::Length {
-            return Err(Malformed::UserContext);
+            return Err(MalformedMessage::UserContext);
         }
-        if self.inside.is_some() {
+        if self.user_context_end.is_some() {
             return Ok(match number {
-                EXTENSIONS => Some(Found::Extensions),
+                EXTENSIONS => Some(Finding::Extensions),
                 number if is_known(number) => None,
-                _ => Some(Found::Unknown),
+                _ => Some(Finding::Unknown),
             });
         }
         if !ours {
@@ -330,30 +335,30 @@ impl Scanner {
             }
             return Ok(None);
         }
-        self.step = Step::Open;
-        let again = self.named;
-        self.named = true;
-        Ok(again.then_some(Found::Repeated))
+        self.step = Step::UserContextLength;
+        let again = self.has_user_context;
+        self.has_user_context = true;
+        Ok(again.then_some(Finding::Repeated))
     }
 
     /// The same number, if so many octets may follow here.
-    fn fitting(&self, octets: u64) -> Result<u64, Malformed> {
-        if octets <= self.room() { Ok(octets) } else { Err(Malformed::Length) }
+    fn check_fits(&self, octets: u64) -> Result<u64, MalformedMessage> {
+        if octets <= self.octets_left_inside() { Ok(octets) } else { Err(MalformedMessage::Length) }
     }
 
     /// Octets up to the end of what the walk is in.
-    fn room(&self) -> u64 {
-        self.inside.unwrap_or(self.length).saturating_sub(self.at)
+    fn octets_left_inside(&self) -> u64 {
+        self.user_context_end.unwrap_or(self.length).saturating_sub(self.at)
     }
 
-    fn is_between(&self) -> bool {
+    fn is_at_field_start(&self) -> bool {
         self.step == Step::Tag && self.varint.is_empty()
     }
 
     /// Leaves a `user_context` at its end.
-    fn leave(&mut self) {
-        if self.inside == Some(self.at) && self.is_between() {
-            self.inside = None;
+    fn leave_user_context(&mut self) {
+        if self.user_context_end == Some(self.at) && self.is_at_field_start() {
+            self.user_context_end = None;
         }
     }
 }
@@ -364,7 +369,7 @@ fn is_known(number: u64) -> bool {
 }
 
 impl Step {
-    fn over(octets: u64) -> Self {
+    fn skip(octets: u64) -> Self {
         if octets == 0 { Self::Tag } else { Self::Skip(octets) }
     }
 }

@@ -7,21 +7,21 @@ const ID_MAX: usize = 36;
 
 /// What a message has said so far of its session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Session {
+pub struct SessionId {
     octets: [u8; ID_MAX],
     len: u8,
     is_too_long: bool,
 }
 
-impl Default for Session {
+impl Default for SessionId {
     fn default() -> Self {
         Self { octets: [0; ID_MAX], len: 0, is_too_long: false }
     }
 }
 
-impl Session {
+impl SessionId {
     /// The message names its session, once more perhaps: the last one counts.
-    pub(super) fn begin(&mut self) {
+    pub(super) fn clear(&mut self) {
         self.len = 0;
         self.is_too_long = false;
     }

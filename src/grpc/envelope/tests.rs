@@ -3,11 +3,11 @@
 use super::*;
 
 /// What is found in a message that comes in pieces of so many octets.
-fn walk(message: &[u8], piece: usize) -> Result<Vec<Found>, Malformed> {
+fn walk(message: &[u8], piece: usize) -> Result<Vec<Finding>, MalformedMessage> {
     let mut scanner = Scanner::new(u32::try_from(message.len()).unwrap());
     let mut all = Vec::new();
     for mut octets in message.chunks(piece) {
-        while let Some(found) = scanner.take(&mut octets)? {
+        while let Some(found) = scanner.scan(&mut octets)? {
             all.push(found);
         }
         assert!(octets.is_empty());
@@ -17,7 +17,7 @@ fn walk(message: &[u8], piece: usize) -> Result<Vec<Found>, Malformed> {
 }
 
 /// The same for every size of the pieces.
-fn found(message: &[u8]) -> Result<Vec<Found>, Malformed> {
+fn found(message: &[u8]) -> Result<Vec<Finding>, MalformedMessage> {
     let whole = walk(message, message.len().max(1));
     for piece in 1..message.len() {
         assert_eq!(walk(message, piece), whole, "pieces of {piece}");
@@ -40,14 +40,14 @@ fn an_honest_request_is_walked_and_nothing_is_found() {
 #[test]
 fn one_more_user_context_is_found_wherever_it_stands() {
     let request = [0x12, 0, 0x1a, 2, 0x12, 0, 0x92, 0x00, 2, 0x0a, 0, 0x12, 0];
-    assert_eq!(found(&request), Ok(vec![Found::Repeated, Found::Repeated]));
+    assert_eq!(found(&request), Ok(vec![Finding::Repeated, Finding::Repeated]));
 }
 
 #[test]
 fn extensions_are_found_in_a_user_context_and_nowhere_else() {
     let request = [0x12, 4, 0xba, 0x3e, 1, 0x0a, 0xba, 0x3e, 1, 7];
-    assert_eq!(found(&request), Ok(vec![Found::Extensions]));
-    assert_eq!(found(&[0x12, 3, 0xb8, 0x3e, 1]), Ok(vec![Found::Extensions]));
+    assert_eq!(found(&request), Ok(vec![Finding::Extensions]));
+    assert_eq!(found(&[0x12, 3, 0xb8, 0x3e, 1]), Ok(vec![Finding::Extensions]));
 }
 
 #[test]
@@ -65,21 +65,21 @@ fn a_field_of_a_user_context_that_nobody_knows_is_found_whatever_its_form() {
             let context = parts.concat();
             let length = u8::try_from(context.len()).unwrap();
             let request = [&[0x0a, 1, b'i', 0x12, length], &context[..], &[0x1a, 1, b'p']].concat();
-            assert_eq!(found(&request), Ok(vec![Found::Unknown]), "{request:02x?}");
+            assert_eq!(found(&request), Ok(vec![Finding::Unknown]), "{request:02x?}");
         }
         // It is no business of ours outside of the user context, or deeper in it.
         assert_eq!(found(&[&[0x12, 0], field].concat()), Ok(Vec::new()));
     }
     assert_eq!(found(&[0x12, 5, 0x0a, 3, 0x1a, 1, b'x']), Ok(Vec::new()));
     let both = [0x12, 9, 0x1a, 0, 0xba, 0x3e, 0, 0x28, 1, 0x1a, 0];
-    let [unknown, extensions] = [Found::Unknown, Found::Extensions];
+    let [unknown, extensions] = [Finding::Unknown, Finding::Extensions];
     assert_eq!(found(&both), Ok(vec![unknown, extensions, unknown, unknown]));
 }
 
 #[test]
 fn what_parsers_read_differently_is_malformed() {
-    use Malformed::{Cut, FieldNumber, Length, UserContext, Varint, WireType};
-    let cases: &[(&[u8], Malformed)] = &[
+    use MalformedMessage::{FieldNumber, Length, Truncated, UserContext, Varint, WireType};
+    let cases: &[(&[u8], MalformedMessage)] = &[
         (&[0x20, 255, 255, 255, 255, 255, 255, 255, 255, 255, 2], Varint),
         (&[0x20, 255, 255, 255, 255, 255, 255, 255, 255, 255, 0x81, 0], Varint),
         (&[0x80, 128, 128, 128, 128, 128, 128, 128, 128, 128, 0], Varint),
@@ -98,11 +98,11 @@ fn what_parsers_read_differently_is_malformed() {
         (&[0x12, 3, 0], Length),
         (&[0x1d, 1, 2, 3], Length),
         (&[0x12, 2, 0x19, 0, 0, 0, 0, 0, 0, 0, 0], Length),
-        (&[0x0a], Cut),
-        (&[0x20, 0x80], Cut),
-        (&[0x92], Cut),
-        (&[0x12, 1, 0x0a, 0], Cut),
-        (&[0x12, 1, 0x8a, 0], Cut),
+        (&[0x0a], Truncated),
+        (&[0x20, 0x80], Truncated),
+        (&[0x92], Truncated),
+        (&[0x12, 1, 0x0a, 0], Truncated),
+        (&[0x12, 1, 0x8a, 0], Truncated),
     ];
     for (message, why) in cases {
         assert_eq!(found(message), Err(*why), "{message:02x?}");
@@ -113,7 +113,7 @@ fn what_parsers_read_differently_is_malformed() {
 fn octets_behind_the_message_are_left_alone() {
     let mut scanner = Scanner::new(2);
     let mut octets: &[u8] = &[0x0a, 0, 0xff, 0xff];
-    assert_eq!(scanner.take(&mut octets), Ok(None));
+    assert_eq!(scanner.scan(&mut octets), Ok(None));
     assert_eq!((octets, scanner.left()), (&[0xff, 0xff][..], 0));
 }
 
@@ -121,9 +121,9 @@ fn octets_behind_the_message_are_left_alone() {
 fn a_long_field_is_stepped_over_without_being_read() {
     let mut scanner = Scanner::new(u32::MAX);
     let mut octets: &[u8] = &[0x1a, 0xf9, 0xff, 0xff, 0xff, 0x0f];
-    assert_eq!(scanner.take(&mut octets), Ok(None));
+    assert_eq!(scanner.scan(&mut octets), Ok(None));
     let mut octets: &[u8] = &[0xff; 1 << 16];
-    assert_eq!(scanner.take(&mut octets), Ok(None));
+    assert_eq!(scanner.scan(&mut octets), Ok(None));
     assert_eq!((octets.len(), scanner.left()), (0, u64::from(u32::MAX) - 6 - (1 << 16)));
 }
 
@@ -133,7 +133,7 @@ fn session(message: &[u8]) -> Option<Vec<u8>> {
         let length = u32::try_from(message.len()).unwrap();
         let mut scanner = Scanner::new(length);
         for mut octets in message.chunks(piece) {
-            while scanner.take(&mut octets).unwrap().is_some() {}
+            while scanner.scan(&mut octets).unwrap().is_some() {}
         }
         scanner.session().id().map(<[u8]>::to_vec)
     };
@@ -170,19 +170,19 @@ fn an_option_to_take_a_stream_up_again_is_found_as_clients_write_it() {
         &[0x2a, 0],
         &[0x22, 4, 0x0a, 2, 8, 1],
     ];
-    assert_eq!(found(&yes), Ok(vec![Found::Reattachable]));
+    assert_eq!(found(&yes), Ok(vec![Finding::Reattachable]));
     for no in cases {
         assert_eq!(found(no), Ok(Vec::new()), "{no:02x?}");
         let all = [no, &yes, &[0x0a, 1, b'x']].concat();
-        assert_eq!(found(&all), Ok(vec![Found::Reattachable]), "{no:02x?}");
+        assert_eq!(found(&all), Ok(vec![Finding::Reattachable]), "{no:02x?}");
     }
-    assert_eq!(found(&[&[0x12, 6], &yes[..]].concat()), Ok(vec![Found::Unknown]));
+    assert_eq!(found(&[&[0x12, 6], &yes[..]].concat()), Ok(vec![Finding::Unknown]));
 }
 
 /// How many octets of a message are walked over in one stride from its beginning.
 fn stride(mut scanner: Scanner, message: &[u8]) -> usize {
     let mut rest = message;
-    scanner.stride(&mut rest);
+    scanner.skip_whole_fields(&mut rest);
     let walked = message.len() - rest.len();
     assert_eq!(scanner.left(), scanner.length - u64::try_from(walked).unwrap());
     walked
@@ -239,33 +239,37 @@ fn a_stride_goes_on_within_a_user_context_and_out_of_it() {
     let message = b"\x12\x06\x0a\x01a\x12\x01A\x1a\x01p";
     for cut in 2..message.len() {
         let mut scanner = Scanner::new(11);
-        assert_eq!(scanner.take(&mut &message[..cut]), Ok(None));
+        assert_eq!(scanner.scan(&mut &message[..cut]), Ok(None));
         let mut rest = &message[cut..];
-        assert_eq!(scanner.take(&mut rest), Ok(None));
-        assert_eq!((scanner.left(), scanner.inside, scanner.named), (0, None, true), "{cut}");
+        assert_eq!(scanner.scan(&mut rest), Ok(None));
+        assert_eq!(
+            (scanner.left(), scanner.user_context_end, scanner.has_user_context),
+            (0, None, true),
+            "{cut}"
+        );
     }
     let mut scanner = Scanner::new(11);
-    assert_eq!(scanner.take(&mut &message[..2]), Ok(None));
+    assert_eq!(scanner.scan(&mut &message[..2]), Ok(None));
     let mut rest = &message[2..];
-    scanner.stride(&mut rest);
+    scanner.skip_whole_fields(&mut rest);
     assert!(rest.is_empty() && scanner.left() == 0, "the rest is there as a whole");
     let mut scanner = Scanner::new(11);
-    assert_eq!(scanner.take(&mut &message[..2]), Ok(None));
+    assert_eq!(scanner.scan(&mut &message[..2]), Ok(None));
     let mut rest = &message[2..7];
-    scanner.stride(&mut rest);
+    scanner.skip_whole_fields(&mut rest);
     assert_eq!(rest.len(), 5, "it is not there as a whole");
 }
 
 #[test]
 fn each_fault_of_an_encoding_has_its_words() {
-    use Malformed::{Cut, FieldNumber, Length, UserContext, Varint, WireType};
+    use MalformedMessage::{FieldNumber, Length, Truncated, UserContext, Varint, WireType};
     for (fault, words) in [
         (Varint, "longer than 64 bits"),
         (FieldNumber, "out of range"),
         (WireType, "wire type"),
         (UserContext, "user_context"),
         (Length, "longer than the message"),
-        (Cut, "in the middle"),
+        (Truncated, "in the middle"),
     ] {
         assert!(fault.to_string().contains(words), "{fault:?}");
     }

@@ -10,14 +10,14 @@
 
 #![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::arithmetic_side_effects))]
 
-mod answer;
-mod question;
+mod request;
+mod response;
 #[cfg(test)]
 mod tests;
 
-pub use answer::{Redactor, Unreadable};
+pub use response::{Redactor, UnreadableResponse};
 
-use crate::grpc::redact::question::About;
+use crate::grpc::redact::request::ConfigOperation;
 use std::sync::Arc;
 
 /// Octets of the longest key that can be hidden.
@@ -25,9 +25,9 @@ pub const KEY_MAX: usize = 256;
 
 /// The keys whose values clients do not see. Clones share them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Hidden(Arc<[Box<str>]>);
+pub struct HiddenKeys(Arc<[Box<str>]>);
 
-impl Hidden {
+impl HiddenKeys {
     /// These keys.
     #[must_use]
     pub fn of(keys: impl IntoIterator<Item = String>) -> Self {
@@ -42,12 +42,14 @@ impl Hidden {
 
     /// Whether the value of a key is hidden, in an answer about this. Without a key it could be
     /// that of any.
-    fn hides(&self, about: About, key: Option<&[u8]>) -> bool {
+    fn hides(&self, about: ConfigOperation, key: Option<&[u8]>) -> bool {
         match (about, key) {
-            (About::Modifiable, _) => false,
-            (About::Values | About::Unclear, None) => true,
-            (About::Values, Some(key)) => self.0.iter().any(|hidden| hidden.as_bytes() == key),
-            (About::Unclear, Some(key)) => {
+            (ConfigOperation::IsModifiable, _) => false,
+            (ConfigOperation::ByKey | ConfigOperation::Unknown, None) => true,
+            (ConfigOperation::ByKey, Some(key)) => {
+                self.0.iter().any(|hidden| hidden.as_bytes() == key)
+            }
+            (ConfigOperation::Unknown, Some(key)) => {
                 self.0.iter().any(|hidden| hidden.as_bytes().ends_with(key))
             }
         }

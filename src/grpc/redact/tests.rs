@@ -47,23 +47,23 @@ fn shows(told: &[u8]) -> bool {
     told.windows(6).any(|octets| octets == b"s3cret")
 }
 
-fn redact(octets: &[u8], piece: usize) -> Result<Vec<u8>, Unreadable> {
+fn redact(octets: &[u8], piece: usize) -> Result<Vec<u8>, UnreadableResponse> {
     redact_for(&[], octets, piece)
 }
 
-fn redact_for(asked: &[u8], octets: &[u8], piece: usize) -> Result<Vec<u8>, Unreadable> {
-    let hidden = Hidden::of([SECRET.to_owned(), "spark.connect.authenticate.token".into()]);
+fn redact_for(asked: &[u8], octets: &[u8], piece: usize) -> Result<Vec<u8>, UnreadableResponse> {
+    let hidden = HiddenKeys::of([SECRET.to_owned(), "spark.connect.authenticate.token".into()]);
     let mut redactor = Redactor::new(hidden);
-    asked.chunks(piece).for_each(|piece| redactor.hear(piece));
+    asked.chunks(piece).for_each(|piece| redactor.observe_request(piece));
     let mut all = octets.to_vec();
     for piece in all.chunks_mut(piece) {
-        redactor.take(piece)?;
+        redactor.redact(piece)?;
     }
     Ok(all)
 }
 
 /// The same for every size of the pieces.
-fn redacted(octets: &[u8]) -> Result<Vec<u8>, Unreadable> {
+fn redacted(octets: &[u8]) -> Result<Vec<u8>, UnreadableResponse> {
     let whole = redact(octets, octets.len());
     for piece in 1..octets.len() {
         assert_eq!(redact(octets, piece), whole, "pieces of {piece}");
@@ -161,14 +161,14 @@ fn what_cannot_be_read_does_not_pass() {
         &[0, 0, 0, 0, 11, 128, 128, 128, 128, 128, 128, 128, 128, 128, 128, 1],
     ];
     for octets in cases {
-        assert_eq!(redacted(octets), Err(Unreadable), "{octets:02x?}");
+        assert_eq!(redacted(octets), Err(UnreadableResponse), "{octets:02x?}");
     }
 }
 
 #[test]
 fn with_no_key_nothing_is_hidden() {
-    assert!(Hidden::default().is_empty() && Hidden::of([]).is_empty());
-    assert!(!Hidden::of([SECRET.to_owned()]).is_empty());
+    assert!(HiddenKeys::default().is_empty() && HiddenKeys::of([]).is_empty());
+    assert!(!HiddenKeys::of([SECRET.to_owned()]).is_empty());
 }
 
 proptest! {

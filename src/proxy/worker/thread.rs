@@ -12,30 +12,30 @@ use tokio::net::TcpStream;
 use tokio::runtime::LocalOptions;
 use tokio::sync::{Notify, mpsc, watch};
 
-use super::{Handed, Start, Told, Worker};
-use crate::proxy::admit::whole;
-use crate::proxy::handshakes::{self, Handshakes};
-use crate::proxy::listen::Door;
-use crate::proxy::newcomers::Newcomers;
-use crate::proxy::shelf::{SWEEP, Shelf};
-use crate::proxy::sum::Sum;
-use crate::proxy::tenure::Tenures;
-use crate::proxy::tls::Room;
-use crate::proxy::turn::{READ_MAX, TurnBudget};
+use super::{HandedOff, Shutdown, WorkerArgs, WorkerContext};
+use crate::proxy::acceptor::Acceptor;
+use crate::proxy::admit::usize_from;
+use crate::proxy::gauge::Gauge;
+use crate::proxy::grace::GraceSessions;
+use crate::proxy::handshakes::{self, HandshakeLimiter};
+use crate::proxy::poll_budget::{PollBudget, READ_MAX};
+use crate::proxy::pool::{IdlePool, SWEEP_INTERVAL};
+use crate::proxy::tls::TlsBuffer;
+use crate::proxy::unauthenticated::UnauthenticatedConnections;
 
 /// Threads of a worker for what blocks: look-ups of drivers' names.
-const BLOCKING_MAX: usize = 8;
+const BLOCKING_THREADS_MAX: usize = 8;
 /// Tasks that run between two looks at the sockets: few, since each may be a bulk transfer.
 const TASKS_PER_EVENT: u32 = 4;
 
 /// Starts a worker's thread.
 #[expect(clippy::disallowed_methods, reason = "the first turn begins here")]
-pub(in crate::proxy) fn start(index: usize, start: Start) -> io::Result<JoinHandle<()>> {
+pub(in crate::proxy) fn start(index: usize, start: WorkerArgs) -> io::Result<JoinHandle<()>> {
     let (tell, failed) = std::sync::mpsc::sync_channel(1);
     let thread = std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
         // It belongs to the thread that makes it.
         let mut builder = tokio::runtime::Builder::new_current_thread();
-        builder.max_blocking_threads(BLOCKING_MAX);
+        builder.max_blocking_threads(BLOCKING_THREADS_MAX);
         let runtime = match builder
             .enable_all()
             .event_interval(TASKS_PER_EVENT)
@@ -48,87 +48,97 @@ pub(in crate::proxy) fn start(index: usize, start: Start) -> io::Result<JoinHand
             }
         };
         drop(tell);
-        let Start { live, metrics, told, hand, handed, door, shared } = start;
-        let published = live.published();
-        let worker = Rc::new(Worker {
-            turn: Cell::default(),
-            budget: Cell::new(TurnBudget::new(Instant::now())),
-            reader: RefCell::new(live.reader()),
-            shelf: Shelf::new(metrics.clone()),
-            tenures: Tenures::new(shared.begun),
+        let WorkerArgs {
+            snapshots: live,
             metrics,
-            scratch: RefCell::new(vec![0; whole(READ_MAX)].into_boxed_slice()),
-            room: Room::default(),
-            told: Cell::new(Told::Serve),
-            inflated: Sum::default(),
-            pool: shared.pool,
-            newcomers: Newcomers::new(hand.oldest),
-            handshakes: Handshakes::default(),
+            shutdown_rx: told,
+            handle: hand,
+            handoff_rx: handed,
+            acceptor: door,
+            shared,
+        } = start;
+        let published = live.subscribe();
+        let worker = Rc::new(WorkerContext {
+            epoch: Cell::default(),
+            poll_budget: Cell::new(PollBudget::new(Instant::now())),
+            snapshots: RefCell::new(live.reader()),
+            idle_pool: IdlePool::new(metrics.clone()),
+            grace_sessions: GraceSessions::new(shared.shared_sessions),
+            metrics,
+            scratch: RefCell::new(vec![0; usize_from(READ_MAX)].into_boxed_slice()),
+            tls_buffer: TlsBuffer::default(),
+            shutdown: Cell::new(Shutdown::Run),
+            inflated: Gauge::default(),
+            buffer_budget: shared.buffer_budget,
+            unauthenticated: UnauthenticatedConnections::new(hand.eviction),
+            handshakes: HandshakeLimiter::default(),
             resolver: Rc::default(),
             wakers: RefCell::default(),
-            held_back: RefCell::default(),
+            memory_waiters: RefCell::default(),
             load: hand.load,
-            idle: Notify::new(),
+            all_closed: Notify::new(),
         });
         // The hand's sender ends here, so that there is an end to what is handed over.
-        drop(hand.sockets);
-        runtime.block_on(serve(worker, handed, told, door, published));
+        drop(hand.handoff_tx);
+        runtime.block_on(run(worker, handed, told, door, published));
     })?;
     failed.recv().map_or(Ok(thread), Err)
 }
 
 /// Takes sockets until there are no more, then waits for the connections to end.
-async fn serve(
-    worker: Rc<Worker>,
-    mut handed: mpsc::Receiver<Handed>,
-    mut told: watch::Receiver<Told>,
-    door: Option<Door>,
+async fn run(
+    worker: Rc<WorkerContext>,
+    mut handed: mpsc::Receiver<HandedOff>,
+    mut told: watch::Receiver<Shutdown>,
+    door: Option<Acceptor>,
     mut published: watch::Receiver<u64>,
 ) {
     if let Some(door) = door {
-        tokio::task::spawn_local(door.accept(Rc::clone(&worker), told.clone()));
+        tokio::task::spawn_local(door.run(Rc::clone(&worker), told.clone()));
     }
-    tokio::task::spawn_local(sweep(Rc::clone(&worker)));
-    tokio::task::spawn_local(handshakes::go_on(Rc::clone(&worker)));
+    tokio::task::spawn_local(sweep_idle_pool(Rc::clone(&worker)));
+    tokio::task::spawn_local(handshakes::refill_loop(Rc::clone(&worker)));
     let mut open = true;
-    let mut freed = worker.pool.freed();
-    let mut trusted = worker.latest().authorities.clone();
+    let mut freed = worker.buffer_budget.memory_freed();
+    let mut trusted = worker.snapshot().client_authorities.clone();
     let mut seen = worker.generation();
-    while (open && worker.told.get() == Told::Serve) || worker.load.load(Ordering::Relaxed) > 0 {
+    while (open && worker.shutdown.get() == Shutdown::Run)
+        || worker.load.load(Ordering::Relaxed) > 0
+    {
         tokio::select! {
             accepted = handed.recv(), if open => match accepted {
                 Some((socket, peer, place)) => match TcpStream::from_std(socket) {
-                    Ok(socket) => worker.adopt((socket, peer, place)),
-                    Err(_) => worker.dismiss(),
+                    Ok(socket) => worker.spawn_connection((socket, peer, place)),
+                    Err(_) => worker.connection_closed(),
                 },
                 None => open = false,
             },
             Ok(()) = published.changed() => {
-                let latest = worker.latest();
-                let now = latest.authorities.clone();
+                let latest = worker.snapshot();
+                let now = latest.client_authorities.clone();
                 if now.as_ref().map(Arc::as_ptr) != trusted.as_ref().map(Arc::as_ptr)
-                    || latest.removals.iter().any(|removal| removal.number() > seen)
+                    || latest.removals.iter().any(|removal| removal.generation() > seen)
                 {
                     worker.wake_all();
                 }
                 (trusted, seen) = (now, latest.generation);
             }
-            Ok(()) = freed.changed() => worker.wake_held_back(),
-            Ok(()) = told.changed() => worker.tell(*told.borrow_and_update()),
-            count = worker.newcomers.asked() => worker.evict(count),
-            () = worker.idle.notified() => {}
+            Ok(()) = freed.changed() => worker.wake_memory_waiters(),
+            Ok(()) = told.changed() => worker.apply_shutdown(*told.borrow_and_update()),
+            count = worker.unauthenticated.eviction_requested() => worker.evict_oldest(count),
+            () = worker.all_closed.notified() => {}
         }
     }
 }
 
 /// Lets go of legs that nobody takes.
 #[expect(clippy::disallowed_methods, reason = "this is a loop that owns its clock")]
-async fn sweep(worker: Rc<Worker>) {
+async fn sweep_idle_pool(worker: Rc<WorkerContext>) {
     loop {
-        worker.shelf.filled().await;
+        worker.idle_pool.wait_filled().await;
         loop {
-            tokio::time::sleep(SWEEP).await;
-            if !worker.shelf.sweep(Instant::now()) {
+            tokio::time::sleep(SWEEP_INTERVAL).await;
+            if !worker.idle_pool.sweep(Instant::now()) {
                 break;
             }
         }

@@ -2,125 +2,130 @@
 
 use std::time::Instant;
 
-use crate::wire::connection::earned::PROBE;
-use crate::wire::connection::{Connection, Event, Role, widen};
-use crate::wire::fault::{Code, Fault, StreamFault};
-use crate::wire::frame::{Flags, Head, Kind, StreamId};
+use crate::wire::connection::window_growth::RTT_PING;
+use crate::wire::connection::{Connection, Event, Role, grow_window};
+use crate::wire::error::{ConnectionError, ErrorCode, StreamError};
+use crate::wire::frame::{Flags, FrameHeader, Kind, StreamId};
 use crate::wire::guard::Budget;
 use crate::wire::settings::Settings;
-use crate::wire::stream::Ended;
+use crate::wire::stream::ClosedBy;
 
-fn word(payload: &[u8]) -> u32 {
+fn read_u32(payload: &[u8]) -> u32 {
     payload.first_chunk::<4>().map_or(0, |octets| u32::from_be_bytes(*octets))
 }
 
 impl Connection {
-    pub(in crate::wire) fn settings(
+    pub(in crate::wire) fn recv_settings(
         &mut self,
-        head: Head,
+        head: FrameHeader,
         payload: &[u8],
         now: Instant,
-    ) -> Result<Option<Event>, Fault> {
-        if head.flags.has(Flags::ACK) {
+    ) -> Result<Option<Event>, ConnectionError> {
+        if head.flags.contains(Flags::ACK) {
             if !payload.is_empty() {
-                return Err(Fault::new(Code::FrameSizeError, "an acknowledgement with a payload"));
+                return Err(ConnectionError::new(
+                    ErrorCode::FrameSizeError,
+                    "an acknowledgement with a payload",
+                ));
             }
-            return self.acknowledged(now);
+            return self.recv_settings_ack(now);
         }
-        if self.met {
+        if self.settings_received {
             self.spend(Budget::Settings, now)?;
         }
-        let before = self.theirs;
-        self.theirs.apply(payload, self.role == Role::Client)?;
-        self.met = true;
-        if let Some(smallest) = Settings::smallest_table(payload) {
+        let before = self.remote_settings;
+        self.remote_settings.apply(payload, self.role == Role::Client)?;
+        self.settings_received = true;
+        if let Some(smallest) = Settings::smallest_header_table_size(payload) {
             // Values hold in their order (RFC 9113, 6.5.3): the peer's table went through both.
             self.encoder.limit_table(smallest);
-            self.encoder.limit_table(self.theirs.header_table);
+            self.encoder.limit_table(self.remote_settings.header_table_size);
         }
-        self.rewindow(before)?;
-        self.frame(Kind::Settings, Flags::ACK, StreamId::CONNECTION, &[]);
+        self.apply_initial_window(before)?;
+        self.write_frame(Kind::Settings, Flags::ACK, StreamId::CONNECTION, &[]);
         Ok(Some(Event::Settings))
     }
 
     /// A new INITIAL_WINDOW_SIZE moves every open stream's window (RFC 9113, 6.9.2).
-    fn rewindow(&mut self, before: Settings) -> Result<(), Fault> {
-        let by = i64::from(self.theirs.window).saturating_sub(i64::from(before.window));
+    fn apply_initial_window(&mut self, before: Settings) -> Result<(), ConnectionError> {
+        let by = i64::from(self.remote_settings.initial_window_size)
+            .saturating_sub(i64::from(before.initial_window_size));
         if by == 0 {
             return Ok(());
         }
         for (_, stream) in self.streams.iter_mut() {
-            stream.send = widen(stream.send, by).ok_or(Fault::new(
-                Code::FlowControlError,
-                "INITIAL_WINDOW_SIZE makes a window too large",
-            ))?;
+            stream.send_window =
+                grow_window(stream.send_window, by).ok_or(ConnectionError::new(
+                    ErrorCode::FlowControlError,
+                    "INITIAL_WINDOW_SIZE makes a window too large",
+                ))?;
         }
         Ok(())
     }
 
-    fn acknowledged(&mut self, now: Instant) -> Result<Option<Event>, Fault> {
-        let Some(acknowledged) = self.unacked.pop_front() else {
-            return self.spend(Budget::Strays, now).map(|()| None);
+    fn recv_settings_ack(&mut self, now: Instant) -> Result<Option<Event>, ConnectionError> {
+        let Some(acknowledged) = self.unacked_settings.pop_front() else {
+            return self.spend(Budget::UnexpectedFrames, now).map(|()| None);
         };
-        let shrunk = i64::from(acknowledged.shrunk_by);
+        let shrunk = i64::from(acknowledged.window_reduction);
         if shrunk > 0 {
-            self.streams.shrink_windows(acknowledged.before, shrunk);
+            self.streams.shrink_windows(acknowledged.first_stream_after, shrunk);
         }
-        if self.offer.settings != self.sent {
-            self.send_settings(self.offer.settings, now);
+        if self.local_config.settings != self.sent_settings {
+            self.send_settings(self.local_config.settings, now);
         }
         Ok((shrunk > 0).then_some(Event::WindowsShrunk))
     }
 
-    pub(in crate::wire) fn ping(
+    pub(in crate::wire) fn recv_ping(
         &mut self,
-        head: Head,
+        head: FrameHeader,
         payload: &[u8],
         now: Instant,
-    ) -> Result<Option<Event>, Fault> {
-        if head.flags.has(Flags::ACK) {
-            if payload == PROBE && self.round_trip_ended(now) {
+    ) -> Result<Option<Event>, ConnectionError> {
+        if head.flags.contains(Flags::ACK) {
+            if payload == RTT_PING && self.recv_rtt_ping_ack(now) {
                 return Ok(None);
             }
-            if self.pings == 0 {
-                self.spend(Budget::Strays, now)?;
+            if self.unanswered_pings == 0 {
+                self.spend(Budget::UnexpectedFrames, now)?;
                 return Ok(None);
             }
-            self.pings = self.pings.saturating_sub(1);
-            return Ok((self.pings == 0).then_some(Event::Pong));
+            self.unanswered_pings = self.unanswered_pings.saturating_sub(1);
+            return Ok((self.unanswered_pings == 0).then_some(Event::PingAck));
         }
         self.spend(Budget::Pings, now)?;
-        self.frame(Kind::Ping, Flags::ACK, StreamId::CONNECTION, payload);
+        self.write_frame(Kind::Ping, Flags::ACK, StreamId::CONNECTION, payload);
         Ok(None)
     }
 
-    pub(in crate::wire) fn goaway(
+    pub(in crate::wire) fn recv_goaway(
         &mut self,
         payload: &[u8],
         now: Instant,
-    ) -> Result<Option<Event>, Fault> {
-        self.spend(Budget::Strays, now)?;
-        let last = StreamId::new(word(payload));
-        let code = Code::of(word(payload.get(4..).unwrap_or_default()));
+    ) -> Result<Option<Event>, ConnectionError> {
+        self.spend(Budget::UnexpectedFrames, now)?;
+        let last = StreamId::new(read_u32(payload));
+        let code = ErrorCode::from_number(read_u32(payload.get(4..).unwrap_or_default()));
         if self.role == Role::Client {
-            self.closing = Some(last);
+            self.goaway_last_id = Some(last);
         }
         Ok(Some(Event::GoAway { last, code }))
     }
 
-    pub(in crate::wire) fn priority(
+    pub(in crate::wire) fn recv_priority(
         &mut self,
-        head: Head,
+        head: FrameHeader,
         payload: &[u8],
         now: Instant,
-    ) -> Result<Option<Event>, Fault> {
+    ) -> Result<Option<Event>, ConnectionError> {
         if payload.len() != 5 {
-            let fault = StreamFault::new(Code::FrameSizeError, "PRIORITY of the wrong size");
+            let fault = StreamError::new(ErrorCode::FrameSizeError, "PRIORITY of the wrong size");
             return self.stream_or_connection(head.stream, fault, now);
         }
         self.spend(Budget::Priorities, now)?;
-        if StreamId::new(word(payload)) == head.stream {
-            let fault = StreamFault::new(Code::ProtocolError, "a stream depends on itself");
+        if StreamId::new(read_u32(payload)) == head.stream {
+            let fault = StreamError::new(ErrorCode::ProtocolError, "a stream depends on itself");
             return self.stream_or_connection(head.stream, fault, now);
         }
         Ok(None)
@@ -130,67 +135,76 @@ impl Connection {
     fn stream_or_connection(
         &mut self,
         id: StreamId,
-        fault: StreamFault,
+        fault: StreamError,
         now: Instant,
-    ) -> Result<Option<Event>, Fault> {
+    ) -> Result<Option<Event>, ConnectionError> {
         if self.is_idle(id) {
-            return Err(Fault::new(fault.code, fault.what));
+            return Err(ConnectionError::new(fault.code, fault.reason));
         }
-        self.break_stream(id, fault, now).map(Some)
+        self.stream_error(id, fault, now).map(Some)
     }
 
-    pub(in crate::wire) fn reset(
+    pub(in crate::wire) fn recv_reset(
         &mut self,
-        head: Head,
+        head: FrameHeader,
         payload: &[u8],
         now: Instant,
-    ) -> Result<Option<Event>, Fault> {
+    ) -> Result<Option<Event>, ConnectionError> {
         if self.is_idle(head.stream) {
-            return Err(Fault::new(Code::ProtocolError, "RST_STREAM on an idle stream"));
+            return Err(ConnectionError::new(
+                ErrorCode::ProtocolError,
+                "RST_STREAM on an idle stream",
+            ));
         }
         if self.streams.find(head.stream).is_none() {
             // The peer has what it wanted to know, and nothing more is to be said.
-            self.streams.settle_rejected(head.stream);
-            return self.stray_frame(Budget::Resets, now).map(|()| None);
+            self.streams.take_pending_reset(head.stream);
+            return self.unexpected_frame(Budget::Resets, now).map(|()| None);
         }
         if self.role == Role::Server {
             self.spend(Budget::Resets, now)?;
         }
-        let tag = self.close(head.stream, Ended::PeerReset);
-        Ok(tag.map(|tag| Event::Reset { tag, code: Code::of(word(payload)) }))
+        let tag = self.close(head.stream, ClosedBy::RemoteReset);
+        Ok(tag.map(|tag| Event::Reset { tag, code: ErrorCode::from_number(read_u32(payload)) }))
     }
 
-    pub(in crate::wire) fn credit(
+    pub(in crate::wire) fn recv_window_update(
         &mut self,
-        head: Head,
+        head: FrameHeader,
         payload: &[u8],
         now: Instant,
-    ) -> Result<Option<Event>, Fault> {
-        let more = i64::from(StreamId::new(word(payload)).number());
+    ) -> Result<Option<Event>, ConnectionError> {
+        let more = i64::from(StreamId::new(read_u32(payload)).number());
         if head.stream == StreamId::CONNECTION {
             if more == 0 {
-                return Err(Fault::new(Code::ProtocolError, "WINDOW_UPDATE of nothing"));
+                return Err(ConnectionError::new(
+                    ErrorCode::ProtocolError,
+                    "WINDOW_UPDATE of nothing",
+                ));
             }
-            self.send_credit = widen(self.send_credit, more).ok_or(Fault::new(
-                Code::FlowControlError,
+            self.send_window = grow_window(self.send_window, more).ok_or(ConnectionError::new(
+                ErrorCode::FlowControlError,
                 "the connection's window is too large",
             ))?;
             self.spend(Budget::WindowUpdates, now)?;
-            return Ok(Some(Event::Credit { tag: None }));
+            return Ok(Some(Event::WindowUpdate { tag: None }));
         }
         if self.is_idle(head.stream) {
-            return Err(Fault::new(Code::ProtocolError, "WINDOW_UPDATE on an idle stream"));
+            return Err(ConnectionError::new(
+                ErrorCode::ProtocolError,
+                "WINDOW_UPDATE on an idle stream",
+            ));
         }
         self.spend(Budget::WindowUpdates, now)?;
         let Some(stream) = self.streams.find_mut(head.stream) else { return Ok(None) };
         let fault = if more == 0 {
-            StreamFault::new(Code::ProtocolError, "WINDOW_UPDATE of nothing")
-        } else if let Some(send) = widen(stream.send, more) {
-            stream.send = send;
-            return Ok(Some(Event::Credit { tag: Some(stream.tag) }));
+            StreamError::new(ErrorCode::ProtocolError, "WINDOW_UPDATE of nothing")
+        } else if let Some(send) = grow_window(stream.send_window, more) {
+            stream.send_window = send;
+            return Ok(Some(Event::WindowUpdate { tag: Some(stream.tag) }));
         } else {
-            StreamFault::new(Code::FlowControlError, "a stream's window is too large")
+            StreamError::new(ErrorCode::FlowControlError, "a stream's window is too large")
         };
-        self.break_stream(head.stream, fault, now).map(Some)
+        self.stream_error(head.stream, fault, now).map(Some)
     }
 }

@@ -2,21 +2,21 @@
 
 use std::ops::Range;
 
-use crate::wire::fault::{Code, StreamFault};
+use crate::wire::error::{ErrorCode, StreamError};
 use crate::wire::frame::StreamId;
-use crate::wire::head::Malformed;
+use crate::wire::head::MalformedHead;
 
 /// What a peer did. A `tag` is what the owner calls the stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     /// Nothing more can be read from these octets.
-    Starved,
+    NeedMoreData,
     /// The peer's settings arrived, or changed.
     Settings,
     /// The peer has acknowledged smaller windows: less is granted to its streams from now on.
     WindowsShrunk,
     /// A request; its fields stand in `Connection::fields`. The stream wants a tag.
-    Opened {
+    Request {
         /// The stream.
         stream: StreamId,
         /// Whether no body follows.
@@ -28,10 +28,10 @@ pub enum Event {
         /// The stream.
         stream: StreamId,
         /// What is wrong with it.
-        fault: Malformed,
+        error: MalformedHead,
     },
     /// A final answer; its fields stand in `Connection::fields`.
-    Answered {
+    Response {
         /// The stream's tag.
         tag: u32,
         /// The value of `:status`.
@@ -40,7 +40,7 @@ pub enum Event {
         end: bool,
     },
     /// An informational answer; its fields stand in `Connection::fields`.
-    Interim {
+    Informational {
         /// The stream's tag.
         tag: u32,
     },
@@ -51,11 +51,11 @@ pub enum Event {
     },
     /// An answer's head or trailers break a rule, and we have reset the stream; their fields stand
     /// in `Connection::fields`.
-    MalformedAnswer {
+    MalformedResponse {
         /// The stream's tag.
         tag: u32,
         /// What is wrong with them.
-        fault: Malformed,
+        error: MalformedHead,
         /// Whether the peer had ended its side with them.
         end: bool,
     },
@@ -73,17 +73,17 @@ pub enum Event {
         /// The stream's tag.
         tag: u32,
         /// Why.
-        code: Code,
+        code: ErrorCode,
     },
     /// The peer broke a rule on this stream, and we have reset it.
-    Broken {
+    StreamError {
         /// The stream's tag.
         tag: u32,
         /// What was wrong.
-        fault: StreamFault,
+        error: StreamError,
     },
     /// There is more credit for one stream (its tag), or for the connection.
-    Credit {
+    WindowUpdate {
         /// The stream's tag; `None` for the connection.
         tag: Option<u32>,
     },
@@ -92,8 +92,8 @@ pub enum Event {
         /// The last stream that was or may have been processed.
         last: StreamId,
         /// Why.
-        code: Code,
+        code: ErrorCode,
     },
     /// The peer has answered every PING of ours.
-    Pong,
+    PingAck,
 }

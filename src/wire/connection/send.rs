@@ -3,16 +3,16 @@
 use std::ops::Range;
 use std::time::Instant;
 
-use crate::wire::connection::{Connection, Role, Unacked};
-use crate::wire::fault::{Code, Fault};
-use crate::wire::frame::{Flags, HEAD, Head, Kind, SIZE_FLOOR, StreamId};
+use crate::wire::connection::{Connection, Role, UnackedSettings};
+use crate::wire::error::{ConnectionError, ErrorCode};
+use crate::wire::frame::{DEFAULT_MAX_FRAME_SIZE, Flags, FrameHeader, HEADER_LEN, Kind, StreamId};
 use crate::wire::guard::Budget;
 use crate::wire::hpack::Field;
 use crate::wire::settings::Settings;
-use crate::wire::stream::{Ended, Stream};
+use crate::wire::stream::{ClosedBy, Stream};
 
 /// SETTINGS frames of ours that may wait for their acknowledgement.
-const UNACKED_MAX: usize = 4;
+const UNACKED_SETTINGS_MAX: usize = 4;
 /// DATA of at most so many octets is copied next to its neighbours instead of being lent.
 const COPIED_MAX: usize = 1_024;
 
@@ -30,87 +30,96 @@ impl Connection {
     }
 
     /// Opens a stream with a block of `encode` (client role). Ask `can_open` first.
-    pub fn open(&mut self, tag: u32, block: &[u8], end: bool) -> StreamId {
-        let id = self.own_next;
-        self.own_next = StreamId::new(id.number().saturating_add(2));
-        if self.own_next >= StreamId::MAX {
+    pub fn open_stream(&mut self, tag: u32, block: &[u8], end: bool) -> StreamId {
+        let id = self.next_local_id;
+        self.next_local_id = StreamId::new(id.number().saturating_add(2));
+        if self.next_local_id >= StreamId::MAX {
             // The numbers are used up: as after GOAWAY, new streams need another connection.
-            self.closing.get_or_insert(id);
+            self.goaway_last_id.get_or_insert(id);
         }
-        let mut stream = Stream::new(self.theirs.window, self.sent.window);
+        let mut stream = Stream::new(
+            self.remote_settings.initial_window_size,
+            self.sent_settings.initial_window_size,
+        );
         stream.tag = tag;
-        stream.known = true;
+        stream.known_to_owner = true;
         self.streams.open(id, stream);
-        self.head_encoded(id, block, end);
+        self.send_encoded_headers(id, block, end);
         id
     }
 
     /// Sends a header block: an answer's head, or trailers.
-    pub fn head<'f>(
+    pub fn send_headers<'f>(
         &mut self,
         id: StreamId,
         fields: impl IntoIterator<Item = Field<'f>>,
         end: bool,
     ) {
-        let mut octets = std::mem::take(&mut self.block_out);
+        let mut octets = std::mem::take(&mut self.encode_buffer);
         octets.clear();
         self.encoder.encode(fields, &mut octets);
-        self.head_encoded(id, &octets, end);
-        self.block_out = octets;
+        self.send_encoded_headers(id, &octets, end);
+        self.encode_buffer = octets;
     }
 
     /// The same with a block of `encode`.
-    pub fn head_encoded(&mut self, id: StreamId, octets: &[u8], end: bool) {
+    pub fn send_encoded_headers(&mut self, id: StreamId, octets: &[u8], end: bool) {
         // Every peer takes that much (RFC 9113, 6.5.2).
-        let size = usize::try_from(SIZE_FLOOR).unwrap_or(usize::MAX);
+        let size = usize::try_from(DEFAULT_MAX_FRAME_SIZE).unwrap_or(usize::MAX);
         let mut flags = Flags::NONE.with(Flags::END_STREAM, end);
         let (mut kind, mut rest) = (Kind::Headers, octets);
         while rest.len() > size {
             let (piece, behind) = rest.split_at_checked(size).unwrap_or_default();
-            self.frame(kind, flags, id, piece);
+            self.write_frame(kind, flags, id, piece);
             (kind, flags, rest) = (Kind::Continuation, Flags::NONE, behind);
         }
-        self.frame(kind, flags.with(Flags::END_HEADERS, true), id, rest);
+        self.write_frame(kind, flags.with(Flags::END_HEADERS, true), id, rest);
         if end {
-            self.end(id);
+            self.end_local_side(id);
         }
     }
 
     /// Sends DATA that is copied. Within `room`; an empty one needs none.
-    pub fn data(&mut self, id: StreamId, octets: &[u8], end: bool) {
+    pub fn send_data(&mut self, id: StreamId, octets: &[u8], end: bool) {
         let mut rest = octets;
         loop {
-            let size = usize::try_from(SIZE_FLOOR).unwrap_or(usize::MAX).min(rest.len());
+            let size =
+                usize::try_from(DEFAULT_MAX_FRAME_SIZE).unwrap_or(usize::MAX).min(rest.len());
             let (piece, behind) = rest.split_at_checked(size).unwrap_or((rest, &[]));
             let last = behind.is_empty();
-            self.spend_credit(id, piece.len());
-            self.frame(Kind::Data, Flags::NONE.with(Flags::END_STREAM, end && last), id, piece);
+            self.consume_send_window(id, piece.len());
+            self.write_frame(
+                Kind::Data,
+                Flags::NONE.with(Flags::END_STREAM, end && last),
+                id,
+                piece,
+            );
             rest = behind;
             if last {
                 break;
             }
         }
         if end {
-            self.end(id);
+            self.end_local_side(id);
         }
     }
 
     /// Sends the octets of two places as DATA that is copied, in one frame if they fit. Within
     /// `room`.
-    pub fn data_joined(&mut self, id: StreamId, [octets, behind]: [&[u8]; 2], end: bool) {
+    pub fn send_data_joined(&mut self, id: StreamId, [octets, behind]: [&[u8]; 2], end: bool) {
         let size = octets.len().saturating_add(behind.len());
         if behind.is_empty() {
-            return self.data(id, octets, end);
+            return self.send_data(id, octets, end);
         }
-        if size > usize::try_from(SIZE_FLOOR).unwrap_or(usize::MAX) {
-            self.data(id, octets, false);
-            return self.data(id, behind, end);
+        if size > usize::try_from(DEFAULT_MAX_FRAME_SIZE).unwrap_or(usize::MAX) {
+            self.send_data(id, octets, false);
+            return self.send_data(id, behind, end);
         }
-        self.spend_credit(id, size);
+        self.consume_send_window(id, size);
         let flags = Flags::NONE.with(Flags::END_STREAM, end);
-        self.frame_joined(Kind::Data, flags, id, [octets, behind]);
+        self.write_frame_joined(Kind::Data, flags, id, [octets, behind]);
         if end {
-            self.end(id);
+            self.end_local_side(id);
         }
     }
 
@@ -118,19 +127,19 @@ impl Connection {
     ///
     /// The nine octets in front of `octets` are overwritten by the frame's header: they must have
     /// been taken already. Short DATA is copied instead.
-    pub fn data_in_place(
+    pub fn send_data_in_place(
         &mut self,
         id: StreamId,
         buffer: &mut [u8],
         octets: Range<usize>,
         end: bool,
     ) {
-        let start = octets.start.checked_sub(HEAD);
+        let start = octets.start.checked_sub(HEADER_LEN);
         let (Some(start), true) = (start, octets.len() > COPIED_MAX) else {
             let piece = buffer.get(octets).unwrap_or_default();
-            return self.data(id, piece, end);
+            return self.send_data(id, piece, end);
         };
-        let head = Head {
+        let head = FrameHeader {
             length: u32::try_from(octets.len()).unwrap_or(0),
             kind: Kind::Data,
             flags: Flags::NONE.with(Flags::END_STREAM, end),
@@ -139,35 +148,35 @@ impl Connection {
         if let Some(place) = buffer.get_mut(start..octets.start) {
             place.copy_from_slice(&head.octets());
         }
-        self.spend_credit(id, octets.len());
-        self.out.lend(start..octets.end);
+        self.consume_send_window(id, octets.len());
+        self.write_buffer.push_borrowed(start..octets.end);
         if end {
-            self.end(id);
+            self.end_local_side(id);
         }
     }
 
-    fn spend_credit(&mut self, id: StreamId, octets: usize) {
+    fn consume_send_window(&mut self, id: StreamId, octets: usize) {
         let spent = i64::try_from(octets).unwrap_or(i64::MAX);
-        self.send_credit = self.send_credit.saturating_sub(spent);
+        self.send_window = self.send_window.saturating_sub(spent);
         if let Some(stream) = self.streams.find_mut(id) {
-            stream.send = stream.send.saturating_sub(spent);
+            stream.send_window = stream.send_window.saturating_sub(spent);
         }
-        self.guard(self.since).explain(octets);
+        self.guard(self.partial_since).data_sent(octets);
     }
 
-    fn end(&mut self, id: StreamId) {
+    fn end_local_side(&mut self, id: StreamId) {
         let Some(stream) = self.streams.find_mut(id) else { return };
-        stream.we_ended = true;
-        if stream.peer_ended {
-            self.close(id, Ended::Done);
+        stream.local_closed = true;
+        if stream.remote_closed {
+            self.close(id, ClosedBy::EndStream);
         }
     }
 
     /// Resets a stream, if it is still there.
-    pub fn reset_stream(&mut self, id: StreamId, code: Code) {
+    pub fn reset_stream(&mut self, id: StreamId, code: ErrorCode) {
         if self.streams.find(id).is_some() {
             self.write_reset(id, code);
-            self.close(id, Ended::WeReset);
+            self.close(id, ClosedBy::LocalReset);
         }
     }
 
@@ -175,109 +184,115 @@ impl Connection {
     ///
     /// Clients of gRPC forget an answer if RST_STREAM comes before they have ended their side: it
     /// waits until they have. Says whether it does; `reset_rejected` ends that.
-    pub fn reject(&mut self, id: StreamId) -> bool {
-        let waits = self.streams.find(id).is_some_and(|it| it.we_ended && !it.peer_ended);
+    pub fn reject_request(&mut self, id: StreamId) -> bool {
+        let waits = self.streams.find(id).is_some_and(|it| it.local_closed && !it.remote_closed);
         if !waits {
-            self.write_reset(id, Code::ProtocolError);
+            self.write_reset(id, ErrorCode::ProtocolError);
         }
-        self.close(id, if waits { Ended::Rejected } else { Ended::WeReset });
+        self.close(id, if waits { ClosedBy::ResetPending } else { ClosedBy::LocalReset });
         waits
     }
 
     /// Resets the stream of a malformed request now, if that waits still.
-    pub fn reset_rejected(&mut self, id: StreamId) {
-        if self.streams.settle_rejected(id) {
-            self.write_reset(id, Code::ProtocolError);
+    pub fn send_pending_reset(&mut self, id: StreamId) {
+        if self.streams.take_pending_reset(id) {
+            self.write_reset(id, ErrorCode::ProtocolError);
         }
     }
 
-    pub(in crate::wire) fn write_reset(&mut self, id: StreamId, code: Code) {
-        self.frame(Kind::Reset, Flags::NONE, id, &code.number().to_be_bytes());
+    pub(in crate::wire) fn write_reset(&mut self, id: StreamId, code: ErrorCode) {
+        self.write_frame(Kind::Reset, Flags::NONE, id, &code.number().to_be_bytes());
     }
 
     /// Lets the peer send so many octets more on a stream (downloads: what the client allows).
-    pub fn grant(&mut self, id: StreamId, octets: u32) {
+    pub fn grow_recv_window(&mut self, id: StreamId, octets: u32) {
         let Some(stream) = self.streams.find_mut(id) else { return };
-        if stream.peer_ended || octets == 0 {
+        if stream.remote_closed || octets == 0 {
             return;
         }
-        stream.receive = stream.receive.saturating_add(i64::from(octets));
-        self.window_update(id, octets);
+        stream.recv_window = stream.recv_window.saturating_add(i64::from(octets));
+        self.send_window_update(id, octets);
     }
 
     /// So many octets of the connection have left for good (client role): credit goes back.
-    pub fn release(&mut self, octets: u32) {
-        self.owe(octets);
+    pub fn release_connection_capacity(&mut self, octets: u32) {
+        self.defer_window_update(octets);
     }
 
     /// Changes the window that the peer's streams get, those that are open included.
-    pub fn retune(&mut self, window: u32, now: Instant) {
-        self.offer.settings.window = window;
-        if self.offer.settings != self.sent {
-            self.send_settings(self.offer.settings, now);
+    pub fn set_initial_window(&mut self, window: u32, now: Instant) {
+        self.local_config.settings.initial_window_size = window;
+        if self.local_config.settings != self.sent_settings {
+            self.send_settings(self.local_config.settings, now);
         }
     }
 
     pub(in crate::wire) fn send_settings(&mut self, wanted: Settings, now: Instant) {
-        if self.unacked.len() >= UNACKED_MAX {
+        if self.unacked_settings.len() >= UNACKED_SETTINGS_MAX {
             return;
         }
         let mut payload = Vec::new();
-        wanted.payload_since(&self.sent, &mut payload);
-        self.frame(Kind::Settings, Flags::NONE, StreamId::CONNECTION, &payload);
+        wanted.encode_changes(&self.sent_settings, &mut payload);
+        self.write_frame(Kind::Settings, Flags::NONE, StreamId::CONNECTION, &payload);
         // More is granted with the frame, less only holds from its acknowledgement on.
-        let more = i64::from(wanted.window).saturating_sub(i64::from(self.sent.window));
+        let more = i64::from(wanted.initial_window_size)
+            .saturating_sub(i64::from(self.sent_settings.initial_window_size));
         if more > 0 {
             for (_, stream) in self.streams.iter_mut() {
-                stream.receive = stream.receive.saturating_add(more);
+                stream.recv_window = stream.recv_window.saturating_add(more);
             }
         }
-        let shrunk_by = self.sent.window.saturating_sub(wanted.window);
-        self.sent = wanted;
-        self.unacked.push_back(Unacked { shrunk_by, before: self.own_next, sent: now });
+        let shrunk_by =
+            self.sent_settings.initial_window_size.saturating_sub(wanted.initial_window_size);
+        self.sent_settings = wanted;
+        self.unacked_settings.push_back(UnackedSettings {
+            window_reduction: shrunk_by,
+            first_stream_after: self.next_local_id,
+            sent_at: now,
+        });
     }
 
     /// Asks whether the peer is there.
-    pub fn ask(&mut self) {
-        self.pings = self.pings.saturating_add(1);
-        self.frame(Kind::Ping, Flags::NONE, StreamId::CONNECTION, b"sconce??");
+    pub fn send_ping(&mut self) {
+        self.unanswered_pings = self.unanswered_pings.saturating_add(1);
+        self.write_frame(Kind::Ping, Flags::NONE, StreamId::CONNECTION, b"sconce??");
     }
 
     /// Says that no new streams are wanted. First `gently`: streams that are on their way are
     /// still taken; then for good (RFC 9113, 6.8).
-    pub fn goodbye(&mut self, gently: bool) {
-        let last = if gently { StreamId::MAX } else { self.last_heard() };
-        self.write_goaway(last, Code::NoError, "");
+    pub fn send_goaway(&mut self, gently: bool) {
+        let last = if gently { StreamId::MAX } else { self.last_processed() };
+        self.write_goaway(last, ErrorCode::NoError, "");
         if self.role == Role::Server && !gently {
-            self.closing = Some(last);
+            self.goaway_last_id = Some(last);
         }
     }
 
     /// Says that no new streams are wanted since the peer exceeded a budget; those under way go on.
-    pub fn end_for(&mut self, budget: Budget) {
-        let last = self.last_heard();
-        self.write_goaway(last, Code::EnhanceYourCalm, budget.name());
-        self.closing = Some(last);
+    pub fn send_goaway_for(&mut self, budget: Budget) {
+        let last = self.last_processed();
+        self.write_goaway(last, ErrorCode::EnhanceYourCalm, budget.name());
+        self.goaway_last_id = Some(last);
     }
 
     /// Tells the peer what it did wrong; close when it is flushed.
-    pub fn fail(&mut self, fault: Fault) {
-        let last = self.last_heard();
-        self.write_goaway(last, fault.code, fault.what);
-        self.closing = Some(last);
+    pub fn fail(&mut self, fault: ConnectionError) {
+        let last = self.last_processed();
+        self.write_goaway(last, fault.code, fault.reason);
+        self.goaway_last_id = Some(last);
     }
 
     /// The peer's last stream that was not ignored: what one GOAWAY has said, no later one may
     /// raise (RFC 9113, 6.8).
-    fn last_heard(&self) -> StreamId {
-        self.closing.map_or(self.peer_last, |last| last.min(self.peer_last))
+    fn last_processed(&self) -> StreamId {
+        self.goaway_last_id.map_or(self.last_remote_id, |last| last.min(self.last_remote_id))
     }
 
-    fn write_goaway(&mut self, last: StreamId, code: Code, what: &str) {
+    fn write_goaway(&mut self, last: StreamId, code: ErrorCode, what: &str) {
         let mut payload = last.number().to_be_bytes().to_vec();
         payload.extend_from_slice(&code.number().to_be_bytes());
         payload.extend_from_slice(what.as_bytes());
-        self.frame(Kind::GoAway, Flags::NONE, StreamId::CONNECTION, &payload);
+        self.write_frame(Kind::GoAway, Flags::NONE, StreamId::CONNECTION, &payload);
     }
 }
 
@@ -286,31 +301,31 @@ impl Connection {
 mod tests {
     use super::*;
     use crate::wire::connection::Event;
-    use crate::wire::connection::tests::{POST, Peer, drink, frames, offer};
+    use crate::wire::connection::tests::{POST, Peer, feed, frames, local_config};
     use crate::wire::head::Rule;
     use crate::wire::hpack::{Fields, Indexing};
 
     /// A connection on which stream 1 is malformed and answered, and what its peer sends next.
     fn answered(end: bool, now: Instant) -> (Connection, Peer) {
-        let mut connection = Connection::new(Role::Server, offer(), now);
+        let mut connection = Connection::new(Role::Server, local_config(), now);
         let hello = Peer::client();
-        drink(&mut connection, &hello.octets, usize::MAX, now).unwrap();
+        feed(&mut connection, &hello.octets, usize::MAX, now).unwrap();
         let bad = [POST, &[("x", "y ")]].concat();
         let peer = Peer { octets: Vec::new(), ..hello }.headers(1, &bad, end);
         let (taken, event) = connection.receive(&peer.octets, now).unwrap();
         assert_eq!(taken, peer.octets.len());
-        let Event::MalformedRequest { stream, fault } = event else { panic!("{event:?}") };
-        assert_eq!((fault.rule, fault.at), (Rule::Space, Some(POST.len())));
+        let Event::MalformedRequest { stream, error: fault } = event else { panic!("{event:?}") };
+        assert_eq!((fault.rule, fault.field_index), (Rule::Space, Some(POST.len())));
         let mut answer = Fields::default();
         answer.push(b":status", b"200", Indexing::Indexed);
-        connection.head(stream, answer.iter(), true);
-        assert_eq!(connection.reject(stream), !end);
-        assert_eq!(connection.streams_open(), 0);
+        connection.send_headers(stream, answer.iter(), true);
+        assert_eq!(connection.reject_request(stream), !end);
+        assert_eq!(connection.open_streams(), 0);
         (connection, Peer { octets: Vec::new(), ..peer })
     }
 
     fn kinds(connection: &Connection) -> Vec<Kind> {
-        let own = |head: &Head| head.stream != StreamId::CONNECTION;
+        let own = |head: &FrameHeader| head.stream != StreamId::CONNECTION;
         let frames = frames(connection).into_iter().map(|(head, _)| head);
         frames.filter(own).map(|head| head.kind).collect()
     }
@@ -327,13 +342,13 @@ mod tests {
         for is_trailers in [false, true] {
             let (mut connection, peer) = answered(false, now);
             let peer = peer.data(1, b"late", false);
-            assert_eq!(drink(&mut connection, &peer.octets, 99, now).unwrap(), [""; 0]);
+            assert_eq!(feed(&mut connection, &peer.octets, 99, now).unwrap(), [""; 0]);
             assert_eq!(kinds(&connection), [Kind::Headers]);
             let peer = Peer { octets: Vec::new(), ..peer };
             let last =
                 if is_trailers { peer.headers(1, &[], true) } else { peer.data(1, b"", true) };
-            assert_eq!(drink(&mut connection, &last.octets, 99, now).unwrap(), [""; 0]);
-            connection.reset_rejected(StreamId::new(1));
+            assert_eq!(feed(&mut connection, &last.octets, 99, now).unwrap(), [""; 0]);
+            connection.send_pending_reset(StreamId::new(1));
             assert_eq!(kinds(&connection), [Kind::Headers, Kind::Reset]);
         }
     }
@@ -342,13 +357,13 @@ mod tests {
     fn it_comes_when_the_owner_does_not_wait_any_more_unless_the_peer_was_first() {
         let now = Instant::now();
         let (mut connection, peer) = answered(false, now);
-        connection.reset_rejected(StreamId::new(1));
-        connection.reset_rejected(StreamId::new(1));
+        connection.send_pending_reset(StreamId::new(1));
+        connection.send_pending_reset(StreamId::new(1));
         assert_eq!(kinds(&connection), [Kind::Headers, Kind::Reset]);
         let (mut connection, _) = answered(false, now);
         let peer = peer.reset(1);
-        assert_eq!(drink(&mut connection, &peer.octets, 99, now).unwrap(), [""; 0]);
-        connection.reset_rejected(StreamId::new(1));
+        assert_eq!(feed(&mut connection, &peer.octets, 99, now).unwrap(), [""; 0]);
+        connection.send_pending_reset(StreamId::new(1));
         assert_eq!(kinds(&connection), [Kind::Headers]);
     }
 }

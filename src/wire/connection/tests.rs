@@ -1,17 +1,17 @@
 use std::time::{Duration, Instant};
 
 use super::*;
-use crate::wire::fault::Code;
-use crate::wire::frame::{Head, PREFACE};
+use crate::wire::error::ErrorCode;
+use crate::wire::frame::{FrameHeader, PREFACE};
 use crate::wire::hpack::Indexing;
 
 const LIMITS: Limits = Limits { octets: 16_384, count: 128 };
 pub(super) const POST: &[(&str, &str)] =
     &[(":method", "POST"), (":scheme", "http"), (":path", "/s/m"), (":authority", "h")];
 
-pub(super) fn offer() -> Offer {
-    let settings = Settings { streams: 8, ..Settings::INITIAL };
-    Offer { settings, window: 1 << 20, headers: LIMITS }
+pub(super) fn local_config() -> LocalConfig {
+    let settings = Settings { max_concurrent_streams: 8, ..Settings::INITIAL };
+    LocalConfig { settings, window: 1 << 20, headers: LIMITS }
 }
 
 /// A peer that writes frames by hand.
@@ -34,7 +34,7 @@ impl Peer {
 
     pub(super) fn frame(mut self, kind: Kind, flags: Flags, stream: u32, payload: &[u8]) -> Self {
         let length = payload.len().try_into().unwrap();
-        let head = Head { length, kind, flags, stream: StreamId::new(stream) };
+        let head = FrameHeader { length, kind, flags, stream: StreamId::new(stream) };
         self.octets.extend(head.octets());
         self.octets.extend(payload);
         self
@@ -71,12 +71,12 @@ impl Peer {
 
 /// Everything that a connection made of some octets: events, with DATA gathered by stream.
 #[expect(clippy::wildcard_enum_match_arm, reason = "all others are told alike")]
-pub(super) fn drink(
+pub(super) fn feed(
     connection: &mut Connection,
     octets: &[u8],
     piece: usize,
     now: Instant,
-) -> Result<Vec<String>, Fault> {
+) -> Result<Vec<String>, ConnectionError> {
     let mut events: Vec<String> = Vec::new();
     for piece in octets.chunks(piece.max(1)) {
         let mut at = 0;
@@ -85,9 +85,9 @@ pub(super) fn drink(
             let from = at;
             at += taken;
             match event {
-                Event::Starved => break,
-                Event::Opened { stream, end } => {
-                    connection.tag(stream, stream.number());
+                Event::NeedMoreData => break,
+                Event::Request { stream, end } => {
+                    connection.set_tag(stream, stream.number());
                     events.push(format!("opened {} {end}", stream.number()));
                 }
                 Event::Data { tag, octets, end } => {
@@ -104,8 +104,8 @@ pub(super) fn drink(
                         }
                     }
                 }
-                Event::MalformedRequest { stream, fault } => {
-                    connection.reject(stream);
+                Event::MalformedRequest { stream, error: fault } => {
+                    connection.reject_request(stream);
                     events.push(format!("malformed {} {:?}", stream.number(), fault.rule));
                 }
                 event => events.push(format!("{event:?}")),
@@ -116,36 +116,36 @@ pub(super) fn drink(
     Ok(events)
 }
 
-fn serve(peer: Peer) -> Result<Vec<String>, Fault> {
+fn serve(peer: Peer) -> Result<Vec<String>, ConnectionError> {
     let now = Instant::now();
-    drink(&mut Connection::new(Role::Server, offer(), now), &peer.octets, usize::MAX, now)
+    feed(&mut Connection::new(Role::Server, local_config(), now), &peer.octets, usize::MAX, now)
 }
 
-fn code(peer: Peer) -> Code {
+fn code(peer: Peer) -> ErrorCode {
     serve(peer).expect_err("the connection lived on").code
 }
 
 /// The codes of the RST_STREAMs that some octets provoke.
-fn resets(peer: Peer) -> Vec<(u32, Code)> {
+fn resets(peer: Peer) -> Vec<(u32, ErrorCode)> {
     let now = Instant::now();
-    let mut connection = Connection::new(Role::Server, offer(), now);
-    drink(&mut connection, &peer.octets, usize::MAX, now).unwrap();
+    let mut connection = Connection::new(Role::Server, local_config(), now);
+    feed(&mut connection, &peer.octets, usize::MAX, now).unwrap();
     frames(&connection)
         .into_iter()
         .filter(|(head, _)| head.kind == Kind::Reset)
         .map(|(head, payload)| {
             let code = u32::from_be_bytes(payload.try_into().unwrap());
-            (head.stream.number(), Code::of(code))
+            (head.stream.number(), ErrorCode::from_number(code))
         })
         .collect()
 }
 
-pub(super) fn frames(connection: &Connection) -> Vec<(Head, Vec<u8>)> {
-    let octets = connection.out.to_vec(&[]);
+pub(super) fn frames(connection: &Connection) -> Vec<(FrameHeader, Vec<u8>)> {
+    let octets = connection.write_buffer.to_vec(&[]);
     let mut rest = &octets[..];
     let mut frames = Vec::new();
     while let Some((head, behind)) = rest.split_first_chunk::<9>() {
-        let head = Head::parse(*head);
+        let head = FrameHeader::parse(*head);
         let (payload, behind) = behind.split_at(head.length as usize);
         frames.push((head, payload.to_vec()));
         rest = behind;
@@ -170,12 +170,15 @@ fn a_request_with_body_and_trailers_is_read() {
 #[test]
 fn padding_is_taken_off_and_its_credit_given_back() {
     let now = Instant::now();
-    let mut connection = Connection::new(Role::Server, offer(), now);
+    let mut connection = Connection::new(Role::Server, local_config(), now);
     let peer = Peer::client().headers(1, POST, false);
     let peer = peer.frame(Kind::Data, Flags::PADDED, 1, &[3, b'a', b'b', 0, 0, 0]);
-    let events = drink(&mut connection, &peer.octets, 1, now).unwrap();
+    let events = feed(&mut connection, &peer.octets, 1, now).unwrap();
     assert_eq!(events.last().unwrap(), "data 1 [97, 98]");
-    assert_eq!(connection.granted(StreamId::new(1)), i64::from(WINDOW_FLOOR) - 2);
+    assert_eq!(
+        connection.recv_window(StreamId::new(1)),
+        i64::from(DEFAULT_INITIAL_WINDOW_SIZE) - 2
+    );
 }
 
 #[test]
@@ -185,7 +188,7 @@ fn a_fault_of_the_connection_has_the_code_that_the_rfc_names() {
     let done = || Peer::client().headers(1, POST, true);
     let bare = Flags::NONE;
     let block = Peer::client().block(POST);
-    let cases: Vec<(&str, Peer, Code)> = vec![
+    let cases: Vec<(&str, Peer, ErrorCode)> = vec![
         (
             "first not SETTINGS",
             Peer { octets: PREFACE.to_vec(), encoder: Encoder::new() }.frame(
@@ -194,48 +197,52 @@ fn a_fault_of_the_connection_has_the_code_that_the_rfc_names() {
                 0,
                 &[0; 8],
             ),
-            Code::ProtocolError,
+            ErrorCode::ProtocolError,
         ),
-        ("DATA on 0", open().data(0, b"x", false), Code::ProtocolError),
-        ("DATA on idle", open().data(3, b"x", false), Code::ProtocolError),
-        ("HEADERS on 0", open().headers(0, POST, true), Code::ProtocolError),
-        ("HEADERS on even", open().headers(2, POST, true), Code::ProtocolError),
+        ("DATA on 0", open().data(0, b"x", false), ErrorCode::ProtocolError),
+        ("DATA on idle", open().data(3, b"x", false), ErrorCode::ProtocolError),
+        ("HEADERS on 0", open().headers(0, POST, true), ErrorCode::ProtocolError),
+        ("HEADERS on even", open().headers(2, POST, true), ErrorCode::ProtocolError),
         (
             "HEADERS on lower",
             Peer::client().headers(5, POST, false).headers(3, POST, true),
-            Code::ProtocolError,
+            ErrorCode::ProtocolError,
         ),
-        ("SETTINGS on 1", open().frame(Kind::Settings, bare, 1, &[]), Code::ProtocolError),
-        ("SETTINGS of 5", open().frame(Kind::Settings, bare, 0, &[0; 5]), Code::FrameSizeError),
+        ("SETTINGS on 1", open().frame(Kind::Settings, bare, 1, &[]), ErrorCode::ProtocolError),
+        (
+            "SETTINGS of 5",
+            open().frame(Kind::Settings, bare, 0, &[0; 5]),
+            ErrorCode::FrameSizeError,
+        ),
         (
             "SETTINGS ACK of 6",
             open().frame(Kind::Settings, Flags::ACK, 0, &[0; 6]),
-            Code::FrameSizeError,
+            ErrorCode::FrameSizeError,
         ),
-        ("PING of 7", open().frame(Kind::Ping, bare, 0, &[0; 7]), Code::FrameSizeError),
-        ("PING on 1", open().frame(Kind::Ping, bare, 1, &[0; 8]), Code::ProtocolError),
-        ("GOAWAY on 1", open().frame(Kind::GoAway, bare, 1, &[0; 8]), Code::ProtocolError),
-        ("GOAWAY of 7", open().frame(Kind::GoAway, bare, 0, &[0; 7]), Code::FrameSizeError),
-        ("RST of 3", open().frame(Kind::Reset, bare, 1, &[0; 3]), Code::FrameSizeError),
-        ("RST on idle", open().reset(3), Code::ProtocolError),
-        ("RST on 0", open().reset(0), Code::ProtocolError),
+        ("PING of 7", open().frame(Kind::Ping, bare, 0, &[0; 7]), ErrorCode::FrameSizeError),
+        ("PING on 1", open().frame(Kind::Ping, bare, 1, &[0; 8]), ErrorCode::ProtocolError),
+        ("GOAWAY on 1", open().frame(Kind::GoAway, bare, 1, &[0; 8]), ErrorCode::ProtocolError),
+        ("GOAWAY of 7", open().frame(Kind::GoAway, bare, 0, &[0; 7]), ErrorCode::FrameSizeError),
+        ("RST of 3", open().frame(Kind::Reset, bare, 1, &[0; 3]), ErrorCode::FrameSizeError),
+        ("RST on idle", open().reset(3), ErrorCode::ProtocolError),
+        ("RST on 0", open().reset(0), ErrorCode::ProtocolError),
         (
             "WINDOW_UPDATE of 3",
             open().frame(Kind::WindowUpdate, bare, 1, &[0; 3]),
-            Code::FrameSizeError,
+            ErrorCode::FrameSizeError,
         ),
-        ("WINDOW_UPDATE 0", open().credit(0, 0), Code::ProtocolError),
-        ("WINDOW_UPDATE on idle", open().credit(3, 1), Code::ProtocolError),
-        ("WINDOW_UPDATE overflow", open().credit(0, WINDOW_MAX), Code::FlowControlError),
+        ("WINDOW_UPDATE 0", open().credit(0, 0), ErrorCode::ProtocolError),
+        ("WINDOW_UPDATE on idle", open().credit(3, 1), ErrorCode::ProtocolError),
+        ("WINDOW_UPDATE overflow", open().credit(0, WINDOW_MAX), ErrorCode::FlowControlError),
         (
             "PUSH_PROMISE",
             open().frame(Kind::PushPromise, Flags::END_HEADERS, 1, &[0; 4]),
-            Code::ProtocolError,
+            ErrorCode::ProtocolError,
         ),
         (
             "CONTINUATION of nothing",
             open().frame(Kind::Continuation, bare, 1, &[]),
-            Code::ProtocolError,
+            ErrorCode::ProtocolError,
         ),
         (
             "interrupted block",
@@ -245,7 +252,7 @@ fn a_fault_of_the_connection_has_the_code_that_the_rfc_names() {
                 0,
                 &[0; 8],
             ),
-            Code::ProtocolError,
+            ErrorCode::ProtocolError,
         ),
         (
             "CONTINUATION elsewhere",
@@ -255,29 +262,29 @@ fn a_fault_of_the_connection_has_the_code_that_the_rfc_names() {
                 3,
                 &[],
             ),
-            Code::ProtocolError,
+            ErrorCode::ProtocolError,
         ),
         (
             "bad HPACK",
             Peer::client().frame(Kind::Headers, Flags::END_HEADERS, 1, &[0x80]),
-            Code::CompressionError,
+            ErrorCode::CompressionError,
         ),
         (
             "padding too long",
             open().frame(Kind::Data, Flags::PADDED, 1, &[9, 0]),
-            Code::ProtocolError,
+            ErrorCode::ProtocolError,
         ),
-        ("DATA too large", open().data(1, &[0; 16_385], false), Code::FrameSizeError),
-        ("PRIORITY on 0", open().frame(Kind::Priority, bare, 0, &[0; 5]), Code::ProtocolError),
+        ("DATA too large", open().data(1, &[0; 16_385], false), ErrorCode::FrameSizeError),
+        ("PRIORITY on 0", open().frame(Kind::Priority, bare, 0, &[0; 5]), ErrorCode::ProtocolError),
         (
             "PRIORITY of 4 on idle",
             open().frame(Kind::Priority, bare, 3, &[0; 4]),
-            Code::FrameSizeError,
+            ErrorCode::FrameSizeError,
         ),
         (
             "window setting",
             open().frame(Kind::Settings, bare, 0, &[0, 4, 0x80, 0, 0, 0]),
-            Code::FlowControlError,
+            ErrorCode::FlowControlError,
         ),
         (
             "HEADERS after both ended",
@@ -285,7 +292,7 @@ fn a_fault_of_the_connection_has_the_code_that_the_rfc_names() {
                 let _ = done;
                 Peer::client().headers(1, POST, true).reset(1).frame(Kind::Ping, bare, 0, &[0; 9])
             },
-            Code::FrameSizeError,
+            ErrorCode::FrameSizeError,
         ),
     ];
     for (name, peer, wanted) in cases {
@@ -296,50 +303,54 @@ fn a_fault_of_the_connection_has_the_code_that_the_rfc_names() {
 #[test]
 fn a_fault_of_a_stream_leaves_the_connection_alone() {
     let open = || Peer::client().headers(1, POST, false);
-    let cases: Vec<(&str, Peer, Code)> = vec![
-        ("DATA after END", open().data(1, b"x", true).data(1, b"x", false), Code::StreamClosed),
+    let cases: Vec<(&str, Peer, ErrorCode)> = vec![
+        (
+            "DATA after END",
+            open().data(1, b"x", true).data(1, b"x", false),
+            ErrorCode::StreamClosed,
+        ),
         (
             "HEADERS after END",
             open().data(1, b"x", true).headers(1, &[("x", "y")], true),
-            Code::StreamClosed,
+            ErrorCode::StreamClosed,
         ),
-        ("trailers without END", open().headers(1, &[("x", "y")], false), Code::ProtocolError),
-        ("DATA after RST", open().reset(1).data(1, b"x", false), Code::StreamClosed),
-        ("WINDOW_UPDATE 0", open().credit(1, 0), Code::ProtocolError),
-        ("WINDOW_UPDATE overflow", open().credit(1, WINDOW_MAX), Code::FlowControlError),
+        ("trailers without END", open().headers(1, &[("x", "y")], false), ErrorCode::ProtocolError),
+        ("DATA after RST", open().reset(1).data(1, b"x", false), ErrorCode::StreamClosed),
+        ("WINDOW_UPDATE 0", open().credit(1, 0), ErrorCode::ProtocolError),
+        ("WINDOW_UPDATE overflow", open().credit(1, WINDOW_MAX), ErrorCode::FlowControlError),
         (
             "PRIORITY of 4",
             open().frame(Kind::Priority, Flags::NONE, 1, &[0; 4]),
-            Code::FrameSizeError,
+            ErrorCode::FrameSizeError,
         ),
         (
             "PRIORITY on itself",
             open().frame(Kind::Priority, Flags::NONE, 1, &[0, 0, 0, 1, 0]),
-            Code::ProtocolError,
+            ErrorCode::ProtocolError,
         ),
         (
             "upper case",
             Peer::client().headers(1, &[POST, &[("X", "y")]].concat(), true),
-            Code::ProtocolError,
+            ErrorCode::ProtocolError,
         ),
         (
             "body too long",
             Peer::client()
                 .headers(1, &[POST, &[("content-length", "2")]].concat(), false)
                 .data(1, b"abc", true),
-            Code::ProtocolError,
+            ErrorCode::ProtocolError,
         ),
         (
             "body too short",
             Peer::client()
                 .headers(1, &[POST, &[("content-length", "2")]].concat(), false)
                 .data(1, b"a", true),
-            Code::ProtocolError,
+            ErrorCode::ProtocolError,
         ),
         (
             "no body",
             Peer::client().headers(1, &[POST, &[("content-length", "2")]].concat(), true),
-            Code::ProtocolError,
+            ErrorCode::ProtocolError,
         ),
     ];
     for (name, peer, wanted) in cases {
@@ -354,7 +365,7 @@ fn data_beyond_the_stream_window_resets_the_stream() {
     for _ in 0..4 {
         peer = peer.data(1, &[0; 16_384], false);
     }
-    assert_eq!(resets(peer), [(1, Code::FlowControlError)]);
+    assert_eq!(resets(peer), [(1, ErrorCode::FlowControlError)]);
 }
 
 #[test]
@@ -363,7 +374,7 @@ fn streams_beyond_the_limit_are_refused() {
     for stream in 0..9 {
         peer = peer.headers(2 * stream + 1, POST, true);
     }
-    assert_eq!(resets(peer), [(17, Code::RefusedStream)]);
+    assert_eq!(resets(peer), [(17, ErrorCode::RefusedStream)]);
 }
 
 #[test]
@@ -373,7 +384,7 @@ fn every_flood_is_cut_by_its_own_budget() {
         for index in 0..times {
             peer = step(peer, index);
         }
-        serve(peer).expect_err("nothing was cut").guard
+        serve(peer).expect_err("nothing was cut").budget
     };
     let none = Flags::NONE;
     let ping = repeat(2_000, &|peer, _| peer.frame(Kind::Ping, none, 0, &[0; 8]));
@@ -403,10 +414,10 @@ fn every_flood_is_cut_by_its_own_budget() {
 #[test]
 fn ten_times_what_an_honest_client_does_is_never_cut() {
     let mut now = Instant::now();
-    let mut connection = Connection::new(Role::Server, offer(), now);
+    let mut connection = Connection::new(Role::Server, local_config(), now);
     let mut stream = 1;
     let hello = Peer::client();
-    drink(&mut connection, &hello.octets, usize::MAX, now).unwrap();
+    feed(&mut connection, &hello.octets, usize::MAX, now).unwrap();
     let mut encoder = hello.encoder;
     for _ in 0..5_000 {
         let peer = Peer { octets: Vec::new(), encoder }
@@ -414,32 +425,32 @@ fn ten_times_what_an_honest_client_does_is_never_cut() {
             .data(stream, b"small", true)
             .credit(0, 5)
             .frame(Kind::Ping, Flags::NONE, 0, &[0; 8]);
-        let events = drink(&mut connection, &peer.octets, usize::MAX, now).unwrap();
+        let events = feed(&mut connection, &peer.octets, usize::MAX, now).unwrap();
         assert_eq!(events[0], format!("opened {stream} false"));
         encoder = peer.encoder;
         let id = StreamId::new(stream);
-        connection.data(id, b"answer", false);
-        connection.head(id, std::iter::empty(), true);
-        let waiting = connection.out.len();
-        connection.out.advance(waiting);
+        connection.send_data(id, b"answer", false);
+        connection.send_headers(id, std::iter::empty(), true);
+        let waiting = connection.write_buffer.len();
+        connection.write_buffer.advance(waiting);
         stream += 2;
         now += Duration::from_millis(5);
     }
-    assert_eq!(connection.streams_open(), 0);
+    assert_eq!(connection.open_streams(), 0);
 }
 
 #[test]
 fn the_last_stream_of_a_goaway_never_rises() {
     let now = Instant::now();
-    let mut connection = Connection::new(Role::Server, offer(), now);
-    connection.goodbye(true);
+    let mut connection = Connection::new(Role::Server, local_config(), now);
+    connection.send_goaway(true);
     let peer = Peer::client().headers(1, POST, true);
-    drink(&mut connection, &peer.octets, usize::MAX, now).unwrap();
-    connection.goodbye(false);
+    feed(&mut connection, &peer.octets, usize::MAX, now).unwrap();
+    connection.send_goaway(false);
     let late = Peer { octets: Vec::new(), encoder: peer.encoder }.headers(5, POST, true);
-    drink(&mut connection, &late.octets, usize::MAX, now).unwrap();
-    connection.goodbye(false);
-    connection.fail(Fault::new(Code::ProtocolError, "odd"));
+    feed(&mut connection, &late.octets, usize::MAX, now).unwrap();
+    connection.send_goaway(false);
+    connection.fail(ConnectionError::new(ErrorCode::ProtocolError, "odd"));
     let last: Vec<u32> = frames(&connection)
         .iter()
         .filter(|(head, _)| head.kind == Kind::GoAway)
@@ -451,30 +462,30 @@ fn the_last_stream_of_a_goaway_never_rises() {
 #[test]
 fn a_window_that_shrinks_goes_below_zero_and_comes_back() {
     let now = Instant::now();
-    let mut connection = Connection::new(Role::Server, offer(), now);
+    let mut connection = Connection::new(Role::Server, local_config(), now);
     let peer = Peer::client().headers(1, POST, true);
-    drink(&mut connection, &peer.octets, usize::MAX, now).unwrap();
+    feed(&mut connection, &peer.octets, usize::MAX, now).unwrap();
     let id = StreamId::new(1);
-    connection.data(id, &[0; 60_000], false);
+    connection.send_data(id, &[0; 60_000], false);
     let shrink = Peer { octets: Vec::new(), encoder: Encoder::new() }.frame(
         Kind::Settings,
         Flags::NONE,
         0,
         &[0, 4, 0, 0, 0, 100],
     );
-    drink(&mut connection, &shrink.octets, 1, now).unwrap();
-    assert_eq!(connection.stream_credit(id), 100 - 60_000);
-    assert_eq!(connection.room(id), 0);
+    feed(&mut connection, &shrink.octets, 1, now).unwrap();
+    assert_eq!(connection.stream_send_window(id), 100 - 60_000);
+    assert_eq!(connection.send_capacity(id), 0);
     let grow = Peer { octets: Vec::new(), encoder: Encoder::new() }.credit(1, 59_950);
-    drink(&mut connection, &grow.octets, 1, now).unwrap();
-    assert_eq!(connection.room(id), 50);
+    feed(&mut connection, &grow.octets, 1, now).unwrap();
+    assert_eq!(connection.send_capacity(id), 50);
 }
 
 #[test]
 fn a_table_that_the_peer_set_to_nothing_and_back_begins_anew() {
     let now = Instant::now();
-    let mut connection = Connection::new(Role::Server, offer(), now);
-    drink(&mut connection, &Peer::client().octets, 1_000, now).unwrap();
+    let mut connection = Connection::new(Role::Server, local_config(), now);
+    feed(&mut connection, &Peer::client().octets, 1_000, now).unwrap();
     let mut list = Fields::default();
     list.push(b"x", b"y", Indexing::Incremental);
     let encode = |connection: &mut Connection| {
@@ -487,7 +498,7 @@ fn a_table_that_the_peer_set_to_nothing_and_back_begins_anew() {
     let sizes = [[0, 1, 0, 0, 0, 0], [0, 1, 0, 0, 0x10, 0]].concat();
     let peer = Peer { octets: Vec::new(), ..Peer::client() };
     let peer = peer.frame(Kind::Settings, Flags::NONE, 0, &sizes);
-    drink(&mut connection, &peer.octets, 1_000, now).unwrap();
+    feed(&mut connection, &peer.octets, 1_000, now).unwrap();
     assert_eq!(encode(&mut connection), [0x20, 0x3f, 0xe1, 0x1f, 0x40, 1, b'x', 1, b'y']);
 }
 
@@ -495,15 +506,15 @@ fn a_table_that_the_peer_set_to_nothing_and_back_begins_anew() {
 fn the_client_role_reads_answers_and_refuses_what_is_none() {
     let now = Instant::now();
     let answer = |peer: Peer| {
-        let mut connection = Connection::new(Role::Client, offer(), now);
+        let mut connection = Connection::new(Role::Client, local_config(), now);
         let mut list = Fields::default();
         for (name, value) in POST {
             list.push(name.as_bytes(), value.as_bytes(), Indexing::Incremental);
         }
         let mut block = Vec::new();
         connection.encode(list.iter(), &mut block);
-        connection.open(7, &block, true);
-        drink(&mut connection, &peer.octets, 3, now)
+        connection.open_stream(7, &block, true);
+        feed(&mut connection, &peer.octets, 3, now)
     };
     let good = Peer::server()
         .headers(1, &[(":status", "103")], false)
@@ -554,26 +565,26 @@ proptest::proptest! {
             };
         }
         let now = Instant::now();
-        let whole = &mut Connection::new(Role::Server, offer(), now);
-        let split = &mut Connection::new(Role::Server, offer(), now);
-        let one = drink(whole, &peer.octets, usize::MAX, now);
-        let many = drink(split, &peer.octets, piece, now);
+        let whole = &mut Connection::new(Role::Server, local_config(), now);
+        let split = &mut Connection::new(Role::Server, local_config(), now);
+        let one = feed(whole, &peer.octets, usize::MAX, now);
+        let many = feed(split, &peer.octets, piece, now);
         match (&one, &many) {
             (Ok(one), Ok(many)) => proptest::prop_assert_eq!(one, many),
             (Err(one), Err(many)) => proptest::prop_assert_eq!(one, many),
             _ => proptest::prop_assert!(false, "{:?} but {:?}", one, many),
         }
-        proptest::prop_assert_eq!(whole.out.to_vec(&[]), split.out.to_vec(&[]));
+        proptest::prop_assert_eq!(whole.write_buffer.to_vec(&[]), split.write_buffer.to_vec(&[]));
     }
 
     #[test]
     fn no_octets_make_it_panic(octets in proptest::collection::vec(0_u8.., 0..2_000)) {
         let now = Instant::now();
         for role in [Role::Server, Role::Client] {
-            let mut connection = Connection::new(role, offer(), now);
+            let mut connection = Connection::new(role, local_config(), now);
             let hello = if role == Role::Server { Peer::client() } else { Peer::server() };
             let all = [hello.octets, octets.clone()].concat();
-            let _ = drink(&mut connection, &all, 7, now);
+            let _ = feed(&mut connection, &all, 7, now);
         }
     }
 }
@@ -581,11 +592,11 @@ proptest::proptest! {
 #[test]
 fn a_connection_whose_stream_numbers_are_used_up_takes_no_new_streams() {
     let now = Instant::now();
-    let mut driver = Connection::new(Role::Client, offer(), now);
-    driver.own_next = StreamId::new(0x7fff_fffb);
-    assert!(driver.can_open() && !driver.is_leaving());
-    driver.open(1, &[], true);
-    assert!(driver.can_open() && !driver.is_leaving());
-    driver.open(2, &[], true);
-    assert!(!driver.can_open() && driver.is_leaving());
+    let mut driver = Connection::new(Role::Client, local_config(), now);
+    driver.next_local_id = StreamId::new(0x7fff_fffb);
+    assert!(driver.can_open_stream() && !driver.is_going_away());
+    driver.open_stream(1, &[], true);
+    assert!(driver.can_open_stream() && !driver.is_going_away());
+    driver.open_stream(2, &[], true);
+    assert!(!driver.can_open_stream() && driver.is_going_away());
 }

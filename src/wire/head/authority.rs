@@ -5,7 +5,7 @@ use crate::wire::hpack::{Fields, Text};
 /// A letter, then letters, digits and three signs (RFC 3986, 3.1).
 pub(super) fn is_scheme(value: Text<'_>) -> bool {
     let mut is_first = true;
-    !value.has(|octet| {
+    !value.any(|octet| {
         let may_follow = matches!(octet, b'0'..=b'9' | b'+' | b'-' | b'.');
         let fits = octet.is_ascii_alphabetic() || (may_follow && !is_first);
         is_first = false;
@@ -15,34 +15,36 @@ pub(super) fn is_scheme(value: Text<'_>) -> bool {
 
 /// How far an authority has been read.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Place {
+enum AuthorityState {
     Start,
     Name,
     /// Between the brackets of an address (RFC 3986, 3.2.2).
-    Inside,
+    Brackets,
     Closed,
     Port,
 }
 
 /// A host that is not empty, and a port if there is one; no user (RFC 9113, 8.3.1).
 pub(super) fn is_authority(value: Text<'_>) -> bool {
-    let mut place = Place::Start;
-    let is_broken = value.has(|octet| {
+    let mut place = AuthorityState::Start;
+    let is_broken = value.any(|octet| {
         let next = match (place, octet) {
             (_, b'@' | b'/' | b'?' | b'#' | b'\\' | 0..=b' ' | 0x7f..) => None,
-            (Place::Start, b'[') => Some(Place::Inside),
-            (Place::Inside, b']') => Some(Place::Closed),
+            (AuthorityState::Start, b'[') => Some(AuthorityState::Brackets),
+            (AuthorityState::Brackets, b']') => Some(AuthorityState::Closed),
             (_, b'[' | b']') => None,
-            (Place::Inside, _) => Some(Place::Inside),
-            (Place::Name | Place::Closed, b':') => Some(Place::Port),
-            (Place::Start | Place::Port, b':') | (Place::Closed, _) => None,
-            (Place::Start | Place::Name, _) => Some(Place::Name),
-            (Place::Port, _) => Some(Place::Port),
+            (AuthorityState::Brackets, _) => Some(AuthorityState::Brackets),
+            (AuthorityState::Name | AuthorityState::Closed, b':') => Some(AuthorityState::Port),
+            (AuthorityState::Start | AuthorityState::Port, b':') | (AuthorityState::Closed, _) => {
+                None
+            }
+            (AuthorityState::Start | AuthorityState::Name, _) => Some(AuthorityState::Name),
+            (AuthorityState::Port, _) => Some(AuthorityState::Port),
         };
         place = next.unwrap_or(place);
         next.is_none()
     });
-    !is_broken && !matches!(place, Place::Start | Place::Inside)
+    !is_broken && !matches!(place, AuthorityState::Start | AuthorityState::Brackets)
 }
 
 /// Whether the only `host` of a list names what `:authority` names, if that is there. Letters have

@@ -10,7 +10,7 @@ mod rule;
 mod tests;
 
 pub use repair::repaired;
-pub use rule::{Malformed, Rule};
+pub use rule::{MalformedHead, Rule};
 
 use crate::wire::head::authority::{is_authority, is_scheme, same_host};
 use crate::wire::hpack::{Field, Fields};
@@ -28,37 +28,37 @@ pub struct Promise {
 ///
 /// # Errors
 /// The first rule that is broken.
-pub fn request(fields: &Fields) -> Result<Promise, Malformed> {
+pub fn check_request(fields: &Fields) -> Result<Promise, MalformedHead> {
     let mut seen = Pseudo::default();
     let mut promise = Promise::default();
     let mut last_host = None;
     let mut hosts = 0_u8;
     for (at, field) in fields.iter().enumerate() {
         if field.name.first() == Some(&b':') {
-            seen.request(&field, at)?;
+            seen.record(&field, at)?;
             continue;
         }
         seen.regular = true;
-        regular(&field, at, &mut promise)?;
+        check_regular(&field, at, &mut promise)?;
         if field.name == b"host" {
             hosts = hosts.saturating_add(1);
             last_host = Some(at);
             if !is_authority(field.value) {
-                return Err(Malformed::at(Rule::Authority, at));
+                return Err(MalformedHead::at(Rule::Authority, at));
             }
         }
     }
     if seen.connect {
-        return Err(Malformed::of(Rule::Connect));
+        return Err(MalformedHead::of(Rule::Connect));
     }
     if let Some(name) = seen.missing() {
-        return Err(Malformed::of(Rule::PseudoMissing(name)));
+        return Err(MalformedHead::of(Rule::PseudoMissing(name)));
     }
     if !seen.authority && hosts == 0 {
-        return Err(Malformed::of(Rule::AuthorityMissing));
+        return Err(MalformedHead::of(Rule::AuthorityMissing));
     }
     if hosts > 0 && !same_host(fields, seen.authority, hosts) {
-        return Err(Malformed { rule: Rule::Host, at: last_host });
+        return Err(MalformedHead { rule: Rule::Host, field_index: last_host });
     }
     Ok(promise)
 }
@@ -67,25 +67,25 @@ pub fn request(fields: &Fields) -> Result<Promise, Malformed> {
 ///
 /// # Errors
 /// The first rule that is broken.
-pub fn answer(fields: &Fields) -> Result<Promise, Malformed> {
+pub fn check_response(fields: &Fields) -> Result<Promise, MalformedHead> {
     let mut promise = Promise::default();
     let mut regular_seen = false;
     for (at, field) in fields.iter().enumerate() {
         if field.name.first() == Some(&b':') {
             if field.name != b":status" {
-                return Err(Malformed::at(Rule::Pseudo, at));
+                return Err(MalformedHead::at(Rule::Pseudo, at));
             }
             if regular_seen || promise.status != 0 {
-                return Err(Malformed::at(Rule::PseudoOrder, at));
+                return Err(MalformedHead::at(Rule::PseudoOrder, at));
             }
-            promise.status = status(&field).ok_or(Malformed::at(Rule::Status, at))?;
+            promise.status = parse_status(&field).ok_or(MalformedHead::at(Rule::Status, at))?;
         } else {
             regular_seen = true;
-            regular(&field, at, &mut promise)?;
+            check_regular(&field, at, &mut promise)?;
         }
     }
     if promise.status == 0 {
-        return Err(Malformed::of(Rule::PseudoMissing(":status")));
+        return Err(MalformedHead::of(Rule::PseudoMissing(":status")));
     }
     Ok(promise)
 }
@@ -94,18 +94,18 @@ pub fn answer(fields: &Fields) -> Result<Promise, Malformed> {
 ///
 /// # Errors
 /// The first rule that is broken.
-pub fn trailers(fields: &Fields) -> Result<(), Malformed> {
+pub fn check_trailers(fields: &Fields) -> Result<(), MalformedHead> {
     let mut promise = Promise::default();
     for (at, field) in fields.iter().enumerate() {
         if field.name.first() == Some(&b':') {
-            return Err(Malformed::at(Rule::Pseudo, at));
+            return Err(MalformedHead::at(Rule::Pseudo, at));
         }
-        regular(&field, at, &mut promise)?;
+        check_regular(&field, at, &mut promise)?;
     }
     Ok(())
 }
 
-fn status(field: &Field<'_>) -> Option<u16> {
+fn parse_status(field: &Field<'_>) -> Option<u16> {
     let mut scratch = [0; 4];
     let text = field.value.prefix(&mut scratch);
     if text.len() != 3 || !text.iter().all(u8::is_ascii_digit) {
@@ -132,27 +132,29 @@ impl Pseudo {
         all.into_iter().find_map(|(is_there, name)| (!is_there).then_some(name))
     }
 
-    fn request(&mut self, field: &Field<'_>, at: usize) -> Result<(), Malformed> {
+    fn record(&mut self, field: &Field<'_>, at: usize) -> Result<(), MalformedHead> {
         let seen = match field.name {
             b":method" => &mut self.method,
             b":scheme" => &mut self.scheme,
             b":path" => &mut self.path,
             b":authority" => &mut self.authority,
-            _ => return Err(Malformed::at(Rule::Pseudo, at)),
+            _ => return Err(MalformedHead::at(Rule::Pseudo, at)),
         };
         if *seen || self.regular {
-            return Err(Malformed::at(Rule::PseudoOrder, at));
+            return Err(MalformedHead::at(Rule::PseudoOrder, at));
         }
         *seen = true;
-        clean(field, at)?;
+        check_value(field, at)?;
         if field.value.decoded_len() == 0 {
-            return Err(Malformed::at(Rule::PseudoEmpty, at));
+            return Err(MalformedHead::at(Rule::PseudoEmpty, at));
         }
         match field.name {
             b":method" => self.connect = field.value.equals(b"CONNECT"),
-            b":scheme" if !is_scheme(field.value) => return Err(Malformed::at(Rule::Scheme, at)),
+            b":scheme" if !is_scheme(field.value) => {
+                return Err(MalformedHead::at(Rule::Scheme, at));
+            }
             b":authority" if !is_authority(field.value) => {
-                return Err(Malformed::at(Rule::Authority, at));
+                return Err(MalformedHead::at(Rule::Authority, at));
             }
             _ => {}
         }
@@ -160,28 +162,29 @@ impl Pseudo {
     }
 }
 
-fn clean(field: &Field<'_>, at: usize) -> Result<(), Malformed> {
+fn check_value(field: &Field<'_>, at: usize) -> Result<(), MalformedHead> {
     if field.value.is_clean() {
         return Ok(());
     }
-    let has_forbidden = field.value.has(|octet| matches!(octet, 0 | b'\r' | b'\n'));
-    Err(Malformed::at(if has_forbidden { Rule::Octet } else { Rule::Space }, at))
+    let has_forbidden = field.value.any(|octet| matches!(octet, 0 | b'\r' | b'\n'));
+    Err(MalformedHead::at(if has_forbidden { Rule::Octet } else { Rule::Space }, at))
 }
 
-fn regular(field: &Field<'_>, at: usize, promise: &mut Promise) -> Result<(), Malformed> {
-    if field.name.is_empty() || !field.name.iter().all(|octet| is_name(*octet)) {
-        return Err(Malformed::at(Rule::Name, at));
+fn check_regular(field: &Field<'_>, at: usize, promise: &mut Promise) -> Result<(), MalformedHead> {
+    if field.name.is_empty() || !field.name.iter().all(|octet| is_name_octet(*octet)) {
+        return Err(MalformedHead::at(Rule::Name, at));
     }
-    clean(field, at)?;
+    check_value(field, at)?;
     match field.name {
         b"connection" | b"proxy-connection" | b"keep-alive" | b"transfer-encoding" | b"upgrade" => {
-            Err(Malformed::at(Rule::Connection, at))
+            Err(MalformedHead::at(Rule::Connection, at))
         }
-        b"te" if !field.value.equals(b"trailers") => Err(Malformed::at(Rule::Te, at)),
+        b"te" if !field.value.equals(b"trailers") => Err(MalformedHead::at(Rule::Te, at)),
         b"content-length" => {
-            let length = content_length(field).ok_or(Malformed::at(Rule::ContentLength, at))?;
+            let length =
+                parse_content_length(field).ok_or(MalformedHead::at(Rule::ContentLength, at))?;
             if promise.content_length.is_some_and(|before| before != length) {
-                return Err(Malformed::at(Rule::ContentLength, at));
+                return Err(MalformedHead::at(Rule::ContentLength, at));
             }
             promise.content_length = Some(length);
             Ok(())
@@ -190,7 +193,7 @@ fn regular(field: &Field<'_>, at: usize, promise: &mut Promise) -> Result<(), Ma
     }
 }
 
-fn content_length(field: &Field<'_>) -> Option<u64> {
+fn parse_content_length(field: &Field<'_>) -> Option<u64> {
     let mut scratch = Vec::new();
     let text = field.value.decode(&mut scratch);
     if !text.iter().all(u8::is_ascii_digit) {
@@ -200,7 +203,7 @@ fn content_length(field: &Field<'_>) -> Option<u64> {
 }
 
 /// Field names are tokens (RFC 9110, 5.6.2) without upper case (RFC 9113, 8.2.1).
-const fn is_name(octet: u8) -> bool {
+const fn is_name_octet(octet: u8) -> bool {
     matches!(octet, b'a'..=b'z' | b'0'..=b'9' | b'!' | b'#' | b'$' | b'%' | b'&' | b'\'' | b'*'
         | b'+' | b'-' | b'.' | b'^' | b'_' | b'`' | b'|' | b'~')
 }

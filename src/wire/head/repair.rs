@@ -20,26 +20,26 @@ pub fn repaired(fields: &Fields, are_trailers: bool, size_max: usize) -> Option<
     let mut has_changed = false;
     let mut scratch = Vec::new();
     for field in fields.iter() {
-        if means_nothing(field.name, are_trailers) {
+        if is_ignorable(field.name, are_trailers) {
             has_changed = true;
         } else if field.value.is_clean() {
             repaired.push_field(field);
         } else {
             let value = field.value.decode(&mut scratch);
-            let encoded = (field.name == PERCENT_ENCODED).then(|| encoded_ends(value));
+            let encoded = (field.name == PERCENT_ENCODED).then(|| percent_encoded_ends(value));
             let growth = |encoded: &Vec<u8>| encoded.len().saturating_sub(value.len());
             let encoded = encoded.filter(|encoded| growth(encoded) <= growth_left);
             growth_left = growth_left.saturating_sub(encoded.as_ref().map_or(0, growth));
             let value = encoded.unwrap_or_else(|| trimmed(value).to_vec());
             has_changed |= value.len() != field.value.decoded_len();
-            repaired.push(field.name, &value, again(field.indexing));
+            repaired.push(field.name, &value, reindexed(field.indexing));
         }
     }
     has_changed.then_some(repaired)
 }
 
 /// How a repaired value is indexed: it is not the one that stands in a table.
-const fn again(indexing: Indexing) -> Indexing {
+const fn reindexed(indexing: Indexing) -> Indexing {
     match indexing {
         Indexing::Indexed | Indexing::Incremental => Indexing::Incremental,
         Indexing::Without => Indexing::Without,
@@ -49,7 +49,7 @@ const fn again(indexing: Indexing) -> Indexing {
 
 /// Fields about a connection of HTTP/1.1 that change nothing in how the rest is read, a field of
 /// requests, and a length of nothing.
-fn means_nothing(name: &[u8], are_trailers: bool) -> bool {
+fn is_ignorable(name: &[u8], are_trailers: bool) -> bool {
     match name {
         b"keep-alive" | b"proxy-connection" | b"te" => true,
         b"content-length" => are_trailers,
@@ -72,7 +72,7 @@ fn trimmed(value: &[u8]) -> &[u8] {
 }
 
 /// With spaces and tabs at both ends as `%20` and `%09`.
-fn encoded_ends(value: &[u8]) -> Vec<u8> {
+fn percent_encoded_ends(value: &[u8]) -> Vec<u8> {
     let inside = trimmed(value);
     let begin = value.iter().position(|octet| !is_blank(*octet)).unwrap_or(value.len());
     let end = begin.saturating_add(inside.len());

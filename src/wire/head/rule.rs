@@ -1,6 +1,6 @@
 //! What can be wrong with a header list, by the rule that was broken.
 
-use crate::wire::fault::{Code, StreamFault};
+use crate::wire::error::{ErrorCode, StreamError};
 
 /// A rule for header lists (RFC 9113, 8.2 and 8.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,7 +71,7 @@ impl Rule {
 
     /// What was wrong, without the field.
     #[must_use]
-    pub const fn what(self) -> &'static str {
+    pub const fn description(self) -> &'static str {
         match self {
             Self::Name => "a field name has a forbidden octet",
             Self::Octet => "a value has NUL, CR or LF",
@@ -97,29 +97,29 @@ impl Rule {
 
 /// A header list that breaks a rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Malformed {
+pub struct MalformedHead {
     /// Which one.
     pub rule: Rule,
     /// The place in the list of the field that breaks it, if it is one field.
-    pub at: Option<usize>,
+    pub field_index: Option<usize>,
 }
 
-impl Malformed {
+impl MalformedHead {
     /// A rule that one field breaks.
     #[must_use]
     pub const fn at(rule: Rule, place: usize) -> Self {
-        Self { rule, at: Some(place) }
+        Self { rule, field_index: Some(place) }
     }
 
     /// A rule that the list breaks as a whole.
     #[must_use]
     pub const fn of(rule: Rule) -> Self {
-        Self { rule, at: None }
+        Self { rule, field_index: None }
     }
 }
 
-impl From<Malformed> for StreamFault {
-    fn from(fault: Malformed) -> Self {
-        Self::new(Code::ProtocolError, fault.rule.what())
+impl From<MalformedHead> for StreamError {
+    fn from(fault: MalformedHead) -> Self {
+        Self::new(ErrorCode::ProtocolError, fault.rule.description())
     }
 }

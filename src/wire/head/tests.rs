@@ -23,7 +23,7 @@ fn good_and(more: &[(&str, &str)]) -> Fields {
 #[test]
 fn a_good_request_passes() {
     let fields = good_and(&[("te", "trailers"), ("content-length", "7"), ("host", "H")]);
-    assert_eq!(request(&fields).unwrap().content_length, Some(7));
+    assert_eq!(check_request(&fields).unwrap().content_length, Some(7));
 }
 
 #[test]
@@ -52,10 +52,10 @@ fn every_malformed_request_is_refused() {
         ("host", "other"),
         ("x:y", "z"),
     ] {
-        assert!(request(&good_and(&[more])).is_err(), "{more:?} passed");
+        assert!(check_request(&good_and(&[more])).is_err(), "{more:?} passed");
     }
     let twice = good_and(&[("content-length", "1"), ("content-length", "2")]);
-    assert!(request(&twice).is_err());
+    assert!(check_request(&twice).is_err());
 }
 
 #[test]
@@ -73,14 +73,14 @@ fn pseudo_header_fields_come_first_once_and_all() {
         &[(":method", "POST"), (":scheme", "http"), (":path", "/"), (":authority", "u@h")],
     ];
     for fields in bad {
-        assert!(request(&list(fields)).is_err(), "{fields:?} passed");
+        assert!(check_request(&list(fields)).is_err(), "{fields:?} passed");
     }
 }
 
-fn with(scheme: &str, authority: &str) -> [Result<Promise, Malformed>; 2] {
+fn with(scheme: &str, authority: &str) -> [Result<Promise, MalformedHead>; 2] {
     ["host", ":authority"].map(|name| {
         let fields = [(":method", "POST"), (":path", "/"), (":scheme", scheme), (name, authority)];
-        request(&list(&fields))
+        check_request(&list(&fields))
     })
 }
 
@@ -118,7 +118,7 @@ fn a_scheme_and_an_authority_are_spelt_as_in_a_uri() {
 
 #[test]
 fn an_answer_has_one_status_of_three_digits() {
-    assert_eq!(answer(&list(&[(":status", "200")])).unwrap().status, 200);
+    assert_eq!(check_response(&list(&[(":status", "200")])).unwrap().status, 200);
     let bad: [&[(&str, &str)]; 6] = [
         &[],
         &[(":status", "20")],
@@ -128,14 +128,14 @@ fn an_answer_has_one_status_of_three_digits() {
         &[(":status", "200"), (":path", "/")],
     ];
     for fields in bad {
-        assert!(answer(&list(fields)).is_err(), "{fields:?} passed");
+        assert!(check_response(&list(fields)).is_err(), "{fields:?} passed");
     }
 }
 
 #[test]
 fn trailers_have_no_pseudo_header_fields() {
-    assert!(trailers(&list(&[("grpc-status", "0")])).is_ok());
-    assert!(trailers(&list(&[(":status", "200")])).is_err());
+    assert!(check_trailers(&list(&[("grpc-status", "0")])).is_ok());
+    assert!(check_trailers(&list(&[(":status", "200")])).is_err());
 }
 
 #[test]
@@ -148,7 +148,7 @@ fn a_host_and_an_authority_are_one_if_they_differ_by_case_or_by_the_port_of_the_
             (":authority", authority),
             ("host", host),
         ];
-        request(&list(&fields)).map(|_| ()).map_err(|fault| fault.rule)
+        check_request(&list(&fields)).map(|_| ()).map_err(|fault| fault.rule)
     };
     for (scheme, one, other) in [
         ("https", "h", "H"),
@@ -191,8 +191,8 @@ proptest! {
         let fields = list(&all);
         for are_trailers in [false, true] {
             let judge = |fields: &Fields| match are_trailers {
-                true => trailers(fields),
-                false => answer(fields).map(|_| ()),
+                true => check_trailers(fields),
+                false => check_response(fields).map(|_| ()),
             };
             let rule = |fields: &Fields| judge(fields).err().map(|fault| fault.rule);
             let Some(repaired) = repaired(&fields, are_trailers, usize::MAX) else {

@@ -181,7 +181,7 @@ const fn halves() -> [[u16; 16]; 256] {
                 let child = tree[node][bits >> (3 - turn) & 1];
                 node = if child < LEAF { child as usize } else { 0 };
                 if child >= LEAF {
-                    events |= ended(child - LEAF);
+                    events |= symbol_events(child - LEAF);
                 }
                 turn += 1;
             }
@@ -193,7 +193,7 @@ const fn halves() -> [[u16; 16]; 256] {
     table
 }
 
-const fn ended(symbol: u16) -> u16 {
+const fn symbol_events(symbol: u16) -> u16 {
     match symbol {
         0 | 0x0a | 0x0d => 1 | DIRTY,
         0x09 | 0x20 => 1 | BLANK_LAST,

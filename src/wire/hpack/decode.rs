@@ -3,7 +3,7 @@
 //! Amplification is the danger here: one octet may stand for a field of four thousand. A field over
 //! the limits is never copied; decoding then goes on for the tables' sake alone.
 
-use crate::wire::hpack::Broken;
+use crate::wire::hpack::DecodeError;
 use crate::wire::hpack::fields::{Fields, Indexing};
 use crate::wire::hpack::integer;
 use crate::wire::hpack::table::{Name, Table};
@@ -19,7 +19,7 @@ pub struct Limits {
 }
 
 /// The table size until SETTINGS say otherwise (RFC 9113 6.5.2).
-pub(super) const SIZE_INITIAL: u32 = 4_096;
+pub(super) const DEFAULT_TABLE_SIZE: u32 = 4_096;
 
 /// Decodes what one peer sends.
 #[derive(Clone, Debug)]
@@ -32,7 +32,10 @@ impl Decoder {
     /// `table_size` is what we advertise as SETTINGS_HEADER_TABLE_SIZE, in octets: no size update
     /// may go above it. The table itself starts at 4,096, since that is where the peer starts.
     pub fn new(table_size: u32) -> Self {
-        Self { table: Table::new(octets(SIZE_INITIAL)), advertised: octets(table_size) }
+        Self {
+            table: Table::new(usize_from(DEFAULT_TABLE_SIZE)),
+            advertised: usize_from(table_size),
+        }
     }
 
     /// Decodes a whole header block (CONTINUATION already joined) into `into`, which is cleared
@@ -45,7 +48,7 @@ impl Decoder {
         block: &[u8],
         limits: Limits,
         into: &mut Fields,
-    ) -> Result<(), Broken> {
+    ) -> Result<(), DecodeError> {
         into.clear();
         into.reserve(block.len());
         let mut rest = block;
@@ -56,7 +59,7 @@ impl Decoder {
             match first {
                 0x80.. => self.indexed(&mut rest, limits, into)?,
                 0x40..=0x7f => self.incremental(&mut rest, limits, into)?,
-                0x20..=0x3f => return Err(Broken::SizeLate),
+                0x20..=0x3f => return Err(DecodeError::SizeUpdateLate),
                 0x10..=0x1f => self.literal(&mut rest, Indexing::Never, limits, into)?,
                 0x00..=0x0f => self.literal(&mut rest, Indexing::Without, limits, into)?,
             }
@@ -75,18 +78,23 @@ impl Decoder {
         self.table.generation()
     }
 
-    fn resize(&mut self, rest: &mut &[u8]) -> Result<(), Broken> {
+    fn resize(&mut self, rest: &mut &[u8]) -> Result<(), DecodeError> {
         let size = integer::read(rest, 5)?;
         if size > self.advertised {
-            return Err(Broken::SizeAbove);
+            return Err(DecodeError::SizeUpdateTooLarge);
         }
         self.table.resize(size);
         Ok(())
     }
 
-    fn indexed(&self, rest: &mut &[u8], limits: Limits, into: &mut Fields) -> Result<(), Broken> {
+    fn indexed(
+        &self,
+        rest: &mut &[u8],
+        limits: Limits,
+        into: &mut Fields,
+    ) -> Result<(), DecodeError> {
         let (name, value) = self.table.get(integer::read(rest, 7)?)?;
-        into.admit(decoded(name), value, Indexing::Indexed, limits);
+        into.push_limited(decoded(name), value, Indexing::Indexed, limits);
         Ok(())
     }
 
@@ -95,13 +103,13 @@ impl Decoder {
         rest: &mut &[u8],
         limits: Limits,
         into: &mut Fields,
-    ) -> Result<(), Broken> {
-        let (name, value) = self.both(rest, 6)?;
-        into.admit(self.text_of(name)?, value, Indexing::Incremental, limits);
+    ) -> Result<(), DecodeError> {
+        let (name, value) = self.name_and_value(rest, 6)?;
+        into.push_limited(self.text_of(name)?, value, Indexing::Incremental, limits);
         // A name that was Huffman-coded stands decoded in the list, unless that is over its limit.
         match (name, into.last_name()) {
-            (Name::Given(text), Some(name)) if into.overflow().is_none() && text.is_huffman() => {
-                self.table.insert(Name::Given(decoded(name)), value)
+            (Name::Literal(text), Some(name)) if into.overflow().is_none() && text.is_huffman() => {
+                self.table.insert(Name::Literal(decoded(name)), value)
             }
             (name, _) => self.table.insert(name, value),
         }
@@ -113,37 +121,41 @@ impl Decoder {
         indexing: Indexing,
         limits: Limits,
         into: &mut Fields,
-    ) -> Result<(), Broken> {
-        let (name, value) = self.both(rest, 4)?;
-        into.admit(self.text_of(name)?, value, indexing, limits);
+    ) -> Result<(), DecodeError> {
+        let (name, value) = self.name_and_value(rest, 4)?;
+        into.push_limited(self.text_of(name)?, value, indexing, limits);
         Ok(())
     }
 
     /// Name and value of a literal whose name's index has a prefix of `bits`.
-    fn both<'b>(&self, rest: &mut &'b [u8], bits: u32) -> Result<(Name<'b>, Text<'b>), Broken> {
+    fn name_and_value<'b>(
+        &self,
+        rest: &mut &'b [u8],
+        bits: u32,
+    ) -> Result<(Name<'b>, Text<'b>), DecodeError> {
         let name = match integer::read(rest, bits)? {
-            0 => Name::Given(string(rest)?),
+            0 => Name::Literal(string(rest)?),
             index => {
                 self.table.get(index)?;
-                Name::At(index)
+                Name::Indexed(index)
             }
         };
         Ok((name, string(rest)?))
     }
 
-    fn text_of<'t>(&'t self, name: Name<'t>) -> Result<Text<'t>, Broken> {
+    fn text_of<'t>(&'t self, name: Name<'t>) -> Result<Text<'t>, DecodeError> {
         match name {
-            Name::Given(text) => Ok(text),
-            Name::At(index) => Ok(decoded(self.table.get(index)?.0)),
+            Name::Literal(text) => Ok(text),
+            Name::Indexed(index) => Ok(decoded(self.table.get(index)?.0)),
         }
     }
 }
 
 /// A string of the block (RFC 7541 5.2), checked but not decoded.
-fn string<'b>(rest: &mut &'b [u8]) -> Result<Text<'b>, Broken> {
+fn string<'b>(rest: &mut &'b [u8]) -> Result<Text<'b>, DecodeError> {
     let huffman = rest.first().is_some_and(|first| first & 0x80 != 0);
     let length = integer::read(rest, 7)?;
-    let (octets, tail) = rest.split_at_checked(length).ok_or(Broken::Truncated)?;
+    let (octets, tail) = rest.split_at_checked(length).ok_or(DecodeError::Truncated)?;
     *rest = tail;
     if huffman { Text::huffman(octets) } else { Ok(Text::raw(octets)) }
 }
@@ -153,7 +165,7 @@ fn decoded(name: &[u8]) -> Text<'_> {
     Text::stored(name, name.len(), Marks { huffman: false, clean: true })
 }
 
-pub(super) fn octets(size: u32) -> usize {
+pub(super) fn usize_from(size: u32) -> usize {
     usize::try_from(size).unwrap_or(usize::MAX)
 }
 
@@ -165,7 +177,7 @@ mod tests {
 
     const LIMITS: Limits = Limits { octets: 16_384, count: 128 };
 
-    fn decode(blocks: &[&[u8]]) -> Result<Fields, Broken> {
+    fn decode(blocks: &[&[u8]]) -> Result<Fields, DecodeError> {
         let (mut decoder, mut fields) = (Decoder::new(4_096), Fields::default());
         for block in blocks {
             decoder.decode(block, LIMITS, &mut fields)?;
@@ -173,7 +185,7 @@ mod tests {
         Ok(fields)
     }
 
-    fn broken(block: &[u8]) -> Option<Broken> {
+    fn broken(block: &[u8]) -> Option<DecodeError> {
         decode(&[block]).err()
     }
 
@@ -188,16 +200,16 @@ mod tests {
 
     #[test]
     fn each_way_to_be_broken_has_its_name() {
-        assert_eq!(broken(&[0x80]), Some(Broken::IndexZero));
-        assert_eq!(broken(&[0xbe]), Some(Broken::IndexBeyond));
-        assert_eq!(broken(&[0x7e, 0x00]), Some(Broken::IndexBeyond));
-        assert_eq!(broken(&[0x0f, 0x2f, 0x00]), Some(Broken::IndexBeyond));
-        assert_eq!(broken(&[0xff, 0xff, 0xff, 0xff, 0xff, 0x7f]), Some(Broken::Integer));
-        assert_eq!(broken(&[0x3f, 0xe2, 0x1f]), Some(Broken::SizeAbove));
-        assert_eq!(broken(&[0x82, 0x20]), Some(Broken::SizeLate));
-        assert_eq!(broken(&[0x04, 0x84, 0xff, 0xff, 0xff, 0xff]), Some(Broken::HuffmanEos));
-        assert_eq!(broken(&[0x04, 0x81, 0x18]), Some(Broken::HuffmanPadding));
-        assert_eq!(broken(&[0x00, 0x81, 0x18, 0x00]), Some(Broken::HuffmanPadding));
+        assert_eq!(broken(&[0x80]), Some(DecodeError::IndexZero));
+        assert_eq!(broken(&[0xbe]), Some(DecodeError::IndexBeyond));
+        assert_eq!(broken(&[0x7e, 0x00]), Some(DecodeError::IndexBeyond));
+        assert_eq!(broken(&[0x0f, 0x2f, 0x00]), Some(DecodeError::IndexBeyond));
+        assert_eq!(broken(&[0xff, 0xff, 0xff, 0xff, 0xff, 0x7f]), Some(DecodeError::Integer));
+        assert_eq!(broken(&[0x3f, 0xe2, 0x1f]), Some(DecodeError::SizeUpdateTooLarge));
+        assert_eq!(broken(&[0x82, 0x20]), Some(DecodeError::SizeUpdateLate));
+        assert_eq!(broken(&[0x04, 0x84, 0xff, 0xff, 0xff, 0xff]), Some(DecodeError::HuffmanEos));
+        assert_eq!(broken(&[0x04, 0x81, 0x18]), Some(DecodeError::HuffmanPadding));
+        assert_eq!(broken(&[0x00, 0x81, 0x18, 0x00]), Some(DecodeError::HuffmanPadding));
     }
 
     #[test]
@@ -210,7 +222,7 @@ mod tests {
             let want = match end {
                 0 => Ok(0),
                 _ if end == whole => Ok(1),
-                _ => Err(Broken::Truncated),
+                _ => Err(DecodeError::Truncated),
             };
             assert_eq!(cut, want, "{end}");
         }
@@ -227,8 +239,8 @@ mod tests {
     fn a_size_of_zero_forgets_everything() {
         let insert = literal(0x40, b"name", b"value");
         assert_eq!(decode(&[&insert, &[0xbe]]).unwrap().len(), 1);
-        assert_eq!(decode(&[&insert, &[0x20, 0xbe]]).err(), Some(Broken::IndexBeyond));
-        assert_eq!(decode(&[&[0x20], &insert, &[0xbe]]).err(), Some(Broken::IndexBeyond));
+        assert_eq!(decode(&[&insert, &[0x20, 0xbe]]).err(), Some(DecodeError::IndexBeyond));
+        assert_eq!(decode(&[&[0x20], &insert, &[0xbe]]).err(), Some(DecodeError::IndexBeyond));
     }
 
     #[test]
@@ -303,7 +315,7 @@ mod tests {
         let fields = decode(&[&long, &again, &[0xbe]]).unwrap();
         let field = fields.iter().next().unwrap();
         assert_eq!((field.name, field.value.encoded()), (&[b'n'; 2_000][..], &[b'w'; 2_060][..]));
-        assert_eq!(decode(&[&long, &again, &[0xbf]]).err(), Some(Broken::IndexBeyond));
+        assert_eq!(decode(&[&long, &again, &[0xbf]]).err(), Some(DecodeError::IndexBeyond));
     }
 
     #[test]
@@ -318,7 +330,7 @@ mod tests {
         assert!(field.value.equals(&[0xff; 1_000]));
         assert_eq!(
             decode(&[&block, &block, &block, &block, &[0xc1]]).err(),
-            Some(Broken::IndexBeyond)
+            Some(DecodeError::IndexBeyond)
         );
     }
 

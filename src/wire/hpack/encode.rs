@@ -3,22 +3,22 @@
 //! A relay's encoder: values go out in the octets they came in, Huffman-coded or not. Must never
 //! index a credential, nor what another hop did not want indexed.
 
-use crate::wire::hpack::decode::{SIZE_INITIAL, octets};
+use crate::wire::hpack::decode::{DEFAULT_TABLE_SIZE, usize_from};
 use crate::wire::hpack::fields::{Field, Indexing};
 use crate::wire::hpack::integer;
-use crate::wire::hpack::statics::Found;
+use crate::wire::hpack::static_table::Lookup;
 use crate::wire::hpack::table::{Name, Table, size_of};
 use crate::wire::hpack::text::Text;
 
 /// The most of the peer's memory that we use, whatever it offers. Octets.
-const SIZE_MAX: u32 = SIZE_INITIAL;
+const SIZE_MAX: u32 = DEFAULT_TABLE_SIZE;
 
 /// Encodes what goes to one peer.
 #[derive(Clone, Debug)]
 pub struct Encoder {
     table: Table,
     /// The smallest size since the last block, if there was a change.
-    smallest: Option<usize>,
+    smallest_size: Option<usize>,
 }
 
 impl Default for Encoder {
@@ -30,27 +30,27 @@ impl Default for Encoder {
 impl Encoder {
     /// A table of 4,096 octets, until the peer's SETTINGS say otherwise.
     pub fn new() -> Self {
-        Self { table: Table::new(octets(SIZE_INITIAL)), smallest: None }
+        Self { table: Table::new(usize_from(DEFAULT_TABLE_SIZE)), smallest_size: None }
     }
 
     /// Obeys the peer's SETTINGS_HEADER_TABLE_SIZE, of which no more than 4,096 is used. The next
     /// block begins by saying so (RFC 7541 4.2).
     pub fn limit_table(&mut self, peer_max: u32) {
-        self.resize(octets(peer_max.min(SIZE_MAX)));
+        self.resize(usize_from(peer_max.min(SIZE_MAX)));
     }
 
     /// Begins anew: what was sent so far has no influence on the blocks to come.
-    pub fn forget(&mut self) {
+    pub fn clear_table(&mut self) {
         let size = self.table.size_max();
         self.resize(0);
         self.resize(size);
     }
 
     fn resize(&mut self, size: usize) {
-        if size == self.table.size_max() && self.smallest.is_none() {
+        if size == self.table.size_max() && self.smallest_size.is_none() {
             return;
         }
-        self.smallest = Some(self.smallest.map_or(size, |smallest| smallest.min(size)));
+        self.smallest_size = Some(self.smallest_size.map_or(size, |smallest| smallest.min(size)));
         self.table.resize(size);
     }
 
@@ -67,19 +67,19 @@ impl Encoder {
 
     /// Appends one whole block.
     pub fn encode<'f>(&mut self, fields: impl IntoIterator<Item = Field<'f>>, out: &mut Vec<u8>) {
-        self.announce(out);
+        self.write_size_updates(out);
         for field in fields {
-            match plan(&field) {
-                Plan::Table => self.tabled(&field, out),
-                Plan::Without => self.literal(&field, WITHOUT, out),
-                Plan::Never => self.literal(&field, NEVER, out),
+            match representation(&field) {
+                Representation::Indexed => self.encode_indexed(&field, out),
+                Representation::Without => self.literal(&field, WITHOUT, out),
+                Representation::Never => self.literal(&field, NEVER, out),
             }
         }
     }
 
-    fn announce(&mut self, out: &mut Vec<u8>) {
-        let Some(smallest) = self.smallest.take() else { return };
-        self.table.renew();
+    fn write_size_updates(&mut self, out: &mut Vec<u8>) {
+        let Some(smallest) = self.smallest_size.take() else { return };
+        self.table.bump_generation();
         let size = self.table.size_max();
         if smallest < size {
             integer::write(out, 0x20, 5, smallest);
@@ -87,11 +87,11 @@ impl Encoder {
         integer::write(out, 0x20, 5, size);
     }
 
-    fn tabled(&mut self, field: &Field<'_>, out: &mut Vec<u8>) {
+    fn encode_indexed(&mut self, field: &Field<'_>, out: &mut Vec<u8>) {
         let name = match self.table.find(field.name, Some(&field.value)) {
-            Found::Field(index) => return integer::write(out, 0x80, 7, index),
-            Found::Name(index) => Some(index),
-            Found::Nothing => None,
+            Lookup::Field(index) => return integer::write(out, 0x80, 7, index),
+            Lookup::Name(index) => Some(index),
+            Lookup::NotFound => None,
         };
         // Above three quarters of the table, an entry drives nearly everything out.
         let size = size_of(field.name.len(), field.value.decoded_len());
@@ -100,15 +100,15 @@ impl Encoder {
             return literal(field, name, WITHOUT, out);
         }
         literal(field, name, INCREMENTAL, out);
-        let name = name.map_or(Name::Given(Text::raw(field.name)), Name::At);
+        let name = name.map_or(Name::Literal(Text::raw(field.name)), Name::Indexed);
         let inserted = self.table.insert(name, field.value);
         debug_assert!(inserted.is_ok(), "the name was found a moment ago");
     }
 
     fn literal(&self, field: &Field<'_>, form: Form, out: &mut Vec<u8>) {
         let name = match self.table.find(field.name, None) {
-            Found::Field(index) | Found::Name(index) => Some(index),
-            Found::Nothing => None,
+            Lookup::Field(index) | Lookup::Name(index) => Some(index),
+            Lookup::NotFound => None,
         };
         literal(field, name, form, out);
     }
@@ -131,22 +131,24 @@ fn literal(field: &Field<'_>, name: Option<usize>, (flags, bits): Form, out: &mu
 
 /// How a field goes out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Plan {
+enum Representation {
     /// By its index, or as a literal that gets one.
-    Table,
+    Indexed,
     Without,
     Never,
 }
 
-fn plan(field: &Field<'_>) -> Plan {
+fn representation(field: &Field<'_>) -> Representation {
     if is_credential(field.name) {
-        return Plan::Never;
+        return Representation::Never;
     }
     match field.indexing {
-        Indexing::Never => Plan::Never,
-        Indexing::Without => Plan::Without,
-        Indexing::Indexed | Indexing::Incremental if varies(field.name) => Plan::Without,
-        Indexing::Indexed | Indexing::Incremental => Plan::Table,
+        Indexing::Never => Representation::Never,
+        Indexing::Without => Representation::Without,
+        Indexing::Indexed | Indexing::Incremental if is_per_call(field.name) => {
+            Representation::Without
+        }
+        Indexing::Indexed | Indexing::Incremental => Representation::Indexed,
     }
 }
 
@@ -155,7 +157,7 @@ fn is_credential(name: &[u8]) -> bool {
 }
 
 /// Names whose value is another one with each call: an entry would never be used.
-fn varies(name: &[u8]) -> bool {
+fn is_per_call(name: &[u8]) -> bool {
     matches!(
         name,
         b"grpc-timeout"
@@ -207,13 +209,13 @@ mod tests {
 
     #[test]
     fn what_is_forgotten_has_no_influence_on_what_follows() {
-        let (mut encoder, mut decoder) = (Encoder::new(), Decoder::new(SIZE_INITIAL));
+        let (mut encoder, mut decoder) = (Encoder::new(), Decoder::new(DEFAULT_TABLE_SIZE));
         let limits = Limits { octets: 10_000, count: 100 };
         let own = field(b"x", b"secret", Indexing::Incremental);
         let mut read = Fields::default();
         decoder.decode(&encode(&mut encoder, own), limits, &mut read).unwrap();
         let generation = encoder.generation();
-        encoder.forget();
+        encoder.clear_table();
         assert_ne!(encoder.generation(), generation);
         let block = encode(&mut encoder, own);
         let anew = encode(&mut Encoder::new(), own);

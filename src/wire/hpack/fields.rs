@@ -130,7 +130,7 @@ impl Fields {
     pub fn push_field(&mut self, field: Field<'_>) {
         let name =
             Text::stored(field.name, field.name.len(), Marks { huffman: false, clean: true });
-        self.admit(name, field.value, field.indexing, UNLIMITED);
+        self.push_limited(name, field.value, field.indexing, UNLIMITED);
     }
 
     /// The list's size as HPACK counts it, of decoded lengths (RFC 7541 4.1, RFC 9113 6.5.2).
@@ -150,7 +150,7 @@ impl Fields {
     }
 
     /// Appends a field, or notes that it went over a limit. From then on nothing is copied.
-    pub(super) fn admit(
+    pub(super) fn push_limited(
         &mut self,
         name: Text<'_>,
         value: Text<'_>,

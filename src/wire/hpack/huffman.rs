@@ -3,7 +3,7 @@
 //! The check runs on every value that arrives, the decoding only on what somebody reads. Never
 //! decode what was not checked: the decoder trusts the length that the check found.
 
-use crate::wire::hpack::Broken;
+use crate::wire::hpack::DecodeError;
 use crate::wire::hpack::codes::{
     BLANK_LAST, COUNT, DIRTY, EOS_SEEN, LONG, PADDED_MAX, SHORT, STEPS,
 };
@@ -18,13 +18,13 @@ pub(super) struct Checked {
 }
 
 /// Checks a Huffman string.
-pub(super) fn check(octets: &[u8]) -> Result<Checked, Broken> {
-    let run = in_lanes(octets).unwrap_or_else(|| Run::default().over(octets));
+pub(super) fn check(octets: &[u8]) -> Result<Checked, DecodeError> {
+    let run = check_in_lanes(octets).unwrap_or_else(|| Run::default().over(octets));
     if run.seen & EOS_SEEN != 0 {
-        return Err(Broken::HuffmanEos);
+        return Err(DecodeError::HuffmanEos);
     }
     if run.state >> 8 > PADDED_MAX {
-        return Err(Broken::HuffmanPadding);
+        return Err(DecodeError::HuffmanPadding);
     }
     // Padding is shorter than an octet, so the last symbol ended in the last step.
     let blank = run.state & BLANK_LAST != 0 || begins_blank(octets);
@@ -60,12 +60,12 @@ impl Run {
     }
 
     /// A run from this one's state that has seen nothing yet.
-    fn onward(self) -> Self {
+    fn continued(self) -> Self {
         Self { state: self.state, ..Self::default() }
     }
 
     /// Both runs as one, if the `next` began, at `guess`, in the state that this one ended in.
-    fn then(self, guess: Self, next: Self) -> Option<Self> {
+    fn joined(self, guess: Self, next: Self) -> Option<Self> {
         (self.state >> 8 == guess.state >> 8).then_some(Self {
             state: next.state,
             seen: self.seen | next.seen,
@@ -75,9 +75,9 @@ impl Run {
 }
 
 /// From so many octets on, four lanes are faster than one.
-const LANES_FROM: usize = 128;
+const LANES_MIN: usize = 128;
 /// How many octets a lane goes back to find its footing.
-const LEAD: usize = 24;
+const LANE_OVERLAP: usize = 24;
 
 /// Checks the four quarters of a string side by side, since one step must wait for the one before
 /// it and four need not wait for each other.
@@ -85,8 +85,8 @@ const LEAD: usize = 24;
 /// A lane cannot know the state it starts in. But runs that start in different states soon meet
 /// in the same one, so each begins a little earlier and guesses. `None` if a guess was wrong, or
 /// if the string is not worth it.
-fn in_lanes(octets: &[u8]) -> Option<Run> {
-    if octets.len() < LANES_FROM {
+fn check_in_lanes(octets: &[u8]) -> Option<Run> {
+    if octets.len() < LANES_MIN {
         return None;
     }
     let (first, second) = octets.split_at_checked(octets.len() >> 1)?;
@@ -98,7 +98,7 @@ fn in_lanes(octets: &[u8]) -> Option<Run> {
         ahead_d.step(c);
     }
     let [mut run_a, mut run_b, mut run_c, mut run_d] =
-        [Run::default(), ahead_b.onward(), ahead_c.onward(), ahead_d.onward()];
+        [Run::default(), ahead_b.continued(), ahead_c.continued(), ahead_d.continued()];
     // The halves of an odd number differ by one octet.
     let shared = a.len();
     let (b, rest_b) = b.split_at_checked(shared)?;
@@ -111,7 +111,7 @@ fn in_lanes(octets: &[u8]) -> Option<Run> {
         run_d.step(d);
     }
     let [run_b, run_c] = [run_b.over(rest_b), run_c.over(rest_c)];
-    run_a.then(ahead_b, run_b)?.then(ahead_c, run_c)?.then(ahead_d, run_d.over(rest_d))
+    run_a.joined(ahead_b, run_b)?.joined(ahead_c, run_c)?.joined(ahead_d, run_d.over(rest_d))
 }
 
 fn halves(octets: &[u8]) -> Option<(&[u8], &[u8])> {
@@ -119,7 +119,7 @@ fn halves(octets: &[u8]) -> Option<(&[u8], &[u8])> {
 }
 
 fn tail(octets: &[u8]) -> Option<&[u8]> {
-    octets.get(octets.len().checked_sub(LEAD)?..)
+    octets.get(octets.len().checked_sub(LANE_OVERLAP)?..)
 }
 
 /// Whether the first symbol is SP (six bits, 010100) or HTAB (24 bits, ff ff ea).
@@ -245,22 +245,22 @@ mod tests {
 
     #[test]
     fn eos_is_refused_wherever_it_stands() {
-        assert_eq!(check(&[0xff; 4]), Err(Broken::HuffmanEos));
+        assert_eq!(check(&[0xff; 4]), Err(DecodeError::HuffmanEos));
         let mut coded = vec![0b0001_1000];
         coded.extend([0xff; 200]);
-        assert_eq!(check(&coded), Err(Broken::HuffmanEos));
+        assert_eq!(check(&coded), Err(DecodeError::HuffmanEos));
         coded.extend(huffman(&[b'a'; 200]));
-        assert_eq!(check(&coded), Err(Broken::HuffmanEos));
+        assert_eq!(check(&coded), Err(DecodeError::HuffmanEos));
     }
 
     #[test]
     fn padding_is_at_most_seven_ones() {
         assert_eq!(check(&[]), Ok(Checked { decoded: 0, clean: true }));
         assert_eq!(check(&[0b0001_1111]).map(|checked| checked.decoded), Ok(1));
-        assert_eq!(check(&[0b0001_1110]), Err(Broken::HuffmanPadding));
-        assert_eq!(check(&[0b0001_1000]), Err(Broken::HuffmanPadding));
-        assert_eq!(check(&[0xff]), Err(Broken::HuffmanPadding));
-        assert_eq!(check(&[0b0001_1111, 0xff]), Err(Broken::HuffmanPadding));
+        assert_eq!(check(&[0b0001_1110]), Err(DecodeError::HuffmanPadding));
+        assert_eq!(check(&[0b0001_1000]), Err(DecodeError::HuffmanPadding));
+        assert_eq!(check(&[0xff]), Err(DecodeError::HuffmanPadding));
+        assert_eq!(check(&[0b0001_1111, 0xff]), Err(DecodeError::HuffmanPadding));
         // Seven bits: the code of '*' (eight bits) before and one bit into the next octet.
         assert_eq!(check(&[0b0000_0000, 0b0011_1111]).map(|checked| checked.decoded), Ok(2));
     }
@@ -269,7 +269,7 @@ mod tests {
     fn lanes_find_their_footing_in_text() {
         let token: Vec<u8> =
             (0..900_u32).map(|n| b"Az0-_9eyJ"[(n * n % 89 % 9) as usize]).collect();
-        assert!(in_lanes(&huffman(&token)).is_some());
+        assert!(check_in_lanes(&huffman(&token)).is_some());
     }
 
     #[test]
@@ -277,9 +277,9 @@ mod tests {
         let coded =
             huffman(&[&b"Bearer eyJhbGciOiJSUzI1NiJ9."[..], b"\xff\xfe 0\n9"].concat().repeat(40));
         let mut lanes = 0;
-        for end in LANES_FROM..coded.len() {
+        for end in LANES_MIN..coded.len() {
             let one = Run::default().over(&coded[..end]);
-            let Some(four) = in_lanes(&coded[..end]) else { continue };
+            let Some(four) = check_in_lanes(&coded[..end]) else { continue };
             assert_eq!((four.state, four.seen, four.count), (one.state, one.seen, one.count));
             lanes += 1;
         }

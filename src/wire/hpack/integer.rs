@@ -3,14 +3,14 @@
 //! Must never accept what does not fit 32 bits: an index or a length above that is an attack, and
 //! zero octets that pad a number without end are one too.
 
-use crate::wire::hpack::Broken;
+use crate::wire::hpack::DecodeError;
 
 /// How many octets may follow the prefix: enough for 2^32 - 1, no more.
 const FOLLOWING_MAX: u32 = 5;
 
 /// Takes an integer off the front of `rest`; its prefix is the low `bits` (1 to 8) of the first
 /// octet.
-pub(super) fn read(rest: &mut &[u8], bits: u32) -> Result<usize, Broken> {
+pub(super) fn read(rest: &mut &[u8], bits: u32) -> Result<usize, DecodeError> {
     let prefix = mask(bits);
     let first = u64::from(octet(rest)? & prefix);
     if first < u64::from(prefix) {
@@ -25,7 +25,7 @@ pub(super) fn read(rest: &mut &[u8], bits: u32) -> Result<usize, Broken> {
             return narrow(value);
         }
     }
-    Err(Broken::Integer)
+    Err(DecodeError::Integer)
 }
 
 /// Appends `value` with a prefix of `bits`; `flags` are the bits of the first octet above it.
@@ -54,21 +54,24 @@ fn mask(bits: u32) -> u8 {
     0xff_u8 >> 8_u32.saturating_sub(bits)
 }
 
-fn octet(rest: &mut &[u8]) -> Result<u8, Broken> {
-    let (&first, tail) = rest.split_first().ok_or(Broken::Truncated)?;
+fn octet(rest: &mut &[u8]) -> Result<u8, DecodeError> {
+    let (&first, tail) = rest.split_first().ok_or(DecodeError::Truncated)?;
     *rest = tail;
     Ok(first)
 }
 
-fn narrow(value: u64) -> Result<usize, Broken> {
-    u32::try_from(value).ok().and_then(|value| usize::try_from(value).ok()).ok_or(Broken::Integer)
+fn narrow(value: u64) -> Result<usize, DecodeError> {
+    u32::try_from(value)
+        .ok()
+        .and_then(|value| usize::try_from(value).ok())
+        .ok_or(DecodeError::Integer)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn read_all(octets: &[u8], bits: u32) -> Result<usize, Broken> {
+    fn read_all(octets: &[u8], bits: u32) -> Result<usize, DecodeError> {
         let mut rest = octets;
         let value = read(&mut rest, bits)?;
         assert!(rest.is_empty(), "{octets:?} leaves {rest:?}");
@@ -105,8 +108,8 @@ mod tests {
     fn more_than_32_bits_are_refused() {
         let mut out = Vec::new();
         write(&mut out, 0, 7, u32::MAX as usize + 1);
-        assert_eq!(read_all(&out, 7), Err(Broken::Integer));
-        assert_eq!(read_all(&[0x7f, 0xff, 0xff, 0xff, 0xff, 0x7f], 7), Err(Broken::Integer));
+        assert_eq!(read_all(&out, 7), Err(DecodeError::Integer));
+        assert_eq!(read_all(&[0x7f, 0xff, 0xff, 0xff, 0xff, 0x7f], 7), Err(DecodeError::Integer));
     }
 
     #[test]
@@ -114,14 +117,14 @@ mod tests {
         assert_eq!(read_all(&[0x7f, 0x80, 0x80, 0x80, 0x80, 0x00], 7), Ok(127));
         assert_eq!(
             read(&mut &[0x7f, 0x80, 0x80, 0x80, 0x80, 0x80, 0x00][..], 7),
-            Err(Broken::Integer)
+            Err(DecodeError::Integer)
         );
     }
 
     #[test]
     fn an_integer_cut_short_is_truncated() {
         for octets in [&[][..], &[0x7f], &[0x7f, 0x80]] {
-            assert_eq!(read_all(octets, 7), Err(Broken::Truncated));
+            assert_eq!(read_all(octets, 7), Err(DecodeError::Truncated));
         }
     }
 }

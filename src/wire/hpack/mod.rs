@@ -19,7 +19,7 @@ mod huffman;
 mod integer;
 #[cfg(test)]
 mod properties;
-mod statics;
+mod static_table;
 mod table;
 mod text;
 
@@ -31,7 +31,7 @@ pub use text::Text;
 /// What was wrong with a header block. Each is a connection error COMPRESSION_ERROR (RFC 9113
 /// 4.3), since the tables of both sides are out of step from here on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Broken {
+pub enum DecodeError {
     /// The block ended in the middle of a representation.
     Truncated,
     /// An integer above 2^32 - 1, or padded to more than five octets (RFC 7541 5.1).
@@ -41,28 +41,28 @@ pub enum Broken {
     /// An index beyond both tables (RFC 7541 2.3.3).
     IndexBeyond,
     /// A table size above what we advertised (RFC 7541 6.3).
-    SizeAbove,
+    SizeUpdateTooLarge,
     /// A table size update after the first field (RFC 7541 4.2).
-    SizeLate,
+    SizeUpdateLate,
     /// A Huffman string that contains EOS (RFC 7541 5.2).
     HuffmanEos,
     /// Huffman padding longer than seven bits, or not of ones (RFC 7541 5.2).
     HuffmanPadding,
 }
 
-impl std::fmt::Display for Broken {
+impl std::fmt::Display for DecodeError {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         out.write_str(match self {
             Self::Truncated => "header block ends inside a representation",
             Self::Integer => "integer is too large",
             Self::IndexZero => "index 0",
             Self::IndexBeyond => "index beyond both tables",
-            Self::SizeAbove => "table size above the advertised one",
-            Self::SizeLate => "table size update after the first field",
+            Self::SizeUpdateTooLarge => "table size above the advertised one",
+            Self::SizeUpdateLate => "table size update after the first field",
             Self::HuffmanEos => "EOS inside a Huffman string",
             Self::HuffmanPadding => "malformed Huffman padding",
         })
     }
 }
 
-impl std::error::Error for Broken {}
+impl std::error::Error for DecodeError {}

@@ -59,7 +59,7 @@ fn sample() -> impl Strategy<Value = Sample> {
 }
 
 /// Everything a list tells, decoded.
-fn told(fields: &Fields) -> Vec<(Vec<u8>, Vec<u8>, bool, Indexing)> {
+fn listed(fields: &Fields) -> Vec<(Vec<u8>, Vec<u8>, bool, Indexing)> {
     fields
         .iter()
         .map(|field| {
@@ -84,7 +84,7 @@ proptest! {
             out.clear();
             encoder.encode(samples.iter().map(Sample::field), &mut out);
             decoder.decode(&out, LIMITS, &mut fields).unwrap();
-            let told = told(&fields);
+            let told = listed(&fields);
             prop_assert_eq!(told.len(), samples.len());
             for ((name, value, clean, indexing), sample) in told.into_iter().zip(&samples) {
                 prop_assert_eq!(&name, &sample.name);
@@ -114,7 +114,7 @@ proptest! {
             decoder.decode(&out, LIMITS, &mut first).unwrap();
             if decoder.generation() == before {
                 decoder.decode(&out, LIMITS, &mut again).unwrap();
-                prop_assert_eq!(told(&first), told(&again));
+                prop_assert_eq!(listed(&first), listed(&again));
                 prop_assert_eq!(decoder.generation(), before);
             }
         }
@@ -131,7 +131,7 @@ proptest! {
         for block in blocks {
             let result = decoder.decode(&block, Limits { octets, count }, &mut fields);
             prop_assert!(fields.len() <= count && fields.size() <= octets);
-            told(&fields);
+            listed(&fields);
             if result.is_err() {
                 break;
             }
@@ -153,7 +153,7 @@ proptest! {
             tight.decode(&out, Limits { octets, ..LIMITS }, &mut some).unwrap();
             prop_assert_eq!(wide.generation(), tight.generation());
             prop_assert_eq!(some.overflow().is_some(), all.size() > octets);
-            let (all, some) = (told(&all), told(&some));
+            let (all, some) = (listed(&all), listed(&some));
             prop_assert_eq!(&some[..], &all[..some.len()]);
         }
     }

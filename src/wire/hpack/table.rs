@@ -8,12 +8,12 @@
 
 use std::collections::VecDeque;
 
-use crate::wire::hpack::Broken;
-use crate::wire::hpack::statics::{self, Found};
+use crate::wire::hpack::DecodeError;
+use crate::wire::hpack::static_table::{self, Lookup};
 use crate::wire::hpack::text::{Marks, Text};
 
 /// What an entry counts on top of its name and value (RFC 7541 4.1).
-pub(super) const ENTRY_EXTRA: usize = 32;
+pub(super) const ENTRY_OVERHEAD: usize = 32;
 /// Octets of memory that a table grows by, at least: the first request brings a dozen entries.
 const GROWTH_MIN: usize = 512;
 /// Entries that a table has room for from the first one on.
@@ -22,8 +22,8 @@ const ENTRIES_MIN: usize = 16;
 /// A name to insert: given, or that of another entry.
 #[derive(Clone, Copy)]
 pub(super) enum Name<'a> {
-    Given(Text<'a>),
-    At(usize),
+    Literal(Text<'a>),
+    Indexed(usize),
 }
 
 /// Both tables of one direction.
@@ -33,7 +33,7 @@ pub(super) struct Table {
     entries: VecDeque<Entry>,
     /// Name and value of each entry, in order; `dead` octets of evicted ones are before them.
     octets: Vec<u8>,
-    dead: usize,
+    evicted: usize,
     /// What [`Entry::at`] calls the first of `octets`.
     base: u32,
     size: usize,
@@ -61,7 +61,7 @@ impl Table {
         Self {
             entries: VecDeque::new(),
             octets: Vec::new(),
-            dead: 0,
+            evicted: 0,
             base: 0,
             size: 0,
             size_max,
@@ -79,41 +79,43 @@ impl Table {
     }
 
     /// Marks a change that is not in the table itself.
-    pub(super) fn renew(&mut self) {
+    pub(super) fn bump_generation(&mut self) {
         self.generation = self.generation.wrapping_add(1);
     }
 
     /// The entry at `index`, counted from 1, the static table first.
-    pub(super) fn get(&self, index: usize) -> Result<(&[u8], Text<'_>), Broken> {
-        if let Some((name, value)) = statics::get(index) {
+    pub(super) fn get(&self, index: usize) -> Result<(&[u8], Text<'_>), DecodeError> {
+        if let Some((name, value)) = static_table::get(index) {
             return Ok((name, Text::stored(value, value.len(), PLAIN)));
         }
         self.dynamic(index).and_then(|entry| self.view(entry)).ok_or(match index {
-            0 => Broken::IndexZero,
-            1.. => Broken::IndexBeyond,
+            0 => DecodeError::IndexZero,
+            1.. => DecodeError::IndexBeyond,
         })
     }
 
     /// Where `name` stands with this very `value`, or the name alone.
-    pub(super) fn find(&self, name: &[u8], value: Option<&Text<'_>>) -> Found {
-        let mut found = statics::find(name, value);
-        if matches!(found, Found::Field(_)) || (found != Found::Nothing && value.is_none()) {
+    pub(super) fn find(&self, name: &[u8], value: Option<&Text<'_>>) -> Lookup {
+        let mut found = static_table::find(name, value);
+        if matches!(found, Lookup::Field(_)) || (found != Lookup::NotFound && value.is_none()) {
             return found;
         }
         // No hash: an entry is looked at closely only if its lengths agree, and all octets of all
         // entries together are no more than the table's size.
-        for (index, entry) in (statics::COUNT.saturating_add(1)..).zip(self.entries.iter().rev()) {
+        for (index, entry) in
+            (static_table::COUNT.saturating_add(1)..).zip(self.entries.iter().rev())
+        {
             if widen(entry.name) != name.len() {
                 continue;
             }
             let Some((_, text)) = self.view(entry).filter(|&(known, _)| known == name) else {
                 continue;
             };
-            if value.is_some_and(|value| value.is_same(&text)) {
-                return Found::Field(index);
+            if value.is_some_and(|value| value.has_same_encoding(&text)) {
+                return Lookup::Field(index);
             }
-            if found == Found::Nothing {
-                found = Found::Name(index);
+            if found == Lookup::NotFound {
+                found = Lookup::Name(index);
             }
         }
         found
@@ -121,7 +123,7 @@ impl Table {
 
     /// Changes the size, and evicts what no longer fits (RFC 7541 4.3).
     pub(super) fn resize(&mut self, size_max: usize) {
-        self.renew();
+        self.bump_generation();
         self.size_max = size_max;
         self.evict_to(size_max);
         if self.entries.is_empty() {
@@ -131,11 +133,11 @@ impl Table {
 
     /// Inserts an entry, and evicts what it displaces (RFC 7541 4.4): everything, and the entry is
     /// not inserted either, if it is larger than the table.
-    pub(super) fn insert(&mut self, name: Name<'_>, value: Text<'_>) -> Result<(), Broken> {
-        self.renew();
+    pub(super) fn insert(&mut self, name: Name<'_>, value: Text<'_>) -> Result<(), DecodeError> {
+        self.bump_generation();
         let name_len = match name {
-            Name::Given(text) => text.decoded_len(),
-            Name::At(index) => self.get(index)?.0.len(),
+            Name::Literal(text) => text.decoded_len(),
+            Name::Indexed(index) => self.get(index)?.0.len(),
         };
         let size = size_of(name_len, value.decoded_len());
         let Some(others) = self.size_max.checked_sub(size) else {
@@ -172,9 +174,9 @@ impl Table {
 
     fn append_name(&mut self, name: Name<'_>) {
         match name {
-            Name::Given(text) => text.append_decoded(&mut self.octets),
-            Name::At(index) => {
-                if let Some((name, _)) = statics::get(index) {
+            Name::Literal(text) => text.append_decoded(&mut self.octets),
+            Name::Indexed(index) => {
+                if let Some((name, _)) = static_table::get(index) {
                     self.append(name);
                 } else if let Some((at, len)) = self.dynamic(index).map(|e| (e.at, e.name)) {
                     let start = self.offset(at);
@@ -196,10 +198,10 @@ impl Table {
         if self.free() >= need {
             return;
         }
-        if self.dead >= self.octets.len().saturating_sub(self.dead) {
-            self.octets.drain(..self.dead);
-            self.base = self.base.wrapping_add(narrow(self.dead));
-            self.dead = 0;
+        if self.evicted >= self.octets.len().saturating_sub(self.evicted) {
+            self.octets.drain(..self.evicted);
+            self.base = self.base.wrapping_add(narrow(self.evicted));
+            self.evicted = 0;
         }
         if self.free() < need {
             self.octets.reserve_exact(need.max(self.octets.len() >> 1).max(GROWTH_MIN));
@@ -221,12 +223,12 @@ impl Table {
             let Some(entry) = self.entries.pop_front() else { return };
             self.size = self.size.saturating_sub(entry.size());
             let octets = widen(entry.name).saturating_add(widen(entry.value));
-            self.dead = self.dead.saturating_add(octets);
+            self.evicted = self.evicted.saturating_add(octets);
         }
     }
 
     fn dynamic(&self, index: usize) -> Option<&Entry> {
-        let age = index.checked_sub(statics::COUNT)?;
+        let age = index.checked_sub(static_table::COUNT)?;
         self.entries.get(self.entries.len().checked_sub(age)?)
     }
 
@@ -247,7 +249,7 @@ const PLAIN: Marks = Marks { huffman: false, clean: true };
 
 /// The size of a field as HPACK counts it (RFC 7541 4.1).
 pub(super) fn size_of(name: usize, value: usize) -> usize {
-    name.saturating_add(value).saturating_add(ENTRY_EXTRA)
+    name.saturating_add(value).saturating_add(ENTRY_OVERHEAD)
 }
 
 /// All lengths in a table are below its size, which is 32 bits.

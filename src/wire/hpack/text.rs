@@ -3,7 +3,7 @@
 //! Never decodes unasked. What a relay needs to know of a value (how long? clean?) is known from
 //! the check at its arrival.
 
-use crate::wire::hpack::Broken;
+use crate::wire::hpack::DecodeError;
 use crate::wire::hpack::huffman::{self, Symbols};
 
 /// A value: octets, Huffman-coded or not, and what is known of the text they hold.
@@ -22,7 +22,7 @@ impl<'a> Text<'a> {
     }
 
     /// A Huffman-coded text, checked here.
-    pub(super) fn huffman(octets: &'a [u8]) -> Result<Self, Broken> {
+    pub(super) fn huffman(octets: &'a [u8]) -> Result<Self, DecodeError> {
         let checked = huffman::check(octets)?;
         Ok(Self::stored(octets, checked.decoded, Marks { huffman: true, clean: checked.clean }))
     }
@@ -101,7 +101,7 @@ impl<'a> Text<'a> {
     }
 
     /// Whether any octet of the decoded text is such a one. Does not allocate.
-    pub fn has(&self, is_such: impl FnMut(u8) -> bool) -> bool {
+    pub fn any(&self, is_such: impl FnMut(u8) -> bool) -> bool {
         if self.huffman {
             Symbols::new(self.octets, self.decoded).any(is_such)
         } else {
@@ -110,7 +110,7 @@ impl<'a> Text<'a> {
     }
 
     /// Whether both are the same octets on the wire, and so the same text.
-    pub(super) fn is_same(&self, other: &Text<'_>) -> bool {
+    pub(super) fn has_same_encoding(&self, other: &Text<'_>) -> bool {
         self.huffman == other.huffman && self.octets == other.octets
     }
 

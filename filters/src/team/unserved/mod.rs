@@ -7,9 +7,9 @@ mod tests;
 
 use super::{
     Authority, Members,
-    denial::{Denial, ENVIRONMENT, OPERATORS, TEAM},
+    error::{ENVIRONMENT, OPERATORS, TEAM, TeamError},
+    header_value::read_header,
     membership::Memberships,
-    said::said,
 };
 use crate::{Identity, Metadata, TeamName};
 use rustc_hash::FxHashMap;
@@ -19,23 +19,23 @@ use std::collections::BTreeMap;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unserved {
     /// Why.
-    pub reason: Reason,
+    pub reason: UnservedReason,
     /// Who belonged to it, as far as that is known.
     pub members: Members,
 }
 
 /// Why a team, or a host, is not served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reason {
+pub enum UnservedReason {
     /// The configuration has an error there, and has had no valid one before.
     Misconfigured,
     /// The configuration had it, and has it no more.
     Removed,
 }
 
-impl Reason {
+impl UnservedReason {
     /// What a caller of such a team is told.
-    pub(super) fn of_team(self, team: &TeamName) -> String {
+    pub(super) fn team_message(self, team: &TeamName) -> String {
         match self {
             Self::Misconfigured => format!(
                 "team '{team}' cannot be served: its configuration here has an error; your URL may \
@@ -49,7 +49,7 @@ impl Reason {
     }
 
     /// What a caller is told who dialled such a host.
-    pub(super) fn of_authority(self) -> String {
+    pub(super) fn authority_message(self) -> String {
         let why = match self {
             Self::Misconfigured => "cannot be served: the configuration has an error there",
             Self::Removed => "stood for a team that was removed from the configuration",
@@ -63,34 +63,41 @@ impl Reason {
 
 /// All of them. Nobody but the configuration puts names in here: a quick hash cannot be flooded.
 #[derive(Debug)]
-pub(super) struct Unserveds {
-    teams: FxHashMap<TeamName, Reason>,
-    authorities: FxHashMap<Authority, Reason>,
+pub(super) struct UnservedIndex {
+    teams: FxHashMap<TeamName, UnservedReason>,
+    authorities: FxHashMap<Authority, UnservedReason>,
     /// Who belonged to the teams.
-    former: Memberships,
+    former_members: Memberships,
 }
 
-impl Unserveds {
+impl UnservedIndex {
     pub(super) fn new(
         teams: BTreeMap<TeamName, Unserved>,
-        authorities: BTreeMap<Authority, Reason>,
+        authorities: BTreeMap<Authority, UnservedReason>,
     ) -> Self {
         let reasons = teams.iter().map(|(team, it)| (team.clone(), it.reason)).collect();
-        let former = Memberships::of(teams.into_iter().map(|(team, it)| (team, it.members)));
-        Self { teams: reasons, authorities: BTreeMap::into_iter(authorities).collect(), former }
+        let former =
+            Memberships::from_teams(teams.into_iter().map(|(team, it)| (team, it.members)));
+        Self {
+            teams: reasons,
+            authorities: BTreeMap::into_iter(authorities).collect(),
+            former_members: former,
+        }
     }
 
     /// Refuses a call to a team that is not served, if its caller may know of it: of one that is
     /// misconfigured all may, since nobody can tell who belongs to it.
-    pub(super) fn check(&self, asked: &str, caller: Option<&Identity>) -> Result<(), Denial> {
+    pub(super) fn check(&self, asked: &str, caller: Option<&Identity>) -> Result<(), TeamError> {
         let Some((team, reason)) = self.teams.get_key_value(asked) else { return Ok(()) };
         let was_in = |caller: &Identity| {
             let is_named = caller.teams().iter().any(|name| name == team.as_str());
-            is_named || self.former.listing(caller).any(|it| it == team)
+            is_named || self.former_members.teams_listing(caller).any(|it| it == team)
         };
         match reason {
-            Reason::Removed if !caller.is_none_or(was_in) => Ok(()),
-            Reason::Removed | Reason::Misconfigured => Err(denial((team, reason))),
+            UnservedReason::Removed if !caller.is_none_or(was_in) => Ok(()),
+            UnservedReason::Removed | UnservedReason::Misconfigured => {
+                Err(unserved_error((team, reason)))
+            }
         }
     }
 
@@ -99,31 +106,33 @@ impl Unserveds {
         &self,
         host: &str,
         metadata: &dyn Metadata,
-    ) -> Result<(), Denial> {
+    ) -> Result<(), TeamError> {
         let Some(reason) = self.authorities.get(host) else { return Ok(()) };
-        let is_said = |header| said(metadata, header).map(|said| said.is_some());
+        let is_said = |header| read_header(metadata, header).map(|said| said.is_some());
         match is_said(TEAM)? && is_said(ENVIRONMENT)? {
             true => Ok(()),
-            false => Err(Denial::AuthorityUnserved { reason: *reason }),
+            false => Err(TeamError::AuthorityUnserved { reason: *reason }),
         }
     }
 
     /// What a caller is told who belongs to no team that is served.
-    pub(super) fn no_team(&self, caller: Option<&Identity>) -> Denial {
+    pub(super) fn no_team(&self, caller: Option<&Identity>) -> TeamError {
         let named = |caller: &Identity| {
             caller.teams().iter().find_map(|name| self.teams.get_key_value(&**name))
         };
         let listed = |caller: &Identity| {
-            self.former.listing(caller).find_map(|team| self.teams.get_key_value(team))
+            self.former_members
+                .teams_listing(caller)
+                .find_map(|team| self.teams.get_key_value(team))
         };
         if let Some(found) = caller.and_then(|caller| listed(caller).or_else(|| named(caller))) {
-            return denial(found);
+            return unserved_error(found);
         }
-        let is_unknown = self.teams.values().any(|reason| *reason == Reason::Misconfigured);
-        Denial::NoTeam { is_unknown }
+        let is_unknown = self.teams.values().any(|reason| *reason == UnservedReason::Misconfigured);
+        TeamError::NoTeam { members_unknown: is_unknown }
     }
 }
 
-fn denial((team, reason): (&TeamName, &Reason)) -> Denial {
-    Denial::TeamUnserved { team: team.clone(), reason: *reason }
+fn unserved_error((team, reason): (&TeamName, &UnservedReason)) -> TeamError {
+    TeamError::TeamUnserved { team: team.clone(), reason: *reason }
 }

@@ -1,10 +1,10 @@
 //! Teams and hosts that are known and not served: who is told what.
 
-use crate::call::Listed;
+use crate::call::StaticMetadata;
 use crate::{
     Code, TeamName,
     team::{
-        Authority, ENVIRONMENT, Members, Reason, Settings, TEAM, Unserved,
+        Authority, ENVIRONMENT, Members, Settings, TEAM, Unserved, UnservedReason,
         tests::{ann, anyone, ask, ask_of, bob, proven},
     },
 };
@@ -15,14 +15,14 @@ fn with_unserved() -> Settings {
     let team = |name| TeamName::parse(name).unwrap();
     let host = |name| Authority::parse(name).unwrap();
     let had = Members { users: ["ann".to_owned()].into(), ..Members::default() };
-    let removed = Unserved { reason: Reason::Removed, members: had };
-    let broken = Unserved { reason: Reason::Misconfigured, members: Members::default() };
+    let removed = Unserved { reason: UnservedReason::Removed, members: had };
+    let broken = Unserved { reason: UnservedReason::Misconfigured, members: Members::default() };
     Settings {
         default_team: TeamName::parse("ads").ok(),
         unserved: [(team("sales"), removed), (team("ops"), broken)].into(),
         unserved_authorities: [
-            (host("sales.example.com"), Reason::Removed),
-            (host("ops.example.com"), Reason::Misconfigured),
+            (host("sales.example.com"), UnservedReason::Removed),
+            (host("ops.example.com"), UnservedReason::Misconfigured),
         ]
         .into(),
         ..proven()
@@ -62,7 +62,7 @@ fn a_host_that_stands_for_nothing_now_leads_to_no_other_team() {
     for (host, label) in
         [("sales.example.com", "team.removed"), ("OPS.example.com:1", "team.misconfigured")]
     {
-        let dialled = || Listed::new(host);
+        let dialled = || StaticMetadata::new(host);
         for metadata in [dialled(), dialled().with(TEAM, "ads"), dialled().with(ENVIRONMENT, "dev")]
         {
             assert_eq!(ask(open.clone(), metadata).unwrap_err().label, label);

@@ -1,0 +1,302 @@
+//! Question: a walk over a request to Config, for what its answer will be about.
+//!
+//! An operation counts once the request has come as a whole, and only if it is said in the one way
+//! in which clients say it: no driver can read another one then. Of whatever is odd, compressed
+//! messages among it, nothing is known, and then the most is hidden.
+
+use crate::grpc::prefix::{self, MessagePrefix};
+use crate::grpc::protobuf::Varint;
+
+/// The field of a `ConfigRequest` that holds its operation.
+const OPERATION: u64 = 3;
+/// The operations whose answers hold keys as a whole, or no pairs at all: `Set`, `Get`,
+/// `GetWithDefault`, `GetOption` and `Unset`.
+const BY_KEY: [u64; 5] = [1, 2, 3, 4, 6];
+const GET_ALL: u64 = 5;
+const IS_MODIFIABLE: u64 = 7;
+
+/// What is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ConfigOperation {
+    /// Values, each with its whole key.
+    ByKey,
+    /// Values of all keys that begin with a prefix, which the answer leaves off; or nobody knows.
+    Unknown,
+    /// Whether keys can be changed: nothing that is worth hiding.
+    IsModifiable,
+}
+
+/// The request of one Config call, on its way to the driver.
+#[derive(Debug)]
+pub(super) struct RequestScanner {
+    step: Step,
+    /// Octets of the message that are still to come, and of the operation that the walk is in.
+    left: u64,
+    operation_left: Option<u64>,
+    varint: Varint,
+    has_operation: bool,
+    operation: Option<ConfigOperation>,
+}
+
+/// What the next octet belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    Prefix(MessagePrefix),
+    Tag,
+    Number,
+    /// The length of this.
+    Length(FieldKind),
+    /// So many octets that nobody asks for, at least one.
+    Skip(u64),
+    /// The message is whole, and nothing may follow.
+    Complete,
+    /// It was odd.
+    Ambiguous,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum FieldKind {
+    Operation,
+    /// The operation of this number.
+    Inner(u64),
+    Other,
+}
+
+/// The request could be read in more than one way.
+struct Ambiguous;
+
+impl RequestScanner {
+    pub(super) fn new() -> Self {
+        let step = Step::Prefix(MessagePrefix::default());
+        let (varint, has_operation) = (Varint::default(), false);
+        Self { step, left: 0, operation_left: None, varint, has_operation, operation: None }
+    }
+
+    /// What is asked for, as far as it is known by now.
+    pub(super) fn operation(&self) -> ConfigOperation {
+        self.operation.filter(|_| self.step == Step::Complete).unwrap_or(ConfigOperation::Unknown)
+    }
+
+    /// Walks over the next octets of the request.
+    pub(super) fn scan(&mut self, mut octets: &[u8]) {
+        while !octets.is_empty() && self.step != Step::Ambiguous {
+            match self.scan_step(octets) {
+                Ok(taken) => octets = octets.get(taken..).unwrap_or_default(),
+                Err(Ambiguous) => self.step = Step::Ambiguous,
+            }
+        }
+    }
+
+    fn scan_step(&mut self, octets: &[u8]) -> Result<usize, Ambiguous> {
+        match self.step {
+            Step::Prefix(mut prefix) => {
+                let filled = prefix.fill(octets);
+                if prefix.flag().is_some_and(|flag| flag != 0) {
+                    return Err(Ambiguous);
+                }
+                self.step = Step::Prefix(prefix);
+                if let Some(whole) = prefix.whole() {
+                    self.left = u64::from(prefix::length(whole));
+                    self.next_field();
+                }
+                Ok(filled)
+            }
+            Step::Skip(left) => {
+                let taken = octets.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+                let taken_long = u64::try_from(taken).unwrap_or(left);
+                self.spend(taken_long)?;
+                self.skip(left.saturating_sub(taken_long));
+                Ok(taken)
+            }
+            Step::Tag | Step::Number | Step::Length(_) => {
+                octets.first().map_or(Ok(()), |octet| self.octet(*octet)).map(|()| 1)
+            }
+            Step::Complete | Step::Ambiguous => Err(Ambiguous),
+        }
+    }
+
+    /// One octet of a tag, a number or a length.
+    fn octet(&mut self, octet: u8) -> Result<(), Ambiguous> {
+        self.spend(1)?;
+        let Some(value) = self.varint.push(octet).map_err(|_| Ambiguous)? else { return Ok(()) };
+        self.varint = Varint::default();
+        match self.step {
+            Step::Tag => return self.tag(value),
+            Step::Length(of) => {
+                self.check_fits(value)?;
+                match of {
+                    FieldKind::Operation => {
+                        self.operation_left = Some(value);
+                        self.next_field();
+                    }
+                    FieldKind::Inner(number) => {
+                        self.operation = Some(operation_of(number, value)?);
+                        self.skip(value);
+                    }
+                    FieldKind::Other => self.skip(value),
+                }
+            }
+            Step::Number | Step::Prefix(_) | Step::Skip(_) | Step::Complete | Step::Ambiguous => {
+                self.next_field();
+            }
+        }
+        Ok(())
+    }
+
+    fn tag(&mut self, tag: u64) -> Result<(), Ambiguous> {
+        // Drivers forget what a tag has beyond 32 bits.
+        let (number, kind) = (u32::try_from(tag).map_err(|_| Ambiguous)? >> 3, tag & 7);
+        match (self.operation_left, u64::from(number), kind) {
+            (None, OPERATION, 2) if !self.has_operation => {
+                self.has_operation = true;
+                self.step = Step::Length(FieldKind::Operation);
+            }
+            (Some(_), number, 2) if self.operation.is_none() => {
+                self.step = Step::Length(FieldKind::Inner(number));
+            }
+            (Some(_), _, _) | (None, OPERATION | 0, _) => return Err(Ambiguous),
+            (None, _, 0) => self.step = Step::Number,
+            (None, _, 1) => self.skip(8),
+            (None, _, 2) => self.step = Step::Length(FieldKind::Other),
+            (None, _, 5) => self.skip(4),
+            (None, _, _) => return Err(Ambiguous),
+        }
+        Ok(())
+    }
+
+    fn skip(&mut self, octets: u64) {
+        if octets == 0 {
+            self.next_field();
+        } else {
+            self.step = Step::Skip(octets);
+        }
+    }
+
+    /// Takes octets off the message, and off the operation.
+    fn spend(&mut self, octets: u64) -> Result<(), Ambiguous> {
+        self.check_fits(octets)?;
+        self.left = self.left.saturating_sub(octets);
+        self.operation_left = self.operation_left.map(|left| left.saturating_sub(octets));
+        Ok(())
+    }
+
+    /// Whether so many octets may follow here.
+    fn check_fits(&self, octets: u64) -> Result<(), Ambiguous> {
+        if octets <= self.operation_left.unwrap_or(self.left).min(self.left) {
+            Ok(())
+        } else {
+            Err(Ambiguous)
+        }
+    }
+
+    /// A field has ended: on to the next, or out of what has ended with it.
+    fn next_field(&mut self) {
+        self.operation_left = self.operation_left.filter(|left| *left > 0);
+        self.step = if self.left == 0 { Step::Complete } else { Step::Tag };
+    }
+}
+
+/// What an operation of this number and length asks for.
+fn operation_of(number: u64, length: u64) -> Result<ConfigOperation, Ambiguous> {
+    match number {
+        GET_ALL if length > 0 => Ok(ConfigOperation::Unknown),
+        GET_ALL => Ok(ConfigOperation::ByKey),
+        IS_MODIFIABLE => Ok(ConfigOperation::IsModifiable),
+        number if BY_KEY.contains(&number) => Ok(ConfigOperation::ByKey),
+        _ => Err(Ambiguous),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::grpc::protobuf::put_octets;
+
+    fn field(number: u8, inner: &[u8]) -> Vec<u8> {
+        let mut octets = Vec::new();
+        put_octets(&mut octets, number, inner);
+        octets
+    }
+
+    fn framed(message: &[u8]) -> Vec<u8> {
+        let length = u32::try_from(message.len()).unwrap().to_be_bytes();
+        [&[0][..], &length, message].concat()
+    }
+
+    /// What octets are about, which is the same for every size of the pieces. Before the end of one
+    /// message, and behind it, nothing is known.
+    fn about(octets: &[u8]) -> ConfigOperation {
+        let in_pieces = |octets: &[u8], piece| {
+            let mut question = RequestScanner::new();
+            octets.chunks(piece).for_each(|piece| question.scan(piece));
+            question.operation()
+        };
+        let whole = in_pieces(octets, octets.len());
+        for piece in 1..octets.len() {
+            assert_eq!(in_pieces(octets, piece), whole, "pieces of {piece}");
+            assert_eq!(
+                in_pieces(&octets[..piece], piece),
+                ConfigOperation::Unknown,
+                "cut at {piece}"
+            );
+        }
+        assert_eq!(in_pieces(&[octets, &[0]].concat(), 5), ConfigOperation::Unknown);
+        whole
+    }
+
+    fn of(operation: &[u8]) -> ConfigOperation {
+        let others = [field(1, b"session"), field(2, b"user"), field(4, b"client")].concat();
+        let numbers = [0x48, 0xac, 2, 0x51, 1, 2, 3, 4, 5, 6, 7, 8, 0x55, 1, 2, 3, 4];
+        let said = field(3, operation);
+        let before = about(&framed(&[&said[..], &others, &numbers].concat()));
+        assert_eq!(about(&framed(&[&others[..], &numbers, &said].concat())), before);
+        before
+    }
+
+    #[test]
+    fn each_operation_says_what_its_answer_is_about() {
+        for number in [1, 2, 3, 4, 6] {
+            assert_eq!(of(&field(number, b"")), ConfigOperation::ByKey, "{number}");
+            assert_eq!(of(&field(number, &field(1, b"key"))), ConfigOperation::ByKey, "{number}");
+        }
+        assert_eq!(of(&field(5, b"")), ConfigOperation::ByKey);
+        assert_eq!(of(&field(5, &field(1, b"spark."))), ConfigOperation::Unknown);
+        assert_eq!(of(&field(7, &field(1, b"key"))), ConfigOperation::IsModifiable);
+        assert_eq!(of(&field(7, &field(1, &[b'k'; 300]))), ConfigOperation::IsModifiable);
+    }
+
+    #[test]
+    fn whatever_a_driver_could_read_differently_is_unclear() {
+        let get_all = field(5, &field(1, b"spark."));
+        let harmless = field(7, &field(1, b"key"));
+        let said = field(3, &harmless);
+        let cases = [
+            framed(&[]),
+            framed(&field(3, b"")),
+            framed(&field(3, &[&harmless[..], &get_all].concat())),
+            framed(&field(3, &[&get_all[..], &harmless].concat())),
+            framed(&[&said[..], &field(3, &get_all)].concat()),
+            framed(&[&said[..], &field(3, b"")].concat()),
+            framed(&[&field(3, b"")[..], &said].concat()),
+            // An operation that nobody knows, a number in its place, and one that is cut.
+            framed(&field(3, &field(8, b""))),
+            framed(&field(3, &[0x38, 1])),
+            framed(&field(3, &[0x3a, 5, 1])),
+            framed(&field(3, &[0x3a])),
+            // The operation as a number, and as a group.
+            framed(&[&said[..], &[0x18, 1]].concat()),
+            framed(&[&said[..], &[0x1b, 0x1c]].concat()),
+            // Its tag with more than 32 bits, and field 0.
+            framed(&[&said[..], &[0x9a, 0x80, 0x80, 0x80, 0x10, 0]].concat()),
+            framed(&[&said[..], &[0x02, 0]].concat()),
+            // A field beyond the end of the message, and a varint without an end.
+            framed(&[&said[..], &[0x0a, 5, 1]].concat()),
+            framed(&[&said[..], &[0x0a]].concat()),
+            framed(&[&said[..], &[0xff; 11]].concat()),
+            [&[1], &framed(&said)[1..]].concat(),
+        ];
+        for octets in cases {
+            assert_eq!(about(&octets), ConfigOperation::Unknown, "{octets:02x?}");
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! What holds for any messages, and for any octets, however they are split.
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+use sconce_filters::Refusal;
+
+use crate::grpc::user_context::samples::{
+    BOB, LAX, TAIL, framed, gzip, messages, pass, stamper, user,
+};
+use crate::grpc::user_context::samples::{STRICT, zlib};
+use crate::grpc::user_context::{CompressionPolicy, Encoding, Policy};
+
+fn field(number: u8, content: &[u8]) -> Vec<u8> {
+    assert!(content.len() < 1 << 14);
+    let length = u16::try_from(content.len()).unwrap();
+    let [low, high] = [length & 0x7f | 0x80, length >> 7].map(|it| u8::try_from(it).unwrap());
+    [&[number << 3 | 2, low, high], content].concat()
+}
+
+/// A `user_context` of a client that claims anything, in any order, as often as it likes.
+fn context() -> impl Strategy<Value = Vec<u8>> {
+    let part = prop_oneof![
+        (1_u8..=3, vec(any::<u8>(), 0..200)).prop_map(|(number, text)| field(number, &text)),
+        Just(vec![0xba, 0x3e, 2, 0x0a, 0]),
+        Just(vec![0x20, 0xff, 0xff, 1]),
+    ];
+    vec(part, 0..4).prop_map(|parts| field(2, &parts.concat()))
+}
+
+/// A message that every parser takes.
+fn sound() -> impl Strategy<Value = Vec<u8>> {
+    let part = prop_oneof![
+        context(),
+        (3_u8..16, vec(any::<u8>(), 0..300)).prop_map(|(number, text)| field(number, &text)),
+        any::<[u8; 8]>().prop_map(|octets| [&[0x19], &octets[..]].concat()),
+        any::<[u8; 4]>().prop_map(|octets| [&[0x2d], &octets[..]].concat()),
+        Just(vec![0x92, 0x80, 0x00, 0]),
+    ];
+    vec(part, 0..6).prop_map(|parts| parts.concat())
+}
+
+/// A message that may be anything, of octets that matter.
+fn noise() -> impl Strategy<Value = Vec<u8>> {
+    let octet = prop_oneof![
+        4 => prop::sample::select(vec![0x0a, 0x12, 0x1a, 0x08, 0x10, 0xba, 0x3e, 0x80, 0xff]),
+        4 => 0_u8..9,
+        1 => any::<u8>(),
+    ];
+    vec(octet, 0..40)
+}
+
+/// A stream of messages, compressed or not, and perhaps of something else.
+fn stream() -> impl Strategy<Value = Vec<u8>> {
+    let message = prop_oneof![3 => sound(), 1 => noise()];
+    let part = prop_oneof![
+        4 => message.clone().prop_map(|message| framed(0, &message)),
+        2 => message.clone().prop_map(|message| framed(1, &gzip(&message))),
+        1 => message.clone().prop_map(|message| framed(1, &zlib(&message))),
+        1 => (message, any::<prop::sample::Index>(), any::<u8>()).prop_map(|(message, at, octet)| {
+            let mut octets = framed(1, &gzip(&message));
+            let at = at.index(octets.len());
+            octets[at] = octet;
+            octets
+        }),
+        1 => noise(),
+    ];
+    (vec(part, 0..5), any::<prop::sample::Index>(), any::<bool>()).prop_map(|(parts, at, cut)| {
+        let mut octets = parts.concat();
+        if cut && !octets.is_empty() {
+            octets.truncate(at.index(octets.len()));
+        }
+        octets
+    })
+}
+
+fn policy() -> impl Strategy<Value = Policy> {
+    let compressed = prop::sample::select(vec![
+        CompressionPolicy::Refuse,
+        CompressionPolicy::Inflate { octets_max: 100 },
+        LAX.compressed,
+    ]);
+    let odd = || prop::sample::select(vec![STRICT.repeated, LAX.repeated]);
+    (odd(), odd(), odd(), compressed).prop_map(|(repeated, extensions, unknown, compressed)| {
+        Policy { repeated, extensions, unknown, compressed }
+    })
+}
+
+fn encoding() -> impl Strategy<Value = Encoding> {
+    use Encoding::{Deflate, Gzip, Identity, Other};
+    prop::sample::select(vec![Identity, Gzip, Gzip, Deflate, Other])
+}
+
+/// Two verdicts on the same octets. What is wrong with a compressed message in more than one way
+/// may be told by the first that comes to light.
+fn agree(one: &Result<(), Refusal>, other: &Result<(), Refusal>) -> bool {
+    let inflated = |verdict: &Result<(), Refusal>| {
+        verdict.as_ref().is_err_and(|refusal| refusal.label == "envelope.inflated")
+    };
+    one == other || (one.is_err() && other.is_err() && (inflated(one) || inflated(other)))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..Default::default() })]
+
+    #[test]
+    fn every_split_gives_the_same_octets_and_the_same_verdict(
+        octets in stream(),
+        sizes in vec(1_usize..40, 1..6),
+        policy in policy(),
+        encoding in encoding(),
+    ) {
+        let (whole, verdict) = pass(&mut stamper(policy, encoding), &octets, &[usize::MAX >> 1]);
+        let (split, other) = pass(&mut stamper(policy, encoding), &octets, &sizes);
+        prop_assert!(agree(&verdict, &other), "{verdict:?} {other:?}");
+        if verdict.is_ok() {
+            prop_assert_eq!(whole, split);
+        } else {
+            prop_assert!(whole.starts_with(&split) || split.starts_with(&whole));
+        }
+    }
+
+    #[test]
+    fn whatever_a_client_claims_the_user_is_the_verified_one(
+        claimed in vec((sound(), any::<bool>()), 0..4),
+        sizes in vec(1_usize..400, 1..4),
+    ) {
+        let parts = claimed.iter().map(|(message, compressed)| match compressed {
+            false => framed(0, message),
+            true => framed(1, &gzip(message)),
+        });
+        let octets = parts.collect::<Vec<_>>().concat();
+        let (passed, verdict) = pass(&mut stamper(LAX, Encoding::Gzip), &octets, &sizes);
+        prop_assert_eq!(verdict, Ok(()));
+        let messages = messages(&passed);
+        prop_assert_eq!(messages.len(), claimed.len());
+        for (message, (claimed, _)) in messages.into_iter().zip(claimed) {
+            let (id, name) = user(message);
+            prop_assert_eq!((&id[..], &name[..]), BOB);
+            prop_assert_eq!(message, [&claimed, TAIL].concat());
+        }
+    }
+
+    #[test]
+    fn no_octets_panic_and_whole_messages_that_pass_are_ours(
+        octets in stream(),
+        size in 1_usize..100,
+        policy in policy(),
+        encoding in encoding(),
+    ) {
+        let (passed, verdict) = pass(&mut stamper(policy, encoding), &octets, &[size]);
+        if verdict.is_ok() {
+            for message in messages(&passed) {
+                let (id, name) = user(message);
+                prop_assert_eq!((&id[..], &name[..]), BOB);
+            }
+        }
+    }
+
+    #[test]
+    fn no_message_panics_and_one_that_passes_is_ours(message in noise(), size in 1_usize..50) {
+        let octets = framed(0, &message);
+        let (passed, verdict) = pass(&mut stamper(LAX, Encoding::Identity), &octets, &[size]);
+        if verdict.is_ok() {
+            let (id, name) = user(messages(&passed)[0]);
+            prop_assert_eq!((&id[..], &name[..]), BOB);
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! Places: how many client connections there may be, of all sources together and of each.
+//!
+//! The acceptor alone takes them. Whoever has one gives it back by dropping it, on any thread.
+//! Must never happen here: memory for sources that have no connection, beyond a bound.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Sources without a connection that may be remembered beside as many as there are connections.
+const IDLE_SOURCES_MAX: usize = 1024;
+
+/// The places that are taken.
+#[derive(Default)]
+pub(super) struct ConnectionLimits {
+    active: Arc<AtomicUsize>,
+    sources: HashMap<IpAddr, Arc<AtomicUsize>>,
+    /// How many were ever taken.
+    accepted_total: u64,
+}
+
+/// A place in the connection budget; it is free again when this is dropped.
+pub(super) struct ConnectionPermit {
+    active: Arc<AtomicUsize>,
+    source_active: Option<Arc<AtomicUsize>>,
+    /// How many places were taken before this one.
+    pub(super) sequence: u64,
+}
+
+/// Why there is no place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum LimitExceeded {
+    /// The source has its share already.
+    Source,
+    /// All places are taken.
+    Total,
+}
+
+/// What connections are counted by: an IPv4 address, or a /64 of IPv6, which is what one host may
+/// easily have for itself.
+pub(super) fn source(peer: IpAddr) -> IpAddr {
+    match peer.to_canonical() {
+        IpAddr::V6(address) => {
+            let host = u128::from(u64::MAX);
+            IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & !host))
+        }
+        address @ IpAddr::V4(_) => address,
+    }
+}
+
+impl ConnectionLimits {
+    /// How many are taken.
+    pub(super) fn active(&self) -> usize {
+        self.active.load(Ordering::Relaxed)
+    }
+
+    /// Takes a place for a connection of this source, if there are fewer than `most`, and fewer
+    /// than its share of that source. Without a share the source is not counted.
+    pub(super) fn acquire(
+        &mut self,
+        source: IpAddr,
+        share: Option<usize>,
+        most: usize,
+    ) -> Result<ConnectionPermit, LimitExceeded> {
+        let of_source = share.map(|share| (Arc::clone(self.counter_of(source)), share));
+        if let Some((count, share)) = &of_source
+            && count.load(Ordering::Relaxed) >= *share
+        {
+            return Err(LimitExceeded::Source);
+        }
+        if self.active() >= most {
+            return Err(LimitExceeded::Total);
+        }
+        self.active.fetch_add(1, Ordering::Relaxed);
+        let of_source = of_source.map(|(count, _)| count);
+        if let Some(count) = &of_source {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+        self.accepted_total = self.accepted_total.saturating_add(1);
+        Ok(ConnectionPermit {
+            active: Arc::clone(&self.active),
+            source_active: of_source,
+            sequence: self.accepted_total,
+        })
+    }
+
+    fn counter_of(&mut self, source: IpAddr) -> &Arc<AtomicUsize> {
+        if self.sources.len() > self.active().saturating_mul(2).saturating_add(IDLE_SOURCES_MAX) {
+            self.sources.retain(|_, count| count.load(Ordering::Relaxed) > 0);
+        }
+        self.sources.entry(source).or_default()
+    }
+}
+
+impl Drop for ConnectionPermit {
+    fn drop(&mut self) {
+        self.active.fetch_sub(1, Ordering::Relaxed);
+        if let Some(count) = &self.source_active {
+            count.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn a_source_has_its_share_and_others_have_theirs() {
+        let mut places = ConnectionLimits::default();
+        let held: Vec<_> = (0..2).map(|_| places.acquire(ip("192.0.2.1"), Some(2), 9)).collect();
+        assert!(held.iter().all(Result::is_ok));
+        assert_eq!(places.acquire(ip("192.0.2.1"), Some(2), 9).err(), Some(LimitExceeded::Source));
+        assert!(places.acquire(ip("192.0.2.2"), Some(2), 9).is_ok());
+        drop(held);
+        assert_eq!(places.active(), 0);
+        assert!(places.acquire(ip("192.0.2.1"), Some(2), 9).is_ok());
+    }
+
+    #[test]
+    fn without_a_share_only_the_sum_counts() {
+        let mut places = ConnectionLimits::default();
+        let held: Vec<_> = (0..3).map(|_| places.acquire(ip("192.0.2.1"), None, 3)).collect();
+        assert!(held.iter().all(Result::is_ok));
+        assert_eq!(places.acquire(ip("192.0.2.1"), None, 3).err(), Some(LimitExceeded::Total));
+        assert_eq!(places.acquire(ip("192.0.2.2"), Some(1), 3).err(), Some(LimitExceeded::Total));
+    }
+
+    #[test]
+    fn addresses_of_one_64_are_one_source_and_ipv4_is_ipv4_however_it_is_written() {
+        assert_eq!(source(ip("2001:db8::1")), source(ip("2001:db8::ffff:0:0:2")));
+        assert_ne!(source(ip("2001:db8:0:1::1")), source(ip("2001:db8::1")));
+        assert_eq!(source(ip("::ffff:192.0.2.1")), ip("192.0.2.1"));
+        assert_ne!(source(ip("192.0.2.1")), source(ip("192.0.2.2")));
+    }
+
+    #[test]
+    fn sources_that_come_and_go_leave_little_behind() {
+        let mut places = ConnectionLimits::default();
+        for n in 0..100_000_u32 {
+            drop(places.acquire(IpAddr::V4(n.into()), Some(1), 10));
+        }
+        assert!(places.sources.len() <= IDLE_SOURCES_MAX + 2);
+    }
+}

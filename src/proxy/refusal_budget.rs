@@ -1,0 +1,67 @@
+//! Refused calls: each is charged to its client by what it cost, so that a stranger cannot buy CPU
+//! time or memory with calls that never reach a driver.
+
+use sconce_filters::Cost;
+
+use crate::proxy::relay::{DownstreamState, Relay};
+use crate::telemetry::PeerSide;
+use crate::telemetry::log_limit::LineKind;
+use crate::wire::frame::StreamId;
+use crate::wire::guard::Budget;
+use crate::wire::hpack::Fields;
+
+/// Octets of refusals that may wait for a client that does not read.
+const UNREAD_MAX: usize = 32 * 1024;
+
+/// What a refusal takes from the budget [`Budget::RefusedCalls`]: about one for each four
+/// microseconds of CPU time, so that the budget allows a burst of tens of milliseconds.
+const fn price(cost: Cost) -> u32 {
+    match cost {
+        Cost::Cheap => 1,
+        Cost::Parsed => 5,
+        Cost::Verified => 20,
+    }
+}
+
+impl Relay {
+    /// Answers a stream with a refusal and charges it to the client.
+    pub(super) fn write_refusal(&mut self, stream: StreamId, fields: &Fields, cost: Cost) {
+        let before = self.downstream.pending_bytes();
+        self.downstream.wire.send_headers(stream, fields.iter(), true);
+        let written = self.downstream.pending_bytes().saturating_sub(before);
+        self.unread_refusals = self.unread_refusals.saturating_add(written);
+        if !self.downstream.wire.charge(Budget::RefusedCalls, price(cost), self.now) {
+            self.stop_accepting(Budget::RefusedCalls);
+        }
+    }
+
+    /// Everything that could be written was: refusals that still wait are bounded.
+    pub(super) fn limit_unread_refusals(&mut self) {
+        if self.downstream.pending_bytes() == 0 {
+            self.unread_refusals = 0;
+        } else if self.unread_refusals > UNREAD_MAX {
+            self.stop_accepting(Budget::UnreadRefusals);
+            self.close_if_drained();
+        }
+    }
+
+    /// The client exceeded a budget: it may open no more calls on this connection, and those under
+    /// way go on to their end.
+    fn stop_accepting(&mut self, budget: Budget) {
+        if matches!(self.state, DownstreamState::Open | DownstreamState::Draining(Some(_))) {
+            if self.may_log(LineKind::ClientEnded) {
+                tracing::info!(peer = %self.peer, limit = budget.name(), "client connection ended");
+            }
+            self.ctx.metrics.abuse_limit_exceeded(budget.name(), PeerSide::Downstream);
+            self.downstream.wire.send_goaway_for(budget);
+            self.state = DownstreamState::Draining(None);
+        }
+    }
+
+    /// Closes a connection that takes no new calls and has none.
+    pub(super) fn close_if_drained(&mut self) {
+        if self.state == DownstreamState::Draining(None) && self.streams.is_empty() {
+            self.close_downstream();
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! Rotation: bodies that share a window or a socket are served in turn, each with as many octets.
+//!
+//! What is shared opens by any number of octets. A turn that it cuts short goes on when there is
+//! more: else whoever comes at the end of each step would get what is left of it for a whole turn.
+
+use crate::proxy::relay::Relay;
+
+/// Octets of a turn.
+pub(super) const QUANTUM: usize = 16 * 1024;
+
+/// Whose turn it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct RoundRobin {
+    /// The body that was served last.
+    last: usize,
+    /// Octets that are left of its turn.
+    left: usize,
+}
+
+impl RoundRobin {
+    /// The tags of bodies that wait, which are in order, as their turns come.
+    fn order(self, waiting: &mut [usize]) {
+        let is_before = |tag: &usize| *tag < self.last || (*tag == self.last && self.left == 0);
+        let first = waiting.partition_point(is_before);
+        waiting.rotate_left(first);
+    }
+
+    /// Octets that a body gets in its turn.
+    fn quantum_of(self, tag: usize) -> usize {
+        if tag == self.last && self.left > 0 { self.left } else { QUANTUM }
+    }
+
+    fn record(&mut self, tag: usize, octets: usize) {
+        *self = Self { last: tag, left: self.quantum_of(tag).saturating_sub(octets) };
+    }
+}
+
+impl Relay {
+    /// Serves bodies in turn as long as anything moves. `serve` passes on so many octets of one, or
+    /// a few more, and says how many it did.
+    pub(super) fn serve_round_robin(
+        &mut self,
+        mut waiting: Vec<usize>,
+        mut rotation: RoundRobin,
+        serve: fn(&mut Self, usize, usize) -> usize,
+    ) -> RoundRobin {
+        rotation.order(&mut waiting);
+        while !waiting.is_empty() {
+            waiting.retain(|tag| {
+                let octets = serve(self, *tag, rotation.quantum_of(*tag));
+                if octets > 0 {
+                    rotation.record(*tag, octets);
+                }
+                octets > 0
+            });
+        }
+        rotation
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Bodies without an end share what opens by steps: how many octets each has got.
+    fn shares(bodies: usize, step: usize, steps: usize) -> Vec<usize> {
+        let mut rotation = RoundRobin::default();
+        let mut got = vec![0; bodies];
+        for _ in 0..steps {
+            let mut room = step;
+            while room > 0 {
+                let mut waiting: Vec<usize> = (0..bodies).collect();
+                rotation.order(&mut waiting);
+                let octets = rotation.quantum_of(waiting[0]).min(room);
+                rotation.record(waiting[0], octets);
+                got[waiting[0]] += octets;
+                room -= octets;
+            }
+        }
+        got
+    }
+
+    #[test]
+    fn bodies_get_equal_shares_whatever_the_steps_are() {
+        for step in [1, 1_000, QUANTUM - 1, QUANTUM, QUANTUM + 1, 20_000, 3 * QUANTUM / 2, 100_000]
+        {
+            let got = shares(4, step, 40_000_000 / step);
+            let (least, most) = (got.iter().min().unwrap(), got.iter().max().unwrap());
+            assert!(most - least <= QUANTUM, "{got:?} by steps of {step}");
+        }
+    }
+
+    #[test]
+    fn a_turn_that_was_cut_short_goes_on_first_unless_another_body_was_served() {
+        let mut rotation = RoundRobin { last: 3, left: 0 };
+        let mut waiting = [1, 3, 5];
+        rotation.order(&mut waiting);
+        assert_eq!(waiting, [5, 1, 3]);
+        rotation.record(5, 1_000);
+        waiting.sort_unstable();
+        rotation.order(&mut waiting);
+        assert_eq!((waiting, rotation.quantum_of(5)), ([5, 1, 3], QUANTUM - 1_000));
+        rotation.record(1, QUANTUM);
+        assert_eq!(rotation.quantum_of(5), QUANTUM);
+    }
+}

@@ -1,0 +1,245 @@
+//! Exchange: one RPC on its way, from the client's stream to the driver's and back.
+//!
+//! What cannot be passed on yet is parked here, bounded by the windows that were granted for it.
+
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use sconce_filters::{Call, Code, EndReason, EnvironmentName, Outcome, PendingDecision, TeamName};
+
+use crate::grpc::boundary::MessageBoundary;
+use crate::grpc::redact::Redactor;
+use crate::grpc::user_context::UserContextWriter;
+use crate::proxy::admit::ParsedRequest;
+use crate::proxy::buffer::Buffer;
+use crate::proxy::expiry::TokenExpiry;
+use crate::proxy::grace::TokenStanding;
+use crate::proxy::recheck::LastCheck;
+use crate::route::SnapshotRef;
+use crate::telemetry::{AnsweredBy, CallEnd, MethodLabel, TenantId, WorkerMetrics};
+use crate::wire::frame::StreamId;
+use crate::wire::hpack::Fields;
+
+/// Octets of memory that a parked body costs beyond its buffers.
+const BUFFER_OVERHEAD: usize = 1024;
+
+/// One RPC.
+pub(super) struct ActiveStream {
+    /// The client's stream.
+    pub(super) id: StreamId,
+    /// Which driver leg it goes to, once that is known.
+    pub(super) upstream: Option<usize>,
+    /// The stream there, once it is open.
+    pub(super) upstream_id: Option<StreamId>,
+    /// Where its head ends in the outbox of the leg.
+    pub(super) head_end: u64,
+    /// How often it was taken off a leg that ended before its head had left.
+    pub(super) reassignments: u8,
+    pub(super) call: Call,
+    pub(super) method: MethodLabel,
+    /// What it is counted under, once it has a driver.
+    pub(super) tenant: Option<TenantId>,
+    /// The snapshot that the call began with, and keeps to the end.
+    pub(super) snapshot: SnapshotRef,
+    /// What is asked for.
+    pub(super) request: Option<Rc<ParsedRequest>>,
+    /// A room's answer that is still to come.
+    pub(super) pending_filter: Option<PendingDecision>,
+    /// Who writes the verified caller into what goes up.
+    pub(super) user_context: Option<UserContextWriter>,
+    /// What waits for that, since what is before it waits for the driver.
+    pub(super) pending_rewrite: PendingRewrite,
+    /// When its permission was last asked about.
+    pub(super) last_check: LastCheck,
+    /// How long the answer may go on.
+    pub(super) token_expiry: Option<TokenExpiry>,
+    /// How its proof stands, where one that has ended may count still.
+    pub(super) token_standing: Option<TokenStanding>,
+    /// Who hides values in the answer.
+    pub(super) redactor: Option<Box<Redactor>>,
+    /// Whether the client has ended its side, and nothing more will be added to it.
+    pub(super) is_upload_ended: bool,
+    pub(super) upload: BodyState,
+    pub(super) download: BodyState,
+    /// Where the messages of the answer end.
+    pub(super) boundary: MessageBoundary,
+    /// Whether the client has got the head of an answer.
+    pub(super) is_response_started: bool,
+    /// How the answer ends behind its parked octets. The exchange has no driver then.
+    pub(super) pending_end: Option<Box<DownloadEnd>>,
+    /// How the request's body moves on.
+    pub(super) upload_progress: Progress,
+    /// How the client takes the answer.
+    pub(super) download_progress: Progress,
+}
+
+/// How an answer ends once all that is parked of it has left.
+pub(super) struct DownloadEnd {
+    pub(super) trailers: Rc<Fields>,
+    pub(super) code: Code,
+    pub(super) reason: EndReason,
+}
+
+/// What came of a request and is to be stamped when the driver takes more. It waits as it came: a
+/// stamp can be a hundred times longer than its message.
+#[derive(Default)]
+pub(super) struct PendingRewrite {
+    pub(super) octets: Buffer,
+    /// Whether the client has ended its side behind them.
+    pub(super) end: bool,
+}
+
+/// One direction of an exchange.
+#[derive(Default)]
+pub(super) struct BodyState {
+    /// Octets that came and could not be passed on yet.
+    pub(super) buffered: Buffer,
+    /// Octets of DATA that came.
+    pub(super) received: u64,
+    /// Octets that were added and have not left yet: they give no credit back.
+    pub(super) surplus: usize,
+}
+
+impl BodyState {
+    /// Octets that came and were passed on.
+    pub(super) fn forwarded(&self) -> u64 {
+        let parked = u64::try_from(self.buffered.len()).unwrap_or(u64::MAX);
+        self.received.saturating_sub(parked)
+    }
+
+    /// Octets have left: for how many of them the peer gets its credit back.
+    pub(super) fn released(&mut self, left: usize) -> usize {
+        let added = left.min(self.surplus);
+        self.surplus = self.surplus.saturating_sub(added);
+        left.saturating_sub(added)
+    }
+}
+
+/// How far one direction had come, and when.
+#[derive(Clone, Copy)]
+pub(super) struct Progress {
+    at: Instant,
+    octets: u64,
+}
+
+impl Progress {
+    /// Octets that count as a move: fewer at a time could keep a call open for ever.
+    const STEP: u64 = 1_024;
+
+    pub(super) fn new(at: Instant) -> Self {
+        Self { at, octets: 0 }
+    }
+
+    /// Whether it has stood still for so long.
+    pub(super) fn is_stuck(&mut self, octets: u64, now: Instant, patience: Duration) -> bool {
+        if octets >= self.octets.saturating_add(Self::STEP) {
+            *self = Self { at: now, octets };
+        }
+        now.saturating_duration_since(self.at) >= patience
+    }
+
+    /// It cannot move now, and that is not its fault.
+    pub(super) fn reset(&mut self, octets: u64, now: Instant) {
+        *self = Self { at: now, octets };
+    }
+}
+
+impl ActiveStream {
+    /// Whether what comes now has to wait behind what came before.
+    pub(super) fn has_buffered_upload(&self) -> bool {
+        !self.upload.buffered.is_empty()
+            || !self.pending_rewrite.octets.is_empty()
+            || self.pending_rewrite.end
+    }
+
+    /// Octets that wait for the driver, as they came. (Inflated ones have a bound of their own.)
+    pub(super) fn buffered_bytes(&self) -> usize {
+        if self.user_context.as_ref().is_some_and(UserContextWriter::may_inflate) {
+            return 0;
+        }
+        if self.upload.buffered.is_empty() && self.pending_rewrite.octets.is_empty() {
+            return 0;
+        }
+        let buffers = [self.upload.buffered.memory(), self.pending_rewrite.octets.memory()];
+        buffers.into_iter().fold(BUFFER_OVERHEAD, usize::saturating_add)
+    }
+
+    /// Whether nothing more will come from the client.
+    pub(super) fn is_upload_received(&self) -> bool {
+        self.is_upload_ended || self.pending_rewrite.end || self.pending_end.is_some()
+    }
+
+    /// Octets of an inflated message that are kept until it is whole.
+    pub(super) fn inflated_bytes(&self) -> usize {
+        self.user_context.as_ref().map_or(0, UserContextWriter::buffered)
+    }
+
+    /// Tells the rooms and the metrics how it ended: once, and then it goes.
+    pub(super) fn complete(
+        &mut self,
+        code: Code,
+        how: EndReason,
+        now: Instant,
+        metrics: &WorkerMetrics,
+    ) {
+        let duration = now.saturating_duration_since(self.call.opened_at());
+        let (octets_up, octets_down) = (self.upload.received, self.download.received);
+        let outcome = Outcome {
+            code,
+            duration,
+            request_bytes: octets_up,
+            response_bytes: octets_down,
+            reason: how,
+        };
+        let tenant = self.tenant.or_else(|| self.tenant_by_name(metrics));
+        let slots = self.call.attributes();
+        metrics.call_ended(&CallEnd {
+            method: self.method,
+            tenant,
+            answered_by: answered_by(how),
+            code: code.number(),
+            duration,
+            request_bytes: octets_up,
+            response_bytes: octets_down,
+        });
+        tracing::debug!(
+            user = slots.identity.as_ref().map(|identity| identity.user()),
+            peer = %self.call.peer(),
+            method = self.call.method().label(),
+            team = slots.team.as_ref().map(TeamName::as_str),
+            environment = slots.environment.as_ref().map(EnvironmentName::as_str),
+            request_id = self.request_id(),
+            code = code.name(),
+            how = how.label(),
+            ?duration,
+            octets_up,
+            octets_down,
+            "call ended"
+        );
+        self.snapshot.chain.complete(&mut self.call, &outcome);
+    }
+
+    /// Counts a call that never had a driver under its team, as far as that is known.
+    fn tenant_by_name(&self, metrics: &WorkerMetrics) -> Option<TenantId> {
+        let slots = self.call.attributes();
+        let team = slots.team.as_ref().map(TeamName::as_str)?;
+        let environment = slots.environment.as_ref().map(EnvironmentName::as_str);
+        let tenant = metrics.tenant(Some(team), environment);
+        metrics.call_routed(self.method, tenant);
+        Some(tenant)
+    }
+}
+
+/// Whose status a client saw that was told of such an end.
+fn answered_by(how: EndReason) -> AnsweredBy {
+    match how {
+        EndReason::Answered => AnsweredBy::Driver,
+        EndReason::Refused
+        | EndReason::Cancelled
+        | EndReason::ClientLost
+        | EndReason::DriverLost
+        | EndReason::DeadlinePassed
+        | EndReason::Expired
+        | EndReason::Drained => AnsweredBy::Sconce,
+    }
+}
