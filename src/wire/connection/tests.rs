@@ -525,8 +525,8 @@ fn the_client_role_reads_answers_and_refuses_what_is_none() {
     assert_eq!(
         events[1..],
         [
-            "Interim { tag: 7 }",
-            "Answered { tag: 7, status: 200, end: false }",
+            "Informational { tag: 7 }",
+            "Response { tag: 7, status: 200, end: false }",
             "data 7 [97]",
             "Trailers { tag: 7 }",
         ]
