@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::credentials::refusing;
-use crate::crowds::{ELSEWHERE, connect};
+use crate::connection_limits::{ELSEWHERE, connect};
+use crate::driver_credentials::refusing;
 use crate::support::frame;
 use crate::support::probe::eventually;
 use crate::support::proof::{self, ANN};

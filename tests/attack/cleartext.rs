@@ -1,4 +1,4 @@
-//! Clear text where TLS is due, and TLS where clear text is: both sides learn at once what is wrong.
+//! Clear text on a TLS port, and TLS on a clear-text port: the client gets the reason at once.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;

@@ -1,9 +1,9 @@
-//! Four streams of one connection share whatever is scarce: each gets a quarter of the octets.
+//! Four streams of one connection share a bottleneck: each gets a quarter of the octets.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crate::squeezed::gzip;
+use crate::compression::gzip;
 use crate::support::client::{Client, Manners, SOON};
 use crate::support::fields::{Request, SERVICE};
 use crate::support::frame;

@@ -1,4 +1,5 @@
-//! Floods: each is cut by GOAWAY(ENHANCE_YOUR_CALM), at a small price, while the canary sings.
+//! Floods: each ends with GOAWAY(ENHANCE_YOUR_CALM), at bounded cost, without harm to other
+//! clients.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! RFC 9113, sections 4 and 6: what a frame may be, frame by frame.
+//! RFC 9113, sections 4 and 6: rules for each type of frame.
 
 use crate::support::client::Verdict::{Fine, Goaway, Reset};
 use crate::support::fields::Request;

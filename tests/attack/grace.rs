@@ -1,10 +1,10 @@
-//! Grace: a token that has expired goes on for the sessions that began before, and begins nothing.
+//! Grace: an expired token continues sessions that began with it, and begins none.
 
 use std::time::{Duration, SystemTime};
 
 use serde_json::json;
 
-use crate::squeezed::gzip;
+use crate::compression::gzip;
 use crate::support::client::{Client, SOON};
 use crate::support::fields::SERVICE;
 use crate::support::probe::eventually;

@@ -1,4 +1,4 @@
-//! What gRPC adds: deadlines, cancellation, half-close in both orders, answers that come early.
+//! gRPC: deadlines, cancellation, half-close in both orders, early responses.
 
 use std::time::{Duration, Instant};
 

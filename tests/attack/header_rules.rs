@@ -1,4 +1,4 @@
-//! RFC 9113, sections 8.2 and 8.3: what a request may say, before anything is forwarded.
+//! RFC 9113, sections 8.2 and 8.3: rules for request heads, checked before anything is forwarded.
 
 use crate::support::client::SOON;
 use crate::support::client::Verdict::{Goaway, Reset};

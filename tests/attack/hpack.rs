@@ -1,4 +1,5 @@
-//! RFC 7541 under attack: every malformed block ends the connection, no bomb goes off.
+//! RFC 7541: every malformed header block ends the connection, and no compression bomb costs
+//! memory.
 
 use crate::support::client::Verdict::Goaway;
 use crate::support::client::{Client, SOON};

@@ -1,4 +1,4 @@
-//! Long tokens: as long as a request's header list may be, and remembered in bounded memory.
+//! Long tokens: up to the limit of a request's header list, cached in bounded memory.
 
 use serde_json::json;
 

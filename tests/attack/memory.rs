@@ -1,4 +1,4 @@
-//! Memory is bounded by protocol: what peers send or refuse to read does not pile up in sconce.
+//! Memory is bounded: data that peers send or do not read does not accumulate.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! RFC 9113, section 3.4: how a connection begins.
+//! RFC 9113, section 3.4: the start of a connection.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Team files with errors, at a start and at a reload: they affect their own team alone.
+//! Team files with errors, at startup and at a reload: they affect their own team only.
 
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;

@@ -1,4 +1,4 @@
-//! Signed tokens: whose word counts, until when, and what forgers try.
+//! Signed tokens: trusted issuers, expiry and forgeries.
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
