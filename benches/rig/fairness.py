@@ -12,7 +12,7 @@ from rig import targets
 from rig.process import Process, Trouble
 
 ATTACKS = {"F1a": "members", "F1b": "es256", "F1c": "es384"}
-"""And the token of each, by its name in papers.py."""
+"""And the token of each, by its name in certs.py."""
 BULK = {"F2d": "8-down", "F2u": "8-up"}
 MEANING = {
     "F1a": "refused tokens with 350 members",
@@ -49,18 +49,18 @@ def run(settings, target: str, workload: str, label: str) -> dict:
         client = settings.peers.client(settings.binaries)
         times = ["--warm", settings.warm, "--measure", settings.measure]
         probe = [*client, "--gated", "--workload", "probe", *times]
-        probe += ["--token", settings.papers.token, "--target"]
+        probe += ["--token", settings.certs.token, "--target"]
         probes = [start(f"probe-{to}", [*probe, f"127.0.0.1:{to}"]) for to in (port, bare)]
         _expect(probes, "begin")
         if workload in ATTACKS:
-            token = getattr(settings.papers, ATTACKS[workload])
+            token = getattr(settings.certs, ATTACKS[workload])
             flood = [settings.binaries / "flood", "--target", f"127.0.0.1:{port}"]
             others = start("flood", [*flood, "--token", token])
             _expect([others], "flooding")
         else:
             bulk = [*client, "--workload", BULK[workload], "--warm", 0, "--measure", LONG]
             named = target in WITHOUT_TOKENS
-            who = ["--team", "growth"] if named else ["--token", settings.papers.growth]
+            who = ["--team", "growth"] if named else ["--token", settings.certs.growth]
             others = start("bulk", [*bulk, *who, "--target", f"127.0.0.1:{port}"])
         time.sleep(HEAD_START)
         for each in probes:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rig import fairness, process, storm, targets
-from rig.papers import Papers
+from rig.certs import Certs
 from rig.process import Process, Trouble
 from rig.sets import FAIR, STORMS, TLS, Set
 
@@ -20,7 +20,7 @@ class Settings:
 
     binaries: Path
     scratch: Path
-    papers: Papers
+    certs: Certs
     out: Path
     proxy_core: int
     load_core: int
@@ -40,7 +40,7 @@ class Settings:
             stub=stub,
             other=other,
             tls=tls,
-            papers=self.papers,
+            certs=self.certs,
             wrap=self.wrap,
         )
 
@@ -112,13 +112,13 @@ def _load(settings: Settings, port: int, workload: str, label: str) -> Process:
     arguments = {
         "--target": f"127.0.0.1:{port}",
         "--workload": TLS.get(workload, workload),
-        "--token": settings.papers.token,
+        "--token": settings.certs.token,
         "--warm": settings.warm,
         "--measure": settings.measure,
         "--idle": settings.idle,
     }
     if workload in TLS:
-        arguments["--authority"] = settings.papers.authority
+        arguments["--authority"] = settings.certs.authority
     command = [*settings.peers.client(settings.binaries), "--gated"]
     command += [str(word) for pair in arguments.items() for word in pair]
     return Process("load", command, settings.load_core, settings.scratch / f"{label}.load")

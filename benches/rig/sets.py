@@ -5,7 +5,7 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rig import install, papers
+from rig import certs, install
 
 GRPC_LOAD = Path(__file__).with_name("grpc_load.py")
 WINDOW = 4 << 20
@@ -36,7 +36,7 @@ class Set:
         if self.real:
             classes = f"{install.GRPC_JAVA}/stub-driver-1.jar:{install.GRPC_JAVA}/dependency/*"
             return ["java", "-Xmx1g", "-XX:+UseSerialGC", "-cp", classes, "StubDriver"]
-        stamp = ["--stamp", f"{papers.USER},{papers.DISPLAY_NAME}"] if stamped else []
+        stamp = ["--stamp", f"{certs.USER},{certs.DISPLAY_NAME}"] if stamped else []
         return [str(binaries / "stub_driver"), *self.stub, *stamp]
 
     def client(self, binaries: Path) -> list[str]:

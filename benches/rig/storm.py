@@ -33,5 +33,5 @@ def run(settings, target: str, workload: str, label: str) -> dict:
         command = [str(settings.binaries / "connect_storm"), "--target", f"127.0.0.1:{port}"]
         command += ["--connections", str(CONNECTIONS)]
         if tls:
-            command += ["--authority", str(settings.papers.authority)]
+            command += ["--authority", str(settings.certs.authority)]
         return {"storm": json.loads(start("storm", command).line())}

@@ -7,8 +7,8 @@ A line of a configuration that begins with `@TLS@` is there only where the load 
 from dataclasses import dataclass
 from pathlib import Path
 
-from rig import install, papers
-from rig.papers import Papers
+from rig import certs, install
+from rig.certs import Certs
 from rig.process import Process, free_port
 
 PEERS = Path(__file__).resolve().parents[1] / "peers"
@@ -51,7 +51,7 @@ class Place:
     other: int
     """And of team growth."""
     tls: bool
-    papers: Papers
+    certs: Certs
     wrap: list[str]
 
 
@@ -70,10 +70,10 @@ def start(name: str, place: Place) -> tuple[Process, int]:
         "OTHER": place.other,
         "ADMIN": free_port(),
         "DIR": place.directory,
-        "ISSUER": papers.ISSUER,
-        "AUDIENCE": papers.AUDIENCE,
-        "KEYS": place.papers.keys,
-        "CERTIFICATE": place.papers.certificate,
+        "ISSUER": certs.ISSUER,
+        "AUDIENCE": certs.AUDIENCE,
+        "KEYS": place.certs.keys,
+        "CERTIFICATE": place.certs.certificate,
     }
     proxy = Process(name, place.wrap + _command(name, place, values), place.core, log)
     try:

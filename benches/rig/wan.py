@@ -7,13 +7,13 @@ from contextlib import ExitStack
 from pathlib import Path
 from statistics import median
 
-from rig import papers, report, targets
+from rig import certs, report, targets
 from rig.process import Process
 
 
 def quick(arguments, binaries: Path, scratch: Path) -> list[dict]:
     """Every round-trip time and count of streams, direct and through the proxies in turn."""
-    keys = papers.make(scratch / "papers")
+    keys = certs.make(scratch / "certs")
     rows = []
     for number in range(arguments.rounds):
         for rtt in arguments.rtt:
@@ -27,7 +27,7 @@ def quick(arguments, binaries: Path, scratch: Path) -> list[dict]:
     return rows
 
 
-def _upload(arguments, binaries: Path, scratch: Path, keys: papers.Papers, place: dict) -> dict:
+def _upload(arguments, binaries: Path, scratch: Path, keys: certs.Certs, place: dict) -> dict:
     cores = sorted(os.sched_getaffinity(0))
     scratch.mkdir()
     with ExitStack() as stack:
@@ -38,7 +38,7 @@ def _upload(arguments, binaries: Path, scratch: Path, keys: papers.Papers, place
             stack.callback(started.end)
             return started
 
-        stamp = ["--stamp", f"{papers.USER},{papers.DISPLAY_NAME}"]
+        stamp = ["--stamp", f"{certs.USER},{certs.DISPLAY_NAME}"]
         proxied = place["target"] != "direct"
         stub = start("stub_driver", "--grow", *(stamp if place["target"] in targets.STAMP else []))
         port = stub.listening()
@@ -50,7 +50,7 @@ def _upload(arguments, binaries: Path, scratch: Path, keys: papers.Papers, place
                 stub=port,
                 other=port,
                 tls=False,
-                papers=keys,
+                certs=keys,
                 wrap=[],
             )
             proxy, port = targets.start(place["target"], where)

@@ -70,14 +70,14 @@ struct Arguments {
 
 /// What all calls of this driver have in common.
 #[derive(Debug)]
-struct House {
+struct Stub {
     name: Option<HeaderValue>,
     stamp: Option<Stamp>,
     window: u32,
     turn: Turn,
 }
 
-impl House {
+impl Stub {
     /// As grpc-java is, whose windows grow.
     fn grows(&self) -> bool {
         self.turn == Turn::OneRead
@@ -106,7 +106,7 @@ async fn serve(arguments: Arguments) -> std::io::Result<()> {
         (false, true) => Turn::Plain,
         (false, false) => Turn::Whole,
     };
-    let house = Arc::new(House { name, stamp, window, turn });
+    let stub = Arc::new(Stub { name, stamp, window, turn });
     let listener = TcpListener::bind(listen).await?;
     let mut asked = signal(SignalKind::terminate())?;
     println!("listening {}", listener.local_addr()?);
@@ -115,7 +115,7 @@ async fn serve(arguments: Arguments) -> std::io::Result<()> {
     loop {
         tokio::select! {
             accepted = listener.accept() => {
-                connections.spawn(attend(accepted?.0, Arc::clone(&house), leaving.clone()));
+                connections.spawn(attend(accepted?.0, Arc::clone(&stub), leaving.clone()));
             }
             Some(_) = connections.join_next() => {}
             Some(()) = asked.recv() => break,
@@ -128,22 +128,22 @@ async fn serve(arguments: Arguments) -> std::io::Result<()> {
 }
 
 /// A connection that fails is its client's to complain about.
-async fn attend(stream: TcpStream, house: Arc<House>, mut leaving: watch::Receiver<()>) {
-    let Ok(socket) = socket::ready(stream, house.turn) else { return };
+async fn attend(stream: TcpStream, stub: Arc<Stub>, mut leaving: watch::Receiver<()>) {
+    let Ok(socket) = socket::ready(stream, stub.turn) else { return };
     let connection = Builder::new()
-        .initial_window_size(house.window)
-        .initial_connection_window_size(house.window)
+        .initial_window_size(stub.window)
+        .initial_connection_window_size(stub.window)
         .max_header_list_size(HEADER_LIST_MAX)
         .data_frame_budget(FRAME_BUDGET)
         .handshake(socket);
     let Ok(mut connection) = connection.await else { return };
-    let mut growth = Growth::new(&mut connection, house.grows());
+    let mut growth = Growth::new(&mut connection, stub.grows());
     let mut calls = JoinSet::new();
     loop {
         tokio::select! {
             accepted = connection.accept() => {
                 let Some(Ok((request, respond))) = accepted else { return };
-                let call = Wish::of(&request, Arc::clone(&house), growth.received());
+                let call = Wish::of(&request, Arc::clone(&stub), growth.received());
                 calls.spawn(answer(request, respond, call));
                 while calls.try_join_next().is_some() {}
             }
@@ -165,12 +165,12 @@ struct Wish {
     delay: Duration,
     check: Option<Kind>,
     number: Option<u64>,
-    house: Arc<House>,
+    stub: Arc<Stub>,
     received: Arc<Received>,
 }
 
 impl Wish {
-    fn of<T>(request: &Request<T>, house: Arc<House>, received: Arc<Received>) -> Self {
+    fn of<T>(request: &Request<T>, stub: Arc<Stub>, received: Arc<Received>) -> Self {
         let headers = request.headers();
         let number = |name| headers.get(name)?.to_str().ok()?.parse::<u64>().ok();
         let size = |name| number(name).and_then(|size| usize::try_from(size).ok());
@@ -180,7 +180,7 @@ impl Wish {
             delay: Duration::from_millis(number(ANSWER_DELAY).unwrap_or(0)),
             check: size(CHECK_SIZE).map(|size| (envelope::Method::of(request.uri().path()), size)),
             number: number(NUMBER),
-            house,
+            stub,
             received,
         }
     }
@@ -191,7 +191,7 @@ impl Wish {
 
     /// What tells whose answer it is, and to which call.
     fn sign(&self, fields: &mut HeaderMap) {
-        fields.extend(self.house.name.clone().map(|name| (DRIVER, name)));
+        fields.extend(self.stub.name.clone().map(|name| (DRIVER, name)));
         fields.extend(self.number.map(|number| (NUMBER, number.into())));
     }
 }
@@ -217,7 +217,7 @@ async fn answer(request: Request<RecvStream>, mut respond: SendResponse<Bytes>, 
 
 /// Tells how many octets came, without the stamps.
 async fn read(mut body: RecvStream, wish: &Wish) -> Result<u64, Fault> {
-    let stamp = wish.house.stamp.as_ref();
+    let stamp = wish.stub.stamp.as_ref();
     let mut check = wish.check.map(|kind| Check::new(messages(kind, stamp), wish.first()));
     let (mut received, mut whole, mut unpaid) = (0, 0, 0);
     while let Some(piece) = body.data().await {
@@ -229,7 +229,7 @@ async fn read(mut body: RecvStream, wish: &Wish) -> Result<u64, Fault> {
         }
         unpaid += piece.len();
         let waits = |check: &Check| check.octets() <= WHOLE_MAX && check.complete() == whole;
-        if wish.house.grows() && check.as_ref().is_some_and(waits) {
+        if wish.stub.grows() && check.as_ref().is_some_and(waits) {
             continue;
         }
         whole = check.as_ref().map_or(0, Check::complete);

@@ -136,7 +136,7 @@ class Client:
         await self.reader
 
 
-class House:
+class Fixture:
     """All of it, and the words in which disturbances are written."""
 
     def __init__(self, place: pathlib.Path):

@@ -1,7 +1,7 @@
 """Runs one module of PySpark's own tests as `python -m` would, and tells what each example or test came to.
 
-    told.py <file> doctest pyspark.sql.connect.column
-    told.py <file> unittest pyspark.sql.tests.connect.test_connect_basic <checkout of Spark>/python
+    run_module.py <file> doctest pyspark.sql.connect.column
+    run_module.py <file> unittest pyspark.sql.tests.connect.test_connect_basic <checkout of Spark>/python
 
 Run by the environment's own Python. Each line of the file is one outcome, in JSON and written at once, so that a run
 that hangs has told everything before. By themselves doctests print only failures, and nothing at all if none ran.

@@ -28,7 +28,7 @@ CURVES = {"P-256": "prime256v1", "P-384": "secp384r1"}
 
 
 @dataclass
-class Papers:
+class Certs:
     """Where they are."""
 
     token: Path
@@ -46,10 +46,10 @@ class Papers:
     """Its key is beside it, as `.key`."""
 
 
-def make(directory: Path) -> Papers:
+def make(directory: Path) -> Certs:
     """Makes them."""
     directory.mkdir(parents=True)
-    papers = Papers(
+    certs = Certs(
         token=directory / "token",
         growth=directory / "growth.token",
         members=directory / "members.token",
@@ -59,34 +59,34 @@ def make(directory: Path) -> Papers:
         authority=directory / "authority.pem",
         certificate=directory / "server.pem",
     )
-    _tokens(papers, directory)
-    _certificate(papers, directory)
-    return papers
+    _tokens(certs, directory)
+    _certificate(certs, directory)
+    return certs
 
 
-def _tokens(papers: Papers, directory: Path) -> None:
+def _tokens(certs: Certs, directory: Path) -> None:
     key = directory / "provider.key"
     _openssl("genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048", "-out", key)
     modulus = _openssl("rsa", "-in", key, "-noout", "-modulus").decode().strip().split("=")[1]
     public = {"n": _encoded(bytes.fromhex(modulus)), "e": "AQAB"}
     keys = [{"kty": "RSA", "alg": "RS256", "use": "sig", "kid": KID} | public]
     head = {"alg": "RS256", "kid": KID}
-    for file, team in ((papers.token, TEAM), (papers.growth, OTHER_TEAM)):
+    for file, team in ((certs.token, TEAM), (certs.growth, OTHER_TEAM)):
         message = _message(head, _claims(team))
         signature = _openssl("dgst", "-sha256", "-sign", key, text=message.encode())
         file.write_text(f"{message}.{_encoded(signature)}")
     letters = "0123456789abcdefghijklmnopqrstuvwxyz"
     members = dict.fromkeys([a + b for a in letters for b in letters][:MEMBERS], 0)
     message = _message({"alg": "RS256"}, {"iss": "https://nobody.example"} | members)
-    papers.members.write_text(f"{message}.{_encoded(secrets.token_bytes(32))}")
+    certs.members.write_text(f"{message}.{_encoded(secrets.token_bytes(32))}")
     for file, name, curve, size in (
-        (papers.es256, "ES256", "P-256", 32),
-        (papers.es384, "ES384", "P-384", 48),
+        (certs.es256, "ES256", "P-256", 32),
+        (certs.es384, "ES384", "P-384", 48),
     ):
         keys.append(_curve_key(directory / f"{name}.key", name, curve, size))
         message = _message({"alg": name, "kid": name}, _claims(TEAM))
         file.write_text(f"{message}.{_encoded(secrets.token_bytes(2 * size))}")
-    papers.keys.write_text(json.dumps({"keys": keys}))
+    certs.keys.write_text(json.dumps({"keys": keys}))
 
 
 def _claims(team: str) -> dict:
@@ -106,17 +106,17 @@ def _curve_key(key: Path, name: str, curve: str, size: int) -> dict:
     return {"kty": "EC", "alg": name, "use": "sig", "kid": name} | place
 
 
-def _certificate(papers: Papers, directory: Path) -> None:
+def _certificate(certs: Certs, directory: Path) -> None:
     curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
-    signer, request = f"{papers.authority}.key", directory / "server.request"
-    to_authority = ["-keyout", signer, "-out", papers.authority, "-subj", "/CN=bench authority"]
+    signer, request = f"{certs.authority}.key", directory / "server.request"
+    to_authority = ["-keyout", signer, "-out", certs.authority, "-subj", "/CN=bench authority"]
     _openssl("req", "-x509", "-days", "2", *curve, *to_authority)
-    to_request = ["-keyout", f"{papers.certificate}.key", "-out", request]
+    to_request = ["-keyout", f"{certs.certificate}.key", "-out", request]
     _openssl("req", *curve, *to_request, "-subj", f"/CN={SERVER_NAME}")
     extensions = directory / "extensions"
     extensions.write_text(f"subjectAltName=DNS:{SERVER_NAME}\nbasicConstraints=CA:FALSE\n")
-    signed = ["-CA", papers.authority, "-CAkey", signer, "-CAcreateserial", "-days", "2"]
-    to = ["-in", request, "-extfile", extensions, "-out", papers.certificate]
+    signed = ["-CA", certs.authority, "-CAkey", signer, "-CAcreateserial", "-days", "2"]
+    to = ["-in", request, "-extfile", extensions, "-out", certs.certificate]
     _openssl("x509", "-req", *signed, *to)
 
 
