@@ -196,11 +196,11 @@ impl MetricsPage<'_> {
     fn bytes(&mut self, all: &[ByTeam<'_>]) -> fmt::Result {
         let mut family = self.family(&names::CALL_BYTES)?;
         for of in all {
-            let (up, down) =
-                (of.sum(|tenant| &tenant.request_bytes), of.sum(|tenant| &tenant.response_bytes));
-            for (direction, octets) in [("up", up), ("down", down)] {
+            let request = of.sum(|tenant| &tenant.request_bytes);
+            let response = of.sum(|tenant| &tenant.response_bytes);
+            for (direction, bytes) in [("request", request), ("response", response)] {
                 let labels = [vec![(key::DIRECTION, direction)], of.labels()].concat();
-                count_line(&mut family, labels, &octets)?;
+                count_line(&mut family, labels, &bytes)?;
             }
         }
         Ok(())

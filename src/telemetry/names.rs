@@ -39,100 +39,106 @@ const fn gauge(name: &'static str, help: &'static str) -> Family {
     Family { name, help, kind: MetricType::Gauge }
 }
 
+const fn histogram(name: &'static str, help: &'static str) -> Family {
+    Family { name, help, kind: MetricType::Histogram }
+}
+
 pub(super) const CALLS: Family = counter(
     "sconce_calls_total",
-    "Calls that ended, by method, team, environment, the gRPC code the client saw and whose it was",
+    "Completed calls, by method, team, environment, gRPC status and source of the status",
 );
-pub(super) const CALL_DURATION: Family = Family {
-    name: "sconce_call_duration_seconds",
-    help: "Life of a call, from its headers to the end of its stream",
-    kind: MetricType::Histogram,
-};
-pub(super) const FIRST_BYTE: Family = Family {
-    name: "sconce_call_first_byte_seconds",
-    help: "Time from the headers of a call to the first byte of its driver's response",
-    kind: MetricType::Histogram,
-};
+pub(super) const CALL_DURATION: Family = histogram(
+    "sconce_call_duration_seconds",
+    "Time from the request headers of a call to the end of its stream",
+);
+pub(super) const FIRST_BYTE: Family = histogram(
+    "sconce_call_first_byte_seconds",
+    "Time from the request headers of a call to the first byte of the driver's response",
+);
 pub(super) const CALL_BYTES: Family = counter(
     "sconce_call_bytes_total",
-    "Octets of gRPC messages relayed in calls that ended; up: to the driver, down: to the client",
+    "Bytes of gRPC messages relayed in completed calls, by direction",
 );
 pub(super) const CALLS_ACTIVE: Family =
-    gauge("sconce_streams_open", "Calls that are open now, by method, team and environment");
+    gauge("sconce_calls_active", "Open calls, by method, team and environment");
 pub(super) const DOWNSTREAM_CONNECTIONS_ACTIVE: Family =
-    gauge("sconce_connections_open", "Client connections that are open now");
+    gauge("sconce_downstream_connections_active", "Open client connections");
 pub(super) const DOWNSTREAM_CONNECTIONS: Family =
-    counter("sconce_connections_total", "Client connections accepted");
+    counter("sconce_downstream_connections_total", "Client connections accepted");
 pub(super) const UPSTREAM_CONNECTIONS_ACTIVE: Family =
-    gauge("sconce_legs_open", "Connections to drivers that are open now");
+    gauge("sconce_upstream_connections_active", "Open driver connections");
 pub(super) const UPSTREAM_CONNECTIONS: Family =
-    counter("sconce_legs_total", "Connections to drivers established");
+    counter("sconce_upstream_connections_total", "Driver connections established");
 pub(super) const UPSTREAM_CONNECTIONS_REUSED: Family = counter(
-    "sconce_legs_reused_total",
-    "Times that a client connection took over a connection to a driver which another had left",
+    "sconce_upstream_connections_reused_total",
+    "Idle driver connections reused by another client connection",
 );
 pub(super) const UPSTREAM_CONNECTIONS_CLOSED: Family =
-    counter("sconce_leg_closed_total", "Connections to drivers that ended, by reason");
+    counter("sconce_upstream_connections_closed_total", "Driver connections closed, by reason");
 pub(super) const UPSTREAM_CONNECT_FAILURES: Family = counter(
-    "sconce_dial_failures_total",
-    "Connections to drivers that failed, by team, environment and reason",
+    "sconce_upstream_connect_failures_total",
+    "Failed connection attempts to drivers, by team, environment and reason",
 );
 pub(super) const DRIVER_UP: Family = gauge(
     "sconce_driver_up",
-    "1 if the driver was reachable when it was last tried, 0 if not; none before the first try",
+    "1 if the driver was reachable at the last attempt, 0 if not; absent before the first attempt",
 );
 pub(super) const REFUSALS: Family = counter(
     "sconce_refusals_total",
-    "Calls that sconce answered itself with an error, by the label of the refusal",
+    "Calls and connections refused by sconce, by label of the refusal",
 );
 pub(super) const ABUSE_LIMIT_EXCEEDED: Family = counter(
-    "sconce_guard_total",
-    "Budgets that a peer overran, by the guard that fired and the side of the peer",
+    "sconce_abuse_limit_exceeded_total",
+    "Abuse limits exceeded, by limit and side of the peer",
 );
 pub(super) const JWKS_FETCHES: Family = counter(
-    "sconce_key_fetches_total",
+    "sconce_jwks_fetches_total",
     "Attempts to fetch the keys of an identity provider, by outcome",
 );
 pub(super) const JWKS_LAST_FETCH: Family = gauge(
-    "sconce_keys_fetched_timestamp_seconds",
-    "Unix time at which the keys of an identity provider were last fetched; 0 before the first",
+    "sconce_jwks_last_fetch_timestamp_seconds",
+    "Unix time of the last successful fetch of an issuer's keys; 0 before the first",
 );
 pub(super) const JWKS_REFRESH_INTERVAL: Family = gauge(
-    "sconce_keys_refresh_seconds",
-    "How often the keys of an identity provider are to be fetched, as configured",
+    "sconce_jwks_refresh_interval_seconds",
+    "Configured interval between fetches of an issuer's keys",
 );
 pub(super) const CONFIG_RELOADS: Family =
-    counter("sconce_config_reloads_total", "Times the configuration was read, by outcome");
-pub(super) const CONFIG_GENERATION: Family =
-    gauge("sconce_config_generation", "Number of the plan that is live, counted from 1");
+    counter("sconce_config_reloads_total", "Reads of the configuration files, by outcome");
+pub(super) const CONFIG_GENERATION: Family = gauge(
+    "sconce_config_generation",
+    "Generation of the active configuration: 1 at startup, +1 for each applied reload",
+);
 pub(super) const CONFIG_LAST_RELOAD_SUCCESS: Family = gauge(
-    "sconce_config_last_good_timestamp_seconds",
-    "Unix time at which the plan that is live was read",
+    "sconce_config_last_reload_success_timestamp_seconds",
+    "Unix time at which the active configuration was read",
 );
 pub(super) const CONFIG_ERRORS: Family = gauge(
     "sconce_config_errors",
-    "Errors in the configuration as it was last read, by team; - is the main file",
+    "Configuration errors at the last read, by team; - is the main file",
 );
 pub(super) const CERTIFICATE_EXPIRY: Family = gauge(
     "sconce_certificate_expiry_timestamp_seconds",
-    "Unix time at which a certificate ends, by its use and its file; of several the first to end",
+    "Unix time at which the first active certificate of a file expires, by use and file",
 );
-pub(super) const READY: Family =
-    gauge("sconce_ready", "1 while /readyz says that calls are welcome");
-pub(super) const DRAINING: Family = gauge("sconce_draining", "1 since the drain began");
+pub(super) const READY: Family = gauge("sconce_ready", "1 while /readyz returns 200");
+pub(super) const DRAINING: Family = gauge("sconce_draining", "1 since the start of the drain");
 pub(super) const LOG_DROPPED: Family = counter(
     "sconce_log_lines_dropped_total",
-    "Log lines given up because stderr was not read fast enough",
+    "Log lines dropped because stderr was not read fast enough",
 );
-pub(super) const BUILD_INFO: Family = gauge("sconce_build_info", "1; the labels tell the build");
+pub(super) const INTERNAL_ERRORS: Family = counter(
+    "sconce_internal_errors_total",
+    "Internal states that should be impossible, by reason; any increase is a bug",
+);
+pub(super) const BUILD_INFO: Family = gauge("sconce_build_info", "Always 1; labels name the build");
 pub(super) const PROCESS_CPU: Family =
     counter("process_cpu_seconds_total", "CPU time of this process, user and system");
 pub(super) const PROCESS_RESIDENT: Family =
     gauge("process_resident_memory_bytes", "Resident memory of this process");
-pub(super) const PROCESS_FDS: Family =
-    gauge("process_open_fds", "File descriptors this process has open");
+pub(super) const PROCESS_FDS: Family = gauge("process_open_fds", "Open file descriptors");
 pub(super) const PROCESS_FDS_MAX: Family =
-    gauge("process_max_fds", "File descriptors this process may have open (soft limit)");
+    gauge("process_max_fds", "Soft limit of open file descriptors");
 pub(super) const PROCESS_START: Family =
     gauge("process_start_time_seconds", "Unix time at which this process started");
 
@@ -142,11 +148,11 @@ pub(super) mod key {
     pub(crate) const TEAM: &str = "team";
     pub(crate) const ENVIRONMENT: &str = "environment";
     pub(crate) const CODE: &str = "code";
-    pub(crate) const ANSWERED_BY: &str = "by";
+    pub(crate) const ANSWERED_BY: &str = "answered_by";
     pub(crate) const DIRECTION: &str = "direction";
     pub(crate) const REASON: &str = "reason";
     pub(crate) const LABEL: &str = "label";
-    pub(crate) const LIMIT: &str = "guard";
+    pub(crate) const LIMIT: &str = "limit";
     pub(crate) const SIDE: &str = "side";
     pub(crate) const OUTCOME: &str = "outcome";
     pub(crate) const VERSION: &str = "version";
@@ -314,8 +320,8 @@ pub enum PeerSide {
 impl PeerSide {
     pub(super) const fn as_str(self) -> &'static str {
         match self {
-            Self::Downstream => "client",
-            Self::Upstream => "driver",
+            Self::Downstream => "downstream",
+            Self::Upstream => "upstream",
         }
     }
 }

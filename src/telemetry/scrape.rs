@@ -64,12 +64,14 @@ impl MetricsPage<'_> {
         self.counter_by_label(&names::UPSTREAM_CONNECTIONS_CLOSED, closed, reason)?;
         let refusals = by_reason(shards, |shard| &shard.refusals);
         self.counter_by_label(&names::REFUSALS, refusals, |label| vec![(key::LABEL, label)])?;
+        let internal = by_reason(shards, |shard| &shard.internal_errors);
+        self.counter_by_label(&names::INTERNAL_ERRORS, internal, reason)?;
         let mut family = self.family(&names::ABUSE_LIMIT_EXCEEDED)?;
         let clients = by_reason(shards, |shard| &shard.downstream_abuse);
         let drivers = by_reason(shards, |shard| &shard.upstream_abuse);
         for (side, counts) in [(PeerSide::Downstream, clients), (PeerSide::Upstream, drivers)] {
-            for (guard, count) in counts {
-                let labels = vec![(key::LIMIT, guard), (key::SIDE, side.as_str())];
+            for (limit, count) in counts {
+                let labels = vec![(key::LIMIT, limit), (key::SIDE, side.as_str())];
                 count_line(&mut family, labels, &count)?;
             }
         }
@@ -78,13 +80,16 @@ impl MetricsPage<'_> {
 
     fn control(&mut self, ledger: &MetricsState) -> fmt::Result {
         let control = &ledger.control;
-        let outcomes = [("bad", &control.reloads_failed), ("good", &control.reloads_succeeded)];
+        let outcomes =
+            [("failure", &control.reloads_failed), ("success", &control.reloads_succeeded)];
         let outcomes = outcomes.map(|(outcome, count)| (outcome, read(count)));
         self.counter_by_label(&names::CONFIG_RELOADS, outcomes, |label| {
             vec![(key::OUTCOME, label)]
         })?;
-        let outcomes =
-            [("bad", &control.jwks_fetches_failed), ("good", &control.jwks_fetches_succeeded)];
+        let outcomes = [
+            ("failure", &control.jwks_fetches_failed),
+            ("success", &control.jwks_fetches_succeeded),
+        ];
         let outcomes = outcomes.map(|(outcome, count)| (outcome, read(count)));
         self.counter_by_label(&names::JWKS_FETCHES, outcomes, |label| vec![(key::OUTCOME, label)])?;
         self.issuers(control)?;

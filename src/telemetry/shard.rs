@@ -115,6 +115,13 @@ impl WorkerMetrics {
         }
     }
 
+    /// A state that should be impossible was reached; `reason` is a short snake_case name of it.
+    /// Call it together with a `debug_assert!`.
+    #[cold]
+    pub fn internal_error(&self, reason: &'static str) {
+        self.0.internal_errors.count(reason);
+    }
+
     /// A client's connection was taken.
     pub fn downstream_opened(&self) {
         add(&self.0.downstream_opened, 1);
@@ -162,6 +169,7 @@ pub(super) struct Shard {
     pub(super) downstream_abuse: Reasons,
     pub(super) upstream_abuse: Reasons,
     pub(super) upstream_closed: Reasons,
+    pub(super) internal_errors: Reasons,
     pub(super) downstream_opened: AtomicU64,
     pub(super) downstream_closed: AtomicU64,
     pub(super) upstream_opened: AtomicU64,
@@ -214,6 +222,7 @@ impl Shard {
             downstream_abuse: Reasons::new(),
             upstream_abuse: Reasons::new(),
             upstream_closed: Reasons::new(),
+            internal_errors: Reasons::new(),
             downstream_opened: AtomicU64::new(0),
             downstream_closed: AtomicU64::new(0),
             upstream_opened: AtomicU64::new(0),

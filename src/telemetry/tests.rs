@@ -53,15 +53,16 @@ fn workers_are_summed() {
         worker.upstream_opened();
         worker.upstream_closed("idle");
     }
-    let calls = r#"{method="Config",team="ads",environment="prod",code="OK",by="driver"} 2"#;
+    let calls =
+        r#"{method="Config",team="ads",environment="prod",code="OK",answered_by="driver"} 2"#;
     assert_line(&metrics, &format!("sconce_calls_total{calls}"));
-    assert_line(&metrics, r#"sconce_streams_open{method="Config",team="-",environment="-"} 2"#);
-    assert_line(&metrics, "sconce_connections_open 2");
-    assert_line(&metrics, "sconce_connections_total 2");
-    assert_line(&metrics, "sconce_legs_open 0");
-    assert_line(&metrics, r#"sconce_leg_closed_total{reason="idle"} 2"#);
+    assert_line(&metrics, r#"sconce_calls_active{method="Config",team="-",environment="-"} 2"#);
+    assert_line(&metrics, "sconce_downstream_connections_active 2");
+    assert_line(&metrics, "sconce_downstream_connections_total 2");
+    assert_line(&metrics, "sconce_upstream_connections_active 0");
+    assert_line(&metrics, r#"sconce_upstream_connections_closed_total{reason="idle"} 2"#);
     assert_line(&metrics, r#"sconce_build_info{version="1.2.3"} 1"#);
-    let bytes = r#"{direction="down",team="ads",environment="prod"} 1000"#;
+    let bytes = r#"{direction="response",team="ads",environment="prod"} 1000"#;
     assert_line(&metrics, &format!("sconce_call_bytes_total{bytes}"));
 }
 
@@ -86,7 +87,8 @@ fn a_life_is_counted_in_its_bucket_and_all_above() {
 fn a_code_that_grpc_does_not_define_is_unknown() {
     let metrics = Metrics::new("1");
     call(&metrics.worker(), "ads", 99);
-    let calls = r#"{method="Config",team="ads",environment="prod",code="UNKNOWN",by="driver"} 1"#;
+    let calls =
+        r#"{method="Config",team="ads",environment="prod",code="UNKNOWN",answered_by="driver"} 1"#;
     assert_line(&metrics, &format!("sconce_calls_total{calls}"));
 }
 
@@ -94,7 +96,8 @@ fn a_code_that_grpc_does_not_define_is_unknown() {
 fn a_call_without_a_team_is_nobodys() {
     let metrics = Metrics::new("1");
     metrics.worker().call_ended(&CallEnd { answered_by: AnsweredBy::Sconce, ..ended(None, 12) });
-    let calls = r#"{method="Config",team="-",environment="-",code="UNIMPLEMENTED",by="sconce"} 1"#;
+    let calls =
+        r#"{method="Config",team="-",environment="-",code="UNIMPLEMENTED",answered_by="sconce"} 1"#;
     assert_line(&metrics, &format!("sconce_calls_total{calls}"));
 }
 
@@ -104,10 +107,12 @@ fn more_teams_than_fit_are_counted_together() {
     let worker = metrics.worker();
     let teams: Vec<String> = (0..TENANTS_MAX + 7).map(|n| format!("team-{n}")).collect();
     teams.iter().for_each(|team| call(&worker, team, 0));
-    let calls = r#"{method="Config",team="_other",environment="_other",code="OK",by="driver"} 7"#;
+    let calls =
+        r#"{method="Config",team="_other",environment="_other",code="OK",answered_by="driver"} 7"#;
     assert_line(&metrics, &format!("sconce_calls_total{calls}"));
-    let families = page(&metrics).iter().filter(|line| line.starts_with("sconce_calls")).count();
-    assert_eq!(families, TENANTS_MAX + 1);
+    let lines =
+        page(&metrics).iter().filter(|line| line.starts_with("sconce_calls_total{")).count();
+    assert_eq!(lines, TENANTS_MAX + 1);
 }
 
 #[test]
@@ -117,13 +122,21 @@ fn guards_and_refusals_tell_their_names() {
     worker.abuse_limit_exceeded("ping_flood", PeerSide::Downstream);
     worker.abuse_limit_exceeded("ping_flood", PeerSide::Upstream);
     worker.call_refused("team.missing");
+    worker.internal_error("stream_missing");
+    assert_line(&metrics, r#"sconce_internal_errors_total{reason="stream_missing"} 1"#);
     worker
         .upstream_connect_failed(worker.tenant(Some("ads"), Some("prod")), ConnectFailure::Refused);
-    assert_line(&metrics, r#"sconce_guard_total{guard="ping_flood",side="client"} 1"#);
-    assert_line(&metrics, r#"sconce_guard_total{guard="ping_flood",side="driver"} 1"#);
+    assert_line(
+        &metrics,
+        r#"sconce_abuse_limit_exceeded_total{limit="ping_flood",side="downstream"} 1"#,
+    );
+    assert_line(
+        &metrics,
+        r#"sconce_abuse_limit_exceeded_total{limit="ping_flood",side="upstream"} 1"#,
+    );
     assert_line(&metrics, r#"sconce_refusals_total{label="team.missing"} 1"#);
     let failures = r#"{team="ads",environment="prod",reason="refused"} 1"#;
-    assert_line(&metrics, &format!("sconce_dial_failures_total{failures}"));
+    assert_line(&metrics, &format!("sconce_upstream_connect_failures_total{failures}"));
 }
 
 #[test]
@@ -137,12 +150,12 @@ fn a_bad_edit_shows_and_a_good_one_clears_it() {
     assert_line(&metrics, r#"sconce_config_errors{team="-"} 3"#);
     assert_line(&metrics, r#"sconce_config_errors{team="ml"} 2"#);
     assert_line(&metrics, "sconce_config_generation 1");
-    assert_line(&metrics, "sconce_config_last_good_timestamp_seconds 100");
+    assert_line(&metrics, "sconce_config_last_reload_success_timestamp_seconds 100");
     control.reload_succeeded(2, UNIX_EPOCH + Duration::from_secs(200));
     control.set_config_errors(Vec::new());
     assert_line(&metrics, r#"sconce_config_errors{team="-"} 0"#);
-    assert_line(&metrics, r#"sconce_config_reloads_total{outcome="good"} 2"#);
-    assert_line(&metrics, r#"sconce_config_reloads_total{outcome="bad"} 1"#);
+    assert_line(&metrics, r#"sconce_config_reloads_total{outcome="success"} 2"#);
+    assert_line(&metrics, r#"sconce_config_reloads_total{outcome="failure"} 1"#);
 }
 
 #[test]
@@ -171,16 +184,19 @@ fn an_issuer_is_told_once_while_its_keys_are_fetched() {
     // The same one from another place, as after a reload.
     let again = metrics.control().register_issuer("a");
     a.record_fetch(at(7));
-    assert_line(&metrics, "sconce_keys_fetched_timestamp_seconds{issuer=\"a\"} 7");
-    assert_line(&metrics, "sconce_keys_fetched_timestamp_seconds{issuer=\"b\"} 0");
+    assert_line(&metrics, "sconce_jwks_last_fetch_timestamp_seconds{issuer=\"a\"} 7");
+    assert_line(&metrics, "sconce_jwks_last_fetch_timestamp_seconds{issuer=\"b\"} 0");
     a.set_refresh_interval(Duration::from_secs(600));
     again.set_refresh_interval(Duration::from_secs(24 * 3600));
-    assert_line(&metrics, "sconce_keys_refresh_seconds{issuer=\"a\"} 86400");
+    assert_line(&metrics, "sconce_jwks_refresh_interval_seconds{issuer=\"a\"} 86400");
     again.record_fetch(at(9));
     drop((a, b));
     let page = page(&metrics);
-    let told = page.iter().filter(|line| line.starts_with("sconce_keys_fetched_timestamp"));
-    assert_eq!(told.collect::<Vec<_>>(), ["sconce_keys_fetched_timestamp_seconds{issuer=\"a\"} 9"]);
+    let told = page.iter().filter(|line| line.starts_with("sconce_jwks_last_fetch_timestamp"));
+    assert_eq!(
+        told.collect::<Vec<_>>(),
+        ["sconce_jwks_last_fetch_timestamp_seconds{issuer=\"a\"} 9"]
+    );
 }
 
 #[test]
@@ -209,7 +225,7 @@ fn an_open_call_is_nobodys_until_it_is_placed_and_its_teams_until_it_ends() {
     let worker = metrics.worker();
     let tenant = worker.tenant(Some("ads"), Some("prod"));
     let assert_open = |nobody: u64, ads: u64| {
-        let name = "sconce_streams_open{method=\"Config\",team";
+        let name = "sconce_calls_active{method=\"Config\",team";
         assert_line(&metrics, &format!("{name}=\"-\",environment=\"-\"}} {nobody}"));
         assert_line(&metrics, &format!("{name}=\"ads\",environment=\"prod\"}} {ads}"));
     };
@@ -234,7 +250,8 @@ fn whose_status_a_client_saw_is_told_apart() {
     let tenant = Some(worker.tenant(Some("ads"), Some("prod")));
     worker.call_ended(&CallEnd { answered_by: AnsweredBy::Sconce, ..ended(tenant, 13) });
     for by in ["driver", "sconce"] {
-        let line = format!("sconce_calls_total{{{LABELS},code=\"INTERNAL\",by=\"{by}\"}} 1");
+        let line =
+            format!("sconce_calls_total{{{LABELS},code=\"INTERNAL\",answered_by=\"{by}\"}} 1");
         assert_line(&metrics, &line);
     }
 }

@@ -7,7 +7,7 @@
 
 use std::time::Instant;
 
-/// What is counted, each by its name in the metric `sconce_guard_total`.
+/// What is counted, each by its name in the metric `sconce_abuse_limit_exceeded_total`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Budget {
     /// RST_STREAM from the peer (CVE-2023-44487, "rapid reset").

@@ -342,7 +342,7 @@ fn shared(cases: &mut Cases) {
         let (clients, refused) = hoard(world, 100);
         assert!((30..110).contains(&refused), "{refused} calls were refused");
         let guards = sconce.lock().unwrap().guards();
-        assert_eq!(guards, [format!("guard=\"inflated_worker\",side=\"client\" {refused}")]);
+        assert_eq!(guards, [format!("limit=\"inflated_worker\",side=\"downstream\" {refused}")]);
         let mut other = world.client();
         let plain = of(&other, &ANN);
         assert_eq!(other.must_succeed(&plain).status(), Some(0));

@@ -110,8 +110,10 @@ fn dies_and_returns(world: &World) {
     world.driver.lock().unwrap().kill();
     fail(world, 5);
     assert_unreachable(world, "refused");
-    let failures =
-        metric(world, &format!("sconce_dial_failures_total{{{ADS},reason=\"refused\"}}"));
+    let failures = metric(
+        world,
+        &format!("sconce_upstream_connect_failures_total{{{ADS},reason=\"refused\"}}"),
+    );
     assert_eq!(failures, Some(5.0));
     world.driver.lock().unwrap().revive();
     for _ in 0..3 {
@@ -129,12 +131,12 @@ fn counted_by_team(world: &World) {
     let held = client.call(&client.request().script("end;h;d2;hold"));
     assert!(client.pump(|c| c.streams.get(&held).is_some_and(|it| it.body.len() == 7), SOON));
     let of = format!("{{method=\"Config\",{ADS}");
-    assert_eq!(metric(world, &format!("sconce_streams_open{of}}}")), Some(1.0));
+    assert_eq!(metric(world, &format!("sconce_calls_active{of}}}")), Some(1.0));
     assert_eq!(metric(world, &format!("sconce_call_first_byte_seconds_count{of}}}")), Some(1.0));
     let ended = || {
         let duration = metric(world, &format!("sconce_call_duration_seconds_count{of}}}"));
         let calls = |code: &str, by: &str| {
-            metric(world, &format!("sconce_calls_total{of},code=\"{code}\",by=\"{by}\"}}"))
+            metric(world, &format!("sconce_calls_total{of},code=\"{code}\",answered_by=\"{by}\"}}"))
         };
         (
             duration,
@@ -150,10 +152,10 @@ fn counted_by_team(world: &World) {
     world.driver.lock().unwrap().kill();
     client.finish(held).assert_no_success();
     assert_eq!(ended(), (Some(3.0), Some(1.0), Some(1.0), Some(1.0)));
-    assert_eq!(metric(world, &format!("sconce_streams_open{of}}}")), Some(0.0));
+    assert_eq!(metric(world, &format!("sconce_calls_active{of}}}")), Some(0.0));
     let id = client.call(&client.request().set("x-sconce-env", "test"));
     assert_eq!(client.finish(id).status(), Some(5));
     let of = "method=\"Config\",team=\"ads\",environment=\"-\"";
-    let refused = format!("sconce_calls_total{{{of},code=\"NOT_FOUND\",by=\"sconce\"}}");
+    let refused = format!("sconce_calls_total{{{of},code=\"NOT_FOUND\",answered_by=\"sconce\"}}");
     assert_eq!(metric(world, &refused), Some(1.0));
 }

@@ -55,7 +55,7 @@ fn assert_cut(world: &World, client: &mut Client, sent: u32, budget: &str) {
     assert!(client.pump(|c| c.closed, SOON), "the connection is still open after GOAWAY");
     if let Some(sconce) = &world.sconce {
         let fired = sconce.lock().unwrap().guards();
-        assert_eq!(fired, [format!("guard=\"{budget}\",side=\"client\" 1")]);
+        assert_eq!(fired, [format!("limit=\"{budget}\",side=\"downstream\" 1")]);
     }
 }
 

@@ -102,7 +102,7 @@ fn edit(world: &World, from: &str, to: &str) {
 /// How often an attempt to fetch keys came to nothing.
 fn failures(world: &World) -> u64 {
     let page = metrics(world);
-    let name = "sconce_key_fetches_total{outcome=\"bad\"} ";
+    let name = "sconce_jwks_fetches_total{outcome=\"failure\"} ";
     page.lines().find_map(|line| line.strip_prefix(name)).unwrap().parse().unwrap()
 }
 
@@ -125,8 +125,10 @@ fn edits(cases: &mut Cases) {
             assert_eq!(status(&mut client, &token), Some(0), "after {to}");
             assert_eq!(status(&mut world.client(), &token), Some(0), "after {to}");
             let refresh = if *to == slower { 3_600 } else { 600 };
-            let line =
-                format!("sconce_keys_refresh_seconds{{issuer=\"{}\"}} {refresh}\n", signer::ISSUER);
+            let line = format!(
+                "sconce_jwks_refresh_interval_seconds{{issuer=\"{}\"}} {refresh}\n",
+                signer::ISSUER
+            );
             assert!(metrics(world).contains(&line), "after {to}");
         }
     });
@@ -164,8 +166,10 @@ fn edits(cases: &mut Cases) {
             // It keeps the plan that it began with.
             client.start(&with(&client, &token), false);
             world.driver_sees(&client.case, SOON, |_| true);
-            let name =
-                format!("sconce_keys_fetched_timestamp_seconds{{issuer=\"{}\"}}", signer::ISSUER);
+            let name = format!(
+                "sconce_jwks_last_fetch_timestamp_seconds{{issuer=\"{}\"}}",
+                signer::ISSUER
+            );
             assert!(metrics(world).contains(&name));
             let text = format!("    - issuer: {}", signer::ISSUER);
             edit(world, &text, "    - issuer: https://other.invalid");

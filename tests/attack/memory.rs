@@ -112,7 +112,7 @@ pub fn cases(cases: &mut Cases) {
         if let Some(sconce) = &world.sconce {
             assert!(away > 100, "{away} were turned away");
             let guards = sconce.lock().unwrap().guards();
-            assert_eq!(guards, [format!("guard=\"parked\",side=\"client\" {away}")]);
+            assert_eq!(guards, [format!("limit=\"parked\",side=\"downstream\" {away}")]);
         }
         let mut other = world.client();
         let id = other.start(&other.request(), false);

@@ -67,6 +67,6 @@ fn assert_calmed(world: &World, client: &mut Client) {
     assert_eq!(client.goaway.map(|(_, code)| code), Some(ENHANCE_YOUR_CALM));
     if let Some(sconce) = &world.sconce {
         let fired = sconce.lock().unwrap().guards();
-        assert_eq!(fired, ["guard=\"refused_calls\",side=\"client\" 1"]);
+        assert_eq!(fired, ["limit=\"refused_calls\",side=\"downstream\" 1"]);
     }
 }

@@ -306,7 +306,8 @@ fn fetched(cases: &mut Cases) {
 /// When the issuer's keys were last fetched, as the metrics tell it.
 fn fetched_at(world: &World) -> u64 {
     let page = world.sconce.as_ref().unwrap().lock().unwrap().metrics();
-    let name = format!("sconce_keys_fetched_timestamp_seconds{{issuer=\"{}\"}} ", signer::ISSUER);
+    let name =
+        format!("sconce_jwks_last_fetch_timestamp_seconds{{issuer=\"{}\"}} ", signer::ISSUER);
     page.lines().find_map(|line| line.strip_prefix(&name)).unwrap().parse().unwrap()
 }
 

@@ -76,10 +76,10 @@ def test_a_connection_to_a_driver_goes_from_one_client_to_the_next(door_to, driv
         assert unset != "Pacific/Chatham"
         assert rows(spark.range(number).select(f.sum("id"))) == [(sum(range(number)) if number else None,)]
         time.sleep(0.3)  # the client releases what it has read, beside everything else
-        until(lambda: all(line.endswith(" 0") for line in sconce.metrics("sconce_streams_open")))
+        until(lambda: all(line.endswith(" 0") for line in sconce.metrics("sconce_calls_active")))
         spark.client._channel.close()  # stop() would wait for what other tests left to doors that are gone
-        until(lambda: sconce.metrics("sconce_connections_open")[0].endswith(" 0"))
-    assert not sconce.metrics("sconce_legs_reused_total")[0].endswith(" 0")
+        until(lambda: sconce.metrics("sconce_downstream_connections_active")[0].endswith(" 0"))
+    assert not sconce.metrics("sconce_upstream_connections_reused_total")[0].endswith(" 0")
 
 
 @pytest.mark.quick

@@ -68,6 +68,6 @@ def test_grpc_js_sees_the_same_as_directly(door, driver, modules, descriptors):
 def test_a_cancelled_call_is_counted_and_leaves_nothing_open(door):
     """After the case above: its cancelled stream is gone from sconce, too."""
     until = time.monotonic() + 10
-    while any(not line.endswith(" 0") for line in door.metrics("sconce_streams_open")):
-        assert time.monotonic() < until, door.metrics("sconce_streams_open")
+    while any(not line.endswith(" 0") for line in door.metrics("sconce_calls_active")):
+        assert time.monotonic() < until, door.metrics("sconce_calls_active")
         time.sleep(0.1)

@@ -140,14 +140,14 @@ def test_keys_rotate_under_sessions_and_a_provider_that_dies_ends_nothing(gate, 
     assert rows(new.sql("SELECT 1")) == [(1,)]
 
     provider.stop()
-    before = fetched(sconce, "bad")
-    until(lambda: ask(sconce, of_unknown_key(second)) and fetched(sconce, "bad") > before, FLOOR + 3)
+    before = fetched(sconce, "failure")
+    until(lambda: ask(sconce, of_unknown_key(second)) and fetched(sconce, "failure") > before, FLOOR + 3)
     assert (rows(new.sql("SELECT 1")), ask(sconce, second)[0]) == ([(1,)], "OK")
     assert sconce.get("/readyz")[0] == 200
 
 
 def fetched(sconce: rig.Sconce, outcome: str) -> int:
-    return sum(int(line.rpartition(" ")[2]) for line in sconce.metrics("sconce_key_fetches_total", outcome=outcome))
+    return sum(int(line.rpartition(" ")[2]) for line in sconce.metrics("sconce_jwks_fetches_total", outcome=outcome))
 
 
 def test_a_start_without_the_provider_is_not_ready_and_takes_calls_once_it_is_back(gate, provider):
@@ -241,6 +241,6 @@ def test_providers_that_lie_or_never_answer_change_nothing_about_the_keys_there_
     # Before anybody was asked the keys there are decide; who could not be asked says nothing about a token.
     told = {one.result(2 * FLOOR)[0] for one in waiting}
     assert "UNAVAILABLE" in told and told <= {"UNAUTHENTICATED", "UNAVAILABLE"}
-    until(lambda: fetched(sconce, "bad") >= 5, FLOOR + 5)
+    until(lambda: fetched(sconce, "failure") >= 5, FLOOR + 5)
     assert [ask(sconce, token)[0] for token in tokens] == ["OK"] * 5
     assert sconce.get("/readyz")[0] == 200

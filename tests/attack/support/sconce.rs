@@ -102,7 +102,8 @@ impl Sconce {
     /// Which budgets were overrun, and how often, as the metrics tell it.
     pub fn guards(&self) -> Vec<String> {
         let page = self.metrics();
-        let lines = page.lines().filter_map(|line| line.strip_prefix("sconce_guard_total{"));
+        let lines =
+            page.lines().filter_map(|line| line.strip_prefix("sconce_abuse_limit_exceeded_total{"));
         lines.map(|line| line.replace('}', "")).filter(|line| !line.ends_with(" 0")).collect()
     }
 
