@@ -169,7 +169,7 @@ fn the_level_of_the_log_follows_the_file() {
 fn a_level_of_the_environment_stays_and_that_is_said() {
     let sconce = Sconce::at("info", &[("RUST_LOG", "warn")]);
     fs::write(sconce.path("sconce.yaml"), main_file("debug")).unwrap();
-    sconce.says("log.level has changed, but RUST_LOG overrides it", 1);
+    sconce.says("log.level changed, but RUST_LOG overrides it", 1);
     assert_eq!(sconce.count("configuration applied"), 0);
 }
 

@@ -1,4 +1,4 @@
-//! What is counted by team and environment, as lines of the page.
+//! Metrics by team and environment, as lines of the page.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -16,30 +16,30 @@ use super::tenants::TenantId;
 
 const METHODS: usize = MethodLabel::ALL.len();
 
-/// Calls that are open.
+/// Open calls of one team and environment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OpenCalls {
-    /// The team, or `-` while it is not known.
+    /// The team; `-` while unknown.
     pub team: String,
-    /// The environment, or `-` while it is not known.
+    /// The environment; `-` while unknown.
     pub environment: String,
-    /// How many.
+    /// Number of open calls.
     pub calls: u64,
 }
 
-/// All that was counted under one pair of names.
+/// All counters of one team and environment.
 struct ByTeam<'a> {
     id: TenantId,
     team: &'a str,
     environment: &'a str,
-    /// Of each worker that has counted anything.
+    /// One entry for each worker that has counted anything.
     tenants: Vec<&'a TenantCounters>,
 }
 
 impl<'a> ByTeam<'a> {
-    /// Every pair that anything was counted under, by name.
-    fn all(ledger: &'a MetricsState, shards: &'a [Arc<Shard>]) -> Vec<Self> {
-        let pairs = ledger.tenants.all().into_iter().map(|(id, (team, environment))| {
+    /// Every team and environment with counters, sorted by name.
+    fn all(state: &'a MetricsState, shards: &'a [Arc<Shard>]) -> Vec<Self> {
+        let pairs = state.tenants.all().into_iter().map(|(id, (team, environment))| {
             let tenants = shards.iter().filter_map(|shard| shard.existing(id)).collect();
             Self { id, team, environment, tenants }
         });
@@ -59,7 +59,7 @@ impl<'a> ByTeam<'a> {
         self.tenants.iter().filter_map(move |tenant| tenant.existing(method))
     }
 
-    fn placed(&self, method: usize) -> u64 {
+    fn routed(&self, method: usize) -> u64 {
         self.counts(method).map(|counts| read(&counts.routed)).sum()
     }
 
@@ -72,12 +72,12 @@ impl<'a> ByTeam<'a> {
     }
 }
 
-/// The calls that are open now, most first.
-pub(super) fn open_calls(ledger: &MetricsState) -> Vec<OpenCalls> {
-    let shards = ledger.shards();
-    let all = ByTeam::all(ledger, &shards);
+/// Open calls, the largest numbers first.
+pub(super) fn open_calls(state: &MetricsState) -> Vec<OpenCalls> {
+    let shards = state.shards();
+    let all = ByTeam::all(state, &shards);
     let mut sums = BTreeMap::<(&str, &str), u64>::new();
-    for (_, at, calls) in active_by_method(ledger, &shards, &all) {
+    for (_, at, calls) in active_by_method(state, &shards, &all) {
         *sums.entry(at).or_default() += calls;
     }
     let open = sums.into_iter().filter(|(_, calls)| *calls > 0);
@@ -91,40 +91,40 @@ pub(super) fn open_calls(ledger: &MetricsState) -> Vec<OpenCalls> {
     open
 }
 
-/// By method, and by the names behind it, how many calls are open.
+/// Number of open calls by method, team and environment.
 fn active_by_method<'a>(
-    ledger: &'a MetricsState,
+    state: &'a MetricsState,
     shards: &[Arc<Shard>],
     all: &[ByTeam<'a>],
 ) -> Vec<(usize, (&'a str, &'a str), u64)> {
-    let nobody = ledger.tenants.unknown();
+    let unknown = state.tenants.unknown();
     let mut open = Vec::new();
     for method in 0..METHODS {
-        let mut placed_in_all = 0_u64;
-        let mut ended_unplaced = 0_u64;
+        let mut routed_in_all = 0_u64;
+        let mut ended_unrouted = 0_u64;
         for of in all {
-            let (placed, ended) = (of.placed(method), of.ended(method));
-            if of.id == nobody {
-                ended_unplaced = ended;
-            } else if placed > 0 {
-                placed_in_all += placed;
-                open.push((method, (of.team, of.environment), placed.saturating_sub(ended)));
+            let (routed, ended) = (of.routed(method), of.ended(method));
+            if of.id == unknown {
+                ended_unrouted = ended;
+            } else if routed > 0 {
+                routed_in_all += routed;
+                open.push((method, (of.team, of.environment), routed.saturating_sub(ended)));
             }
         }
-        let begun: u64 =
+        let opened: u64 =
             shards.iter().filter_map(|shard| shard.calls_opened.get(method)).map(read).sum();
-        let unplaced = begun.saturating_sub(placed_in_all).saturating_sub(ended_unplaced);
-        if let Some(names) = ledger.tenants.names(nobody).filter(|_| begun > 0) {
-            open.push((method, names, unplaced));
+        let unrouted = opened.saturating_sub(routed_in_all).saturating_sub(ended_unrouted);
+        if let Some(names) = state.tenants.names(unknown).filter(|_| opened > 0) {
+            open.push((method, names, unrouted));
         }
     }
     open
 }
 
 impl MetricsPage<'_> {
-    /// All that is counted by team and environment.
-    pub(super) fn by_team(&mut self, ledger: &MetricsState, shards: &[Arc<Shard>]) -> fmt::Result {
-        let all = ByTeam::all(ledger, shards);
+    /// Writes all metrics by team and environment.
+    pub(super) fn by_team(&mut self, state: &MetricsState, shards: &[Arc<Shard>]) -> fmt::Result {
+        let all = ByTeam::all(state, shards);
         self.calls(&all)?;
         self.duration_histogram(&names::CALL_DURATION, &all, &DURATION_BOUNDS_MS, |counts| {
             &counts.duration
@@ -132,10 +132,10 @@ impl MetricsPage<'_> {
         self.duration_histogram(&names::FIRST_BYTE, &all, &FIRST_BYTE_BOUNDS_MS, |counts| {
             &counts.first_byte
         })?;
-        self.active_calls(active_by_method(ledger, shards, &all))?;
+        self.active_calls(active_by_method(state, shards, &all))?;
         self.bytes(&all)?;
-        self.dial_failures(&all)?;
-        self.drivers(ledger, &ledger.control)
+        self.connect_failures(&all)?;
+        self.drivers(state, &state.control)
     }
 
     fn calls(&mut self, all: &[ByTeam<'_>]) -> fmt::Result {
@@ -206,7 +206,7 @@ impl MetricsPage<'_> {
         Ok(())
     }
 
-    fn dial_failures(&mut self, all: &[ByTeam<'_>]) -> fmt::Result {
+    fn connect_failures(&mut self, all: &[ByTeam<'_>]) -> fmt::Result {
         let mut family = self.family(&names::UPSTREAM_CONNECT_FAILURES)?;
         for of in all {
             for (at, reason) in ConnectFailure::ALL.into_iter().enumerate() {
@@ -221,13 +221,12 @@ impl MetricsPage<'_> {
         Ok(())
     }
 
-    /// Of several drivers under the same names, as those beyond the bound are, one that is down
-    /// counts.
-    fn drivers(&mut self, ledger: &MetricsState, control: &ControlState) -> fmt::Result {
+    /// Several drivers share names beyond the limit of tenants: 0 if any of them is down.
+    fn drivers(&mut self, state: &MetricsState, control: &ControlState) -> fmt::Result {
         let all = control.drivers.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let mut up = BTreeMap::<(&str, &str), bool>::new();
         for (tenant, is_up) in all.iter().filter_map(|driver| driver.status()) {
-            let Some(names) = ledger.tenants.names(tenant) else { continue };
+            let Some(names) = state.tenants.names(tenant) else { continue };
             let all_up = up.entry(names).or_insert(true);
             *all_up = *all_up && is_up;
         }
@@ -239,7 +238,7 @@ impl MetricsPage<'_> {
     }
 }
 
-/// The buckets with their upper bounds in seconds, and the sum in seconds.
+/// Sums of the buckets with their upper bounds in seconds, and the total in seconds.
 fn sum_histograms<'a, const BUCKETS: usize>(
     all: impl Iterator<Item = &'a DurationHistogram<BUCKETS>>,
     bounds_ms: &[u64],

@@ -1,10 +1,10 @@
-//! OpenMetrics text turned into Prometheus' text format 0.0.4.
+//! Converts OpenMetrics text into Prometheus text format 0.0.4.
 //!
-//! The two differ, for what sconce writes, in three ways: OpenMetrics names a counter's family
-//! without `_total`, closes with `# EOF`, and may carry `# UNIT` lines. Samples are the same.
-//! The input is our own encoder's, never a peer's.
+//! For sconce's output they differ in three ways: OpenMetrics names a counter's family without
+//! `_total`, ends with `# EOF`, and may contain `# UNIT` lines. Samples are equal. The input comes
+//! from our own encoder, never from a peer.
 
-/// The same page in the older format.
+/// Converts a page.
 pub(super) fn from_open_metrics(page: &str) -> String {
     let mut classic = String::with_capacity(page.len());
     let mut lines = page.lines().peekable();

@@ -1,34 +1,35 @@
-//! What is wrong with the configuration as it was last read, by team.
+//! Numbers of configuration errors at the last read, by team.
 
 use super::names::{OTHER, TENANTS_MAX, UNKNOWN};
 
-/// The errors in the file of one team, or in the main file.
+/// Number of errors in the file of one team, or in the main file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigErrorCount {
-    /// The team, or the name of a file whose team cannot be read; `-` is the main file.
+    /// The team, or the name of a file whose team cannot be read; `-` for the main file.
     pub team: String,
-    /// How many there are.
+    /// Number of errors.
     pub count: usize,
-    /// What is served meanwhile, in a sentence for an operator.
+    /// Effect of the errors, as a sentence for an operator.
     pub effect: &'static str,
 }
 
 impl ConfigErrorCount {
-    /// Those of the main file.
+    /// For the main file.
     #[must_use]
     pub fn main_file(count: usize) -> Self {
-        let served = "no change of any file takes effect, the last good configuration is served";
-        Self { team: UNKNOWN.to_owned(), count, effect: served }
+        let effect =
+            "no change of any file takes effect; the last valid configuration stays active";
+        Self { team: UNKNOWN.to_owned(), count, effect }
     }
 
-    /// Whether they are those of the main file.
+    /// Whether these are errors of the main file.
     #[must_use]
     pub fn is_main_file(&self) -> bool {
         self.team == UNKNOWN
     }
 }
 
-/// The counts by label, that of the main file always, and beyond so many teams one for the rest.
+/// Counts by label: the main file always, then up to [`TENANTS_MAX`] teams, then the rest together.
 pub(super) fn counts(errors: &[ConfigErrorCount]) -> Vec<(&str, usize)> {
     let (main, teams): (Vec<_>, Vec<_>) = errors.iter().partition(|it| it.is_main_file());
     let main = main.iter().map(|it| it.count).sum();
@@ -43,7 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn more_teams_than_fit_are_counted_together_and_the_main_file_is_always_there() {
+    fn teams_beyond_the_limit_are_counted_together_and_the_main_file_is_always_counted() {
         assert_eq!(counts(&[]), [("-", 0)]);
         let team = |at| ConfigErrorCount { team: format!("t{at}"), count: 2, effect: "" };
         let teams = (0..TENANTS_MAX + 3).map(team);

@@ -1,9 +1,9 @@
-//! Whether a driver was reachable when it was last tried.
+//! Driver health: whether the last connection attempt to a driver succeeded.
 //!
-//! Workers say what they find; a driver that is well costs each of them one load. Who has to log a
-//! change learns it here, once for all workers.
+//! Shared by all workers. A healthy driver costs one relaxed load for each check. Each change is
+//! reported to one worker only, which logs it.
 //!
-//! Must never happen here: a wait for another worker, but for the moment in which a driver changes.
+//! Must never happen here: waiting for another worker, except while a driver changes its state.
 
 use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -11,33 +11,33 @@ use std::time::{Duration, Instant};
 
 use super::{TenantId, WorkerMetrics};
 
-/// A driver that stays unreachable is worth a line again after so long.
+/// Interval between log lines of one outage.
 const REMINDER_INTERVAL: Duration = Duration::from_secs(300);
 
 const UNTRIED: u8 = 0;
 const UP: u8 = 1;
 const DOWN: u8 = 2;
-/// Stands for a number that was not looked up yet.
+/// No tenant has been looked up yet.
 const NO_TENANT: u32 = u32::MAX;
 
-/// What is known of a driver. Belongs to one address: another address is another driver.
+/// Health of one driver address.
 #[derive(Debug)]
 pub struct DriverHealth {
     state: AtomicU8,
     tenant: AtomicU32,
-    /// Touched while a driver is unreachable, and when it comes back.
+    /// Locked only while the driver is unreachable, and when it recovers.
     outage: Mutex<Option<Outage>>,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Outage {
     since: Instant,
-    /// When it was last logged.
+    /// Time of the last log line.
     logged: Option<Instant>,
 }
 
 impl Default for DriverHealth {
-    /// Never tried.
+    /// No connection attempt yet.
     fn default() -> Self {
         let (state, tenant) = (AtomicU8::new(UNTRIED), AtomicU32::new(NO_TENANT));
         Self { state, tenant, outage: Mutex::default() }
@@ -45,8 +45,8 @@ impl Default for DriverHealth {
 }
 
 impl DriverHealth {
-    /// Of the driver that has come in the place of another one: taken to be as that was, until it
-    /// is tried, so that an outage which a new address ends is known to have ended.
+    /// Health of a driver that replaces this one at another address. It inherits the state until
+    /// its first attempt, so that the end of an outage is detected.
     #[must_use]
     pub fn successor(&self) -> Self {
         Self {
@@ -56,7 +56,7 @@ impl DriverHealth {
         }
     }
 
-    /// What its calls are counted under. Looked up once.
+    /// The tenant of the driver's calls. Looked up once.
     pub fn tenant(&self, metrics: &WorkerMetrics, (team, environment): (&str, &str)) -> TenantId {
         match self.tenant.load(Ordering::Relaxed) {
             NO_TENANT => {
@@ -68,17 +68,18 @@ impl DriverHealth {
         }
     }
 
-    /// Whether it was reachable when it was last tried.
+    /// Whether the last attempt succeeded.
     pub fn is_up(&self) -> bool {
         self.state.load(Ordering::Relaxed) == UP
     }
 
-    /// Whether it was not.
+    /// Whether the last attempt failed.
     pub fn is_down(&self) -> bool {
         self.state.load(Ordering::Relaxed) == DOWN
     }
 
-    /// It was reached. For how long it was not, if it was not and that was logged.
+    /// Records a successful attempt. Returns the duration of the outage that it ends, if that
+    /// outage was logged.
     pub fn connected(&self, now: Instant) -> Option<Duration> {
         if self.is_up() {
             return None;
@@ -89,8 +90,8 @@ impl DriverHealth {
         outage.logged.map(|_| now.saturating_duration_since(outage.since))
     }
 
-    /// It was not reached. For how long it has not been, if that is to be logged now; whoever has
-    /// logged it says so ([`DriverHealth::logged`]).
+    /// Records a failed attempt. Returns the duration of the outage if a log line is due; call
+    /// [`DriverHealth::outage_logged`] after logging it.
     pub fn connect_failed(&self, now: Instant) -> Option<Duration> {
         let mut outage = self.outage.lock().unwrap_or_else(PoisonError::into_inner);
         self.state.store(DOWN, Ordering::Relaxed);
@@ -101,20 +102,20 @@ impl DriverHealth {
         is_due.then(|| now.saturating_duration_since(outage.since))
     }
 
-    /// Whether its outage, if it has one, was logged.
+    /// Whether the current outage was logged.
     pub fn is_outage_logged(&self) -> bool {
         let outage = self.outage.lock().unwrap_or_else(PoisonError::into_inner);
         outage.is_some_and(|outage| outage.logged.is_some())
     }
 
-    /// That it is unreachable was logged.
+    /// Records that the current outage was logged.
     pub fn outage_logged(&self, now: Instant) {
         if let Some(outage) = self.outage.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
             outage.logged = Some(now);
         }
     }
 
-    /// Under what to show it, and whether it is up; `None` if it was never tried.
+    /// Tenant and state for metrics; `None` before the first attempt.
     pub(super) fn status(&self) -> Option<(TenantId, bool)> {
         let tenant = self.tenant.load(Ordering::Relaxed);
         let state = self.state.load(Ordering::Relaxed);
@@ -124,22 +125,22 @@ impl DriverHealth {
 }
 
 #[cfg(test)]
-#[expect(clippy::disallowed_methods, reason = "a test needs some moment")]
+#[expect(clippy::disallowed_methods, reason = "a test needs some time")]
 mod tests {
     use super::*;
 
     #[test]
-    fn an_outage_is_logged_when_it_begins_and_when_it_has_ended() {
+    fn the_start_and_the_end_of_an_outage_are_logged() {
         let health = DriverHealth::default();
         let began = Instant::now();
         let at = |seconds| began + Duration::from_secs(seconds);
         assert!(!health.is_up() && !health.is_down());
-        assert_eq!(health.connected(at(0)), None, "nothing was wrong with it");
+        assert_eq!(health.connected(at(0)), None, "there was no outage");
         assert_eq!(health.connect_failed(at(1)), Some(Duration::ZERO));
         assert!(!health.is_outage_logged());
         health.outage_logged(at(1));
         assert!(health.is_outage_logged());
-        assert_eq!(health.connect_failed(at(2)), None, "it is known already");
+        assert_eq!(health.connect_failed(at(2)), None, "it was just logged");
         assert!(health.is_down());
         assert_eq!(health.connected(at(41)), Some(Duration::from_secs(40)));
         assert_eq!(health.connected(at(42)), None);
@@ -147,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn an_outage_that_was_not_logged_is_still_to_be_logged_and_its_end_is_not() {
+    fn the_end_of_an_outage_is_logged_only_if_its_start_was() {
         let health = DriverHealth::default();
         let began = Instant::now();
         assert_eq!(health.connect_failed(began), Some(Duration::ZERO));
@@ -157,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn an_outage_that_goes_on_is_logged_again_now_and_then() {
+    fn a_lasting_outage_is_logged_again_after_the_interval() {
         let health = DriverHealth::default();
         let began = Instant::now();
         health.connect_failed(began);
@@ -167,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn a_driver_in_the_place_of_an_unreachable_one_ends_its_outage() {
+    fn a_successor_of_an_unreachable_driver_ends_the_outage() {
         let health = DriverHealth::default();
         let began = Instant::now();
         health.connect_failed(began);
@@ -176,6 +177,6 @@ mod tests {
         assert!(next.is_down());
         let later = began + Duration::from_secs(9);
         assert_eq!(next.connected(later), Some(Duration::from_secs(9)));
-        assert!(health.is_down(), "the one before is not touched");
+        assert!(health.is_down(), "the predecessor is unchanged");
     }
 }

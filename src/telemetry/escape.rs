@@ -1,22 +1,22 @@
-//! Escaping: text of peers, providers and files, made fit for a terminal and for a log of lines.
+//! Escapes control characters in text of peers, providers and files, for terminals and logs.
 //!
-//! A control character could forge a line, colour a screen or turn the direction of a text. Must
-//! never be left to whoever writes a message: the log escapes all fields of all events, and `cli`
-//! all that it prints.
+//! A control character could forge a log line, colour a terminal or reverse the text direction.
+//! Escaping is never left to the caller: the log escapes all fields of all events, and `cli` all of
+//! its output.
 
 use std::fmt::{self, Display, Write};
 
-/// Whether a letter does something to whoever shows it: C0, DEL, C1, separators of lines and of
-/// paragraphs, and the marks of direction (Unicode UAX #9).
-pub fn is_control(letter: char) -> bool {
-    let turns = |letter| {
-        matches!(letter, '\u{61c}' | '\u{200e}' | '\u{200f}')
-            || matches!(letter, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+/// Whether a character controls a terminal: C0, DEL, C1, line and paragraph separators, and
+/// direction marks (Unicode UAX #9).
+pub fn is_control(character: char) -> bool {
+    let turns = |character| {
+        matches!(character, '\u{61c}' | '\u{200e}' | '\u{200f}')
+            || matches!(character, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
     };
-    letter.is_control() || matches!(letter, '\u{2028}' | '\u{2029}') || turns(letter)
+    character.is_control() || matches!(character, '\u{2028}' | '\u{2029}') || turns(character)
 }
 
-/// Shows what it holds on one line: each control character as Rust and Python write it, `\n` or
+/// Displays its content on one line, with control characters as in Rust and Python: `\n` or
 /// `\u{202e}`.
 #[derive(Clone, Copy, Debug)]
 pub struct Escaped<T>(pub T);
@@ -27,23 +27,22 @@ impl<T: Display> Display for Escaped<T> {
     }
 }
 
-/// A line of JSON with the control characters escaped that JSON itself would let stand. They can be
-/// in texts alone, so that it reads as before.
+/// Escapes control characters that JSON permits in strings. The value of the JSON is unchanged.
 pub(super) fn json(line: &str) -> String {
     let mut escaped = String::with_capacity(line.len());
-    // Writing to a text never fails.
+    // Writing to a `String` never fails.
     let _ = EscapingWriter { into: &mut escaped, escape: escape_for_json }.write_str(line);
     escaped
 }
 
-/// Passes text on, but for control characters.
+/// A writer that escapes control characters.
 pub(super) struct EscapingWriter<'w, W> {
     into: &'w mut W,
     escape: fn(&mut W, char) -> fmt::Result,
 }
 
 impl<'w, W: Write> EscapingWriter<'w, W> {
-    /// As a person reads it.
+    /// Escapes as Rust does.
     pub(super) fn for_terminal(into: &'w mut W) -> Self {
         Self { into, escape: escape_for_terminal }
     }
@@ -55,23 +54,23 @@ impl<W: Write> Write for EscapingWriter<'_, W> {
         while let Some(at) = rest.find(is_control) {
             let (plain, from) = rest.split_at_checked(at).unwrap_or((rest, ""));
             self.into.write_str(plain)?;
-            let mut letters = from.chars();
-            if let Some(letter) = letters.next() {
-                (self.escape)(self.into, letter)?;
+            let mut characters = from.chars();
+            if let Some(character) = characters.next() {
+                (self.escape)(self.into, character)?;
             }
-            rest = letters.as_str();
+            rest = characters.as_str();
         }
         self.into.write_str(rest)
     }
 }
 
-fn escape_for_terminal<W: Write>(into: &mut W, letter: char) -> fmt::Result {
-    write!(into, "{}", letter.escape_default())
+fn escape_for_terminal<W: Write>(into: &mut W, character: char) -> fmt::Result {
+    write!(into, "{}", character.escape_default())
 }
 
-/// All of them are in the basic plane, which four digits tell (RFC 8259, 7).
-fn escape_for_json<W: Write>(into: &mut W, letter: char) -> fmt::Result {
-    write!(into, "\\u{:04x}", u32::from(letter))
+/// All control characters are in the basic plane: four digits suffice (RFC 8259, 7).
+fn escape_for_json<W: Write>(into: &mut W, character: char) -> fmt::Result {
+    write!(into, "\\u{:04x}", u32::from(character))
 }
 
 #[cfg(test)]
@@ -79,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_steers_a_terminal_is_shown_and_not_done() {
+    fn control_characters_are_shown_and_not_executed() {
         for (text, shown) in [
             ("a\nb\r\t", r"a\nb\r\t"),
             ("\u{1b}[31mred\u{7}\0", r"\u{1b}[31mred\u{7}\u{0}"),
@@ -93,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_of_any_script_is_left_as_it_is() {
+    fn text_of_any_script_is_unchanged() {
         for text in ["", "Ann Ö.", "日本語 עברית", r"C:\new 'x' \u{1b}", "👩‍🚀", "a\u{a0}b\u{ad}"]
         {
             assert_eq!(Escaped(text).to_string(), text);
@@ -101,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_of_json_reads_as_before() {
+    fn the_value_of_escaped_json_is_unchanged() {
         let text = "a\n\u{1b}\u{7f}\u{9b}\u{2028}\u{202e}Ö\\";
         let line = serde_json::to_string(text).unwrap();
         let escaped = json(&line);

@@ -1,13 +1,13 @@
-//! The log: one line an event, to stderr, as JSON for machines or as text for people.
+//! The log: one line for each event on stderr, as JSON or text.
 //!
-//! The level comes from the configuration, and may change while the process runs; `RUST_LOG`, where
-//! it is set, overrides it with directives (`info,sconce::proxy=debug`). It counts for lines of
-//! sconce alone: what libraries say is for those who wrote them, and is shown if `RUST_LOG` names
-//! them. Lines of the `log` crate are not taken at all: they carry paths of the build machine.
+//! The level comes from the configuration and may change while the process runs. `RUST_LOG`
+//! overrides it with directives (`info,sconce::proxy=debug`). Lines of libraries appear only if
+//! `RUST_LOG` names their targets. Lines of the `log` crate never appear: they contain paths of the
+//! build machine.
 //!
-//! What must never happen here: a worker that waits for whoever reads stderr (see `spool`), a panic
-//! because nobody does, and a line, or a command to a terminal, that somebody else has written:
-//! every field of every event is escaped here.
+//! Must never happen here: a worker that waits for the reader of stderr (see `log_queue`), a panic
+//! because stderr is closed, and control characters from a peer: every field of every event is
+//! escaped.
 
 use std::fmt::Debug;
 use std::io::{self, IsTerminal, Write};
@@ -28,51 +28,51 @@ use super::log_queue::LogQueue;
 
 pub use super::log_queue::LogGuard;
 
-/// How lines look.
+/// Output format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
-    /// One JSON object a line; fields of an event stand beside `timestamp`, `level`, `message`.
+    /// One JSON object for each line; fields of the event beside `timestamp`, `level`, `message`.
     Json,
-    /// One line of text; coloured when stderr is a terminal and `NO_COLOR` is not set.
+    /// Text; coloured if stderr is a terminal and `NO_COLOR` is not set.
     Pretty,
 }
 
-/// Why there is no log. Both are faults of the process' surroundings, not of its configuration.
+/// The log could not be started.
 #[derive(Debug)]
 pub enum LogError {
-    /// The system gave no thread to write with.
+    /// The writer thread could not be started.
     NoThread(io::Error),
-    /// Somebody has started a log in this process before.
+    /// A log was already started in this process.
     AlreadyStarted,
 }
 
 impl std::fmt::Display for LogError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::NoThread(fault) => write!(f, "no thread for the log: {fault}"),
-            Self::AlreadyStarted => f.write_str("a log has been started in this process before"),
+            Self::NoThread(error) => write!(f, "cannot start the log thread: {error}"),
+            Self::AlreadyStarted => f.write_str("the log was already started in this process"),
         }
     }
 }
 
 impl std::error::Error for LogError {}
 
-/// The beginning of the targets of sconce's own lines: those of its filters are among them.
+/// Prefix of the targets of sconce and its filters.
 const TARGET_PREFIX: &str = "sconce";
 
-/// How much is logged. Cheap to clone.
+/// Changes the log level. Cheap to clone.
 #[derive(Clone)]
 pub struct LogLevel {
     set: Arc<dyn Fn(LevelFilter) + Send + Sync>,
-    /// Whether the environment has decided.
+    /// Whether `RUST_LOG` overrides the configuration.
     is_overridden: bool,
 }
 
 impl LogLevel {
-    /// Changes how much is logged, and logs that: by the level under which the line is seen.
+    /// Changes the level, and logs the change at a level that is enabled before or after it.
     pub fn change(&self, from: LevelFilter, to: LevelFilter) {
         if self.is_overridden {
-            warn!(%to, "log.level has changed, but RUST_LOG overrides it");
+            warn!(%to, "log.level changed, but RUST_LOG overrides it");
             return;
         }
         (self.set)(from.max(to));
@@ -87,60 +87,60 @@ impl Debug for LogLevel {
     }
 }
 
-/// Starts the log of this process. Keep the guard until the end: it sees the last lines out.
+/// Starts the log of this process. Dropping the guard flushes the last lines.
 ///
 /// # Errors
-/// When the system gives no thread, or a log was started before.
+/// If the writer thread cannot be started, or a log was already started.
 pub fn start(
     format: LogFormat,
     level: LevelFilter,
     metrics: &ControlMetrics,
 ) -> Result<(LogGuard, LogLevel), LogError> {
-    let (spool, guard) =
+    let (queue, guard) =
         LogQueue::start(io::stderr(), metrics.clone()).map_err(LogError::NoThread)?;
     let directives = std::env::var("RUST_LOG").ok().filter(|directives| !directives.is_empty());
-    let (filter, complaint) = filter(level, directives.as_deref());
+    let (filter, invalid) = filter(level, directives.as_deref());
     let coloured = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    let is_overridden = directives.is_some() && complaint.is_none();
-    let (lines, handle) = subscriber(format, filter, coloured, spool);
+    let is_overridden = directives.is_some() && invalid.is_none();
+    let (lines, handle) = subscriber(format, filter, coloured, queue);
     tracing::subscriber::set_global_default(lines).map_err(|_| LogError::AlreadyStarted)?;
     std::panic::set_hook(Box::new(log_panic));
-    if let Some(complaint) = complaint {
-        warn!(complaint, "RUST_LOG is not understood: the configured level holds");
+    if let Some(error) = invalid {
+        warn!(error, "RUST_LOG is invalid; using log.level");
     }
-    // It fails only once the log is gone.
+    // Fails only after the subscriber was dropped.
     let set = Arc::new(move |level| drop(handle.reload(own_targets(level))));
     Ok((guard, LogLevel { set, is_overridden }))
 }
 
-/// A panic is a line like any other, without the paths of the machine that built the program.
+/// Logs a panic as one line, without paths of the build machine.
 fn log_panic(info: &PanicHookInfo<'_>) {
-    let what = info.payload_as_str().unwrap_or("no reason given");
-    let at = info.location().map(|at| place(at.file(), at.line())).unwrap_or_default();
+    let error = info.payload_as_str().unwrap_or("no message");
+    let location = info.location().map(|at| source_location(at.file(), at.line()));
     let thread = std::thread::current();
-    error!(what, at, thread = thread.name(), "panicked");
+    error!(error, location, thread = thread.name(), "panicked");
 }
 
-/// Where in the source, from the folder of the crate on.
-fn place(file: &str, line: u32) -> String {
+/// Source location, relative to the crate's folder.
+fn source_location(file: &str, line: u32) -> String {
     let source = file.rfind("/src/").filter(|_| file.starts_with('/'));
     let crate_at = source.and_then(|source| file.get(..source)?.rfind('/'));
     let shown = crate_at.and_then(|slash| file.get(slash.saturating_add(1)..)).unwrap_or(file);
     format!("{shown}:{line}")
 }
 
-/// sconce's own lines of this level.
+/// Enables sconce's own lines of this level.
 fn own_targets(level: LevelFilter) -> Targets {
     Targets::new().with_default(LevelFilter::OFF).with_target(TARGET_PREFIX, level)
 }
 
-/// The filter, and what was wrong with `directives` if they could not be used.
+/// The filter, and the error in `directives` if they are invalid.
 fn filter(level: LevelFilter, directives: Option<&str>) -> (Targets, Option<String>) {
     let configured = own_targets(level);
     match directives.map(str::parse::<Targets>) {
         None => (configured, None),
         Some(Ok(filter)) => (filter, None),
-        Some(Err(fault)) => (configured, Some(fault.to_string())),
+        Some(Err(error)) => (configured, Some(error.to_string())),
     }
 }
 
@@ -148,18 +148,18 @@ fn subscriber(
     format: LogFormat,
     filter: Targets,
     coloured: bool,
-    spool: LogQueue,
+    queue: LogQueue,
 ) -> (impl Subscriber + Send + Sync, reload::Handle<Targets, Registry>) {
     let (filter, handle) = reload::Layer::new(filter);
     let lines = fmt::layer().with_ansi(coloured).log_internal_errors(false);
     let lines = match format {
-        LogFormat::Json => lines.with_writer(EscapedJson(spool)).json().flatten_event(true).boxed(),
-        LogFormat::Pretty => lines.with_writer(spool).fmt_fields(EscapedFields).boxed(),
+        LogFormat::Json => lines.with_writer(EscapedJson(queue)).json().flatten_event(true).boxed(),
+        LogFormat::Pretty => lines.with_writer(queue).fmt_fields(EscapedFields).boxed(),
     };
     (tracing_subscriber::registry().with(lines.with_filter(filter)), handle)
 }
 
-/// Writes the fields of an event, the message among them, without control characters.
+/// Formats the fields of an event, including the message, without control characters.
 #[derive(Debug)]
 struct EscapedFields;
 
@@ -174,7 +174,7 @@ impl<'w> FormatFields<'w> for EscapedFields {
     }
 }
 
-/// Takes lines of JSON, and escapes the control characters that JSON leaves in texts.
+/// Escapes control characters that JSON permits in strings.
 #[derive(Clone, Debug)]
 struct EscapedJson(LogQueue);
 
@@ -212,35 +212,35 @@ mod tests {
     use super::*;
     use crate::telemetry::Metrics;
 
-    /// What the log says of two events, one of them below `info`.
-    fn said(format: LogFormat, directives: Option<&str>) -> String {
-        told(format, directives, false)
+    /// The log of two events, one of them below `info`.
+    fn logged(format: LogFormat, directives: Option<&str>) -> String {
+        logged_with(format, directives, false)
     }
 
-    /// The same, and perhaps of an event with control characters in all its parts.
-    fn told(format: LogFormat, directives: Option<&str>, is_odd: bool) -> String {
+    /// The same, optionally with an event that has control characters in all its parts.
+    fn logged_with(format: LogFormat, directives: Option<&str>, has_control: bool) -> String {
         let (mut reader, writer) = io::pipe().unwrap();
-        let (spool, guard) = LogQueue::start(writer, Metrics::new("1").control()).unwrap();
+        let (queue, guard) = LogQueue::start(writer, Metrics::new("1").control()).unwrap();
         let filter = filter(LevelFilter::INFO, directives).0;
-        let (lines, _) = subscriber(format, filter, false, spool);
+        let (lines, _) = subscriber(format, filter, false, queue);
         tracing::subscriber::with_default(lines, || {
             info!(address = %"127.0.0.1:1", admin = %"127.0.0.1:2", "listening");
             debug!("quiet");
-            if is_odd {
+            if has_control {
                 let odd = "a\nb\u{1b}[31m\u{9b}\u{7f}\u{2028}\u{202e}";
                 info!(display = %odd, debug = ?odd, text = odd, "message {odd}");
             }
         });
         drop(guard);
-        let mut said = String::new();
-        reader.read_to_string(&mut said).unwrap();
-        said
+        let mut text = String::new();
+        reader.read_to_string(&mut text).unwrap();
+        text
     }
 
     #[test]
     fn json_is_one_flat_object_a_line() {
-        let said = said(LogFormat::Json, None);
-        let line: serde_json::Value = serde_json::from_str(&said).unwrap();
+        let text = logged(LogFormat::Json, None);
+        let line: serde_json::Value = serde_json::from_str(&text).unwrap();
         assert_eq!(line["message"], "listening");
         assert_eq!(line["address"], "127.0.0.1:1");
         assert_eq!(line["level"], "INFO");
@@ -248,24 +248,24 @@ mod tests {
 
     #[test]
     fn text_is_one_line_with_fields_to_search_for() {
-        let said = said(LogFormat::Pretty, None);
-        assert!(said.ends_with("listening address=127.0.0.1:1 admin=127.0.0.1:2\n"), "{said}");
-        assert_eq!(said.lines().count(), 1);
+        let text = logged(LogFormat::Pretty, None);
+        assert!(text.ends_with("listening address=127.0.0.1:1 admin=127.0.0.1:2\n"), "{text}");
+        assert_eq!(text.lines().count(), 1);
     }
 
     #[test]
-    fn no_part_of_an_event_makes_a_line_or_steers_a_terminal() {
+    fn no_part_of_an_event_forges_a_line_or_controls_a_terminal() {
         for format in [LogFormat::Json, LogFormat::Pretty] {
-            let told = told(format, None, true);
-            assert_eq!(told.lines().count(), 2, "{told:?}");
+            let text = logged_with(format, None, true);
+            assert_eq!(text.lines().count(), 2, "{text:?}");
             let is_plain = |line: &str| !line.contains(escape::is_control);
-            assert!(told.split('\n').all(is_plain), "{told:?}");
-            assert!(told.ends_with('\n') && told.matches("[31m").count() == 4, "{told:?}");
+            assert!(text.split('\n').all(is_plain), "{text:?}");
+            assert!(text.ends_with('\n') && text.matches("[31m").count() == 4, "{text:?}");
         }
     }
 
     #[test]
-    fn a_panic_says_where_without_the_folders_of_the_machine_that_built_it() {
+    fn the_location_of_a_panic_contains_no_path_of_the_build_machine() {
         for (file, shown) in [
             ("src/proxy/relay.rs", "src/proxy/relay.rs:7"),
             (
@@ -274,19 +274,19 @@ mod tests {
             ),
             ("/rustc/0f1e/library/core/src/option.rs", "core/src/option.rs:7"),
         ] {
-            assert_eq!(place(file, 7), shown);
+            assert_eq!(source_location(file, 7), shown);
         }
     }
 
     #[test]
-    fn lines_of_libraries_are_shown_only_where_they_are_asked_for() {
-        let said = |directives: Option<&str>| {
+    fn lines_of_libraries_are_logged_only_if_rust_log_names_them() {
+        let is_logged = |directives: Option<&str>| {
             let filter = filter(LevelFilter::INFO, directives).0;
             filter.would_enable("notify::inotify", &tracing::Level::WARN)
         };
-        assert!(!said(None));
-        assert!(!said(Some("sconce=debug")));
-        assert!(said(Some("notify=warn")));
+        assert!(!is_logged(None));
+        assert!(!is_logged(Some("sconce=debug")));
+        assert!(is_logged(Some("notify=warn")));
         assert!(
             own_targets(LevelFilter::INFO)
                 .would_enable("sconce_filters::team", &tracing::Level::INFO)
@@ -295,14 +295,14 @@ mod tests {
 
     #[test]
     fn directives_override_the_level() {
-        assert_eq!(said(LogFormat::Pretty, Some("debug")).lines().count(), 2);
-        assert_eq!(said(LogFormat::Pretty, Some("off")), "");
+        assert_eq!(logged(LogFormat::Pretty, Some("debug")).lines().count(), 2);
+        assert_eq!(logged(LogFormat::Pretty, Some("off")), "");
     }
 
     #[test]
-    fn directives_that_make_no_sense_leave_the_level_and_are_told() {
-        let (_, complaint) = filter(LevelFilter::INFO, Some("sconce=loud"));
-        assert!(complaint.is_some());
-        assert_eq!(said(LogFormat::Pretty, Some("sconce=loud")).lines().count(), 1);
+    fn invalid_directives_are_reported_and_leave_the_level() {
+        let (_, invalid) = filter(LevelFilter::INFO, Some("sconce=loud"));
+        assert!(invalid.is_some());
+        assert_eq!(logged(LogFormat::Pretty, Some("sconce=loud")).lines().count(), 1);
     }
 }

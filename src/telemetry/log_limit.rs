@@ -1,12 +1,11 @@
-//! How often a line that a stranger can cause is logged.
+//! Rate limits for log lines that peers can cause.
 //!
-//! In each [`WINDOW`] a kind of line is logged once for each source, and `lines_max` times in
-//! all. What is left out is counted, and [`report`] logs one line for each kind that tells how many
-//! there were. What is remembered is bounded by the lines that were logged.
+//! In each [`WINDOW`] a kind of line is logged once for each source and `lines_max` times in total.
+//! Suppressed lines are counted, and [`report`] logs one line for each kind with their number.
+//! Memory is bounded by the number of logged lines.
 //!
-//! Never on the way of a call that succeeds: these lines are about connections that end, drivers
-//! that change, and calls that are refused. A worker never waits for another one here: see
-//! [`admits_now`].
+//! Not used by calls that succeed: these lines are about closed connections, driver changes and
+//! refused calls. No worker waits for another here: see [`try_allow`].
 
 use std::collections::HashSet;
 use std::hash::{BuildHasher, Hash, RandomState};
@@ -14,41 +13,41 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{LazyLock, Mutex, PoisonError, TryLockError};
 use std::time::Duration;
 
-/// How long a source of a kind of line is remembered.
+/// Length of a rate-limit window.
 pub const WINDOW: Duration = Duration::from_secs(10);
-/// Lines of one kind in a window.
+/// Limit of lines of one kind in a window.
 const LINES_MAX: usize = 20;
 
-/// What a line is about.
+/// Kind of line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LineKind {
-    /// A client broke TLS.
+    /// TLS handshake error.
     TlsFailed,
-    /// A client speaks HTTP/2 in clear text where TLS is due.
+    /// HTTP/2 without TLS on a TLS address.
     TlsMissing,
-    /// A client speaks TLS where clear text is due.
+    /// TLS on a clear-text address.
     TlsUnexpected,
-    /// A client broke a rule of HTTP/2, or overran a budget.
+    /// A client violated HTTP/2 or exceeded an abuse limit.
     ClientMalformed,
-    /// A client took too long, or overran its budget of refused calls.
+    /// A client exceeded a timeout, or its limit of refused calls.
     ClientEnded,
-    /// A source has all the connections that it may have.
+    /// A source exceeded its number of connections.
     SourceFull,
-    /// A connection could not be accepted or not be begun.
+    /// Accepting or setting up a connection failed.
     NotAccepted,
-    /// A driver broke a rule of HTTP/2.
+    /// A driver violated HTTP/2.
     DriverMalformed,
-    /// A driver cannot be reached.
+    /// A driver is unreachable.
     DriverUnreachable,
-    /// A driver can be reached again.
+    /// A driver is reachable again.
     DriverReachable,
-    /// A driver does not accept sconce's token.
+    /// A driver rejects sconce's token.
     DriverCredential,
-    /// sconce answered a call itself, with an error.
+    /// sconce refused a call.
     CallRefused,
 }
 
-/// All of them, in the order in which they are counted.
+/// All kinds, in the order of the enum.
 const KINDS: [LineKind; 12] = [
     LineKind::TlsFailed,
     LineKind::TlsMissing,
@@ -65,7 +64,7 @@ const KINDS: [LineKind; 12] = [
 ];
 
 impl LineKind {
-    /// The message of the lines that are left out.
+    /// Message of the suppressed lines.
     const fn message(self) -> &'static str {
         match self {
             Self::TlsFailed => "TLS failed",
@@ -83,8 +82,8 @@ impl LineKind {
         }
     }
 
-    /// Lines of this kind in a window. Of refused calls there are more, since each of them is
-    /// somebody who may ask about it.
+    /// Limit of lines of this kind in a window. Higher for refused calls, since each of them
+    /// belongs to a user who may ask about it.
     const fn lines_max(self) -> usize {
         match self {
             Self::CallRefused => 100,
@@ -104,17 +103,17 @@ impl LineKind {
 }
 
 static LIMIT: LazyLock<Mutex<Limit>> = LazyLock::new(Mutex::default);
-/// Lines that were left out since another worker was asking: they count as refused calls, of which
-/// there are most.
+/// Lines suppressed because another worker held the lock; reported as refused calls, the most
+/// frequent kind.
 static CONTENDED: AtomicU64 = AtomicU64::new(0);
 
-/// Whether a line of this kind about this source is to be logged now. If not, it is counted.
+/// Whether to log a line of this kind about this source now. Counts it otherwise.
 pub fn allow(kind: LineKind, source: &impl Hash) -> bool {
     LIMIT.lock().unwrap_or_else(PoisonError::into_inner).allow(kind, source)
 }
 
-/// The same for lines that clients can cause in any number. While another worker asks, the line is
-/// left out, and counted, so that nobody waits.
+/// The same for lines that clients can cause in any number: if another worker holds the lock, the
+/// line is suppressed and counted instead of waiting.
 pub fn try_allow(kind: LineKind, source: &impl Hash) -> bool {
     match LIMIT.try_lock() {
         Ok(mut limit) => limit.allow(kind, source),
@@ -126,32 +125,32 @@ pub fn try_allow(kind: LineKind, source: &impl Hash) -> bool {
     }
 }
 
-/// Logs, once in a [`WINDOW`], how many lines were left out. Never ends.
+/// Logs the number of suppressed lines once in a [`WINDOW`]. Never returns.
 pub async fn report() {
     let mut window = tokio::time::interval(WINDOW);
     loop {
         window.tick().await;
         for (kind, suppressed) in take_suppressed() {
-            let (seconds, lines) = (WINDOW.as_secs(), kind.message());
-            tracing::info!(lines, suppressed, seconds, "log lines left out: too many of one kind");
+            let (seconds, line) = (WINDOW.as_secs(), kind.message());
+            tracing::info!(line, suppressed, seconds, "log lines suppressed by the rate limit");
         }
     }
 }
 
-/// Begins a new window; what was left out in the last one.
+/// Starts a new window, and returns the suppressed lines of the last one.
 fn take_suppressed() -> Vec<(LineKind, u64)> {
-    let mut left_out = LIMIT.lock().unwrap_or_else(PoisonError::into_inner).next_window();
-    let missed = CONTENDED.swap(0, Ordering::Relaxed);
-    if missed > 0 {
-        left_out.push((LineKind::CallRefused, missed));
+    let mut suppressed = LIMIT.lock().unwrap_or_else(PoisonError::into_inner).next_window();
+    let contended = CONTENDED.swap(0, Ordering::Relaxed);
+    if contended > 0 {
+        suppressed.push((LineKind::CallRefused, contended));
     }
-    left_out
+    suppressed
 }
 
 #[derive(Default)]
 struct Limit {
     hasher: RandomState,
-    /// Kind and source of the lines that were logged in this window.
+    /// Kinds and sources of the lines logged in this window.
     logged: HashSet<(usize, u64)>,
     lines: [usize; KINDS.len()],
     suppressed: [u64; KINDS.len()],
@@ -171,7 +170,7 @@ impl Limit {
         false
     }
 
-    /// Begins a new window; what was left out in the last one.
+    /// Starts a new window, and returns the suppressed lines of the last one.
     fn next_window(&mut self) -> Vec<(LineKind, u64)> {
         self.logged.clear();
         self.lines = [0; KINDS.len()];
@@ -192,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn a_source_has_one_line_of_a_kind_in_a_window() {
+    fn a_source_gets_one_line_of_a_kind_in_a_window() {
         let mut limit = Limit::default();
         assert!(limit.allow(LineKind::TlsFailed, &"a"));
         assert!(!limit.allow(LineKind::TlsFailed, &"a"));
@@ -205,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_is_left_out_and_counted_while_another_worker_asks() {
+    fn a_line_is_suppressed_and_counted_while_another_worker_holds_the_lock() {
         let held = LIMIT.lock().unwrap();
         assert!(!try_allow(LineKind::CallRefused, &"a"));
         drop(held);
@@ -223,12 +222,12 @@ mod tests {
     }
 
     #[test]
-    fn many_sources_have_few_lines_together_and_are_not_remembered() {
+    fn many_sources_share_the_limit_of_a_kind_and_are_not_stored() {
         let mut limit = Limit::default();
         let logged = (0..10_000).filter(|source| limit.allow(LineKind::TlsFailed, source)).count();
         assert_eq!(logged, LINES_MAX);
         assert_eq!(limit.logged.len(), LINES_MAX);
-        assert!(limit.allow(LineKind::ClientMalformed, &1), "other kinds have lines of their own");
+        assert!(limit.allow(LineKind::ClientMalformed, &1), "each kind has its own limit");
         assert_eq!(limit.next_window(), [(LineKind::TlsFailed, 10_000 - 20)]);
     }
 }

@@ -1,8 +1,8 @@
-//! The way of a log line to stderr, which may be slow, stuck or closed.
+//! The queue from workers to the thread that writes the log to stderr.
 //!
-//! A worker that logs puts the finished line into a bounded queue and goes on; one thread writes.
-//! When the reader of stderr stalls, lines are given up and counted: never does a call wait for a
-//! terminal, and never does a log hold more than [`OCTETS_MAX`].
+//! Workers put finished lines into a bounded queue and continue; one thread writes. If the reader
+//! of stderr is slow, lines are dropped and counted: a call never waits for the log, and the queue
+//! never exceeds [`BYTES_MAX`].
 
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -16,65 +16,65 @@ use tracing_subscriber::fmt::MakeWriter;
 
 use super::ControlMetrics;
 
-/// How many lines may wait.
+/// Limit of queued lines.
 const LINES_MAX: usize = 8192;
 
-/// How many octets of lines may wait; a burst of long lines is cut by this.
-const OCTETS_MAX: usize = 4 << 20;
+/// Limit of queued bytes.
+const BYTES_MAX: usize = 4 << 20;
 
-/// Lines and octets that are kept free for warnings and errors: what strangers can cause is logged
-/// at lower levels, and must not drown them.
+/// Part of the queue reserved for warnings and errors: lines that peers can cause have lower
+/// levels, and must not displace them.
 const LINES_RESERVED: usize = 1024;
-const OCTETS_RESERVED: usize = 512 << 10;
+const BYTES_RESERVED: usize = 512 << 10;
 
-/// How many octets are written at once.
-const BATCH_OCTETS: usize = 64 << 10;
+/// Target size of one write.
+const BATCH_BYTES: usize = 64 << 10;
 
-/// How long the last lines may take when the process ends: so many pauses of such a length.
+/// Time for the last lines at exit, as a number of pauses and the length of each.
 const FLUSH_PAUSES: u32 = 100;
 const FLUSH_PAUSE: Duration = Duration::from_millis(10);
 
-/// The near end: takes lines. Cheap to clone.
+/// Sender of the queue. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(super) struct LogQueue {
     lines: SyncSender<Box<[u8]>>,
     usage: Arc<QueueUsage>,
-    /// Whether what is written is a warning or an error.
+    /// Whether this writer is for warnings and errors.
     is_urgent: bool,
     metrics: ControlMetrics,
 }
 
-/// What has been logged and not been written.
+/// Lines and bytes that are queued.
 #[derive(Debug, Default)]
 struct QueueUsage {
     lines: AtomicUsize,
-    octets: AtomicUsize,
+    bytes: AtomicUsize,
 }
 
 impl QueueUsage {
-    /// Counts a line, if it fits.
-    fn try_add(&self, octets: usize, is_urgent: bool) -> bool {
-        let (lines_max, octets_max) = if is_urgent {
-            (LINES_MAX, OCTETS_MAX)
+    /// Adds a line if it fits.
+    fn try_add(&self, bytes: usize, is_urgent: bool) -> bool {
+        let (lines_max, bytes_max) = if is_urgent {
+            (LINES_MAX, BYTES_MAX)
         } else {
-            (LINES_MAX - LINES_RESERVED, OCTETS_MAX - OCTETS_RESERVED)
+            (LINES_MAX - LINES_RESERVED, BYTES_MAX - BYTES_RESERVED)
         };
         let lines = self.lines.fetch_add(1, Ordering::AcqRel);
-        let before = self.octets.fetch_add(octets, Ordering::AcqRel);
-        let fits = lines < lines_max && before.saturating_add(octets) <= octets_max;
+        let before = self.bytes.fetch_add(bytes, Ordering::AcqRel);
+        let fits = lines < lines_max && before.saturating_add(bytes) <= bytes_max;
         if !fits {
-            self.remove(1, octets);
+            self.remove(1, bytes);
         }
         fits
     }
 
-    fn remove(&self, lines: usize, octets: usize) {
+    fn remove(&self, lines: usize, bytes: usize) {
         self.lines.fetch_sub(lines, Ordering::AcqRel);
-        self.octets.fetch_sub(octets, Ordering::AcqRel);
+        self.bytes.fetch_sub(bytes, Ordering::AcqRel);
     }
 }
 
-/// Keeps the log alive. When it is dropped, the lines that wait get a second to leave.
+/// Keeps the log running. Dropping it gives queued lines one second to be written.
 #[derive(Debug)]
 #[must_use = "the last lines are lost if this is dropped at once"]
 pub struct LogGuard {
@@ -85,22 +85,22 @@ impl LogQueue {
     /// Starts the thread that writes to `out`.
     ///
     /// # Errors
-    /// When the system gives no thread.
+    /// If the thread cannot be started.
     pub(super) fn start(
         out: impl Write + Send + 'static,
         metrics: ControlMetrics,
     ) -> io::Result<(Self, LogGuard)> {
-        let (lines, queue) = sync_channel(LINES_MAX);
-        let waiting = Arc::default();
-        let spool = Self { lines, usage: waiting, is_urgent: false, metrics: metrics.clone() };
-        let waiting = Arc::clone(&spool.usage);
-        let pump = LogWriter { queue, usage: Arc::clone(&waiting), metrics, out };
-        thread::Builder::new().name("log".to_owned()).spawn(move || pump.run())?;
-        Ok((spool, LogGuard { usage: waiting }))
+        let (lines, received) = sync_channel(LINES_MAX);
+        let usage = Arc::<QueueUsage>::default();
+        let writer =
+            LogWriter { lines: received, usage: Arc::clone(&usage), metrics: metrics.clone(), out };
+        thread::Builder::new().name("log".to_owned()).spawn(move || writer.run())?;
+        let guard = LogGuard { usage: Arc::clone(&usage) };
+        Ok((Self { lines, usage, is_urgent: false, metrics }, guard))
     }
 }
 
-/// One line each: the formatter hands a whole line to one `write`.
+/// The formatter passes one whole line to each `write`.
 impl Write for LogQueue {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         if !self.usage.try_add(line.len(), self.is_urgent) {
@@ -140,9 +140,9 @@ impl Drop for LogGuard {
     }
 }
 
-/// The far end: writes what waits, many lines at once.
+/// Receiver of the queue: writes many lines at a time.
 struct LogWriter<W> {
-    queue: Receiver<Box<[u8]>>,
+    lines: Receiver<Box<[u8]>>,
     usage: Arc<QueueUsage>,
     metrics: ControlMetrics,
     out: W,
@@ -150,17 +150,17 @@ struct LogWriter<W> {
 
 impl<W: Write> LogWriter<W> {
     fn run(mut self) {
-        let mut batch = Vec::with_capacity(BATCH_OCTETS);
-        while let Ok(line) = self.queue.recv() {
+        let mut batch = Vec::with_capacity(BATCH_BYTES);
+        while let Ok(line) = self.lines.recv() {
             batch.extend_from_slice(&line);
             let mut lines = 1;
-            while batch.len() < BATCH_OCTETS
-                && let Ok(line) = self.queue.try_recv()
+            while batch.len() < BATCH_BYTES
+                && let Ok(line) = self.lines.try_recv()
             {
                 batch.extend_from_slice(&line);
                 lines += 1;
             }
-            // A reader that is gone is no reason to stop: the log is not what sconce is for.
+            // Write errors are counted and ignored: the log must not stop the proxy.
             if self.out.write_all(&batch).and_then(|()| self.out.flush()).is_err() {
                 self.metrics.log_lines_dropped(u64::try_from(lines).unwrap_or(u64::MAX));
             }
@@ -185,64 +185,64 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_that_stalls_stops_nobody_and_the_loss_is_counted() {
+    fn a_stalled_reader_blocks_no_writer_and_dropped_lines_are_counted() {
         let (reader, writer) = io::pipe().unwrap();
         let metrics = Metrics::new("1");
-        let (mut spool, guard) = LogQueue::start(writer, metrics.control()).unwrap();
+        let (mut queue, guard) = LogQueue::start(writer, metrics.control()).unwrap();
         let line = [[b'x'; 99].as_slice(), b"\n"].concat();
         for _ in 0..200_000 {
-            assert_eq!(spool.write(&line).unwrap(), line.len());
+            assert_eq!(queue.write(&line).unwrap(), line.len());
         }
         assert!(dropped(&metrics) > 100_000);
-        assert!(guard.usage.octets.load(Ordering::Acquire) <= OCTETS_MAX);
-        drop(spool);
+        assert!(guard.usage.bytes.load(Ordering::Acquire) <= BYTES_MAX);
+        drop(queue);
         let lines: Vec<String> = BufReader::new(reader).lines().map(Result::unwrap).collect();
         assert!(lines.iter().all(|line| line.len() == 99));
         assert_eq!(lines.len() as u64 + dropped(&metrics), 200_000);
     }
 
     #[test]
-    fn a_warning_finds_room_behind_a_flood_of_lesser_lines() {
+    fn warnings_fit_into_the_queue_behind_a_flood_of_info_lines() {
         let (reader, writer) = io::pipe().unwrap();
         let metrics = Metrics::new("1");
-        let (spool, guard) = LogQueue::start(writer, metrics.control()).unwrap();
-        let lines = tracing_subscriber::fmt().with_writer(spool).with_ansi(false).finish();
+        let (queue, guard) = LogQueue::start(writer, metrics.control()).unwrap();
+        let lines = tracing_subscriber::fmt().with_writer(queue).with_ansi(false).finish();
         tracing::subscriber::with_default(lines, || {
-            (0..20_000).for_each(|_| tracing::info!("a stranger"));
+            (0..20_000).for_each(|_| tracing::info!("flood"));
             assert!(dropped(&metrics) > 0);
             let before = dropped(&metrics);
-            (0..100).for_each(|_| tracing::warn!("the driver is gone"));
+            (0..100).for_each(|_| tracing::warn!("the warning"));
             assert_eq!(dropped(&metrics), before);
         });
         let lines = BufReader::new(reader).lines().map(Result::unwrap);
-        let warnings = lines.filter(|line| line.ends_with("the driver is gone")).count();
+        let warnings = lines.filter(|line| line.ends_with("the warning")).count();
         assert_eq!(warnings, 100);
         drop(guard);
     }
 
     #[test]
-    fn a_reader_that_is_gone_costs_lines_only() {
+    fn a_closed_reader_only_drops_lines() {
         let (reader, writer) = io::pipe().unwrap();
         drop(reader);
         let metrics = Metrics::new("1");
-        let (mut spool, guard) = LogQueue::start(writer, metrics.control()).unwrap();
+        let (mut queue, guard) = LogQueue::start(writer, metrics.control()).unwrap();
         for _ in 0..10 {
-            spool.write_all(b"nobody reads this\n").unwrap();
+            queue.write_all(b"dropped\n").unwrap();
         }
         drop(guard);
         assert_eq!(dropped(&metrics), 10);
     }
 
     #[test]
-    fn the_last_lines_leave_before_the_guard_is_gone() {
+    fn dropping_the_guard_writes_the_last_lines() {
         let (reader, writer) = io::pipe().unwrap();
-        let (mut spool, guard) = LogQueue::start(writer, Metrics::new("1").control()).unwrap();
+        let (mut queue, guard) = LogQueue::start(writer, Metrics::new("1").control()).unwrap();
         for n in 0..100 {
-            spool.write_all(format!("{n}\n").as_bytes()).unwrap();
+            queue.write_all(format!("{n}\n").as_bytes()).unwrap();
         }
         drop(guard);
         let mut all = BufReader::new(reader).lines();
-        drop(spool);
+        drop(queue);
         assert_eq!(all.by_ref().map(Result::unwrap).last().as_deref(), Some("99"));
     }
 }

@@ -1,9 +1,8 @@
-//! The two hands that count, and the one that reads.
+//! Handles for writing metrics, and the encoder.
 //!
 //! Workers count through [`WorkerMetrics`], the control plane through [`ControlMetrics`];
-//! `/metrics` reads through [`Metrics::encode`], the only place where all shards meet. The lock
-//! here guards the list of shards: it is taken when a worker starts and when somebody scrapes,
-//! never by a call.
+//! [`Metrics::encode`] sums all shards for `/metrics`. The lock guards the list of shards: it is
+//! taken when a worker starts and by a scrape, never by a call.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -20,20 +19,20 @@ use super::scrape::Scrape;
 use super::shard::{Shard, WorkerMetrics};
 use super::tenants::Tenants;
 
-/// Everything this process counts. Cheap to clone.
+/// All metrics of this process. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Metrics(Arc<MetricsState>);
 
-/// The two ways to write metrics down.
+/// Text format of a scrape.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MetricsFormat {
-    /// Prometheus' text format 0.0.4, which every scraper reads.
+    /// Prometheus text format 0.0.4.
     Classic,
     /// OpenMetrics 1.0.
     OpenMetrics,
 }
 
-/// The control plane's hand: configuration, readiness, logs. Cheap to clone.
+/// Handle of the control plane: configuration, readiness, log. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct ControlMetrics(Arc<MetricsState>);
 
@@ -56,14 +55,14 @@ pub(super) struct ControlState {
     pub(super) log_lines_dropped: AtomicU64,
     pub(super) ready: AtomicBool,
     pub(super) draining: AtomicBool,
-    /// Touched when files are read and when somebody scrapes, as what follows.
+    /// Locked by reloads and scrapes only, like the following fields.
     pub(super) certificates: Mutex<Vec<CertificateExpiry>>,
     pub(super) issuers: Mutex<Vec<Weak<IssuerMetrics>>>,
     pub(super) drivers: Mutex<Vec<Arc<DriverHealth>>>,
     pub(super) config_errors: Mutex<Arc<[ConfigErrorCount]>>,
 }
 
-/// When the keys of one identity provider were last fetched: told for as long as this is held.
+/// Fetch times of one issuer's keys. Exported while this value exists.
 #[derive(Debug)]
 pub struct IssuerMetrics {
     pub(super) name: String,
@@ -72,30 +71,30 @@ pub struct IssuerMetrics {
 }
 
 impl IssuerMetrics {
-    /// They were fetched at this time.
+    /// Records a successful fetch at this time.
     pub fn record_fetch(&self, at: SystemTime) {
         self.last_fetch_s.store(seconds(at), Ordering::Relaxed);
     }
 
-    /// They are fetched so often from now on.
+    /// Sets the configured fetch interval.
     pub fn set_refresh_interval(&self, refresh: Duration) {
         self.refresh_interval_s.store(refresh.as_secs(), Ordering::Relaxed);
     }
 }
 
-/// When a file's certificates end.
+/// Expiry of the certificates of one file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CertificateExpiry {
-    /// What they are there for.
+    /// Purpose of the certificates, as a label value.
     pub usage: &'static str,
-    /// The file.
+    /// Path of the file.
     pub file: String,
-    /// The last second of the first one to end, since the epoch.
+    /// Earliest `notAfter` of the file's certificates, Unix time in seconds.
     pub not_after: i64,
 }
 
 impl Metrics {
-    /// All at zero. `version` is the build's own.
+    /// Creates all metrics. `version` is the version of the build.
     #[must_use]
     pub fn new(version: &'static str) -> Self {
         let control = ControlState::default();
@@ -103,7 +102,7 @@ impl Metrics {
         Self(Arc::new(MetricsState { shards: Mutex::default(), tenants, control, version }))
     }
 
-    /// A hand for one more worker. Its counts stay when the worker is gone.
+    /// Creates the handle of one worker. Its counts remain after the worker has ended.
     #[must_use]
     pub fn worker(&self) -> WorkerMetrics {
         let shard = Arc::new(Shard::new(Arc::clone(&self.0.tenants)));
@@ -111,21 +110,21 @@ impl Metrics {
         WorkerMetrics::new(shard)
     }
 
-    /// The hand of the control plane.
+    /// The handle of the control plane.
     #[must_use]
     pub fn control(&self) -> ControlMetrics {
         ControlMetrics(Arc::clone(&self.0))
     }
 
-    /// Writes down all that was counted so far. Reads `/proc` for the process' own figures.
+    /// Encodes all metrics. Reads `/proc` for the metrics of the process.
     #[must_use]
     pub fn encode(&self, format: MetricsFormat) -> String {
         let mut registry = Registry::default();
         registry.register_collector(Box::new(Scrape(Arc::clone(&self.0))));
         let mut page = String::new();
         if text::encode(&mut page, &registry).is_err() {
-            // Only a writer that fails can bring us here, and a string does not. Half a page would
-            // be read as counters that vanished: rather none.
+            // A `String` never fails to be written. Half a page would look like counters that
+            // vanished, so return none.
             page.clear();
         }
         match format {
@@ -136,7 +135,7 @@ impl Metrics {
 }
 
 impl MetricsFormat {
-    /// The `content-type` of a page in this format.
+    /// The `content-type` of this format.
     #[must_use]
     pub const fn content_type(self) -> &'static str {
         match self {
@@ -147,7 +146,7 @@ impl MetricsFormat {
 }
 
 impl ControlMetrics {
-    /// The configuration was read and its plan is live since `at`, as the `generation`-th one.
+    /// Records a reload at `at` that activated configuration `generation`.
     pub fn reload_succeeded(&self, generation: u64, at: SystemTime) {
         let control = &self.0.control;
         control.reloads_succeeded.fetch_add(1, Ordering::Relaxed);
@@ -155,24 +154,24 @@ impl ControlMetrics {
         control.last_reload_success_s.store(seconds(at), Ordering::Relaxed);
     }
 
-    /// The configuration was read and has errors, and nothing of it was applied.
+    /// Records a reload that was rejected.
     pub fn reload_failed(&self) {
         self.0.control.reloads_failed.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// These are the errors in the configuration as it was last read.
+    /// Replaces the numbers of configuration errors.
     pub fn set_config_errors(&self, errors: Vec<ConfigErrorCount>) {
         let known = &self.0.control.config_errors;
         *known.lock().unwrap_or_else(PoisonError::into_inner) = errors.into();
     }
 
-    /// The errors in the configuration as it was last read.
+    /// Numbers of configuration errors at the last read.
     #[must_use]
     pub fn config_errors(&self) -> Arc<[ConfigErrorCount]> {
         Arc::clone(&self.0.control.config_errors.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// An attempt to fetch the keys of an identity provider has ended.
+    /// Records an attempt to fetch the keys of an identity provider.
     pub fn jwks_fetched(&self, is_good: bool) {
         let control = &self.0.control;
         let count =
@@ -180,7 +179,7 @@ impl ControlMetrics {
         count.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// An identity provider whose keys are fetched from now on.
+    /// Registers an issuer whose keys are fetched.
     #[must_use]
     pub fn register_issuer(&self, name: &str) -> Arc<IssuerMetrics> {
         let (name, fetched_s, refresh_s) = (name.to_owned(), 0.into(), 0.into());
@@ -196,33 +195,33 @@ impl ControlMetrics {
         issuer
     }
 
-    /// These certificates are live from now on, and no others. A file comes once for each use.
+    /// Replaces the active certificates: one entry for each file and use.
     pub fn set_certificates(&self, all: Vec<CertificateExpiry>) {
         *self.0.control.certificates.lock().unwrap_or_else(PoisonError::into_inner) = all;
     }
 
-    /// These drivers are live from now on, and no others.
+    /// Replaces the active drivers.
     pub fn set_drivers(&self, all: Vec<Arc<DriverHealth>>) {
         *self.0.control.drivers.lock().unwrap_or_else(PoisonError::into_inner) = all;
     }
 
-    /// The calls that are open now, by team and environment.
+    /// Open calls by team and environment.
     #[must_use]
     pub fn open_calls(&self) -> Vec<OpenCalls> {
         by_team::open_calls(&self.0)
     }
 
-    /// Whether calls are welcome.
+    /// Sets readiness.
     pub fn set_ready(&self, is: bool) {
         self.0.control.ready.store(is, Ordering::Relaxed);
     }
 
-    /// The drain has begun. There is no way back.
+    /// Marks the start of the drain, which is final.
     pub fn set_draining(&self) {
         self.0.control.draining.store(true, Ordering::Relaxed);
     }
 
-    /// So many more log lines were given up.
+    /// Counts dropped log lines.
     pub(super) fn log_lines_dropped(&self, lines: u64) {
         self.0.control.log_lines_dropped.fetch_add(lines, Ordering::Relaxed);
     }
@@ -233,7 +232,7 @@ fn seconds(at: SystemTime) -> u64 {
 }
 
 impl MetricsState {
-    /// The shards of all workers, those that are gone included.
+    /// The shards of all workers, including those that have ended.
     pub(super) fn shards(&self) -> Vec<Arc<Shard>> {
         self.shards.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }

@@ -1,10 +1,9 @@
-//! Telemetry: what sconce counts and what it says.
+//! Telemetry: metrics and the log.
 //!
-//! Here live the names of all metrics ([`names`]), the counters that workers touch ([`Metrics`]),
-//! how they are read (`scrape`) and the log. One of the three foundations: it knows no other layer,
-//! so that every layer may count. What must never happen here: a lock, an allocation or a write to
-//! a file on the way of a call. A worker counts in memory of its own, and who scrapes pays for the
-//! sum.
+//! Contains the names of all metrics ([`names`]), the counters of workers and of the control plane
+//! ([`Metrics`]), the encoder (`scrape`) and the log. It imports no other layer, so that every
+//! layer may count. Must never happen here: a lock, an allocation or file I/O in a call. Each
+//! worker counts in its own memory; a scrape sums the shards.
 
 mod by_team;
 mod classic;

@@ -1,29 +1,28 @@
-//! Every metric and every label sconce has, in one table.
+//! All metric names and label values, in one table.
 //!
-//! No other file spells a metric's name: an operator who greps for one finds this page and what it
-//! means. Names follow Prometheus' conventions: base units (seconds, bytes), the unit in the name,
-//! `_total` on counters.
+//! No other file contains a metric name. Names follow the Prometheus conventions: base units
+//! (seconds, bytes), unit in the name, `_total` on counters.
 //!
 //! Every label is bounded: methods and codes by the enums below, teams and environments by the
-//! configuration and [`TENANTS_MAX`], reasons by the code that states them and [`LABELS_MAX`].
-//! What a peer sends is never a label.
+//! configuration and [`TENANTS_MAX`], reasons by literals in the code and [`LABELS_MAX`]. Input of
+//! a peer is never a label value.
 
 use prometheus_client::metrics::MetricType;
 
-/// How many (team, environment) pairs a process counts apart, over its whole life; pairs that come
-/// later are counted together under [`OTHER`].
+/// Limit of (team, environment) pairs that are counted separately in the life of a process; later
+/// pairs are counted together as [`OTHER`].
 pub const TENANTS_MAX: usize = 1024;
 
-/// How many values one label of reasons (refusals, guards, ends of legs) may have; see [`OTHER`].
+/// Limit of values of one label of reasons; further ones are counted as [`OTHER`].
 pub const LABELS_MAX: usize = 128;
 
-/// Stands where a team or environment is not known. No team can be called so.
+/// An unknown team or environment. Not a valid team name.
 pub const UNKNOWN: &str = "-";
 
-/// Collects what found no place under its own name. No team can be called so.
+/// All values beyond a limit. Not a valid team name.
 pub const OTHER: &str = "_other";
 
-/// One metric family: the name in full, what it says, and how it behaves.
+/// A metric family.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Family {
     pub(super) name: &'static str,
@@ -142,7 +141,7 @@ pub(super) const PROCESS_FDS_MAX: Family =
 pub(super) const PROCESS_START: Family =
     gauge("process_start_time_seconds", "Unix time at which this process started");
 
-/// Keys of labels.
+/// Label names.
 pub(super) mod key {
     pub(crate) const METHOD: &str = "method";
     pub(crate) const TEAM: &str = "team";
@@ -161,25 +160,25 @@ pub(super) mod key {
     pub(crate) const FILE: &str = "file";
 }
 
-/// Upper bounds of the buckets of [`CALL_DURATION`], in milliseconds. From a small unary call to
-/// the two minutes after which a Spark server ends a stream by itself, and beyond.
+/// Upper bounds of the buckets of [`CALL_DURATION`] in milliseconds: from a small unary call to the
+/// 2 minutes after which a Spark server ends a stream, and beyond.
 pub(super) const DURATION_BOUNDS_MS: [u64; 14] =
     [1, 2, 5, 10, 25, 100, 500, 1_000, 5_000, 15_000, 60_000, 150_000, 600_000, 3_600_000];
 
-/// Upper bounds of the buckets of [`FIRST_BYTE`], in milliseconds.
+/// Upper bounds of the buckets of [`FIRST_BYTE`] in milliseconds.
 pub(super) const FIRST_BYTE_BOUNDS_MS: [u64; 8] = [5, 25, 100, 500, 2_000, 10_000, 60_000, 600_000];
 
-/// Whose status a client saw.
+/// Source of the status that a client received.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AnsweredBy {
-    /// sconce's: a refusal, a driver that was lost, or a call that its client gave up.
+    /// sconce: a refusal, a lost driver, or a call cancelled by the client.
     Sconce,
-    /// The driver's own.
+    /// The driver.
     Driver,
 }
 
 impl AnsweredBy {
-    /// Both, in the order in which counters keep them.
+    /// All values, in the order of the enum.
     pub(super) const ALL: [Self; 2] = [Self::Sconce, Self::Driver];
 
     pub(super) const fn as_str(self) -> &'static str {
@@ -190,22 +189,22 @@ impl AnsweredBy {
     }
 }
 
-/// Why a connection to a driver failed.
+/// Reason of a failed connection attempt to a driver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ConnectFailure {
-    /// Its name is not known.
+    /// DNS lookup failed.
     Unresolved,
-    /// It refused, or the network did.
+    /// The host or the network refused the connection.
     Refused,
-    /// It did not answer in time.
+    /// Timeout.
     TimedOut,
 }
 
 impl ConnectFailure {
-    /// All of them, in the order in which counters keep them.
+    /// All values, in the order of the enum.
     pub(super) const ALL: [Self; 3] = [Self::Unresolved, Self::Refused, Self::TimedOut];
 
-    /// The word in metrics and logs.
+    /// The value in metrics and logs.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -269,7 +268,7 @@ impl MethodLabel {
         Self::Other,
     ];
 
-    /// The label of a whole `:path`, octet for octet: nothing is normalised, so a path that only
+    /// The label of a whole `:path`, byte for byte: nothing is normalised, so a path that only
     /// looks like a method of Spark is [`MethodLabel::Other`].
     #[must_use]
     pub fn of_path(path: &[u8]) -> Self {
@@ -308,7 +307,7 @@ impl MethodLabel {
     }
 }
 
-/// Which peer a guard was watching.
+/// Side of a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PeerSide {
     /// A client of sconce.
@@ -326,8 +325,7 @@ impl PeerSide {
     }
 }
 
-/// gRPC's codes by number. A number that gRPC does not define counts as `UNKNOWN`, as clients see
-/// it.
+/// gRPC status names by code. An undefined code counts as `UNKNOWN`, as clients treat it.
 pub(super) const CODES: [&str; 17] = [
     "OK",
     "CANCELLED",
@@ -348,7 +346,7 @@ pub(super) const CODES: [&str; 17] = [
     "UNAUTHENTICATED",
 ];
 
-/// Where [`CODES`] counts a code it does not know.
+/// Index of `UNKNOWN` in [`CODES`].
 pub(super) const CODE_UNKNOWN: usize = 2;
 
 #[cfg(test)]

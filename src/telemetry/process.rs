@@ -1,31 +1,30 @@
-//! The process' own figures, from `/proc`, read when somebody scrapes.
+//! Metrics of the process, read from `/proc` by a scrape.
 //!
-//! Elsewhere than on Linux there is no `/proc` and the figures are left out: a metric that is
-//! absent is better than one that is 0.
+//! Without `/proc` (not on Linux) these metrics are absent.
 
 use std::fs;
 
-/// `USER_HZ`, in which Linux tells times in `/proc/self/stat`: 100 on every architecture that Rust
-/// has a tier for.
+/// `USER_HZ`, the unit of times in `/proc/self/stat`: 100 on every Linux architecture that Rust
+/// supports.
 const TICKS_PER_SECOND: f64 = 100.0;
 
-/// What `/proc` tells about this process; `None` where it does not.
+/// Values from `/proc`; `None` if not available.
 #[derive(Debug, Default)]
 pub(super) struct Process {
-    /// Resident memory, octets.
+    /// Resident memory in bytes.
     pub(super) resident: Option<u64>,
-    /// Open descriptors, the one that counts them left out.
+    /// Open descriptors, without the one of this count.
     pub(super) descriptors: Option<u64>,
     /// Soft limit of open descriptors.
     pub(super) descriptors_max: Option<u64>,
-    /// CPU time, user and system, seconds.
+    /// CPU time, user and system, in seconds.
     pub(super) cpu: Option<f64>,
-    /// Start, Unix time in seconds.
+    /// Start time, Unix time in seconds.
     pub(super) start: Option<f64>,
 }
 
 impl Process {
-    /// Reads the figures as they are now.
+    /// Reads the current values.
     pub(super) fn read() -> Self {
         let text = |path| fs::read_to_string(path).unwrap_or_default();
         let stat = text("/proc/self/stat");
@@ -57,14 +56,14 @@ fn cpu(stat: &str) -> Option<f64> {
     Some(ticks / TICKS_PER_SECOND)
 }
 
-/// Field 22 of `proc_pid_stat(5)` counts from the boot, whose time `/proc/stat` tells.
+/// Field 22 of `proc_pid_stat(5)` counts from the boot time in `/proc/stat`.
 fn start(stat: &str, machine: &str) -> Option<f64> {
     let boot: f64 = machine.lines().find_map(|line| line.strip_prefix("btime "))?.parse().ok()?;
     Some(boot + field(stat, 22)? / TICKS_PER_SECOND)
 }
 
-/// The n-th field as the manual counts: from 1, the second being the name in parentheses, which
-/// may itself hold blanks and parentheses.
+/// The n-th field, counted from 1 as in the manual. The second field is the name in parentheses,
+/// which may contain spaces and parentheses.
 fn field(stat: &str, nth: usize) -> Option<f64> {
     let (_, after_name) = stat.rsplit_once(") ")?;
     after_name.split(' ').nth(nth.checked_sub(3)?)?.parse().ok()
@@ -75,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_with_blanks_and_parentheses_shifts_no_field() {
+    fn a_name_with_spaces_and_parentheses_shifts_no_field() {
         let fields: Vec<String> = (4..=22).map(|n| (n * 100).to_string()).collect();
         let stat = format!("1 (a ) b) S {}", fields.join(" "));
         assert_eq!(cpu(&stat), Some(29.0));
@@ -83,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn what_proc_does_not_tell_is_absent() {
+    fn values_missing_in_proc_are_absent() {
         assert_eq!((resident(""), descriptors_max(""), cpu(""), start("", "")), Default::default());
         assert_eq!(descriptors_max("Max open files  unlimited unlimited files"), None);
     }
@@ -92,7 +91,7 @@ mod tests {
     #[cfg(target_os = "linux")]
     fn this_process_has_memory_descriptors_and_a_start() {
         let process = Process::read();
-        assert!(process.resident.is_some_and(|octets| octets > 100_000));
+        assert!(process.resident.is_some_and(|bytes| bytes > 100_000));
         assert!(process.descriptors.is_some_and(|open| open >= 3));
         assert!(process.descriptors_max >= process.descriptors);
         assert!(process.cpu.is_some() && process.start.is_some_and(|at| at > 1.0e9));

@@ -1,7 +1,7 @@
-//! How the counters of all workers become one page: the sums, and the lines.
+//! Encodes the sums of all workers' counters as one page.
 //!
-//! Runs when somebody asks for `/metrics`, on the control plane's thread. Reads counters while
-//! workers go on counting: each figure is right by itself, two of them may be a call apart.
+//! Runs on the control plane's thread. Workers continue to count meanwhile: each value is correct,
+//! two values may differ by one call.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -21,7 +21,7 @@ use super::shard::{Reasons, Shard, read};
 pub(super) type Labels<'a> = Vec<(&'static str, &'a str)>;
 const NO_EXEMPLAR: Option<&Exemplar<Labels<'static>, f64>> = None;
 
-/// One reading of everything.
+/// Collector of all metrics.
 #[derive(Debug)]
 pub(super) struct Scrape(pub(super) Arc<MetricsState>);
 
@@ -37,7 +37,7 @@ impl Collector for Scrape {
     }
 }
 
-/// The page as far as it is written.
+/// The page being written.
 pub(super) struct MetricsPage<'a>(DescriptorEncoder<'a>);
 
 impl MetricsPage<'_> {
@@ -78,8 +78,8 @@ impl MetricsPage<'_> {
         Ok(())
     }
 
-    fn control(&mut self, ledger: &MetricsState) -> fmt::Result {
-        let control = &ledger.control;
+    fn control(&mut self, state: &MetricsState) -> fmt::Result {
+        let control = &state.control;
         let outcomes =
             [("failure", &control.reloads_failed), ("success", &control.reloads_succeeded)];
         let outcomes = outcomes.map(|(outcome, count)| (outcome, read(count)));
@@ -100,7 +100,7 @@ impl MetricsPage<'_> {
         self.gauge(&names::READY, u64::from(control.ready.load(Ordering::Relaxed)))?;
         self.gauge(&names::DRAINING, u64::from(control.draining.load(Ordering::Relaxed)))?;
         self.counter(&names::LOG_DROPPED, &read(&control.log_lines_dropped))?;
-        let version: Labels<'_> = vec![(key::VERSION, ledger.version)];
+        let version: Labels<'_> = vec![(key::VERSION, state.version)];
         self.family(&names::BUILD_INFO)?.encode_family(&version)?.encode_gauge(&1_u64)
     }
 
@@ -114,7 +114,7 @@ impl MetricsPage<'_> {
         })
     }
 
-    /// An issuer whose keys come from another place by now is told once.
+    /// After a change of its key location an issuer has several entries: exports one.
     fn issuers(&mut self, control: &ControlState) -> fmt::Result {
         let all = control.issuers.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let mut known = BTreeMap::new();
@@ -186,7 +186,7 @@ impl MetricsPage<'_> {
         self.family(family)?.encode_gauge(&figure)
     }
 
-    /// Begins a family. The encoder itself puts `_total` behind a counter's name.
+    /// Starts a family. The encoder appends `_total` to the name of a counter.
     pub(super) fn family(
         &mut self,
         family: &'static Family,

@@ -1,14 +1,13 @@
-//! What one worker counts: plain atomics that nobody else writes.
+//! Counters of one worker: plain atomics with a single writer.
 //!
-//! A call costs a worker a handful of relaxed additions on cache lines of its own. There is no lock
-//! and, after the first call of a team to a method, no allocation and no look-up of a name: a call
-//! is counted by the number of its team and environment ([`TenantId`]). Gauges are differences of
-//! two counters, so that nothing is ever written back; a sum over all shards is made by who
-//! scrapes.
+//! A call costs a few relaxed additions on the worker's own cache lines. There is no lock and,
+//! after the first call of a team to a method, no allocation and no look-up of a name: calls are
+//! counted by [`TenantId`]. Gauges are differences of two counters, so that nothing is decremented;
+//! a scrape sums all shards.
 //!
-//! Memory: 0.5 KiB for each method that a team has called in an environment, by each worker. With
-//! [`TENANTS_MAX`] pairs and six methods each that is 3.4 MiB a worker, and with all methods, the
-//! most there can be, [`TENANTS_BYTES_MAX`].
+//! Memory: 0.5 KiB for each worker, method, and pair of team and environment. With [`TENANTS_MAX`]
+//! pairs and six methods each, 3.4 MiB for each worker; with all methods at most
+//! [`TENANTS_BYTES_MAX`].
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -25,33 +24,33 @@ const METHODS: usize = MethodLabel::ALL.len();
 const DURATIONS: usize = DURATION_BOUNDS_MS.len() + 1;
 const FIRST_BYTES: usize = FIRST_BYTE_BOUNDS_MS.len() + 1;
 
-/// Octets that the counters of one worker by team and environment can have.
+/// Upper limit of a worker's counters by team and environment, in bytes.
 const TENANTS_BYTES_MAX: usize =
     (TENANTS_MAX + 2) * (size_of::<TenantCounters>() + METHODS * size_of::<MethodCounters>());
 const _: () = assert!(TENANTS_BYTES_MAX < 8 << 20, "8 MiB for each worker");
 
-/// One worker's hand on its counters. Cheap to clone, and for one thread: where two write to the
-/// same shard, additions may be lost.
+/// A worker's handle of its counters. Cheap to clone. For one thread: concurrent writers may lose
+/// additions.
 #[derive(Clone, Debug)]
 pub struct WorkerMetrics(Arc<Shard>);
 
-/// A call that has ended, however it did.
+/// A completed call.
 #[derive(Clone, Copy, Debug)]
 pub struct CallEnd {
-    /// Which method was called.
+    /// The method.
     pub method: MethodLabel,
-    /// The caller's team and environment, as [`WorkerMetrics::call_placed`] was told; `None` where
-    /// the call ended before they were known.
+    /// Team and environment, as passed to [`WorkerMetrics::call_routed`]; `None` if the call ended
+    /// before they were known.
     pub tenant: Option<TenantId>,
-    /// Whose status the client saw.
+    /// Source of the status.
     pub answered_by: AnsweredBy,
-    /// The gRPC code the client saw.
+    /// gRPC status code that the client received.
     pub code: u8,
-    /// From the call's headers to the end of its stream.
+    /// Time from the request headers to the end of the stream.
     pub duration: Duration,
-    /// Octets of DATA relayed to the driver.
+    /// Bytes of DATA relayed to the driver.
     pub request_bytes: u64,
-    /// Octets of DATA relayed to the client.
+    /// Bytes of DATA relayed to the client.
     pub response_bytes: u64,
 }
 
@@ -60,32 +59,31 @@ impl WorkerMetrics {
         Self(shard)
     }
 
-    /// What calls of this team and environment are counted under. Either may be unknown.
+    /// The tenant of a team and environment; `None` for unknown.
     pub fn tenant(&self, team: Option<&str>, environment: Option<&str>) -> TenantId {
         self.0.names.find_or_insert(team, environment)
     }
 
-    /// A call has begun: its headers are whole.
+    /// Counts a call whose request headers are complete.
     pub fn call_opened(&self, method: MethodLabel) {
         if let Some(opened) = self.0.calls_opened.get(method as usize) {
             add(opened, 1);
         }
     }
 
-    /// It is known whose call it is. Once for each call.
+    /// Counts a call whose team and environment are known. Once for each call.
     pub fn call_routed(&self, method: MethodLabel, tenant: TenantId) {
         self.0.count(tenant, method, |counts| add(&counts.routed, 1));
     }
 
-    /// The driver has begun to answer, so long after the call's headers.
+    /// Counts the first byte of a response, `after` the request headers.
     pub fn call_first_byte(&self, method: MethodLabel, tenant: TenantId, after: Duration) {
         self.0.count(tenant, method, |counts| {
             counts.first_byte.record(after, &FIRST_BYTE_BOUNDS_MS);
         });
     }
 
-    /// A call that began has ended. Each [`WorkerMetrics::call_opened`] is followed by one of
-    /// these.
+    /// Counts a completed call. Follows each [`WorkerMetrics::call_opened`] exactly once.
     pub fn call_ended(&self, call: &CallEnd) {
         let tenant = self.0.tenant(call.tenant.unwrap_or_else(|| self.0.names.unknown()));
         let Some(tenant) = tenant else { return };
@@ -102,12 +100,12 @@ impl WorkerMetrics {
         }
     }
 
-    /// sconce answered a call itself, with an error of this label.
+    /// Counts a refusal with this label.
     pub fn call_refused(&self, label: &'static str) {
         self.0.refusals.count(label);
     }
 
-    /// A peer overran a budget.
+    /// Counts an abuse limit that a peer exceeded.
     pub fn abuse_limit_exceeded(&self, guard: &'static str, peer: PeerSide) {
         match peer {
             PeerSide::Downstream => self.0.downstream_abuse.count(guard),
@@ -115,39 +113,39 @@ impl WorkerMetrics {
         }
     }
 
-    /// A state that should be impossible was reached; `reason` is a short snake_case name of it.
-    /// Call it together with a `debug_assert!`.
+    /// Counts a state that should be impossible. `reason` is its short name in snake_case. Call it
+    /// together with a `debug_assert!`.
     #[cold]
     pub fn internal_error(&self, reason: &'static str) {
         self.0.internal_errors.count(reason);
     }
 
-    /// A client's connection was taken.
+    /// Counts an accepted client connection.
     pub fn downstream_opened(&self) {
         add(&self.0.downstream_opened, 1);
     }
 
-    /// A client's connection is gone.
+    /// Counts a closed client connection.
     pub fn downstream_closed(&self) {
         add(&self.0.downstream_closed, 1);
     }
 
-    /// A connection to a driver stands.
+    /// Counts an established driver connection.
     pub fn upstream_opened(&self) {
         add(&self.0.upstream_opened, 1);
     }
 
-    /// A connection to a driver that stood goes on with another client connection.
+    /// Counts an idle driver connection that another client connection reuses.
     pub fn upstream_reused(&self) {
         add(&self.0.upstream_reused, 1);
     }
 
-    /// A connection to a driver that stood is gone.
+    /// Counts a closed driver connection.
     pub fn upstream_closed(&self, reason: &'static str) {
         self.0.upstream_closed.count(reason);
     }
 
-    /// The driver of this team and environment could not be reached.
+    /// Counts a failed connection attempt to the driver of a tenant.
     pub fn upstream_connect_failed(&self, tenant: TenantId, reason: ConnectFailure) {
         let failures =
             self.0.tenant(tenant).and_then(|it| it.connect_failures.get(reason as usize));
@@ -161,9 +159,9 @@ impl WorkerMetrics {
 #[derive(Debug)]
 pub(super) struct Shard {
     names: Arc<Tenants>,
-    /// Calls that have begun, whosever they are.
+    /// Opened calls of all tenants.
     pub(super) calls_opened: [AtomicU64; METHODS],
-    /// By the number of team and environment.
+    /// By [`TenantId`].
     tenants: Box<[OnceLock<Box<TenantCounters>>]>,
     pub(super) refusals: Reasons,
     pub(super) downstream_abuse: Reasons,
@@ -176,35 +174,35 @@ pub(super) struct Shard {
     pub(super) upstream_reused: AtomicU64,
 }
 
-/// The calls of one team in one environment.
+/// Counters of one team and environment.
 #[derive(Debug, Default)]
 pub(super) struct TenantCounters {
-    /// A team uses some of the methods.
+    /// Allocated at the first call of each method.
     methods: [OnceLock<Box<MethodCounters>>; METHODS],
     pub(super) request_bytes: AtomicU64,
     pub(super) response_bytes: AtomicU64,
     pub(super) connect_failures: [AtomicU64; ConnectFailure::ALL.len()],
 }
 
-/// The calls of one method among these.
+/// Counters of one method of a tenant.
 #[derive(Debug, Default)]
 pub(super) struct MethodCounters {
-    /// Calls that were found to be of this team and environment; nobody's are not counted here.
+    /// Calls routed to this tenant; calls without a known team are not counted here.
     pub(super) routed: AtomicU64,
     pub(super) ended_by_code: [[AtomicU64; CODES.len()]; AnsweredBy::ALL.len()],
     pub(super) duration: DurationHistogram<DURATIONS>,
     pub(super) first_byte: DurationHistogram<FIRST_BYTES>,
 }
 
-/// How long something took, in buckets. Microseconds, since nanoseconds of ten thousand open
-/// streams would overflow within weeks.
+/// Duration histogram. In microseconds: nanoseconds of 10,000 open streams would overflow within
+/// weeks.
 #[derive(Debug)]
 pub(super) struct DurationHistogram<const BUCKETS: usize> {
     pub(super) buckets: [AtomicU64; BUCKETS],
     pub(super) sum_us: AtomicU64,
 }
 
-/// Counts by reason, where the code itself states the reasons.
+/// Counters by reason, where the reasons are literals in the code.
 #[derive(Debug)]
 pub(super) struct Reasons {
     rows: Table<&'static str, AtomicU64>,
@@ -230,7 +228,7 @@ impl Shard {
         }
     }
 
-    /// The counters under a number, if this worker has counted anything there.
+    /// The counters of a tenant, if this worker has counted anything for it.
     pub(super) fn existing(&self, tenant: TenantId) -> Option<&TenantCounters> {
         self.tenants.get(tenant.index())?.get().map(|tenant| &**tenant)
     }
@@ -247,7 +245,7 @@ impl Shard {
 }
 
 impl TenantCounters {
-    /// The counters of a method, if anything was counted there.
+    /// The counters of a method, if anything was counted for it.
     pub(super) fn existing(&self, method: usize) -> Option<&MethodCounters> {
         self.methods.get(method)?.get().map(|counts| &**counts)
     }
@@ -258,7 +256,7 @@ impl TenantCounters {
 }
 
 impl MethodCounters {
-    /// Calls that have ended.
+    /// Completed calls.
     pub(super) fn ended(&self) -> u64 {
         self.ended_by_code.iter().flatten().map(read).sum()
     }
@@ -291,7 +289,7 @@ impl Reasons {
         add(row.unwrap_or(&self.others), 1);
     }
 
-    /// Each reason that was stated, with its count.
+    /// Each reason with its count.
     pub(super) fn counts(&self) -> impl Iterator<Item = (&'static str, u64)> {
         let others = (OTHER, read(&self.others));
         let rows = self.rows.rows().map(|(reason, count)| (*reason, read(count)));
@@ -299,7 +297,7 @@ impl Reasons {
     }
 }
 
-/// Adds to a counter that this thread alone writes: so without the price of an atomic addition.
+/// Adds to a counter that only this thread writes: cheaper than an atomic addition.
 fn add(counter: &AtomicU64, by: u64) {
     let sum = counter.load(Ordering::Relaxed).wrapping_add(by);
     counter.store(sum, Ordering::Relaxed);

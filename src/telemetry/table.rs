@@ -1,9 +1,8 @@
-//! A map that only grows, up to a bound, and that is read and written without a lock.
+//! A lock-free map that only grows, up to a limit.
 //!
-//! Rows are found by open addressing over slots that are set once. A reader pays one acquire load
-//! and a comparison for each slot it passes, which is what a worker pays to find the counters of a
-//! team. Nothing is ever removed: a counter that vanished would look like a restart to who reads
-//! it.
+//! Open addressing over slots that are set once. A look-up costs one acquire load and one
+//! comparison for each visited slot. Rows are never removed: a counter that vanishes looks like a
+//! restart.
 
 use std::hash::{Hash, Hasher};
 use std::sync::OnceLock;
@@ -11,11 +10,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rustc_hash::FxHasher;
 
-/// The map. Memory: two to four slots of two words for each row that may come, and the rows that
-/// came.
+/// The map. Memory: two to four slots of two words for each possible row, and the existing rows.
 #[derive(Debug)]
 pub(super) struct Table<K, V> {
-    /// As many as a power of two.
+    /// A power of two of slots.
     slots: Box<[Slot<K, V>]>,
     rows: AtomicUsize,
     rows_max: usize,
@@ -37,8 +35,8 @@ impl<K, V: Default> Table<K, V> {
         Self { slots, rows: AtomicUsize::new(0), rows_max }
     }
 
-    /// The value under the key that `is` recognises, made by `key` if it is new. `None` when
-    /// the table is full. `hashed` is what the key is hashed by.
+    /// The value of the key that `is` recognises, or a new row with `key()`. `None` if the table is
+    /// full. `hashed` is the hash input of the key.
     pub(super) fn get_or_insert(
         &self,
         hashed: impl Hash,
@@ -48,7 +46,7 @@ impl<K, V: Default> Table<K, V> {
         self.slot_or_insert(hashed, is, key).map(|(_, value)| value)
     }
 
-    /// The same, with the number of the slot that the row stands in: it stays there.
+    /// The same, with the index of the row's slot, which never changes.
     pub(super) fn slot_or_insert(
         &self,
         hashed: impl Hash,
@@ -73,7 +71,7 @@ impl<K, V: Default> Table<K, V> {
         None
     }
 
-    /// How many slots there are.
+    /// Number of slots.
     pub(super) fn len(&self) -> usize {
         self.slots.len()
     }
@@ -83,7 +81,7 @@ impl<K, V: Default> Table<K, V> {
         self.slots.get(slot)?.get().map(|row| &row.key)
     }
 
-    /// All rows that came so far.
+    /// All existing rows.
     pub(super) fn rows(&self) -> impl Iterator<Item = (&K, &V)> {
         self.slots.iter().filter_map(OnceLock::get).map(|row| (&row.key, &row.value))
     }
@@ -99,8 +97,8 @@ impl<K, V: Default> Table<K, V> {
         self.slots.len().wrapping_sub(1)
     }
 
-    /// Takes the right to one more row. Two threads that race for one slot may take two: the table
-    /// then holds fewer rows than it might, never more.
+    /// Reserves one more row. Two threads that race for one slot may reserve two: the table then
+    /// holds fewer rows than its limit, never more.
     fn reserve_row(&self) -> bool {
         self.rows.fetch_add(1, Ordering::Relaxed) < self.rows_max || {
             self.rows.fetch_sub(1, Ordering::Relaxed);
@@ -129,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_table_takes_no_new_key_and_keeps_the_old_ones() {
+    fn a_full_table_rejects_new_keys_and_keeps_the_old_ones() {
         let table = Table::new(8);
         assert!((0..8).all(|key| count(&table, key)));
         assert!((8..10_000).all(|key| !count(&table, key)));

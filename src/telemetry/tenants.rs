@@ -1,20 +1,20 @@
-//! Tenants: the team and environment that something is counted under.
+//! Tenants: pairs of team and environment that metrics are counted by.
 //!
-//! A pair of names has a number from its first call to the end of the process. Whoever leads calls
-//! to one place keeps the number ([`DriverHealth`](super::DriverHealth)), so that a call looks up
-//! nothing. There are at most [`TENANTS_MAX`] pairs; those that come later share one number.
+//! A pair has a number from its first call to the end of the process.
+//! [`DriverHealth`](super::DriverHealth) caches the number, so that a call needs no look-up. There
+//! are at most [`TENANTS_MAX`] pairs; later pairs share one number.
 //!
-//! Must never happen here: a lock, or a name that a peer has chosen.
+//! Must never happen here: a lock, or a name chosen by a peer.
 
 use super::names::{OTHER, TENANTS_MAX, UNKNOWN};
 use super::table::Table;
 
-/// The number of a pair of team and environment.
+/// The number of a team and environment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct TenantId(u32);
 
 impl TenantId {
-    /// For counters that are kept in a list.
+    /// Index into lists of counters.
     pub(super) fn index(self) -> usize {
         usize::try_from(self.0).unwrap_or(usize::MAX)
     }
@@ -28,7 +28,7 @@ impl TenantId {
     }
 }
 
-/// All pairs that were counted so far.
+/// All known pairs.
 #[derive(Debug)]
 pub(super) struct Tenants(Table<(Box<str>, Box<str>), ()>);
 
@@ -37,22 +37,22 @@ impl Tenants {
         Self(Table::new(TENANTS_MAX))
     }
 
-    /// How many numbers there can be.
+    /// Upper limit of the indices.
     pub(super) fn len(&self) -> usize {
         self.0.len().saturating_add(2)
     }
 
-    /// The number where neither is known.
+    /// Neither team nor environment is known.
     pub(super) fn unknown(&self) -> TenantId {
         self.id(self.0.len())
     }
 
-    /// The number of all pairs that found no place.
+    /// All pairs beyond the limit.
     pub(super) fn overflow(&self) -> TenantId {
         self.id(self.0.len().saturating_add(1))
     }
 
-    /// The number of a pair, which is new if it was never asked for. Either may be unknown.
+    /// The number of a pair, which is added if it is new. Either may be unknown.
     pub(super) fn find_or_insert(&self, team: Option<&str>, environment: Option<&str>) -> TenantId {
         if team.is_none() && environment.is_none() {
             return self.unknown();
@@ -66,7 +66,7 @@ impl Tenants {
         place.map_or_else(|| self.overflow(), |(slot, ())| self.id(slot))
     }
 
-    /// The names behind a number; `None` if no pair has it.
+    /// The names of a number; `None` if it has no pair.
     pub(super) fn names(&self, id: TenantId) -> Option<(&str, &str)> {
         if id == self.unknown() {
             return Some((UNKNOWN, UNKNOWN));
@@ -77,7 +77,7 @@ impl Tenants {
         self.0.key(id.index()).map(|(team, environment)| (&**team, &**environment))
     }
 
-    /// Every number that is in use, by the names behind it.
+    /// All numbers in use, sorted by names.
     pub(super) fn all(&self) -> Vec<(TenantId, (&str, &str))> {
         let ids = (0..self.len()).map(|slot| self.id(slot));
         let mut all: Vec<_> = ids.filter_map(|id| Some((id, self.names(id)?))).collect();
@@ -95,7 +95,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pair_keeps_its_number_and_no_other_pair_has_it() {
+    fn each_pair_has_one_number_of_its_own() {
         let tenants = Tenants::new();
         let ads = tenants.find_or_insert(Some("ads"), Some("prod"));
         assert_ne!(ads, tenants.find_or_insert(Some("ads"), Some("dev")));
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn pairs_beyond_the_bound_share_a_number() {
+    fn pairs_beyond_the_limit_share_a_number() {
         let tenants = Tenants::new();
         let find = |n: usize| tenants.find_or_insert(Some(&format!("team-{n}")), Some("prod"));
         let first: Vec<_> = (0..TENANTS_MAX).map(find).collect();

@@ -1,4 +1,4 @@
-//! What the page of metrics says of what was counted.
+//! The encoded page for given counts.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, UNIX_EPOCH};
@@ -8,12 +8,12 @@ use super::*;
 
 const LABELS: &str = r#"method="Config",team="ads",environment="prod""#;
 
-#[expect(clippy::disallowed_methods, reason = "a test needs some moment")]
+#[expect(clippy::disallowed_methods, reason = "a test needs some time")]
 fn now() -> Instant {
     Instant::now()
 }
 
-/// A call that ended so.
+/// A completed call with this status.
 fn ended(tenant: Option<TenantId>, code: u8) -> CallEnd {
     CallEnd {
         method: MethodLabel::Config,
@@ -26,7 +26,7 @@ fn ended(tenant: Option<TenantId>, code: u8) -> CallEnd {
     }
 }
 
-/// A call of this team has begun and ended.
+/// Opens and completes a call of this team.
 fn call(worker: &WorkerMetrics, team: &str, code: u8) {
     let tenant = worker.tenant(Some(team), Some("prod"));
     worker.call_opened(MethodLabel::Config);
@@ -40,7 +40,7 @@ fn page(metrics: &Metrics) -> Vec<String> {
 
 fn assert_line(metrics: &Metrics, line: &str) {
     let page = page(metrics);
-    assert!(page.iter().any(|known| known == line), "no {line:?} in {page:#?}");
+    assert!(page.iter().any(|known| known == line), "{line:?} is missing in {page:#?}");
 }
 
 #[test]
@@ -67,7 +67,7 @@ fn workers_are_summed() {
 }
 
 #[test]
-fn a_life_is_counted_in_its_bucket_and_all_above() {
+fn a_duration_counts_in_its_bucket_and_all_above() {
     let metrics = Metrics::new("1");
     let worker = metrics.worker();
     call(&worker, "ads", 0);
@@ -93,7 +93,7 @@ fn a_code_that_grpc_does_not_define_is_unknown() {
 }
 
 #[test]
-fn a_call_without_a_team_is_nobodys() {
+fn a_call_without_a_team_counts_as_unknown() {
     let metrics = Metrics::new("1");
     metrics.worker().call_ended(&CallEnd { answered_by: AnsweredBy::Sconce, ..ended(None, 12) });
     let calls =
@@ -116,7 +116,7 @@ fn more_teams_than_fit_are_counted_together() {
 }
 
 #[test]
-fn guards_and_refusals_tell_their_names() {
+fn abuse_limits_refusals_and_internal_errors_are_counted_by_name() {
     let metrics = Metrics::new("1");
     let worker = metrics.worker();
     worker.abuse_limit_exceeded("ping_flood", PeerSide::Downstream);
@@ -140,7 +140,7 @@ fn guards_and_refusals_tell_their_names() {
 }
 
 #[test]
-fn a_bad_edit_shows_and_a_good_one_clears_it() {
+fn a_rejected_reload_is_counted_and_an_applied_one_clears_the_errors() {
     let metrics = Metrics::new("1");
     let control = metrics.control();
     control.reload_succeeded(1, UNIX_EPOCH + Duration::from_secs(100));
@@ -159,7 +159,7 @@ fn a_bad_edit_shows_and_a_good_one_clears_it() {
 }
 
 #[test]
-fn certificates_are_those_that_were_told_last() {
+fn only_the_certificates_set_last_are_exported() {
     let metrics = Metrics::new("1");
     let name = "sconce_certificate_expiry_timestamp_seconds";
     let expiry = |used, file: &str, ends| CertificateExpiry {
@@ -177,11 +177,11 @@ fn certificates_are_those_that_were_told_last() {
 }
 
 #[test]
-fn an_issuer_is_told_once_while_its_keys_are_fetched() {
+fn an_issuer_is_exported_once_while_it_is_registered() {
     let metrics = Metrics::new("1");
     let at = |seconds| UNIX_EPOCH + Duration::from_secs(seconds);
     let (a, b) = (metrics.control().register_issuer("a"), metrics.control().register_issuer("b"));
-    // The same one from another place, as after a reload.
+    // The same issuer with another key location, as after a reload.
     let again = metrics.control().register_issuer("a");
     a.record_fetch(at(7));
     assert_line(&metrics, "sconce_jwks_last_fetch_timestamp_seconds{issuer=\"a\"} 7");
@@ -192,9 +192,9 @@ fn an_issuer_is_told_once_while_its_keys_are_fetched() {
     again.record_fetch(at(9));
     drop((a, b));
     let page = page(&metrics);
-    let told = page.iter().filter(|line| line.starts_with("sconce_jwks_last_fetch_timestamp"));
+    let lines = page.iter().filter(|line| line.starts_with("sconce_jwks_last_fetch_timestamp"));
     assert_eq!(
-        told.collect::<Vec<_>>(),
+        lines.collect::<Vec<_>>(),
         ["sconce_jwks_last_fetch_timestamp_seconds{issuer=\"a\"} 9"]
     );
 }
@@ -210,7 +210,7 @@ fn readiness_and_drain_are_gauges() {
 }
 
 #[test]
-fn both_formats_close_as_their_readers_expect() {
+fn each_format_names_counters_and_ends_by_its_specification() {
     let metrics = Metrics::new("1");
     let open = metrics.encode(MetricsFormat::OpenMetrics);
     assert!(open.ends_with("# EOF\n") && open.contains("# TYPE sconce_calls counter\n"));
@@ -220,13 +220,13 @@ fn both_formats_close_as_their_readers_expect() {
 }
 
 #[test]
-fn an_open_call_is_nobodys_until_it_is_placed_and_its_teams_until_it_ends() {
+fn an_open_call_counts_as_unknown_until_it_is_routed_and_then_for_its_team() {
     let metrics = Metrics::new("1");
     let worker = metrics.worker();
     let tenant = worker.tenant(Some("ads"), Some("prod"));
-    let assert_open = |nobody: u64, ads: u64| {
+    let assert_open = |unknown: u64, ads: u64| {
         let name = "sconce_calls_active{method=\"Config\",team";
-        assert_line(&metrics, &format!("{name}=\"-\",environment=\"-\"}} {nobody}"));
+        assert_line(&metrics, &format!("{name}=\"-\",environment=\"-\"}} {unknown}"));
         assert_line(&metrics, &format!("{name}=\"ads\",environment=\"prod\"}} {ads}"));
     };
     worker.call_opened(MethodLabel::Config);
@@ -243,7 +243,7 @@ fn an_open_call_is_nobodys_until_it_is_placed_and_its_teams_until_it_ends() {
 }
 
 #[test]
-fn whose_status_a_client_saw_is_told_apart() {
+fn calls_are_counted_by_source_of_the_status() {
     let metrics = Metrics::new("1");
     let worker = metrics.worker();
     call(&worker, "ads", 13);
@@ -257,7 +257,7 @@ fn whose_status_a_client_saw_is_told_apart() {
 }
 
 #[test]
-fn the_time_to_the_first_byte_is_a_histogram_of_its_own() {
+fn the_time_to_the_first_byte_is_a_separate_histogram() {
     let metrics = Metrics::new("1");
     let worker = metrics.worker();
     let tenant = worker.tenant(Some("ads"), Some("prod"));
@@ -270,35 +270,35 @@ fn the_time_to_the_first_byte_is_a_histogram_of_its_own() {
 }
 
 #[test]
-fn a_driver_is_shown_once_it_was_tried_and_one_that_is_down_counts() {
+fn a_driver_is_exported_after_its_first_attempt_and_one_that_is_down_decides() {
     let metrics = Metrics::new("1");
     let worker = metrics.worker();
     let drivers: Vec<Arc<DriverHealth>> = (0..3).map(|_| Arc::default()).collect();
     metrics.control().set_drivers(drivers.clone());
-    let told = |metrics: &Metrics| {
+    let lines = |metrics: &Metrics| {
         let page = page(metrics).into_iter();
         page.filter(|line| line.starts_with("sconce_driver_up{")).collect::<Vec<_>>()
     };
     let now = now();
-    assert!(told(&metrics).is_empty());
+    assert!(lines(&metrics).is_empty());
     for (driver, environment) in drivers.iter().zip(["prod", "dev", "dev"]) {
         driver.tenant(&worker, ("ads", environment));
         driver.connected(now);
     }
     drivers[1].connect_failed(now);
     assert_eq!(
-        told(&metrics),
+        lines(&metrics),
         [
             r#"sconce_driver_up{team="ads",environment="dev"} 0"#,
             r#"sconce_driver_up{team="ads",environment="prod"} 1"#
         ]
     );
     metrics.control().set_drivers(Vec::new());
-    assert!(told(&metrics).is_empty(), "it is not live any more");
+    assert!(lines(&metrics).is_empty(), "the driver is not active any more");
 }
 
 #[test]
-fn five_thousand_teams_take_no_more_than_their_bound() {
+fn five_thousand_teams_take_no_more_than_the_limit() {
     let metrics = Metrics::new("1");
     let worker = metrics.worker();
     for team in 0..5_000 {
@@ -306,7 +306,7 @@ fn five_thousand_teams_take_no_more_than_their_bound() {
     }
     let page = page(&metrics);
     let calls = page.iter().filter(|line| line.starts_with("sconce_calls_total{")).count();
-    assert_eq!(calls, TENANTS_MAX + 1, "those beyond the bound share one line");
-    let octets: usize = page.iter().map(String::len).sum();
-    assert!(octets < 6 << 20, "one method of each pair takes {octets} octets of the page");
+    assert_eq!(calls, TENANTS_MAX + 1, "pairs beyond the limit share one line");
+    let bytes: usize = page.iter().map(String::len).sum();
+    assert!(bytes < 6 << 20, "one method of each pair takes {bytes} bytes of the page");
 }

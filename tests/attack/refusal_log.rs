@@ -57,8 +57,8 @@ pub fn cases(cases: &mut Cases) {
         assert!(refused(world).len() <= 3, "{:?}", refused(world));
         eventually("what was left out is counted", Duration::from_secs(25), || {
             let sconce = world.sconce.as_ref().unwrap().lock().unwrap();
-            let left_out = sconce.lines("log lines left out: too many of one kind");
-            let of = left_out.iter().filter(|line| line["lines"] == "call refused");
+            let left_out = sconce.lines("log lines suppressed by the rate limit");
+            let of = left_out.iter().filter(|line| line["line"] == "call refused");
             of.filter_map(|line| line["suppressed"].as_u64()).sum::<u64>() >= 140
         });
     });
