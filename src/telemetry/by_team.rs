@@ -5,13 +5,13 @@ use std::fmt;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, PoisonError};
 
-use super::metrics::{ControlState, MetricsState};
 use super::names::{
     self, AnsweredBy, CODES, ConnectFailure, DURATION_BOUNDS_MS, FIRST_BYTE_BOUNDS_MS, Family,
     MethodLabel, OTHER, key,
 };
-use super::scrape::{Labels, MetricsPage, count_line};
+use super::page::{Labels, MetricsPage, count_line};
 use super::shard::{DurationHistogram, MethodCounters, Shard, TenantCounters, read};
+use super::state::{ControlState, MetricsState};
 use super::tenants::TenantId;
 
 const METHODS: usize = MethodLabel::ALL.len();

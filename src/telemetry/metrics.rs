@@ -4,9 +4,9 @@
 //! [`Metrics::encode`] sums all shards for `/metrics`. The lock guards the list of shards: it is
 //! taken when a worker starts and by a scrape, never by a call.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
 
 use prometheus_client::encoding::text;
 use prometheus_client::registry::Registry;
@@ -17,6 +17,7 @@ use super::config_errors::ConfigErrorCount;
 use super::driver_health::DriverHealth;
 use super::scrape::Scrape;
 use super::shard::{Shard, WorkerMetrics};
+use super::state::{CertificateExpiry, ControlState, IssuerMetrics, MetricsState, seconds};
 use super::tenants::Tenants;
 
 /// All metrics of this process. Cheap to clone.
@@ -35,63 +36,6 @@ pub enum MetricsFormat {
 /// Handle of the control plane: configuration, readiness, log. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct ControlMetrics(Arc<MetricsState>);
-
-#[derive(Debug)]
-pub(super) struct MetricsState {
-    shards: Mutex<Vec<Arc<Shard>>>,
-    pub(super) tenants: Arc<Tenants>,
-    pub(super) control: ControlState,
-    pub(super) version: &'static str,
-}
-
-#[derive(Debug, Default)]
-pub(super) struct ControlState {
-    pub(super) reloads_succeeded: AtomicU64,
-    pub(super) jwks_fetches_succeeded: AtomicU64,
-    pub(super) jwks_fetches_failed: AtomicU64,
-    pub(super) reloads_failed: AtomicU64,
-    pub(super) generation: AtomicU64,
-    pub(super) last_reload_success_s: AtomicU64,
-    pub(super) log_lines_dropped: AtomicU64,
-    pub(super) ready: AtomicBool,
-    pub(super) draining: AtomicBool,
-    /// Locked by reloads and scrapes only, like the following fields.
-    pub(super) certificates: Mutex<Vec<CertificateExpiry>>,
-    pub(super) issuers: Mutex<Vec<Weak<IssuerMetrics>>>,
-    pub(super) drivers: Mutex<Vec<Arc<DriverHealth>>>,
-    pub(super) config_errors: Mutex<Arc<[ConfigErrorCount]>>,
-}
-
-/// Fetch times of one issuer's keys. Exported while this value exists.
-#[derive(Debug)]
-pub struct IssuerMetrics {
-    pub(super) name: String,
-    pub(super) last_fetch_s: AtomicU64,
-    pub(super) refresh_interval_s: AtomicU64,
-}
-
-impl IssuerMetrics {
-    /// Records a successful fetch at this time.
-    pub fn record_fetch(&self, at: SystemTime) {
-        self.last_fetch_s.store(seconds(at), Ordering::Relaxed);
-    }
-
-    /// Sets the configured fetch interval.
-    pub fn set_refresh_interval(&self, refresh: Duration) {
-        self.refresh_interval_s.store(refresh.as_secs(), Ordering::Relaxed);
-    }
-}
-
-/// Expiry of the certificates of one file.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CertificateExpiry {
-    /// Purpose of the certificates, as a label value.
-    pub usage: &'static str,
-    /// Path of the file.
-    pub file: String,
-    /// Earliest `notAfter` of the file's certificates, Unix time in seconds.
-    pub not_after: i64,
-}
 
 impl Metrics {
     /// Creates all metrics. `version` is the version of the build.
@@ -224,16 +168,5 @@ impl ControlMetrics {
     /// Counts dropped log lines.
     pub(super) fn log_lines_dropped(&self, lines: u64) {
         self.0.control.log_lines_dropped.fetch_add(lines, Ordering::Relaxed);
-    }
-}
-
-fn seconds(at: SystemTime) -> u64 {
-    at.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
-}
-
-impl MetricsState {
-    /// The shards of all workers, including those that have ended.
-    pub(super) fn shards(&self) -> Vec<Arc<Shard>> {
-        self.shards.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }

@@ -15,9 +15,11 @@ pub mod log_limit;
 mod log_queue;
 mod metrics;
 pub mod names;
+mod page;
 mod process;
 mod scrape;
 mod shard;
+mod state;
 mod table;
 mod tenants;
 #[cfg(test)]
@@ -25,7 +27,8 @@ mod tests;
 
 pub use config_errors::ConfigErrorCount;
 pub use driver_health::DriverHealth;
-pub use metrics::{CertificateExpiry, ControlMetrics, IssuerMetrics, Metrics, MetricsFormat};
+pub use metrics::{ControlMetrics, Metrics, MetricsFormat};
 pub use names::{AnsweredBy, ConnectFailure, MethodLabel, PeerSide};
 pub use shard::{CallEnd, WorkerMetrics};
+pub use state::{CertificateExpiry, IssuerMetrics};
 pub use tenants::TenantId;

@@ -9,17 +9,14 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError, Weak};
 
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeCounterValue, MetricEncoder};
-use prometheus_client::metrics::exemplar::Exemplar;
+use prometheus_client::encoding::DescriptorEncoder;
 
 use super::config_errors;
-use super::metrics::{CertificateExpiry, ControlState, MetricsState};
-use super::names::{self, Family, PeerSide, key};
+use super::names::{self, PeerSide, key};
+use super::page::{Labels, MetricsPage, count_line};
 use super::process::Process;
 use super::shard::{Reasons, Shard, read};
-
-pub(super) type Labels<'a> = Vec<(&'static str, &'a str)>;
-const NO_EXEMPLAR: Option<&Exemplar<Labels<'static>, f64>> = None;
+use super::state::{CertificateExpiry, ControlState, MetricsState};
 
 /// Collector of all metrics.
 #[derive(Debug)]
@@ -36,9 +33,6 @@ impl Collector for Scrape {
         page.process(&Process::read())
     }
 }
-
-/// The page being written.
-pub(super) struct MetricsPage<'a>(DescriptorEncoder<'a>);
 
 impl MetricsPage<'_> {
     fn connections(&mut self, shards: &[Arc<Shard>]) -> fmt::Result {
@@ -163,45 +157,6 @@ impl MetricsPage<'_> {
             None => Ok(()),
         }
     }
-
-    fn counter_by_label<'b>(
-        &mut self,
-        family: &'static Family,
-        counts: impl IntoIterator<Item = (&'b str, u64)>,
-        labels: fn(&'b str) -> Labels<'b>,
-    ) -> fmt::Result {
-        let mut family = self.family(family)?;
-        counts.into_iter().try_for_each(|(of, count)| count_line(&mut family, labels(of), &count))
-    }
-
-    fn counter(
-        &mut self,
-        family: &'static Family,
-        figure: &impl EncodeCounterValue,
-    ) -> fmt::Result {
-        self.family(family)?.encode_counter(figure, NO_EXEMPLAR)
-    }
-
-    fn gauge(&mut self, family: &'static Family, figure: u64) -> fmt::Result {
-        self.family(family)?.encode_gauge(&figure)
-    }
-
-    /// Starts a family. The encoder appends `_total` to the name of a counter.
-    pub(super) fn family(
-        &mut self,
-        family: &'static Family,
-    ) -> Result<MetricEncoder<'_>, fmt::Error> {
-        let name = family.name.strip_suffix("_total").unwrap_or(family.name);
-        self.0.encode_descriptor(name, family.help, None, family.kind)
-    }
-}
-
-pub(super) fn count_line(
-    family: &mut MetricEncoder<'_>,
-    labels: Labels<'_>,
-    figure: &impl EncodeCounterValue,
-) -> fmt::Result {
-    family.encode_family(&labels)?.encode_counter(figure, NO_EXEMPLAR)
 }
 
 fn by_reason(
