@@ -20,5 +20,5 @@ pub mod config;
 pub mod grpc;
 pub mod proxy;
 pub mod route;
-pub mod telemetry;
+pub(crate) mod telemetry;
 pub mod wire;

@@ -9,6 +9,8 @@ mod negotiation;
 mod pages;
 mod server;
 mod state;
+#[cfg(test)]
+mod tests;
 
 pub use server::serve;
 pub use state::State;

@@ -8,7 +8,7 @@ use std::fmt::{self, Display, Write};
 
 /// Whether a character controls a terminal: C0, DEL, C1, line and paragraph separators, and
 /// direction marks (Unicode UAX #9).
-pub fn is_control(character: char) -> bool {
+pub(crate) fn is_control(character: char) -> bool {
     let turns = |character| {
         matches!(character, '\u{61c}' | '\u{200e}' | '\u{200f}')
             || matches!(character, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
@@ -19,7 +19,7 @@ pub fn is_control(character: char) -> bool {
 /// Displays its content on one line, with control characters as in Rust and Python: `\n` or
 /// `\u{202e}`.
 #[derive(Clone, Copy, Debug)]
-pub struct Escaped<T>(pub T);
+pub(crate) struct Escaped<T>(pub T);
 
 impl<T: Display> Display for Escaped<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -26,11 +26,11 @@ use super::ControlMetrics;
 use super::escape::{self, EscapingWriter};
 use super::log_queue::LogQueue;
 
-pub use super::log_queue::LogGuard;
+pub(crate) use super::log_queue::LogGuard;
 
 /// Output format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogFormat {
+pub(crate) enum LogFormat {
     /// One JSON object for each line; fields of the event beside `timestamp`, `level`, `message`.
     Json,
     /// Text; coloured if stderr is a terminal and `NO_COLOR` is not set.
@@ -39,7 +39,7 @@ pub enum LogFormat {
 
 /// The log could not be started.
 #[derive(Debug)]
-pub enum LogError {
+pub(crate) enum LogError {
     /// The writer thread could not be started.
     NoThread(io::Error),
     /// A log was already started in this process.
@@ -91,7 +91,7 @@ impl Debug for LogLevel {
 ///
 /// # Errors
 /// If the writer thread cannot be started, or a log was already started.
-pub fn start(
+pub(crate) fn start(
     format: LogFormat,
     level: LevelFilter,
     metrics: &ControlMetrics,

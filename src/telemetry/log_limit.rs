@@ -14,13 +14,13 @@ use std::sync::{LazyLock, Mutex, PoisonError, TryLockError};
 use std::time::Duration;
 
 /// Length of a rate-limit window.
-pub const WINDOW: Duration = Duration::from_secs(10);
+pub(crate) const WINDOW: Duration = Duration::from_secs(10);
 /// Limit of lines of one kind in a window.
 const LINES_MAX: usize = 20;
 
 /// Kind of line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LineKind {
+pub(crate) enum LineKind {
     /// TLS handshake error.
     TlsFailed,
     /// HTTP/2 without TLS on a TLS address.
@@ -108,13 +108,13 @@ static LIMIT: LazyLock<Mutex<Limit>> = LazyLock::new(Mutex::default);
 static CONTENDED: AtomicU64 = AtomicU64::new(0);
 
 /// Whether to log a line of this kind about this source now. Counts it otherwise.
-pub fn allow(kind: LineKind, source: &impl Hash) -> bool {
+pub(crate) fn allow(kind: LineKind, source: &impl Hash) -> bool {
     LIMIT.lock().unwrap_or_else(PoisonError::into_inner).allow(kind, source)
 }
 
 /// The same for lines that clients can cause in any number: if another worker holds the lock, the
 /// line is suppressed and counted instead of waiting.
-pub fn try_allow(kind: LineKind, source: &impl Hash) -> bool {
+pub(crate) fn try_allow(kind: LineKind, source: &impl Hash) -> bool {
     match LIMIT.try_lock() {
         Ok(mut limit) => limit.allow(kind, source),
         Err(TryLockError::Poisoned(limit)) => limit.into_inner().allow(kind, source),
@@ -126,7 +126,7 @@ pub fn try_allow(kind: LineKind, source: &impl Hash) -> bool {
 }
 
 /// Logs the number of suppressed lines once in a [`WINDOW`]. Never returns.
-pub async fn report() {
+pub(crate) async fn report() {
     let mut window = tokio::time::interval(WINDOW);
     loop {
         window.tick().await;

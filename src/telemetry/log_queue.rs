@@ -77,7 +77,7 @@ impl QueueUsage {
 /// Keeps the log running. Dropping it gives queued lines one second to be written.
 #[derive(Debug)]
 #[must_use = "the last lines are lost if this is dropped at once"]
-pub struct LogGuard {
+pub(crate) struct LogGuard {
     usage: Arc<QueueUsage>,
 }
 

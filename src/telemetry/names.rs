@@ -11,16 +11,16 @@ use prometheus_client::metrics::MetricType;
 
 /// Limit of (team, environment) pairs that are counted separately in the life of a process; later
 /// pairs are counted together as [`OTHER`].
-pub const TENANTS_MAX: usize = 1024;
+pub(crate) const TENANTS_MAX: usize = 1024;
 
 /// Limit of values of one label of reasons; further ones are counted as [`OTHER`].
-pub const LABELS_MAX: usize = 128;
+pub(crate) const LABELS_MAX: usize = 128;
 
 /// An unknown team or environment. Not a valid team name.
-pub const UNKNOWN: &str = "-";
+pub(crate) const UNKNOWN: &str = "-";
 
 /// All values beyond a limit. Not a valid team name.
-pub const OTHER: &str = "_other";
+pub(crate) const OTHER: &str = "_other";
 
 /// A metric family.
 #[derive(Clone, Copy, Debug)]

@@ -1,17 +1,16 @@
 //! The admin port, asked over real sockets by peers of all manners.
 
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
-
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use sconce::admin::{self, State};
-use sconce::config::keys::JwksProviders;
-use sconce::telemetry::{ConfigErrorCount, Metrics};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
+
+use crate::admin::{self, State};
+use crate::config::keys::JwksProviders;
+use crate::telemetry::{ConfigErrorCount, Metrics};
 
 /// An admin port of its own, on a port that the system chose.
 struct Port {
