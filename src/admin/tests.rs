@@ -204,7 +204,10 @@ async fn a_head_that_dribbles_is_cut_off() {
         all
     };
     let cut = timeout(Duration::from_secs(15), async {
-        tokio::select! { () = dribble => {}, said = end => assert!(!said.starts_with(b"HTTP/1.1 200")) }
+        tokio::select! {
+            () = dribble => {}
+            said = end => assert!(!said.starts_with(b"HTTP/1.1 200")),
+        }
     });
     cut.await.expect("a head that never ends kept its connection");
 }
