@@ -1,6 +1,6 @@
-# Every habit of this house by its short name. CI does the same through .ci/run.
+# Commands of this repository. CI runs .ci/run, which uses the same scripts.
 
-# What there is.
+# List the commands.
 default:
     @just --list
 
@@ -8,19 +8,19 @@ default:
 check:
     scripts/check
 
-# Every test, real PySpark included; or some: `just test rust`.
+# All tests, including PySpark, or some groups: `just test rust`.
 test *runners:
     scripts/test {{runners}}
 
-# Drivers die and files change under load: 1000 rounds, or as many as are said.
+# Kill drivers and edit files under load: 1000 rounds, or the given number.
 soak *arguments:
     tests/soak/run {{arguments}}
 
-# PySpark's own tests, directly and through sconce; twenty minutes or more.
+# PySpark's own tests, directly and through sconce; takes 20 minutes or more.
 pyspark-suite *arguments:
     tests/spark/pyspark-suite {{arguments}}
 
-# Whether the tests of a module notice changes of its code; or of some: `just mutants team redact`.
+# Mutation tests of all modules, or of some: `just mutants team redact`.
 mutants *modules:
     scripts/mutants {{modules}}
 
@@ -28,10 +28,14 @@ mutants *modules:
 fuzz:
     fuzz/run
 
-# sconce beside its rivals, on one core.
+# Compare sconce with other proxies, on one core.
 bench *arguments:
     benches/run {{arguments}}
 
-# A real PySpark query for each of two teams, from nothing; `just demo --once` ends after it.
+# Demo: a PySpark query for each of two teams; `just demo --once` exits after it.
 demo *arguments:
     scripts/demo {{arguments}}
+
+# Report old words, import cycles, visible fields and sizes, of this or another checkout.
+readability *arguments:
+    scripts/readability {{arguments}}

@@ -1,4 +1,4 @@
-"""The demo: two teams, a real Spark driver each, one sconce that asks for proof, one query a team. See scripts/demo."""
+"""The demo: two teams with a Spark driver each, one sconce with authentication, one query for each team."""
 
 import pathlib
 import shutil
@@ -13,7 +13,7 @@ import rig  # noqa: E402
 import steps  # noqa: E402
 
 VERSION = "4.1.4"
-TEAMS = {"ads": "ann", "ml": "bob"}  # and who is in them
+TEAMS = {"ads": "ann", "ml": "bob"}  # team: member
 QUERY_SECONDS = 180
 
 
@@ -21,7 +21,7 @@ def main(arguments: list[str]) -> None:
     if arguments not in ([], ["--once"]):
         raise steps.Failed("usage: scripts/demo [--once]")
     place = pathlib.Path(tempfile.mkdtemp(prefix="sconce-demo-"))
-    kept = "these logs are kept"
+    kept = "logs"
     try:
         show(place)
         if not arguments:
@@ -53,78 +53,78 @@ def show(place: pathlib.Path) -> None:
 
     ticker = steps.Ticker("sconce, with a certificate and a key that signs tokens")
     proof = rig.Proof(place / "proof")
-    door = rig.Sconce(place / "config", {team: driver.address for team, driver in drivers.items()}, proof=proof)
+    proxy = rig.Sconce(place / "config", {team: driver.address for team, driver in drivers.items()}, proof=proof)
     ticker.done()
 
     tokens = {team: proof.token(user, team) for team, user in TEAMS.items()}
-    for team, rows in ask(python, door, tokens).items():
+    for team, rows in ask(python, proxy, tokens).items():
         if drivers[team].name not in rows:
-            raise steps.Failed(f"the query of {team} was answered by somebody else:\n{rows}")
-        url = door.url(token=f"(the token of {TEAMS[team]})", **{"x-sconce-env": "prod"})
+            raise steps.Failed(f"another driver answered the query of {team}:\n{rows}")
+        url = proxy.url(token=f"(the token of {TEAMS[team]})", **{"x-sconce-env": "prod"})
         print(f"\n{TEAMS[team]} of {team}: {url}\n{rows}", flush=True)
-    refuse(python, door, tokens)
-    tell(door, python, tokens["ads"])
+    refuse(python, proxy, tokens)
+    show_metrics(proxy, python, tokens["ads"])
 
 
-def hello(python: pathlib.Path, door: rig.Sconce, **parameters: str) -> subprocess.CompletedProcess:
+def hello(python: pathlib.Path, proxy: rig.Sconce, **parameters: str) -> subprocess.CompletedProcess:
     """One PySpark query."""
-    url = door.url(**{"x-sconce-env": "prod"}, **parameters)
+    url = proxy.url(**{"x-sconce-env": "prod"}, **parameters)
     command = [python, pathlib.Path(__file__).with_name("hello.py"), url]
-    environment = door.proof.environment()
+    environment = proxy.proof.environment()
     return subprocess.run(command, capture_output=True, text=True, timeout=QUERY_SECONDS, env=environment)
 
 
-def ask(python: pathlib.Path, door: rig.Sconce, tokens: dict[str, str]) -> dict[str, str]:
-    """What PySpark printed for each team, asked side by side."""
+def ask(python: pathlib.Path, proxy: rig.Sconce, tokens: dict[str, str]) -> dict[str, str]:
+    """Runs the queries of all teams concurrently; returns the output of PySpark for each team."""
     ticker = steps.Ticker("one PySpark query for each team through sconce, over TLS and with a token")
     with ThreadPoolExecutor() as pool:
-        asked = {team: pool.submit(hello, python, door, token=token) for team, token in tokens.items()}
-        while not all(future.done() for future in asked.values()):
+        running = {team: pool.submit(hello, python, proxy, token=token) for team, token in tokens.items()}
+        while not all(future.done() for future in running.values()):
             time.sleep(0.2)
             ticker.tick()
-    for team, future in asked.items():
+    for team, future in running.items():
         if future.result().returncode != 0:
             ticker.done("✗")
             raise steps.Failed(f"the query of {team} failed:\n{future.result().stderr[-3000:]}")
     ticker.done()
-    return {team: future.result().stdout.rstrip() for team, future in asked.items()}
+    return {team: future.result().stdout.rstrip() for team, future in running.items()}
 
 
-def refuse(python: pathlib.Path, door: rig.Sconce, tokens: dict[str, str]) -> None:
-    """Shows what happens without a token, and with one that is good for another team."""
+def refuse(python: pathlib.Path, proxy: rig.Sconce, tokens: dict[str, str]) -> None:
+    """Shows a call without a token, and one with the token of another team."""
     cases = {
         "without a token": {},
-        f"{TEAMS['ads']}, asking for ml": {"token": tokens["ads"], "x-sconce-team": "ml"},
+        f"{TEAMS['ads']} of ads, for team ml": {"token": tokens["ads"], "x-sconce-team": "ml"},
     }
-    ticker = steps.Ticker("the same without proof")
+    ticker = steps.Ticker("calls that are refused")
     with ThreadPoolExecutor() as pool:
-        asked = {case: pool.submit(hello, python, door, **more) for case, more in cases.items()}
-        while not all(future.done() for future in asked.values()):
+        running = {case: pool.submit(hello, python, proxy, **more) for case, more in cases.items()}
+        while not all(future.done() for future in running.values()):
             time.sleep(0.2)
             ticker.tick()
     ticker.done()
-    for case, future in asked.items():
+    for case, future in running.items():
         if future.result().returncode == 0:
-            raise steps.Failed(f"{case}: the query was answered")
-        said = future.result().stderr.strip().splitlines()[-1]
-        print(f"\n{case}:\n  {said.rpartition('Exception: ')[2]}", flush=True)
+            raise steps.Failed(f"{case}: the query succeeded")
+        message = future.result().stderr.strip().splitlines()[-1]
+        print(f"\n{case}:\n  {message.rpartition('Exception: ')[2]}", flush=True)
 
 
-def tell(door: rig.Sconce, python: pathlib.Path, token: str) -> None:
-    """The proof that the rows came through sconce, and how to go on."""
-    counted = door.metrics("sconce_calls_total", method="ExecutePlan", code="OK")
+def show_metrics(proxy: rig.Sconce, python: pathlib.Path, token: str) -> None:
+    """Shows that the rows came through sconce, and how to continue."""
+    counted = proxy.metrics("sconce_calls_total", method="ExecutePlan", code="OK")
     if not counted:
-        raise steps.Failed("sconce counted no ExecutePlan: the query went another way")
-    print(f"\nWhat sconce counted (http://{door.admin}/metrics):")
-    print("\n".join(f"  {line}" for line in counted + door.metrics("sconce_refusals_total")))
-    print("\nTry it, for an hour:")
-    print(f"  export GRPC_DEFAULT_SSL_ROOTS_FILE_PATH={door.proof.certificate}")
-    print(f"  {python.with_name('pyspark')} --remote '{door.url(token=token, **{'x-sconce-env': 'prod'})}'")
-    print(f"Teams live in {door.place}/teams/*.yaml, and are read again when they change.", flush=True)
+        raise steps.Failed("sconce counted no ExecutePlan: the query did not pass through it")
+    print(f"\nMetrics of sconce (http://{proxy.admin}/metrics):")
+    print("\n".join(f"  {line}" for line in counted + proxy.metrics("sconce_refusals_total")))
+    print("\nTry it (the token is valid for 1 hour):")
+    print(f"  export GRPC_DEFAULT_SSL_ROOTS_FILE_PATH={proxy.proof.certificate}")
+    print(f"  {python.with_name('pyspark')} --remote '{proxy.url(token=token, **{'x-sconce-env': 'prod'})}'")
+    print(f"Team files: {proxy.place}/teams/*.yaml; sconce reloads them when they change.", flush=True)
 
 
 def stay() -> None:
-    """Until Ctrl-C, or until something that was started dies."""
+    """Waits for Ctrl-C, or until a started process ends."""
     print("\nCtrl-C stops everything.", flush=True)
     while True:
         for process in rig.STARTED:

@@ -1,4 +1,4 @@
-"""One real query by the stock PySpark client: a URL in, rows out. Run by the environment's own Python."""
+"""One query with the unmodified PySpark client: argument URL, output rows. Runs in a PySpark environment."""
 
 import sys
 

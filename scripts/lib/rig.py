@@ -1,8 +1,7 @@
-"""Starts real processes on loopback and ends them: Spark Connect servers, and sconce before them.
+"""Starts and stops processes on loopback: Spark Connect servers, and sconce in front of them.
 
-Shared by the demo and by the tests, so that both show the same thing. Only the standard library: this runs before
-any environment exists. Must never leave a process behind, nor a fixed port: every process has its own
-process group, which dies as a whole, and ports are read from the logs of whoever bound them.
+Shared by the demo and the tests. Standard library only: it runs before any environment exists. Must never leave a
+process behind or use a fixed port: every process has its own process group, and ports are read from its log.
 """
 
 import atexit
@@ -33,13 +32,13 @@ STARTED: list["Process"] = []
 
 @atexit.register
 def stop_all() -> None:
-    """Ends whatever was started and still runs, last one first; also run when the script ends by itself."""
+    """Stops all running processes, the latest first; also called at exit."""
     while STARTED:
         STARTED.pop().stop()
 
 
 class Process:
-    """One child with a process group and a log of its own."""
+    """A child process with its own process group and log."""
 
     def __init__(self, name: str, command: list, log: pathlib.Path, **popen):
         self.name = name
@@ -83,7 +82,7 @@ class Process:
         return steps.Failed(f"{self.name} {what}\n{steps.tail(self.log)}\nthe whole log: {self.log}")
 
     def signal(self, number: int) -> None:
-        """To the whole group: a Spark server has Python workers of its own."""
+        """Sends a signal to the whole group: a Spark server has Python workers."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.child.pid, number)
 
@@ -92,7 +91,7 @@ class Process:
         self.child.wait()
 
     def stop(self) -> int:
-        """Asks, waits, and in the end insists; returns the exit code."""
+        """Terminates, waits, then kills; returns the exit code."""
         if self.alive():
             self.child.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -102,12 +101,12 @@ class Process:
 
 
 def dies_with_us() -> list[str]:
-    """A prefix that ends a child when its parent is killed; without `setpriv` only orderly ends are covered."""
+    """A command prefix that kills a child when its parent is killed; needs `setpriv`."""
     return ["setpriv", "--pdeathsig", "KILL", "--"] if shutil.which("setpriv") else []
 
 
 class Spark(Process):
-    """A real Spark Connect server of one PySpark version. Bound to loopback, on a free port unless one is given."""
+    """A Spark Connect server of one PySpark version, on loopback, on a free port unless one is given."""
 
     def __init__(self, version: str, name: str, place: pathlib.Path, memory: str = "600m", port: int = 0, conf=()):
         self.version = version
@@ -142,27 +141,27 @@ class Spark(Process):
         )
 
     def ready(self, ticker: steps.Ticker | None = None) -> "Spark":
-        """Waits until it takes calls."""
+        """Waits until the server accepts calls."""
         found = self.wait_for(r"Spark Connect server started at: \S+:(\d+)\n", SPARK_START_SECONDS, ticker)
         self.port = int(found.group(1))
         self.address = f"127.0.0.1:{self.port}"
         return self
 
     def stop(self) -> int:
-        """At once: nothing in it is to be kept, and its own shutdown takes seconds."""
+        """Kills the server: its own shutdown takes seconds."""
         self.kill()
         return self.child.returncode
 
 
 def server_variables(env: pathlib.Path, pyspark: pathlib.Path) -> dict:
-    """The environment variables of a server: nobody else's Spark may leak into it."""
+    """The environment variables of a server, without those of other Spark installations."""
     clean = {key: value for key, value in os.environ.items() if not key.startswith(("SPARK_", "PYSPARK_", "PYTHON"))}
     python = str(env / "bin" / "python")
     return {**clean, "SPARK_HOME": str(pyspark), "PYSPARK_PYTHON": python, "PYSPARK_DRIVER_PYTHON": python}
 
 
 def environment(version: str) -> pathlib.Path:
-    """The environment of a PySpark version, made first if need be."""
+    """The Python environment of a PySpark version, created if necessary."""
     made = subprocess.run(
         [sys.executable, ROOT / "scripts" / "lib" / "spark-env", version], stdout=subprocess.PIPE, text=True
     )
@@ -172,13 +171,13 @@ def environment(version: str) -> pathlib.Path:
 
 
 class Proof:
-    """What it takes to ask callers for proof: a certificate for localhost, and a key that signs their tokens."""
+    """Material for authentication: a certificate for localhost, and a key that signs tokens."""
 
     ISSUER = "https://sconce.invalid/dev"
 
     def __init__(self, place: pathlib.Path, listen: str = "", issuers: str = "", more: str = ""):
-        """Takes what is in the place already. Lines of configuration may be given: below `listen.tls:`, instead of our
-        own issuer, and below `authenticate:`."""
+        """Uses existing files of the directory. Configuration lines may be given: below `listen.tls:`, instead of the
+        default issuer, and below `authenticate:`."""
         place.mkdir(parents=True, exist_ok=True)
         self.place = place
         self.lines = {"listen": listen, "issuers": issuers, "more": more}
@@ -188,24 +187,24 @@ class Proof:
             self.token("nobody")  # makes the key
 
     def copy(self, place: pathlib.Path, **lines: str) -> "Proof":
-        """The same certificate and key in files of its own, which can be edited, with other lines of configuration."""
+        """A copy with the same certificate and key, and other configuration lines."""
         shutil.copytree(self.place, place)
         return Proof(place, **lines)
 
     def renew(self) -> None:
-        """A new certificate with a new key, signed by itself."""
+        """Writes a new self-signed certificate with a new key."""
         key, names = self.place / "server.key", "subjectAltName=DNS:localhost,IP:127.0.0.1"
         self.openssl("-subj", "/CN=localhost", "-addext", names, "-keyout", key, "-out", self.certificate)
 
     def openssl(self, *more) -> None:
-        """Makes a key and a certificate for it."""
+        """Creates a key and its certificate."""
         if not shutil.which("openssl"):
-            raise steps.Failed("no openssl here; it makes the certificate (Debian: apt-get install openssl)")
+            raise steps.Failed("openssl not found; it creates the certificate (Debian: apt-get install openssl)")
         command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
         subprocess.run([*command, "-days", "30", *more], check=True, stderr=subprocess.DEVNULL)
 
     def token(self, user: str, *teams: str, groups: tuple = (), expires: str = "1h", **more: str) -> str:
-        """A token for a user, signed by our key."""
+        """A token for a user, signed with the key."""
         command = [binary(), "token", "--key", self.place / "dev.key", "--user", user, "--expires", expires]
         for flag, values in (("--team", teams), ("--group", groups)):
             for value in values:
@@ -215,16 +214,16 @@ class Proof:
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
     def environment(self) -> dict:
-        """The variables of a client that trusts the certificate."""
+        """The environment variables of a client that trusts the certificate."""
         return {**os.environ, "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH": str(self.certificate)}
 
     def listen(self) -> str:
-        """Lines below `listen:`."""
+        """Configuration lines below `listen:`."""
         pair = f'{{ certificate: "{self.certificate}", key: "{self.place / "server.key"}" }}'
         return f"  tls:\n    certificates: [{pair}]\n{self.lines['listen']}"
 
     def authenticate(self) -> str:
-        """The section of the configuration."""
+        """The section `authenticate`."""
         ours = (
             f"    - issuer: {self.ISSUER}\n      audiences: [sconce]\n"
             f'      keys_file: "{self.place / "dev.key.jwks"}"\n      claims: {{ teams: teams }}\n'
@@ -234,7 +233,7 @@ class Proof:
 
 
 class Sconce(Process):
-    """sconce with a configuration made for the occasion, in a directory that can be edited while it runs."""
+    """sconce with a generated configuration, in a directory that can be edited while it runs."""
 
     def __init__(
         self,
@@ -246,7 +245,7 @@ class Sconce(Process):
         members: dict[str, str] | None = None,
         lines: dict[str, str] | None = None,
     ):
-        """Members in YAML by team; and further lines of a team's file."""
+        """Members in YAML by team, and further lines of team files."""
         place.mkdir(parents=True, exist_ok=True)
         self.place = place
         self.proof = proof
@@ -273,16 +272,16 @@ class Sconce(Process):
     def field(line: str, name: str) -> str:
         """A field of a log line, JSON or pretty."""
         with contextlib.suppress(ValueError):
-            told = json.loads(line)
-            return str(told.get(name) or told.get("fields", {})[name])
+            event = json.loads(line)
+            return str(event.get(name) or event.get("fields", {})[name])
         return re.search(rf'\b{name}="?([^\s",]+)', line).group(1)
 
     def write_team(
         self, team: str, driver: str | dict[str, str] | None, members: str = "", more: str = ""
     ) -> None:
-        """Writes a team's file, or removes it; whole at once, as an editor does. One driver is that of `prod`.
+        """Writes a team's file atomically, or removes it. A single driver is that of `prod`.
 
-        Members are in YAML: `{ groups: [spark] }`; more are lines of their own.
+        Members are YAML: `{ groups: [spark] }`; `more` are further lines.
         """
         path = self.place / "teams" / f"{team}.yaml"
         if driver is None:

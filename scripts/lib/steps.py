@@ -1,4 +1,4 @@
-"""Long steps told in short lines: what runs now, since when, and where its log is when it fails.
+"""Progress of long steps in short lines: the step, its duration, and its log if it fails.
 
 Everything said to a person goes to stderr, so that scripts can read stdout. On a terminal a step's
 line is rewritten in place; elsewhere (CI) one line is added every ten seconds. Must never swallow the reason of
@@ -17,7 +17,7 @@ QUIET_SECONDS = 10.0
 
 
 class Failed(Exception):
-    """A step did not succeed; the text is for the person who typed the command."""
+    """A step failed; the text is for the user of the command."""
 
 
 def say(text: str) -> None:
@@ -25,7 +25,7 @@ def say(text: str) -> None:
 
 
 def guarded(main, arguments) -> None:
-    """Runs a script's main: a failure is one plain message and exit 1, not a traceback."""
+    """Runs a script's main: a failure prints one message and exits with 1, without a traceback."""
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda told, _: sys.exit(128 + told))
     try:
@@ -38,7 +38,7 @@ def guarded(main, arguments) -> None:
 
 
 class Ticker:
-    """Says that a step is still running, in place on a terminal and rarely elsewhere."""
+    """Reports a running step: in place on a terminal, rarely elsewhere."""
 
     def __init__(self, title: str):
         self.title = title
@@ -65,7 +65,7 @@ class Ticker:
 
 
 def tail(log: pathlib.Path, lines: int = TAIL_LINES) -> str:
-    """The last lines of a log, or a word that there are none."""
+    """The last lines of a log, or a note that it is empty."""
     if not log.exists():
         return "(no log)"
     return "\n".join(log.read_text(errors="replace").splitlines()[-lines:]) or "(empty log)"
@@ -90,5 +90,5 @@ def run(title: str, command: list, log: pathlib.Path, polite: bool = False, **po
             raise
     if child.returncode != 0:
         ticker.done("✗")
-        raise Failed(f"{title}: exit {child.returncode}\n{tail(log)}\nthe whole log: {log}")
+        raise Failed(f"{title}: exit {child.returncode}\n{tail(log)}\nlog: {log}")
     ticker.done()

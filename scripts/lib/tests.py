@@ -1,7 +1,7 @@
-"""The test command: runs every runner there is and sums what they say. See scripts/test.
+"""The test command: runs all groups of tests and sums their results. See scripts/test.
 
-A runner is a command that ends by itself and tells in its output how many tests passed and failed. One that breaks,
-hangs or says nothing counts as a failure: silence must never look like success.
+A runner is a command whose output ends with the numbers of passed and failed tests. A runner that crashes, hangs or
+prints no numbers counts as a failure.
 """
 
 import os
@@ -37,14 +37,14 @@ class Counts:
 
 @dataclass
 class Runner:
-    """What is run, how long it may take at most, and how its output is read."""
+    """A command, its time limit, and the parser of its output."""
 
     title: str
     command: list[str]
     minutes_max: int
     count: Callable[[str], Counts]
     hint: str
-    short: tuple[str, ...] = ()  # further arguments where all runners run
+    short: tuple[str, ...] = ()  # further arguments if all groups run
 
 
 def cargo_counts(log: str) -> Counts:
@@ -54,18 +54,18 @@ def cargo_counts(log: str) -> Counts:
 
 
 def closing_counts(log: str) -> Counts:
-    """The last line that tells of passed or failed tests, as pytest and our own runners close with."""
-    told = [line for line in log.splitlines() if re.search(r"\d+ (passed|failed|error)", line)]
-    words = re.findall(r"(\d+) (passed|failed|errors?|skipped)", told[-1]) if told else []
+    """The last line with numbers of tests, as printed by pytest and our own runners."""
+    lines = [line for line in log.splitlines() if re.search(r"\d+ (passed|failed|error)", line)]
+    words = re.findall(r"(\d+) (passed|failed|errors?|skipped)", lines[-1]) if lines else []
     of = {word.rstrip("s"): int(number) for number, word in words}
     return Counts(of.get("passed", 0), of.get("failed", 0) + of.get("error", 0), of.get("skipped", 0))
 
 
 def fuzz_counts(log: str) -> Counts:
-    """One for each target that was begun; the last of them failed unless the run came to its end."""
-    begun = len(re.findall(r"^fuzz: \S+ for \d+ s", log, re.MULTILINE))
+    """One for each started target; the last one failed unless the run completed."""
+    started = len(re.findall(r"^fuzz: \S+ for \d+ s", log, re.MULTILINE))
     found = 0 if re.search(r"^fuzz: nothing found in ", log, re.MULTILINE) else 1
-    return Counts(max(0, begun - found), found)
+    return Counts(max(0, started - found), found)
 
 
 RUNNERS = {
@@ -74,9 +74,9 @@ RUNNERS = {
         ["cargo", "test", "--workspace", "--locked", "--no-fail-fast", "--color", "never"],
         25,
         cargo_counts,
-        "install Rust: rustup reads rust-toolchain.toml",
+        "install Rust with rustup, which reads rust-toolchain.toml",
     ),
-    "spark": Runner("real PySpark through sconce", ["tests/spark/run"], 30, closing_counts, "see tests/spark/"),
+    "spark": Runner("PySpark through sconce", ["tests/spark/run"], 30, closing_counts, "see tests/spark/"),
     "clients": Runner(
         "JVM and Go clients through sconce",
         ["tests/clients/run"],
@@ -86,10 +86,10 @@ RUNNERS = {
         short=("--quick",),
     ),
     "alerts": Runner(
-        "each alert fires when sconce is broken in its way", ["tests/alerts/run"], 15, cargo_counts, "see tests/alerts/"
+        "each alert of docs/alerts.yaml fires", ["tests/alerts/run"], 15, cargo_counts, "see tests/alerts/"
     ),
     "soak": Runner(
-        "drivers die and files change under load", ["tests/soak/run", "60"], 15, closing_counts, "see tests/soak/"
+        "driver failures and file changes under load", ["tests/soak/run", "60"], 15, closing_counts, "see tests/soak/"
     ),
     "fuzz": Runner("a short run of each fuzz target", ["fuzz/run"], 25, fuzz_counts, "see fuzz/"),
 }
@@ -99,7 +99,7 @@ def main(arguments: list[str]) -> None:
     chosen = arguments or list(RUNNERS)
     unknown = [name for name in chosen if name not in RUNNERS]
     if unknown:
-        raise steps.Failed(f"no tests called {', '.join(unknown)}; there are: {', '.join(RUNNERS)}")
+        raise steps.Failed(f"unknown tests: {', '.join(unknown)}; groups: {', '.join(RUNNERS)}")
     LOGS.mkdir(parents=True, exist_ok=True)
     if not arguments:
         for runner in RUNNERS.values():
@@ -111,30 +111,30 @@ def main(arguments: list[str]) -> None:
 
 
 def run(name: str, runner: Runner) -> Counts:
-    """Runs one runner to its end and tells what it said; its whole output stays in a log."""
+    """Runs one runner and returns its counts; its output is in a log."""
     log = LOGS / f"{name}.log"
     ticker = steps.Ticker(runner.title)
     try:
-        fault = carry_out(runner, log, ticker)
+        error = execute(runner, log, ticker)
     except FileNotFoundError:
-        fault, hint = f"no {runner.command[0]} here", f"; {runner.hint}"
+        error, hint = f"{runner.command[0]} not found", f"; {runner.hint}"
         ticker.done("✗")
-        steps.say(f"{fault}{hint}")
+        steps.say(f"{error}{hint}")
         return Counts(failed=1)
     counts = runner.count(log.read_text(errors="replace"))
-    if not fault and not counts.passed:
-        fault = "told of no test"
-    if fault and not counts.failed:
+    if not error and not counts.passed:
+        error = "no test results"
+    if error and not counts.failed:
         counts.failed = 1
     ticker.done("✗" if counts.failed else "✓")
     if counts.failed:
-        steps.say(f"{runner.title}: {fault or 'failed'}\n{blamed(log)}\nthe whole log: {log}")
+        steps.say(f"{runner.title}: {error or 'failed'}\n{blamed(log)}\nlog: {log}")
     steps.say(f"  {counts}")
     return counts
 
 
-def carry_out(runner: Runner, log: pathlib.Path, ticker: steps.Ticker) -> str:
-    """What went wrong with the command itself, empty if nothing did."""
+def execute(runner: Runner, log: pathlib.Path, ticker: steps.Ticker) -> str:
+    """The error of the command itself, or an empty text."""
     until = time.monotonic() + runner.minutes_max * 60
     command = [str(ROOT / runner.command[0]) if "/" in runner.command[0] else runner.command[0], *runner.command[1:]]
     with open(log, "wb") as output:
@@ -144,7 +144,7 @@ def carry_out(runner: Runner, log: pathlib.Path, ticker: steps.Ticker) -> str:
         try:
             while child.poll() is None:
                 if time.monotonic() > until:
-                    return f"was not done after {runner.minutes_max} minutes"
+                    return f"did not end within {runner.minutes_max} minutes"
                 time.sleep(0.2)
                 ticker.tick(steps.tail(log, 1).strip())
         finally:
@@ -153,7 +153,7 @@ def carry_out(runner: Runner, log: pathlib.Path, ticker: steps.Ticker) -> str:
 
 
 def end(child: subprocess.Popen) -> None:
-    """Ends the whole process group if it still runs, first by asking."""
+    """Stops the process group if it still runs: SIGTERM, then SIGKILL."""
     for number, seconds in ((signal.SIGTERM, 20), (signal.SIGKILL, 5)):
         if child.poll() is not None:
             return
@@ -165,7 +165,7 @@ def end(child: subprocess.Popen) -> None:
 
 
 def blamed(log: pathlib.Path) -> str:
-    """The names of what failed, then the end of the log."""
+    """The names of failed tests, then the end of the log."""
     text = log.read_text(errors="replace")
     named = re.findall(r"^(?:test (\S.*) \.\.\. FAILED|(?:FAILED|ERROR) (\S.*))$", text, re.MULTILINE)
     names = "".join(f"  failed: {rust or spark}\n" for rust, spark in named)
