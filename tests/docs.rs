@@ -61,7 +61,7 @@ fn root() -> &'static Path {
 }
 
 fn read(name: &str) -> String {
-    fs::read_to_string(root().join(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
+    fs::read_to_string(root().join(name)).unwrap()
 }
 
 fn walk(directory: &Path, ending: &str, found: &mut Vec<PathBuf>) {
