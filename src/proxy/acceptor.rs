@@ -8,7 +8,8 @@
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::atomic::Ordering;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -18,10 +19,12 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::yield_now;
 
 use crate::config::Timeouts;
-use crate::proxy::admit::usize_from;
 use crate::proxy::connection_limits::{self, ConnectionLimits, ConnectionPermit, LimitExceeded};
+use crate::proxy::convert::usize_from;
 use crate::proxy::h2_connection;
-use crate::proxy::worker::{AcceptedSocket, Shutdown, WorkerContext, WorkerHandle};
+use crate::proxy::shutdown::Shutdown;
+use crate::proxy::unauthenticated::EvictionState;
+use crate::proxy::worker::WorkerContext;
 use crate::telemetry::log_limit::{self, LineKind};
 
 /// How long to wait when the system has no more descriptors.
@@ -205,6 +208,32 @@ fn is_exhaustion(fault: &io::Error) -> bool {
             | io::ErrorKind::Interrupted
     )
 }
+
+/// A socket that was accepted, and its client's address.
+pub(super) type AcceptedSocket = (TcpStream, SocketAddr, ConnectionPermit);
+
+/// The same on its way to another thread.
+pub(super) type HandedOff = (std::net::TcpStream, SocketAddr, ConnectionPermit);
+
+/// A worker as others see it.
+#[derive(Clone)]
+pub(super) struct WorkerHandle {
+    pub(super) handoff_tx: mpsc::Sender<HandedOff>,
+    pub(super) load: Arc<AtomicUsize>,
+    /// The oldest of its connections that had no admitted call.
+    pub(super) eviction: Arc<EvictionState>,
+}
+
+impl WorkerHandle {
+    /// A hand, and what the worker takes from it.
+    pub(super) fn new() -> (Self, mpsc::Receiver<HandedOff>) {
+        let (sockets, handed) = mpsc::channel(HANDOFF_QUEUE_MAX);
+        (Self { handoff_tx: sockets, load: Arc::default(), eviction: Arc::default() }, handed)
+    }
+}
+
+/// Sockets that may wait for their worker.
+const HANDOFF_QUEUE_MAX: usize = 256;
 
 #[cfg(test)]
 mod tests {

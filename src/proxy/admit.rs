@@ -7,42 +7,22 @@ use std::task::{Context, Poll};
 use sconce_filters::{Attributes, Call, ChainStep, Code, Cost, EndReason, Method, Refusal};
 
 use crate::grpc::boundary::MessageBoundary;
-use crate::grpc::forward::{self};
 use crate::grpc::redact::Redactor;
-use crate::grpc::request::{self, Request, RequestError, RequestHead};
-use crate::grpc::status;
-use crate::grpc::user_context::Encoding;
-use crate::proxy::recheck::LastCheck;
+use crate::grpc::request::{self, Request, RequestError};
+use crate::grpc::{forward, status};
+use crate::proxy::convert::usize_from;
 use crate::proxy::relay::Relay;
-use crate::proxy::stream::{ActiveStream, BodyState, PendingRewrite, Progress};
+use crate::proxy::request::ParsedRequest;
+use crate::proxy::stream::{ActiveStream, BodyState, LastCheck, PendingRewrite, Progress};
 use crate::proxy::upstream::{Upstream, connection_window, header_list_max};
 use crate::route::Cluster;
-use crate::telemetry::{ConnectFailure, MethodLabel};
+use crate::telemetry::ConnectFailure;
 use crate::wire::error;
 use crate::wire::frame::StreamId;
 use crate::wire::hpack::{Fields, Overflow};
 
 /// Drivers that one client connection may have legs to at one time.
 const UPSTREAMS_MAX: usize = 32;
-
-/// A request that was read. Equal ones in a row share one.
-pub(super) struct ParsedRequest {
-    pub(super) head: Rc<RequestHead>,
-    request: Request,
-    label: MethodLabel,
-    /// Octets of what travels on, as HPACK counts.
-    size: usize,
-    /// How its messages are compressed.
-    pub(super) encoding: Encoding,
-}
-
-impl ParsedRequest {
-    fn new(fields: Rc<Fields>, request: Request) -> Self {
-        let label = MethodLabel::of_path(request.method.path().as_bytes());
-        let (size, encoding) = (forward::size(&fields), Encoding::of_request(&fields));
-        Self { head: Rc::new(RequestHead::new(fields)), request, label, size, encoding }
-    }
-}
 
 impl Relay {
     pub(super) fn on_request(&mut self, stream: StreamId, end: bool) {
@@ -196,7 +176,9 @@ impl Relay {
     /// The leg that an admitted call goes to.
     fn upstream_for(&mut self, tag: usize) -> Result<Option<usize>, Refusal> {
         let Some(exchange) = self.streams.get(tag) else { return Ok(None) };
-        let known = self.upstreams.iter().find(|(_, driver)| driver.matches_route_of(exchange));
+        let known = self.upstreams.iter().find(|(_, driver)| {
+            driver.matches_route_of(exchange.snapshot.generation, exchange.call.attributes())
+        });
         if let Some((key, driver)) = known {
             return check_header_list(exchange, &driver.cluster).map(|()| Some(key));
         }
@@ -335,11 +317,6 @@ fn new_redactor(exchange: &ActiveStream, cluster: &Cluster) -> Option<Box<Redact
         redactor.observe_request(&exchange.upload.buffered);
         redactor
     })
-}
-
-/// A limit as a size in memory.
-pub(super) fn usize_from(limit: u32) -> usize {
-    usize::try_from(limit).unwrap_or(usize::MAX)
 }
 
 fn header_list_refusal(overflow: Overflow) -> Refusal {

@@ -2,66 +2,15 @@
 //!
 //! Must never be given a certificate that nobody has verified.
 
-use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use sconce_filters::{Certificate, NameKind};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::FromDer;
 
-use crate::config::ClientAuthorities;
-use crate::proxy::relay::Relay;
-use crate::proxy::tls::TlsStream;
-
 /// Names that one certificate may have; what comes after them counts for nothing.
 const NAMES_MAX: usize = 100;
-
-impl TlsStream {
-    /// The same, by a configuration that trusts these.
-    #[must_use]
-    pub(super) fn with_authorities(mut self, authorities: Option<Arc<ClientAuthorities>>) -> Self {
-        self.authorities = authorities;
-        self
-    }
-
-    /// Withdraws the client's certificate if it is not good by the authorities that are trusted
-    /// now, where they are others than those that it was verified by. Says whether it was.
-    fn withdraw_unless_trusted(
-        &mut self,
-        latest: Option<&Arc<ClientAuthorities>>,
-        now: SystemTime,
-    ) -> bool {
-        let known = self.authorities.as_ref().map(Arc::as_ptr);
-        let Some(own) = &self.certificate else { return false };
-        if known == latest.map(Arc::as_ptr) || own.is_untrusted() {
-            return false;
-        }
-        let chain = self.connection.peer_certificates().unwrap_or_default();
-        if latest.is_some_and(|latest| latest.verify(chain, now)) {
-            self.authorities = latest.cloned();
-            return false;
-        }
-        own.mark_untrusted();
-        true
-    }
-}
-
-impl Relay {
-    /// Asks a client to connect anew whose certificate nobody vouches for any more. What runs may
-    /// finish; from now on the certificate proves nothing.
-    pub(super) fn drain_if_certificate_withdrawn(&mut self) {
-        if self.downstream.tls.as_ref().is_none_or(|tls| tls.certificate.is_none()) {
-            return;
-        }
-        let (latest, now) = (self.ctx.snapshot(), self.wall_clock());
-        let Some(tls) = &mut self.downstream.tls else { return };
-        if tls.withdraw_unless_trusted(latest.client_authorities.as_ref(), now) {
-            tracing::debug!(peer = %self.peer, "a client certificate is withdrawn");
-            self.graceful_goaway();
-        }
-    }
-}
 
 /// Reads a certificate. One that cannot be read has no names.
 pub fn read(der: &[u8]) -> Certificate {

@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 use sconce_filters::{Code, Refusal};
 
 use crate::grpc::status;
-use crate::proxy::relay::{DownstreamState, Relay};
+use crate::proxy::downstream::DownstreamState;
+use crate::proxy::relay::{PREFACE_WAIT, Relay};
 use crate::telemetry::log_limit::LineKind;
 use crate::wire::connection::{Connection, LocalConfig, Role};
 use crate::wire::error;
@@ -27,9 +28,6 @@ const UNEXPECTED: &str = "tls.unexpected";
 const HINT: &str = "this address requires TLS: add ;use_ssl=true to the sc:// URL";
 /// Octets that a client without TLS may send on one connection.
 const OCTETS_MAX: usize = 256 * 1024;
-/// How long a client in clear text may take to speak before we do. Clients of HTTP/2 and of TLS
-/// send their first octets without waiting (RFC 9113, 3.4).
-pub(super) const PREFACE_WAIT: Duration = Duration::from_millis(100);
 /// The first octet of a TLS record with a handshake (RFC 8446, 5.1).
 const HANDSHAKE: u8 = 22;
 /// A TLS record with the fatal alert `handshake_failure` (RFC 8446, 6.2), which both sides

@@ -167,6 +167,12 @@ fn connect_error(fault: &io::Error) -> ConnectFailure {
     }
 }
 
+/// Why a driver is unreachable that takes connections and does not begin to speak HTTP/2.
+pub(super) const NO_HTTP2: &str = "no_http2";
+
+/// Why one is that had calls and did not answer a PING.
+pub(super) const SILENT: &str = "silent";
+
 #[cfg(test)]
 #[expect(clippy::disallowed_methods, reason = "a test needs some moment")]
 mod tests {

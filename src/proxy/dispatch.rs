@@ -1,8 +1,8 @@
 //! Queue: calls that wait for a leg, or for a place on it.
 
 use crate::grpc::forward::{self, ForwardOptions};
-use crate::proxy::download::pass_stream_window;
 use crate::proxy::relay::Relay;
+use crate::proxy::stream::pass_stream_window;
 use crate::proxy::upstream::UpstreamState;
 
 impl Relay {

@@ -9,16 +9,13 @@ use sconce_filters::{Code, EndReason, Refusal};
 use slab::Slab;
 
 use crate::grpc::status::{self, ResponseStatus};
-use crate::proxy::admit::usize_from;
+use crate::proxy::budget::DOWNLOAD_BUFFER_MAX;
 use crate::proxy::buffer::Buffer;
-use crate::proxy::h2_connection::H2Connection;
+use crate::proxy::convert::{shift, stream_key, u64_from, usize_from};
 use crate::proxy::relay::Relay;
 use crate::proxy::round_robin::QUANTUM;
-use crate::proxy::stream::{ActiveStream, DownloadEnd, PendingRewrite};
-use crate::proxy::upload::{shift, stream_key, u64_from};
-use crate::proxy::upstream::{
-    DOWNLOAD_BUFFER_MAX, Upstream, UpstreamHeaderCaches, connection_window,
-};
+use crate::proxy::stream::{DownloadEnd, PendingRewrite, pass_stream_window};
+use crate::proxy::upstream::{Upstream, UpstreamHeaderCaches, connection_window};
 use crate::wire::connection::Event;
 use crate::wire::error;
 use crate::wire::frame::StreamId;
@@ -355,21 +352,6 @@ impl Relay {
         self.log_refused(tag, &refusal);
         let trailers = Rc::new(status::trailers(&refusal));
         self.end_after_buffered(tag, DownloadEnd { trailers, code, reason: EndReason::DriverLost });
-    }
-}
-
-/// Lets the driver at the end of a leg send what the client allows for an exchange, and no more.
-pub(super) fn pass_stream_window(
-    client: &H2Connection,
-    leg: &mut H2Connection,
-    exchange: &ActiveStream,
-) {
-    let Some(stream) = exchange.upstream_id else { return };
-    let parked = i64::try_from(exchange.download.buffered.len()).unwrap_or(i64::MAX);
-    let wanted = client.wire.stream_send_window(exchange.id).saturating_sub(parked);
-    let more = wanted.saturating_sub(leg.wire.recv_window(stream));
-    if more > 0 {
-        leg.wire.grow_recv_window(stream, u32::try_from(more).unwrap_or(0));
     }
 }
 

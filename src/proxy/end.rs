@@ -9,9 +9,11 @@ use std::time::Duration;
 use sconce_filters::{Code, EndReason, Refusal};
 
 use crate::grpc::status;
-use crate::proxy::relay::{DownstreamState, Relay};
+use crate::proxy::connect::NO_HTTP2;
+use crate::proxy::downstream::DownstreamState;
+use crate::proxy::relay::Relay;
+use crate::proxy::shutdown::Shutdown;
 use crate::proxy::upstream::{Upstream, UpstreamState};
-use crate::proxy::worker::Shutdown;
 use crate::telemetry::PeerSide;
 use crate::telemetry::log_limit::{self, LineKind};
 use crate::wire::error::{self, ConnectionError};
@@ -19,10 +21,6 @@ use crate::wire::error::{self, ConnectionError};
 /// How long new streams may still be on their way after we have asked for none, if the client
 /// does not answer our PING.
 const PING_BARRIER_TIMEOUT: Duration = Duration::from_secs(1);
-/// Why a driver is unreachable that takes connections and does not begin to speak HTTP/2.
-pub(super) const NO_HTTP2: &str = "no_http2";
-/// Why one is that had calls and did not answer a PING.
-pub(super) const SILENT: &str = "silent";
 /// How often a call may go to another leg since one ended before its head had left.
 const REASSIGNMENTS_MAX: u8 = 3;
 

@@ -12,7 +12,8 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use sconce_filters::{BoundedCache, Call, Refusal, authenticate, identity::IdentitySource};
+use sconce_filters::identity::IdentitySource;
+use sconce_filters::{BoundedCache, Call, Refusal, authenticate};
 
 use crate::config::TokenLeeway;
 

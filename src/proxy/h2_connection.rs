@@ -14,8 +14,8 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
+use crate::proxy::poll_epoch::PollEpoch;
 use crate::proxy::tls::{Decrypted, TlsStream};
-use crate::proxy::worker::PollEpoch;
 use crate::wire::connection::{Connection, Event};
 use crate::wire::write_buffer::SLICES_MAX;
 

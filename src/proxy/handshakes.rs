@@ -8,14 +8,9 @@
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
-use std::task::{Context, Waker};
+use std::task::Waker;
 
 use tokio::sync::Notify;
-use tokio::task::yield_now;
-
-use crate::proxy::admit::usize_from;
-use crate::proxy::relay::Relay;
-use crate::proxy::worker::WorkerContext;
 
 /// The handshakes of one worker. There are as many that wait as connections at most.
 #[derive(Default)]
@@ -67,8 +62,13 @@ impl Drop for HandshakeTicket {
 }
 
 impl HandshakeLimiter {
+    /// Waits until a connection waits for a permit.
+    pub(super) async fn wait_queued(&self) {
+        self.queued.notified().await;
+    }
+
     /// Whether a handshake may go on now. If not, its task is woken when it may.
-    fn take(&self, ticket: &mut HandshakeTicket, waker: &Waker) -> bool {
+    pub(super) fn take(&self, ticket: &mut HandshakeTicket, waker: &Waker) -> bool {
         if let Some(waiting) = &ticket.waiting {
             let is_granted = waiting.state.get() == State::Granted;
             if is_granted {
@@ -94,7 +94,7 @@ impl HandshakeLimiter {
 
     /// The others had their turn: so many may go on, and one that is new among them. Says whether
     /// any still wait.
-    fn refill(&self, most: usize) -> bool {
+    pub(super) fn refill(&self, most: usize) -> bool {
         let mut queues = self.queues.borrow_mut();
         let Queues { begun, new } = &mut *queues;
         let mut left = most.saturating_sub(grant(new, 1));
@@ -120,32 +120,10 @@ fn grant(queue: &mut VecDeque<Rc<Waiter>>, most: usize) -> usize {
     granted
 }
 
-/// Lets handshakes go on for as long as the worker runs.
-pub(super) async fn refill_loop(worker: Rc<WorkerContext>) {
-    let most = || usize_from(worker.snapshot().handshakes_per_worker);
-    worker.handshakes.refill(most());
-    loop {
-        worker.handshakes.queued.notified().await;
-        loop {
-            // All that is ready now runs first, and the sockets are looked at.
-            yield_now().await;
-            if !worker.handshakes.refill(most()) {
-                break;
-            }
-        }
-    }
-}
-
-impl Relay {
-    /// Whether the client may be read although its handshake has not ended.
-    pub(super) fn may_handshake(&mut self, context: &mut Context<'_>) -> bool {
-        let Self { ctx: worker, downstream: client, unauthenticated: newcomer, .. } = self;
-        let Some(newcomer) = newcomer else { return true };
-        let waits = newcomer.handshake.waiting.is_some();
-        if !waits && client.poll_readable(context).is_pending() {
-            return false;
-        }
-        worker.handshakes.take(&mut newcomer.handshake, context.waker())
+impl HandshakeTicket {
+    /// Whether the connection waits for a permit.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.waiting.is_some()
     }
 }
 

@@ -1,13 +1,13 @@
 //! Malformed: header lists that break a rule of HTTP/2, and what becomes of their calls.
 
-use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use sconce_filters::{Code, EndReason};
 
 use crate::grpc::{malformed, status};
-use crate::proxy::relay::{DownstreamState, Relay};
+use crate::proxy::downstream::DownstreamState;
+use crate::proxy::relay::Relay;
 use crate::proxy::stream::DownloadEnd;
 use crate::proxy::upstream::Upstream;
 use crate::telemetry::log_limit::{self, LineKind};
@@ -19,9 +19,6 @@ use crate::wire::head::MalformedHead;
 const REJECT_TIMEOUT: Duration = Duration::from_millis(500);
 /// Streams of one connection that may wait for that.
 const REJECTED_MAX: usize = 256;
-
-/// Streams that were answered and are to be reset by then, in this order.
-pub(super) type RejectedStreams = VecDeque<(StreamId, Instant)>;
 
 impl Relay {
     /// A request's head breaks a rule. Nothing of it is forwarded: the client is told which field

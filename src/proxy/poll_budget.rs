@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::proxy::admit::usize_from;
+use crate::proxy::convert::usize_from;
 
 /// Octets read from the client and from all drivers before the turn ends. The last read may exceed
 /// it, by one read buffer.

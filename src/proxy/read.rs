@@ -2,18 +2,18 @@
 
 use std::io;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use crate::proxy::relay::{DownstreamState, Relay};
-use crate::proxy::upstream::Upstream;
+use crate::proxy::budget::SMALL_READ;
+use crate::proxy::downstream::DownstreamState;
+use crate::proxy::relay::Relay;
+use crate::proxy::upstream::{Upstream, UpstreamState};
 use crate::telemetry::log_limit::LineKind;
 use crate::wire::connection::Event;
 use crate::wire::frame::HEADER_LEN;
 
 /// Octets that may wait to be written to a client before nothing more is read from it.
 const WRITE_BUFFER_MAX: usize = 512 * 1024;
-/// Octets that are read from a driver at one time while its client is behind.
-pub(super) const SMALL_READ: usize = 16 * 1024;
 /// Octets of a record of TLS, of which the last one of a read may be kept until it is whole.
 const TLS_RECORD_MAX: usize = 17 * 1024;
 /// How long the octets of one read from a driver may take to be passed on.
@@ -227,3 +227,49 @@ fn take_front(from: &mut Vec<u8>, into: &mut [u8]) -> usize {
     }
     taken
 }
+
+impl Relay {
+    /// So many octets of the client were read, and so many of them are DATA of open calls.
+    pub(super) fn pause_reads(&mut self, read: usize, data: usize) {
+        if data > read / 2 && self.is_upload_blocked(self.read_pause.stream()) {
+            let until = self.now + PAUSE_MAX;
+            self.read_pause.begin(until);
+            self.schedule(until);
+        }
+    }
+
+    /// Whether the client is not to be read now.
+    pub(super) fn is_paused(&mut self) -> bool {
+        let Some(until) = self.read_pause.deadline() else { return false };
+        if self.now < until && self.is_upload_blocked(self.read_pause.stream()) {
+            return true;
+        }
+        self.read_pause.end();
+        false
+    }
+
+    /// When the pause ends, if there is one.
+    pub(super) fn pause_deadline(&self) -> Option<Instant> {
+        self.read_pause.deadline()
+    }
+
+    /// Nothing more is read now: uploads get their credit back, unless the driver is what they wait
+    /// for. Says whether any did.
+    pub(super) fn release_deferred_uploads(&mut self) -> bool {
+        self.read_pause.deadline().is_none() && self.downstream.wire.release_withheld()
+    }
+
+    /// Whether a body waits for its driver, which is there.
+    fn is_upload_blocked(&self, tag: usize) -> bool {
+        let Some(exchange) = self.streams.get(tag) else { return false };
+        let Some(driver) = exchange.upstream.and_then(|key| self.upstreams.get(key)) else {
+            return false;
+        };
+        let Upstream { state: UpstreamState::Connected(leg), .. } = driver else { return false };
+        leg.write_blocked_since.is_some()
+            || (exchange.upstream_id.is_some() && exchange.has_buffered_upload())
+    }
+}
+
+/// How long what a client sends may wait for a driver that takes nothing.
+const PAUSE_MAX: Duration = Duration::from_millis(5);

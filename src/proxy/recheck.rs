@@ -6,20 +6,13 @@
 //! came in between, only time and keys are compared; within one turn, nothing is. A call without an
 //! identity has nothing to be asked about.
 
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use sconce_filters::{EndReason, Refusal, authenticate};
 
 use crate::config::TokenLeeway;
 use crate::proxy::relay::Relay;
-use crate::proxy::stream::ActiveStream;
-
-/// When the permission of a call was last asked about, and of which snapshot.
-#[derive(Clone, Copy)]
-pub(super) struct LastCheck {
-    pub(super) at: Instant,
-    pub(super) generation: u64,
-}
+use crate::proxy::stream::{ActiveStream, LastCheck};
 
 impl Relay {
     /// The request of a call, or a message of it, is complete but for its stamp: whether its
@@ -125,4 +118,20 @@ fn check_leeway(
     let end = Duration::from_secs(end).saturating_add(leeway);
     let is_over = wall.duration_since(SystemTime::UNIX_EPOCH).is_ok_and(|now| now >= end);
     if is_over { Err(authenticate::token_expired()) } else { Ok(()) }
+}
+
+impl Relay {
+    /// Asks a client to connect anew whose certificate nobody vouches for any more. What runs may
+    /// finish; from now on the certificate proves nothing.
+    pub(super) fn drain_if_certificate_withdrawn(&mut self) {
+        if self.downstream.tls.as_ref().is_none_or(|tls| tls.certificate.is_none()) {
+            return;
+        }
+        let (latest, now) = (self.ctx.snapshot(), self.wall_clock());
+        let Some(tls) = &mut self.downstream.tls else { return };
+        if tls.withdraw_unless_trusted(latest.client_authorities.as_ref(), now) {
+            tracing::debug!(peer = %self.peer, "a client certificate is withdrawn");
+            self.graceful_goaway();
+        }
+    }
 }

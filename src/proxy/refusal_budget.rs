@@ -3,7 +3,8 @@
 
 use sconce_filters::Cost;
 
-use crate::proxy::relay::{DownstreamState, Relay};
+use crate::proxy::downstream::DownstreamState;
+use crate::proxy::relay::Relay;
 use crate::telemetry::PeerSide;
 use crate::telemetry::log_limit::LineKind;
 use crate::wire::frame::StreamId;

@@ -6,37 +6,13 @@
 //! Must never be logged here: what a client has sent, but for an id that it gave the call; and
 //! anything at all about a call that succeeds.
 
-use std::hash::{BuildHasher, Hash, RandomState};
-use std::sync::LazyLock;
-
 use sconce_filters::{EnvironmentName, Refusal, TeamName};
 
 use crate::proxy::connection_limits;
 use crate::proxy::relay::Relay;
-use crate::proxy::stream::ActiveStream;
+use crate::proxy::request_id::generated_id;
 use crate::telemetry::log_limit::{self, LineKind};
 use crate::wire::frame::StreamId;
-
-/// The header by which clients and balancers name a call.
-const REQUEST_ID: &str = "x-request-id";
-/// Octets of such a name.
-const REQUEST_ID_MAX: usize = 64;
-
-/// No two processes name calls alike.
-static ID_HASHER: LazyLock<RandomState> = LazyLock::new(RandomState::new);
-
-impl ActiveStream {
-    /// What the client calls this call; where it says nothing that can be shown, a name of ours.
-    pub(super) fn request_id(&self) -> String {
-        let said = self.call.metadata().first(REQUEST_ID);
-        let said = said.as_deref().filter(|said| is_plain(said));
-        let said = said.and_then(|said| std::str::from_utf8(said).ok());
-        said.map_or_else(
-            || generated_id(&(self.call.peer(), self.call.opened_at(), self.id)),
-            str::to_owned,
-        )
-    }
-}
 
 impl Relay {
     /// sconce answers this call itself.
@@ -72,36 +48,5 @@ impl Relay {
         let source = connection_limits::source(self.peer.ip());
         tracing::enabled!(tracing::Level::INFO)
             && log_limit::try_allow(LineKind::CallRefused, &(label, source, user))
-    }
-}
-
-/// Whether a name can be shown: short, and of letters that steer nothing.
-fn is_plain(name: &[u8]) -> bool {
-    let plain = |octet: &u8| octet.is_ascii_alphanumeric() || b"-_.:/+=".contains(octet);
-    !name.is_empty() && name.len() <= REQUEST_ID_MAX && name.iter().all(plain)
-}
-
-fn generated_id(of: &impl Hash) -> String {
-    format!("{:016x}", ID_HASHER.hash_one(of))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_id_is_shown_that_is_short_and_plain() {
-        for id in ["4d2f", "0af7651916cd43dd8448eb211c80319c", "a:b/c+d=.e_f-g"] {
-            assert!(is_plain(id.as_bytes()), "{id}");
-        }
-        for id in ["", "a b", "a\nb", "\u{1b}[2J", "ö", &"a".repeat(65)] {
-            assert!(!is_plain(id.as_bytes()), "{id}");
-        }
-    }
-
-    #[test]
-    fn a_call_has_one_id_and_another_call_another_one() {
-        assert_eq!(generated_id(&1), generated_id(&1));
-        assert_ne!(generated_id(&1), generated_id(&2));
     }
 }

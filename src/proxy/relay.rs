@@ -5,6 +5,7 @@
 //!
 //! Must never happen here: an await in the middle of a batch, or a queue without a bound.
 
+use std::collections::VecDeque;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -17,18 +18,20 @@ use slab::Slab;
 use tokio::time::Sleep;
 
 use crate::grpc::user_context::UserContextField;
-use crate::proxy::admit::ParsedRequest;
-use crate::proxy::cleartext::PREFACE_WAIT;
+use crate::proxy::downstream::DownstreamState;
+use crate::proxy::gauge::GaugeShare;
 use crate::proxy::h2_connection::H2Connection;
-use crate::proxy::malformed::RejectedStreams;
 use crate::proxy::poll_budget::BatchSize;
+use crate::proxy::poll_epoch::PollEpoch;
 use crate::proxy::read_pause::ReadPause;
+use crate::proxy::request::ParsedRequest;
 use crate::proxy::round_robin::RoundRobin;
 use crate::proxy::stream::ActiveStream;
 use crate::proxy::unauthenticated::Unauthenticated;
 use crate::proxy::upstream::{Upstream, UpstreamState};
 use crate::proxy::user_share::UserShare;
-use crate::proxy::worker::{GaugeShare, PollEpoch, WorkerContext};
+use crate::proxy::worker::WorkerContext;
+use crate::wire::frame::StreamId;
 
 /// How long our last words may take to be written.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
@@ -37,21 +40,6 @@ const LINGER_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The clock is looked at no more often than this.
 const TIMER_MIN: Duration = Duration::from_millis(5);
-/// How far a client connection has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum DownstreamState {
-    /// Everything goes.
-    Open,
-    /// The client was asked to go elsewhere; what is under way may finish. The second GOAWAY,
-    /// which names the last stream, follows at this time.
-    Draining(Option<Instant>),
-    /// The last words are in the outbox, and must be written by then.
-    Closing(Instant),
-    /// The last words are written; read on until the client hangs up or this time comes.
-    Lingering(Instant),
-    /// Nothing is left to do.
-    Closed,
-}
 
 /// One client connection.
 pub(super) struct Relay {
@@ -341,5 +329,35 @@ impl Relay {
         let due = self.check_timeouts().max(self.now + TIMER_MIN);
         self.schedule(due);
         true
+    }
+}
+
+/// How long a client in clear text may take to speak before we do. Clients of HTTP/2 and of TLS
+/// send their first octets without waiting (RFC 9113, 3.4).
+pub(super) const PREFACE_WAIT: Duration = Duration::from_millis(100);
+
+/// Streams that were answered and are to be reset by then, in this order.
+pub(super) type RejectedStreams = VecDeque<(StreamId, Instant)>;
+
+impl Relay {
+    /// Serves bodies in turn as long as anything moves. `serve` passes on so many octets of one, or
+    /// a few more, and says how many it did.
+    pub(super) fn serve_round_robin(
+        &mut self,
+        mut waiting: Vec<usize>,
+        mut rotation: RoundRobin,
+        serve: fn(&mut Self, usize, usize) -> usize,
+    ) -> RoundRobin {
+        rotation.order(&mut waiting);
+        while !waiting.is_empty() {
+            waiting.retain(|tag| {
+                let octets = serve(self, *tag, rotation.quantum_of(*tag));
+                if octets > 0 {
+                    rotation.record(*tag, octets);
+                }
+                octets > 0
+            });
+        }
+        rotation
     }
 }

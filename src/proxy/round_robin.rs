@@ -3,8 +3,6 @@
 //! What is shared opens by any number of octets. A turn that it cuts short goes on when there is
 //! more: else whoever comes at the end of each step would get what is left of it for a whole turn.
 
-use crate::proxy::relay::Relay;
-
 /// Octets of a turn.
 pub(super) const QUANTUM: usize = 16 * 1024;
 
@@ -19,42 +17,19 @@ pub(super) struct RoundRobin {
 
 impl RoundRobin {
     /// The tags of bodies that wait, which are in order, as their turns come.
-    fn order(self, waiting: &mut [usize]) {
+    pub(super) fn order(self, waiting: &mut [usize]) {
         let is_before = |tag: &usize| *tag < self.last || (*tag == self.last && self.left == 0);
         let first = waiting.partition_point(is_before);
         waiting.rotate_left(first);
     }
 
     /// Octets that a body gets in its turn.
-    fn quantum_of(self, tag: usize) -> usize {
+    pub(super) fn quantum_of(self, tag: usize) -> usize {
         if tag == self.last && self.left > 0 { self.left } else { QUANTUM }
     }
 
-    fn record(&mut self, tag: usize, octets: usize) {
+    pub(super) fn record(&mut self, tag: usize, octets: usize) {
         *self = Self { last: tag, left: self.quantum_of(tag).saturating_sub(octets) };
-    }
-}
-
-impl Relay {
-    /// Serves bodies in turn as long as anything moves. `serve` passes on so many octets of one, or
-    /// a few more, and says how many it did.
-    pub(super) fn serve_round_robin(
-        &mut self,
-        mut waiting: Vec<usize>,
-        mut rotation: RoundRobin,
-        serve: fn(&mut Self, usize, usize) -> usize,
-    ) -> RoundRobin {
-        rotation.order(&mut waiting);
-        while !waiting.is_empty() {
-            waiting.retain(|tag| {
-                let octets = serve(self, *tag, rotation.quantum_of(*tag));
-                if octets > 0 {
-                    rotation.record(*tag, octets);
-                }
-                octets > 0
-            });
-        }
-        rotation
     }
 }
 

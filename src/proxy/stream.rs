@@ -10,11 +10,12 @@ use sconce_filters::{Call, Code, EndReason, EnvironmentName, Outcome, PendingDec
 use crate::grpc::boundary::MessageBoundary;
 use crate::grpc::redact::Redactor;
 use crate::grpc::user_context::UserContextWriter;
-use crate::proxy::admit::ParsedRequest;
 use crate::proxy::buffer::Buffer;
 use crate::proxy::expiry::TokenExpiry;
 use crate::proxy::grace::TokenStanding;
-use crate::proxy::recheck::LastCheck;
+use crate::proxy::h2_connection::H2Connection;
+use crate::proxy::request::ParsedRequest;
+use crate::proxy::request_id::request_id_of;
 use crate::route::SnapshotRef;
 use crate::telemetry::{AnsweredBy, CallEnd, MethodLabel, TenantId, WorkerMetrics};
 use crate::wire::frame::StreamId;
@@ -241,5 +242,33 @@ fn answered_by(how: EndReason) -> AnsweredBy {
         | EndReason::DeadlinePassed
         | EndReason::Expired
         | EndReason::Drained => AnsweredBy::Sconce,
+    }
+}
+
+/// When the permission of a call was last asked about, and of which snapshot.
+#[derive(Clone, Copy)]
+pub(super) struct LastCheck {
+    pub(super) at: Instant,
+    pub(super) generation: u64,
+}
+
+/// Lets the driver at the end of a leg send what the client allows for an exchange, and no more.
+pub(super) fn pass_stream_window(
+    client: &H2Connection,
+    leg: &mut H2Connection,
+    exchange: &ActiveStream,
+) {
+    let Some(stream) = exchange.upstream_id else { return };
+    let parked = i64::try_from(exchange.download.buffered.len()).unwrap_or(i64::MAX);
+    let wanted = client.wire.stream_send_window(exchange.id).saturating_sub(parked);
+    let more = wanted.saturating_sub(leg.wire.recv_window(stream));
+    if more > 0 {
+        leg.wire.grow_recv_window(stream, u32::try_from(more).unwrap_or(0));
+    }
+}
+
+impl ActiveStream {
+    pub(super) fn request_id(&self) -> String {
+        request_id_of(&self.call, self.id)
     }
 }

@@ -4,9 +4,11 @@ use std::time::{Duration, Instant};
 
 use sconce_filters::{Code, EndReason, Refusal};
 
-use crate::config::{Timeouts, bounds::format_duration};
-use crate::proxy::end::{NO_HTTP2, SILENT};
-use crate::proxy::relay::{DownstreamState, Relay};
+use crate::config::Timeouts;
+use crate::config::bounds::format_duration;
+use crate::proxy::connect::{NO_HTTP2, SILENT};
+use crate::proxy::downstream::DownstreamState;
+use crate::proxy::relay::Relay;
 use crate::proxy::upstream::UpstreamState;
 use crate::telemetry::log_limit::LineKind;
 use crate::wire::error::{self, ConnectionError};

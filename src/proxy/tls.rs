@@ -10,6 +10,7 @@ use std::cell::RefCell;
 use std::io::{self, IoSlice};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{ConnectionState, EncryptError, UnbufferedStatus, WriteTraffic};
@@ -357,4 +358,34 @@ pub enum Decrypted {
 
 fn invalid_data(fault: &Error) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, fault.to_string())
+}
+
+impl TlsStream {
+    /// The same, by a configuration that trusts these.
+    #[must_use]
+    pub(super) fn with_authorities(mut self, authorities: Option<Arc<ClientAuthorities>>) -> Self {
+        self.authorities = authorities;
+        self
+    }
+
+    /// Withdraws the client's certificate if it is not good by the authorities that are trusted
+    /// now, where they are others than those that it was verified by. Says whether it was.
+    pub(super) fn withdraw_unless_trusted(
+        &mut self,
+        latest: Option<&Arc<ClientAuthorities>>,
+        now: SystemTime,
+    ) -> bool {
+        let known = self.authorities.as_ref().map(Arc::as_ptr);
+        let Some(own) = &self.certificate else { return false };
+        if known == latest.map(Arc::as_ptr) || own.is_untrusted() {
+            return false;
+        }
+        let chain = self.connection.peer_certificates().unwrap_or_default();
+        if latest.is_some_and(|latest| latest.verify(chain, now)) {
+            self.authorities = latest.cloned();
+            return false;
+        }
+        own.mark_untrusted();
+        true
+    }
 }

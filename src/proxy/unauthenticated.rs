@@ -14,10 +14,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use tokio::sync::Notify;
 
-use crate::proxy::connection_limits;
 use crate::proxy::handshakes::HandshakeTicket;
-use crate::proxy::relay::{DownstreamState, Relay};
-use crate::telemetry::log_limit::{self, LineKind};
 
 /// There is none.
 const NONE: u64 = u64::MAX;
@@ -138,28 +135,11 @@ impl Drop for Unauthenticated {
     }
 }
 
-impl Relay {
-    /// Whether a line about this connection is to be logged: its client may cause many.
-    pub(super) fn may_log(&self, kind: LineKind) -> bool {
-        log_limit::allow(kind, &connection_limits::source(self.peer.ip()))
-    }
-
-    /// A call was admitted: whoever sends it is no stranger.
-    pub(super) fn mark_authenticated(&mut self) {
-        self.unauthenticated = None;
-    }
-
-    /// Ends the connection if it has to make room for another one.
-    pub(super) fn close_if_evicted(&mut self) {
-        let Some(newcomer) = &self.unauthenticated else { return };
-        newcomer.state.waker.set(self.waker_key);
-        if newcomer.state.is_evicted.get() && self.state != DownstreamState::Closed {
-            self.ctx.metrics.call_refused("connections.evicted");
-            self.cancel_streams();
-            self.downstream.wire.send_goaway(false);
-            // Its place is wanted now: what the socket does not take at once is not said.
-            self.state = DownstreamState::Closed;
-        }
+impl Unauthenticated {
+    /// Whether the connection was evicted. Stores the key of its task's waker for an eviction.
+    pub(super) fn is_evicted(&self, waker_key: Option<usize>) -> bool {
+        self.state.waker.set(waker_key);
+        self.state.is_evicted.get()
     }
 }
 

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use sconce_filters::{Code, EndReason};
 
-use crate::proxy::admit::usize_from;
+use crate::proxy::convert::{shift, stream_key, u64_from, usize_from};
 use crate::proxy::h2_connection::H2Connection;
 use crate::proxy::relay::Relay;
 use crate::proxy::stream::ActiveStream;
@@ -315,20 +315,6 @@ impl Relay {
         self.detach_upstream(tag, error::ErrorCode::Cancel);
         self.complete_stream(tag, code, how);
     }
-}
-
-/// The slab key of a tag.
-pub(super) fn stream_key(tag: u32) -> usize {
-    usize::try_from(tag).unwrap_or(usize::MAX)
-}
-
-/// A range of what was read, as a range of the buffer.
-pub(super) fn shift(from: usize, octets: &Range<usize>) -> Range<usize> {
-    octets.start.saturating_add(from)..octets.end.saturating_add(from)
-}
-
-pub(super) fn u64_from(octets: usize) -> u64 {
-    u64::try_from(octets).unwrap_or(u64::MAX)
 }
 
 /// Notes octets that are on their way to a driver; those of one stream in a row are one note, up

@@ -4,24 +4,25 @@
 //! cost that client its leg.
 
 use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
-use std::{future::Future, pin::Pin};
 
 use sconce_filters::Attributes;
 use tokio::net::TcpStream;
 
 use crate::grpc::status::{self, ResponseStatus};
-use crate::proxy::admit::usize_from;
+use crate::proxy::budget::DOWNLOAD_BUFFER_MAX;
 use crate::proxy::connect::{self, Resolver};
+use crate::proxy::convert::usize_from;
 use crate::proxy::h2_connection::H2Connection;
 use crate::proxy::header_cache::HeaderBlockCache;
 use crate::proxy::poll_budget::BatchSize;
 use crate::proxy::pool::IdleConnection;
 use crate::proxy::round_robin::RoundRobin;
-use crate::proxy::stream::ActiveStream;
 use crate::route::Cluster;
 use crate::telemetry::ConnectFailure;
 use crate::wire::connection::{Connection, LocalConfig, Role};
@@ -31,8 +32,6 @@ use crate::wire::settings::{DEFAULT_INITIAL_WINDOW_SIZE, Settings};
 
 /// Credit of a whole leg, in octets: what a driver may have under way to one client connection.
 const CONNECTION_WINDOW: u32 = 4 << 20;
-/// Octets of one leg that may be parked.
-pub(super) const DOWNLOAD_BUFFER_MAX: u32 = 64 * 1024;
 /// Octets of a header list that a driver may send at most. It is told what the client takes, so
 /// that an answer too long for the client ends as it would without sconce.
 const HEADER_LIST_MAX: u32 = 65_536;
@@ -275,9 +274,9 @@ impl Upstream {
 
     /// The same for a call whose snapshot has led one of the same team and environment here
     /// before. A removal may lead calls of its sessions elsewhere.
-    pub(super) fn matches_route_of(&self, exchange: &ActiveStream) -> bool {
-        let Attributes { team, environment, revoked, .. } = exchange.call.attributes();
-        self.generation == exchange.snapshot.generation
+    pub(super) fn matches_route_of(&self, generation: u64, attributes: &Attributes) -> bool {
+        let Attributes { team, environment, revoked, .. } = attributes;
+        self.generation == generation
             && revoked.is_none()
             && self.accepts_streams()
             && team.as_ref() == Some(self.cluster.team())

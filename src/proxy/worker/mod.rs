@@ -6,7 +6,6 @@ pub(super) use thread::start;
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,23 +13,23 @@ use std::task::Waker;
 use std::time::Instant;
 
 use slab::Slab;
-use tokio::net::TcpStream;
 use tokio::sync::{Notify, mpsc, watch};
 
-use crate::proxy::acceptor::Acceptor;
-use crate::proxy::admit::usize_from;
+use crate::proxy::acceptor::{AcceptedSocket, Acceptor, HandedOff, WorkerHandle};
 use crate::proxy::budget::BufferBudget;
 use crate::proxy::connect::Resolver;
-use crate::proxy::connection_limits::ConnectionPermit;
-pub(super) use crate::proxy::gauge::{Gauge, GaugeShare};
+use crate::proxy::convert::usize_from;
+use crate::proxy::gauge::Gauge;
 use crate::proxy::grace::{GraceSessions, SharedSessions};
 use crate::proxy::h2_connection::H2Connection;
 use crate::proxy::handshakes::HandshakeLimiter;
 use crate::proxy::poll_budget::PollBudget;
+use crate::proxy::poll_epoch::PollEpoch;
 use crate::proxy::pool::IdlePool;
 use crate::proxy::relay::Relay;
+use crate::proxy::shutdown::Shutdown;
 use crate::proxy::tls::{TlsBuffer, TlsStream};
-use crate::proxy::unauthenticated::{EvictionState, UnauthenticatedConnections};
+use crate::proxy::unauthenticated::UnauthenticatedConnections;
 use crate::route::{SnapshotHandle, SnapshotReader, SnapshotRef};
 use crate::telemetry::WorkerMetrics;
 use crate::telemetry::log_limit::{self, LineKind};
@@ -41,34 +40,6 @@ use crate::wire::settings::Settings;
 /// Credit of a client's whole connection, in octets: enough for four streams with the largest
 /// windows by default. It goes back on receipt, so that it bounds no memory: windows of streams do.
 const CONNECTION_WINDOW: u32 = 16 << 20;
-/// Sockets that may wait for their worker.
-const HANDOFF_QUEUE_MAX: usize = 256;
-
-/// What every connection of a worker is told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Shutdown {
-    /// Serve.
-    Run,
-    /// Take nothing new, finish what is under way.
-    Drain,
-    /// End now.
-    Terminate,
-}
-
-/// A socket that was accepted, and its client's address.
-pub(super) type AcceptedSocket = (TcpStream, SocketAddr, ConnectionPermit);
-/// The same on its way to another thread.
-pub(super) type HandedOff = (std::net::TcpStream, SocketAddr, ConnectionPermit);
-
-/// One turn of one connection's task. No two of a thread are equal, and none is the default.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct PollEpoch(u64);
-
-impl PollEpoch {
-    pub(super) fn next(self) -> Self {
-        Self(self.0.wrapping_add(1))
-    }
-}
 
 /// What the connections of one thread share.
 pub(super) struct WorkerContext {
@@ -242,15 +213,6 @@ impl WorkerContext {
     }
 }
 
-/// A worker as others see it.
-#[derive(Clone)]
-pub(super) struct WorkerHandle {
-    pub(super) handoff_tx: mpsc::Sender<HandedOff>,
-    pub(super) load: Arc<AtomicUsize>,
-    /// The oldest of its connections that had no admitted call.
-    pub(super) eviction: Arc<EvictionState>,
-}
-
 /// What all workers share.
 #[derive(Clone, Default)]
 pub(super) struct SharedState {
@@ -268,14 +230,6 @@ pub(super) struct WorkerArgs {
     /// The door to mind, which one worker does.
     pub(super) acceptor: Option<Acceptor>,
     pub(super) shared: SharedState,
-}
-
-impl WorkerHandle {
-    /// A hand, and what the worker takes from it.
-    pub(super) fn new() -> (Self, mpsc::Receiver<HandedOff>) {
-        let (sockets, handed) = mpsc::channel(HANDOFF_QUEUE_MAX);
-        (Self { handoff_tx: sockets, load: Arc::default(), eviction: Arc::default() }, handed)
-    }
 }
 
 #[expect(clippy::disallowed_methods, reason = "a connection's life begins here")]

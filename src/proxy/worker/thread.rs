@@ -11,17 +11,19 @@ use std::time::Instant;
 use tokio::net::TcpStream;
 use tokio::runtime::LocalOptions;
 use tokio::sync::{Notify, mpsc, watch};
+use tokio::task::yield_now;
 
-use super::{HandedOff, Shutdown, WorkerArgs, WorkerContext};
-use crate::proxy::acceptor::Acceptor;
-use crate::proxy::admit::usize_from;
+use crate::proxy::acceptor::{Acceptor, HandedOff};
+use crate::proxy::convert::usize_from;
 use crate::proxy::gauge::Gauge;
 use crate::proxy::grace::GraceSessions;
-use crate::proxy::handshakes::{self, HandshakeLimiter};
+use crate::proxy::handshakes::HandshakeLimiter;
 use crate::proxy::poll_budget::{PollBudget, READ_MAX};
 use crate::proxy::pool::{IdlePool, SWEEP_INTERVAL};
+use crate::proxy::shutdown::Shutdown;
 use crate::proxy::tls::TlsBuffer;
 use crate::proxy::unauthenticated::UnauthenticatedConnections;
+use crate::proxy::worker::{WorkerArgs, WorkerContext};
 
 /// Threads of a worker for what blocks: look-ups of drivers' names.
 const BLOCKING_THREADS_MAX: usize = 8;
@@ -97,7 +99,7 @@ async fn run(
         tokio::task::spawn_local(door.run(Rc::clone(&worker), told.clone()));
     }
     tokio::task::spawn_local(sweep_idle_pool(Rc::clone(&worker)));
-    tokio::task::spawn_local(handshakes::refill_loop(Rc::clone(&worker)));
+    tokio::task::spawn_local(refill_loop(Rc::clone(&worker)));
     let mut open = true;
     let mut freed = worker.buffer_budget.memory_freed();
     let mut trusted = worker.snapshot().client_authorities.clone();
@@ -139,6 +141,22 @@ async fn sweep_idle_pool(worker: Rc<WorkerContext>) {
         loop {
             tokio::time::sleep(SWEEP_INTERVAL).await;
             if !worker.idle_pool.sweep(Instant::now()) {
+                break;
+            }
+        }
+    }
+}
+
+/// Lets handshakes go on for as long as the worker runs.
+pub(super) async fn refill_loop(worker: Rc<WorkerContext>) {
+    let most = || usize_from(worker.snapshot().handshakes_per_worker);
+    worker.handshakes.refill(most());
+    loop {
+        worker.handshakes.wait_queued().await;
+        loop {
+            // All that is ready now runs first, and the sockets are looked at.
+            yield_now().await;
+            if !worker.handshakes.refill(most()) {
                 break;
             }
         }
