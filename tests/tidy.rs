@@ -34,8 +34,7 @@ const LONGER: [(&str, usize, &str); 1] =
 const CLOCKS: [&str; 6] = [
     "src/proxy/relay.rs",
     "src/proxy/probe.rs",
-    "src/proxy/worker/mod.rs",
-    "src/proxy/worker/thread.rs",
+    "src/proxy/worker.rs",
     "src/cli/explain/mod.rs",
     "src/config/keys/refresh.rs",
 ];

@@ -42,6 +42,7 @@ mod certificate;
 mod cleartext;
 mod connect;
 mod connection_limits;
+mod context;
 mod convert;
 mod dispatch;
 mod download;
@@ -93,9 +94,9 @@ pub use crate::proxy::acceptor::listen;
 pub use crate::proxy::certificate::read as read_certificate;
 pub use crate::proxy::shutdown::Shutdown;
 
-use crate::proxy::acceptor::Acceptor;
-use crate::proxy::acceptor::WorkerHandle;
-use crate::proxy::worker::{SharedState, WorkerArgs};
+use crate::proxy::acceptor::{Acceptor, WorkerHandle};
+use crate::proxy::context::SharedState;
+use crate::proxy::worker::WorkerArgs;
 use crate::route::SnapshotHandle;
 use crate::telemetry::Metrics;
 

@@ -18,6 +18,7 @@ use slab::Slab;
 use tokio::time::Sleep;
 
 use crate::grpc::user_context::UserContextField;
+use crate::proxy::context::WorkerContext;
 use crate::proxy::downstream::DownstreamState;
 use crate::proxy::gauge::GaugeShare;
 use crate::proxy::h2_connection::H2Connection;
@@ -30,7 +31,6 @@ use crate::proxy::stream::ActiveStream;
 use crate::proxy::unauthenticated::Unauthenticated;
 use crate::proxy::upstream::{Upstream, UpstreamState};
 use crate::proxy::user_share::UserShare;
-use crate::proxy::worker::WorkerContext;
 use crate::wire::frame::StreamId;
 
 /// How long our last words may take to be written.
