@@ -28,11 +28,11 @@ const WIDTH_MAX: usize = 100;
 
 /// Exceptions: file, limit, reason.
 const LONGER: [(&str, usize, &str); 1] =
-    [("src/proxy/mod.rs", 160, "starts and stops the workers: the interface of the layer")];
+    [("src/proxy/mod.rs", 125, "starts and stops the workers: the interface of the layer")];
 
 /// Files that read the clock: each owns a loop, or simulates a call.
-const CLOCKS: [&str; 6] = [
-    "src/proxy/relay.rs",
+const CLOCKS: [&str; 5] = [
+    "src/proxy/relay/mod.rs",
     "src/proxy/probe.rs",
     "src/proxy/worker.rs",
     "src/cli/explain/mod.rs",
@@ -162,6 +162,140 @@ fn every_directory_of_src_is_a_layer_of_the_picture() {
             assert!(picture.contains(&name), "draw {name} into the picture of src/lib.rs");
         }
     }
+}
+
+/// The parts of `proxy`, and the parts that each may import. A part is a folder or a file in
+/// `src/proxy`; what is not named is not importable.
+const PROXY_PARTS: [(&str, &[&str]); 15] = [
+    ("convert", &[]),
+    ("keys", &[]),
+    ("shutdown", &[]),
+    ("connection_limits", &[]),
+    ("round_robin", &["keys"]),
+    ("net", &["convert"]),
+    ("budget", &["convert"]),
+    ("downstream", &["keys"]),
+    ("upstream", &["budget", "convert", "keys", "net", "round_robin"]),
+    ("stream", &["convert", "keys", "net"]),
+    ("probe", &["upstream"]),
+    ("context", &["budget", "convert", "downstream", "net", "shutdown", "stream", "upstream"]),
+    (
+        "relay",
+        &[
+            "budget",
+            "connection_limits",
+            "context",
+            "convert",
+            "downstream",
+            "keys",
+            "net",
+            "round_robin",
+            "shutdown",
+            "stream",
+            "upstream",
+        ],
+    ),
+    ("acceptor", &["connection_limits", "convert", "downstream", "net", "shutdown"]),
+    ("worker", &["acceptor", "context", "convert", "net", "relay", "shutdown", "upstream"]),
+];
+
+/// The names that follow a path prefix in a text, such as `net` after `crate::proxy::`. Entries of
+/// groups count.
+fn names_after<'t>(text: &'t str, prefix: &str) -> Vec<&'t str> {
+    let name = |text: &'t str| {
+        &text[..text.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(text.len())]
+    };
+    let mut found = Vec::new();
+    for rest in text.split(prefix).skip(1) {
+        let Some(group) = rest.strip_prefix('{') else {
+            found.push(name(rest));
+            continue;
+        };
+        let (mut depth, mut begins) = (0, true);
+        for (at, letter) in group.char_indices() {
+            match letter {
+                '{' => depth += 1,
+                '}' if depth == 0 => break,
+                '}' => depth -= 1,
+                ',' if depth == 0 => begins = true,
+                _ if begins && letter.is_alphabetic() => {
+                    found.push(name(&group[at..]));
+                    begins = false;
+                }
+                _ => {}
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn a_part_of_the_proxy_imports_only_parts_below_it() {
+    let mut breaches = Vec::new();
+    for source in sources("src/proxy", ".rs") {
+        let path = source.name.trim_start_matches("src/proxy/").trim_end_matches(".rs");
+        let part = path.split('/').next().unwrap();
+        if part == "mod" {
+            continue;
+        }
+        let Some((_, below)) = PROXY_PARTS.iter().find(|(name, _)| *name == part) else {
+            breaches.push(format!("{}: a part that the table does not have", source.name));
+            continue;
+        };
+        for import in names_after(&source.text, "crate::proxy::") {
+            if import != part && !below.contains(&import) {
+                breaches.push(format!("{}: crate::proxy::{import}", source.name));
+            }
+        }
+        for (at, line) in source.lines() {
+            if line.contains("super::") {
+                breaches.push(format!("{}:{at}: {}", source.name, line.trim()));
+            }
+        }
+    }
+    assert_none(&breaches, "write crate::proxy::..., and import only what PROXY_PARTS allows");
+}
+
+/// The modules that a file of `proxy` imports from, without its tests.
+fn proxy_imports<'m>(code: &str, modules: &'m [String]) -> Vec<&'m String> {
+    let imports = |module: &&String| {
+        let children = format!("{module}::");
+        if modules.iter().any(|other| other.starts_with(&children)) {
+            let names = names_after(code, &format!("crate::proxy::{module}::"));
+            return names.iter().any(|name| !modules.contains(&format!("{module}::{name}")));
+        }
+        let (parent, name) = module.rsplit_once("::").unwrap_or(("", module));
+        let prefix = format!("crate::proxy::{parent}{}", if parent.is_empty() { "" } else { "::" });
+        names_after(code, &prefix).contains(&name)
+    };
+    modules.iter().filter(imports).collect()
+}
+
+#[test]
+fn no_files_of_the_proxy_import_each_other_in_a_circle() {
+    let module = |name: &str| {
+        let path = name.trim_start_matches("src/proxy/").trim_end_matches(".rs");
+        path.trim_end_matches("/mod").replace('/', "::")
+    };
+    let files = sources("src/proxy", ".rs");
+    let files = files.iter().filter(|source| source.name != "src/proxy/mod.rs");
+    let mut left: Vec<(String, &str)> =
+        files.map(|source| (module(&source.name), source.code())).collect();
+    let modules: Vec<String> = left.iter().map(|(module, _)| module.clone()).collect();
+    // Removes the files that import none of the others, until only circles are left.
+    loop {
+        let names: Vec<String> = left.iter().map(|(module, _)| module.clone()).collect();
+        let before = left.len();
+        left.retain(|(module, code)| {
+            let imports = proxy_imports(code, &modules);
+            imports.iter().any(|import| *import != module && names.contains(import))
+        });
+        if left.len() == before {
+            break;
+        }
+    }
+    let circle: Vec<_> = left.into_iter().map(|(module, _)| module).collect();
+    assert_none(&circle, "move what both need into a part below them");
 }
 
 #[test]

@@ -20,9 +20,9 @@ use tokio::task::yield_now;
 use crate::config::Timeouts;
 use crate::proxy::connection_limits::{self, ConnectionLimits, ConnectionPermit, LimitExceeded};
 use crate::proxy::convert::usize_from;
-use crate::proxy::h2_connection;
+use crate::proxy::downstream::unauthenticated::EvictionState;
+use crate::proxy::net::h2_connection;
 use crate::proxy::shutdown::Shutdown;
-use crate::proxy::unauthenticated::EvictionState;
 use crate::route::{Snapshot, SnapshotRef};
 use crate::telemetry::WorkerMetrics;
 use crate::telemetry::log_limit::{self, LineKind};
@@ -258,7 +258,7 @@ mod tests {
     use socket2::SockRef;
 
     use super::*;
-    use crate::proxy::unauthenticated::UnauthenticatedConnections;
+    use crate::proxy::downstream::unauthenticated::UnauthenticatedConnections;
 
     #[test]
     fn an_accepted_socket_inherits_the_options_of_its_listener() {

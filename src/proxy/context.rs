@@ -16,17 +16,19 @@ use slab::Slab;
 use tokio::sync::Notify;
 
 use crate::proxy::budget::BufferBudget;
-use crate::proxy::connect::Resolver;
+use crate::proxy::budget::gauge::Gauge;
 use crate::proxy::convert::usize_from;
-use crate::proxy::gauge::Gauge;
-use crate::proxy::grace::{GraceSessions, SharedSessions};
-use crate::proxy::handshakes::HandshakeLimiter;
-use crate::proxy::poll_budget::{PollBudget, READ_MAX};
-use crate::proxy::poll_epoch::PollEpoch;
-use crate::proxy::pool::IdlePool;
+use crate::proxy::downstream::handshakes::HandshakeLimiter;
+use crate::proxy::downstream::unauthenticated::{
+    EvictionState, Unauthenticated, UnauthenticatedConnections,
+};
+use crate::proxy::net::poll_budget::{PollBudget, READ_MAX};
+use crate::proxy::net::poll_epoch::PollEpoch;
+use crate::proxy::net::tls::{TlsBuffer, TlsStream};
 use crate::proxy::shutdown::Shutdown;
-use crate::proxy::tls::{TlsBuffer, TlsStream};
-use crate::proxy::unauthenticated::{EvictionState, Unauthenticated, UnauthenticatedConnections};
+use crate::proxy::stream::grace::{GraceSessions, SharedSessions};
+use crate::proxy::upstream::connect::Resolver;
+use crate::proxy::upstream::pool::IdlePool;
 use crate::route::{SnapshotReader, SnapshotRef};
 use crate::telemetry::WorkerMetrics;
 use crate::telemetry::log_limit::{self, LineKind};

@@ -1,3 +1,5 @@
+//! Conversions between integer types, and between ranges of one buffer.
+
 use std::ops::Range;
 
 /// A limit as a size in memory.

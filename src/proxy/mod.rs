@@ -1,86 +1,38 @@
-//! Sockets, tasks and time: where bytes move.
+//! Proxy: sockets, tasks and time. One task on one thread relays each client connection.
 //!
 //! ```text
-//!   listen  -> takes a socket and a place in the budget, gives it to the least loaded
-//!   places  -> that budget, and the share of each source
-//!   newcomers, handshakes -> connections that have proved nothing yet
-//!   worker  -> one thread each, with a runtime and a read buffer; runs one task a connection:
-//!   relay   -> reads, passes on, writes;
-//!   turn    -> what one connection may do before the others of its worker run
-//!   read    -> octets become events; those of the client go
-//!   upward  -> to the driver, those of a driver go
-//!   downward-> to the client;
-//!   rotation -> in turn, where streams share what is scarce
-//!   admit, queue -> a stream becomes an exchange, passes the chain, waits for its
-//!   driver  -> the leg to one driver, which
-//!   dial    -> reaches at one of its addresses
-//!   probe   -> tries drivers that were unreachable
-//!   shelf   -> legs that nobody uses, for the next client connection
-//!   tls, records -> records of a client's connection, opened and sealed
-//!   cleartext -> clients without TLS where it is due, and with TLS where it is not
-//!   stamp   -> the verified caller, written into every message on its way up
-//!   buffer  -> octets that wait to be passed on
-//!   parked, user_share -> what waits for drivers that do not take it, in all and of each user
-//!   echo    -> what goes out as the same octets again
-//!   endings -> every way in which things end
-//!   malformed -> header lists that break a rule
-//!   refusal_log -> what the log says of calls that are refused
-//!   refused -> what a client is charged for calls that are refused
-//!   clock   -> everything that takes too long
-//!   lease, tenure -> streams, and sessions, that outlive the proof of their caller
-//!   recheck -> permission, asked again when a request is complete
+//!   worker      one thread each, with a runtime: spawns the relay of each connection
+//!   acceptor    accepts sockets within the connection limits, gives each to a worker
+//!   relay/      one client connection with its streams and its upstream connections: polls the
+//!               parts in order, and acts on what they return. The only layer that acts.
+//!   context     the state that the connections of one thread share
+//!   probe       reconnects to unreachable drivers without a call
+//!   downstream/ the client's side: state, TLS handshakes, connections without an admitted call
+//!   upstream/   the driver's side: connections, connecting, the idle pool
+//!   stream/     one call: its bodies, token expiry, grace sessions
+//!   budget/     buffered octets of all workers, and the share of each user
+//!   net/        a socket with TLS and HTTP/2, header block caches, the budget of one poll
+//!   connection_limits, keys, round_robin, shutdown, convert
 //! ```
-//! Must never happen here: a lock or a wait on the way of a call, or a byte of one client's on
-//! another client's leg.
+//! A part imports only parts below it in this list, and `downstream`, `upstream` and `stream` never
+//! import each other: `tests/tidy.rs` keeps the table.
+//!
+//! Must never happen here: a lock or an await in the path of a call, or a byte of one client on the
+//! upstream connection of another.
 
 mod acceptor;
-mod admit;
 mod budget;
-mod buffer;
-mod buffering;
-mod certificate;
-mod cleartext;
-mod connect;
 mod connection_limits;
 mod context;
 mod convert;
-mod dispatch;
-mod download;
 mod downstream;
-mod end;
-mod eviction;
-mod expiry;
-mod gauge;
-mod grace;
-mod h2_connection;
-mod handshakes;
-mod header_cache;
-mod malformed;
-mod poll_budget;
-mod poll_epoch;
-mod pool;
+mod net;
 pub mod probe;
-mod read;
-mod read_pause;
-mod reauth;
-mod recheck;
-mod refusal_budget;
-mod refusal_log;
 mod relay;
-mod removals;
-mod request;
-mod request_id;
 mod round_robin;
 mod shutdown;
 mod stream;
-mod timers;
-pub mod tls;
-mod tls_records;
-mod unauthenticated;
-mod upload;
 mod upstream;
-mod user_context;
-mod user_share;
 mod worker;
 
 use std::io;
@@ -91,7 +43,8 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 pub use crate::proxy::acceptor::listen;
-pub use crate::proxy::certificate::read as read_certificate;
+pub use crate::proxy::net::certificate::read as read_certificate;
+pub use crate::proxy::net::tls;
 pub use crate::proxy::shutdown::Shutdown;
 
 use crate::proxy::acceptor::{Acceptor, WorkerHandle};
@@ -100,60 +53,59 @@ use crate::proxy::worker::WorkerArgs;
 use crate::route::SnapshotHandle;
 use crate::telemetry::Metrics;
 
-/// How a proxy is run.
+/// Options of a proxy.
 pub struct Options {
     /// Worker threads; at least one.
     pub workers: usize,
 }
 
-/// A proxy whose workers run.
+/// A running proxy.
 pub struct Proxy {
     threads: Vec<JoinHandle<()>>,
     shutdown_tx: watch::Sender<Shutdown>,
 }
 
 impl Proxy {
-    /// Starts the workers, the first of which accepts until told otherwise.
+    /// Starts the workers, the first of which runs the acceptor.
     ///
     /// # Errors
-    /// The system's, when a thread or its runtime cannot be made.
+    /// The system's, when a thread or its runtime cannot be created.
     pub fn start(
         options: &Options,
         listener: TcpListener,
-        live: &SnapshotHandle,
+        snapshots: &SnapshotHandle,
         metrics: &Metrics,
     ) -> io::Result<Self> {
-        let (told, hears) = watch::channel(Shutdown::Run);
+        let (shutdown_tx, shutdown_rx) = watch::channel(Shutdown::Run);
         let workers: Vec<_> = (0..options.workers.max(1)).map(|_| WorkerHandle::new()).collect();
-        let mut hands = workers.iter().map(|(hand, _)| hand.clone());
-        let own = hands.next();
+        let mut handles = workers.iter().map(|(handle, _)| handle.clone());
+        let own = handles.next();
         let shared = SharedState::default();
-        let mut door = own.map(|own| Acceptor { listener, own, others: hands.collect() });
-        let threads = workers.into_iter().enumerate().map(|(index, (hand, handed))| {
-            let (live, metrics, told) = (live.clone(), metrics.worker(), hears.clone());
-            let (shared, door) = (shared.clone(), door.take());
-            worker::start(
-                index,
-                WorkerArgs {
-                    snapshots: live,
-                    metrics,
-                    shutdown_rx: told,
-                    handle: hand,
-                    handoff_rx: handed,
-                    acceptor: door,
-                    shared,
-                },
-            )
+        let mut acceptor = own.map(|own| Acceptor { listener, own, others: handles.collect() });
+        let threads = workers.into_iter().enumerate().map(|(index, (handle, handoff_rx))| {
+            let (snapshots, metrics) = (snapshots.clone(), metrics.worker());
+            let (shutdown_rx, shared) = (shutdown_rx.clone(), shared.clone());
+            let acceptor = acceptor.take();
+            let args = WorkerArgs {
+                snapshots,
+                metrics,
+                shutdown_rx,
+                handle,
+                handoff_rx,
+                acceptor,
+                shared,
+            };
+            worker::start(index, args)
         });
-        Ok(Self { threads: threads.collect::<io::Result<_>>()?, shutdown_tx: told })
+        Ok(Self { threads: threads.collect::<io::Result<_>>()?, shutdown_tx })
     }
 
-    /// Tells every connection what to do from now on.
-    pub fn shutdown(&self, told: Shutdown) {
-        self.shutdown_tx.send_replace(told);
+    /// Begins a phase of the shutdown, for all connections.
+    pub fn shutdown(&self, phase: Shutdown) {
+        self.shutdown_tx.send_replace(phase);
     }
 
-    /// Waits until every connection has ended, once they were told to.
+    /// Waits until all connections have closed after a shutdown.
     pub async fn wait_closed(&self) {
         while self.threads.iter().any(|thread| !thread.is_finished()) {
             tokio::time::sleep(Duration::from_millis(5)).await;

@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use crate::config::{DriverAddress, Host};
-use crate::proxy::connect::{ADDRESSES_MAX, NO_HTTP2, connect_any, interleaved};
+use crate::proxy::upstream::connect::{ADDRESSES_MAX, NO_HTTP2, connect_any, interleaved};
 use crate::route::{Cluster, SnapshotHandle};
 use crate::telemetry::ConnectFailure;
 

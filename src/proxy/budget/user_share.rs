@@ -1,0 +1,158 @@
+//! User shares: what the connections of each user buffer and have earned, over all workers.
+//!
+//! When memory for uploads is short, each user has an equal share of it, so that what one of them
+//! keeps there is taken from nobody else. A connection counts for the user who was last admitted on
+//! it when it began to buffer; before anybody was, for the address that it comes from.
+//!
+//! Must never happen here: a lock for a connection that goes on as it did.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use sconce_filters::Identity;
+
+/// The users who have a part of the memory for uploads now. There are no more than connections.
+#[derive(Default)]
+pub(crate) struct UserShares {
+    shares: Mutex<HashMap<Box<[u8]>, Arc<Usage>>>,
+    count: AtomicUsize,
+}
+
+/// What the connections of one user have together.
+#[derive(Default)]
+struct Usage {
+    buffered: AtomicUsize,
+    earned: AtomicUsize,
+    /// Connections that count here; changed under the lock.
+    connections: AtomicUsize,
+}
+
+/// The user of a connection, and what that connection adds.
+pub(crate) struct UserShare {
+    users: Arc<UserShares>,
+    name: Box<[u8]>,
+    usage: Arc<Usage>,
+    own: [usize; 2],
+    /// Whether it was proved who that is.
+    is_known: bool,
+}
+
+impl UserShares {
+    /// How many there are, and at least one.
+    pub(crate) fn count(&self) -> usize {
+        self.count.load(Ordering::Relaxed).max(1)
+    }
+
+    /// The user of a connection: whose proof this is, or else who comes from this address.
+    pub(crate) fn join(self: &Arc<Self>, proof: Option<&Identity>, source: IpAddr) -> UserShare {
+        let name = match proof {
+            Some(identity) => format!("{}\0{}", identity.source(), identity.user()),
+            None => source.to_string(),
+        };
+        let name = name.into_bytes().into_boxed_slice();
+        let mut all = self.lock();
+        let usage = Arc::clone(all.entry(name.clone()).or_default());
+        usage.connections.fetch_add(1, Ordering::Relaxed);
+        self.count.store(all.len(), Ordering::Relaxed);
+        let users = Arc::clone(self);
+        UserShare { users, name, usage, own: [0; 2], is_known: proof.is_some() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Box<[u8]>, Arc<Usage>>> {
+        self.shares.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl UserShare {
+    pub(crate) fn is_known(&self) -> bool {
+        self.is_known
+    }
+
+    /// Octets that all connections of this user buffer.
+    pub(crate) fn buffered(&self) -> usize {
+        self.usage.buffered.load(Ordering::Relaxed)
+    }
+
+    /// Octets of windows that they have earned.
+    pub(crate) fn earned(&self) -> usize {
+        self.usage.earned.load(Ordering::Relaxed)
+    }
+
+    /// The connection buffers so much, and has earned so much, from now on.
+    pub(crate) fn set(&mut self, [buffered, earned]: [usize; 2]) {
+        let Usage { buffered: all_buffered, earned: all_earned, .. } = &*self.usage;
+        let [buffered_before, earned_before] = std::mem::replace(&mut self.own, [buffered, earned]);
+        replace_part(all_buffered, buffered_before, buffered);
+        replace_part(all_earned, earned_before, earned);
+    }
+}
+
+impl Drop for UserShare {
+    fn drop(&mut self) {
+        self.set([0; 2]);
+        let mut all = self.users.lock();
+        if self.usage.connections.fetch_sub(1, Ordering::Relaxed) == 1 {
+            all.remove(&self.name);
+            self.users.count.store(all.len(), Ordering::Relaxed);
+        }
+    }
+}
+
+/// One part of a sum is so large from now on. Says what the sum was and what it is.
+pub(crate) fn replace_part(sum: &AtomicUsize, before: usize, now: usize) -> (usize, usize) {
+    if now >= before {
+        let more = now.saturating_sub(before);
+        let was = sum.fetch_add(more, Ordering::Relaxed);
+        (was, was.saturating_add(more))
+    } else {
+        let less = before.saturating_sub(now);
+        let was = sum.fetch_sub(less, Ordering::Relaxed);
+        (was, was.saturating_sub(less))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SOURCE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
+    #[test]
+    fn connections_of_one_user_count_together_and_a_user_without_any_is_forgotten() {
+        let users = Arc::new(UserShares::default());
+        let [mut one, mut other] = [users.join(None, SOURCE), users.join(None, SOURCE)];
+        let mut stranger = users.join(None, IpAddr::from([192, 0, 2, 1]));
+        one.set([10, 1]);
+        other.set([5, 2]);
+        stranger.set([7, 7]);
+        assert_eq!((one.buffered(), other.earned(), users.count()), (15, 3, 2));
+        one.set([2, 0]);
+        assert_eq!((other.buffered(), other.earned()), (7, 2));
+        drop(one);
+        assert_eq!((other.buffered(), other.earned(), users.count()), (5, 2, 2));
+        drop(other);
+        drop(stranger);
+        assert!(users.lock().is_empty());
+        assert_eq!(users.count(), 1, "a share is never of nobody");
+    }
+
+    #[test]
+    fn a_user_whose_connections_all_end_at_one_time_is_forgotten() {
+        let users = Arc::new(UserShares::default());
+        for _ in 0..2_000 {
+            let together = std::sync::Barrier::new(4);
+            std::thread::scope(|scope| {
+                for _ in 0..4 {
+                    scope.spawn(|| {
+                        let user = users.join(None, SOURCE);
+                        together.wait();
+                        drop(user);
+                    });
+                }
+            });
+            assert!(users.lock().is_empty());
+        }
+    }
+}

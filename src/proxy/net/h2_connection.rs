@@ -1,0 +1,404 @@
+//! Leg: one socket and the HTTP/2 connection on it, towards a client or towards a driver.
+//!
+//! Reads into a buffer that belongs to the thread, writes what waits in the outbox. Holds no
+//! buffer of its own while nothing waits. Between the two there may be TLS.
+
+use std::io::{self, IoSlice, Read};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use sconce_filters::Certificate;
+use socket2::{SockRef, TcpKeepalive};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+use crate::proxy::net::poll_epoch::PollEpoch;
+use crate::proxy::net::tls::{Decrypted, TlsStream};
+use crate::wire::connection::{Connection, Event};
+use crate::wire::write_buffer::SLICES_MAX;
+
+/// Octets that the kernel may hold unsent for one socket before it says that it is full.
+const UNSENT_MAX: u32 = 512 * 1024;
+
+/// Octets that are read at one time of a leg that nobody uses.
+const IDLE_READ: usize = 512;
+
+/// See `Leg::failed_at`.
+const NEVER: u64 = u64::MAX;
+
+/// One socket and the HTTP/2 connection on it.
+pub(crate) struct H2Connection {
+    pub(crate) wire: Connection,
+    socket: TcpStream,
+    pub(crate) tls: Option<Box<TlsStream>>,
+    /// The latest turn in which there was nothing to be read.
+    drained_epoch: PollEpoch,
+    /// When octets last came.
+    pub(crate) last_read: Instant,
+    /// Since when the socket takes nothing although something waits.
+    pub(crate) write_blocked_since: Option<Instant>,
+    /// When we last asked, by PING, whether the peer is there.
+    pub(crate) ping_sent_at: Option<Instant>,
+    /// The client speaks HTTP/2 in clear text where TLS is due.
+    lacks_tls: bool,
+    /// Writing has failed behind so many octets: the peer is gone, but what it has sent may wait in
+    /// the socket. `NEVER` if it has not.
+    write_failed_at: u64,
+}
+
+impl H2Connection {
+    pub(crate) fn new(
+        socket: TcpStream,
+        tls: Option<Box<TlsStream>>,
+        wire: Connection,
+        now: Instant,
+    ) -> Self {
+        Self {
+            wire,
+            socket,
+            tls,
+            drained_epoch: PollEpoch::default(),
+            last_read: now,
+            write_blocked_since: None,
+            ping_sent_at: None,
+            lacks_tls: false,
+            write_failed_at: NEVER,
+        }
+    }
+
+    /// Whether HTTP/2 can be spoken: at once, or after the handshake of TLS.
+    pub(crate) fn is_established(&self) -> bool {
+        self.tls.as_ref().is_none_or(|tls| tls.is_established())
+    }
+
+    /// Whether the client speaks HTTP/2 in clear text where TLS is due.
+    pub(crate) fn lacks_tls(&self) -> bool {
+        self.lacks_tls
+    }
+
+    /// Whether nothing has come of a client that comes in clear text.
+    pub(crate) fn awaits_preface(&self) -> bool {
+        self.tls.is_none() && self.wire.awaits_preface()
+    }
+
+    /// The certificate that the client has proven to own.
+    pub(crate) fn certificate(&self) -> Option<Rc<Certificate>> {
+        self.tls.as_ref().and_then(|tls| tls.certificate()).map(Rc::clone)
+    }
+
+    /// Octets that wait to be written.
+    pub(crate) fn pending_bytes(&self) -> usize {
+        let sealed = self.tls.as_ref().map_or(0, |tls| tls.unsent().len());
+        self.wire.write_buffer.len().saturating_add(sealed)
+    }
+
+    /// Whether something may have come; if not, the task is woken when it has.
+    pub(crate) fn poll_readable(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.socket.poll_read_ready(context)
+    }
+
+    /// Reads once, at most `most` octets of the socket. `Ok(0)` is the end. When there was
+    /// nothing to be read, there is nothing for the rest of the turn: whose turn it is will be
+    /// woken.
+    pub(crate) fn poll_read(
+        &mut self,
+        context: &mut Context<'_>,
+        (into, most): (&mut [u8], usize),
+        (turn, now): (PollEpoch, Instant),
+    ) -> Poll<io::Result<usize>> {
+        if self.drained_epoch == turn {
+            return Poll::Pending;
+        }
+        let read = self.read(context, (into, most), now);
+        if read.is_pending() {
+            self.drained_epoch = turn;
+        }
+        read
+    }
+
+    fn read(
+        &mut self,
+        context: &mut Context<'_>,
+        (into, most): (&mut [u8], usize),
+        now: Instant,
+    ) -> Poll<io::Result<usize>> {
+        // What comes after our last word stays sealed: nobody reads it, but it must be taken.
+        let Some(tls) = self.tls.as_mut().filter(|tls| !tls.has_sent_close_notify()) else {
+            let read = poll_read(&mut self.socket, context, prefix(into, most));
+            if let Poll::Ready(Ok(1..)) = read {
+                self.last_read = now;
+            }
+            return read;
+        };
+        while !tls.is_peer_closed() {
+            let socket = &mut self.socket;
+            let opened =
+                tls.decrypt(into, |room| match poll_read(socket, context, prefix(room, most)) {
+                    Poll::Ready(read) => read,
+                    Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
+                });
+            match opened {
+                Ok(Decrypted::Octets(octets)) => {
+                    self.last_read = now;
+                    let _: Poll<()> = write_encrypted(tls, &mut self.socket, context)?;
+                    if octets > 0 {
+                        return Poll::Ready(Ok(octets));
+                    }
+                }
+                Ok(Decrypted::Cleartext(octets)) => {
+                    self.last_read = now;
+                    (self.tls, self.lacks_tls) = (None, true);
+                    return Poll::Ready(Ok(octets));
+                }
+                Ok(Decrypted::Eof) => break,
+                Err(fault) if fault.kind() == io::ErrorKind::WouldBlock => return Poll::Pending,
+                Err(fault) => {
+                    // The alert, as far as the socket takes it at once.
+                    let _ = write_encrypted(tls, &mut self.socket, context);
+                    return Poll::Ready(Err(fault));
+                }
+            }
+        }
+        Poll::Ready(Ok(0))
+    }
+
+    /// Writes what waits until nothing does or the socket is full. Then keeps what still lies in
+    /// `lent`, which may be used again. Says whether any octet left.
+    #[inline]
+    pub(crate) fn flush(
+        &mut self,
+        context: &mut Context<'_>,
+        lent: &[u8],
+        now: Instant,
+    ) -> io::Result<bool> {
+        if self.pending_bytes() == 0 || !self.is_established() {
+            self.write_blocked_since = None;
+            return Ok(false);
+        }
+        if !self.can_write() {
+            self.wire.write_buffer.advance(usize::MAX);
+            return Ok(false);
+        }
+        self.write(context, lent, now)
+    }
+
+    /// Nothing can be written any more; what has come can still be read. Says that it changed.
+    pub(crate) fn abandon_writes(&mut self) -> bool {
+        self.write_failed_at = self.write_failed_at.min(self.wire.write_buffer.written());
+        self.write_blocked_since = None;
+        self.wire.write_buffer.advance(usize::MAX);
+        true
+    }
+
+    pub(crate) fn can_write(&self) -> bool {
+        self.write_failed_at == NEVER
+    }
+
+    /// Whether what ends here in the outbox has left as a whole, see `Outbox::end`.
+    pub(crate) fn has_flushed(&self, end: u64) -> bool {
+        end <= self.write_failed_at.min(self.wire.write_buffer.written())
+    }
+
+    fn write(&mut self, context: &mut Context<'_>, lent: &[u8], now: Instant) -> io::Result<bool> {
+        let mut moved = false;
+        while self.pending_bytes() > 0 {
+            match self.write_once(context, lent) {
+                Poll::Ready(Ok(written)) => {
+                    self.wire.write_buffer.advance(written);
+                    self.write_blocked_since = None;
+                    moved = true;
+                }
+                Poll::Ready(Err(fault)) => return Err(fault),
+                Poll::Pending => {
+                    self.wire.write_buffer.copy_borrowed(lent);
+                    self.write_blocked_since.get_or_insert(now);
+                    return Ok(moved);
+                }
+            }
+        }
+        self.write_blocked_since = None;
+        Ok(moved)
+    }
+
+    /// Writes once: how many octets of the outbox are on their way.
+    fn write_once(&mut self, context: &mut Context<'_>, lent: &[u8]) -> Poll<io::Result<usize>> {
+        let Self { wire, socket, tls, .. } = self;
+        if let Some(tls) = tls {
+            ready!(write_encrypted(tls, socket, context))?;
+        }
+        if let (None, Some(all)) = (&tls, wire.write_buffer.single_slice()) {
+            // A little cheaper for the system, and the common case.
+            return Poll::Ready(reject_zero(ready!(Pin::new(socket).poll_write(context, all))));
+        }
+        let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+        let filled = wire.write_buffer.io_slices(lent, &mut slices);
+        let slices = slices.get(..filled).unwrap_or_default();
+        let Some(tls) = tls else {
+            let written = ready!(Pin::new(socket).poll_write_vectored(context, slices));
+            return Poll::Ready(reject_zero(written));
+        };
+        if filled == 0 {
+            return Poll::Ready(Ok(0));
+        }
+        Poll::Ready(tls.encrypt(
+            slices,
+            |sealed| match Pin::new(socket).poll_write(context, sealed) {
+                Poll::Ready(written) => written,
+                Poll::Pending => Ok(0),
+            },
+        ))
+    }
+
+    /// Reads what a driver has sent while nobody used its leg. Says whether the leg is as good as
+    /// before: the driver is there, as far as the kernel knows, and has granted credit at most, or
+    /// asked by PING whether we are. (The socket itself is read: the runtime hears of it a moment
+    /// later.)
+    pub(crate) fn is_healthy_after_read(&mut self, now: Instant) -> bool {
+        let mut octets = [0; IDLE_READ];
+        match (&*SockRef::from(&self.socket)).read(&mut octets) {
+            Err(fault) => fault.kind() == io::ErrorKind::WouldBlock,
+            Ok(read) => {
+                self.last_read = now;
+                // One who says more than this is not waited for.
+                (1..IDLE_READ).contains(&read)
+                    && self.receive_idle(octets.get(..read).unwrap_or_default(), now)
+                    && self.wire.is_reusable_once_flushed()
+            }
+        }
+    }
+
+    fn receive_idle(&mut self, mut octets: &[u8], now: Instant) -> bool {
+        loop {
+            match self.wire.receive(octets, now) {
+                Ok((_, Event::NeedMoreData)) => return true,
+                Ok((taken, Event::WindowUpdate { .. })) => {
+                    octets = octets.get(taken..).unwrap_or_default();
+                }
+                Ok(_) | Err(_) => return false,
+            }
+        }
+    }
+
+    /// See [`tune`].
+    pub(crate) fn tune(&self, silence: Duration, ack: Duration) -> io::Result<()> {
+        tune(&self.socket, silence, ack)
+    }
+
+    /// Tells the peer that nothing more will be written.
+    pub(crate) fn poll_shutdown(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if let Some(tls) = &mut self.tls {
+            tls.send_close_notify();
+            ready!(write_encrypted(tls, &mut self.socket, context))?;
+        }
+        Pin::new(&mut self.socket).poll_shutdown(context)
+    }
+
+    /// Asks by PING whether the peer is there.
+    pub(crate) fn send_ping(&mut self, now: Instant) {
+        self.ping_sent_at = Some(now);
+        self.wire.send_ping();
+    }
+
+    /// Whether a question of ours has waited for longer than that, and nothing was heard since.
+    pub(crate) fn is_ping_overdue(&self, now: Instant, patience: Duration) -> bool {
+        self.ping_sent_at.is_some_and(|asked| self.last_read <= asked && now >= asked + patience)
+    }
+}
+
+/// A socket that takes nothing will never take anything.
+fn reject_zero(written: io::Result<usize>) -> io::Result<usize> {
+    match written {
+        Ok(0) => Err(io::ErrorKind::WriteZero.into()),
+        written => written,
+    }
+}
+
+/// The first octets of a buffer, at most so many.
+fn prefix(buffer: &mut [u8], most: usize) -> &mut [u8] {
+    let end = buffer.len().min(most);
+    buffer.get_mut(..end).unwrap_or_default()
+}
+
+fn poll_read(
+    socket: &mut TcpStream,
+    context: &mut Context<'_>,
+    into: &mut [u8],
+) -> Poll<io::Result<usize>> {
+    let mut buffer = ReadBuf::new(into);
+    ready!(Pin::new(socket).poll_read(context, &mut buffer))?;
+    Poll::Ready(Ok(buffer.filled().len()))
+}
+
+/// Writes the records that wait.
+fn write_encrypted(
+    tls: &mut TlsStream,
+    socket: &mut TcpStream,
+    context: &mut Context<'_>,
+) -> Poll<io::Result<()>> {
+    while !tls.unsent().is_empty() {
+        match ready!(Pin::new(&mut *socket).poll_write(context, tls.unsent()))? {
+            0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+            written => tls.mark_sent(written),
+        }
+    }
+    Poll::Ready(Ok(()))
+}
+
+/// Sets what every socket of ours wants: no delay, dead peers found by the kernel, few octets
+/// unsent. A dead host is found within `silence` + `ack`. What a listener accepts inherits it all.
+pub(crate) fn tune<'s>(
+    socket: impl Into<SockRef<'s>>,
+    silence: Duration,
+    ack: Duration,
+) -> io::Result<()> {
+    let socket = socket.into();
+    socket.set_tcp_nodelay(true)?;
+    let probe = (ack / 3).max(Duration::from_secs(1));
+    let idle = silence.max(Duration::from_secs(1));
+    let keepalive = TcpKeepalive::new().with_time(idle).with_interval(probe).with_retries(3);
+    socket.set_tcp_keepalive(&keepalive)?;
+    #[cfg(target_os = "linux")]
+    {
+        socket.set_tcp_user_timeout(Some(silence + ack))?;
+        socket.set_tcp_notsent_lowat(UNSENT_MAX)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "a test needs some moment")]
+mod tests {
+    use super::*;
+    use crate::wire::connection::{LocalConfig, Role};
+    use crate::wire::hpack::Limits;
+    use crate::wire::settings::Settings;
+    use std::future::poll_fn;
+    use tokio::io::AsyncWriteExt;
+    use tokio::net::TcpListener;
+
+    async fn read(leg: &mut H2Connection, turn: PollEpoch) -> Poll<io::Result<usize>> {
+        let (mut room, now) = ([0; 8], Instant::now());
+        poll_fn(|context| Poll::Ready(leg.poll_read(context, (&mut room, usize::MAX), (turn, now))))
+            .await
+    }
+
+    #[tokio::test]
+    async fn a_leg_is_asked_once_a_turn_and_again_in_the_next_whosever_that_is() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut peer = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (socket, _) = listener.accept().await.unwrap();
+        let headers = Limits { octets: 1_000, count: 10 };
+        let offer = LocalConfig { settings: Settings::INITIAL, window: 65_535, headers };
+        let now = Instant::now();
+        let mut leg =
+            H2Connection::new(socket, None, Connection::new(Role::Client, offer, now), now);
+        let one = PollEpoch::default().next();
+        assert!(read(&mut leg, one).await.is_pending());
+        peer.write_all(b"abc").await.unwrap();
+        leg.socket.readable().await.unwrap();
+        assert!(read(&mut leg, one).await.is_pending());
+        assert!(matches!(read(&mut leg, one.next()).await, Poll::Ready(Ok(3))));
+    }
+}

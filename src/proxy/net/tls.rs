@@ -1,0 +1,393 @@
+//! TLS on a client's socket, without I/O: records in, octets of HTTP/2 out, and back.
+//!
+//! Records are opened and sealed in one buffer that belongs to the thread. A connection of its own
+//! keeps nothing but the beginning of a record that is not whole yet, and records that its socket
+//! did not take: an idle one keeps no buffer. Open to the world for the fuzz target alone.
+//!
+//! Must never happen here: octets before the handshake has ended, or a protocol other than h2.
+
+use std::cell::RefCell;
+use std::io::{self, IoSlice};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use rustls::server::UnbufferedServerConnection;
+use rustls::unbuffered::{ConnectionState, EncryptError, UnbufferedStatus, WriteTraffic};
+use rustls::{Error, InvalidMessage, ServerConfig};
+use sconce_filters::Certificate;
+
+use crate::config::ClientAuthorities;
+use crate::proxy::net::certificate;
+use crate::proxy::net::tls_records::{
+    RECORD_OVERHEAD, copy, encode, gather, is_alert, whole_records,
+};
+use crate::wire::frame::PREFACE;
+
+/// Octets that are read and opened at one time.
+const BUFFER_SIZE: usize = 256 * 1024;
+/// Octets that are sealed for one write.
+const ENCRYPT_MAX: usize = 64 * 1024;
+/// Octets that are kept of what is not whole yet. A handshake message has 64 KiB at most (so rustls
+/// wants it), and its records add little, unless somebody cuts it into crumbs.
+pub const PARTIAL_RECORD_MAX: usize = 96 * 1024;
+/// Steps that a connection may take without an octet of traffic before it counts as broken.
+const STEPS_MAX: usize = 64;
+
+/// The buffer of a thread.
+#[derive(Clone, Default)]
+pub struct TlsBuffer(Rc<RefCell<Vec<u8>>>);
+
+/// One connection's TLS.
+pub struct TlsStream {
+    pub(crate) connection: UnbufferedServerConnection,
+    buffer: TlsBuffer,
+    /// The beginning of a record that is not whole yet.
+    partial_record: Vec<u8>,
+    /// Records that the socket has not taken yet.
+    unsent: Vec<u8>,
+    /// How many octets of `unsent` it has taken.
+    sent: usize,
+    /// Whether nothing has come that is certainly TLS.
+    is_new: bool,
+    is_established: bool,
+    is_peer_closed: bool,
+    has_sent_close_notify: bool,
+    /// What the client has proven to own.
+    pub(crate) certificate: Option<Rc<Certificate>>,
+    /// Who has vouched for that.
+    pub(crate) authorities: Option<Arc<ClientAuthorities>>,
+}
+
+impl TlsStream {
+    /// At the beginning of its handshake.
+    ///
+    /// # Errors
+    /// A configuration that cannot serve.
+    pub fn new(config: Arc<ServerConfig>, room: TlsBuffer) -> Result<Self, Error> {
+        Ok(Self {
+            connection: UnbufferedServerConnection::new(config)?,
+            buffer: room,
+            partial_record: Vec::new(),
+            unsent: Vec::new(),
+            sent: 0,
+            is_new: true,
+            is_established: false,
+            is_peer_closed: false,
+            has_sent_close_notify: false,
+            certificate: None,
+            authorities: None,
+        })
+    }
+
+    /// Whether the handshake has ended.
+    pub fn is_established(&self) -> bool {
+        self.is_established
+    }
+
+    /// The certificate that the client has proven to own.
+    pub fn certificate(&self) -> Option<&Rc<Certificate>> {
+        self.certificate.as_ref()
+    }
+
+    /// Whether the peer has said that nothing more will come.
+    pub fn is_peer_closed(&self) -> bool {
+        self.is_peer_closed
+    }
+
+    /// Octets that are kept of what has begun and is not whole yet.
+    pub fn partial_record_len(&self) -> usize {
+        self.partial_record.len()
+    }
+
+    /// Records that wait for the socket.
+    pub fn unsent(&self) -> &[u8] {
+        self.unsent.get(self.sent..).unwrap_or_default()
+    }
+
+    /// The socket has taken so many octets of them.
+    pub fn mark_sent(&mut self, octets: usize) {
+        self.sent = self.sent.saturating_add(octets);
+        if self.unsent().is_empty() {
+            self.unsent = Vec::new();
+            self.sent = 0;
+        }
+    }
+
+    /// Reads records by `read`, which fills a buffer, and opens them into `into`: how many octets
+    /// of HTTP/2 that were, which may be none.
+    ///
+    /// # Errors
+    /// What `read` says, and then nothing has happened; or what the peer did wrong, as
+    /// [`io::ErrorKind::InvalidData`], and then an alert may wait to be sent.
+    pub fn decrypt(
+        &mut self,
+        into: &mut [u8],
+        read: impl FnOnce(&mut [u8]) -> io::Result<usize>,
+    ) -> io::Result<Decrypted> {
+        let room = Rc::clone(&self.buffer.0);
+        let Ok(mut room) = room.try_borrow_mut() else { return Err(io::ErrorKind::Other.into()) };
+        room.resize(BUFFER_SIZE, 0);
+        // What is opened is shorter than what was sealed, so that it always fits.
+        let end = room.len().min(into.len());
+        let begun = self.partial_record.len();
+        let sealed = room.get_mut(..end).unwrap_or_default();
+        let Some((kept, free)) = sealed.split_at_mut_checked(begun) else {
+            return Err(invalid_data(&Error::PeerSentOversizedRecord));
+        };
+        kept.copy_from_slice(&self.partial_record);
+        let octets = read(free)?;
+        if octets == 0 {
+            return Ok(Decrypted::Eof);
+        }
+        let sealed = sealed.get_mut(..begun.saturating_add(octets)).unwrap_or_default();
+        if self.is_new && PREFACE.starts_with(sealed.get(..PREFACE.len()).unwrap_or(sealed)) {
+            return Ok(self.take_cleartext(sealed, into));
+        }
+        self.is_new = false;
+        self.decrypt_all(sealed, into).map(Decrypted::Octets).map_err(|fault| invalid_data(&fault))
+    }
+
+    /// No record of TLS begins like the preface of HTTP/2. While that is not whole, it is kept.
+    fn take_cleartext(&mut self, octets: &[u8], into: &mut [u8]) -> Decrypted {
+        self.partial_record.clear();
+        if octets.len() < PREFACE.len() {
+            self.partial_record.extend_from_slice(octets);
+            return Decrypted::Octets(0);
+        }
+        Decrypted::Cleartext(copy(octets, into, 0))
+    }
+
+    fn decrypt_all(&mut self, sealed: &mut [u8], into: &mut [u8]) -> Result<usize, Error> {
+        let (mut at, mut filled, mut idle) = (0_usize, 0_usize, 0_usize);
+        loop {
+            let before = (at, filled);
+            let rest = sealed.get_mut(at..).unwrap_or_default();
+            let UnbufferedStatus { mut discard, state, .. } =
+                self.connection.process_tls_records(rest);
+            let mut more = true;
+            match state {
+                Ok(ConnectionState::ReadTraffic(mut traffic)) => {
+                    while let Some(record) = traffic.next_record() {
+                        let record = record?;
+                        discard = discard.saturating_add(record.discard);
+                        filled = copy(record.payload, into, filled);
+                    }
+                }
+                Ok(ConnectionState::EncodeTlsData(data)) => encode(data, &mut self.unsent)?,
+                Ok(ConnectionState::TransmitTlsData(data)) => data.done(),
+                Ok(ConnectionState::WriteTraffic(_) | ConnectionState::BlockedHandshake) => {
+                    more = false;
+                }
+                Ok(ConnectionState::PeerClosed | ConnectionState::Closed) => {
+                    self.is_peer_closed = true;
+                    more = false;
+                }
+                Ok(_) => return Err(Error::General("an unknown state".to_owned())),
+                Err(fault) => {
+                    at = at.saturating_add(discard);
+                    self.encode_alert(sealed.get_mut(at..).unwrap_or_default());
+                    return Err(fault);
+                }
+            }
+            at = at.saturating_add(discard);
+            idle = if before == (at, filled) { idle.saturating_add(1) } else { 0 };
+            if idle > STEPS_MAX {
+                return Err(Error::InvalidMessage(InvalidMessage::UnexpectedMessage("")));
+            }
+            if !more {
+                break;
+            }
+        }
+        let rest = sealed.get(at..).unwrap_or_default();
+        if rest.len() > PARTIAL_RECORD_MAX {
+            return Err(Error::PeerSentOversizedRecord);
+        }
+        self.partial_record.clear();
+        self.partial_record.extend_from_slice(rest);
+        if self.partial_record.is_empty() {
+            self.partial_record = Vec::new();
+        }
+        self.finish_handshake()?;
+        Ok(filled)
+    }
+
+    /// The handshake has ended: only h2 may follow (RFC 9113, 3.2).
+    fn finish_handshake(&mut self) -> Result<(), Error> {
+        if self.is_established || self.connection.is_handshaking() {
+            return Ok(());
+        }
+        if self.connection.alpn_protocol() != Some(b"h2") {
+            self.encode_close_notify();
+            return Err(Error::NoApplicationProtocol);
+        }
+        self.is_established = true;
+        let own = self.connection.peer_certificates().and_then(|chain| chain.first());
+        self.certificate = own.map(|own| Rc::new(certificate::read(own)));
+        Ok(())
+    }
+
+    /// What is still to be said to a peer that did something wrong: records that waited, and the
+    /// alert that tells what it was. Nothing is asked for behind that: the rest would be read
+    /// again.
+    fn encode_alert(&mut self, rest: &mut [u8]) {
+        for _ in 0..STEPS_MAX {
+            let state = self.connection.process_tls_records(rest).state;
+            let Ok(ConnectionState::EncodeTlsData(data)) = state else { return };
+            let at = self.unsent.len();
+            // Without it the peer has the end alone.
+            let is_encoded = encode(data, &mut self.unsent).is_ok();
+            if !is_encoded || is_alert(self.unsent.get(at..).unwrap_or_default()) {
+                return;
+            }
+        }
+    }
+
+    /// Seals what these slices hold, as far as one write should carry, and gives it to `write`.
+    /// What that does not take is kept. Returns how many octets of the slices are on their way.
+    ///
+    /// # Errors
+    /// What `write` says, or that nothing can be sealed any more.
+    pub fn encrypt(
+        &mut self,
+        slices: &[IoSlice<'_>],
+        write: impl FnOnce(&[u8]) -> io::Result<usize>,
+    ) -> io::Result<usize> {
+        let room = Rc::clone(&self.buffer.0);
+        let Ok(mut room) = room.try_borrow_mut() else { return Err(io::ErrorKind::Other.into()) };
+        room.resize(BUFFER_SIZE, 0);
+        // The plain octets of records are gathered before the place where they are sealed.
+        let Some((plain, into)) = room.split_at_mut_checked(ENCRYPT_MAX) else {
+            return Err(io::ErrorKind::Other.into());
+        };
+        let plain = match whole_records(slices) {
+            Some(octets) => octets.get(..plain.len()).unwrap_or(octets),
+            None => {
+                let taken = gather(slices, plain);
+                plain.get(..taken).unwrap_or_default()
+            }
+        };
+        let taken = plain.len();
+        let mut length = 0;
+        self.with_writer(|traffic| {
+            length = traffic.encrypt(plain, into)?;
+            Ok(())
+        })?;
+        let sealed = into.get(..length).unwrap_or_default();
+        // An answer to the peer's own words, such as a change of keys, goes first.
+        let written = if self.unsent().is_empty() { write(sealed)? } else { 0 };
+        self.unsent.extend_from_slice(sealed.get(written..).unwrap_or_default());
+        Ok(taken)
+    }
+
+    /// Whether nothing more is said. Nothing may be opened then: there is no word left to answer a
+    /// fault with.
+    pub fn has_sent_close_notify(&self) -> bool {
+        self.has_sent_close_notify
+    }
+
+    /// Says that nothing more will come (RFC 8446, 6.1), once.
+    pub fn send_close_notify(&mut self) {
+        if self.is_established && !self.has_sent_close_notify {
+            self.encode_close_notify();
+        }
+        self.has_sent_close_notify = true;
+    }
+
+    fn encode_close_notify(&mut self) {
+        self.has_sent_close_notify = true;
+        let mut alert = [0; 2 * RECORD_OVERHEAD];
+        let mut length = 0;
+        let said = self.with_writer(|traffic| {
+            length = traffic.queue_close_notify(&mut alert)?;
+            Ok(())
+        });
+        if said.is_ok() {
+            self.unsent.extend_from_slice(alert.get(..length).unwrap_or_default());
+        }
+    }
+
+    /// Lets `work` seal something. What is kept of records goes in again each time: the connection
+    /// may have notes of where in it a message begins.
+    fn with_writer(
+        &mut self,
+        mut work: impl FnMut(&mut Encryptor<'_>) -> Result<(), EncryptError>,
+    ) -> io::Result<()> {
+        for _ in 0..STEPS_MAX {
+            let UnbufferedStatus { discard, state, .. } =
+                self.connection.process_tls_records(&mut self.partial_record);
+            let done = match state {
+                Ok(ConnectionState::WriteTraffic(mut traffic)) => {
+                    Some(work(&mut traffic).map_err(io::Error::other))
+                }
+                Ok(ConnectionState::EncodeTlsData(data)) => {
+                    encode(data, &mut self.unsent).map_err(|fault| invalid_data(&fault))?;
+                    None
+                }
+                Ok(ConnectionState::TransmitTlsData(data)) => {
+                    data.done();
+                    None
+                }
+                Ok(ConnectionState::PeerClosed) => {
+                    self.is_peer_closed = true;
+                    None
+                }
+                Ok(_) => return Err(io::ErrorKind::BrokenPipe.into()),
+                Err(fault) => return Err(invalid_data(&fault)),
+            };
+            self.partial_record.drain(..discard.min(self.partial_record.len()));
+            if let Some(done) = done {
+                return done;
+            }
+        }
+        Err(io::ErrorKind::InvalidData.into())
+    }
+}
+
+type Encryptor<'c> = WriteTraffic<'c, rustls::server::ServerConnectionData>;
+
+/// What reading brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decrypted {
+    /// So many octets of HTTP/2.
+    Octets(usize),
+    /// So many octets of HTTP/2 in clear text: the client speaks no TLS, and no more of it is to be
+    /// read by this.
+    Cleartext(usize),
+    /// The socket's end.
+    Eof,
+}
+
+fn invalid_data(fault: &Error) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, fault.to_string())
+}
+
+impl TlsStream {
+    /// The same, by a configuration that trusts these.
+    #[must_use]
+    pub(crate) fn with_authorities(mut self, authorities: Option<Arc<ClientAuthorities>>) -> Self {
+        self.authorities = authorities;
+        self
+    }
+
+    /// Withdraws the client's certificate if it is not good by the authorities that are trusted
+    /// now, where they are others than those that it was verified by. Says whether it was.
+    pub(crate) fn withdraw_unless_trusted(
+        &mut self,
+        latest: Option<&Arc<ClientAuthorities>>,
+        now: SystemTime,
+    ) -> bool {
+        let known = self.authorities.as_ref().map(Arc::as_ptr);
+        let Some(own) = &self.certificate else { return false };
+        if known == latest.map(Arc::as_ptr) || own.is_untrusted() {
+            return false;
+        }
+        let chain = self.connection.peer_certificates().unwrap_or_default();
+        if latest.is_some_and(|latest| latest.verify(chain, now)) {
+            self.authorities = latest.cloned();
+            return false;
+        }
+        own.mark_untrusted();
+        true
+    }
+}

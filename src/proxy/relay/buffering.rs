@@ -1,0 +1,95 @@
+//! Buffering: keeps the octets that a connection buffers within the buffer budget.
+
+use std::time::Duration;
+
+use sconce_filters::{Code, EndReason, Refusal};
+
+use crate::proxy::budget::user_share::UserShare;
+use crate::proxy::connection_limits;
+use crate::proxy::convert::usize_from;
+use crate::proxy::relay::Relay;
+use crate::telemetry::PeerSide;
+
+/// When it may be tried again.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+impl Relay {
+    /// A call may have parked something: turns it away if that is too much.
+    pub(super) fn enforce_buffer_limit(&mut self, tag: usize) {
+        let parked = self.streams.get(tag).map_or(0, |exchange| exchange.buffered_bytes());
+        if parked == 0 && !self.buffered.is_nonzero() {
+            return;
+        }
+        self.update_buffered();
+        if parked > 0 && self.is_exceeded(parked) {
+            self.refuse_buffered(tag);
+        }
+    }
+
+    /// Other users may need what the calls of this connection have parked for long: turns away
+    /// those that park most.
+    pub(super) fn enforce_buffer_limits(&mut self) {
+        if !self.buffered.is_nonzero() {
+            return;
+        }
+        self.update_buffered();
+        for _ in 0..self.streams.len() {
+            let all = self.streams.iter().map(|(tag, exchange)| (exchange.buffered_bytes(), tag));
+            match all.max().filter(|(parked, _)| *parked > 0 && self.is_exceeded(*parked)) {
+                Some((_, tag)) => self.refuse_buffered(tag),
+                None => break,
+            }
+        }
+    }
+
+    fn is_exceeded(&self, call: usize) -> bool {
+        self.ctx.buffer_budget.is_exceeded(call, self.buffered.get(), self.user_share.as_deref())
+    }
+
+    fn refuse_buffered(&mut self, tag: usize) {
+        let message = "too much waits for drivers that take nothing: try again later";
+        let refusal = Refusal::new(Code::ResourceExhausted, "request.parked", message);
+        self.ctx.metrics.abuse_limit_exceeded("parked", PeerSide::Downstream);
+        self.refuse(tag, &refusal.with_retry_after(RETRY_AFTER), EndReason::Refused);
+        self.update_buffered();
+    }
+
+    /// Counts anew what this connection has parked.
+    pub(super) fn update_buffered(&mut self) {
+        let all = self.streams.iter().map(|(_, exchange)| {
+            exchange.buffered_bytes().saturating_add(exchange.download.buffered.len())
+        });
+        let parked = all.fold(0, usize::saturating_add);
+        if parked != self.buffered.get() {
+            self.set_budget_shares([parked, self.earned_window.get()]);
+        }
+    }
+
+    /// Sees to it that the process knows what the windows of uploads have grown to.
+    pub(super) fn update_earned(&mut self) {
+        let earned = usize_from(self.downstream.wire.earned_octets());
+        if earned != self.earned_window.get() {
+            self.set_budget_shares([self.buffered.get(), earned]);
+        }
+    }
+
+    /// The connection has parked and earned so much from now on, of all and of what its user has.
+    pub(super) fn set_budget_shares(&mut self, [parked, earned]: [usize; 2]) {
+        let pool = &self.ctx.buffer_budget;
+        pool.set_buffered(&mut self.buffered, parked);
+        pool.set_earned(&mut self.earned_window, earned);
+        if parked == 0 && earned == 0 {
+            self.user_share = None;
+            return;
+        }
+        let caller = self.last_caller.as_ref().map(|(caller, _)| &**caller);
+        let is_right = |user: &UserShare| user.is_known() || caller.is_none();
+        if !self.user_share.as_deref().is_some_and(is_right) {
+            let source = connection_limits::source(self.peer.ip());
+            self.user_share = Some(Box::new(pool.join(caller, source)));
+        }
+        if let Some(user) = &mut self.user_share {
+            user.set([parked, earned]);
+        }
+    }
+}

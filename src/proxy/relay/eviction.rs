@@ -1,0 +1,43 @@
+//! Connections without an admitted call: their TLS handshakes, and their eviction.
+
+use std::task::Context;
+
+use crate::proxy::connection_limits;
+use crate::proxy::downstream::DownstreamState;
+use crate::proxy::relay::Relay;
+use crate::telemetry::log_limit::{self, LineKind};
+
+impl Relay {
+    /// Whether a line about this connection is to be logged: its client may cause many.
+    pub(super) fn may_log(&self, kind: LineKind) -> bool {
+        log_limit::allow(kind, &connection_limits::source(self.peer.ip()))
+    }
+
+    /// A call was admitted: whoever sends it is no stranger.
+    pub(super) fn mark_authenticated(&mut self) {
+        self.unauthenticated = None;
+    }
+
+    /// Ends the connection if it has to make room for another one.
+    pub(super) fn close_if_evicted(&mut self) {
+        let Some(newcomer) = &self.unauthenticated else { return };
+        if newcomer.is_evicted(self.waker_key) && self.state != DownstreamState::Closed {
+            self.ctx.metrics.call_refused("connections.evicted");
+            self.cancel_streams();
+            self.downstream.wire.send_goaway(false);
+            // Its place is wanted now: what the socket does not take at once is not said.
+            self.state = DownstreamState::Closed;
+        }
+    }
+
+    /// Whether the client may be read although its handshake has not ended.
+    pub(super) fn may_handshake(&mut self, context: &mut Context<'_>) -> bool {
+        let Self { ctx: worker, downstream: client, unauthenticated: newcomer, .. } = self;
+        let Some(newcomer) = newcomer else { return true };
+        let waits = newcomer.handshake.is_waiting();
+        if !waits && client.poll_readable(context).is_pending() {
+            return false;
+        }
+        worker.handshakes.take(&mut newcomer.handshake, context.waker())
+    }
+}

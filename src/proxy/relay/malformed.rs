@@ -1,0 +1,125 @@
+//! Malformed: header lists that break a rule of HTTP/2, and what becomes of their calls.
+
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use sconce_filters::{Code, EndReason};
+
+use crate::grpc::{malformed, status};
+use crate::proxy::downstream::DownstreamState;
+use crate::proxy::relay::Relay;
+use crate::proxy::stream::DownloadEnd;
+use crate::proxy::upstream::connection::Upstream;
+use crate::telemetry::log_limit::{self, LineKind};
+use crate::wire::frame::StreamId;
+use crate::wire::head::MalformedHead;
+
+/// How long a client may take to end a request that was rejected before it was whole. It gives up
+/// by itself, as clients of gRPC do, within a round trip.
+const REJECT_TIMEOUT: Duration = Duration::from_millis(500);
+/// Streams of one connection that may wait for that.
+const REJECTED_MAX: usize = 256;
+
+impl Relay {
+    /// A request's head breaks a rule. Nothing of it is forwarded: the client is told which field
+    /// and which rule, and then gets the error that RFC 9113 asks for.
+    pub(super) fn on_malformed_request(&mut self, stream: StreamId, fault: MalformedHead) {
+        let fields = self.downstream.wire.fields();
+        let refusal = malformed::refusal(&fields, fault);
+        let field = malformed::name(&fields, fault);
+        self.record_refused_request(stream, refusal.label, field.as_deref());
+        self.write_refusal(stream, &status::trailers_only(&refusal), refusal.cost);
+        self.reset_after_reply(stream);
+        self.close_if_drained();
+    }
+
+    /// Resets a stream that was answered, when its client has ended it or after a while.
+    fn reset_after_reply(&mut self, stream: StreamId) {
+        if !self.downstream.wire.reject_request(stream) {
+            return;
+        }
+        let rejected = self.rejected.get_or_insert_default();
+        if self.state != DownstreamState::Open || rejected.len() >= REJECTED_MAX {
+            return self.downstream.wire.send_pending_reset(stream);
+        }
+        let due = self.now + REJECT_TIMEOUT;
+        rejected.push_back((stream, due));
+        self.schedule(due);
+    }
+
+    /// Resets rejected streams that have waited for long enough. When to look again, if others
+    /// wait.
+    pub(super) fn reset_expired_rejected(&mut self) -> Option<Instant> {
+        let rejected = self.rejected.as_mut()?;
+        while let Some((stream, _)) = rejected.pop_front_if(|(_, due)| *due <= self.now) {
+            self.downstream.wire.send_pending_reset(stream);
+        }
+        let next = rejected.front().map(|(_, due)| *due);
+        if next.is_none() {
+            self.rejected = None;
+        }
+        next
+    }
+
+    /// A request never became a call: by which rule, and at which field of its head. Counted, and
+    /// logged as refused, as [`Relay::refuse`] does for calls.
+    pub(super) fn record_refused_request(
+        &self,
+        stream: StreamId,
+        rule: &'static str,
+        field: Option<&str>,
+    ) {
+        self.record_rejected(rule, field);
+        self.log_refused_request(stream, rule);
+    }
+
+    /// A request has broken a rule. Where it became a call before, this is counted beside how that
+    /// call ends, and nothing is logged as refused: its client has reset it, or broken it.
+    pub(super) fn record_rejected(&self, rule: &'static str, field: Option<&str>) {
+        self.ctx.metrics.call_refused(rule);
+        tracing::debug!(peer = %self.peer, rule, field, "request rejected");
+    }
+
+    /// A driver's answer cannot be passed on. If it says by itself how the call ended, the client
+    /// hears that; else the call fails with a status that no client tries again, since the same
+    /// answer would come.
+    pub(super) fn on_malformed_response(
+        &mut self,
+        driver: usize,
+        tag: usize,
+        fault: MalformedHead,
+        end: bool,
+    ) {
+        let Some(exchange) = self.streams.get(tag) else { return };
+        let Some(from) = self.upstreams.get_mut(driver) else { return };
+        from.pings_sent = 0;
+        let Some(leg) = from.h2_mut() else { return };
+        let (fields, size_max) =
+            (leg.wire.fields(), leg.wire.local_settings().max_header_list_octets());
+        let what = malformed::describe(&fields, fault);
+        log_malformed(from, &what);
+        if end && !exchange.is_response_started && status::refuses_credential(&fields) {
+            return self.fail_credential(tag);
+        }
+        let own =
+            end.then(|| malformed::recover_status(&fields, exchange.is_response_started, size_max));
+        let Some((code, own)) = own.flatten() else {
+            return self.fail_stream(tag, Code::Internal, "driver.malformed", &what);
+        };
+        self.ctx.metrics.call_refused("driver.malformed");
+        if exchange.download.buffered.is_empty() {
+            self.downstream.wire.send_headers(exchange.id, own.iter(), true);
+            self.end_stream(tag, code, EndReason::Answered);
+        } else {
+            let end = DownloadEnd { trailers: Rc::new(own), code, reason: EndReason::Answered };
+            self.end_after_buffered(tag, end);
+        }
+    }
+}
+
+fn log_malformed(driver: &Upstream, what: &str) {
+    let cluster = &driver.cluster;
+    if log_limit::allow(LineKind::DriverMalformed, &(cluster.team(), cluster.environment())) {
+        tracing::warn!(%cluster, what, "driver malformed");
+    }
+}

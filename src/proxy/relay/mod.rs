@@ -1,0 +1,381 @@
+//! Relay: one client connection with all its exchanges and its legs to drivers, as one task.
+//!
+//! One poll reads what there is, passes it on, and writes it out, all in the read buffer that
+//! belongs to the thread. Nothing here crosses threads, and no stream has a task of its own.
+//!
+//! Must never happen here: an await in the middle of a batch, or a queue without a bound.
+
+mod admit;
+mod buffering;
+mod cleartext;
+mod dispatch;
+mod download;
+mod end;
+mod eviction;
+mod malformed;
+mod read;
+mod reauth;
+mod recheck;
+mod refusal_budget;
+mod refusal_log;
+mod removals;
+mod timers;
+mod upload;
+mod user_context;
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant, SystemTime};
+
+use sconce_filters::Identity;
+use slab::Slab;
+use tokio::time::Sleep;
+
+use crate::grpc::user_context::UserContextField;
+use crate::proxy::budget::gauge::GaugeShare;
+use crate::proxy::budget::user_share::UserShare;
+use crate::proxy::context::WorkerContext;
+use crate::proxy::downstream::DownstreamState;
+use crate::proxy::downstream::read_pause::ReadPause;
+use crate::proxy::downstream::unauthenticated::Unauthenticated;
+use crate::proxy::net::h2_connection::H2Connection;
+use crate::proxy::net::poll_budget::BatchSize;
+use crate::proxy::net::poll_epoch::PollEpoch;
+use crate::proxy::round_robin::RoundRobin;
+use crate::proxy::stream::ActiveStream;
+use crate::proxy::stream::request::ParsedRequest;
+use crate::proxy::upstream::connection::{Upstream, UpstreamState};
+use crate::wire::frame::StreamId;
+
+/// How long our last words may take to be written.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a connection that we end is read on, so that the peer gets our last words.
+const LINGER_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// The clock is looked at no more often than this.
+const TIMER_MIN: Duration = Duration::from_millis(5);
+
+/// One client connection.
+pub(super) struct Relay {
+    ctx: Rc<WorkerContext>,
+    /// The generation of the snapshot whose removals were noted last.
+    removals_generation: u64,
+    peer: SocketAddr,
+    /// Until the first admitted call.
+    unauthenticated: Option<Box<Unauthenticated>>,
+    downstream: H2Connection,
+    upstreams: Slab<Upstream>,
+    streams: Slab<ActiveStream>,
+    state: DownstreamState,
+    epoch: PollEpoch,
+    now: Instant,
+    /// The time of day when the client was last read.
+    last_read_wall: SystemTime,
+    /// When that was.
+    last_read_at: Instant,
+    accepted_at: Instant,
+    /// Since when the client has no stream.
+    idle_since: Instant,
+    /// Whether memory is held that an idle connection does not need.
+    holds_buffers: bool,
+    /// Whether the clock will look at the exchanges.
+    is_tick_scheduled: bool,
+    /// When the clock must be looked at.
+    next_timer: Instant,
+    /// Octets that are kept for drivers, if any were inflated.
+    inflated: GaugeShare,
+    /// Octets that are parked for drivers.
+    buffered: GaugeShare,
+    /// Octets of windows that uploads have earned.
+    earned_window: GaugeShare,
+    /// Whom these two count for, while they are more than nothing.
+    user_share: Option<Box<UserShare>>,
+    timer: Pin<Box<Sleep>>,
+    waker_key: Option<usize>,
+    /// The last request that was read.
+    last_request: Option<Rc<ParsedRequest>>,
+    /// The last caller, and the stamp of that one.
+    last_caller: Option<(Rc<Identity>, UserContextField)>,
+    /// Exchanges that wait for a room's answer.
+    pending_filters: usize,
+    /// Octets of the client that the last turn had no time for.
+    unparsed: Vec<u8>,
+    /// Streams whose requests were rejected before they were whole.
+    rejected: Option<Box<RejectedStreams>>,
+    /// Octets of refusals that were written since the client last had read everything.
+    unread_refusals: usize,
+    downstream_batch: BatchSize,
+    read_pause: ReadPause,
+    upstream_batch: BatchSize,
+    /// The driver that was read last.
+    last_read_upstream: usize,
+    /// Octets that are parked of answers whose drivers are not needed any more.
+    detached: usize,
+    /// Whose answer is resumed next.
+    download_order: RoundRobin,
+}
+
+/// Runs the connection to its end.
+impl Future for Relay {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        self.get_mut().drive(context)
+    }
+}
+
+impl Relay {
+    pub(super) fn new(
+        worker: Rc<WorkerContext>,
+        client: H2Connection,
+        newcomer: Unauthenticated,
+        now: Instant,
+    ) -> Self {
+        worker.metrics.downstream_opened();
+        // Not sooner: a timer that is armed for a short while costs two visits to the system.
+        let patience = match client.awaits_preface() {
+            true => PREFACE_WAIT,
+            false => worker.snapshot().timeouts.handshake,
+        };
+        let due = now + patience;
+        Self {
+            removals_generation: worker.generation(),
+            ctx: worker,
+            peer: newcomer.peer,
+            unauthenticated: Some(Box::new(newcomer)),
+            downstream: client,
+            upstreams: Slab::with_capacity(1),
+            streams: Slab::new(),
+            state: DownstreamState::Open,
+            epoch: PollEpoch::default(),
+            now,
+            last_read_wall: SystemTime::UNIX_EPOCH,
+            last_read_at: now,
+            accepted_at: now,
+            idle_since: now,
+            holds_buffers: false,
+            is_tick_scheduled: false,
+            next_timer: due,
+            inflated: GaugeShare::default(),
+            buffered: GaugeShare::default(),
+            earned_window: GaugeShare::default(),
+            user_share: None,
+            timer: Box::pin(tokio::time::sleep_until(due.into())),
+            waker_key: None,
+            last_request: None,
+            last_caller: None,
+            pending_filters: 0,
+            unparsed: Vec::new(),
+            rejected: None,
+            unread_refusals: 0,
+            downstream_batch: BatchSize::default(),
+            read_pause: ReadPause::default(),
+            upstream_batch: BatchSize::default(),
+            last_read_upstream: 0,
+            detached: 0,
+            download_order: RoundRobin::default(),
+        }
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "this is a loop that owns its clock")]
+    fn update_now(&mut self) {
+        self.now = Instant::now();
+    }
+
+    /// What was read came by now: a deadline that counted from earlier would pass too early.
+    fn update_clocks(&mut self) {
+        self.update_now();
+        (self.last_read_wall, self.last_read_at) = (SystemTime::now(), self.now);
+    }
+
+    fn drive(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let worker = Rc::clone(&self.ctx);
+        let Ok(mut scratch) = worker.scratch.try_borrow_mut() else { return Poll::Pending };
+        self.waker_key = Some(worker.register_waker(self.waker_key, context.waker()));
+        self.update_now();
+        self.apply_shutdown();
+        self.drain_if_certificate_withdrawn();
+        self.record_removal_sessions();
+        self.epoch = worker.begin_poll(self.now);
+        loop {
+            // Reading first: what answers it leaves in one write with what waits already. And first
+            // of the drivers: no call goes onto a leg whose end has come.
+            let mut moved = self.read_upstreams(context, &mut scratch);
+            moved |= self.read_downstream(context, &mut scratch);
+            // All else has its turn when there is nothing more to be read, or when the turn is
+            // over.
+            let is_over = moved && worker.must_yield(self.now);
+            if !moved || is_over {
+                moved |= self.release_deferred_uploads();
+                moved |= self.poll_connects(context);
+                moved |= self.poll_filters(context);
+                moved |= self.poll_timer(context);
+                if moved || self.state != DownstreamState::Open || self.has_output() {
+                    moved |= self.flush(context, &scratch);
+                }
+            }
+            if self.state == DownstreamState::Closed {
+                return Poll::Ready(());
+            }
+            if !moved {
+                return Poll::Pending;
+            }
+            if is_over || worker.must_yield(self.now) {
+                context.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+        }
+    }
+
+    /// Gives back what an idle connection does not need.
+    fn shrink(&mut self) {
+        self.downstream.wire.shrink(self.now);
+        for (_, driver) in &mut self.upstreams {
+            driver.shrink(self.now);
+        }
+        self.streams = Slab::new();
+        self.last_request = None;
+        self.last_caller = None;
+    }
+
+    /// Writes everything that waits; what has left gives credit back, which is written too.
+    fn flush(&mut self, context: &mut Context<'_>, lent: &[u8]) -> bool {
+        let mut moved = self.flush_upstreams(context, lent);
+        moved |= self.release_uploads();
+        let flushed = match self.awaits_first_bytes() {
+            true => Ok(false),
+            false => self.downstream.flush(context, lent, self.now),
+        };
+        match flushed {
+            Ok(more) => moved |= more,
+            Err(_) => self.abort_downstream(),
+        }
+        if self.unread_refusals > 0 {
+            self.limit_unread_refusals();
+        }
+        if self.downstream.pending_bytes() == 0 {
+            if self.release_downloads() {
+                moved |= self.flush_upstreams(context, lent);
+            }
+            self.linger_close(context);
+        }
+        if self.inflated.is_nonzero() {
+            self.update_inflated();
+        }
+        if self.buffered.is_nonzero() {
+            self.update_buffered();
+        }
+        moved
+    }
+
+    fn flush_upstreams(&mut self, context: &mut Context<'_>, lent: &[u8]) -> bool {
+        let mut moved = false;
+        let mut any_lost = false;
+        for (_, driver) in &mut self.upstreams {
+            any_lost |= driver.is_lost;
+            let UpstreamState::Connected(leg) = &mut driver.state else { continue };
+            let waited = leg.wire.write_buffer.len();
+            let has_moved = match leg.flush(context, lent, self.now) {
+                Ok(has_moved) => has_moved,
+                // What it has sent before is read first: an answer may be among it.
+                Err(_) => leg.abandon_writes(),
+            };
+            if has_moved && leg.write_blocked_since.is_some() {
+                driver.write_batch.shrink();
+            } else if has_moved && waited >= driver.write_batch.octets() {
+                driver.write_batch.grow();
+            }
+            moved |= has_moved;
+        }
+        if any_lost {
+            self.close_lost_upstreams();
+        }
+        moved
+    }
+
+    /// The last words are out: say so to the kernel, then read on for a while.
+    fn linger_close(&mut self, context: &mut Context<'_>) {
+        if matches!(self.state, DownstreamState::Closing(_))
+            && self.streams.is_empty()
+            && !self.downstream.poll_shutdown(context).is_pending()
+        {
+            self.state = DownstreamState::Lingering(self.now + LINGER_TIMEOUT);
+            self.schedule(self.now + LINGER_TIMEOUT);
+        }
+    }
+
+    /// Nothing more will be said; what waits has a while to be written.
+    fn close_downstream(&mut self) {
+        if !self.downstream.is_established() {
+            return self.abort_downstream();
+        }
+        let by = self.now + FLUSH_TIMEOUT;
+        self.state = DownstreamState::Closing(by);
+        self.schedule(by);
+    }
+
+    /// The exchanges of which this is true.
+    fn streams_where(&self, is_meant: impl Fn(&ActiveStream) -> bool) -> Vec<usize> {
+        let all = self.streams.iter().filter(|(_, exchange)| is_meant(exchange));
+        all.map(|(tag, _)| tag).collect()
+    }
+
+    fn has_output(&self) -> bool {
+        self.downstream.pending_bytes() > 0
+            || self.upstreams.iter().any(|(_, driver)| driver.has_output())
+    }
+
+    /// Sees to it that the clock is looked at by then.
+    fn schedule(&mut self, at: Instant) {
+        self.next_timer = self.next_timer.min(at);
+    }
+
+    /// Looks at the clock when that is due; says whether it was.
+    fn poll_timer(&mut self, context: &mut Context<'_>) -> bool {
+        if self.timer.deadline().into_std() != self.next_timer {
+            let due = self.next_timer;
+            self.timer.as_mut().reset(due.into());
+        }
+        if self.timer.as_mut().poll(context).is_pending() {
+            return false;
+        }
+        self.next_timer = self.now + Duration::from_secs(3_600);
+        let due = self.check_timeouts().max(self.now + TIMER_MIN);
+        self.schedule(due);
+        true
+    }
+}
+
+/// How long a client in clear text may take to speak before we do. Clients of HTTP/2 and of TLS
+/// send their first octets without waiting (RFC 9113, 3.4).
+const PREFACE_WAIT: Duration = Duration::from_millis(100);
+
+/// Streams that were answered and are to be reset by then, in this order.
+type RejectedStreams = VecDeque<(StreamId, Instant)>;
+
+impl Relay {
+    /// Serves bodies in turn as long as anything moves. `serve` passes on so many octets of one, or
+    /// a few more, and says how many it did.
+    fn serve_round_robin(
+        &mut self,
+        mut waiting: Vec<usize>,
+        mut rotation: RoundRobin,
+        serve: fn(&mut Self, usize, usize) -> usize,
+    ) -> RoundRobin {
+        rotation.order(&mut waiting);
+        while !waiting.is_empty() {
+            waiting.retain(|tag| {
+                let octets = serve(self, *tag, rotation.quantum_of(*tag));
+                if octets > 0 {
+                    rotation.record(*tag, octets);
+                }
+                octets > 0
+            });
+        }
+        rotation
+    }
+}

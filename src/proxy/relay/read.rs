@@ -1,0 +1,275 @@
+//! Reading: octets of sockets become events, in the buffer that belongs to the thread.
+
+use std::io;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use crate::proxy::budget::SMALL_READ;
+use crate::proxy::downstream::DownstreamState;
+use crate::proxy::relay::Relay;
+use crate::proxy::upstream::connection::{Upstream, UpstreamState};
+use crate::telemetry::log_limit::LineKind;
+use crate::wire::connection::Event;
+use crate::wire::frame::HEADER_LEN;
+
+/// Octets that may wait to be written to a client before nothing more is read from it.
+const WRITE_BUFFER_MAX: usize = 512 * 1024;
+/// Octets of a record of TLS, of which the last one of a read may be kept until it is whole.
+const TLS_RECORD_MAX: usize = 17 * 1024;
+/// How long the octets of one read from a driver may take to be passed on.
+const READ_TIME_MAX: Duration = Duration::from_millis(1);
+
+impl Relay {
+    pub(super) fn read_downstream(
+        &mut self,
+        context: &mut Context<'_>,
+        scratch: &mut [u8],
+    ) -> bool {
+        // A pause ends whatever else keeps the client from being read.
+        let is_paused = self.is_paused();
+        if self.state == DownstreamState::Closed
+            || self.downstream.pending_bytes() > WRITE_BUFFER_MAX
+            || is_paused
+        {
+            return false;
+        }
+        if !self.downstream.is_established() && !self.may_handshake(context) {
+            return false;
+        }
+        let (into, most) =
+            (scratch.get_mut(HEADER_LEN..).unwrap_or_default(), self.downstream_batch.octets());
+        let read = if self.unparsed.is_empty() {
+            match self.downstream.poll_read(context, (into, most), (self.epoch, self.now)) {
+                Poll::Pending => return false,
+                Poll::Ready(Ok(read @ 1..)) => read,
+                Poll::Ready(ended) => {
+                    self.on_downstream_eof(ended.err());
+                    return true;
+                }
+            }
+        } else {
+            take_front(&mut self.unparsed, into)
+        };
+        self.ctx.spend_octets(read);
+        self.update_clocks();
+        if self.downstream.lacks_tls() || self.downstream.awaits_preface() {
+            let octets =
+                scratch.get(HEADER_LEN..HEADER_LEN.saturating_add(read)).unwrap_or_default();
+            if !self.check_cleartext(octets) {
+                return true;
+            }
+        }
+        if !self.holds_buffers {
+            self.schedule_shrink();
+        }
+        if matches!(self.state, DownstreamState::Open | DownstreamState::Draining(_)) {
+            let data = self.parse_downstream(HEADER_LEN, HEADER_LEN.saturating_add(read), scratch);
+            self.flush(context, scratch);
+            self.resize_downstream_batch(read, data);
+            self.pause_reads(read, data);
+        }
+        true
+    }
+
+    /// Reads of a client grow only while what they bring is DATA of calls that were admitted: heads
+    /// can cost so much that the rest of a long read would have to be kept.
+    fn resize_downstream_batch(&mut self, read: usize, data: usize) {
+        if data <= read / 2 {
+            self.downstream_batch.reset();
+        } else if read.saturating_add(TLS_RECORD_MAX) >= self.downstream_batch.octets() {
+            self.downstream_batch.grow();
+        }
+    }
+
+    /// The client's socket has ended, well or badly.
+    fn on_downstream_eof(&mut self, fault: Option<io::Error>) {
+        if let Some(fault) = fault.filter(|fault| fault.kind() == io::ErrorKind::InvalidData) {
+            if self.may_log(LineKind::TlsFailed) {
+                tracing::info!(peer = %self.peer, %fault, "TLS failed");
+            }
+            self.ctx.metrics.call_refused("tls.failed");
+        }
+        self.abort_downstream();
+    }
+
+    /// Feeds the engine with what was read, until the turn is over; what is left then is kept for
+    /// the next one. Returns how many octets of DATA of open calls there were.
+    fn parse_downstream(&mut self, mut at: usize, end: usize, scratch: &mut [u8]) -> usize {
+        let mut data = 0_usize;
+        loop {
+            let octets = scratch.get(at..end).unwrap_or_default();
+            let (taken, event) = match self.downstream.wire.receive(octets, self.now) {
+                Ok(received) => received,
+                Err(fault) => {
+                    self.on_downstream_error(fault);
+                    return data;
+                }
+            };
+            let from = at;
+            at = at.saturating_add(taken);
+            if let Event::Data { octets, .. } = &event {
+                data = data.saturating_add(octets.len());
+            }
+            let is_head = matches!(event, Event::Request { .. });
+            if !self.on_downstream_event(event, from, scratch) {
+                return data;
+            }
+            if self.ctx.spend_event(is_head) {
+                self.update_now();
+            }
+            if self.ctx.must_stop_parsing(self.now) && at < end {
+                self.unparsed.extend_from_slice(scratch.get(at..end).unwrap_or_default());
+                return data;
+            }
+        }
+    }
+
+    /// Reads from each driver once, beginning behind the one that was read last, until the turn is
+    /// over.
+    pub(super) fn read_upstreams(&mut self, context: &mut Context<'_>, scratch: &mut [u8]) -> bool {
+        let mut moved = false;
+        for _ in 0..self.upstreams.len() {
+            if moved && self.ctx.must_yield(self.now) {
+                break;
+            }
+            let Some(key) = self.next_upstream() else { break };
+            self.last_read_upstream = key;
+            moved |= self.read_upstream(key, context, scratch);
+        }
+        moved
+    }
+
+    fn next_upstream(&self) -> Option<usize> {
+        let keys = || self.upstreams.iter().map(|(key, _)| key);
+        keys().find(|key| *key > self.last_read_upstream).or_else(|| keys().next())
+    }
+
+    fn read_upstream(&mut self, key: usize, context: &mut Context<'_>, scratch: &mut [u8]) -> bool {
+        let Some(most) = self.upstream_read_limit(key) else { return false };
+        let turn = (self.epoch, self.now);
+        let Some(leg) = self.upstreams.get_mut(key).and_then(Upstream::h2_mut) else {
+            return false;
+        };
+        let into = scratch.get_mut(HEADER_LEN..).unwrap_or_default();
+        let read = match leg.poll_read(context, (into, most), turn) {
+            Poll::Pending => return false,
+            Poll::Ready(Ok(0) | Err(_)) => {
+                self.on_upstream_closed(key, "it closed the connection");
+                return true;
+            }
+            Poll::Ready(Ok(read)) => read,
+        };
+        self.ctx.spend_octets(read);
+        self.parse_upstream(key, HEADER_LEN, HEADER_LEN.saturating_add(read), scratch);
+        // Credit alone lets uploads go on: they leave together with what the client sends next.
+        if self.downstream.pending_bytes() > 0 {
+            self.flush(context, scratch);
+        }
+        self.resize_upstream_batch(read);
+        true
+    }
+
+    /// Reads of drivers grow while the client takes all that they bring, and shrink when something
+    /// had to be kept for it or a read took long.
+    fn resize_upstream_batch(&mut self, read: usize) {
+        let before = self.now;
+        self.update_now();
+        let is_slow = self.now.saturating_duration_since(before) > READ_TIME_MAX;
+        if self.downstream.pending_bytes() > 0 || is_slow {
+            self.upstream_batch.shrink();
+        } else if read >= self.upstream_batch.octets() {
+            self.upstream_batch.grow();
+        }
+    }
+
+    fn parse_upstream(&mut self, key: usize, mut at: usize, end: usize, scratch: &mut [u8]) {
+        loop {
+            let now = self.now;
+            let Some(leg) = self.upstreams.get_mut(key).and_then(Upstream::h2_mut) else { return };
+            let octets = scratch.get(at..end).unwrap_or_default();
+            match leg.wire.receive(octets, now) {
+                Ok((taken, event)) => {
+                    let from = at;
+                    at = at.saturating_add(taken);
+                    if !self.on_upstream_event(key, event, from, scratch) {
+                        return;
+                    }
+                }
+                Err(fault) => return self.on_upstream_error(key, fault),
+            }
+        }
+    }
+
+    /// How many octets may be read from a driver now; `None` while its client is behind.
+    fn upstream_read_limit(&self, key: usize) -> Option<usize> {
+        let parked = self.upstreams.get(key)?.download_buffered.saturating_add(self.detached);
+        if self.downstream.pending_bytes() > 0 {
+            return None;
+        }
+        let size = if parked == 0 { self.upstream_batch.octets() } else { SMALL_READ };
+        let has_memory = parked <= self.ctx.buffer_budget.download_max();
+        if !has_memory {
+            self.ctx.wake_when_memory_freed(self.waker_key);
+        }
+        has_memory.then_some(size)
+    }
+}
+
+/// Moves octets from the front of a list into a buffer: as many as fit.
+fn take_front(from: &mut Vec<u8>, into: &mut [u8]) -> usize {
+    let taken = from.len().min(into.len());
+    if let Some((front, into)) = from.get(..taken).zip(into.get_mut(..taken)) {
+        into.copy_from_slice(front);
+    }
+    from.drain(..taken);
+    if from.is_empty() {
+        *from = Vec::new();
+    }
+    taken
+}
+
+impl Relay {
+    /// So many octets of the client were read, and so many of them are DATA of open calls.
+    pub(super) fn pause_reads(&mut self, read: usize, data: usize) {
+        if data > read / 2 && self.is_upload_blocked(self.read_pause.stream()) {
+            let until = self.now + PAUSE_MAX;
+            self.read_pause.begin(until);
+            self.schedule(until);
+        }
+    }
+
+    /// Whether the client is not to be read now.
+    pub(super) fn is_paused(&mut self) -> bool {
+        let Some(until) = self.read_pause.deadline() else { return false };
+        if self.now < until && self.is_upload_blocked(self.read_pause.stream()) {
+            return true;
+        }
+        self.read_pause.end();
+        false
+    }
+
+    /// When the pause ends, if there is one.
+    pub(super) fn pause_deadline(&self) -> Option<Instant> {
+        self.read_pause.deadline()
+    }
+
+    /// Nothing more is read now: uploads get their credit back, unless the driver is what they wait
+    /// for. Says whether any did.
+    pub(super) fn release_deferred_uploads(&mut self) -> bool {
+        self.read_pause.deadline().is_none() && self.downstream.wire.release_withheld()
+    }
+
+    /// Whether a body waits for its driver, which is there.
+    fn is_upload_blocked(&self, tag: usize) -> bool {
+        let Some(exchange) = self.streams.get(tag) else { return false };
+        let Some(driver) = exchange.upstream.and_then(|key| self.upstreams.get(key)) else {
+            return false;
+        };
+        let Upstream { state: UpstreamState::Connected(leg), .. } = driver else { return false };
+        leg.write_blocked_since.is_some()
+            || (exchange.upstream_id.is_some() && exchange.has_buffered_upload())
+    }
+}
+
+/// How long what a client sends may wait for a driver that takes nothing.
+const PAUSE_MAX: Duration = Duration::from_millis(5);

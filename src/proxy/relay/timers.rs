@@ -1,0 +1,331 @@
+//! Clock: everything that takes too long. One timer a connection, looked at when it is due.
+
+use std::time::{Duration, Instant};
+
+use sconce_filters::{Code, EndReason, Refusal};
+
+use crate::config::Timeouts;
+use crate::config::bounds::format_duration;
+use crate::proxy::downstream::DownstreamState;
+use crate::proxy::relay::Relay;
+use crate::proxy::upstream::connect::{NO_HTTP2, SILENT};
+use crate::proxy::upstream::connection::UpstreamState;
+use crate::telemetry::log_limit::LineKind;
+use crate::wire::error::{self, ConnectionError};
+
+/// Streams are looked at no less often than this while there are any.
+const TICK_MAX: Duration = Duration::from_secs(2);
+/// A connection without streams gives its memory back after so long: what goes on at once needs it
+/// again, and thousands that come one after another should not hold it at one time.
+const SHRINK_DELAY: Duration = Duration::from_millis(10);
+/// A leg that nobody uses is kept for so long.
+const UPSTREAM_IDLE_TIMEOUT: Duration = Duration::from_secs(300);
+
+impl Relay {
+    /// When streams must be looked at again.
+    pub(super) fn next_tick(&self, timeouts: &Timeouts) -> Instant {
+        let shortest = timeouts
+            .body_progress
+            .min(timeouts.window_closed)
+            .min(timeouts.driver_keepalive)
+            .min(timeouts.driver_keepalive_ack);
+        self.now + (shortest / 4).clamp(Duration::from_millis(10), TICK_MAX)
+    }
+
+    /// Ends what took too long; says when to look again.
+    pub(super) fn check_timeouts(&mut self) -> Instant {
+        let timeouts = self.ctx.snapshot().timeouts;
+        match self.state {
+            DownstreamState::Lingering(until) | DownstreamState::Closing(until)
+                if self.now >= until =>
+            {
+                self.abort_downstream();
+            }
+            DownstreamState::Draining(Some(at)) if self.now >= at => self.final_goaway(),
+            DownstreamState::Open
+            | DownstreamState::Draining(_)
+            | DownstreamState::Closing(_)
+            | DownstreamState::Lingering(_)
+            | DownstreamState::Closed => {}
+        }
+        let mut due = self.check_downstream(&timeouts).min(self.check_shrink());
+        due = due.min(self.pause_deadline().unwrap_or(due));
+        due = due.min(self.reset_expired_rejected().unwrap_or(due));
+        due = due.min(self.check_cleartext_timeout(timeouts.handshake).unwrap_or(due));
+        due = due.min(self.check_streams(&timeouts));
+        due = due.min(self.check_upstreams(&timeouts));
+        match self.state {
+            DownstreamState::Lingering(until)
+            | DownstreamState::Draining(Some(until))
+            | DownstreamState::Closing(until) => due.min(until),
+            DownstreamState::Open | DownstreamState::Draining(None) | DownstreamState::Closed => {
+                due
+            }
+        }
+    }
+
+    /// Sees to it that memory is given back if nothing else follows.
+    pub(super) fn schedule_shrink(&mut self) {
+        self.holds_buffers = true;
+        self.schedule(self.now + SHRINK_DELAY);
+    }
+
+    fn check_shrink(&mut self) -> Instant {
+        let pause = self.idle_since + SHRINK_DELAY;
+        if self.holds_buffers && self.streams.is_empty() {
+            if self.now < pause {
+                return pause;
+            }
+            self.holds_buffers = false;
+            self.shrink();
+        }
+        self.now + Duration::from_secs(600)
+    }
+
+    fn check_downstream(&mut self, timeouts: &Timeouts) -> Instant {
+        let now = self.now;
+        let open = matches!(self.state, DownstreamState::Open | DownstreamState::Draining(_));
+        let mut due = now + Duration::from_secs(600);
+        let mut by = |at: Instant| {
+            due = due.min(at);
+            at <= now
+        };
+        let met = self.downstream.wire.settings_received();
+        let late_preface = !met && by(self.accepted_at + timeouts.handshake);
+        let block_since = self.downstream.wire.partial_frame_since();
+        let late_block = block_since.is_some_and(|since| by(since + timeouts.handshake));
+        let unacknowledged = self.downstream.wire.settings_unacked_since().filter(|_| met);
+        let late_ack = unacknowledged.is_some_and(|since| by(since + timeouts.settings_ack));
+        let stuck = self
+            .downstream
+            .write_blocked_since
+            .is_some_and(|since| by(since + timeouts.window_closed));
+        let asked =
+            self.downstream.ping_sent_at.filter(|asked| self.downstream.last_read <= *asked);
+        let gone = asked.is_some_and(|asked| by(asked + timeouts.keepalive_ack));
+        let silent = asked.is_none() && by(self.downstream.last_read + timeouts.keepalive);
+        let unknown = self.unauthenticated.is_some();
+        let idle = self.streams.is_empty()
+            && ((unknown && by(self.accepted_at + timeouts.unauthenticated))
+                || by(self.idle_since + timeouts.idle));
+        if stuck || gone {
+            self.abort_downstream();
+        } else if open && (late_preface || late_block) {
+            let what = "the client did not send a whole request head in time";
+            self.fail_slow_downstream(error::ErrorCode::ProtocolError, what);
+        } else if open && late_ack {
+            let what = "SETTINGS were not acknowledged in time";
+            self.fail_slow_downstream(error::ErrorCode::SettingsTimeout, what);
+        } else if open && idle {
+            if unknown {
+                self.ctx.metrics.call_refused("client.unauthenticated");
+            }
+            self.final_goaway();
+        } else if open && silent && met {
+            self.downstream.send_ping(now);
+            due = due.min(now + timeouts.keepalive_ack);
+        }
+        if self.downstream.write_blocked_since.is_some() { due.min(now + TICK_MAX) } else { due }
+    }
+
+    fn fail_slow_downstream(&mut self, code: error::ErrorCode, what: &'static str) {
+        if self.may_log(LineKind::ClientEnded) {
+            tracing::info!(peer = %self.peer, what, "client connection ended");
+        }
+        self.ctx.metrics.call_refused("client.slow");
+        self.downstream.wire.fail(ConnectionError::new(code, what));
+        self.cancel_streams();
+        self.close_downstream();
+    }
+
+    fn check_streams(&mut self, timeouts: &Timeouts) -> Instant {
+        let mut due = self.now + Duration::from_secs(600);
+        self.is_tick_scheduled = !self.streams.is_empty();
+        if !self.is_tick_scheduled {
+            return due;
+        }
+        let (mut late, mut expired) = (Vec::new(), Vec::new());
+        let connection_open = self.downstream.wire.connection_send_window() > 0;
+        for (tag, exchange) in &mut self.streams {
+            if let Some(deadline) = exchange.call.deadline() {
+                due = due.min(deadline);
+                if deadline <= self.now {
+                    late.push((tag, StreamTimeout::Deadline));
+                    continue;
+                }
+            }
+            if let Some(lease) = exchange.token_expiry.as_ref().filter(|lease| !lease.has_expired) {
+                due = due.min(lease.expires_at);
+                if lease.expires_at <= self.now {
+                    expired.push(tag);
+                }
+            }
+            if !exchange.is_upload_received() {
+                let aged = exchange.call.opened_at() + timeouts.body_age;
+                due = due.min(aged);
+                if aged <= self.now {
+                    late.push((tag, StreamTimeout::BodyAge(timeouts.body_age)));
+                    continue;
+                }
+            }
+            let octets = exchange.upload.received;
+            if exchange.is_upload_received() || self.downstream.wire.recv_window(exchange.id) <= 0 {
+                exchange.upload_progress.reset(octets, self.now);
+            } else if exchange.upload_progress.is_stuck(octets, self.now, timeouts.body_progress) {
+                late.push((tag, StreamTimeout::BodyProgress));
+                continue;
+            }
+            let open = connection_open && self.downstream.wire.stream_send_window(exchange.id) > 0;
+            let octets = exchange.download.forwarded();
+            if open || !exchange.is_response_started {
+                exchange.download_progress.reset(octets, self.now);
+            } else if exchange.download_progress.is_stuck(octets, self.now, timeouts.window_closed)
+            {
+                late.push((tag, StreamTimeout::WindowClosed));
+            }
+        }
+        for (tag, late) in late {
+            let (refusal, how) = late.refusal();
+            self.refuse(tag, &refusal, how);
+        }
+        for tag in expired {
+            self.on_token_expired(tag);
+        }
+        self.enforce_buffer_limits();
+        due.min(self.next_tick(timeouts))
+    }
+
+    /// How a call ends whose deadline has passed, though the clock has not come to it yet.
+    pub(super) fn deadline_exceeded(&self, tag: usize) -> Option<(Refusal, EndReason)> {
+        let deadline = self.streams.get(tag)?.call.deadline()?;
+        (deadline <= self.now).then(|| StreamTimeout::Deadline.refusal())
+    }
+
+    fn check_upstreams(&mut self, timeouts: &Timeouts) -> Instant {
+        let now = self.now;
+        let mut due = now + Duration::from_secs(600);
+        let behind = self.downstream.write_blocked_since.is_some();
+        let (parked_max, detached) = (self.ctx.buffer_budget.download_max(), self.detached);
+        let mut dead: Vec<(usize, &str)> = Vec::new();
+        let mut idle = Vec::new();
+        for (key, driver) in &mut self.upstreams {
+            let UpstreamState::Connected(leg) = &mut driver.state else { continue };
+            if !driver.is_tuned {
+                driver.is_tuned = true;
+                if leg.tune(timeouts.driver_keepalive, timeouts.driver_keepalive_ack).is_err() {
+                    dead.push((key, "the connection to it broke"));
+                    continue;
+                }
+            }
+            if !leg.wire.settings_received() {
+                due = due.min(driver.settings_deadline);
+                if driver.settings_deadline <= now {
+                    driver.cluster.driver_unreachable(NO_HTTP2, now);
+                    dead.push((key, "it does not speak HTTP/2"));
+                }
+            } else if driver.active == 0 {
+                due = due.min(driver.idle_since + UPSTREAM_IDLE_TIMEOUT);
+                if driver.idle_since + UPSTREAM_IDLE_TIMEOUT <= now {
+                    idle.push(key);
+                }
+            } else if behind || driver.download_buffered.saturating_add(detached) > parked_max {
+                // Nothing is read from it while its client is behind.
+                leg.last_read = now;
+                leg.wire.reset_read_timer(now);
+            } else if let Some(by) =
+                leg.wire.partial_frame_since().map(|at| at + timeouts.handshake)
+                && by <= now
+            {
+                dead.push((key, "it did not send a whole head in time"));
+            } else if leg.is_ping_overdue(now, timeouts.driver_keepalive_ack) {
+                driver.cluster.driver_unreachable(SILENT, now);
+                dead.push((key, "it does not answer any more"));
+            } else {
+                driver.keepalive(now, timeouts.driver_keepalive);
+            }
+        }
+        // First: calls that move may need another connection, which may take over such a key.
+        for key in idle {
+            self.close_upstream(key, "idle");
+        }
+        self.fail_unresponsive(&dead);
+        due
+    }
+
+    fn fail_unresponsive(&mut self, dead: &[(usize, &str)]) {
+        for (key, _) in dead {
+            if let Some(driver) = self.upstreams.get_mut(*key) {
+                driver.is_lost = true;
+            }
+        }
+        for (key, what) in dead {
+            self.fail_upstream_streams(*key, "driver.silent", what);
+        }
+        self.close_lost_upstreams();
+    }
+}
+
+/// What an exchange is late with.
+#[derive(Clone, Copy)]
+enum StreamTimeout {
+    Deadline,
+    BodyProgress,
+    BodyAge(Duration),
+    WindowClosed,
+}
+
+impl StreamTimeout {
+    fn refusal(self) -> (Refusal, EndReason) {
+        match self {
+            Self::Deadline => (
+                Refusal::new(
+                    Code::DeadlineExceeded,
+                    "call.deadline",
+                    "the deadline that the client set for this call has passed",
+                ),
+                EndReason::DeadlinePassed,
+            ),
+            Self::BodyProgress => (
+                Refusal::new(
+                    Code::Unavailable,
+                    "client.body_slow",
+                    "the request's body did not move on in time",
+                ),
+                EndReason::ClientLost,
+            ),
+            Self::BodyAge(most) => (
+                Refusal::new(
+                    Code::DeadlineExceeded,
+                    "client.body_age",
+                    format!(
+                        "the request's body was not complete within {} (timeouts.body_age): send \
+                         less in one call, or have the limit raised",
+                        format_duration(most)
+                    ),
+                ),
+                EndReason::ClientLost,
+            ),
+            Self::WindowClosed => (
+                Refusal::new(
+                    Code::Unavailable,
+                    "client.window_closed",
+                    "the client did not take the answer in time",
+                ),
+                EndReason::ClientLost,
+            ),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::bounds::{DRIVER_KEEPALIVE, DRIVER_KEEPALIVE_ACK};
+
+    #[test]
+    fn by_default_a_driver_may_stand_still_for_30_s_and_a_dead_host_is_found_in_a_minute() {
+        assert!(DRIVER_KEEPALIVE_ACK.default >= Duration::from_secs(35));
+        let found = DRIVER_KEEPALIVE.default + DRIVER_KEEPALIVE_ACK.default + 2 * TICK_MAX;
+        assert!(found < Duration::from_secs(60), "{found:?}");
+    }
+}

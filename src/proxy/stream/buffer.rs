@@ -1,0 +1,111 @@
+//! Buffer: octets that wait to be passed on, taken from the front and added behind.
+//!
+//! It says what memory it holds, and gives it back: all of it when it is empty, and most of it when
+//! little is left.
+
+use std::ops::{Deref, DerefMut};
+
+/// Octets of memory that are kept however little is in them.
+const KEPT: usize = 32 * 1024;
+/// More than this many times what is in it is not kept.
+const KEPT_TIMES: usize = 4;
+/// Memory grows by this part of it at least, and not to twice as much: many buffers are full when
+/// they have a little more than half of the largest window.
+const GROWTH_PART: usize = 4;
+
+/// Octets that wait.
+#[derive(Debug, Default)]
+pub(crate) struct Buffer {
+    octets: Vec<u8>,
+    /// Where those begin that have not been taken.
+    start: usize,
+}
+
+impl Buffer {
+    /// Adds octets behind the others.
+    pub(crate) fn push(&mut self, more: &[u8]) {
+        if more.len() > self.free() && self.start >= self.len() {
+            // At most once for each time that as much was taken from the front.
+            self.octets.drain(..self.start);
+            self.start = 0;
+        }
+        if more.len() > self.free() {
+            let wanted = more.len().max(self.memory() / GROWTH_PART);
+            self.octets.reserve_exact(wanted);
+        }
+        self.octets.extend_from_slice(more);
+    }
+
+    fn free(&self) -> usize {
+        self.octets.capacity().saturating_sub(self.octets.len())
+    }
+
+    /// Takes so many octets from the front.
+    pub(crate) fn advance(&mut self, octets: usize) {
+        self.start = self.start.saturating_add(octets);
+        let left = self.len();
+        if left == 0 {
+            *self = Self::default();
+        } else if self.memory() > KEPT.max(left.saturating_mul(KEPT_TIMES)) {
+            *self = Self { octets: self.to_vec(), start: 0 };
+        }
+    }
+
+    /// Octets of memory that it holds.
+    pub(crate) fn memory(&self) -> usize {
+        self.octets.capacity()
+    }
+}
+
+impl Deref for Buffer {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        self.octets.get(self.start..).unwrap_or_default()
+    }
+}
+
+impl DerefMut for Buffer {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        self.octets.get_mut(self.start..).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn what_goes_in_comes_out_and_memory_is_bounded_by_it(
+            steps in prop::collection::vec((0_usize..40_000, 0_usize..60_000), 0..20),
+        ) {
+            let (mut buffer, mut model) = (Buffer::default(), VecDeque::new());
+            for (at, (more, taken)) in (0_u8..).zip(steps) {
+                let more = vec![at; more];
+                buffer.push(&more);
+                model.extend(more);
+                prop_assert_eq!(&*buffer, &*model.make_contiguous());
+                let taken = taken.min(model.len());
+                buffer.advance(taken);
+                model.drain(..taken);
+                prop_assert!(buffer.memory() <= KEPT.max(buffer.len() * KEPT_TIMES));
+            }
+            prop_assert_eq!(&*buffer, &*model.make_contiguous());
+        }
+    }
+
+    #[test]
+    fn what_is_empty_holds_no_memory_and_what_is_nearly_empty_little() {
+        let mut buffer = Buffer::default();
+        buffer.push(&[7; 1 << 20]);
+        buffer.advance((1 << 20) - 1);
+        assert!(buffer.memory() <= KEPT, "{}", buffer.memory());
+        buffer.advance(1);
+        assert_eq!((buffer.len(), buffer.memory()), (0, 0));
+    }
+}

@@ -1,0 +1,210 @@
+//! Tenure: a proof that has ended counts for a while longer, for sessions that began before.
+//!
+//! PySpark cannot put a fresh token into a session that runs. So the sessions are remembered that
+//! somebody came with while the proof was good: in its grace it is good for those, and a stolen
+//! token begins nothing. All this is asked only where the configuration has a grace.
+//!
+//! A session is remembered by this process alone, once its driver has begun to answer; one for each
+//! stream. Each user has a share of the memory: what one does pushes out no session of another.
+
+use std::cell::RefCell;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use sconce_filters::identity::IdentitySource;
+use sconce_filters::{BoundedCache, Call, Refusal, authenticate};
+
+use crate::config::TokenLeeway;
+
+/// The most sessions of one user that are remembered: those that came last.
+const SESSIONS_MAX: usize = 256;
+/// The most users whose sessions are remembered. At least half of them are those who came last, and
+/// only who has a good proof is one.
+const USERS_MAX: usize = 8_192;
+/// The most sessions that one worker knows without asking, of all users.
+const WORKER_SESSIONS_MAX: usize = 16_384;
+/// A session that a worker meets again is told to all no more often than this.
+const SHARE_INTERVAL: Duration = Duration::from_secs(60);
+
+/// The sessions that began with a good proof.
+pub(crate) struct GraceSessions {
+    /// As all workers know them.
+    shared: SharedSessions,
+    /// As this one has met them, and when it told the others.
+    local: RefCell<BoundedCache<Instant>>,
+}
+
+/// What workers share: for each user, the marks of sessions, the latest last.
+#[derive(Clone)]
+pub(crate) struct SharedSessions {
+    users: Arc<Mutex<BoundedCache<Vec<u128>>>>,
+    hashes: Arc<[RandomState; 2]>,
+}
+
+/// A call's proof, where one that has ended may count still.
+pub(crate) struct TokenStanding {
+    /// When it ends for sessions that did not begin before, in time since the Unix epoch; clocks
+    /// may be apart, which is in it.
+    expires_at: Duration,
+    /// The session that the first message has named, until it is noted.
+    session: Option<Box<SessionKey>>,
+    is_session_named: bool,
+}
+
+/// A session by all that tells it from others: one of the same id on another driver, or of another
+/// user, is another one.
+struct SessionKey {
+    user: Box<[u8]>,
+    fingerprint: u128,
+}
+
+impl TokenStanding {
+    /// Of a call that was admitted just now. `None` where proofs have no grace or no end.
+    pub(crate) fn of(call: &Call, slack: TokenLeeway) -> Option<Self> {
+        let identity = call.attributes().identity.as_ref()?;
+        if slack.grace.is_zero() || *identity.source() == IdentitySource::Certificate {
+            return None;
+        }
+        let leeway = slack.for_any_session(call.method());
+        let ends = Duration::from_secs(identity.expires_at()?).saturating_add(leeway);
+        // A call that releases something begins no session.
+        Some(Self { expires_at: ends, session: None, is_session_named: call.method().is_release() })
+    }
+
+    fn has_expired(&self, wall: SystemTime) -> bool {
+        // A clock before the epoch is no clock: nothing is in time by it.
+        wall.duration_since(SystemTime::UNIX_EPOCH).map_or(true, |now| now >= self.expires_at)
+    }
+}
+
+impl Default for SharedSessions {
+    fn default() -> Self {
+        let users = Arc::new(Mutex::new(BoundedCache::new(USERS_MAX)));
+        Self { users, hashes: Arc::new([RandomState::new(), RandomState::new()]) }
+    }
+}
+
+impl SharedSessions {
+    /// The session of a call that has this id. No name has the octet that parts them.
+    fn session(&self, call: &Call, id: &[u8]) -> Option<SessionKey> {
+        let slots = call.attributes();
+        let identity = slots.identity.as_ref()?;
+        let source = identity.source().to_string();
+        let user = [source.as_bytes(), identity.user().as_bytes()].join(&0);
+        let (team, environment) = (slots.team.as_ref()?, slots.environment.as_ref()?);
+        let place = [team.as_str().as_bytes(), environment.as_str().as_bytes()];
+        let [one, other] = &*self.hashes;
+        let half = |hash: &RandomState| u128::from(hash.hash_one((&user, place, id)));
+        let mark = (half(one) << 64) | half(other);
+        Some(SessionKey { user: user.into(), fingerprint: mark })
+    }
+
+    fn record(&self, session: &SessionKey) {
+        let mut users = self.users.lock().unwrap_or_else(PoisonError::into_inner);
+        let marks = users.entry(&session.user);
+        marks.retain(|mark| *mark != session.fingerprint);
+        if marks.len() >= SESSIONS_MAX {
+            marks.remove(0);
+        }
+        marks.push(session.fingerprint);
+    }
+
+    fn contains(&self, session: &SessionKey) -> bool {
+        let mut users = self.users.lock().unwrap_or_else(PoisonError::into_inner);
+        users.get_mut(&session.user).is_some_and(|marks| marks.contains(&session.fingerprint))
+    }
+}
+
+impl GraceSessions {
+    pub(crate) fn new(all: SharedSessions) -> Self {
+        Self { shared: all, local: RefCell::new(BoundedCache::new(WORKER_SESSIONS_MAX)) }
+    }
+
+    /// A message of this call is whole but for its stamp, and names this session: whether the proof
+    /// is good for it.
+    pub(crate) fn check(
+        &self,
+        tenure: &mut TokenStanding,
+        wall: SystemTime,
+        call: &Call,
+        session: Option<&[u8]>,
+    ) -> Result<(), Refusal> {
+        let is_first = !std::mem::replace(&mut tenure.is_session_named, true);
+        if !tenure.has_expired(wall) {
+            if let (true, Some(id)) = (is_first, session) {
+                tenure.session = self.shared.session(call, id).map(Box::new);
+            }
+            return Ok(());
+        }
+        let session = session.and_then(|id| self.shared.session(call, id));
+        match session {
+            Some(session) if self.contains(&session) => Ok(()),
+            Some(_) | None => Err(authenticate::token_expired()),
+        }
+    }
+
+    /// The driver has begun to answer a call, or has answered it, and not with an error: its
+    /// session has come with a good proof.
+    pub(crate) fn record(&self, tenure: Option<&mut TokenStanding>, now: Instant) {
+        let Some(session) = tenure.and_then(|tenure| tenure.session.take()) else { return };
+        let (mut own, key) = (self.local.borrow_mut(), session.fingerprint.to_ne_bytes());
+        let is_fresh = |told: &Instant| now.saturating_duration_since(*told) < SHARE_INTERVAL;
+        if own.get_if(&key, is_fresh).is_none() {
+            own.insert(&key, now);
+            self.shared.record(&session);
+        }
+    }
+
+    /// Whether it has, to whichever worker.
+    fn contains(&self, session: &SessionKey) -> bool {
+        let own = self.local.borrow_mut().get_if(&session.fingerprint.to_ne_bytes(), |_| true);
+        own.is_some() || self.shared.contains(session)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn session(user: &str, mark: u128) -> SessionKey {
+        SessionKey { user: user.as_bytes().into(), fingerprint: mark }
+    }
+
+    fn good(session: SessionKey) -> TokenStanding {
+        TokenStanding {
+            expires_at: Duration::MAX,
+            session: Some(Box::new(session)),
+            is_session_named: true,
+        }
+    }
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "a test begins at some moment")]
+    fn a_session_that_one_worker_has_noted_is_known_to_all_and_no_other_is() {
+        let (begun, now) = (SharedSessions::default(), Instant::now());
+        let (one, other) = (GraceSessions::new(begun.clone()), GraceSessions::new(begun));
+        one.record(Some(&mut good(session("ann", 1))), now);
+        let known = |at: &GraceSessions, mark| at.contains(&session("ann", mark));
+        assert!(known(&one, 1) && known(&other, 1));
+        assert!(!known(&one, 2) && !known(&other, 2));
+        other.record(Some(&mut good(session("ann", 2))), now);
+        assert!(known(&one, 2));
+    }
+
+    #[test]
+    fn a_user_with_many_sessions_forgets_the_oldest_of_them_and_nobody_else_s() {
+        let begun = SharedSessions::default();
+        begun.record(&session("ann", 0));
+        for mark in 0..=2 * SESSIONS_MAX as u128 {
+            begun.record(&session("bob", mark));
+            begun.record(&session("bob", 0));
+        }
+        assert!(begun.contains(&session("ann", 0)));
+        assert!(begun.contains(&session("bob", 0)), "it came with every second call");
+        assert!(!begun.contains(&session("bob", 1)));
+        assert!(begun.contains(&session("bob", 2 * SESSIONS_MAX as u128)));
+        let mut users = begun.users.lock().unwrap();
+        assert_eq!(users.get_mut(b"bob").unwrap().len(), SESSIONS_MAX);
+    }
+}

@@ -1,0 +1,28 @@
+//! Request: a request's header list, parsed once and shared by equal requests in a row.
+
+use std::rc::Rc;
+
+use crate::grpc::forward;
+use crate::grpc::request::{Request, RequestHead};
+use crate::grpc::user_context::Encoding;
+use crate::telemetry::MethodLabel;
+use crate::wire::hpack::Fields;
+
+/// A request that was read. Equal ones in a row share one.
+pub(crate) struct ParsedRequest {
+    pub(crate) head: Rc<RequestHead>,
+    pub(crate) request: Request,
+    pub(crate) label: MethodLabel,
+    /// Octets of what travels on, as HPACK counts.
+    pub(crate) size: usize,
+    /// How its messages are compressed.
+    pub(crate) encoding: Encoding,
+}
+
+impl ParsedRequest {
+    pub(crate) fn new(fields: Rc<Fields>, request: Request) -> Self {
+        let label = MethodLabel::of_path(request.method.path().as_bytes());
+        let (size, encoding) = (forward::size(&fields), Encoding::of_request(&fields));
+        Self { head: Rc::new(RequestHead::new(fields)), request, label, size, encoding }
+    }
+}
