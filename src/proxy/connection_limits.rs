@@ -1,43 +1,44 @@
-//! Places: how many client connections there may be, of all sources together and of each.
+//! Connection limits: the number of client connections, in total and for each source.
 //!
-//! The acceptor alone takes them. Whoever has one gives it back by dropping it, on any thread.
-//! Must never happen here: memory for sources that have no connection, beyond a bound.
+//! Only the acceptor acquires permits. A permit is released when it is dropped, on any thread.
+//!
+//! Must never happen here: unlimited memory for sources without a connection.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Sources without a connection that may be remembered beside as many as there are connections.
+/// Sources without a connection that may be kept, besides twice the number of connections.
 const IDLE_SOURCES_MAX: usize = 1024;
 
-/// The places that are taken.
+/// The limits of all workers.
 #[derive(Default)]
 pub(super) struct ConnectionLimits {
     active: Arc<AtomicUsize>,
     sources: HashMap<IpAddr, Arc<AtomicUsize>>,
-    /// How many were ever taken.
+    /// The number of permits that were ever acquired.
     accepted_total: u64,
 }
 
-/// A place in the connection budget; it is free again when this is dropped.
+/// A permit for one connection; dropping it releases the permit.
 pub(super) struct ConnectionPermit {
     active: Arc<AtomicUsize>,
     source_active: Option<Arc<AtomicUsize>>,
-    /// How many places were taken before this one.
+    /// The sequence number of this permit, in order of acceptance.
     pub(super) sequence: u64,
 }
 
-/// Why there is no place.
+/// The limit that was reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum LimitExceeded {
-    /// The source has its share already.
+    /// The limit of the source.
     Source,
-    /// All places are taken.
+    /// The total limit.
     Total,
 }
 
-/// What connections are counted by: an IPv4 address, or a /64 of IPv6, which is what one host may
+/// The source of a connection for the limit: an IPv4 address, or an IPv6 /64, which one host can
 /// easily have for itself.
 pub(super) fn source(peer: IpAddr) -> IpAddr {
     match peer.to_canonical() {
@@ -50,13 +51,13 @@ pub(super) fn source(peer: IpAddr) -> IpAddr {
 }
 
 impl ConnectionLimits {
-    /// How many are taken.
+    /// The number of permits in use.
     pub(super) fn active(&self) -> usize {
         self.active.load(Ordering::Relaxed)
     }
 
-    /// Takes a place for a connection of this source, if there are fewer than `most`, and fewer
-    /// than its share of that source. Without a share the source is not counted.
+    /// Acquires a permit if fewer than `most` are in use, and fewer than `share` by this source.
+    /// Without a `share` the source is not counted.
     pub(super) fn acquire(
         &mut self,
         source: IpAddr,

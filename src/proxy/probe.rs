@@ -1,8 +1,8 @@
-//! Probe: whether a driver is reachable, found out without a call.
+//! Probe: detects without a call that a driver has become reachable.
 //!
-//! A driver that was found unreachable is tried again now and then until it is reachable, so that
-//! the log and the metrics know when that was though nobody calls. All others are left alone: calls
-//! show how they are.
+//! A driver that was unreachable is tried at intervals until it is reachable, so that the log and
+//! the metrics show the time even without calls. Other drivers are not probed: calls show their
+//! state.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -19,18 +19,18 @@ use crate::proxy::upstream::connect::{ADDRESSES_MAX, NO_HTTP2, connect_any, inte
 use crate::route::{Cluster, SnapshotHandle};
 use crate::telemetry::ConnectFailure;
 
-/// How often unreachable drivers are tried.
+/// Interval between two probes of a driver.
 const INTERVAL: Duration = Duration::from_secs(10);
-/// Drivers that are tried at one time.
+/// Drivers that are probed at one time.
 const PROBES_MAX: usize = 16;
-/// A client's preface and its SETTINGS, which say nothing (RFC 9113, 3.4).
+/// The client connection preface with an empty SETTINGS frame (RFC 9113, 3.4).
 const CLIENT_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
-/// GOAWAY with NO_ERROR, of a client that has seen no stream.
+/// GOAWAY with NO_ERROR and last stream 0.
 const GOAWAY: &[u8] = b"\0\0\x08\x07\0\0\0\0\0\0\0\0\0\0\0\0\0";
 /// The type of a SETTINGS frame.
 const SETTINGS: u8 = 4;
 
-/// Tries unreachable drivers again and again. Never ends.
+/// Probes unreachable drivers periodically. Never returns.
 pub async fn unreachable_drivers(live: SnapshotHandle) {
     let mut every = interval(INTERVAL);
     every.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -60,28 +60,28 @@ async fn reprobe(cluster: &Cluster, patience: Duration) {
     let now = Instant::now();
     match found {
         Ok(()) => cluster.driver_reachable(now),
-        // An outage that nobody suffers from is not logged again and again.
+        // An outage without calls is not logged repeatedly.
         Err(_) if cluster.health().is_outage_logged() => {}
         Err(reason) => cluster.driver_unreachable(reason, now),
     }
 }
 
-/// Connects to a driver and waits for its SETTINGS, within this time.
+/// Connects to a driver and waits for its SETTINGS, within the timeout.
 ///
 /// # Errors
-/// Why it is unreachable, as the log says it.
+/// The reason, as in the log.
 pub async fn driver(address: &DriverAddress, patience: Duration) -> Result<(), &'static str> {
     let by_then = ConnectFailure::TimedOut.as_str();
     let connected = timeout(patience, connect(address)).await.map_err(|_| by_then)?;
     let mut socket = connected.map_err(ConnectFailure::as_str)?;
-    // A driver that is there begins with its SETTINGS (RFC 9113, 3.4).
+    // A server begins with SETTINGS (RFC 9113, 3.4).
     match timeout(patience, has_http2(&mut socket)).await {
         Ok(true) => Ok(()),
         Ok(false) | Err(_) => Err(NO_HTTP2),
     }
 }
 
-/// The same, and how long it took.
+/// The same, with the time that it took.
 #[expect(clippy::disallowed_methods, reason = "whoever asks wants to know the time")]
 pub async fn timed(
     address: &DriverAddress,
@@ -107,13 +107,13 @@ async fn connect(address: &DriverAddress) -> Result<TcpStream, ConnectFailure> {
     connect_any(addresses).await
 }
 
-/// Whether what is at the other end speaks HTTP/2.
+/// Whether the peer speaks HTTP/2.
 async fn has_http2(socket: &mut TcpStream) -> bool {
     let mut head = [0; 9];
     let is_there = socket.write_all(CLIENT_PREFACE).await.is_ok()
         && socket.read_exact(&mut head).await.is_ok()
         && matches!(head, [0, _, _, SETTINGS, 0, 0, 0, 0, 0]);
-    // Nothing depends on whether it hears this.
+    // Errors do not matter: the connection ends now.
     let _ = socket.write_all(GOAWAY).await;
     is_there
 }
@@ -125,7 +125,7 @@ mod tests {
 
     const PATIENCE: Duration = Duration::from_millis(300);
 
-    /// What a probe finds where somebody says these octets.
+    /// The result of a probe of a server that sends these octets.
     async fn found(says: &'static [u8]) -> Result<(), &'static str> {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let at = listener.local_addr().unwrap();

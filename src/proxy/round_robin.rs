@@ -1,29 +1,31 @@
-//! Rotation: bodies that share a window or a socket are served in turn, each with as many octets.
+//! Round robin: bodies that share a window or a socket are served in turn, with an equal quantum
+//! each.
 //!
-//! What is shared opens by any number of octets. A turn that it cuts short goes on when there is
-//! more: else whoever comes at the end of each step would get what is left of it for a whole turn.
+//! Shared windows open by any number of octets. An interrupted quantum continues when the window
+//! opens again: otherwise the body at the end of each step would get the rest of the step for a
+//! whole quantum.
 
-/// Octets of a turn.
+/// Octets of one quantum.
 pub(super) const QUANTUM: usize = 16 * 1024;
 
-/// Whose turn it is.
+/// The position of a round robin.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct RoundRobin {
     /// The body that was served last.
     last: usize,
-    /// Octets that are left of its turn.
+    /// Octets left of its quantum.
     left: usize,
 }
 
 impl RoundRobin {
-    /// The tags of bodies that wait, which are in order, as their turns come.
+    /// Rotates the sorted keys of waiting bodies into the order of service.
     pub(super) fn order(self, waiting: &mut [usize]) {
         let is_before = |tag: &usize| *tag < self.last || (*tag == self.last && self.left == 0);
         let first = waiting.partition_point(is_before);
         waiting.rotate_left(first);
     }
 
-    /// Octets that a body gets in its turn.
+    /// The quantum of a body in octets.
     pub(super) fn quantum_of(self, tag: usize) -> usize {
         if tag == self.last && self.left > 0 { self.left } else { QUANTUM }
     }
@@ -37,7 +39,7 @@ impl RoundRobin {
 mod tests {
     use super::*;
 
-    /// Bodies without an end share what opens by steps: how many octets each has got.
+    /// Octets that each of `bodies` endless bodies gets of a shared window that opens by `step`.
     fn shares(bodies: usize, step: usize, steps: usize) -> Vec<usize> {
         let mut rotation = RoundRobin::default();
         let mut got = vec![0; bodies];

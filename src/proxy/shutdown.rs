@@ -1,12 +1,12 @@
 //! Shutdown: the phases of the process, as workers and connections see them.
 
-/// What every connection of a worker is told.
+/// A phase of the process. Phases only advance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shutdown {
-    /// Serve.
+    /// Connections are accepted.
     Run,
-    /// Take nothing new, finish what is under way.
+    /// No new connections and calls; open calls may finish.
     Drain,
-    /// End now.
+    /// Open calls are refused, and connections closed.
     Terminate,
 }

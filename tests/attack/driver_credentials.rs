@@ -167,8 +167,8 @@ pub fn refusing(code: u32, message: &str) -> String {
 
 fn refusals(cases: &mut Cases) {
     for (what, message, says) in [
-        ("refuses_the_token", "Invalid authentication token", "does not take the token"),
-        ("misses_one", "No authentication token provided", "does not take the token"),
+        ("refuses_the_token", "Invalid authentication token", "rejected the token"),
+        ("misses_one", "No authentication token provided", "rejected the token"),
     ] {
         let name = format!("a_driver_that_{what}_is_told_from_a_caller_who_is_refused");
         proof::add(cases, name, spec(), move |world| {
@@ -177,7 +177,7 @@ fn refusals(cases: &mut Cases) {
             let reply = client.finish(id);
             proof::assert_turned_away(&reply, INTERNAL);
             assert!(reply.message().contains(says), "{reply:?}");
-            assert!(reply.message().contains("tell those who run sconce"), "{reply:?}");
+            assert!(reply.message().contains("contact the operators of sconce"), "{reply:?}");
             assert!(!reply.message().contains(TOKEN), "{reply:?}");
         });
     }
@@ -293,7 +293,7 @@ fn answers(cases: &mut Cases) {
             let request = config(of(&client, &ANN));
             let reply = answered(&mut client, &request, &body, 100);
             assert_eq!(reply.status(), Some(INTERNAL), "{reply:?}");
-            assert!(reply.message().contains("cannot be read"), "{reply:?}");
+            assert!(reply.message().contains("cannot be parsed"), "{reply:?}");
             client.case = world.mark();
             client.must_succeed(&of(&client, &ANN));
         });

@@ -129,7 +129,7 @@ def test_a_token_that_is_wrong_is_told_to_be_sconce_s_and_one_that_is_put_right_
     session = connect(url(make("wrong"), proof.token("ann", "ads")))
     kind, said = refusal(lambda: rows(session.sql("SELECT 1")))
     assert kind == ONE
-    assert "the driver of cluster ads/prod" in said and "does not take the token that sconce has for it" in said
+    assert "the driver of cluster ads/prod" in said and "rejected the token that sconce has for it" in said
     file.write_text(TOKEN)
     until(lambda: "value" in outcome(lambda: rows(session.sql("SELECT 1"))), 10)
 

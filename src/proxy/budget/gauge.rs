@@ -1,4 +1,4 @@
-//! Sums over the connections of a thread, and what each of them adds.
+//! Gauges: sums over the connections of a thread, and the share of each connection.
 
 use std::cell::Cell;
 
@@ -6,7 +6,7 @@ use std::cell::Cell;
 #[derive(Default)]
 pub(crate) struct Gauge(Cell<usize>);
 
-/// What one connection adds to a sum.
+/// The share of one connection in a sum.
 #[derive(Default)]
 pub(crate) struct GaugeShare(usize);
 
@@ -15,7 +15,7 @@ impl Gauge {
         self.0.get()
     }
 
-    /// A connection's share is so large from now on.
+    /// Sets the share of a connection.
     pub(crate) fn set(&self, share: &mut GaugeShare, now: usize) {
         if share.0 != now {
             let others = self.0.get().saturating_sub(share.0);
@@ -34,7 +34,7 @@ impl GaugeShare {
         self.0
     }
 
-    /// It is so large from now on. Says what it was.
+    /// Sets the share, and returns its previous value.
     pub(crate) fn replace(&mut self, now: usize) -> usize {
         std::mem::replace(&mut self.0, now)
     }

@@ -1,9 +1,10 @@
-//! Parked: what waits for drivers that do not take it, over all connections of the process.
+//! Buffer budget: limits the octets that wait for slow Spark drivers, over all connections of the
+//! process.
 //!
-//! A stream parks no more than its window, and windows are small; but whoever opens many streams on
-//! many connections to a driver that does not read parks many windows. So there is a bound on all
-//! of them together, of which each user has an equal share. What stands still is not refused below
-//! that: a driver may think for a while.
+//! A stream buffers no more than its window, and windows are small; but many streams on many
+//! connections to a driver that does not read buffer many windows. So there is a total limit, of
+//! which each user has an equal share. Below it, streams that make no progress are not refused: a
+//! driver may compute for a while.
 
 pub(super) mod gauge;
 pub(super) mod user_share;
@@ -19,31 +20,31 @@ use crate::proxy::budget::gauge::GaugeShare;
 use crate::proxy::budget::user_share::{UserShare, UserShares, replace_part};
 use crate::proxy::convert::usize_from;
 
-/// Octets that may be parked in all before calls are turned away, of users who park more than their
-/// share.
+/// Total octets of buffered requests above which calls are refused, of users above their share.
 const TOTAL_MAX: usize = 26 << 20;
-/// What a connection may park whatever others do, up to twice the share of its user.
+/// Octets that a connection may buffer whatever others do, up to twice the share of its user.
 const CONNECTION_GUARANTEE: usize = 256 << 10;
-/// The same for answers: what is under way when a client with windows of half a megabyte shrinks
-/// them.
+/// The same for responses: the octets in flight when a client with windows of half a megabyte
+/// shrinks them.
 const DOWNLOAD_CONNECTION_MAX: usize = 512 << 10;
-/// Octets that are parked in all from which on a connection may park that much of its answers, and
-/// from which on only little.
+/// Total buffered octets from which on a connection may buffer that many response octets, and from
+/// which on only few.
 const DOWNLOAD_LIMITS: [usize; 2] = [TOTAL_MAX / 2, TOTAL_MAX * 2];
-/// A connection whose uploads have earned less may earn more whatever others have: one step, to a
+/// Window growth in octets that a connection may earn whatever others have earned: one step, to a
 /// window of 1 MiB.
 const EARNED_GUARANTEE: usize = 256 << 10;
-/// A call that parks less than that is turned away only above twice the share of its user.
+/// A call that buffers fewer octets is refused only above twice the share of its user.
 const STREAM_MIN: usize = 16 << 10;
 
-/// What all connections of all workers have parked.
+/// The buffered octets of all connections of all workers.
 #[derive(Clone, Default)]
 pub(crate) struct BufferBudget {
     buffered: Arc<AtomicUsize>,
-    /// Octets of windows that all uploads have earned: what they can park beyond their first ones.
+    /// Octets of window growth that all uploads have earned: what they may buffer beyond their
+    /// initial windows.
     earned: Arc<AtomicUsize>,
     users: Arc<UserShares>,
-    /// Says that a connection may buffer more of its answers than before.
+    /// Signals that connections may buffer more response octets than before.
     memory_freed: Arc<watch::Sender<()>>,
 }
 
@@ -58,12 +59,12 @@ impl BufferBudget {
         self.users.join(caller, source)
     }
 
-    /// Says when [`Self::download_max`] has grown.
+    /// Signals that [`Self::download_max`] has grown.
     pub(crate) fn memory_freed(&self) -> watch::Receiver<()> {
         self.memory_freed.subscribe()
     }
 
-    /// A connection has parked so much from now on.
+    /// Sets the buffered octets of a connection.
     pub(crate) fn set_buffered(&self, share: &mut GaugeShare, now: usize) {
         let (before, after) = replace_part(&self.buffered, share.replace(now), now);
         if DOWNLOAD_LIMITS.iter().any(|limit| before >= *limit && after < *limit) {
@@ -71,9 +72,9 @@ impl BufferBudget {
         }
     }
 
-    /// Whether windows of uploads of a connection may grow: what all have earned could still be
-    /// parked at one time. Some may grow whatever others have earned and do not use, and those of a
-    /// user who has less than an equal share may whatever others do.
+    /// Whether the upload windows of a connection may grow: all earned octets could be buffered at
+    /// one time. Growth up to `EARNED_GUARANTEE` does not depend on what others have earned, and a
+    /// user below an equal share does not depend on others.
     pub(crate) fn may_grow_window(&self, share: &GaugeShare, user: Option<&UserShare>) -> bool {
         let is_within = |all: &AtomicUsize, of_user: fn(&UserShare) -> usize| {
             all.load(Ordering::Relaxed) < TOTAL_MAX / 2
@@ -84,23 +85,23 @@ impl BufferBudget {
             && (is_small || is_within(&self.earned, UserShare::earned))
     }
 
-    /// Octets of answers that one client connection may park of a driver that is still read from.
-    /// More than [`PARKED_MAX`] is parked where a client took back what its driver was granted.
+    /// Response octets that one client connection may buffer while its upstreams are still read.
+    /// More than [`DOWNLOAD_BUFFER_MAX`] is buffered where a client reduced its windows.
     pub(crate) fn download_max(&self) -> usize {
         match self.buffered.load(Ordering::Relaxed) {
             all if all < DOWNLOAD_LIMITS[0] => usize::MAX,
             all if all < DOWNLOAD_LIMITS[1] => DOWNLOAD_CONNECTION_MAX,
-            // A frame that is there in part is granted again before it is parked.
+            // A partial frame is granted again before it is buffered.
             _ => usize_from(DOWNLOAD_BUFFER_MAX).saturating_add(SMALL_READ),
         }
     }
 
-    /// Octets that each user may park when memory is short.
+    /// Octets that each user may buffer when memory is short.
     fn user_max(&self) -> usize {
         TOTAL_MAX.checked_div(self.users.count()).unwrap_or(TOTAL_MAX).max(CONNECTION_GUARANTEE)
     }
 
-    /// Whether a connection parks too much, of whose calls one parks so much.
+    /// Whether a connection buffers too much; `call` octets of it belong to one call.
     pub(crate) fn is_exceeded(
         &self,
         call: usize,
@@ -117,8 +118,8 @@ impl BufferBudget {
     }
 }
 
-/// Octets of one leg that may be parked.
+/// Response octets that one upstream connection may buffer.
 pub(crate) const DOWNLOAD_BUFFER_MAX: u32 = 64 * 1024;
 
-/// Octets that are read from a driver at one time while its client is behind.
+/// Octets of one read from an upstream while its client is behind.
 pub(crate) const SMALL_READ: usize = 16 * 1024;

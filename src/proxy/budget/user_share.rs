@@ -1,10 +1,10 @@
-//! User shares: what the connections of each user buffer and have earned, over all workers.
+//! User shares: the buffered and earned octets of each user, over all workers.
 //!
-//! When memory for uploads is short, each user has an equal share of it, so that what one of them
-//! keeps there is taken from nobody else. A connection counts for the user who was last admitted on
-//! it when it began to buffer; before anybody was, for the address that it comes from.
+//! When memory for uploads is short, each user has an equal share of it, so that one user cannot
+//! take it from another. A connection counts for the user of its last admitted call when it began
+//! to buffer; before that, for its source address.
 //!
-//! Must never happen here: a lock for a connection that goes on as it did.
+//! Must never happen here: a lock for a connection whose user stays the same.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -13,39 +13,39 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use sconce_filters::Identity;
 
-/// The users who have a part of the memory for uploads now. There are no more than connections.
+/// The users with a share of the memory for uploads. There are at most as many as connections.
 #[derive(Default)]
 pub(crate) struct UserShares {
     shares: Mutex<HashMap<Box<[u8]>, Arc<Usage>>>,
     count: AtomicUsize,
 }
 
-/// What the connections of one user have together.
+/// The octets of all connections of one user.
 #[derive(Default)]
 struct Usage {
     buffered: AtomicUsize,
     earned: AtomicUsize,
-    /// Connections that count here; changed under the lock.
+    /// Connections of this user; changed under the lock.
     connections: AtomicUsize,
 }
 
-/// The user of a connection, and what that connection adds.
+/// The user of a connection, and the octets of that connection.
 pub(crate) struct UserShare {
     users: Arc<UserShares>,
     name: Box<[u8]>,
     usage: Arc<Usage>,
     own: [usize; 2],
-    /// Whether it was proved who that is.
+    /// Whether the user is authenticated.
     is_known: bool,
 }
 
 impl UserShares {
-    /// How many there are, and at least one.
+    /// The number of users, at least 1.
     pub(crate) fn count(&self) -> usize {
         self.count.load(Ordering::Relaxed).max(1)
     }
 
-    /// The user of a connection: whose proof this is, or else who comes from this address.
+    /// The share of a connection's user: the authenticated one, or otherwise the source address.
     pub(crate) fn join(self: &Arc<Self>, proof: Option<&Identity>, source: IpAddr) -> UserShare {
         let name = match proof {
             Some(identity) => format!("{}\0{}", identity.source(), identity.user()),
@@ -75,12 +75,12 @@ impl UserShare {
         self.usage.buffered.load(Ordering::Relaxed)
     }
 
-    /// Octets of windows that they have earned.
+    /// Octets of window growth that all connections of this user have earned.
     pub(crate) fn earned(&self) -> usize {
         self.usage.earned.load(Ordering::Relaxed)
     }
 
-    /// The connection buffers so much, and has earned so much, from now on.
+    /// Sets the buffered and earned octets of the connection.
     pub(crate) fn set(&mut self, [buffered, earned]: [usize; 2]) {
         let Usage { buffered: all_buffered, earned: all_earned, .. } = &*self.usage;
         let [buffered_before, earned_before] = std::mem::replace(&mut self.own, [buffered, earned]);
@@ -100,7 +100,7 @@ impl Drop for UserShare {
     }
 }
 
-/// One part of a sum is so large from now on. Says what the sum was and what it is.
+/// Changes one part of a sum. Returns the sum before and after.
 pub(crate) fn replace_part(sum: &AtomicUsize, before: usize, now: usize) -> (usize, usize) {
     if now >= before {
         let more = now.saturating_sub(before);

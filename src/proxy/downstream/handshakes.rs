@@ -1,9 +1,10 @@
-//! Handshakes: how many of TLS a worker goes on with before its other connections have their turn.
+//! Handshakes: limits the TLS handshake steps of a worker between two polls of its other
+//! connections.
 //!
-//! A step of a handshake costs more than anything else that a stranger can ask for. Beyond the
-//! bound a connection waits in a queue, in the order in which its octets came, and is not read;
-//! handshakes that have begun are ended before others begin. A turn is for what has come: who sends
-//! half of a handshake and stops holds up nobody.
+//! A step costs more than anything else that an unauthenticated client can cause. Beyond the limit
+//! a connection waits in a queue, in order of arrival, and is not read; handshakes that have begun
+//! go before new ones. A permit is for octets that have arrived: a client that stops in the middle
+//! of a handshake delays no other.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -12,10 +13,10 @@ use std::task::Waker;
 
 use tokio::sync::Notify;
 
-/// The handshakes of one worker. There are as many that wait as connections at most.
+/// The TLS handshakes of one worker. At most as many wait as there are connections.
 #[derive(Default)]
 pub(crate) struct HandshakeLimiter {
-    /// How many may still go on before the others have their turn.
+    /// Steps left until the other connections are polled.
     permits: Cell<usize>,
     queues: RefCell<Queues>,
     queued: Notify,
@@ -45,11 +46,11 @@ enum State {
     Cancelled,
 }
 
-/// A connection's turn to go on with its handshake, as far as it waits for one.
+/// A connection's place in the queue of handshakes.
 #[derive(Default)]
 pub(crate) struct HandshakeTicket {
     waiting: Option<Rc<Waiter>>,
-    /// Whether it had a turn before.
+    /// Whether it had a permit before.
     has_begun: bool,
 }
 
@@ -67,7 +68,7 @@ impl HandshakeLimiter {
         self.queued.notified().await;
     }
 
-    /// Whether a handshake may go on now. If not, its task is woken when it may.
+    /// Takes a permit for one handshake step. If there is none, the task is woken when there is.
     pub(crate) fn take(&self, ticket: &mut HandshakeTicket, waker: &Waker) -> bool {
         if let Some(waiting) = &ticket.waiting {
             let is_granted = waiting.state.get() == State::Granted;
@@ -92,8 +93,8 @@ impl HandshakeLimiter {
         false
     }
 
-    /// The others had their turn: so many may go on, and one that is new among them. Says whether
-    /// any still wait.
+    /// Grants new permits, at least one of them to a new handshake. Returns true if further ones
+    /// wait.
     pub(crate) fn refill(&self, most: usize) -> bool {
         let mut queues = self.queues.borrow_mut();
         let Queues { begun, new } = &mut *queues;
@@ -105,7 +106,7 @@ impl HandshakeLimiter {
     }
 }
 
-/// Lets so many of a queue go on, as far as they are there; how many.
+/// Grants permits to at most `most` entries of a queue. Returns their number.
 fn grant(queue: &mut VecDeque<Rc<Waiter>>, most: usize) -> usize {
     let mut granted = 0;
     while granted < most
@@ -143,7 +144,7 @@ mod tests {
         assert_eq!(go_on(&handshakes), [0, 1]);
         assert!(handshakes.refill(2));
         assert_eq!(go_on(&handshakes), [2, 3]);
-        // All that went on have asked again meanwhile.
+        // Those that were granted have requested a permit again meanwhile.
         assert!(handshakes.refill(2));
         assert_eq!(go_on(&handshakes), [0, 4]);
         assert!(handshakes.refill(2));

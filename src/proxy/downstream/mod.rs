@@ -6,18 +6,19 @@ pub(super) mod unauthenticated;
 
 use std::time::Instant;
 
-/// How far a client connection has come.
+/// The state of a client connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum DownstreamState {
-    /// Everything goes.
+    /// Accepts streams.
     Open,
-    /// The client was asked to go elsewhere; what is under way may finish. The second GOAWAY,
-    /// which names the last stream, follows at this time.
+    /// The first GOAWAY was sent; open calls may finish. The final GOAWAY, with the last stream
+    /// identifier, follows at this time, unless it has been sent (`None`).
     Draining(Option<Instant>),
-    /// The last words are in the outbox, and must be written by then.
+    /// The last frames are in the write buffer, and must be written by this time.
     Closing(Instant),
-    /// The last words are written; read on until the client hangs up or this time comes.
+    /// The last frames are written. The socket is read until the client closes it, or until this
+    /// time.
     Lingering(Instant),
-    /// Nothing is left to do.
+    /// Closed.
     Closed,
 }

@@ -1,18 +1,18 @@
-//! Pause: a client is not read for a moment while what it sent last waits for a driver.
+//! Read pause: a client is not read for a moment while its last octets wait for a driver.
 //!
-//! What is read too soon must be copied and kept in memory. Left in the socket, it is read when the
-//! driver takes it, and goes on from the read buffer. A pause is short, since frames of other calls
-//! wait as well, PING and RST_STREAM among them. After it, the next batch is read whatever the
-//! driver does, as far as windows allow.
+//! Octets that are read too early must be copied into memory. If they stay in the socket, they are
+//! read when the driver accepts them, and forwarded out of the read buffer. A pause is short, since
+//! frames of other calls wait as well, PING and RST_STREAM among them. After it the next batch is
+//! read in any case, as far as windows allow.
 
 use std::time::Instant;
 
-/// When a client is not read.
+/// The pause of one client connection.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct ReadPause {
-    /// Until when, if at all.
+    /// The end of the pause, if there is one.
     until: Option<Instant>,
-    /// The exchange whose DATA was read last.
+    /// The stream whose DATA was read last.
     key: usize,
 }
 
@@ -35,7 +35,7 @@ impl ReadPause {
         self.until = None;
     }
 
-    /// DATA of an exchange was read.
+    /// Records that DATA of a stream was read.
     pub(crate) fn record(&mut self, tag: usize) {
         self.key = tag;
     }

@@ -1,9 +1,10 @@
-//! Newcomers: client connections that had no admitted call yet, in the order of their acceptance.
+//! Unauthenticated connections: client connections without an admitted call, in order of
+//! acceptance.
 //!
-//! When there is no place for a new connection, the oldest of these makes room: who has proved
-//! nothing must not keep out who may. Each worker knows its own; the acceptor sees how old the
-//! oldest one of each worker is, and asks that worker to end it. A connection leaves the list with
-//! its first admitted call: no later call touches it.
+//! At the connection limit the oldest of them is evicted: unauthenticated clients must not keep out
+//! others. Each worker has its own list; the acceptor reads the age of the oldest entry of each
+//! worker, and requests evictions. A connection leaves the list with its first admitted call: later
+//! calls do not touch it.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -16,16 +17,16 @@ use tokio::sync::Notify;
 
 use crate::proxy::downstream::handshakes::HandshakeTicket;
 
-/// There is none.
+/// No connection.
 const NONE: u64 = u64::MAX;
 
-/// What the acceptor sees of a worker's newcomers.
+/// The acceptor's view of a worker's unauthenticated connections.
 pub(crate) struct EvictionState {
-    /// The place of the oldest one in the order of acceptance.
+    /// The sequence number of the oldest one.
     oldest: AtomicU64,
-    /// How many there are.
+    /// The number of connections.
     count: AtomicUsize,
-    /// How many are to be ended.
+    /// The number of requested evictions.
     requested: AtomicUsize,
     wake: Notify,
 }
@@ -39,47 +40,47 @@ impl Default for EvictionState {
 }
 
 impl EvictionState {
-    /// The place of the oldest one in the order of acceptance, if there is any that is not asked
-    /// for already: one makes room for one.
+    /// The sequence number of the oldest connection; `None` if an eviction is already requested for
+    /// each.
     pub(crate) fn oldest(&self) -> Option<u64> {
         let is_left = self.requested.load(Ordering::Relaxed) < self.count.load(Ordering::Relaxed);
         Some(self.oldest.load(Ordering::Relaxed)).filter(|order| is_left && *order != NONE)
     }
 
-    /// Asks for the oldest one to be ended.
+    /// Requests the eviction of the oldest connection.
     pub(crate) fn request_eviction(&self) {
         self.requested.fetch_add(1, Ordering::Relaxed);
         self.wake.notify_one();
     }
 
-    /// Waits until some are to be ended; how many.
+    /// Waits for eviction requests. Returns their number.
     pub(crate) async fn eviction_requested(&self) -> usize {
         self.wake.notified().await;
         self.requested.swap(0, Ordering::Relaxed)
     }
 }
 
-/// The newcomers of one worker.
+/// The unauthenticated connections of one worker.
 pub(crate) struct UnauthenticatedConnections {
     connections: RefCell<BTreeMap<u64, Rc<State>>>,
     eviction: Arc<EvictionState>,
 }
 
-/// What a worker does to a newcomer.
+/// The state that a connection shares with the list.
 #[derive(Default)]
 struct State {
     is_evicted: Cell<bool>,
-    /// Where its task's waker is kept.
+    /// The key of its task's waker.
     waker: Cell<Option<usize>>,
 }
 
 impl UnauthenticatedConnections {
-    /// None yet.
+    /// An empty list.
     pub(crate) fn new(oldest: Arc<EvictionState>) -> Rc<Self> {
         Rc::new(Self { connections: RefCell::default(), eviction: oldest })
     }
 
-    /// One more, with its place in the order of acceptance.
+    /// Adds a connection, with its sequence number in order of acceptance.
     pub(crate) fn register(self: &Rc<Self>, order: u64, peer: SocketAddr) -> Unauthenticated {
         let state = Rc::new(State::default());
         self.connections.borrow_mut().insert(order, Rc::clone(&state));
@@ -95,7 +96,8 @@ impl UnauthenticatedConnections {
         }
     }
 
-    /// Ends the oldest one, if there is any. The key of its task's waker, if it has one.
+    /// Evicts the oldest connection, if there is any. Returns the key of its task's waker, if it
+    /// has one.
     pub(crate) fn evict_oldest(&self) -> Option<Option<usize>> {
         let (_, state) = self.connections.borrow_mut().pop_first()?;
         self.publish();
@@ -103,7 +105,7 @@ impl UnauthenticatedConnections {
         Some(state.waker.get())
     }
 
-    /// Waits until the acceptor wants some to be ended; how many.
+    /// Waits for eviction requests of the acceptor. Returns their number.
     pub(crate) async fn eviction_requested(&self) -> usize {
         self.eviction.eviction_requested().await
     }
@@ -116,15 +118,15 @@ impl UnauthenticatedConnections {
     }
 }
 
-/// A connection that had no admitted call yet.
+/// An unauthenticated connection. It leaves the list when this is dropped.
 pub(crate) struct Unauthenticated {
     registry: Rc<UnauthenticatedConnections>,
     sequence: u64,
     pub(crate) peer: SocketAddr,
     state: Rc<State>,
-    /// Its turn to go on with the handshake of TLS.
+    /// Its place in the queue of TLS handshakes.
     pub(crate) handshake: HandshakeTicket,
-    /// Octets that it may still send in clear text where TLS is due, once it has begun to.
+    /// Octets that it may still send in clear text where TLS is required; `None` before the first.
     pub(crate) cleartext_left: Option<usize>,
 }
 

@@ -1,6 +1,6 @@
-//! The names in a client's certificate, and its end, once TLS has verified it.
+//! Client certificates: their names and their end.
 //!
-//! Must never be given a certificate that nobody has verified.
+//! Must only be called with certificates that TLS has verified.
 
 use std::time::Duration;
 
@@ -9,10 +9,10 @@ use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::FromDer;
 
-/// Names that one certificate may have; what comes after them counts for nothing.
+/// Names of one certificate that are read. The others are ignored.
 const NAMES_MAX: usize = 100;
 
-/// Reads a certificate. One that cannot be read has no names.
+/// Reads a certificate. A malformed one has no names.
 pub fn read(der: &[u8]) -> Certificate {
     let Ok((_, parsed)) = X509Certificate::from_der(der) else {
         return Certificate::default();
@@ -33,7 +33,7 @@ fn alternative_name(name: &GeneralName<'_>) -> Option<(NameKind, String)> {
         GeneralName::URI(uri) => Some((NameKind::Uri, (*uri).to_owned())),
         GeneralName::RFC822Name(address) => Some((NameKind::Email, (*address).to_owned())),
         GeneralName::DNSName(host) => Some((NameKind::Dns, (*host).to_owned())),
-        // No user has a name of these kinds.
+        // Users are never identified by these kinds of names.
         GeneralName::OtherName(..)
         | GeneralName::X400Address(_)
         | GeneralName::DirectoryName(_)

@@ -1,7 +1,7 @@
-//! Leg: one socket and the HTTP/2 connection on it, towards a client or towards a driver.
+//! H2 connection: one socket and the HTTP/2 connection on it, with or without TLS.
 //!
-//! Reads into a buffer that belongs to the thread, writes what waits in the outbox. Holds no
-//! buffer of its own while nothing waits. Between the two there may be TLS.
+//! Reads into the worker's buffer and writes from the write buffer. Holds no buffer of its own
+//! while nothing waits.
 
 use std::io::{self, IoSlice, Read};
 use std::pin::Pin;
@@ -19,13 +19,13 @@ use crate::proxy::net::tls::{Decrypted, TlsStream};
 use crate::wire::connection::{Connection, Event};
 use crate::wire::write_buffer::SLICES_MAX;
 
-/// Octets that the kernel may hold unsent for one socket before it says that it is full.
+/// Unsent octets in the kernel above which a socket is not writable.
 const UNSENT_MAX: u32 = 512 * 1024;
 
-/// Octets that are read at one time of a leg that nobody uses.
+/// Octets of one read from an idle connection.
 const IDLE_READ: usize = 512;
 
-/// See `Leg::failed_at`.
+/// See `write_failed_at`.
 const NEVER: u64 = u64::MAX;
 
 /// One socket and the HTTP/2 connection on it.
@@ -33,18 +33,18 @@ pub(crate) struct H2Connection {
     pub(crate) wire: Connection,
     socket: TcpStream,
     pub(crate) tls: Option<Box<TlsStream>>,
-    /// The latest turn in which there was nothing to be read.
+    /// The last poll in which the socket had nothing to read.
     drained_epoch: PollEpoch,
-    /// When octets last came.
+    /// When octets last arrived.
     pub(crate) last_read: Instant,
-    /// Since when the socket takes nothing although something waits.
+    /// Since when the socket has accepted nothing although octets wait.
     pub(crate) write_blocked_since: Option<Instant>,
-    /// When we last asked, by PING, whether the peer is there.
+    /// When the last PING was sent.
     pub(crate) ping_sent_at: Option<Instant>,
-    /// The client speaks HTTP/2 in clear text where TLS is due.
+    /// The client speaks HTTP/2 in clear text where TLS is required.
     lacks_tls: bool,
-    /// Writing has failed behind so many octets: the peer is gone, but what it has sent may wait in
-    /// the socket. `NEVER` if it has not.
+    /// The offset in the write buffer at which writing failed: the peer is gone, but octets that it
+    /// sent may wait in the socket. `NEVER` if writing has not failed.
     write_failed_at: u64,
 }
 
@@ -68,22 +68,22 @@ impl H2Connection {
         }
     }
 
-    /// Whether HTTP/2 can be spoken: at once, or after the handshake of TLS.
+    /// Whether HTTP/2 frames can be exchanged: at once, or after the TLS handshake.
     pub(crate) fn is_established(&self) -> bool {
         self.tls.as_ref().is_none_or(|tls| tls.is_established())
     }
 
-    /// Whether the client speaks HTTP/2 in clear text where TLS is due.
+    /// Whether the client speaks HTTP/2 in clear text where TLS is required.
     pub(crate) fn lacks_tls(&self) -> bool {
         self.lacks_tls
     }
 
-    /// Whether nothing has come of a client that comes in clear text.
+    /// Whether a clear-text client has sent nothing yet.
     pub(crate) fn awaits_preface(&self) -> bool {
         self.tls.is_none() && self.wire.awaits_preface()
     }
 
-    /// The certificate that the client has proven to own.
+    /// The client's certificate, which TLS has verified.
     pub(crate) fn certificate(&self) -> Option<Rc<Certificate>> {
         self.tls.as_ref().and_then(|tls| tls.certificate()).map(Rc::clone)
     }
@@ -94,14 +94,13 @@ impl H2Connection {
         self.wire.write_buffer.len().saturating_add(sealed)
     }
 
-    /// Whether something may have come; if not, the task is woken when it has.
+    /// Whether the socket may have octets to read; if not, the task is woken when it has.
     pub(crate) fn poll_readable(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.socket.poll_read_ready(context)
     }
 
-    /// Reads once, at most `most` octets of the socket. `Ok(0)` is the end. When there was
-    /// nothing to be read, there is nothing for the rest of the turn: whose turn it is will be
-    /// woken.
+    /// Reads once, at most `most` octets. `Ok(0)` is the end. After `Pending` the socket is not
+    /// read again in the same poll: the task will be woken.
     pub(crate) fn poll_read(
         &mut self,
         context: &mut Context<'_>,
@@ -124,7 +123,7 @@ impl H2Connection {
         (into, most): (&mut [u8], usize),
         now: Instant,
     ) -> Poll<io::Result<usize>> {
-        // What comes after our last word stays sealed: nobody reads it, but it must be taken.
+        // After close_notify was sent, octets are drained without being decrypted.
         let Some(tls) = self.tls.as_mut().filter(|tls| !tls.has_sent_close_notify()) else {
             let read = poll_read(&mut self.socket, context, prefix(into, most));
             if let Poll::Ready(Ok(1..)) = read {
@@ -155,7 +154,7 @@ impl H2Connection {
                 Ok(Decrypted::Eof) => break,
                 Err(fault) if fault.kind() == io::ErrorKind::WouldBlock => return Poll::Pending,
                 Err(fault) => {
-                    // The alert, as far as the socket takes it at once.
+                    // The alert, as far as the socket accepts it at once.
                     let _ = write_encrypted(tls, &mut self.socket, context);
                     return Poll::Ready(Err(fault));
                 }
@@ -164,8 +163,8 @@ impl H2Connection {
         Poll::Ready(Ok(0))
     }
 
-    /// Writes what waits until nothing does or the socket is full. Then keeps what still lies in
-    /// `lent`, which may be used again. Says whether any octet left.
+    /// Writes until nothing waits or the socket is full. Then copies the rest of `lent`, which may
+    /// be reused after this call. Returns true if octets were written.
     #[inline]
     pub(crate) fn flush(
         &mut self,
@@ -184,7 +183,8 @@ impl H2Connection {
         self.write(context, lent, now)
     }
 
-    /// Nothing can be written any more; what has come can still be read. Says that it changed.
+    /// Discards output: nothing can be written any more, but octets that have arrived can be read.
+    /// Returns true, since output changed.
     pub(crate) fn abandon_writes(&mut self) -> bool {
         self.write_failed_at = self.write_failed_at.min(self.wire.write_buffer.written());
         self.write_blocked_since = None;
@@ -196,7 +196,8 @@ impl H2Connection {
         self.write_failed_at == NEVER
     }
 
-    /// Whether what ends here in the outbox has left as a whole, see `Outbox::end`.
+    /// Whether all octets before this offset of the write buffer have left, see
+    /// `WriteBuffer::end_offset`.
     pub(crate) fn has_flushed(&self, end: u64) -> bool {
         end <= self.write_failed_at.min(self.wire.write_buffer.written())
     }
@@ -222,14 +223,14 @@ impl H2Connection {
         Ok(moved)
     }
 
-    /// Writes once: how many octets of the outbox are on their way.
+    /// Writes once. Returns the number of octets of the write buffer that were written.
     fn write_once(&mut self, context: &mut Context<'_>, lent: &[u8]) -> Poll<io::Result<usize>> {
         let Self { wire, socket, tls, .. } = self;
         if let Some(tls) = tls {
             ready!(write_encrypted(tls, socket, context))?;
         }
         if let (None, Some(all)) = (&tls, wire.write_buffer.single_slice()) {
-            // A little cheaper for the system, and the common case.
+            // Cheaper than a vectored write, and the common case.
             return Poll::Ready(reject_zero(ready!(Pin::new(socket).poll_write(context, all))));
         }
         let mut slices = [IoSlice::new(&[]); SLICES_MAX];
@@ -251,17 +252,16 @@ impl H2Connection {
         ))
     }
 
-    /// Reads what a driver has sent while nobody used its leg. Says whether the leg is as good as
-    /// before: the driver is there, as far as the kernel knows, and has granted credit at most, or
-    /// asked by PING whether we are. (The socket itself is read: the runtime hears of it a moment
-    /// later.)
+    /// Reads what a driver has sent on an idle connection. Returns true if the connection is still
+    /// healthy: the kernel knows of no end, and the driver has sent at most WINDOW_UPDATE and PING.
+    /// Reads the socket directly, since the runtime learns of readiness a moment later.
     pub(crate) fn is_healthy_after_read(&mut self, now: Instant) -> bool {
         let mut octets = [0; IDLE_READ];
         match (&*SockRef::from(&self.socket)).read(&mut octets) {
             Err(fault) => fault.kind() == io::ErrorKind::WouldBlock,
             Ok(read) => {
                 self.last_read = now;
-                // One who says more than this is not waited for.
+                // A driver that has sent more than this is not worth waiting for.
                 (1..IDLE_READ).contains(&read)
                     && self.receive_idle(octets.get(..read).unwrap_or_default(), now)
                     && self.wire.is_reusable_once_flushed()
@@ -286,7 +286,7 @@ impl H2Connection {
         tune(&self.socket, silence, ack)
     }
 
-    /// Tells the peer that nothing more will be written.
+    /// Shuts down writing, after close_notify with TLS.
     pub(crate) fn poll_shutdown(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         if let Some(tls) = &mut self.tls {
             tls.send_close_notify();
@@ -295,19 +295,19 @@ impl H2Connection {
         Pin::new(&mut self.socket).poll_shutdown(context)
     }
 
-    /// Asks by PING whether the peer is there.
+    /// Sends a keepalive PING.
     pub(crate) fn send_ping(&mut self, now: Instant) {
         self.ping_sent_at = Some(now);
         self.wire.send_ping();
     }
 
-    /// Whether a question of ours has waited for longer than that, and nothing was heard since.
+    /// Whether the last PING has been unanswered for `patience`, and nothing has arrived since.
     pub(crate) fn is_ping_overdue(&self, now: Instant, patience: Duration) -> bool {
         self.ping_sent_at.is_some_and(|asked| self.last_read <= asked && now >= asked + patience)
     }
 }
 
-/// A socket that takes nothing will never take anything.
+/// A write of zero octets will never make progress.
 fn reject_zero(written: io::Result<usize>) -> io::Result<usize> {
     match written {
         Ok(0) => Err(io::ErrorKind::WriteZero.into()),
@@ -315,7 +315,7 @@ fn reject_zero(written: io::Result<usize>) -> io::Result<usize> {
     }
 }
 
-/// The first octets of a buffer, at most so many.
+/// The first octets of a buffer, at most `most`.
 fn prefix(buffer: &mut [u8], most: usize) -> &mut [u8] {
     let end = buffer.len().min(most);
     buffer.get_mut(..end).unwrap_or_default()
@@ -331,7 +331,7 @@ fn poll_read(
     Poll::Ready(Ok(buffer.filled().len()))
 }
 
-/// Writes the records that wait.
+/// Writes encrypted records that wait.
 fn write_encrypted(
     tls: &mut TlsStream,
     socket: &mut TcpStream,
@@ -346,8 +346,9 @@ fn write_encrypted(
     Poll::Ready(Ok(()))
 }
 
-/// Sets what every socket of ours wants: no delay, dead peers found by the kernel, few octets
-/// unsent. A dead host is found within `silence` + `ack`. What a listener accepts inherits it all.
+/// Sets the options of all sockets: TCP_NODELAY, keepalive, and a limit of unsent octets. The
+/// kernel detects a dead host within `silence` + `ack`. Accepted sockets inherit the options of
+/// their listener.
 pub(crate) fn tune<'s>(
     socket: impl Into<SockRef<'s>>,
     silence: Duration,

@@ -1,25 +1,25 @@
-//! Echo: a list of fields that goes out again, while the table of its connection is the same, goes
-//! out as the same octets.
+//! Header block cache: a header list is encoded once while the dynamic table is the same.
 
 use std::rc::Rc;
 
 use crate::wire::connection::Connection;
 use crate::wire::hpack::{Field, Fields};
 
-/// Octets that most blocks have room in.
+/// Capacity in octets that most blocks fit in.
 const BLOCK_MIN: usize = 192;
 
-/// The last list of one kind that went out on a connection, encoded.
+/// The last header list of one kind on a connection, encoded.
 #[derive(Default)]
 pub(crate) struct HeaderBlockCache {
-    /// `None` if its octets hold but once, since they changed the table.
+    /// `None` if the encoded block cannot be repeated, since it changed the table.
     fields: Option<Rc<Fields>>,
     generation: u64,
     octets: Vec<u8>,
 }
 
 impl HeaderBlockCache {
-    /// The block for these fields, of which `what` goes out. It must be sent next on `wire`.
+    /// The encoded block of `fields`; `what` selects the forwarded ones. It must be sent next on
+    /// `wire`.
     pub(crate) fn block<'f, W>(
         &mut self,
         wire: &mut Connection,

@@ -1,25 +1,26 @@
-//! The turn of one connection: what its task may do before the other connections of its worker run.
+//! Poll budget: what the task of one connection may do before the other connections of its worker
+//! are polled.
 //!
-//! The budget counts cost, not octets alone. A request head of sixteen octets can cost as much CPU
-//! time as a hundred kilobytes of DATA, so heads and time are limited as well.
+//! The budget counts cost, not octets alone. A request head of 16 octets can cost as much CPU time
+//! as 100 kB of DATA, so heads and time are limited as well.
 
 use std::time::{Duration, Instant};
 
 use crate::proxy::convert::usize_from;
 
-/// Octets read from the client and from all drivers before the turn ends. The last read may exceed
-/// it, by one read buffer.
+/// Octets read from the client and from all upstreams before the poll ends. The last read may
+/// exceed the limit by one read buffer.
 const OCTETS_MAX: usize = 256 * 1024;
-/// Request heads that one turn answers or forwards.
+/// Request heads that one poll answers or forwards.
 const HEADS_MAX: u32 = 128;
-/// How long a turn may take. The clock is read after each read, and after every few events.
+/// Longest poll. The clock is read after each read, and after every few events.
 const TIME_MAX: Duration = Duration::from_millis(1);
-/// Events between two looks at the clock, where a request head counts as many.
+/// Events between two reads of the clock, each request head counted with its weight.
 const EVENTS_PER_CLOCK_READ: u32 = 64;
-/// Events that a request head counts as.
+/// Weight of a request head in events.
 const HEAD_WEIGHT: u32 = 16;
 
-/// What is left of a turn.
+/// The rest of a poll's budget.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PollBudget {
     octets: usize,
@@ -29,17 +30,17 @@ pub(crate) struct PollBudget {
 }
 
 impl PollBudget {
-    /// A whole turn, beginning at `now`.
+    /// A whole budget, beginning at `now`.
     pub(crate) fn new(now: Instant) -> Self {
         Self { octets: OCTETS_MAX, heads: HEADS_MAX, events: 0, until: now + TIME_MAX }
     }
 
-    /// Octets were read.
+    /// Charges octets that were read.
     pub(crate) fn spend_octets(&mut self, octets: usize) {
         self.octets = self.octets.saturating_sub(octets);
     }
 
-    /// An event was handled. Says whether the clock is to be read now.
+    /// Charges an event. Returns true if the clock is to be read now.
     pub(crate) fn spend_event(&mut self, is_head: bool) -> bool {
         let weight = if is_head { HEAD_WEIGHT } else { 1 };
         self.heads = self.heads.saturating_sub(u32::from(is_head));
@@ -51,31 +52,31 @@ impl PollBudget {
         true
     }
 
-    /// Whether the turn is over.
+    /// Whether the poll must end before the next read.
     pub(crate) fn is_spent(&self, now: Instant) -> bool {
         self.octets == 0 || self.must_stop_parsing(now)
     }
 
-    /// Whether the turn is over in the middle of what was read. Octets that were read are handled:
-    /// to keep them would cost more.
+    /// Whether the poll must end before all octets that were read are parsed. The octet limit does
+    /// not count here: keeping octets would cost more than parsing them.
     pub(crate) fn must_stop_parsing(&self, now: Instant) -> bool {
         self.heads == 0 || now >= self.until
     }
 }
 
-/// How many octets are read, or handed to a socket, at one time: more while a full batch is passed
-/// on whole, fewer when it is not.
+/// The number of octets read from, or written to, a socket at one time. It grows while a full batch
+/// is forwarded completely, and shrinks when it is not.
 ///
-/// What the receiver does not take must be kept, and is then sent in the order in which it came. So
-/// a connection whose peer is slow gets small batches, and no other connection does.
+/// Octets that the receiver does not accept must be copied, and are then sent in order of arrival.
+/// So a connection with a slow peer gets small batches, and no other connection is affected.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct BatchSize(u32);
 
-/// The first and smallest size of a batch, in octets.
+/// The initial and smallest batch, in octets.
 const READ_MIN: u32 = 16 * 1024;
-/// The largest size of a batch, in octets: that of the read buffer.
+/// The largest batch in octets: the size of the read buffer.
 pub(crate) const READ_MAX: u32 = 512 * 1024;
-/// By how many octets a size grows after a full batch that was passed on whole.
+/// Growth in octets after a full batch that was forwarded completely.
 const READ_STEP: u32 = 16 * 1024;
 
 impl Default for BatchSize {
@@ -85,24 +86,24 @@ impl Default for BatchSize {
 }
 
 impl BatchSize {
-    /// A size to begin with where small messages of many calls come together.
+    /// The initial size where small messages of many calls are combined.
     pub(crate) const WRITE_INITIAL: Self = Self(128 * 1024);
 
     pub(crate) fn octets(self) -> usize {
         usize_from(self.0)
     }
 
-    /// A batch of this size was full, and everything was passed on at once.
+    /// A full batch was forwarded completely.
     pub(crate) fn grow(&mut self) {
         self.0 = self.0.saturating_add(READ_STEP).min(READ_MAX);
     }
 
-    /// Something had to be kept, or the batch took long.
+    /// Octets had to be buffered, or the batch took long.
     pub(crate) fn shrink(&mut self) {
         self.0 = (self.0 / 2).max(READ_MIN);
     }
 
-    /// Back to the smallest size.
+    /// Resets to the smallest size.
     pub(crate) fn reset(&mut self) {
         self.0 = READ_MIN;
     }

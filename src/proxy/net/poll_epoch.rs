@@ -1,6 +1,6 @@
 //! Poll epoch: an identity for each poll of a connection's task.
 
-/// One turn of one connection's task. No two of a thread are equal, and none is the default.
+/// One poll of one connection's task. No two of a thread are equal, and none is the default.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct PollEpoch(u64);
 

@@ -1,10 +1,11 @@
 //! TLS on a client's socket, without I/O: records in, octets of HTTP/2 out, and back.
 //!
-//! Records are opened and sealed in one buffer that belongs to the thread. A connection of its own
-//! keeps nothing but the beginning of a record that is not whole yet, and records that its socket
-//! did not take: an idle one keeps no buffer. Open to the world for the fuzz target alone.
+//! Records are decrypted and encrypted in one buffer of the worker. A connection keeps only a
+//! partial record, and records that its socket has not accepted: an idle one has no buffer. Public
+//! for the fuzz target alone.
 //!
-//! Must never happen here: octets before the handshake has ended, or a protocol other than h2.
+//! Must never happen here: octets of HTTP/2 before the handshake has ended, or another protocol
+//! than h2.
 
 use std::cell::RefCell;
 use std::io::{self, IoSlice};
@@ -24,46 +25,46 @@ use crate::proxy::net::tls_records::{
 };
 use crate::wire::frame::PREFACE;
 
-/// Octets that are read and opened at one time.
+/// Octets that are read and decrypted at one time.
 const BUFFER_SIZE: usize = 256 * 1024;
-/// Octets that are sealed for one write.
+/// Plaintext octets that are encrypted for one write.
 const ENCRYPT_MAX: usize = 64 * 1024;
-/// Octets that are kept of what is not whole yet. A handshake message has 64 KiB at most (so rustls
-/// wants it), and its records add little, unless somebody cuts it into crumbs.
+/// Octets of an incomplete message that are kept. A handshake message has at most 64 KiB (a limit
+/// of rustls), and its records add little, unless the peer fragments it.
 pub const PARTIAL_RECORD_MAX: usize = 96 * 1024;
-/// Steps that a connection may take without an octet of traffic before it counts as broken.
+/// Steps without an octet of traffic after which a connection counts as broken.
 const STEPS_MAX: usize = 64;
 
-/// The buffer of a thread.
+/// The buffer of a worker.
 #[derive(Clone, Default)]
 pub struct TlsBuffer(Rc<RefCell<Vec<u8>>>);
 
-/// One connection's TLS.
+/// The TLS of one connection.
 pub struct TlsStream {
     pub(crate) connection: UnbufferedServerConnection,
     buffer: TlsBuffer,
-    /// The beginning of a record that is not whole yet.
+    /// The beginning of a record that is not complete.
     partial_record: Vec<u8>,
-    /// Records that the socket has not taken yet.
+    /// Records that the socket has not accepted yet.
     unsent: Vec<u8>,
-    /// How many octets of `unsent` it has taken.
+    /// Octets of `unsent` that it has accepted.
     sent: usize,
-    /// Whether nothing has come that is certainly TLS.
+    /// Whether nothing has arrived that is certainly TLS.
     is_new: bool,
     is_established: bool,
     is_peer_closed: bool,
     has_sent_close_notify: bool,
-    /// What the client has proven to own.
+    /// The client's certificate, after its verification.
     pub(crate) certificate: Option<Rc<Certificate>>,
-    /// Who has vouched for that.
+    /// The authorities that verified it.
     pub(crate) authorities: Option<Arc<ClientAuthorities>>,
 }
 
 impl TlsStream {
-    /// At the beginning of its handshake.
+    /// A connection at the beginning of its handshake.
     ///
     /// # Errors
-    /// A configuration that cannot serve.
+    /// A configuration that rustls rejects.
     pub fn new(config: Arc<ServerConfig>, room: TlsBuffer) -> Result<Self, Error> {
         Ok(Self {
             connection: UnbufferedServerConnection::new(config)?,
@@ -85,17 +86,17 @@ impl TlsStream {
         self.is_established
     }
 
-    /// The certificate that the client has proven to own.
+    /// The client's certificate, which TLS has verified.
     pub fn certificate(&self) -> Option<&Rc<Certificate>> {
         self.certificate.as_ref()
     }
 
-    /// Whether the peer has said that nothing more will come.
+    /// Whether the peer has sent close_notify.
     pub fn is_peer_closed(&self) -> bool {
         self.is_peer_closed
     }
 
-    /// Octets that are kept of what has begun and is not whole yet.
+    /// Octets that are kept of an incomplete record.
     pub fn partial_record_len(&self) -> usize {
         self.partial_record.len()
     }
@@ -105,7 +106,7 @@ impl TlsStream {
         self.unsent.get(self.sent..).unwrap_or_default()
     }
 
-    /// The socket has taken so many octets of them.
+    /// The socket has accepted this number of octets of [`Self::unsent`].
     pub fn mark_sent(&mut self, octets: usize) {
         self.sent = self.sent.saturating_add(octets);
         if self.unsent().is_empty() {
@@ -114,12 +115,11 @@ impl TlsStream {
         }
     }
 
-    /// Reads records by `read`, which fills a buffer, and opens them into `into`: how many octets
-    /// of HTTP/2 that were, which may be none.
+    /// Reads records with `read`, which fills a buffer, and decrypts them into `into`.
     ///
     /// # Errors
-    /// What `read` says, and then nothing has happened; or what the peer did wrong, as
-    /// [`io::ErrorKind::InvalidData`], and then an alert may wait to be sent.
+    /// The error of `read`, in which case nothing has changed; or a violation by the peer, as
+    /// [`io::ErrorKind::InvalidData`], in which case an alert may wait to be sent.
     pub fn decrypt(
         &mut self,
         into: &mut [u8],
@@ -128,7 +128,7 @@ impl TlsStream {
         let room = Rc::clone(&self.buffer.0);
         let Ok(mut room) = room.try_borrow_mut() else { return Err(io::ErrorKind::Other.into()) };
         room.resize(BUFFER_SIZE, 0);
-        // What is opened is shorter than what was sealed, so that it always fits.
+        // Plaintext is shorter than its record, so that it always fits.
         let end = room.len().min(into.len());
         let begun = self.partial_record.len();
         let sealed = room.get_mut(..end).unwrap_or_default();
@@ -148,7 +148,7 @@ impl TlsStream {
         self.decrypt_all(sealed, into).map(Decrypted::Octets).map_err(|fault| invalid_data(&fault))
     }
 
-    /// No record of TLS begins like the preface of HTTP/2. While that is not whole, it is kept.
+    /// No TLS record begins like the preface of HTTP/2. An incomplete preface is kept.
     fn take_cleartext(&mut self, octets: &[u8], into: &mut [u8]) -> Decrypted {
         self.partial_record.clear();
         if octets.len() < PREFACE.len() {
@@ -212,7 +212,7 @@ impl TlsStream {
         Ok(filled)
     }
 
-    /// The handshake has ended: only h2 may follow (RFC 9113, 3.2).
+    /// After the handshake only h2 may follow (RFC 9113, 3.2).
     fn finish_handshake(&mut self) -> Result<(), Error> {
         if self.is_established || self.connection.is_handshaking() {
             return Ok(());
@@ -227,15 +227,14 @@ impl TlsStream {
         Ok(())
     }
 
-    /// What is still to be said to a peer that did something wrong: records that waited, and the
-    /// alert that tells what it was. Nothing is asked for behind that: the rest would be read
-    /// again.
+    /// Encodes what is left for a peer that violated the protocol: waiting records, and the alert.
+    /// Stops after the alert: rustls would read the input again.
     fn encode_alert(&mut self, rest: &mut [u8]) {
         for _ in 0..STEPS_MAX {
             let state = self.connection.process_tls_records(rest).state;
             let Ok(ConnectionState::EncodeTlsData(data)) = state else { return };
             let at = self.unsent.len();
-            // Without it the peer has the end alone.
+            // Without an alert the peer only sees the end of the connection.
             let is_encoded = encode(data, &mut self.unsent).is_ok();
             if !is_encoded || is_alert(self.unsent.get(at..).unwrap_or_default()) {
                 return;
@@ -243,11 +242,11 @@ impl TlsStream {
         }
     }
 
-    /// Seals what these slices hold, as far as one write should carry, and gives it to `write`.
-    /// What that does not take is kept. Returns how many octets of the slices are on their way.
+    /// Encrypts slices, as far as one write should carry, and passes them to `write`. Records that
+    /// `write` does not accept are kept. Returns the number of plaintext octets that were consumed.
     ///
     /// # Errors
-    /// What `write` says, or that nothing can be sealed any more.
+    /// The error of `write`, or a connection that cannot encrypt any more.
     pub fn encrypt(
         &mut self,
         slices: &[IoSlice<'_>],
@@ -256,7 +255,7 @@ impl TlsStream {
         let room = Rc::clone(&self.buffer.0);
         let Ok(mut room) = room.try_borrow_mut() else { return Err(io::ErrorKind::Other.into()) };
         room.resize(BUFFER_SIZE, 0);
-        // The plain octets of records are gathered before the place where they are sealed.
+        // Plaintext is gathered in front of the area for records.
         let Some((plain, into)) = room.split_at_mut_checked(ENCRYPT_MAX) else {
             return Err(io::ErrorKind::Other.into());
         };
@@ -274,19 +273,19 @@ impl TlsStream {
             Ok(())
         })?;
         let sealed = into.get(..length).unwrap_or_default();
-        // An answer to the peer's own words, such as a change of keys, goes first.
+        // Records that answer the peer, such as a key update, go first.
         let written = if self.unsent().is_empty() { write(sealed)? } else { 0 };
         self.unsent.extend_from_slice(sealed.get(written..).unwrap_or_default());
         Ok(taken)
     }
 
-    /// Whether nothing more is said. Nothing may be opened then: there is no word left to answer a
-    /// fault with.
+    /// Whether close_notify was sent. Nothing may be decrypted then: an error could not be answered
+    /// with an alert.
     pub fn has_sent_close_notify(&self) -> bool {
         self.has_sent_close_notify
     }
 
-    /// Says that nothing more will come (RFC 8446, 6.1), once.
+    /// Sends close_notify (RFC 8446, 6.1), once.
     pub fn send_close_notify(&mut self) {
         if self.is_established && !self.has_sent_close_notify {
             self.encode_close_notify();
@@ -307,8 +306,8 @@ impl TlsStream {
         }
     }
 
-    /// Lets `work` seal something. What is kept of records goes in again each time: the connection
-    /// may have notes of where in it a message begins.
+    /// Runs `work` with the writer of the connection. The partial record is passed each time:
+    /// rustls may have recorded offsets of messages in it.
     fn with_writer(
         &mut self,
         mut work: impl FnMut(&mut Encryptor<'_>) -> Result<(), EncryptError>,
@@ -346,15 +345,15 @@ impl TlsStream {
 
 type Encryptor<'c> = WriteTraffic<'c, rustls::server::ServerConnectionData>;
 
-/// What reading brought.
+/// The result of a read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decrypted {
-    /// So many octets of HTTP/2.
+    /// Octets of HTTP/2; may be zero.
     Octets(usize),
-    /// So many octets of HTTP/2 in clear text: the client speaks no TLS, and no more of it is to be
-    /// read by this.
+    /// Octets of HTTP/2 in clear text: the client does not speak TLS, and this connection must not
+    /// be used any more.
     Cleartext(usize),
-    /// The socket's end.
+    /// The end of the socket.
     Eof,
 }
 
@@ -363,15 +362,15 @@ fn invalid_data(fault: &Error) -> io::Error {
 }
 
 impl TlsStream {
-    /// The same, by a configuration that trusts these.
+    /// Sets the authorities that verified the client's certificate.
     #[must_use]
     pub(crate) fn with_authorities(mut self, authorities: Option<Arc<ClientAuthorities>>) -> Self {
         self.authorities = authorities;
         self
     }
 
-    /// Withdraws the client's certificate if it is not good by the authorities that are trusted
-    /// now, where they are others than those that it was verified by. Says whether it was.
+    /// Withdraws the client's certificate if the latest authorities no longer trust it. Returns
+    /// true if it was withdrawn. Compares pointers while the authorities are the same.
     pub(crate) fn withdraw_unless_trusted(
         &mut self,
         latest: Option<&Arc<ClientAuthorities>>,

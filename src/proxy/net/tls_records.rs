@@ -1,21 +1,21 @@
-//! Records of TLS: what they hold, and how they are filled.
+//! TLS records: their sizes, and how they are filled.
 
 use std::io::IoSlice;
 
 use rustls::Error;
 use rustls::unbuffered::{EncodeError, EncodeTlsData};
 
-/// Octets that one record seals at most (RFC 8446, 5.1).
+/// Plaintext octets of one record (RFC 8446, 5.1).
 const RECORD_MAX: usize = 16 * 1024;
-/// Octets that a record adds at most to its plaintext, in TLS 1.3 and 1.2.
+/// Octets that a record adds to its plaintext, in TLS 1.3 and 1.2.
 pub(crate) const RECORD_OVERHEAD: usize = 64;
-/// Octets of a record's head.
+/// Octets of a record header.
 const RECORD_HEADER: usize = 5;
-/// Octets that seal a record in TLS 1.3, whatever the cipher.
+/// Octets of the authentication tag in TLS 1.3, of any cipher.
 const RECORD_TAG: usize = 16;
 
-/// Whether a record is an alert: in clear text by its kind, in TLS 1.3 by its length, since nothing
-/// else has two octets (RFC 8446, 5.2: a head, the alert, its kind, and the tag).
+/// Whether a record is an alert: in clear text by its type, in TLS 1.3 by its length, since nothing
+/// else has two octets (RFC 8446, 5.2: header, alert, content type, tag).
 pub(crate) const fn is_alert(record: &[u8]) -> bool {
     match record {
         [21, ..] => true,
@@ -50,8 +50,8 @@ pub(crate) fn encode<D>(mut data: EncodeTlsData<'_, D>, into: &mut Vec<u8>) -> R
     }
 }
 
-/// What fills records by itself, without being copied first: the only slice, or of a long one all
-/// but the last record, which what is behind it may fill.
+/// The slice that fills records without being copied: the only one, or the first one except its
+/// last partial record, which the next slice may fill.
 pub(crate) fn whole_records<'s>(slices: &'s [IoSlice<'_>]) -> Option<&'s [u8]> {
     match slices {
         [only] => Some(only),
@@ -62,7 +62,7 @@ pub(crate) fn whole_records<'s>(slices: &'s [IoSlice<'_>]) -> Option<&'s [u8]> {
     }
 }
 
-/// Copies slices next to each other, as far as there is room.
+/// Concatenates slices into a buffer, as far as they fit.
 pub(crate) fn gather(slices: &[IoSlice<'_>], into: &mut [u8]) -> usize {
     let mut filled = 0_usize;
     for slice in slices {

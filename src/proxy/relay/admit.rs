@@ -1,4 +1,4 @@
-//! Admit: a stream that has opened becomes an exchange, passes the chain, and finds its driver.
+//! Admit: turns an opened stream into a call and runs the filter chain on it.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use crate::wire::error;
 use crate::wire::frame::StreamId;
 use crate::wire::hpack::{Fields, Overflow};
 
-/// Drivers that one client connection may have legs to at one time.
+/// Upstream connections that one client connection may have at one time.
 const UPSTREAMS_MAX: usize = 32;
 
 impl Relay {
@@ -56,7 +56,7 @@ impl Relay {
         self.send_local_reply(stream, refusal.label, &status::trailers_only(refusal));
     }
 
-    /// Answers a stream that never became an exchange.
+    /// Answers a stream that never became a call.
     fn send_local_reply(&mut self, stream: StreamId, label: &'static str, answer: &Fields) {
         self.record_refused_request(stream, label, None);
         self.write_refusal(stream, answer, Cost::Cheap);
@@ -80,7 +80,6 @@ impl Relay {
             self.schedule(self.next_tick(&snapshot.timeouts));
         }
         if self.streams.capacity() == 0 {
-            // Not four at once, as it would be by itself: many connections make one call and rest.
             self.streams.reserve_exact(1);
         }
         let entry = self.streams.vacant_entry();
@@ -141,7 +140,7 @@ impl Relay {
         }
     }
 
-    /// Goes on with calls that wait for a room.
+    /// Polls pending filters, and acts on their decisions.
     pub(super) fn poll_filters(&mut self, context: &mut Context<'_>) -> bool {
         if self.pending_filters == 0 {
             return false;
@@ -164,7 +163,7 @@ impl Relay {
         moved
     }
 
-    /// Finds the driver of an admitted call.
+    /// Selects the upstream connection of an admitted call, and enqueues the call there.
     pub(super) fn dispatch(&mut self, tag: usize) {
         match self.upstream_for(tag) {
             Ok(Some(key)) => self.enqueue_on(tag, key),
@@ -173,7 +172,7 @@ impl Relay {
         }
     }
 
-    /// The leg that an admitted call goes to.
+    /// The upstream connection for an admitted call.
     fn upstream_for(&mut self, tag: usize) -> Result<Option<usize>, Refusal> {
         let Some(exchange) = self.streams.get(tag) else { return Ok(None) };
         let known = self.upstreams.iter().find(|(_, driver)| {
@@ -183,15 +182,16 @@ impl Relay {
             return check_header_list(exchange, &driver.cluster).map(|()| Some(key));
         }
         let cluster = find_cluster(exchange)?;
-        // What a removal leads elsewhere says nothing of where the table leads.
+        // A removal may lead to another cluster than the route table, so the generation proves
+        // nothing.
         let is_revoked = exchange.call.attributes().revoked.is_some();
         let generation = if is_revoked { 0 } else { exchange.snapshot.generation };
         check_header_list(exchange, &cluster)?;
         self.select_upstream(&cluster, generation).map(Some)
     }
 
-    /// The leg to a cluster's driver, which is dialled if there is none. `generation` is that of
-    /// the snapshot whose table has it; 0 if none has.
+    /// The upstream connection to a cluster's driver; connects if there is none. `generation` is
+    /// that of the snapshot whose route table has the cluster; 0 if none has.
     fn select_upstream(
         &mut self,
         cluster: &Arc<Cluster>,
@@ -205,7 +205,8 @@ impl Relay {
         }
         self.close_idle_upstreams();
         if self.upstreams.len() >= UPSTREAMS_MAX {
-            let message = "this connection has calls on too many clusters at one time";
+            let message =
+                "this connection has open calls on too many clusters; use another connection";
             return Err(Refusal::new(Code::ResourceExhausted, "route.clusters", message));
         }
         let mut driver = self.connect_or_reuse(cluster);
@@ -213,7 +214,7 @@ impl Relay {
         Ok(self.upstreams.insert(driver))
     }
 
-    /// Puts a call on a leg.
+    /// Enqueues a call on an upstream connection.
     fn enqueue_on(&mut self, tag: usize, key: usize) {
         if let (Some(driver), Some(exchange)) =
             (self.upstreams.get_mut(key), self.streams.get_mut(tag))
@@ -234,7 +235,7 @@ impl Relay {
         self.open_pending(key);
     }
 
-    /// A leg to a cluster's driver: one that another client connection has left, or a new one.
+    /// An upstream connection to a cluster's driver: an idle one of the pool, or a new one.
     fn connect_or_reuse(&self, cluster: &Arc<Cluster>) -> Upstream {
         let Self { ctx: worker, downstream: client, now, .. } = self;
         let theirs = client.wire.remote_settings();
@@ -248,7 +249,7 @@ impl Relay {
         }
     }
 
-    /// Goes on with the dials.
+    /// Polls connects in progress, and acts on their results.
     pub(super) fn poll_connects(&mut self, context: &mut Context<'_>) -> bool {
         let mut ready = Vec::new();
         for (key, driver) in &mut self.upstreams {
@@ -277,9 +278,9 @@ impl Relay {
             driver.cluster.driver_unreachable(why.as_str(), self.now);
         }
         let what = match why {
-            ConnectFailure::Unresolved => "its name is not known",
-            ConnectFailure::Refused => "it cannot be reached",
-            ConnectFailure::TimedOut => "it did not answer in time",
+            ConnectFailure::Unresolved => "its host name cannot be resolved",
+            ConnectFailure::Refused => "connecting to it failed",
+            ConnectFailure::TimedOut => "connecting to it timed out",
         };
         self.fail_upstream_streams(key, "driver.unreachable", what);
         self.upstreams.try_remove(key);
@@ -295,7 +296,7 @@ fn find_cluster(exchange: &ActiveStream) -> Result<Arc<Cluster>, Refusal> {
     })
 }
 
-/// Refuses what would make the driver close the connection.
+/// Refuses a header list above the driver's limit: the driver would close the connection.
 fn check_header_list(exchange: &ActiveStream, cluster: &Cluster) -> Result<(), Refusal> {
     let limit = usize_from(exchange.snapshot.limits.driver_header_list);
     let limit = limit.saturating_sub(forward::credential_size(cluster.credential()));
@@ -303,13 +304,14 @@ fn check_header_list(exchange: &ActiveStream, cluster: &Cluster) -> Result<(), R
     if size <= limit {
         return Ok(());
     }
-    let message =
-        format!("the request's metadata has {size} octets and a driver takes {limit}: send less");
+    let message = format!(
+        "the request's metadata has {size} bytes and the driver accepts {limit}: send less"
+    );
     Err(Refusal::new(Code::ResourceExhausted, "request.metadata", message))
 }
 
-/// What hides values in the answer to a call, if there are any to be hidden. It has heard what came
-/// of the request by now.
+/// The redactor for the response of a Config call, if the cluster hides keys. It observes the part
+/// of the request that has already arrived.
 fn new_redactor(exchange: &ActiveStream, cluster: &Cluster) -> Option<Box<Redactor>> {
     let answers = *exchange.call.method() == Method::Config && !cluster.hidden_keys().is_empty();
     answers.then(|| {
@@ -322,12 +324,12 @@ fn new_redactor(exchange: &ActiveStream, cluster: &Cluster) -> Option<Box<Redact
 fn header_list_refusal(overflow: Overflow) -> Refusal {
     let message = match overflow {
         Overflow::Octets => {
-            "the request's metadata, the token included, is too long: send less, or ask those who \
-             run this service to raise limits.header_list"
+            "the request's metadata, including the token, is too long: send less, or ask the \
+             operators to raise limits.header_list"
         }
         Overflow::Count => {
-            "the request has too many metadata fields: send fewer, or ask those who run this \
-             service to raise limits.header_count"
+            "the request has too many metadata fields: send fewer, or ask the operators to raise \
+             limits.header_count"
         }
     };
     Refusal::new(Code::ResourceExhausted, "request.header_list", message)

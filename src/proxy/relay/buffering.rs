@@ -10,11 +10,11 @@ use crate::proxy::convert::usize_from;
 use crate::proxy::relay::Relay;
 use crate::telemetry::PeerSide;
 
-/// When it may be tried again.
+/// Delay before a refused call may be retried.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 impl Relay {
-    /// A call may have parked something: turns it away if that is too much.
+    /// Refuses a call if its buffered octets exceed the budget.
     pub(super) fn enforce_buffer_limit(&mut self, tag: usize) {
         let parked = self.streams.get(tag).map_or(0, |exchange| exchange.buffered_bytes());
         if parked == 0 && !self.buffered.is_nonzero() {
@@ -26,8 +26,8 @@ impl Relay {
         }
     }
 
-    /// Other users may need what the calls of this connection have parked for long: turns away
-    /// those that park most.
+    /// Refuses the calls that buffer most while the connection exceeds the budget: other users may
+    /// need the memory.
     pub(super) fn enforce_buffer_limits(&mut self) {
         if !self.buffered.is_nonzero() {
             return;
@@ -47,14 +47,15 @@ impl Relay {
     }
 
     fn refuse_buffered(&mut self, tag: usize) {
-        let message = "too much waits for drivers that take nothing: try again later";
+        let message =
+            "sconce is buffering too much request data for slow Spark drivers; retry in 1 s";
         let refusal = Refusal::new(Code::ResourceExhausted, "request.parked", message);
         self.ctx.metrics.abuse_limit_exceeded("parked", PeerSide::Downstream);
         self.refuse(tag, &refusal.with_retry_after(RETRY_AFTER), EndReason::Refused);
         self.update_buffered();
     }
 
-    /// Counts anew what this connection has parked.
+    /// Updates the buffered octets of this connection in the budget.
     pub(super) fn update_buffered(&mut self) {
         let all = self.streams.iter().map(|(_, exchange)| {
             exchange.buffered_bytes().saturating_add(exchange.download.buffered.len())
@@ -65,7 +66,7 @@ impl Relay {
         }
     }
 
-    /// Sees to it that the process knows what the windows of uploads have grown to.
+    /// Updates the earned window growth of this connection in the budget.
     pub(super) fn update_earned(&mut self) {
         let earned = usize_from(self.downstream.wire.earned_octets());
         if earned != self.earned_window.get() {
@@ -73,7 +74,8 @@ impl Relay {
         }
     }
 
-    /// The connection has parked and earned so much from now on, of all and of what its user has.
+    /// Sets the buffered and earned octets of this connection, in the totals and in its user's
+    /// share.
     pub(super) fn set_budget_shares(&mut self, [parked, earned]: [usize; 2]) {
         let pool = &self.ctx.buffer_budget;
         pool.set_buffered(&mut self.buffered, parked);

@@ -1,11 +1,11 @@
-//! Clear text where TLS is due, and TLS where clear text is.
+//! Cleartext: clients that speak HTTP/2 without TLS where TLS is required, and the other way round.
 //!
-//! A client of gRPC that finds no HTTP/2 where it looks for it tries again for minutes and never
-//! says why. So who speaks HTTP/2 without TLS gets an answer to each call, in clear text, that says
-//! what to change; and who speaks TLS without need gets an alert.
+//! A gRPC client that finds no HTTP/2 retries for minutes and never reports the cause. So a client
+//! without TLS gets an answer in clear text to each call, with the change to make; and a client
+//! that speaks TLS on a clear-text address gets a TLS alert.
 //!
-//! Must never happen here: that what came in clear text is forwarded, logged, or taken for a proof.
-//! Whoever has sent a token so has shown it to the network.
+//! Must never happen here: octets that came in clear text are forwarded, logged, or used to
+//! authenticate. A token that was sent in clear text is exposed to the network.
 
 use std::time::{Duration, Instant};
 
@@ -20,31 +20,31 @@ use crate::wire::error;
 use crate::wire::frame::StreamId;
 use crate::wire::settings::DEFAULT_INITIAL_WINDOW_SIZE;
 
-/// The label of clients without TLS.
+/// Label of clients without TLS where TLS is required.
 const MISSING: &str = "tls.missing";
-/// The label of clients with TLS where clear text is due.
+/// Label of clients with TLS on a clear-text address.
 const UNEXPECTED: &str = "tls.unexpected";
-/// What the answer to each call says.
+/// The message of the answer to each call.
 const HINT: &str = "this address requires TLS: add ;use_ssl=true to the sc:// URL";
 /// Octets that a client without TLS may send on one connection.
 const OCTETS_MAX: usize = 256 * 1024;
-/// The first octet of a TLS record with a handshake (RFC 8446, 5.1).
+/// The first octet of a TLS record with a handshake message (RFC 8446, 5.1).
 const HANDSHAKE: u8 = 22;
-/// A TLS record with the fatal alert `handshake_failure` (RFC 8446, 6.2), which both sides
-/// understand before they have agreed on a version.
+/// A TLS record with the fatal alert `handshake_failure` (RFC 8446, 6.2), which is valid before the
+/// version is negotiated.
 const ALERT: [u8; 7] = [21, 3, 3, 0, 2, 2, 40];
 
 impl Relay {
-    /// Whether it is too early to say anything: what the client sends first may be TLS, and an
-    /// alert is understood only as the first thing that comes.
+    /// Whether nothing may be written yet: the client's first octets may be TLS, and a TLS client
+    /// understands an alert only as the first octets of the server.
     pub(super) fn awaits_first_bytes(&self) -> bool {
         self.downstream.awaits_preface()
             && self.state == DownstreamState::Open
             && self.now < self.accepted_at + PREFACE_WAIT
     }
 
-    /// Looks at what was read in clear text: at all that comes without TLS where that is due, and
-    /// else at the first octets alone. Says whether to go on with them.
+    /// Checks octets that were read in clear text: all octets where TLS is required, and the first
+    /// octets elsewhere. Returns true if they are to be parsed.
     pub(super) fn check_cleartext(&mut self, octets: &[u8]) -> bool {
         if !self.downstream.lacks_tls() {
             let is_tls = octets.first() == Some(&HANDSHAKE);
@@ -65,7 +65,8 @@ impl Relay {
         self.state != DownstreamState::Closed
     }
 
-    /// A client speaks HTTP/2 without TLS. Says whether it is to be answered.
+    /// Begins the answer to a client without TLS. Returns false if the connection is closed
+    /// instead.
     fn begin_cleartext(&mut self) -> bool {
         self.ctx.metrics.call_refused(MISSING);
         if self.may_log(LineKind::TlsMissing) {
@@ -76,24 +77,24 @@ impl Relay {
             self.abort_downstream();
             return false;
         }
-        // No more than the least that HTTP/2 allows is to come.
+        // Nothing but the smallest windows of HTTP/2 is needed.
         let offer = LocalConfig { window: DEFAULT_INITIAL_WINDOW_SIZE, ..self.ctx.local_config() };
         self.downstream.wire = Connection::new(Role::Server, offer, self.now);
         self.schedule(self.accepted_at + latest.timeouts.handshake / 2);
         true
     }
 
-    /// Answers a call of a client without TLS, whatever it asks for.
+    /// Refuses a call of a client without TLS, whatever it requests.
     pub(super) fn refuse_cleartext_call(&mut self, stream: StreamId) {
-        // A status that no client tries again.
+        // Clients do not retry this status.
         let refusal = Refusal::new(Code::Unauthenticated, MISSING, HINT);
         self.write_refusal(stream, &status::trailers_only(&refusal), refusal.cost);
         self.downstream.wire.reset_stream(stream, error::ErrorCode::NoError);
         self.close_if_drained();
     }
 
-    /// Ends the connection of a client without TLS: by GOAWAY in the middle of the time that a
-    /// handshake may take, and for good at its end. When to look again, if it is one.
+    /// Closes the connection of a client without TLS: sends GOAWAY after half of the handshake
+    /// timeout, and aborts at its end. Returns the time of the next check.
     pub(super) fn check_cleartext_timeout(&mut self, handshake: Duration) -> Option<Instant> {
         if !self.downstream.lacks_tls() {
             return None;
@@ -109,7 +110,7 @@ impl Relay {
         Some(if self.now < asked { asked } else { end })
     }
 
-    /// A client speaks TLS where clear text is due.
+    /// Answers a client that speaks TLS on a clear-text address with an alert.
     fn refuse_tls(&mut self) {
         self.ctx.metrics.call_refused(UNEXPECTED);
         if self.may_log(LineKind::TlsUnexpected) {

@@ -1,4 +1,4 @@
-//! Queue: calls that wait for a leg, or for a place on it.
+//! Dispatch: selects the upstream connection of a call, and opens its stream there.
 
 use crate::grpc::forward::{self, ForwardOptions};
 use crate::proxy::relay::Relay;
@@ -6,9 +6,10 @@ use crate::proxy::stream::pass_stream_window;
 use crate::proxy::upstream::connection::UpstreamState;
 
 impl Relay {
-    /// Takes a call off a leg that will not begin it, and finds another. That has an end: a new leg
-    /// opens the streams of all calls that wait for it as soon as it is there, or fails them. Only
-    /// the worker's spare legs can send a call on, and legs that end before its head has left.
+    /// Detaches a call from an upstream connection that will not begin it, and dispatches it again.
+    /// This ends: a new connection opens the streams of all pending calls once it is established,
+    /// or fails them. Only connections of the idle pool can return a call, and connections that end
+    /// before its head has left.
     pub(super) fn reassign(&mut self, tag: usize) {
         let Some(exchange) = self.streams.get_mut(tag) else { return };
         let Some(key) = exchange.upstream.take() else { return };
@@ -19,16 +20,16 @@ impl Relay {
         self.dispatch(tag);
     }
 
-    /// Calls that wait for a leg which takes no new ones find another.
+    /// Reassigns the pending calls of an upstream connection that accepts no new streams.
     pub(super) fn reassign_pending(&mut self, key: usize) {
         while let Some(tag) = self.upstreams.get_mut(key).and_then(|it| it.pending.pop_front()) {
             self.reassign(tag);
         }
     }
 
-    /// Opens the streams of calls that wait for a leg, as far as the driver takes them. One that is
-    /// refused meanwhile makes room for the next: that one is opened by the loop that is under way,
-    /// since a loop inside of it for each of them could use up the stack.
+    /// Opens the streams of pending calls, as far as the driver allows. A call that is refused
+    /// meanwhile makes room for the next, which the outer loop opens: nested loops could exhaust
+    /// the stack.
     pub(super) fn open_pending(&mut self, key: usize) {
         let Some(driver) = self.upstreams.get_mut(key) else { return };
         if std::mem::replace(&mut driver.is_opening, true) {

@@ -1,5 +1,4 @@
-//! Downward: what a driver's frames mean for the exchanges on it, and answers on their way to the
-//! client.
+//! Download: the frames of an upstream connection, and response bodies on their way to the client.
 
 use std::ops::Range;
 use std::rc::Rc;
@@ -21,12 +20,12 @@ use crate::wire::error;
 use crate::wire::frame::StreamId;
 use crate::wire::hpack::Fields;
 
-/// What is said of an answer that does not tell how it ended.
-const NO_STATUS: &str = "it ended the answer without one clear grpc-status";
+/// The failure of a response that ends without a grpc-status.
+const NO_STATUS: &str = "it ended the response without a valid grpc-status";
 
 impl Relay {
-    /// Answers one event of a driver; `from` is where its octets begin in `scratch`. Says
-    /// whether more may follow.
+    /// Acts on one event of an upstream connection; `from` is the offset of its octets in
+    /// `scratch`. Returns false if no event follows.
     pub(super) fn on_upstream_event(
         &mut self,
         driver: usize,
@@ -58,7 +57,7 @@ impl Relay {
                 self.on_malformed_response(driver, stream_key(tag), error, end);
             }
             Event::StreamError { tag, error } => {
-                // A list that is too long once will be so again: no client should try again.
+                // A header list that is too long will be too long again: clients must not retry.
                 let is_long = error.code == error::ErrorCode::EnhanceYourCalm;
                 let code = if is_long { Code::ResourceExhausted } else { Code::Unavailable };
                 self.fail_stream(stream_key(tag), code, "driver.malformed", error.reason);
@@ -95,7 +94,7 @@ impl Relay {
         if http != 200 || !is_grpc || (end && code.is_none()) {
             let grpc = if http == 200 { Code::Unknown } else { status::from_http(http) };
             let code = code.filter(|code| *code != Code::Ok).unwrap_or(grpc);
-            let what = format!("it answered HTTP status {http} and no gRPC");
+            let what = format!("it answered with HTTP status {http} instead of gRPC");
             return self.fail_stream(tag, code, "driver.not_grpc", &what);
         }
         if end && status::refuses_credential(&fields) {
@@ -133,7 +132,7 @@ impl Relay {
         if let Some(redactor) = &mut exchange.redactor
             && redactor.redact(scratch.get_mut(rest.clone()).unwrap_or_default()).is_err()
         {
-            let what = "its answer to Config cannot be read, and may hold what clients do not see";
+            let what = "its response to Config cannot be parsed, and may contain hidden values";
             return self.fail_stream(tag, Code::Internal, "driver.unreadable", what);
         }
         let came = scratch.get(rest.clone()).unwrap_or_default();
@@ -166,13 +165,13 @@ impl Relay {
         }
     }
 
-    /// Passes on what is parked of an answer, as far as the client has room.
+    /// Forwards the buffered part of a response, as far as the client's windows allow.
     pub(super) fn resume_download(&mut self, tag: usize) {
         while self.resume_download_quantum(tag, QUANTUM) > 0 {}
     }
 
-    /// Passes on at most so many octets of what is parked of an answer, as far as there is room.
-    /// Says how many.
+    /// Forwards at most `most` octets of the buffered part of a response, as far as the client's
+    /// windows allow. Returns the number of octets.
     fn resume_download_quantum(&mut self, tag: usize, most: usize) -> usize {
         let Self { streams: exchanges, upstreams: drivers, downstream: client, .. } = self;
         let Some(exchange) = exchanges.get_mut(tag) else { return 0 };
@@ -200,11 +199,11 @@ impl Relay {
         taken
     }
 
-    /// Ends an answer behind what is parked of it. Nothing more is wanted from the driver, so that
-    /// whatever it does next cannot touch the answer.
+    /// Ends a response behind its buffered octets. The call is detached from its upstream, so that
+    /// later frames cannot change the response.
     pub(super) fn end_after_buffered(&mut self, tag: usize, end: DownloadEnd) {
         if self.streams.get(tag).is_none_or(|exchange| exchange.pending_end.is_some()) {
-            // An answer ends once, by what came first.
+            // A response ends once: the first end stays.
             return;
         }
         self.detach_upstream(tag, error::ErrorCode::Cancel);
@@ -219,7 +218,8 @@ impl Relay {
         }
     }
 
-    /// Passes on what is parked of all answers, in turn, as long as the client has room.
+    /// Forwards the buffered parts of all responses in round robin, as far as the client's windows
+    /// allow.
     pub(super) fn resume_downloads(&mut self) {
         if self.detached == 0
             && self.upstreams.iter().all(|(_, driver)| driver.download_buffered == 0)
@@ -231,8 +231,8 @@ impl Relay {
             self.serve_round_robin(parked, self.download_order, Self::resume_download_quantum);
     }
 
-    /// Lets the drivers send what the client takes, now that what they have sent has left for it.
-    /// Says whether one of them is to be told now.
+    /// Releases connection windows of upstreams for octets that have left for the client. Returns
+    /// true if a WINDOW_UPDATE is to be written now.
     pub(super) fn release_downloads(&mut self) -> bool {
         let allowance = connection_window(&self.downstream.wire, self.detached);
         let mut is_due = false;
@@ -241,7 +241,8 @@ impl Relay {
             let Some(leg) = driver.h2_mut() else { continue };
             let wanted = allowance.saturating_sub(parked);
             let more = wanted.saturating_sub(leg.wire.connection_recv_window());
-            // Also when there is no more: what is owed is told when little else is left.
+            // Also with zero octets: withheld WINDOW_UPDATEs are sent when the window is nearly
+            // empty.
             leg.wire.release_connection_capacity(u32::try_from(more).unwrap_or(0));
             is_due |= !leg.wire.write_buffer.is_empty();
         }
@@ -253,11 +254,11 @@ impl Relay {
         let Some(exchange) = exchanges.get_mut(tag) else { return };
         let Some((fields, echoes)) = response_fields(drivers, driver, *now) else { return };
         let Some(code) = echoes.trailers.status_of(&fields).code else {
-            // The driver would end its answer so again: no client should ask for it.
+            // The driver would end the response the same way again: clients must not retry.
             return self.fail_stream(tag, Code::Internal, "driver.no_status", NO_STATUS);
         };
         if code == Code::Ok && !exchange.boundary.is_at_boundary() {
-            let what = "it ended the answer in the middle of a message";
+            let what = "it ended the response in the middle of a message";
             return self.fail_stream(tag, Code::Internal, "driver.malformed", what);
         }
         if exchange.download.buffered.is_empty() {
@@ -270,17 +271,17 @@ impl Relay {
         }
     }
 
-    /// An answer that just stops says nothing about success: it must not look like one.
+    /// A response that ends without a status must not look like a success.
     fn end_without_status(&mut self, tag: usize) {
         self.fail_stream(tag, Code::Unavailable, "driver.no_status", NO_STATUS);
     }
 
     fn on_upstream_reset(&mut self, tag: usize, code: error::ErrorCode) {
-        let what = format!("it reset the call ({code:?})");
+        let what = format!("it reset the stream ({code:?})");
         self.fail_stream(tag, status::from_reset(code), "driver.reset", &what);
     }
 
-    /// The driver takes no new calls, and has not begun those above `last`.
+    /// The driver accepts no new streams, and has not processed those above `last`.
     fn on_upstream_goaway(&mut self, driver: usize, last: StreamId) {
         let is_refused = |stream: Option<StreamId>| stream.is_none_or(|stream| stream > last);
         let refused = self.streams_where(|exchange| {
@@ -289,27 +290,27 @@ impl Relay {
         for tag in refused {
             let Some(exchange) = self.streams.get(tag) else { continue };
             if exchange.upstream != Some(driver) {
-                // It was queued, and has gone to another leg meanwhile.
+                // It was pending, and was reassigned meanwhile.
                 continue;
             }
             if exchange.upstream_id.is_none() {
                 self.reassign(tag);
             } else {
-                let what = "it takes no new calls";
+                let what = "it is shutting down and did not process this call; retry";
                 self.fail_stream(tag, Code::Unavailable, "driver.leaving", what);
             }
         }
         self.close_upstream_if_drained(driver);
     }
 
-    /// A driver has less credit than before: what its clients granted in the meantime is passed on.
+    /// The driver's windows have shrunk: grants the windows that clients granted in the meantime.
     fn sync_windows(&mut self, driver: usize) {
         for tag in self.streams_where(|exchange| exchange.upstream == Some(driver)) {
             self.sync_window(tag);
         }
     }
 
-    /// Lets the driver send what the client allows, and no more.
+    /// Grants the upstream the stream window that the client grants, and no more.
     pub(super) fn sync_window(&mut self, tag: usize) {
         let Self { streams: exchanges, upstreams: drivers, downstream: client, .. } = self;
         let Some(exchange) = exchanges.get_mut(tag) else { return };
@@ -321,7 +322,7 @@ impl Relay {
         pass_stream_window(client, leg, exchange);
     }
 
-    /// The driver does not take sconce for somebody who may call it.
+    /// The driver rejected the credentials of sconce.
     pub(super) fn fail_credential(&mut self, tag: usize) {
         let cluster = self.streams.get(tag).and_then(|exchange| exchange.upstream);
         let cluster = cluster.and_then(|key| self.upstreams.get(key)).map(|driver| &driver.cluster);
@@ -329,14 +330,15 @@ impl Relay {
             cluster.driver_rejected_token();
         }
         let what = match cluster.and_then(|cluster| cluster.credential()) {
-            Some(_) => "it does not take the token that sconce has for it",
-            None => "it asks for a token, and sconce has none for it",
+            Some(_) => "it rejected the token that sconce has for it",
+            None => "it requires a token, and sconce has none for it",
         };
-        let what = format!("{what}; that is not about yours: tell those who run sconce");
+        let what =
+            format!("{what}; your own token is not the cause: contact the operators of sconce");
         self.fail_stream(tag, Code::Internal, "driver.credential", &what);
     }
 
-    /// Ends an exchange because of its driver: the client is told which cluster, and not where.
+    /// Fails a call because of its upstream. The message names the cluster, but not its address.
     pub(super) fn fail_stream(&mut self, tag: usize, code: Code, label: &'static str, what: &str) {
         let Some(exchange) = self.streams.get(tag) else { return };
         let cluster = exchange
@@ -355,8 +357,7 @@ impl Relay {
     }
 }
 
-/// The header block that has just come from a driver, and where such blocks go out again. A driver
-/// that answers is there.
+/// The header block that an upstream has just sent, and the caches for its encoding.
 fn response_fields(
     drivers: &mut Slab<Upstream>,
     key: usize,

@@ -1,7 +1,8 @@
-//! Endings: every way in which an exchange, a leg or the whole connection comes to its end.
+//! End: every way in which a stream, an upstream connection or the client connection ends.
 //!
-//! An exchange ends once: the client is told, the driver is told, the rooms and the metrics hear
-//! it. Must never happen here: an invented success, or REFUSED_STREAM for work that a driver may
+//! A stream ends once, for the client, the upstream, the filters and the metrics.
+//!
+//! Must never happen here: an invented success, or REFUSED_STREAM for a request that a driver may
 //! have begun.
 
 use std::time::Duration;
@@ -18,15 +19,16 @@ use crate::telemetry::PeerSide;
 use crate::telemetry::log_limit::{self, LineKind};
 use crate::wire::error::{self, ConnectionError};
 
-/// How long new streams may still be on their way after we have asked for none, if the client
-/// does not answer our PING.
+/// Timeout for the client's acknowledgement of the PING after the first GOAWAY. Streams that were
+/// in flight arrive before it.
 const PING_BARRIER_TIMEOUT: Duration = Duration::from_secs(1);
-/// How often a call may go to another leg since one ended before its head had left.
+/// Times that a call may be reassigned because its upstream connection ended before its head had
+/// left.
 const REASSIGNMENTS_MAX: u8 = 3;
 
 impl Relay {
-    /// Ends an exchange with a status of ours: trailers only, or trailers of the answer that has
-    /// begun.
+    /// Ends a stream with a status of sconce: as Trailers-Only, or as trailers if the response has
+    /// started.
     pub(super) fn refuse(&mut self, tag: usize, refusal: &Refusal, how: EndReason) {
         let Some(exchange) = self.streams.get(tag) else { return };
         self.ctx.metrics.call_refused(refusal.label);
@@ -45,7 +47,7 @@ impl Relay {
         self.end_stream(tag, refusal.code, how);
     }
 
-    /// The client has got its last frame: nothing more is wanted from either side.
+    /// Ends a stream after its last frame to the client.
     pub(super) fn end_stream(&mut self, tag: usize, code: Code, how: EndReason) {
         if let Some(exchange) = self.streams.get(tag) {
             self.downstream.wire.reset_stream(exchange.id, error::ErrorCode::NoError);
@@ -54,7 +56,7 @@ impl Relay {
         self.complete_stream(tag, code, how);
     }
 
-    /// Takes an exchange off its leg; a stream that is still open there is reset.
+    /// Detaches a stream from its upstream; a stream that is still open there is reset.
     pub(super) fn detach_upstream(&mut self, tag: usize, code: error::ErrorCode) {
         let Self { streams: exchanges, upstreams: drivers, now, .. } = self;
         let Some(exchange) = exchanges.get_mut(tag) else { return };
@@ -77,7 +79,7 @@ impl Relay {
         self.close_upstream_if_drained(key);
     }
 
-    /// The rooms and the metrics hear how an exchange ended; then it is gone.
+    /// Reports the end of a stream to the filters and the metrics, and removes it.
     pub(super) fn complete_stream(&mut self, tag: usize, code: Code, how: EndReason) {
         self.record_removal_sessions();
         let Some(exchange) = self.streams.get_mut(tag) else { return };
@@ -96,18 +98,18 @@ impl Relay {
         }
     }
 
-    /// The client went away: its exchanges end, and with its legs everything on them.
+    /// The client is gone: ends all streams, and closes the connection without a word.
     pub(super) fn abort_downstream(&mut self) {
         self.state = DownstreamState::Closed;
         self.cancel_streams();
     }
 
-    /// All exchanges end: none that waits for a place on a leg takes that of one that ended first.
+    /// Clears the pending queues: no pending stream may take the place of one that ends first.
     fn clear_pending(&mut self) {
         self.upstreams.iter_mut().for_each(|(_, driver)| driver.pending.clear());
     }
 
-    /// Every exchange ends without a word to the client.
+    /// Ends all streams without an answer to the client.
     pub(super) fn cancel_streams(&mut self) {
         self.clear_pending();
         for tag in self.streams_where(|_| true) {
@@ -115,7 +117,7 @@ impl Relay {
         }
     }
 
-    /// A leg's socket broke or ended.
+    /// The socket of an upstream connection ended.
     pub(super) fn on_upstream_closed(&mut self, key: usize, what: &str) {
         self.report_unless_settings_received(key);
         self.reassign_unsent(key);
@@ -123,7 +125,7 @@ impl Relay {
         self.close_upstream(key, "lost");
     }
 
-    /// The client broke a rule of the connection.
+    /// Connection error by the client (RFC 9113, 5.4.1).
     pub(super) fn on_downstream_error(&mut self, error: ConnectionError) {
         if self.may_log(LineKind::ClientMalformed) {
             tracing::info!(peer = %self.peer, what = error.reason, "client connection refused");
@@ -136,7 +138,7 @@ impl Relay {
         self.close_downstream();
     }
 
-    /// A driver broke a rule of the connection: its calls fail, it is told, and the leg goes.
+    /// Connection error by a driver: fails its streams, and closes the connection after GOAWAY.
     pub(super) fn on_upstream_error(&mut self, key: usize, error: ConnectionError) {
         if let Some(budget) = error.budget {
             self.ctx.metrics.abuse_limit_exceeded(budget.name(), PeerSide::Upstream);
@@ -155,7 +157,7 @@ impl Relay {
         self.fail_upstream_streams(key, "driver.malformed", error.reason);
     }
 
-    /// What is at the other end of a leg that fails before its SETTINGS have come is no driver.
+    /// Reports a driver as unreachable if its connection fails before its SETTINGS.
     fn report_unless_settings_received(&self, key: usize) {
         let Some(driver) = self.upstreams.get(key) else { return };
         if driver.h2().is_some_and(|leg| !leg.wire.settings_received()) {
@@ -163,8 +165,8 @@ impl Relay {
         }
     }
 
-    /// A leg has ended, and nothing more is written there: calls whose heads have not left go to
-    /// another leg, unless something of their bodies is on its way too.
+    /// An upstream connection ended: calls whose heads have not left are reassigned, unless octets
+    /// of their bodies are in flight.
     fn reassign_unsent(&mut self, key: usize) {
         let Self { upstreams: drivers, streams: exchanges, .. } = self;
         let Some(driver) = drivers.get_mut(key) else { return };
@@ -191,8 +193,8 @@ impl Relay {
         }
     }
 
-    /// Every exchange on a leg fails, and no new one gets onto it. Those that waited for a place on
-    /// a leg that was there go to another one: their driver knows nothing of them.
+    /// Fails every stream on an upstream connection, which accepts no further ones. Those that were
+    /// pending on an established connection are reassigned: their driver has not received them.
     pub(super) fn fail_upstream_streams(&mut self, key: usize, label: &'static str, what: &str) {
         let Some(driver) = self.upstreams.get_mut(key) else { return };
         driver.is_lost = true;
@@ -215,7 +217,7 @@ impl Relay {
         }
     }
 
-    /// Legs that are lost go once their last words were written.
+    /// Closes lost upstream connections, whose last frames are written.
     pub(super) fn close_lost_upstreams(&mut self) {
         let lost = |(key, driver): (usize, &Upstream)| driver.is_lost.then_some(key);
         while let Some(key) = self.upstreams.iter().find_map(lost) {
@@ -223,8 +225,7 @@ impl Relay {
         }
     }
 
-    /// A driver that takes no new calls keeps its leg until the last one has ended, and one that is
-    /// lost until its last words were written.
+    /// Closes an upstream connection that is draining and has no streams.
     pub(super) fn close_upstream_if_drained(&mut self, key: usize) {
         let Some(driver) = self.upstreams.get(key) else { return };
         let is_leaving = driver.h2().is_some_and(|leg| leg.wire.is_going_away());
@@ -233,7 +234,7 @@ impl Relay {
         }
     }
 
-    /// Those that end anyway are left to who ends them: their keys may be in use further up.
+    /// Those that end anyway are left alone: callers further up may hold their keys.
     pub(super) fn close_idle_upstreams(&mut self) {
         let ends = |driver: &Upstream| {
             let leg = driver.h2();
@@ -247,7 +248,7 @@ impl Relay {
         }
     }
 
-    /// Legs in good order are left to the next client connection.
+    /// Returns reusable upstream connections to the idle pool, and closes the others.
     fn return_upstreams_to_pool(&mut self) {
         let Self { ctx: worker, upstreams: drivers, now, .. } = self;
         for driver in drivers.drain() {
@@ -259,7 +260,7 @@ impl Relay {
         }
     }
 
-    /// Does what the worker was told: drain, or end now.
+    /// Applies the shutdown phase of the worker.
     pub(super) fn apply_shutdown(&mut self) {
         self.close_if_evicted();
         match (self.ctx.shutdown.get(), self.state) {
@@ -276,7 +277,7 @@ impl Relay {
                 let refusal = Refusal::new(
                     Code::Unavailable,
                     "drain.grace",
-                    "this gateway shuts down: the call may be made again",
+                    "sconce is shutting down; retry the call",
                 );
                 self.clear_pending();
                 for tag in self.streams_where(|_| true) {
@@ -287,7 +288,8 @@ impl Relay {
         }
     }
 
-    /// The first GOAWAY: streams that are on their way still count.
+    /// Sends the first GOAWAY, with the largest stream identifier: streams in flight are still
+    /// accepted (RFC 9113, 6.8).
     pub(super) fn graceful_goaway(&mut self) {
         if self.state != DownstreamState::Open {
             return;
@@ -298,14 +300,14 @@ impl Relay {
         self.schedule(self.now + PING_BARRIER_TIMEOUT);
     }
 
-    /// The client has answered the PING behind our first GOAWAY: no stream is on its way any more.
+    /// The client acknowledged the PING after the first GOAWAY: no stream is in flight any more.
     pub(super) fn on_ping_ack(&mut self) {
         if matches!(self.state, DownstreamState::Draining(Some(_))) {
             self.final_goaway();
         }
     }
 
-    /// The second GOAWAY, which names the last stream that counts.
+    /// Sends the second GOAWAY, with the last accepted stream identifier.
     pub(super) fn final_goaway(&mut self) {
         self.downstream.wire.send_goaway(false);
         if self.streams.is_empty() {

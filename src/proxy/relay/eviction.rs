@@ -8,29 +8,29 @@ use crate::proxy::relay::Relay;
 use crate::telemetry::log_limit::{self, LineKind};
 
 impl Relay {
-    /// Whether a line about this connection is to be logged: its client may cause many.
+    /// Whether to log a line about this connection: its client may cause many.
     pub(super) fn may_log(&self, kind: LineKind) -> bool {
         log_limit::allow(kind, &connection_limits::source(self.peer.ip()))
     }
 
-    /// A call was admitted: whoever sends it is no stranger.
+    /// A call was admitted: the connection leaves the list.
     pub(super) fn mark_authenticated(&mut self) {
         self.unauthenticated = None;
     }
 
-    /// Ends the connection if it has to make room for another one.
+    /// Closes the connection if it was evicted.
     pub(super) fn close_if_evicted(&mut self) {
         let Some(newcomer) = &self.unauthenticated else { return };
         if newcomer.is_evicted(self.waker_key) && self.state != DownstreamState::Closed {
             self.ctx.metrics.call_refused("connections.evicted");
             self.cancel_streams();
             self.downstream.wire.send_goaway(false);
-            // Its place is wanted now: what the socket does not take at once is not said.
+            // Its permit is needed now: octets that the socket does not accept at once are lost.
             self.state = DownstreamState::Closed;
         }
     }
 
-    /// Whether the client may be read although its handshake has not ended.
+    /// Whether the client may be read before its handshake has ended.
     pub(super) fn may_handshake(&mut self, context: &mut Context<'_>) -> bool {
         let Self { ctx: worker, downstream: client, unauthenticated: newcomer, .. } = self;
         let Some(newcomer) = newcomer else { return true };

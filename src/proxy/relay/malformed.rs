@@ -1,4 +1,4 @@
-//! Malformed: header lists that break a rule of HTTP/2, and what becomes of their calls.
+//! Malformed: header lists that violate HTTP/2 (RFC 9113, 8.1.1), and the end of their calls.
 
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -14,15 +14,15 @@ use crate::telemetry::log_limit::{self, LineKind};
 use crate::wire::frame::StreamId;
 use crate::wire::head::MalformedHead;
 
-/// How long a client may take to end a request that was rejected before it was whole. It gives up
-/// by itself, as clients of gRPC do, within a round trip.
+/// Time for the client to end a request that was rejected before it was complete. gRPC clients end
+/// it within one round trip.
 const REJECT_TIMEOUT: Duration = Duration::from_millis(500);
 /// Streams of one connection that may wait for that.
 const REJECTED_MAX: usize = 256;
 
 impl Relay {
-    /// A request's head breaks a rule. Nothing of it is forwarded: the client is told which field
-    /// and which rule, and then gets the error that RFC 9113 asks for.
+    /// A request head violates a rule. Nothing of it is forwarded: the client gets a status with
+    /// the field and the rule, and then the error of RFC 9113.
     pub(super) fn on_malformed_request(&mut self, stream: StreamId, fault: MalformedHead) {
         let fields = self.downstream.wire.fields();
         let refusal = malformed::refusal(&fields, fault);
@@ -33,7 +33,7 @@ impl Relay {
         self.close_if_drained();
     }
 
-    /// Resets a stream that was answered, when its client has ended it or after a while.
+    /// Resets an answered stream when its client has ended it, or after `REJECT_TIMEOUT`.
     fn reset_after_reply(&mut self, stream: StreamId) {
         if !self.downstream.wire.reject_request(stream) {
             return;
@@ -47,8 +47,7 @@ impl Relay {
         self.schedule(due);
     }
 
-    /// Resets rejected streams that have waited for long enough. When to look again, if others
-    /// wait.
+    /// Resets rejected streams after `REJECT_TIMEOUT`. Returns the time of the next reset.
     pub(super) fn reset_expired_rejected(&mut self) -> Option<Instant> {
         let rejected = self.rejected.as_mut()?;
         while let Some((stream, _)) = rejected.pop_front_if(|(_, due)| *due <= self.now) {
@@ -61,8 +60,8 @@ impl Relay {
         next
     }
 
-    /// A request never became a call: by which rule, and at which field of its head. Counted, and
-    /// logged as refused, as [`Relay::refuse`] does for calls.
+    /// Counts and logs a request that never became a call, with the rule and the field, as
+    /// [`Relay::refuse`] does for calls.
     pub(super) fn record_refused_request(
         &self,
         stream: StreamId,
@@ -73,16 +72,16 @@ impl Relay {
         self.log_refused_request(stream, rule);
     }
 
-    /// A request has broken a rule. Where it became a call before, this is counted beside how that
-    /// call ends, and nothing is logged as refused: its client has reset it, or broken it.
+    /// Counts a violation. If the request has become a call, its end is counted as well; nothing is
+    /// logged as refused, since its client has reset the stream.
     pub(super) fn record_rejected(&self, rule: &'static str, field: Option<&str>) {
         self.ctx.metrics.call_refused(rule);
         tracing::debug!(peer = %self.peer, rule, field, "request rejected");
     }
 
-    /// A driver's answer cannot be passed on. If it says by itself how the call ended, the client
-    /// hears that; else the call fails with a status that no client tries again, since the same
-    /// answer would come.
+    /// A response head violates a rule and cannot be forwarded. If the response contains a clear
+    /// final status, the client gets that status; otherwise the call fails with a status that
+    /// clients do not retry, since the same response would follow.
     pub(super) fn on_malformed_response(
         &mut self,
         driver: usize,

@@ -1,9 +1,9 @@
-//! Relay: one client connection with all its exchanges and its legs to drivers, as one task.
+//! Relay: one client connection with all its streams and upstream connections, as one task.
 //!
-//! One poll reads what there is, passes it on, and writes it out, all in the read buffer that
-//! belongs to the thread. Nothing here crosses threads, and no stream has a task of its own.
+//! One poll reads, forwards and writes, in the worker's read buffer. Nothing here crosses threads,
+//! and no stream has a task of its own.
 //!
-//! Must never happen here: an await in the middle of a batch, or a queue without a bound.
+//! Must never happen here: an await in the middle of a poll, or a queue without a limit.
 
 mod admit;
 mod buffering;
@@ -51,21 +51,21 @@ use crate::proxy::stream::request::ParsedRequest;
 use crate::proxy::upstream::connection::{Upstream, UpstreamState};
 use crate::wire::frame::StreamId;
 
-/// How long our last words may take to be written.
+/// Timeout for writing the last frames before the connection is closed.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a connection that we end is read on, so that the peer gets our last words.
+/// Time for which a closed connection is still read, so that the peer receives the last frames.
 const LINGER_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The clock is looked at no more often than this.
+/// Shortest interval between two checks of the timers.
 const TIMER_MIN: Duration = Duration::from_millis(5);
 
 /// One client connection.
 pub(super) struct Relay {
     ctx: Rc<WorkerContext>,
-    /// The generation of the snapshot whose removals were noted last.
+    /// The generation of the snapshot whose removals were recorded last.
     removals_generation: u64,
     peer: SocketAddr,
-    /// Until the first admitted call.
+    /// `None` after the first admitted call.
     unauthenticated: Option<Box<Unauthenticated>>,
     downstream: H2Connection,
     upstreams: Slab<Upstream>,
@@ -73,53 +73,53 @@ pub(super) struct Relay {
     state: DownstreamState,
     epoch: PollEpoch,
     now: Instant,
-    /// The time of day when the client was last read.
+    /// The time of day of the last read from the client.
     last_read_wall: SystemTime,
-    /// When that was.
+    /// The same as an instant.
     last_read_at: Instant,
     accepted_at: Instant,
-    /// Since when the client has no stream.
+    /// Since when the client has had no streams.
     idle_since: Instant,
-    /// Whether memory is held that an idle connection does not need.
+    /// Whether buffers are held that an idle connection does not need.
     holds_buffers: bool,
-    /// Whether the clock will look at the exchanges.
+    /// Whether the next check of open streams is scheduled.
     is_tick_scheduled: bool,
-    /// When the clock must be looked at.
+    /// The time of the next timer check.
     next_timer: Instant,
-    /// Octets that are kept for drivers, if any were inflated.
+    /// Inflated octets that are held for upstreams.
     inflated: GaugeShare,
-    /// Octets that are parked for drivers.
+    /// Octets that are buffered in both directions.
     buffered: GaugeShare,
-    /// Octets of windows that uploads have earned.
+    /// Octets of window growth that uploads have earned.
     earned_window: GaugeShare,
-    /// Whom these two count for, while they are more than nothing.
+    /// The user to whom these two are charged, while they are above zero.
     user_share: Option<Box<UserShare>>,
     timer: Pin<Box<Sleep>>,
     waker_key: Option<usize>,
-    /// The last request that was read.
+    /// The last parsed request.
     last_request: Option<Rc<ParsedRequest>>,
-    /// The last caller, and the stamp of that one.
+    /// The last caller, and its encoded user context.
     last_caller: Option<(Rc<Identity>, UserContextField)>,
-    /// Exchanges that wait for a room's answer.
+    /// Streams with a pending filter decision.
     pending_filters: usize,
-    /// Octets of the client that the last turn had no time for.
+    /// Octets of the client that the last poll had no budget to parse.
     unparsed: Vec<u8>,
-    /// Streams whose requests were rejected before they were whole.
+    /// Streams whose requests were rejected before they were complete.
     rejected: Option<Box<RejectedStreams>>,
-    /// Octets of refusals that were written since the client last had read everything.
+    /// Octets of refusals written since the write buffer was last empty.
     unread_refusals: usize,
     downstream_batch: BatchSize,
     read_pause: ReadPause,
     upstream_batch: BatchSize,
-    /// The driver that was read last.
+    /// The upstream that was read last.
     last_read_upstream: usize,
-    /// Octets that are parked of answers whose drivers are not needed any more.
+    /// Buffered response octets of streams without an upstream.
     detached: usize,
-    /// Whose answer is resumed next.
+    /// The round robin over buffered responses.
     download_order: RoundRobin,
 }
 
-/// Runs the connection to its end.
+/// Resolves when the connection is closed.
 impl Future for Relay {
     type Output = ();
 
@@ -136,7 +136,7 @@ impl Relay {
         now: Instant,
     ) -> Self {
         worker.metrics.downstream_opened();
-        // Not sooner: a timer that is armed for a short while costs two visits to the system.
+        // Not sooner: a timer for a short time costs two system calls.
         let patience = match client.awaits_preface() {
             true => PREFACE_WAIT,
             false => worker.snapshot().timeouts.handshake,
@@ -186,7 +186,7 @@ impl Relay {
         self.now = Instant::now();
     }
 
-    /// What was read came by now: a deadline that counted from earlier would pass too early.
+    /// Read after the octets: a deadline that counted from an earlier time would pass too early.
     fn update_clocks(&mut self) {
         self.update_now();
         (self.last_read_wall, self.last_read_at) = (SystemTime::now(), self.now);
@@ -202,12 +202,12 @@ impl Relay {
         self.record_removal_sessions();
         self.epoch = worker.begin_poll(self.now);
         loop {
-            // Reading first: what answers it leaves in one write with what waits already. And first
-            // of the drivers: no call goes onto a leg whose end has come.
+            // Reads come first, so that answers leave together with output that waits. Upstreams
+            // come before the client, so that no call is dispatched to a connection that has ended.
             let mut moved = self.read_upstreams(context, &mut scratch);
             moved |= self.read_downstream(context, &mut scratch);
-            // All else has its turn when there is nothing more to be read, or when the turn is
-            // over.
+            // Poll connects, filters and timers once there is nothing more to read, or at the end
+            // of the poll.
             let is_over = moved && worker.must_yield(self.now);
             if !moved || is_over {
                 moved |= self.release_deferred_uploads();
@@ -231,7 +231,7 @@ impl Relay {
         }
     }
 
-    /// Gives back what an idle connection does not need.
+    /// Releases memory that an idle connection does not need.
     fn shrink(&mut self) {
         self.downstream.wire.shrink(self.now);
         for (_, driver) in &mut self.upstreams {
@@ -242,7 +242,8 @@ impl Relay {
         self.last_caller = None;
     }
 
-    /// Writes everything that waits; what has left gives credit back, which is written too.
+    /// Writes all output. Octets that have left are released to the peers, and the WINDOW_UPDATEs
+    /// are written, too.
     fn flush(&mut self, context: &mut Context<'_>, lent: &[u8]) -> bool {
         let mut moved = self.flush_upstreams(context, lent);
         moved |= self.release_uploads();
@@ -281,7 +282,7 @@ impl Relay {
             let waited = leg.wire.write_buffer.len();
             let has_moved = match leg.flush(context, lent, self.now) {
                 Ok(has_moved) => has_moved,
-                // What it has sent before is read first: an answer may be among it.
+                // Octets that it has sent are read first: they may contain a response.
                 Err(_) => leg.abandon_writes(),
             };
             if has_moved && leg.write_blocked_since.is_some() {
@@ -297,7 +298,7 @@ impl Relay {
         moved
     }
 
-    /// The last words are out: say so to the kernel, then read on for a while.
+    /// Shuts down writing once the last frames are written, then reads on for `LINGER_TIMEOUT`.
     fn linger_close(&mut self, context: &mut Context<'_>) {
         if matches!(self.state, DownstreamState::Closing(_))
             && self.streams.is_empty()
@@ -308,7 +309,7 @@ impl Relay {
         }
     }
 
-    /// Nothing more will be said; what waits has a while to be written.
+    /// Closes the connection after its output is written, or after `FLUSH_TIMEOUT`.
     fn close_downstream(&mut self) {
         if !self.downstream.is_established() {
             return self.abort_downstream();
@@ -318,7 +319,7 @@ impl Relay {
         self.schedule(by);
     }
 
-    /// The exchanges of which this is true.
+    /// The keys of streams with this property.
     fn streams_where(&self, is_meant: impl Fn(&ActiveStream) -> bool) -> Vec<usize> {
         let all = self.streams.iter().filter(|(_, exchange)| is_meant(exchange));
         all.map(|(tag, _)| tag).collect()
@@ -329,12 +330,12 @@ impl Relay {
             || self.upstreams.iter().any(|(_, driver)| driver.has_output())
     }
 
-    /// Sees to it that the clock is looked at by then.
+    /// Ensures that the timers are checked at this time or before.
     fn schedule(&mut self, at: Instant) {
         self.next_timer = self.next_timer.min(at);
     }
 
-    /// Looks at the clock when that is due; says whether it was.
+    /// Checks the timers when they are due. Returns true if they were.
     fn poll_timer(&mut self, context: &mut Context<'_>) -> bool {
         if self.timer.deadline().into_std() != self.next_timer {
             let due = self.next_timer;
@@ -350,16 +351,16 @@ impl Relay {
     }
 }
 
-/// How long a client in clear text may take to speak before we do. Clients of HTTP/2 and of TLS
-/// send their first octets without waiting (RFC 9113, 3.4).
+/// Time without output on a clear-text connection while the client has sent nothing. Clients of
+/// HTTP/2 and of TLS send their first octets without waiting (RFC 9113, 3.4).
 const PREFACE_WAIT: Duration = Duration::from_millis(100);
 
-/// Streams that were answered and are to be reset by then, in this order.
+/// Answered streams that are reset at this time, in order.
 type RejectedStreams = VecDeque<(StreamId, Instant)>;
 
 impl Relay {
-    /// Serves bodies in turn as long as anything moves. `serve` passes on so many octets of one, or
-    /// a few more, and says how many it did.
+    /// Serves bodies in turn while any makes progress. `serve` forwards about the given number of
+    /// octets of one body, and returns the number.
     fn serve_round_robin(
         &mut self,
         mut waiting: Vec<usize>,

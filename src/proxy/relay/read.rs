@@ -1,4 +1,4 @@
-//! Reading: octets of sockets become events, in the buffer that belongs to the thread.
+//! Read: octets of sockets become events, in the worker's read buffer.
 
 use std::io;
 use std::task::{Context, Poll};
@@ -12,11 +12,11 @@ use crate::telemetry::log_limit::LineKind;
 use crate::wire::connection::Event;
 use crate::wire::frame::HEADER_LEN;
 
-/// Octets that may wait to be written to a client before nothing more is read from it.
+/// Octets waiting to be written to a client above which the client is not read.
 const WRITE_BUFFER_MAX: usize = 512 * 1024;
-/// Octets of a record of TLS, of which the last one of a read may be kept until it is whole.
+/// Octets of a TLS record, the last of which may be incomplete after a read.
 const TLS_RECORD_MAX: usize = 17 * 1024;
-/// How long the octets of one read from a driver may take to be passed on.
+/// Longest time for forwarding one read from an upstream.
 const READ_TIME_MAX: Duration = Duration::from_millis(1);
 
 impl Relay {
@@ -25,7 +25,7 @@ impl Relay {
         context: &mut Context<'_>,
         scratch: &mut [u8],
     ) -> bool {
-        // A pause ends whatever else keeps the client from being read.
+        // Evaluated first: a pause must end even if the client is not read for other reasons.
         let is_paused = self.is_paused();
         if self.state == DownstreamState::Closed
             || self.downstream.pending_bytes() > WRITE_BUFFER_MAX
@@ -71,8 +71,9 @@ impl Relay {
         true
     }
 
-    /// Reads of a client grow only while what they bring is DATA of calls that were admitted: heads
-    /// can cost so much that the rest of a long read would have to be kept.
+    /// Adjusts the size of reads from the client: it grows only while reads consist of DATA of
+    /// admitted calls. Request heads can cost so much that the rest of a long read would have to be
+    /// copied.
     fn resize_downstream_batch(&mut self, read: usize, data: usize) {
         if data <= read / 2 {
             self.downstream_batch.reset();
@@ -81,7 +82,7 @@ impl Relay {
         }
     }
 
-    /// The client's socket has ended, well or badly.
+    /// The client's socket ended, with or without an error.
     fn on_downstream_eof(&mut self, fault: Option<io::Error>) {
         if let Some(fault) = fault.filter(|fault| fault.kind() == io::ErrorKind::InvalidData) {
             if self.may_log(LineKind::TlsFailed) {
@@ -92,8 +93,8 @@ impl Relay {
         self.abort_downstream();
     }
 
-    /// Feeds the engine with what was read, until the turn is over; what is left then is kept for
-    /// the next one. Returns how many octets of DATA of open calls there were.
+    /// Parses the octets that were read, until the poll's budget is spent; the rest is kept for the
+    /// next poll. Returns the number of DATA octets of open calls.
     fn parse_downstream(&mut self, mut at: usize, end: usize, scratch: &mut [u8]) -> usize {
         let mut data = 0_usize;
         loop {
@@ -124,8 +125,8 @@ impl Relay {
         }
     }
 
-    /// Reads from each driver once, beginning behind the one that was read last, until the turn is
-    /// over.
+    /// Reads each upstream once, beginning after the one that was read last, until the poll's
+    /// budget is spent.
     pub(super) fn read_upstreams(&mut self, context: &mut Context<'_>, scratch: &mut [u8]) -> bool {
         let mut moved = false;
         for _ in 0..self.upstreams.len() {
@@ -161,7 +162,8 @@ impl Relay {
         };
         self.ctx.spend_octets(read);
         self.parse_upstream(key, HEADER_LEN, HEADER_LEN.saturating_add(read), scratch);
-        // Credit alone lets uploads go on: they leave together with what the client sends next.
+        // After WINDOW_UPDATE alone nothing is flushed: uploads leave together with the client's
+        // next octets.
         if self.downstream.pending_bytes() > 0 {
             self.flush(context, scratch);
         }
@@ -169,8 +171,8 @@ impl Relay {
         true
     }
 
-    /// Reads of drivers grow while the client takes all that they bring, and shrink when something
-    /// had to be kept for it or a read took long.
+    /// Adjusts the size of reads from upstreams: it grows while the client accepts everything, and
+    /// shrinks when octets had to be buffered or a read took long.
     fn resize_upstream_batch(&mut self, read: usize) {
         let before = self.now;
         self.update_now();
@@ -200,7 +202,7 @@ impl Relay {
         }
     }
 
-    /// How many octets may be read from a driver now; `None` while its client is behind.
+    /// Octets to read from an upstream now; `None` while its client is behind.
     fn upstream_read_limit(&self, key: usize) -> Option<usize> {
         let parked = self.upstreams.get(key)?.download_buffered.saturating_add(self.detached);
         if self.downstream.pending_bytes() > 0 {
@@ -215,7 +217,7 @@ impl Relay {
     }
 }
 
-/// Moves octets from the front of a list into a buffer: as many as fit.
+/// Moves octets from the front of a list into a buffer, as many as fit.
 fn take_front(from: &mut Vec<u8>, into: &mut [u8]) -> usize {
     let taken = from.len().min(into.len());
     if let Some((front, into)) = from.get(..taken).zip(into.get_mut(..taken)) {
@@ -229,7 +231,7 @@ fn take_front(from: &mut Vec<u8>, into: &mut [u8]) -> usize {
 }
 
 impl Relay {
-    /// So many octets of the client were read, and so many of them are DATA of open calls.
+    /// Begins a pause after a read of `read` octets, `data` of which are DATA of open calls.
     pub(super) fn pause_reads(&mut self, read: usize, data: usize) {
         if data > read / 2 && self.is_upload_blocked(self.read_pause.stream()) {
             let until = self.now + PAUSE_MAX;
@@ -238,7 +240,7 @@ impl Relay {
         }
     }
 
-    /// Whether the client is not to be read now.
+    /// Whether the client must not be read now.
     pub(super) fn is_paused(&mut self) -> bool {
         let Some(until) = self.read_pause.deadline() else { return false };
         if self.now < until && self.is_upload_blocked(self.read_pause.stream()) {
@@ -248,18 +250,18 @@ impl Relay {
         false
     }
 
-    /// When the pause ends, if there is one.
+    /// The end of the pause, if there is one.
     pub(super) fn pause_deadline(&self) -> Option<Instant> {
         self.read_pause.deadline()
     }
 
-    /// Nothing more is read now: uploads get their credit back, unless the driver is what they wait
-    /// for. Says whether any did.
+    /// Releases withheld octets of uploads, unless the client is paused for a driver: nothing more
+    /// is read now. Returns true if any were released.
     pub(super) fn release_deferred_uploads(&mut self) -> bool {
         self.read_pause.deadline().is_none() && self.downstream.wire.release_withheld()
     }
 
-    /// Whether a body waits for its driver, which is there.
+    /// Whether a request body waits for a connected driver.
     fn is_upload_blocked(&self, tag: usize) -> bool {
         let Some(exchange) = self.streams.get(tag) else { return false };
         let Some(driver) = exchange.upstream.and_then(|key| self.upstreams.get(key)) else {
@@ -271,5 +273,5 @@ impl Relay {
     }
 }
 
-/// How long what a client sends may wait for a driver that takes nothing.
+/// Longest pause while the driver accepts nothing.
 const PAUSE_MAX: Duration = Duration::from_millis(5);

@@ -11,17 +11,17 @@ use crate::proxy::relay::Relay;
 use crate::proxy::stream::DownloadEnd;
 
 impl Relay {
-    /// The proof of a call's caller has ended.
+    /// The token of a stream has expired.
     pub(super) fn on_token_expired(&mut self, tag: usize) {
         let Some(exchange) = self.streams.get_mut(tag) else { return };
         if exchange.pending_end.is_some() {
-            // The answer is complete, and waits for its client alone.
+            // The response is complete, and waits for its client alone.
             exchange.token_expiry = None;
             return;
         }
         let Some(lease) = &mut exchange.token_expiry else { return };
         if !lease.is_request_complete() {
-            // Nothing that comes of the request now can begin.
+            // The request is incomplete, and must not begin with an expired token.
             return self.refuse(tag, &authenticate::token_expired(), EndReason::Refused);
         }
         lease.has_expired = true;
@@ -34,7 +34,7 @@ impl Relay {
         }
     }
 
-    /// Ends a stream between two messages. The driver keeps the operation, as it does when a
+    /// Ends a stream at a message boundary. The driver keeps the operation, as it does when a
     /// connection is lost.
     pub(super) fn end_for_reauth(&mut self, tag: usize) {
         let Some(exchange) = self.streams.get_mut(tag) else { return };
@@ -48,7 +48,7 @@ impl Relay {
     }
 }
 
-/// Whether the client has said that it takes the stream up again.
+/// Whether the client will reattach the stream.
 fn is_reattachable(call: &Call, stamper: Option<&UserContextWriter>) -> bool {
     *call.method() == Method::ReattachExecute
         || stamper.is_some_and(UserContextWriter::is_reattachable)

@@ -1,10 +1,10 @@
-//! Recheck: permission is asked again when a message of a request is complete, when the request
-//! ends, and when one that was complete before leaves for its driver.
+//! Recheck: a call is authorized again when a message of its request is complete, when the request
+//! ends, and when a complete one leaves for its driver.
 //!
-//! A client decides how long its request takes to arrive, so that what was true of its head says
-//! little of its end. It is asked by the latest snapshot, and by the time of day. While no reload
-//! came in between, only time and keys are compared; within one turn, nothing is. A call without an
-//! identity has nothing to be asked about.
+//! The client decides how long its request takes to arrive, so the check of the head says little
+//! about the end. The recheck uses the latest snapshot and the time of day. Without a reload since
+//! the last check it compares only time and keys, and within one poll it does nothing. A call
+//! without an identity is not rechecked.
 
 use std::time::{Duration, SystemTime};
 
@@ -15,8 +15,7 @@ use crate::proxy::relay::Relay;
 use crate::proxy::stream::{ActiveStream, LastCheck};
 
 impl Relay {
-    /// The request of a call, or a message of it, is complete but for its stamp: whether its
-    /// driver may have it.
+    /// Checks a complete message, or the end of a request, before it is forwarded.
     pub(super) fn check_complete_message(&mut self, tag: usize) -> Result<(), Refusal> {
         self.recheck(tag)?;
         self.check_revoked(tag, true)?;
@@ -34,7 +33,7 @@ impl Relay {
         Ok(())
     }
 
-    /// Whether a call that was admitted would still be.
+    /// Checks whether the call would still be admitted.
     pub(super) fn recheck(&mut self, tag: usize) -> Result<(), Refusal> {
         let Some(exchange) = self.streams.get(tag) else { return Ok(()) };
         if exchange.last_check.at == self.now || exchange.user_context.is_none() {
@@ -59,8 +58,8 @@ impl Relay {
         self.check_revoked(tag, false)
     }
 
-    /// The same, for a call that goes on its way now. One that may not is turned away: says whether
-    /// it may go on.
+    /// The same for a call that is forwarded now. Refuses the call and returns false if the check
+    /// fails.
     pub(super) fn recheck_or_refuse(&mut self, tag: usize) -> bool {
         match self.recheck(tag) {
             Ok(()) => true,
@@ -71,9 +70,8 @@ impl Relay {
         }
     }
 
-    /// Whether a call that waited for a leg, and is out of its queue, may be opened there. One that
-    /// may not is taken off the leg before it is turned away, so that the queue is walked by one
-    /// loop alone.
+    /// Whether a pending call may open its stream. One that fails the recheck is detached before it
+    /// is refused, so that one loop alone reads the queue.
     pub(super) fn may_open(&mut self, key: usize, tag: usize) -> bool {
         let (refusal, how) = match self.deadline_exceeded(tag) {
             Some(late) => late,
@@ -96,14 +94,15 @@ impl Relay {
         false
     }
 
-    /// The time of day now, counted on from when the client was last read.
+    /// The time of day, extrapolated from the last read of the client.
     pub(super) fn wall_clock(&self) -> SystemTime {
         let since = self.now.saturating_duration_since(self.last_read_at);
         self.last_read_wall.checked_add(since).unwrap_or(self.last_read_wall)
     }
 }
 
-/// A grace that a reload has brought counts for sessions alone, and this call's is not known.
+/// A grace period that a reload has added is for known sessions, and the session of this call is
+/// not known.
 fn check_leeway(
     exchange: &ActiveStream,
     wall: SystemTime,
@@ -121,8 +120,8 @@ fn check_leeway(
 }
 
 impl Relay {
-    /// Asks a client to connect anew whose certificate nobody vouches for any more. What runs may
-    /// finish; from now on the certificate proves nothing.
+    /// Drains the connection if the latest authorities no longer trust the client's certificate.
+    /// Open calls may finish; the certificate authenticates no new ones.
     pub(super) fn drain_if_certificate_withdrawn(&mut self) {
         if self.downstream.tls.as_ref().is_none_or(|tls| tls.certificate.is_none()) {
             return;
@@ -130,7 +129,7 @@ impl Relay {
         let (latest, now) = (self.ctx.snapshot(), self.wall_clock());
         let Some(tls) = &mut self.downstream.tls else { return };
         if tls.withdraw_unless_trusted(latest.client_authorities.as_ref(), now) {
-            tracing::debug!(peer = %self.peer, "a client certificate is withdrawn");
+            tracing::debug!(peer = %self.peer, "client certificate withdrawn: its authority is not trusted any more");
             self.graceful_goaway();
         }
     }

@@ -1,5 +1,5 @@
-//! Refused calls: each is charged to its client by what it cost, so that a stranger cannot buy CPU
-//! time or memory with calls that never reach a driver.
+//! Refusal budget: charges refused calls to their client by their cost, so that unauthenticated
+//! clients cannot consume CPU time or memory with calls that never reach a driver.
 
 use sconce_filters::Cost;
 
@@ -14,8 +14,8 @@ use crate::wire::hpack::Fields;
 /// Octets of refusals that may wait for a client that does not read.
 const UNREAD_MAX: usize = 32 * 1024;
 
-/// What a refusal takes from the budget [`Budget::RefusedCalls`]: about one for each four
-/// microseconds of CPU time, so that the budget allows a burst of tens of milliseconds.
+/// The price of a refusal in [`Budget::RefusedCalls`]: about one for each 4 µs of CPU time, so that
+/// the budget allows a burst of tens of milliseconds.
 const fn price(cost: Cost) -> u32 {
     match cost {
         Cost::Cheap => 1,
@@ -25,7 +25,7 @@ const fn price(cost: Cost) -> u32 {
 }
 
 impl Relay {
-    /// Answers a stream with a refusal and charges it to the client.
+    /// Answers a stream with a refusal, and charges the refusal to the client.
     pub(super) fn write_refusal(&mut self, stream: StreamId, fields: &Fields, cost: Cost) {
         let before = self.downstream.pending_bytes();
         self.downstream.wire.send_headers(stream, fields.iter(), true);
@@ -36,7 +36,7 @@ impl Relay {
         }
     }
 
-    /// Everything that could be written was: refusals that still wait are bounded.
+    /// Limits the octets of refusals that wait after a flush.
     pub(super) fn limit_unread_refusals(&mut self) {
         if self.downstream.pending_bytes() == 0 {
             self.unread_refusals = 0;
@@ -46,8 +46,8 @@ impl Relay {
         }
     }
 
-    /// The client exceeded a budget: it may open no more calls on this connection, and those under
-    /// way go on to their end.
+    /// The client exceeded a budget: it may open no more streams on this connection. Open calls
+    /// continue.
     fn stop_accepting(&mut self, budget: Budget) {
         if matches!(self.state, DownstreamState::Open | DownstreamState::Draining(Some(_))) {
             if self.may_log(LineKind::ClientEnded) {
@@ -59,7 +59,7 @@ impl Relay {
         }
     }
 
-    /// Closes a connection that takes no new calls and has none.
+    /// Closes a draining connection without streams.
     pub(super) fn close_if_drained(&mut self) {
         if self.state == DownstreamState::Draining(None) && self.streams.is_empty() {
             self.close_downstream();

@@ -1,10 +1,10 @@
-//! What is logged of calls that sconce answers itself: whose they were, and why.
+//! Refusal log: the log line of a call that sconce refuses.
 //!
-//! Clients can cause these lines in any number: one for each label, peer and user in a window, and
-//! a bound for all of them; see [`log_limit`].
+//! Clients can cause these lines in any number: they are limited to one for each label, source and
+//! user in a window, and in total; see [`log_limit`].
 //!
-//! Must never be logged here: what a client has sent, but for an id that it gave the call; and
-//! anything at all about a call that succeeds.
+//! Must never be logged here: octets from a client, except for its request id; and any line for a
+//! call that succeeds.
 
 use sconce_filters::{EnvironmentName, Refusal, TeamName};
 
@@ -15,7 +15,7 @@ use crate::telemetry::log_limit::{self, LineKind};
 use crate::wire::frame::StreamId;
 
 impl Relay {
-    /// sconce answers this call itself.
+    /// Logs a call that sconce refuses.
     pub(super) fn log_refused(&self, tag: usize, refusal: &Refusal) {
         let Some(exchange) = self.streams.get(tag) else { return };
         let slots = exchange.call.attributes();
@@ -36,7 +36,7 @@ impl Relay {
         );
     }
 
-    /// The same of a request that never became a call.
+    /// The same for a request that never became a call.
     pub(super) fn log_refused_request(&self, stream: StreamId, label: &'static str) {
         if self.may_log_refused(label, None) {
             let request_id = generated_id(&(self.peer, self.now, stream));

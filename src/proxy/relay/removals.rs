@@ -1,9 +1,10 @@
-//! Removals: calls of a team or member that a reload has removed, for sessions that go on a while.
+//! Removals: calls of a team or member that a reload has removed, for sessions that may continue
+//! for a while.
 //!
-//! The connection that has an open execution knows its session, so that each connection notes its
-//! own: when it is woken for the new snapshot, before a new call is judged, and before an execution
-//! ends. A call of such a session is admitted by its caller, and held until its message has named
-//! the session. Where nobody proves who calls, a connection is taken for a session.
+//! A connection with an open execution knows its session. So each connection records its sessions:
+//! when it is woken for the new snapshot, before a new call is checked, and before an execution
+//! ends. A call of such a session is admitted by its caller, and held until its message names the
+//! session. Without authentication, a connection counts as a session.
 
 use sconce_filters::{Method, Refusal};
 
@@ -12,8 +13,8 @@ use crate::proxy::relay::Relay;
 use crate::proxy::stream::ActiveStream;
 
 impl Relay {
-    /// Notes the sessions with an open execution, of teams that the latest snapshot has taken
-    /// something away from. Costs a comparison while there is no new snapshot.
+    /// Records the sessions with an open execution, of teams that the latest snapshot has reduced.
+    /// Costs a comparison while the snapshot is the same.
     pub(super) fn record_removal_sessions(&mut self) {
         if self.ctx.generation() == self.removals_generation {
             return;
@@ -30,8 +31,8 @@ impl Relay {
         }
     }
 
-    /// Whether a call whose place was removed may go on: of one that has not named its session yet,
-    /// whether it may do so.
+    /// Whether a call of a removed team or member may continue; before its session is known,
+    /// whether it may wait for the session.
     pub(super) fn check_revoked(&self, tag: usize, is_complete: bool) -> Result<(), Refusal> {
         let Some(exchange) = self.streams.get(tag) else { return Ok(()) };
         let Some(revoked) = &exchange.call.attributes().revoked else { return Ok(()) };
@@ -47,7 +48,7 @@ impl Relay {
     }
 }
 
-/// The session that the last message of a call has named.
+/// The session id in the last message of a call.
 fn session_id(exchange: &ActiveStream) -> Option<&[u8]> {
     exchange.user_context.as_ref().and_then(UserContextWriter::session)
 }

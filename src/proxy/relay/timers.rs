@@ -1,4 +1,4 @@
-//! Clock: everything that takes too long. One timer a connection, looked at when it is due.
+//! Timers: all timeouts of a connection, checked by one timer.
 
 use std::time::{Duration, Instant};
 
@@ -13,16 +13,16 @@ use crate::proxy::upstream::connection::UpstreamState;
 use crate::telemetry::log_limit::LineKind;
 use crate::wire::error::{self, ConnectionError};
 
-/// Streams are looked at no less often than this while there are any.
+/// Longest interval between two checks of open streams.
 const TICK_MAX: Duration = Duration::from_secs(2);
-/// A connection without streams gives its memory back after so long: what goes on at once needs it
-/// again, and thousands that come one after another should not hold it at one time.
+/// A connection without streams releases its buffers after this time: the next call soon needs them
+/// again, and thousands of connections in a row should not hold them at one time.
 const SHRINK_DELAY: Duration = Duration::from_millis(10);
-/// A leg that nobody uses is kept for so long.
+/// Time after which an upstream connection without streams is closed.
 const UPSTREAM_IDLE_TIMEOUT: Duration = Duration::from_secs(300);
 
 impl Relay {
-    /// When streams must be looked at again.
+    /// When open streams must be checked next.
     pub(super) fn next_tick(&self, timeouts: &Timeouts) -> Instant {
         let shortest = timeouts
             .body_progress
@@ -32,7 +32,7 @@ impl Relay {
         self.now + (shortest / 4).clamp(Duration::from_millis(10), TICK_MAX)
     }
 
-    /// Ends what took too long; says when to look again.
+    /// Enforces all timeouts. Returns the time of the next check.
     pub(super) fn check_timeouts(&mut self) -> Instant {
         let timeouts = self.ctx.snapshot().timeouts;
         match self.state {
@@ -64,7 +64,7 @@ impl Relay {
         }
     }
 
-    /// Sees to it that memory is given back if nothing else follows.
+    /// Schedules the release of buffers, which happens unless a stream opens before.
     pub(super) fn schedule_shrink(&mut self) {
         self.holds_buffers = true;
         self.schedule(self.now + SHRINK_DELAY);
@@ -111,7 +111,7 @@ impl Relay {
         if stuck || gone {
             self.abort_downstream();
         } else if open && (late_preface || late_block) {
-            let what = "the client did not send a whole request head in time";
+            let what = "the client did not send a complete request head in time";
             self.fail_slow_downstream(error::ErrorCode::ProtocolError, what);
         } else if open && late_ack {
             let what = "SETTINGS were not acknowledged in time";
@@ -195,7 +195,7 @@ impl Relay {
         due.min(self.next_tick(timeouts))
     }
 
-    /// How a call ends whose deadline has passed, though the clock has not come to it yet.
+    /// The refusal of a call whose deadline has passed before the timer has fired.
     pub(super) fn deadline_exceeded(&self, tag: usize) -> Option<(Refusal, EndReason)> {
         let deadline = self.streams.get(tag)?.call.deadline()?;
         (deadline <= self.now).then(|| StreamTimeout::Deadline.refusal())
@@ -213,7 +213,7 @@ impl Relay {
             if !driver.is_tuned {
                 driver.is_tuned = true;
                 if leg.tune(timeouts.driver_keepalive, timeouts.driver_keepalive_ack).is_err() {
-                    dead.push((key, "the connection to it broke"));
+                    dead.push((key, "the connection to it is broken"));
                     continue;
                 }
             }
@@ -221,7 +221,7 @@ impl Relay {
                 due = due.min(driver.settings_deadline);
                 if driver.settings_deadline <= now {
                     driver.cluster.driver_unreachable(NO_HTTP2, now);
-                    dead.push((key, "it does not speak HTTP/2"));
+                    dead.push((key, "it sent no HTTP/2 SETTINGS in time"));
                 }
             } else if driver.active == 0 {
                 due = due.min(driver.idle_since + UPSTREAM_IDLE_TIMEOUT);
@@ -229,22 +229,24 @@ impl Relay {
                     idle.push(key);
                 }
             } else if behind || driver.download_buffered.saturating_add(detached) > parked_max {
-                // Nothing is read from it while its client is behind.
+                // The upstream is not read while its client is behind, so its silence means
+                // nothing.
                 leg.last_read = now;
                 leg.wire.reset_read_timer(now);
             } else if let Some(by) =
                 leg.wire.partial_frame_since().map(|at| at + timeouts.handshake)
                 && by <= now
             {
-                dead.push((key, "it did not send a whole head in time"));
+                dead.push((key, "it did not send a complete header list in time"));
             } else if leg.is_ping_overdue(now, timeouts.driver_keepalive_ack) {
                 driver.cluster.driver_unreachable(SILENT, now);
-                dead.push((key, "it does not answer any more"));
+                dead.push((key, "it did not acknowledge a keepalive PING"));
             } else {
                 driver.keepalive(now, timeouts.driver_keepalive);
             }
         }
-        // First: calls that move may need another connection, which may take over such a key.
+        // Before the others: reassigned calls may open a connection under a key that has become
+        // free.
         for key in idle {
             self.close_upstream(key, "idle");
         }
@@ -265,7 +267,7 @@ impl Relay {
     }
 }
 
-/// What an exchange is late with.
+/// The timeout that a stream has exceeded.
 #[derive(Clone, Copy)]
 enum StreamTimeout {
     Deadline,
@@ -281,7 +283,7 @@ impl StreamTimeout {
                 Refusal::new(
                     Code::DeadlineExceeded,
                     "call.deadline",
-                    "the deadline that the client set for this call has passed",
+                    "the client's deadline for this call has passed",
                 ),
                 EndReason::DeadlinePassed,
             ),
@@ -289,7 +291,7 @@ impl StreamTimeout {
                 Refusal::new(
                     Code::Unavailable,
                     "client.body_slow",
-                    "the request's body did not move on in time",
+                    "the client sent no request data for too long",
                 ),
                 EndReason::ClientLost,
             ),
@@ -299,7 +301,7 @@ impl StreamTimeout {
                     "client.body_age",
                     format!(
                         "the request's body was not complete within {} (timeouts.body_age): send \
-                         less in one call, or have the limit raised",
+                         less in one call, or raise the limit",
                         format_duration(most)
                     ),
                 ),
@@ -309,7 +311,7 @@ impl StreamTimeout {
                 Refusal::new(
                     Code::Unavailable,
                     "client.window_closed",
-                    "the client did not take the answer in time",
+                    "the client stopped reading: its flow-control window stayed closed for too long",
                 ),
                 EndReason::ClientLost,
             ),

@@ -1,4 +1,4 @@
-//! Upward: what a client's frames mean for its exchanges, and bodies on their way to drivers.
+//! Upload: the frames of the client, and request bodies on their way to upstreams.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -14,12 +14,12 @@ use crate::wire::connection::Event;
 use crate::wire::error;
 use crate::wire::frame::StreamId;
 
-/// Octets that are taken from a parked body at one time.
+/// Octets that are taken from a buffered body at one time.
 pub(super) const CHUNK: usize = 16 * 1024;
 
 impl Relay {
-    /// Answers one event of the client; `from` is where its octets begin in `scratch`. Says
-    /// whether more may follow.
+    /// Acts on one event of the client; `from` is the offset of its octets in `scratch`. Returns
+    /// false if no event follows.
     pub(super) fn on_downstream_event(
         &mut self,
         event: Event,
@@ -64,7 +64,7 @@ impl Relay {
         true
     }
 
-    /// The client's stream windows are passed through to its drivers, changes included.
+    /// The client's initial stream window is forwarded to its upstreams.
     fn on_downstream_settings(&mut self) {
         let window = self.downstream.wire.remote_settings().initial_window_size;
         let now = self.now;
@@ -90,7 +90,7 @@ impl Relay {
         self.enforce_buffer_limit(tag);
     }
 
-    /// Passes on octets of the buffer, or parks them.
+    /// Forwards octets of the read buffer without a copy, or buffers them.
     pub(super) fn send_upload(
         &mut self,
         tag: usize,
@@ -106,7 +106,7 @@ impl Relay {
             redactor.observe_request(scratch.get(rest.clone()).unwrap_or_default());
         }
         if let Some(UploadTarget { in_flight: departing, h2: leg, stream, has_space }) = upload_target(drivers, exchange)
-            // An end without octets cannot be parked, and comes once for each stream.
+            // An end without octets cannot be buffered, and comes once for each stream.
             && ((rest.is_empty() && exchange.upload.buffered.is_empty()) || (has_space && !must_wait))
         {
             let taken = rest.len().min(leg.wire.send_capacity(stream));
@@ -130,8 +130,8 @@ impl Relay {
         self.note_contention(tag);
     }
 
-    /// Something of a body waits. If not for the window of its own stream, then for what it shares
-    /// with other bodies.
+    /// Part of a body is buffered. Marks the upstream as contended if the body does not wait for
+    /// the window of its own stream, but for what it shares with other bodies.
     fn note_contention(&mut self, tag: usize) {
         let Self { streams: exchanges, upstreams: drivers, .. } = self;
         let Some(exchange) = exchanges.get(tag) else { return };
@@ -145,20 +145,20 @@ impl Relay {
         }
     }
 
-    /// Whether what comes of a body now has to wait behind what came before, of this body or of
-    /// others on the way to the same driver.
+    /// Whether new octets of a body must be buffered, behind its own or behind other bodies to the
+    /// same upstream.
     pub(super) fn must_buffer(&self, tag: usize) -> bool {
         self.streams.get(tag).is_some_and(ActiveStream::has_buffered_upload)
             || self.is_contended(tag)
     }
 
-    /// Whether bodies on the way to the same driver are served in turn.
+    /// Whether bodies to the same upstream are served in round robin.
     fn is_contended(&self, tag: usize) -> bool {
         let driver = self.streams.get(tag).and_then(|exchange| exchange.upstream);
         driver.and_then(|key| self.upstreams.get(key)).is_some_and(|driver| driver.is_contended)
     }
 
-    /// Passes on octets by copying, or parks them: these, and those behind them.
+    /// Forwards copies of these octets, or buffers them: `octets`, and `behind` after them.
     pub(super) fn send_upload_copied(
         &mut self,
         tag: usize,
@@ -176,7 +176,7 @@ impl Relay {
             && exchange.upload.buffered.is_empty()
             && has_space
             && leg.wire.send_capacity(stream) >= size
-            // What was inflated is long: it goes in pieces, and in turn.
+            // Inflated messages are long: they are forwarded in chunks, and in turn.
             && size <= CHUNK.saturating_mul(2)
         {
             leg.wire.send_data_joined(stream, [octets, behind], end);
@@ -189,14 +189,14 @@ impl Relay {
         }
         exchange.upload.buffered.push(octets);
         exchange.upload.buffered.push(behind);
-        // Where bodies are served in turn, it waits for its own.
+        // On a contended upstream it waits for its turn.
         while !self.is_contended(tag) && self.send_buffered(tag, CHUNK) {}
         if self.streams.get(tag).is_some_and(ActiveStream::has_buffered_upload) {
             self.note_contention(tag);
         }
     }
 
-    /// Passes on what waits of a body, as far as the driver has room.
+    /// Forwards the buffered part of a body, as far as the upstream accepts it.
     pub(super) fn resume_upload(&mut self, tag: usize) {
         while self.resume_chunk(tag, CHUNK) {}
         if self.streams.get(tag).is_some_and(ActiveStream::has_buffered_upload) {
@@ -204,8 +204,8 @@ impl Relay {
         }
     }
 
-    /// Passes on so many octets of what waits of a body, as far as the driver has room. Says how
-    /// many.
+    /// Forwards at most `most` buffered octets of a body, as far as the upstream accepts them.
+    /// Returns their number.
     fn resume_quantum(&mut self, tag: usize, most: usize) -> usize {
         let before = self.connection_window_of(tag);
         let mut sent = 0;
@@ -216,14 +216,14 @@ impl Relay {
         sent
     }
 
-    /// What the driver of a body takes of all bodies now, by its connection's window.
+    /// The connection window of a body's upstream, which all its bodies share.
     fn connection_window_of(&self, tag: usize) -> i64 {
         let driver = self.streams.get(tag).and_then(|exchange| exchange.upstream);
         let leg = driver.and_then(|key| self.upstreams.get(key)).and_then(Upstream::h2);
         leg.map_or(0, |leg| leg.wire.connection_send_window())
     }
 
-    /// Passes on at most so much of what waits of a body. Says whether anything moved.
+    /// Forwards at most `most` buffered octets of a body. Returns true if anything was forwarded.
     fn resume_chunk(&mut self, tag: usize, most: usize) -> bool {
         if !self.recheck_or_refuse(tag) {
             return false;
@@ -235,8 +235,8 @@ impl Relay {
         }
     }
 
-    /// Passes on at most so much of what is parked of a body, if the driver has room. Says whether
-    /// it has.
+    /// Forwards at most `most` octets of the buffered body. Returns false if the upstream accepts
+    /// none.
     fn send_buffered(&mut self, tag: usize, most: usize) -> bool {
         let Self { streams: exchanges, upstreams: drivers, .. } = self;
         let Some(exchange) = exchanges.get_mut(tag) else { return false };
@@ -256,8 +256,8 @@ impl Relay {
         true
     }
 
-    /// Bodies that have left for a driver give their credit back to the client, and those that
-    /// wait for its outbox go on. Says whether any did.
+    /// Releases request octets that have left for upstreams to the client, and continues bodies
+    /// that wait for a write buffer. Returns true if any continued.
     pub(super) fn release_uploads(&mut self) -> bool {
         let mut resume = Vec::new();
         for (key, driver) in &mut self.upstreams {
@@ -272,7 +272,7 @@ impl Relay {
                 && let Some(InFlightChunk { stream, key: tag, octets, .. }) =
                     driver.in_flight.pop_front()
             {
-                // While some of it waits here, more on its way would only wait as well.
+                // While octets are buffered here, a larger window would only fill the buffer.
                 let grows = |exchange: &&ActiveStream| may_grow && !exchange.has_buffered_upload();
                 let exchange = self.streams.get(tag).filter(grows);
                 let most = exchange.map_or(0, |exchange| exchange.snapshot.limits.upload_window);
@@ -287,7 +287,7 @@ impl Relay {
         has_resumed
     }
 
-    /// Passes on what waits for a driver, in turn, as long as it has room.
+    /// Forwards the buffered bodies of an upstream in round robin, as far as it accepts them.
     pub(super) fn resume_uploads(&mut self, key: usize) {
         let waits = |exchange: &ActiveStream| {
             exchange.upstream == Some(key) && exchange.has_buffered_upload()
@@ -310,15 +310,16 @@ impl Relay {
         }
     }
 
-    /// The client gave up, or broke the stream: the driver hears it at once.
+    /// Ends a stream that the client has reset or violated, and resets the stream of the upstream
+    /// at once.
     pub(super) fn cancel_stream(&mut self, tag: usize, code: Code, how: EndReason) {
         self.detach_upstream(tag, error::ErrorCode::Cancel);
         self.complete_stream(tag, code, how);
     }
 }
 
-/// Notes octets that are on their way to a driver; those of one stream in a row are one note, up
-/// to a piece.
+/// Records octets in the write buffer of an upstream. Consecutive octets of one stream share an
+/// entry, up to a chunk.
 fn record_in_flight(
     departing: &mut VecDeque<InFlightChunk>,
     end: u64,
@@ -337,16 +338,16 @@ fn record_in_flight(
     }
 }
 
-/// Where the body of an exchange goes.
+/// The destination of a request body.
 struct UploadTarget<'a> {
     in_flight: &'a mut VecDeque<InFlightChunk>,
     h2: &'a mut H2Connection,
     stream: StreamId,
-    /// Whether more may wait in the outbox: what comes on top is parked with its stream.
+    /// Whether the write buffer accepts more; if not, octets are buffered with their stream.
     has_space: bool,
 }
 
-/// The leg and the stream that an exchange is on.
+/// The upstream connection and stream of a call.
 fn upload_target<'a>(
     drivers: &'a mut slab::Slab<Upstream>,
     exchange: &ActiveStream,

@@ -1,7 +1,7 @@
-//! Stamp: the verified caller is written into every message that goes up.
+//! User context: writes the authenticated user into every message of a request.
 //!
-//! What came before the call was admitted was parked as it came, and is stamped then. Where no room
-//! asks who calls, nobody is written into anything.
+//! Octets that came before the call was admitted were buffered as they came, and are rewritten
+//! then. Without an authenticated user nothing is rewritten.
 
 use std::ops::Range;
 use std::rc::Rc;
@@ -15,33 +15,34 @@ use crate::proxy::stream::grace::TokenStanding;
 use crate::proxy::stream::{ActiveStream, PendingRewrite};
 use crate::telemetry::PeerSide;
 
-/// So many of the longest inflated messages may be kept for one connection before no more are
-/// begun: what a client sends grows a thousandfold, so its windows alone are no bound.
+/// Limit for one connection, in multiples of the largest inflated message: compressed octets grow a
+/// thousandfold, so windows alone are no limit.
 const CONNECTION_INFLATED_MAX: usize = 4;
-/// And so many for all connections of a thread, since each client may have many connections.
+/// Limit per worker, in multiples of the largest inflated message; a client can open many
+/// connections.
 const WORKER_INFLATED_MAX: usize = 64;
 
-/// Where octets lie that are to be stamped.
+/// The location of octets to rewrite.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum ChunkSource {
-    /// In the thread's buffer, out of which they can be written.
+    /// In the worker's read buffer, from which they can be written without a copy.
     ReadBuffer,
-    /// In memory of their own, which they are copied from.
+    /// In a buffer of the stream, from which they are copied.
     Owned,
 }
 
-/// What a stamper makes of octets that came.
+/// The next step of a rewrite.
 struct NextChunk {
-    /// `None` when they are used up.
+    /// `None` when the input is used up.
     chunk: Option<OutputChunk>,
-    /// How many of them are in it.
+    /// Input octets that it consumes.
     taken: usize,
-    /// Whether nothing comes behind it.
+    /// Whether it is the last one of the request.
     last: bool,
 }
 
 impl Relay {
-    /// From now on the verified caller is written into the messages of this call.
+    /// Begins to write the authenticated user into the messages of this call.
     pub(super) fn begin_user_context(&mut self, tag: usize) {
         let Some(exchange) = self.streams.get(tag) else { return };
         let Some(caller) = exchange.call.attributes().identity.clone() else { return };
@@ -63,7 +64,7 @@ impl Relay {
         self.resume_upload(tag);
     }
 
-    /// The stamp of a caller: the last one's, if that is the same.
+    /// The encoded user context of a caller. Cached for the last caller.
     fn user_context_field(&mut self, caller: &Rc<Identity>) -> UserContextField {
         if let Some((known, tail)) = &self.last_caller
             && Rc::ptr_eq(known, caller)
@@ -75,8 +76,8 @@ impl Relay {
         tail
     }
 
-    /// Passes on what the stamper makes of octets that were read just now, as far as the driver
-    /// takes it. The others wait.
+    /// Rewrites octets that were read just now and forwards them, as far as the upstream accepts
+    /// them. Buffers the others.
     pub(super) fn rewrite(
         &mut self,
         tag: usize,
@@ -97,7 +98,7 @@ impl Relay {
         }
     }
 
-    /// Goes on with at most so much of what waits for its stamp. Says whether there was any.
+    /// Rewrites at most `most` buffered octets. Returns false if there were none.
     pub(super) fn resume_rewrite(&mut self, tag: usize, most: usize) -> bool {
         let Some(exchange) = self.streams.get_mut(tag) else { return false };
         let PendingRewrite { mut octets, end } = std::mem::take(&mut exchange.pending_rewrite);
@@ -115,8 +116,8 @@ impl Relay {
         true
     }
 
-    /// Passes on what the stamper makes of these octets until the driver takes no more: those that
-    /// are left then.
+    /// Rewrites and forwards these octets until the upstream accepts no more. Returns the octets
+    /// that are left.
     fn rewrite_some(
         &mut self,
         tag: usize,
@@ -124,8 +125,9 @@ impl Relay {
         octets: &mut [u8],
         source: ChunkSource,
     ) -> Option<Range<usize>> {
-        // The head of a frame is written before what it carries: there is a place for the first,
-        // and after that only what was lent a moment ago.
+        // A frame header is written in front of its payload: the first frame has headroom for it,
+        // and each next one only the octets that were borrowed just before. So only the first chunk
+        // may be borrowed.
         let mut is_copied = source == ChunkSource::Owned;
         loop {
             let next = match self.next_chunk(tag, (&mut rest, end), octets) {
@@ -165,7 +167,7 @@ impl Relay {
         None
     }
 
-    /// Sends a piece, or parks it. `None` if the call is turned away instead.
+    /// Forwards a chunk, or buffers it. `None` if the call is refused instead.
     fn send_chunk(
         &mut self,
         tag: usize,
@@ -207,7 +209,7 @@ impl Relay {
         Some(())
     }
 
-    /// The next piece of what came, judged.
+    /// The next chunk of the input, after the authorization checks.
     fn next_chunk(
         &mut self,
         tag: usize,
@@ -232,8 +234,8 @@ impl Relay {
         Ok(Some(NextChunk { chunk: piece, taken, last }))
     }
 
-    /// Turns a call away whose inflated message would come on top of more than may be kept for
-    /// drivers: of this connection, or of all that this thread has.
+    /// Refuses a call whose inflated message would exceed the limit of the connection or of the
+    /// worker. Returns true if it was refused.
     fn refuse_if_over_inflated_limit(&mut self, tag: usize) -> bool {
         let Some(exchange) = self.streams.get(tag) else { return false };
         let most = exchange.snapshot.user_context.compressed.buffer_max();
@@ -251,7 +253,7 @@ impl Relay {
         true
     }
 
-    /// Sees to it that the worker knows how much is kept for drivers.
+    /// Updates the inflated octets of this connection in the worker's total.
     pub(super) fn update_inflated(&mut self) {
         let kept = self.inflated_bytes();
         self.ctx.inflated.set(&mut self.inflated, kept);
@@ -264,8 +266,9 @@ impl Relay {
         kept.fold(0, usize::saturating_add)
     }
 
-    /// So many octets came, and so many go on in their place. What is added gives no credit back
-    /// when it leaves; what is held back gives it at once, since it will not leave as it came.
+    /// Accounts for `came` input octets that became `goes` output octets. Nothing is released for
+    /// inserted octets; octets that are held back are released at once, since they will not leave
+    /// as they came.
     fn account_rewrite(&mut self, tag: usize, came: usize, goes: usize) {
         let Some(exchange) = self.streams.get_mut(tag) else { return };
         let goes = exchange.upload.surplus.saturating_add(goes);

@@ -1,31 +1,31 @@
-//! Buffer: octets that wait to be passed on, taken from the front and added behind.
+//! Buffer: octets that wait to be forwarded. They are appended at the end and taken from the front.
 //!
-//! It says what memory it holds, and gives it back: all of it when it is empty, and most of it when
-//! little is left.
+//! It reports the memory that it holds, and releases it: all of it when the buffer is empty, and
+//! most of it when the buffer is nearly empty.
 
 use std::ops::{Deref, DerefMut};
 
-/// Octets of memory that are kept however little is in them.
+/// Memory in octets that is kept regardless of the length.
 const KEPT: usize = 32 * 1024;
-/// More than this many times what is in it is not kept.
+/// Greatest ratio of memory to length beyond `KEPT`.
 const KEPT_TIMES: usize = 4;
-/// Memory grows by this part of it at least, and not to twice as much: many buffers are full when
-/// they have a little more than half of the largest window.
+/// Memory grows by at least this fraction of itself, and is not doubled: many buffers become full
+/// with little more than half of the largest window.
 const GROWTH_PART: usize = 4;
 
-/// Octets that wait.
+/// Octets that wait to be forwarded.
 #[derive(Debug, Default)]
 pub(crate) struct Buffer {
     octets: Vec<u8>,
-    /// Where those begin that have not been taken.
+    /// The offset of the first octet that has not been taken.
     start: usize,
 }
 
 impl Buffer {
-    /// Adds octets behind the others.
+    /// Appends octets.
     pub(crate) fn push(&mut self, more: &[u8]) {
         if more.len() > self.free() && self.start >= self.len() {
-            // At most once for each time that as much was taken from the front.
+            // At most once each time that as many octets were taken from the front.
             self.octets.drain(..self.start);
             self.start = 0;
         }
@@ -40,7 +40,7 @@ impl Buffer {
         self.octets.capacity().saturating_sub(self.octets.len())
     }
 
-    /// Takes so many octets from the front.
+    /// Removes octets from the front.
     pub(crate) fn advance(&mut self, octets: usize) {
         self.start = self.start.saturating_add(octets);
         let left = self.len();
@@ -51,7 +51,7 @@ impl Buffer {
         }
     }
 
-    /// Octets of memory that it holds.
+    /// Memory in octets, including unused capacity.
     pub(crate) fn memory(&self) -> usize {
         self.octets.capacity()
     }

@@ -1,8 +1,8 @@
-//! Lease: a stream that its client can take up again goes on for no longer than its caller's proof.
+//! Token expiry: a stream that its client can reattach ends when the caller's token expires.
 //!
-//! It ends between two messages, with OK and without the mark of a complete result: Spark's clients
-//! then send ReattachExecute at once, at no cost to the query, and that call must prove itself
-//! anew. Any other stream goes on to its end: ending it would lose an answer.
+//! It ends at a message boundary, with OK and without ResultComplete: Spark's clients then send
+//! ReattachExecute at once, at no cost to the query, and that call authenticates again. Other
+//! streams continue to their end: to end them would lose the response.
 
 use std::time::{Duration, Instant, SystemTime};
 
@@ -10,13 +10,13 @@ use sconce_filters::{Call, Method, Refusal, authenticate};
 
 use crate::config::TokenLeeway;
 
-/// How long a stream may go on.
+/// The expiry of the token that a stream was authenticated with.
 pub(crate) struct TokenExpiry {
-    /// When the caller's proof ends.
+    /// When the token expires.
     pub(crate) expires_at: Instant,
-    /// The proof has ended, and a message has not.
+    /// The token has expired, and the stream ends at the next message boundary.
     pub(crate) has_expired: bool,
-    /// Whether the driver has the request as a whole.
+    /// Whether the complete request was forwarded.
     is_request_complete: bool,
 }
 
@@ -25,8 +25,7 @@ impl TokenExpiry {
         self.is_request_complete
     }
 
-    /// The lease of a call that was opened just now. `None` for calls that are not taken up again,
-    /// and for proofs without an end.
+    /// `None` for calls that clients cannot reattach, and for tokens without expiry.
     pub(crate) fn of(call: &Call, slack: TokenLeeway) -> Option<Self> {
         if !matches!(call.method(), Method::ExecutePlan | Method::ReattachExecute) {
             return None;
@@ -41,8 +40,8 @@ impl TokenExpiry {
         Some(Self { expires_at: until, has_expired: false, is_request_complete: false })
     }
 
-    /// The request is whole but for its stamp: whether the driver may have it. One that took longer
-    /// to come than its caller's proof was good is as one that came after that.
+    /// Whether a complete request may be forwarded. A request that completes after its token has
+    /// expired is refused as one that begins then.
     pub(crate) fn complete_request(&mut self, now: Instant) -> Result<(), Refusal> {
         if now >= self.expires_at {
             return Err(authenticate::token_expired());

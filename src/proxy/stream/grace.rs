@@ -1,11 +1,12 @@
-//! Tenure: a proof that has ended counts for a while longer, for sessions that began before.
+//! Grace sessions: within `authenticate.grace`, an expired token stays valid for sessions that
+//! began before it expired.
 //!
-//! PySpark cannot put a fresh token into a session that runs. So the sessions are remembered that
-//! somebody came with while the proof was good: in its grace it is good for those, and a stolen
-//! token begins nothing. All this is asked only where the configuration has a grace.
+//! PySpark cannot replace the token of a running session. So the sessions that began with a valid
+//! token are recorded: within its grace period the token is valid for them, and a stolen token
+//! begins no session. Nothing is recorded unless a grace period is configured.
 //!
-//! A session is remembered by this process alone, once its driver has begun to answer; one for each
-//! stream. Each user has a share of the memory: what one does pushes out no session of another.
+//! A session is recorded by this process alone, once its driver has begun to answer, and once for
+//! each stream. Each user has a share of the memory: no user displaces the sessions of another.
 
 use std::cell::RefCell;
 use std::hash::{BuildHasher, RandomState};
@@ -17,50 +18,50 @@ use sconce_filters::{BoundedCache, Call, Refusal, authenticate};
 
 use crate::config::TokenLeeway;
 
-/// The most sessions of one user that are remembered: those that came last.
+/// Recorded sessions of one user: the latest ones.
 const SESSIONS_MAX: usize = 256;
-/// The most users whose sessions are remembered. At least half of them are those who came last, and
-/// only who has a good proof is one.
+/// Users whose sessions are recorded, at least half of them the latest ones. Only authenticated
+/// users count.
 const USERS_MAX: usize = 8_192;
-/// The most sessions that one worker knows without asking, of all users.
+/// Sessions of all users in the cache of one worker.
 const WORKER_SESSIONS_MAX: usize = 16_384;
-/// A session that a worker meets again is told to all no more often than this.
+/// Shortest interval in which a worker records the same session again in the shared list.
 const SHARE_INTERVAL: Duration = Duration::from_secs(60);
 
-/// The sessions that began with a good proof.
+/// The sessions that began with a valid token.
 pub(crate) struct GraceSessions {
-    /// As all workers know them.
+    /// The list of all workers.
     shared: SharedSessions,
-    /// As this one has met them, and when it told the others.
+    /// The cache of this worker, with the time of the last record in the shared list.
     local: RefCell<BoundedCache<Instant>>,
 }
 
-/// What workers share: for each user, the marks of sessions, the latest last.
+/// The list that workers share: for each user the fingerprints of sessions, the latest last.
 #[derive(Clone)]
 pub(crate) struct SharedSessions {
     users: Arc<Mutex<BoundedCache<Vec<u128>>>>,
     hashes: Arc<[RandomState; 2]>,
 }
 
-/// A call's proof, where one that has ended may count still.
+/// The state of a call's token where a grace period is configured.
 pub(crate) struct TokenStanding {
-    /// When it ends for sessions that did not begin before, in time since the Unix epoch; clocks
-    /// may be apart, which is in it.
+    /// When the token expires for new sessions, as time since the Unix epoch, with the leeway for
+    /// clock skew.
     expires_at: Duration,
-    /// The session that the first message has named, until it is noted.
+    /// The session that the first message named, until it is recorded.
     session: Option<Box<SessionKey>>,
     is_session_named: bool,
 }
 
-/// A session by all that tells it from others: one of the same id on another driver, or of another
-/// user, is another one.
+/// The identity of a session: its id, its user and its cluster.
 struct SessionKey {
     user: Box<[u8]>,
     fingerprint: u128,
 }
 
 impl TokenStanding {
-    /// Of a call that was admitted just now. `None` where proofs have no grace or no end.
+    /// The state of an admitted call's token. `None` without a grace period, or for tokens without
+    /// expiry.
     pub(crate) fn of(call: &Call, slack: TokenLeeway) -> Option<Self> {
         let identity = call.attributes().identity.as_ref()?;
         if slack.grace.is_zero() || *identity.source() == IdentitySource::Certificate {
@@ -68,12 +69,12 @@ impl TokenStanding {
         }
         let leeway = slack.for_any_session(call.method());
         let ends = Duration::from_secs(identity.expires_at()?).saturating_add(leeway);
-        // A call that releases something begins no session.
+        // A release begins no session.
         Some(Self { expires_at: ends, session: None, is_session_named: call.method().is_release() })
     }
 
     fn has_expired(&self, wall: SystemTime) -> bool {
-        // A clock before the epoch is no clock: nothing is in time by it.
+        // With a clock before the epoch no token is valid.
         wall.duration_since(SystemTime::UNIX_EPOCH).map_or(true, |now| now >= self.expires_at)
     }
 }
@@ -86,7 +87,8 @@ impl Default for SharedSessions {
 }
 
 impl SharedSessions {
-    /// The session of a call that has this id. No name has the octet that parts them.
+    /// The session of a call with this session id. Names contain no zero octet, which separates
+    /// them.
     fn session(&self, call: &Call, id: &[u8]) -> Option<SessionKey> {
         let slots = call.attributes();
         let identity = slots.identity.as_ref()?;
@@ -121,8 +123,7 @@ impl GraceSessions {
         Self { shared: all, local: RefCell::new(BoundedCache::new(WORKER_SESSIONS_MAX)) }
     }
 
-    /// A message of this call is whole but for its stamp, and names this session: whether the proof
-    /// is good for it.
+    /// Checks a complete message that names this session: the token must be valid for it.
     pub(crate) fn check(
         &self,
         tenure: &mut TokenStanding,
@@ -144,8 +145,7 @@ impl GraceSessions {
         }
     }
 
-    /// The driver has begun to answer a call, or has answered it, and not with an error: its
-    /// session has come with a good proof.
+    /// Records the session of a call whose driver has begun to answer without an error.
     pub(crate) fn record(&self, tenure: Option<&mut TokenStanding>, now: Instant) {
         let Some(session) = tenure.and_then(|tenure| tenure.session.take()) else { return };
         let (mut own, key) = (self.local.borrow_mut(), session.fingerprint.to_ne_bytes());
@@ -156,7 +156,7 @@ impl GraceSessions {
         }
     }
 
-    /// Whether it has, to whichever worker.
+    /// Whether the session is recorded, by any worker.
     fn contains(&self, session: &SessionKey) -> bool {
         let own = self.local.borrow_mut().get_if(&session.fingerprint.to_ne_bytes(), |_| true);
         own.is_some() || self.shared.contains(session)

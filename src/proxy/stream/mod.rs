@@ -1,6 +1,6 @@
-//! Exchange: one RPC on its way, from the client's stream to the driver's and back.
+//! Stream: one call, from the client's stream to the upstream's and back.
 //!
-//! What cannot be passed on yet is parked here, bounded by the windows that were granted for it.
+//! Octets that cannot be forwarded are buffered here, up to the windows that were granted for them.
 
 pub(super) mod buffer;
 pub(super) mod expiry;
@@ -27,94 +27,95 @@ use crate::telemetry::{AnsweredBy, CallEnd, MethodLabel, TenantId, WorkerMetrics
 use crate::wire::frame::StreamId;
 use crate::wire::hpack::Fields;
 
-/// Octets of memory that a parked body costs beyond its buffers.
+/// Memory in octets of a buffered body, besides its buffers.
 const BUFFER_OVERHEAD: usize = 1024;
 
-/// One RPC.
+/// One call.
 pub(crate) struct ActiveStream {
     /// The client's stream.
     pub(crate) id: StreamId,
-    /// Which driver leg it goes to, once that is known.
+    /// The upstream connection, once it is selected.
     pub(crate) upstream: Option<usize>,
-    /// The stream there, once it is open.
+    /// The stream on the upstream connection, once it is open.
     pub(crate) upstream_id: Option<StreamId>,
-    /// Where its head ends in the outbox of the leg.
+    /// The end of its head in the upstream's write buffer.
     pub(crate) head_end: u64,
-    /// How often it was taken off a leg that ended before its head had left.
+    /// Times that it was reassigned because its upstream connection ended before its head had left.
     pub(crate) reassignments: u8,
     pub(crate) call: Call,
     pub(crate) method: MethodLabel,
-    /// What it is counted under, once it has a driver.
+    /// The counters of its team and environment, once it has an upstream.
     pub(crate) tenant: Option<TenantId>,
-    /// The snapshot that the call began with, and keeps to the end.
+    /// The snapshot at its beginning, which it keeps to the end.
     pub(crate) snapshot: SnapshotRef,
-    /// What is asked for.
+    /// The parsed request.
     pub(crate) request: Option<Rc<ParsedRequest>>,
-    /// A room's answer that is still to come.
+    /// A filter's decision that is pending.
     pub(crate) pending_filter: Option<PendingDecision>,
-    /// Who writes the verified caller into what goes up.
+    /// Writes the authenticated user into the request's messages.
     pub(crate) user_context: Option<UserContextWriter>,
-    /// What waits for that, since what is before it waits for the driver.
+    /// Octets that wait to be rewritten, since earlier ones wait for the upstream.
     pub(crate) pending_rewrite: PendingRewrite,
-    /// When its permission was last asked about.
+    /// The last authorization check.
     pub(crate) last_check: LastCheck,
-    /// How long the answer may go on.
+    /// When its token expires, for calls that clients can reattach.
     pub(crate) token_expiry: Option<TokenExpiry>,
-    /// How its proof stands, where one that has ended may count still.
+    /// Whether its token is valid, or expired within its grace period.
     pub(crate) token_standing: Option<TokenStanding>,
-    /// Who hides values in the answer.
+    /// Removes hidden values from the response.
     pub(crate) redactor: Option<Box<Redactor>>,
-    /// Whether the client has ended its side, and nothing more will be added to it.
+    /// Whether the client's END_STREAM has arrived.
     pub(crate) is_upload_ended: bool,
     pub(crate) upload: BodyState,
     pub(crate) download: BodyState,
-    /// Where the messages of the answer end.
+    /// The message boundaries of the response.
     pub(crate) boundary: MessageBoundary,
-    /// Whether the client has got the head of an answer.
+    /// Whether the response head was sent to the client.
     pub(crate) is_response_started: bool,
-    /// How the answer ends behind its parked octets. The exchange has no driver then.
+    /// The end of the response behind its buffered octets. The stream has no upstream then.
     pub(crate) pending_end: Option<Box<DownloadEnd>>,
-    /// How the request's body moves on.
+    /// Progress of the request body.
     pub(crate) upload_progress: Progress,
-    /// How the client takes the answer.
+    /// Progress of the client in reading the response.
     pub(crate) download_progress: Progress,
 }
 
-/// How an answer ends once all that is parked of it has left.
+/// The end of a response, which follows its buffered octets.
 pub(crate) struct DownloadEnd {
     pub(crate) trailers: Rc<Fields>,
     pub(crate) code: Code,
     pub(crate) reason: EndReason,
 }
 
-/// What came of a request and is to be stamped when the driver takes more. It waits as it came: a
-/// stamp can be a hundred times longer than its message.
+/// Request octets that wait to be rewritten until the upstream accepts more. They are buffered as
+/// they came: the rewritten message can be a hundred times longer.
 #[derive(Default)]
 pub(crate) struct PendingRewrite {
     pub(crate) octets: Buffer,
-    /// Whether the client has ended its side behind them.
+    /// Whether the client's END_STREAM follows them.
     pub(crate) end: bool,
 }
 
-/// One direction of an exchange.
+/// One direction of a call.
 #[derive(Default)]
 pub(crate) struct BodyState {
-    /// Octets that came and could not be passed on yet.
+    /// Octets that could not be forwarded yet.
     pub(crate) buffered: Buffer,
-    /// Octets of DATA that came.
+    /// DATA octets received.
     pub(crate) received: u64,
-    /// Octets that were added and have not left yet: they give no credit back.
+    /// Octets that sconce has inserted and that have not left yet: nothing is released to the
+    /// client for them.
     pub(crate) surplus: usize,
 }
 
 impl BodyState {
-    /// Octets that came and were passed on.
+    /// DATA octets received and forwarded.
     pub(crate) fn forwarded(&self) -> u64 {
         let parked = u64::try_from(self.buffered.len()).unwrap_or(u64::MAX);
         self.received.saturating_sub(parked)
     }
 
-    /// Octets have left: for how many of them the peer gets its credit back.
+    /// Accounts for octets that have left. Returns the number to release to the client.
     pub(crate) fn released(&mut self, left: usize) -> usize {
         let added = left.min(self.surplus);
         self.surplus = self.surplus.saturating_sub(added);
@@ -122,7 +123,7 @@ impl BodyState {
     }
 }
 
-/// How far one direction had come, and when.
+/// The progress of one direction: the count of octets at the last progress.
 #[derive(Clone, Copy)]
 pub(crate) struct Progress {
     at: Instant,
@@ -130,14 +131,14 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
-    /// Octets that count as a move: fewer at a time could keep a call open for ever.
+    /// Octets that count as progress. Fewer at a time could keep a call open for ever.
     const STEP: u64 = 1_024;
 
     pub(crate) fn new(at: Instant) -> Self {
         Self { at, octets: 0 }
     }
 
-    /// Whether it has stood still for so long.
+    /// Whether there was no progress for this time.
     pub(crate) fn is_stuck(&mut self, octets: u64, now: Instant, patience: Duration) -> bool {
         if octets >= self.octets.saturating_add(Self::STEP) {
             *self = Self { at: now, octets };
@@ -145,21 +146,21 @@ impl Progress {
         now.saturating_duration_since(self.at) >= patience
     }
 
-    /// It cannot move now, and that is not its fault.
+    /// Restarts the time without progress: the peer is not the cause.
     pub(crate) fn reset(&mut self, octets: u64, now: Instant) {
         *self = Self { at: now, octets };
     }
 }
 
 impl ActiveStream {
-    /// Whether what comes now has to wait behind what came before.
+    /// Whether new octets must wait behind buffered ones.
     pub(crate) fn has_buffered_upload(&self) -> bool {
         !self.upload.buffered.is_empty()
             || !self.pending_rewrite.octets.is_empty()
             || self.pending_rewrite.end
     }
 
-    /// Octets that wait for the driver, as they came. (Inflated ones have a bound of their own.)
+    /// Memory of buffered request octets. Inflated ones have a limit of their own.
     pub(crate) fn buffered_bytes(&self) -> usize {
         if self.user_context.as_ref().is_some_and(UserContextWriter::may_inflate) {
             return 0;
@@ -176,12 +177,12 @@ impl ActiveStream {
         self.is_upload_ended || self.pending_rewrite.end || self.pending_end.is_some()
     }
 
-    /// Octets of an inflated message that are kept until it is whole.
+    /// Octets of an inflated message that is not complete.
     pub(crate) fn inflated_bytes(&self) -> usize {
         self.user_context.as_ref().map_or(0, UserContextWriter::buffered)
     }
 
-    /// Tells the rooms and the metrics how it ended: once, and then it goes.
+    /// Reports the end of the call to the filters and the metrics. Must be called once.
     pub(crate) fn complete(
         &mut self,
         code: Code,
@@ -226,7 +227,7 @@ impl ActiveStream {
         self.snapshot.chain.complete(&mut self.call, &outcome);
     }
 
-    /// Counts a call that never had a driver under its team, as far as that is known.
+    /// Counts a call without an upstream under its team, if the team is known.
     fn tenant_by_name(&self, metrics: &WorkerMetrics) -> Option<TenantId> {
         let slots = self.call.attributes();
         let team = slots.team.as_ref().map(TeamName::as_str)?;
@@ -237,7 +238,7 @@ impl ActiveStream {
     }
 }
 
-/// Whose status a client saw that was told of such an end.
+/// The origin of the status that the client received.
 fn answered_by(how: EndReason) -> AnsweredBy {
     match how {
         EndReason::Answered => AnsweredBy::Driver,
@@ -251,14 +252,14 @@ fn answered_by(how: EndReason) -> AnsweredBy {
     }
 }
 
-/// When the permission of a call was last asked about, and of which snapshot.
+/// The time and the snapshot generation of the last authorization check.
 #[derive(Clone, Copy)]
 pub(crate) struct LastCheck {
     pub(crate) at: Instant,
     pub(crate) generation: u64,
 }
 
-/// Lets the driver at the end of a leg send what the client allows for an exchange, and no more.
+/// Grants an upstream the stream window that the client grants, less the buffered octets.
 pub(crate) fn pass_stream_window(
     client: &H2Connection,
     leg: &mut H2Connection,

@@ -8,14 +8,14 @@ use crate::grpc::user_context::Encoding;
 use crate::telemetry::MethodLabel;
 use crate::wire::hpack::Fields;
 
-/// A request that was read. Equal ones in a row share one.
+/// A parsed request. Equal requests in a row share one.
 pub(crate) struct ParsedRequest {
     pub(crate) head: Rc<RequestHead>,
     pub(crate) request: Request,
     pub(crate) label: MethodLabel,
-    /// Octets of what travels on, as HPACK counts.
+    /// Size of the forwarded header list in octets, as HPACK counts (RFC 7541, 4.1).
     pub(crate) size: usize,
-    /// How its messages are compressed.
+    /// The compression of its messages.
     pub(crate) encoding: Encoding,
 }
 

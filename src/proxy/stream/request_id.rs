@@ -7,13 +7,13 @@ use sconce_filters::Call;
 
 use crate::wire::frame::StreamId;
 
-/// The header by which clients and balancers name a call.
+/// The header with which clients and load balancers name a call.
 const REQUEST_ID: &str = "x-request-id";
 
-/// Octets of such a name.
+/// Longest request id in octets.
 const REQUEST_ID_MAX: usize = 64;
 
-/// No two processes name calls alike.
+/// Seeded for each process, so that no two processes generate the same ids.
 static ID_HASHER: LazyLock<RandomState> = LazyLock::new(RandomState::new);
 
 /// The client's id of a call; a generated one if that is missing or not printable.
@@ -24,7 +24,7 @@ pub(crate) fn request_id_of(call: &Call, id: StreamId) -> String {
     given.map_or_else(|| generated_id(&(call.peer(), call.opened_at(), id)), str::to_owned)
 }
 
-/// Whether a name can be shown: short, and of letters that steer nothing.
+/// Whether an id can be logged as it is: short, and without control characters or spaces.
 fn is_plain(name: &[u8]) -> bool {
     let plain = |octet: &u8| octet.is_ascii_alphanumeric() || b"-_.:/+=".contains(octet);
     !name.is_empty() && name.len() <= REQUEST_ID_MAX && name.iter().all(plain)

@@ -1,10 +1,9 @@
-//! Dial: from a driver's address to a socket, whichever of its hosts answer.
+//! Connect: from a driver's address to a connected socket.
 //!
-//! All addresses of a name are tried, one family after the other, each a little later than the one
-//! before, or at once when that has failed; the first that is there wins (RFC 8305). Connections of
-//! a worker that want the same name at the same time share one look-up: however many wait for it,
-//! it costs one thread. Nothing is remembered beyond that: a name may lead elsewhere a moment
-//! later.
+//! All addresses of a name are tried, the families in turn, each 250 ms after the one before or at
+//! once when that one has failed; the first to connect wins (RFC 8305). Connections of a worker
+//! that look up the same name at the same time share one look-up, which takes one thread. Results
+//! are not cached: a name may resolve to other addresses a moment later.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -23,30 +22,30 @@ use tokio::task::JoinSet;
 use crate::config::{DriverAddress, Host};
 use crate::telemetry::ConnectFailure;
 
-/// How long an address has for itself before the next one is tried beside it.
+/// Delay between two connection attempts (RFC 8305, 5: Connection Attempt Delay).
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
-/// Addresses of a name that are tried.
+/// Addresses of one name that are tried.
 pub(crate) const ADDRESSES_MAX: usize = 32;
 
-/// What a look-up found; nothing if the name is not known.
+/// The addresses of a name; empty if it cannot be resolved.
 type Addresses = Arc<[IpAddr]>;
 type Lookup = Pin<Box<dyn Future<Output = io::Result<Vec<IpAddr>>>>>;
 
-/// Finds the addresses of names, for the connections of one worker.
+/// Resolves names for the connections of one worker.
 pub(crate) struct Resolver {
     lookup: fn(Arc<str>) -> Lookup,
-    /// Look-ups that go on now. There are no more than drivers with a name.
+    /// Look-ups in progress: at most one for each driver name.
     in_progress: RefCell<HashMap<Arc<str>, watch::Receiver<Option<Addresses>>>>,
 }
 
 impl Default for Resolver {
-    /// The system's.
+    /// The system's resolver.
     fn default() -> Self {
         Self::new(|name| Box::pin(system_lookup(name)))
     }
 }
 
-/// Runs on a thread for what blocks, of which the worker's runtime has a few.
+/// Runs on one of the few threads of the worker's runtime for blocking calls.
 async fn system_lookup(name: Arc<str>) -> io::Result<Vec<IpAddr>> {
     let found = tokio::net::lookup_host((&*name, 0)).await?;
     Ok(found.map(|address| address.ip()).collect())
@@ -57,15 +56,15 @@ impl Resolver {
         Self { lookup, in_progress: RefCell::default() }
     }
 
-    /// The addresses of a name; none if it is not known.
+    /// The addresses of a name; empty if it cannot be resolved.
     async fn resolve(self: &Rc<Self>, name: &Arc<str>) -> Addresses {
         let mut found = self.start(name);
         let found = found.wait_for(Option::is_some).await;
         found.ok().and_then(|found| found.clone()).unwrap_or_default()
     }
 
-    /// Joins the look-up of a name, or begins it. It goes on when nobody waits any more: a thread
-    /// that asks cannot be called back, and the next one to want the name shall wait for that one.
+    /// Joins the look-up of a name, or starts one. It continues when all waiters are gone: a
+    /// blocking look-up cannot be cancelled, and the next request for the name joins it.
     fn start(self: &Rc<Self>, name: &Arc<str>) -> watch::Receiver<Option<Addresses>> {
         if let Some(found) = self.in_progress.borrow().get(name) {
             return found.clone();
@@ -83,7 +82,7 @@ impl Resolver {
     }
 }
 
-/// A look-up that goes on. However it ends, the next one of the same name is a new one.
+/// A look-up in progress. It is removed however it ends.
 struct LookupGuard {
     resolver: Rc<Resolver>,
     name: Arc<str>,
@@ -95,7 +94,7 @@ impl Drop for LookupGuard {
     }
 }
 
-/// A socket to the driver at this address, within this time.
+/// Connects to the driver at this address within the timeout.
 pub(crate) async fn connect(
     resolver: Rc<Resolver>,
     driver: DriverAddress,
@@ -117,7 +116,7 @@ pub(crate) async fn connect(
     Ok(socket)
 }
 
-/// The addresses, one of each family in turn, beginning with that of the first one (RFC 8305, 4).
+/// The addresses with the families in turn, beginning with that of the first address (RFC 8305, 4).
 pub(crate) fn interleaved(found: &[IpAddr]) -> Vec<IpAddr> {
     let is_v6 = found.first().is_some_and(IpAddr::is_ipv6);
     let of = |v6: bool| found.iter().filter(move |address| address.is_ipv6() == v6);
@@ -130,7 +129,7 @@ pub(crate) fn interleaved(found: &[IpAddr]) -> Vec<IpAddr> {
     all
 }
 
-/// The first of these addresses that is there.
+/// Connects to the first of these addresses that accepts.
 pub(crate) async fn connect_any(addresses: Vec<SocketAddr>) -> Result<TcpStream, ConnectFailure> {
     if let [only] = addresses.as_slice() {
         return connect_one(*only).await;
@@ -167,10 +166,10 @@ fn connect_error(fault: &io::Error) -> ConnectFailure {
     }
 }
 
-/// Why a driver is unreachable that takes connections and does not begin to speak HTTP/2.
+/// Unreachable: it accepts connections, but sends no SETTINGS.
 pub(crate) const NO_HTTP2: &str = "no_http2";
 
-/// Why one is that had calls and did not answer a PING.
+/// Unreachable: it had streams and did not acknowledge a PING.
 pub(crate) const SILENT: &str = "silent";
 
 #[cfg(test)]
@@ -184,7 +183,7 @@ mod tests {
 
     use super::*;
 
-    /// Long enough for a machine that is busy, and far below the time that a dial may take.
+    /// Long enough for a busy machine, and far below the connect timeout.
     const SOON: Duration = Duration::from_millis(900);
     const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -199,7 +198,7 @@ mod tests {
         socket.local_addr().unwrap().as_socket().unwrap().port()
     }
 
-    /// A host that answers nothing: its accept queue is full. What fills it is held.
+    /// A host that does not answer: its accept queue is full. The returned sockets keep it full.
     fn dead(at: [u8; 4], port: u16) -> Vec<Socket> {
         let mut held = vec![listener(at, port, 0)];
         loop {
@@ -294,7 +293,7 @@ mod tests {
                 );
                 assert!([&all.0, &all.1, &all.2].iter().all(|found| found.len() == 1));
                 assert_eq!(LOOKUPS.get(), 2);
-                // It is not remembered.
+                // The result is not cached.
                 resolver.resolve(&one).await;
                 assert_eq!(LOOKUPS.get(), 3);
                 assert!(resolver.in_progress.borrow().is_empty());
@@ -318,7 +317,7 @@ mod tests {
             .run_until(async {
                 assert!(resolver.resolve(&name).await.is_empty());
                 assert_eq!(resolver.resolve(&name).await.len(), 1);
-                // One that is cancelled with all others of its thread.
+                // A look-up that is cancelled with all others of its thread.
                 drop(resolver.start(&name));
             })
             .await;

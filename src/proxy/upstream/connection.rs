@@ -1,7 +1,8 @@
-//! Driver: a client connection's own leg to one driver, from the dial to the end.
+//! Upstream connection: one client connection's own connection to a Spark driver, from connect to
+//! close.
 //!
-//! It is never shared among client connections: a fat header or a flood of one client can only
-//! cost that client its leg.
+//! Client connections never share it: a long header list or a flood of one client affects only that
+//! client's upstream connection.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -30,35 +31,36 @@ use crate::wire::frame::StreamId;
 use crate::wire::hpack::{Fields, Limits};
 use crate::wire::settings::{DEFAULT_INITIAL_WINDOW_SIZE, Settings};
 
-/// Credit of a whole leg, in octets: what a driver may have under way to one client connection.
+/// Receive window of a whole upstream connection in octets: the most that a driver may have in
+/// flight to one client connection.
 const CONNECTION_WINDOW: u32 = 4 << 20;
-/// Octets of a header list that a driver may send at most. It is told what the client takes, so
-/// that an answer too long for the client ends as it would without sconce.
+/// Octets of a header list from a driver. The driver gets the smaller of this limit and the
+/// client's, so that a response too long for the client fails as it would without sconce.
 const HEADER_LIST_MAX: u32 = 65_536;
-/// Fields that a driver may send in one list.
+/// Fields in one header list from a driver.
 const HEADER_COUNT_MAX: usize = 256;
-/// A driver that has sent neither HEADERS nor DATA since minds every PING after the first that
-/// comes within five minutes, and closes the connection at the third one that it minds (grpc-java:
-/// permitKeepAliveTime, MAX_PING_STRIKES). So it is asked again after so many times the silence,
-/// and from then on once in `ASK_AGAIN`.
+/// grpc-java counts a strike for a PING within permitKeepAliveTime (5 min) of the last one without
+/// HEADERS or DATA between, and closes the connection at more than MAX_PING_STRIKES (2). So the
+/// second and third PING wait for these multiples of the keepalive time, and further ones for
+/// `PING_BACKOFF_MAX`.
 const PING_BACKOFF: [u32; 2] = [2, 6];
-/// See `ASK_AFTER`.
+/// See `PING_BACKOFF`.
 const PING_BACKOFF_MAX: Duration = Duration::from_secs(301);
 
 type ConnectFuture = Pin<Box<dyn Future<Output = Result<TcpStream, ConnectFailure>>>>;
 
-/// What goes out again and again because of one driver.
+/// Encoded header blocks that repeat because of one upstream.
 #[derive(Default)]
 pub(crate) struct UpstreamHeaderCaches {
-    /// Requests, to the driver.
+    /// Requests to the driver.
     pub(crate) requests: HeaderBlockCache,
-    /// Heads of answers, to the client.
+    /// Response heads to the client.
     pub(crate) responses: ResponseHeaderCache,
-    /// Trailers, to the client.
+    /// Trailers to the client.
     pub(crate) trailers: ResponseHeaderCache,
 }
 
-/// Header blocks of a driver that all say the same.
+/// Response header blocks with equal fields, and their parsed status.
 #[derive(Default)]
 pub(crate) struct ResponseHeaderCache {
     pub(crate) cache: HeaderBlockCache,
@@ -66,7 +68,7 @@ pub(crate) struct ResponseHeaderCache {
 }
 
 impl ResponseHeaderCache {
-    /// What a block says.
+    /// The gRPC status of a header block.
     pub(crate) fn status_of(&mut self, fields: &Rc<Fields>) -> ResponseStatus {
         match &self.last {
             Some((last, meaning)) if Rc::ptr_eq(last, fields) => *meaning,
@@ -79,65 +81,65 @@ impl ResponseHeaderCache {
     }
 }
 
-/// The line to a driver.
+/// The state of an upstream connection.
 pub(crate) enum UpstreamState {
-    /// Not there yet.
+    /// TCP connect in progress.
     Connecting(ConnectFuture),
-    /// There.
+    /// Connected.
     Connected(Box<H2Connection>),
 }
 
-/// Octets of one body that are in the outbox.
+/// Octets of one request body in the write buffer.
 pub(crate) struct InFlightChunk {
-    /// The client's stream, and the exchange on it.
+    /// The client's stream.
     pub(crate) stream: StreamId,
     pub(crate) key: usize,
-    /// Octets whose credit goes back.
+    /// Octets that are released to the client when these have left.
     pub(crate) octets: u32,
-    /// Where in the outbox they end, see `Outbox::end`.
+    /// Their end in the write buffer, see `WriteBuffer::end_offset`.
     pub(crate) end: u64,
 }
 
-/// A client connection's leg to one driver.
+/// A client connection's own connection to one driver.
 pub(crate) struct Upstream {
     pub(crate) cluster: Arc<Cluster>,
-    /// The latest snapshot whose table led a call to this cluster; 0 if none has.
+    /// The latest generation whose route table led a call to this cluster; 0 if none has.
     pub(crate) generation: u64,
     pub(crate) state: UpstreamState,
-    /// Exchanges that wait for the line, or for a place on it.
+    /// Streams that wait for the connection, or for a free stream on it.
     pub(crate) pending: VecDeque<usize>,
-    /// Whether a loop opens the streams of those now.
+    /// Whether a loop is opening pending streams now.
     pub(crate) is_opening: bool,
-    /// Exchanges that are on it or wait for it.
+    /// Streams that are open or pending here.
     pub(crate) active: usize,
-    /// Octets of the client's streams that are in the outbox, in their order: their credit goes
-    /// back when they have left.
+    /// Request octets in the write buffer, in order: they are released to the client when they have
+    /// left.
     pub(crate) in_flight: VecDeque<InFlightChunk>,
-    /// Octets of this leg that are parked.
+    /// Response octets of this connection that are buffered.
     pub(crate) download_buffered: usize,
-    /// Whose body is resumed next.
+    /// The round robin over buffered request bodies.
     pub(crate) upload_order: RoundRobin,
-    /// Whether bodies wait for what they share on the way to this driver, its connection's window
-    /// or the outbox: then they are served in turn, and none passes by the others.
+    /// Whether bodies wait for what they share, the connection's send window or the write buffer.
+    /// Then they are served in round robin, and none overtakes the others.
     pub(crate) is_contended: bool,
-    /// Octets of bodies that may wait in the outbox; what comes on top is parked with its stream.
+    /// Request octets that may wait in the write buffer; further ones are buffered with their
+    /// stream.
     pub(crate) write_batch: BatchSize,
-    /// By when its first SETTINGS must have come.
+    /// Deadline for the driver's first SETTINGS.
     pub(crate) settings_deadline: Instant,
-    /// Whether its socket's options are set: that is left until the leg has lived for a while.
+    /// Whether the options of the socket are set, which is deferred until the first check.
     pub(crate) is_tuned: bool,
-    /// How often we have asked whether it is there since HEADERS or DATA last came.
+    /// PINGs sent since HEADERS or DATA last came.
     pub(crate) pings_sent: usize,
-    /// The last requests that were forwarded on it, and what was last answered on it; not while it
-    /// rests.
+    /// Encoded header blocks; `None` while the connection is idle.
     pub(crate) header_caches: Option<Box<UpstreamHeaderCaches>>,
-    /// Whether it is of no use any more: it goes when its last words are written.
+    /// Whether it has failed: it is closed when its last frames are written.
     pub(crate) is_lost: bool,
-    /// Since when somebody uses it.
+    /// Since when it has had streams.
     pub(crate) busy_since: Instant,
-    /// Since when nobody uses it.
+    /// Since when it has had no streams.
     pub(crate) idle_since: Instant,
-    /// When its dial began.
+    /// When the connect began.
     connect_started: Instant,
 }
 
@@ -153,7 +155,7 @@ impl Upstream {
         Self { settings_deadline: now + patience, ..Self::new(cluster, line, now) }
     }
 
-    /// A leg that another client connection has left. `theirs` is what this one's client said.
+    /// Takes a connection from the idle pool, and adjusts it to this client's settings.
     pub(crate) fn reuse(spare: IdleConnection, theirs: &Settings, now: Instant) -> Self {
         let IdleConnection { cluster, h2: mut leg, connect_started: dialled, .. } = spare;
         leg.wire.clear_encoder_table();
@@ -185,7 +187,7 @@ impl Upstream {
         }
     }
 
-    /// The leg, if it is in such good order that another client connection may have it.
+    /// The connection for the idle pool, if another client connection may use it.
     pub(crate) fn into_idle(mut self, now: Instant) -> Option<IdleConnection> {
         let is_settled = self.active == 0
             && !self.is_lost
@@ -202,8 +204,7 @@ impl Upstream {
         }
     }
 
-    /// Goes on with the dial; `Ready(Ok)` once, when the line is up. `client` says what is passed
-    /// through.
+    /// Polls the connect; `Ready(Ok)` once, when the connection is established.
     pub(crate) fn poll_connect(
         &mut self,
         context: &mut Context<'_>,
@@ -230,19 +231,19 @@ impl Upstream {
         }
     }
 
-    /// Whether a flush would move something: octets that wait, bodies that wait for their place in
-    /// the outbox, or credit of octets that have left.
+    /// Whether a flush would make progress: octets to write, bodies that wait for the write buffer,
+    /// or octets to release.
     pub(crate) fn has_output(&self) -> bool {
         let Some(leg) = self.h2() else { return false };
         !leg.wire.write_buffer.is_empty() || self.has_flushed() || self.can_resume_uploads()
     }
 
-    /// Whether octets of a body have left whose credit has not gone back yet.
+    /// Whether request octets have left that are not yet released to the client.
     pub(crate) fn has_flushed(&self) -> bool {
         self.h2().zip(self.in_flight.front()).is_some_and(|(leg, first)| leg.has_flushed(first.end))
     }
 
-    /// Whether bodies wait for their turn and there is room for them.
+    /// Whether bodies wait, and the connection's send window and write buffer have capacity.
     pub(crate) fn can_resume_uploads(&self) -> bool {
         self.is_contended
             && self.h2().is_some_and(|leg| {
@@ -251,7 +252,7 @@ impl Upstream {
             })
     }
 
-    /// Gives back what an idle leg does not need.
+    /// Releases buffers that an idle connection does not need.
     pub(crate) fn shrink(&mut self, now: Instant) {
         self.header_caches = None;
         self.in_flight = VecDeque::new();
@@ -267,13 +268,13 @@ impl Upstream {
         }
     }
 
-    /// Whether a new call may be put on this line, now or when a place is free.
+    /// Whether a new stream to this cluster may be enqueued here.
     pub(crate) fn accepts_streams_for(&self, cluster: &Arc<Cluster>) -> bool {
         self.accepts_streams() && self.cluster == *cluster
     }
 
-    /// The same for a call whose snapshot has led one of the same team and environment here
-    /// before. A removal may lead calls of its sessions elsewhere.
+    /// The same for a call of a team and environment that this generation has already led here.
+    /// False for calls that a removal may lead elsewhere.
     pub(crate) fn matches_route_of(&self, generation: u64, attributes: &Attributes) -> bool {
         let Attributes { team, environment, revoked, .. } = attributes;
         self.generation == generation
@@ -291,7 +292,7 @@ impl Upstream {
             }
     }
 
-    /// Asks a silent driver whether it is there, unless it would mind.
+    /// Sends a keepalive PING to a silent driver, unless it would count as a strike.
     pub(crate) fn keepalive(&mut self, now: Instant, silence: Duration) {
         let (times, busy_since) = (self.pings_sent, self.busy_since);
         let Some(leg) = self.h2_mut() else { return };
@@ -301,7 +302,7 @@ impl Upstream {
             Some(Some(times)) => silence * *times,
             Some(None) => PING_BACKOFF_MAX,
         };
-        // A question without an answer is not asked again: that would begin the wait for it anew.
+        // An unanswered PING is not repeated: that would restart the wait for its acknowledgement.
         let minds =
             leg.ping_sent_at.is_some_and(|asked| leg.last_read <= asked || now < asked + again);
         if silent && !minds {
@@ -311,14 +312,14 @@ impl Upstream {
     }
 }
 
-/// Octets of a header list that a client's drivers are told to send at most.
+/// SETTINGS_MAX_HEADER_LIST_SIZE towards a client's drivers, in octets.
 pub(crate) fn header_list_max(theirs: &Settings) -> u32 {
     theirs.max_header_list_size.min(HEADER_LIST_MAX)
 }
 
-/// Octets that the driver at the end of a leg may have under way: what the client takes and, so
-/// that the leg can always be read, what may be parked.
-/// `detached` octets of answers whose drivers are not needed any more wait for the same client.
+/// The receive window for an upstream connection: the client's send window and, so that the
+/// connection can always be read, the buffer for responses. `detached` octets of responses without
+/// an upstream wait for the same client.
 pub(crate) fn connection_window(client: &Connection, detached: usize) -> i64 {
     let detached = i64::try_from(detached).unwrap_or(i64::MAX);
     let most = client.connection_send_window().saturating_add(i64::from(DOWNLOAD_BUFFER_MAX));

@@ -1,8 +1,10 @@
-//! Shelf: legs that their client connections left in good order, for the next ones of a worker.
+//! Idle pool: upstream connections that their client connections have left, for reuse by the next
+//! ones of the same worker.
 //!
-//! A leg is lent to one client connection at a time. Lent again is only one on which every call
-//! had its whole answer: what a driver still makes of an earlier client's calls cannot end a later
-//! one's. The next client's header blocks begin with an empty table, as on a new leg.
+//! A connection is used by one client connection at a time, and reused only if every call on it
+//! received its complete response: what a driver still sends for an earlier client's calls cannot
+//! reach a later one. The HPACK encoder table is cleared for the next client, as on a new
+//! connection.
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -14,22 +16,22 @@ use crate::proxy::net::h2_connection::H2Connection;
 use crate::route::Cluster;
 use crate::telemetry::WorkerMetrics;
 
-/// Legs that one worker keeps at most. The oldest one goes for the next.
+/// Idle connections of one worker. The oldest is closed for the next one.
 const IDLE_MAX: usize = 32;
-/// How long after its last call a leg may still go to another client connection. Short: a driver
-/// that goes away without a word must not be found out by somebody's query.
+/// Longest idle time before reuse. Short: a query must not be the one to discover that a driver has
+/// vanished.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(5);
-/// How old a leg may be that is lent again.
+/// Greatest age of a reused connection.
 const AGE_MAX: Duration = Duration::from_secs(600);
-/// How often the shelf is to be swept while something lies there.
+/// Interval between two sweeps while the pool is not empty.
 pub(crate) const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
-/// A leg that nobody uses.
+/// An idle upstream connection.
 pub(crate) struct IdleConnection {
     pub(crate) cluster: Arc<Cluster>,
     pub(crate) h2: Box<H2Connection>,
     pub(crate) connect_started: Instant,
-    /// Since when nobody uses it.
+    /// Since when it has had no streams.
     pub(crate) idle_since: Instant,
 }
 
@@ -41,7 +43,7 @@ impl IdleConnection {
     }
 }
 
-/// The legs of a worker that nobody uses.
+/// The idle upstream connections of a worker.
 pub(crate) struct IdlePool {
     connections: RefCell<Vec<IdleConnection>>,
     filled: Notify,
@@ -49,12 +51,12 @@ pub(crate) struct IdlePool {
 }
 
 impl IdlePool {
-    /// An empty one.
+    /// An empty pool.
     pub(crate) fn new(metrics: WorkerMetrics) -> Self {
         Self { connections: RefCell::default(), filled: Notify::new(), metrics }
     }
 
-    /// Keeps a leg for a while.
+    /// Adds a connection.
     pub(crate) fn put(&self, spare: IdleConnection) {
         let mut spares = self.connections.borrow_mut();
         if spares.is_empty() {
@@ -66,8 +68,8 @@ impl IdlePool {
         spares.push(spare);
     }
 
-    /// The latest leg to this cluster that offers its driver what a new one would, but for the
-    /// window of its streams, and no more credit than `allowance`.
+    /// The latest connection to this cluster with the same SETTINGS as a new one, except for the
+    /// initial window, and with at most `allowance` octets of connection window.
     pub(crate) fn take(
         &self,
         cluster: &Arc<Cluster>,
@@ -90,20 +92,20 @@ impl IdlePool {
         }
     }
 
-    /// Lets go of all legs.
+    /// Closes all connections.
     pub(crate) fn clear(&self) {
         self.connections.borrow_mut().drain(..).for_each(|spare| self.close(spare));
     }
 
-    /// Lets go of legs that waited for too long, or whose drivers did something of consequence.
-    /// Says whether any are left.
+    /// Closes connections that are too old, or on which the driver has sent anything of importance.
+    /// Returns true if any are left.
     pub(crate) fn sweep(&self, now: Instant) -> bool {
         let mut spares = self.connections.borrow_mut();
         spares.extract_if(.., |spare| !spare.is_healthy(now)).for_each(|spare| self.close(spare));
         !spares.is_empty()
     }
 
-    /// Waits until there is something to sweep.
+    /// Waits until the pool is not empty.
     pub(crate) async fn wait_filled(&self) {
         self.filled.notified().await;
     }
