@@ -7,11 +7,6 @@ pub(super) fn usize_from(limit: u32) -> usize {
     usize::try_from(limit).unwrap_or(usize::MAX)
 }
 
-/// The key of a tag.
-pub(super) fn stream_key(tag: u32) -> usize {
-    usize::try_from(tag).unwrap_or(usize::MAX)
-}
-
 /// A range of the octets that were read, as a range of the buffer.
 pub(super) fn shift(from: usize, octets: &Range<usize>) -> Range<usize> {
     octets.start.saturating_add(from)..octets.end.saturating_add(from)

@@ -26,6 +26,7 @@ mod connection_limits;
 mod context;
 mod convert;
 mod downstream;
+mod keys;
 mod net;
 pub mod probe;
 mod relay;

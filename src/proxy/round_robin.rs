@@ -5,6 +5,8 @@
 //! opens again: otherwise the body at the end of each step would get the rest of the step for a
 //! whole quantum.
 
+use crate::proxy::keys::StreamKey;
+
 /// Octets of one quantum.
 pub(super) const QUANTUM: usize = 16 * 1024;
 
@@ -12,45 +14,50 @@ pub(super) const QUANTUM: usize = 16 * 1024;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct RoundRobin {
     /// The body that was served last.
-    last: usize,
+    last: StreamKey,
     /// Octets left of its quantum.
     left: usize,
 }
 
 impl RoundRobin {
     /// Rotates the sorted keys of waiting bodies into the order of service.
-    pub(super) fn order(self, waiting: &mut [usize]) {
-        let is_before = |tag: &usize| *tag < self.last || (*tag == self.last && self.left == 0);
+    pub(super) fn order(self, waiting: &mut [StreamKey]) {
+        let is_before = |key: &StreamKey| *key < self.last || (*key == self.last && self.left == 0);
         let first = waiting.partition_point(is_before);
         waiting.rotate_left(first);
     }
 
     /// The quantum of a body in octets.
-    pub(super) fn quantum_of(self, tag: usize) -> usize {
-        if tag == self.last && self.left > 0 { self.left } else { QUANTUM }
+    pub(super) fn quantum_of(self, key: StreamKey) -> usize {
+        if key == self.last && self.left > 0 { self.left } else { QUANTUM }
     }
 
-    pub(super) fn record(&mut self, tag: usize, octets: usize) {
-        *self = Self { last: tag, left: self.quantum_of(tag).saturating_sub(octets) };
+    pub(super) fn record(&mut self, key: StreamKey, octets: usize) {
+        *self = Self { last: key, left: self.quantum_of(key).saturating_sub(octets) };
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::proxy::keys::Key;
+
+    fn keys<const N: usize>(indices: [usize; N]) -> [StreamKey; N] {
+        indices.map(StreamKey::from_index)
+    }
 
     /// Octets that each of `bodies` endless bodies gets of a shared window that opens by `step`.
     fn shares(bodies: usize, step: usize, steps: usize) -> Vec<usize> {
-        let mut rotation = RoundRobin::default();
+        let mut position = RoundRobin::default();
         let mut got = vec![0; bodies];
         for _ in 0..steps {
             let mut room = step;
             while room > 0 {
-                let mut waiting: Vec<usize> = (0..bodies).collect();
-                rotation.order(&mut waiting);
-                let octets = rotation.quantum_of(waiting[0]).min(room);
-                rotation.record(waiting[0], octets);
-                got[waiting[0]] += octets;
+                let mut waiting: Vec<_> = (0..bodies).map(StreamKey::from_index).collect();
+                position.order(&mut waiting);
+                let octets = position.quantum_of(waiting[0]).min(room);
+                position.record(waiting[0], octets);
+                got[waiting[0].index()] += octets;
                 room -= octets;
             }
         }
@@ -68,16 +75,18 @@ mod tests {
     }
 
     #[test]
-    fn a_turn_that_was_cut_short_goes_on_first_unless_another_body_was_served() {
-        let mut rotation = RoundRobin { last: 3, left: 0 };
-        let mut waiting = [1, 3, 5];
-        rotation.order(&mut waiting);
-        assert_eq!(waiting, [5, 1, 3]);
-        rotation.record(5, 1_000);
+    fn an_interrupted_quantum_continues_first_unless_another_body_was_served() {
+        let [one, three, five] = keys([1, 3, 5]);
+        let mut position = RoundRobin { last: three, left: 0 };
+        let mut waiting = [one, three, five];
+        position.order(&mut waiting);
+        assert_eq!(waiting, [five, one, three]);
+        position.record(five, 1_000);
         waiting.sort_unstable();
-        rotation.order(&mut waiting);
-        assert_eq!((waiting, rotation.quantum_of(5)), ([5, 1, 3], QUANTUM - 1_000));
-        rotation.record(1, QUANTUM);
-        assert_eq!(rotation.quantum_of(5), QUANTUM);
+        position.order(&mut waiting);
+        assert_eq!(waiting, [five, one, three]);
+        assert_eq!(position.quantum_of(five), QUANTUM - 1_000);
+        position.record(one, QUANTUM);
+        assert_eq!(position.quantum_of(five), QUANTUM);
     }
 }

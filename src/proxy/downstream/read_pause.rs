@@ -7,18 +7,20 @@
 
 use std::time::Instant;
 
+use crate::proxy::keys::StreamKey;
+
 /// The pause of one client connection.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct ReadPause {
     /// The end of the pause, if there is one.
     until: Option<Instant>,
     /// The stream whose DATA was read last.
-    key: usize,
+    key: StreamKey,
 }
 
 impl ReadPause {
     /// The stream whose DATA was read last.
-    pub(crate) fn stream(&self) -> usize {
+    pub(crate) fn stream(&self) -> StreamKey {
         self.key
     }
 
@@ -36,7 +38,7 @@ impl ReadPause {
     }
 
     /// Records that DATA of a stream was read.
-    pub(crate) fn record(&mut self, tag: usize) {
-        self.key = tag;
+    pub(crate) fn record(&mut self, key: StreamKey) {
+        self.key = key;
     }
 }

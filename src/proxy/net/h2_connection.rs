@@ -90,8 +90,8 @@ impl H2Connection {
 
     /// Octets that wait to be written.
     pub(crate) fn pending_bytes(&self) -> usize {
-        let sealed = self.tls.as_ref().map_or(0, |tls| tls.unsent().len());
-        self.wire.write_buffer.len().saturating_add(sealed)
+        let encrypted = self.tls.as_ref().map_or(0, |tls| tls.unsent().len());
+        self.wire.write_buffer.len().saturating_add(encrypted)
     }
 
     /// Whether the socket may have octets to read; if not, the task is woken when it has.
@@ -133,12 +133,13 @@ impl H2Connection {
         };
         while !tls.is_peer_closed() {
             let socket = &mut self.socket;
-            let opened =
-                tls.decrypt(into, |room| match poll_read(socket, context, prefix(room, most)) {
+            let decrypted = tls.decrypt(into, |buffer| {
+                match poll_read(socket, context, prefix(buffer, most)) {
                     Poll::Ready(read) => read,
                     Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
-                });
-            match opened {
+                }
+            });
+            match decrypted {
                 Ok(Decrypted::Octets(octets)) => {
                     self.last_read = now;
                     let _: Poll<()> = write_encrypted(tls, &mut self.socket, context)?;
@@ -152,11 +153,11 @@ impl H2Connection {
                     return Poll::Ready(Ok(octets));
                 }
                 Ok(Decrypted::Eof) => break,
-                Err(fault) if fault.kind() == io::ErrorKind::WouldBlock => return Poll::Pending,
-                Err(fault) => {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Poll::Pending,
+                Err(error) => {
                     // The alert, as far as the socket accepts it at once.
                     let _ = write_encrypted(tls, &mut self.socket, context);
-                    return Poll::Ready(Err(fault));
+                    return Poll::Ready(Err(error));
                 }
             }
         }
@@ -169,7 +170,7 @@ impl H2Connection {
     pub(crate) fn flush(
         &mut self,
         context: &mut Context<'_>,
-        lent: &[u8],
+        borrowed: &[u8],
         now: Instant,
     ) -> io::Result<bool> {
         if self.pending_bytes() == 0 || !self.is_established() {
@@ -180,7 +181,7 @@ impl H2Connection {
             self.wire.write_buffer.advance(usize::MAX);
             return Ok(false);
         }
-        self.write(context, lent, now)
+        self.write(context, borrowed, now)
     }
 
     /// Discards output: nothing can be written any more, but octets that have arrived can be read.
@@ -202,18 +203,23 @@ impl H2Connection {
         end <= self.write_failed_at.min(self.wire.write_buffer.written())
     }
 
-    fn write(&mut self, context: &mut Context<'_>, lent: &[u8], now: Instant) -> io::Result<bool> {
+    fn write(
+        &mut self,
+        context: &mut Context<'_>,
+        borrowed: &[u8],
+        now: Instant,
+    ) -> io::Result<bool> {
         let mut moved = false;
         while self.pending_bytes() > 0 {
-            match self.write_once(context, lent) {
+            match self.write_once(context, borrowed) {
                 Poll::Ready(Ok(written)) => {
                     self.wire.write_buffer.advance(written);
                     self.write_blocked_since = None;
                     moved = true;
                 }
-                Poll::Ready(Err(fault)) => return Err(fault),
+                Poll::Ready(Err(error)) => return Err(error),
                 Poll::Pending => {
-                    self.wire.write_buffer.copy_borrowed(lent);
+                    self.wire.write_buffer.copy_borrowed(borrowed);
                     self.write_blocked_since.get_or_insert(now);
                     return Ok(moved);
                 }
@@ -224,7 +230,11 @@ impl H2Connection {
     }
 
     /// Writes once. Returns the number of octets of the write buffer that were written.
-    fn write_once(&mut self, context: &mut Context<'_>, lent: &[u8]) -> Poll<io::Result<usize>> {
+    fn write_once(
+        &mut self,
+        context: &mut Context<'_>,
+        borrowed: &[u8],
+    ) -> Poll<io::Result<usize>> {
         let Self { wire, socket, tls, .. } = self;
         if let Some(tls) = tls {
             ready!(write_encrypted(tls, socket, context))?;
@@ -234,7 +244,7 @@ impl H2Connection {
             return Poll::Ready(reject_zero(ready!(Pin::new(socket).poll_write(context, all))));
         }
         let mut slices = [IoSlice::new(&[]); SLICES_MAX];
-        let filled = wire.write_buffer.io_slices(lent, &mut slices);
+        let filled = wire.write_buffer.io_slices(borrowed, &mut slices);
         let slices = slices.get(..filled).unwrap_or_default();
         let Some(tls) = tls else {
             let written = ready!(Pin::new(socket).poll_write_vectored(context, slices));
@@ -243,13 +253,12 @@ impl H2Connection {
         if filled == 0 {
             return Poll::Ready(Ok(0));
         }
-        Poll::Ready(tls.encrypt(
-            slices,
-            |sealed| match Pin::new(socket).poll_write(context, sealed) {
+        Poll::Ready(tls.encrypt(slices, |encrypted| {
+            match Pin::new(socket).poll_write(context, encrypted) {
                 Poll::Ready(written) => written,
                 Poll::Pending => Ok(0),
-            },
-        ))
+            }
+        }))
     }
 
     /// Reads what a driver has sent on an idle connection. Returns true if the connection is still
@@ -258,7 +267,7 @@ impl H2Connection {
     pub(crate) fn is_healthy_after_read(&mut self, now: Instant) -> bool {
         let mut octets = [0; IDLE_READ];
         match (&*SockRef::from(&self.socket)).read(&mut octets) {
-            Err(fault) => fault.kind() == io::ErrorKind::WouldBlock,
+            Err(error) => error.kind() == io::ErrorKind::WouldBlock,
             Ok(read) => {
                 self.last_read = now;
                 // A driver that has sent more than this is not worth waiting for.
@@ -379,10 +388,12 @@ mod tests {
     use tokio::io::AsyncWriteExt;
     use tokio::net::TcpListener;
 
-    async fn read(leg: &mut H2Connection, turn: PollEpoch) -> Poll<io::Result<usize>> {
-        let (mut room, now) = ([0; 8], Instant::now());
-        poll_fn(|context| Poll::Ready(leg.poll_read(context, (&mut room, usize::MAX), (turn, now))))
-            .await
+    async fn read(h2: &mut H2Connection, turn: PollEpoch) -> Poll<io::Result<usize>> {
+        let (mut buffer, now) = ([0; 8], Instant::now());
+        poll_fn(|context| {
+            Poll::Ready(h2.poll_read(context, (&mut buffer, usize::MAX), (turn, now)))
+        })
+        .await
     }
 
     #[tokio::test]
@@ -393,13 +404,13 @@ mod tests {
         let headers = Limits { octets: 1_000, count: 10 };
         let offer = LocalConfig { settings: Settings::INITIAL, window: 65_535, headers };
         let now = Instant::now();
-        let mut leg =
+        let mut h2 =
             H2Connection::new(socket, None, Connection::new(Role::Client, offer, now), now);
         let one = PollEpoch::default().next();
-        assert!(read(&mut leg, one).await.is_pending());
+        assert!(read(&mut h2, one).await.is_pending());
         peer.write_all(b"abc").await.unwrap();
-        leg.socket.readable().await.unwrap();
-        assert!(read(&mut leg, one).await.is_pending());
-        assert!(matches!(read(&mut leg, one.next()).await, Poll::Ready(Ok(3))));
+        h2.socket.readable().await.unwrap();
+        assert!(read(&mut h2, one).await.is_pending());
+        assert!(matches!(read(&mut h2, one.next()).await, Poll::Ready(Ok(3))));
     }
 }

@@ -65,10 +65,10 @@ impl TlsStream {
     ///
     /// # Errors
     /// A configuration that rustls rejects.
-    pub fn new(config: Arc<ServerConfig>, room: TlsBuffer) -> Result<Self, Error> {
+    pub fn new(config: Arc<ServerConfig>, buffer: TlsBuffer) -> Result<Self, Error> {
         Ok(Self {
             connection: UnbufferedServerConnection::new(config)?,
-            buffer: room,
+            buffer,
             partial_record: Vec::new(),
             unsent: Vec::new(),
             sent: 0,
@@ -125,14 +125,16 @@ impl TlsStream {
         into: &mut [u8],
         read: impl FnOnce(&mut [u8]) -> io::Result<usize>,
     ) -> io::Result<Decrypted> {
-        let room = Rc::clone(&self.buffer.0);
-        let Ok(mut room) = room.try_borrow_mut() else { return Err(io::ErrorKind::Other.into()) };
-        room.resize(BUFFER_SIZE, 0);
+        let buffer = Rc::clone(&self.buffer.0);
+        let Ok(mut buffer) = buffer.try_borrow_mut() else {
+            return Err(io::ErrorKind::Other.into());
+        };
+        buffer.resize(BUFFER_SIZE, 0);
         // Plaintext is shorter than its record, so that it always fits.
-        let end = room.len().min(into.len());
+        let end = buffer.len().min(into.len());
         let begun = self.partial_record.len();
-        let sealed = room.get_mut(..end).unwrap_or_default();
-        let Some((kept, free)) = sealed.split_at_mut_checked(begun) else {
+        let encrypted = buffer.get_mut(..end).unwrap_or_default();
+        let Some((kept, free)) = encrypted.split_at_mut_checked(begun) else {
             return Err(invalid_data(&Error::PeerSentOversizedRecord));
         };
         kept.copy_from_slice(&self.partial_record);
@@ -140,12 +142,14 @@ impl TlsStream {
         if octets == 0 {
             return Ok(Decrypted::Eof);
         }
-        let sealed = sealed.get_mut(..begun.saturating_add(octets)).unwrap_or_default();
-        if self.is_new && PREFACE.starts_with(sealed.get(..PREFACE.len()).unwrap_or(sealed)) {
-            return Ok(self.take_cleartext(sealed, into));
+        let encrypted = encrypted.get_mut(..begun.saturating_add(octets)).unwrap_or_default();
+        if self.is_new && PREFACE.starts_with(encrypted.get(..PREFACE.len()).unwrap_or(encrypted)) {
+            return Ok(self.take_cleartext(encrypted, into));
         }
         self.is_new = false;
-        self.decrypt_all(sealed, into).map(Decrypted::Octets).map_err(|fault| invalid_data(&fault))
+        self.decrypt_all(encrypted, into)
+            .map(Decrypted::Octets)
+            .map_err(|error| invalid_data(&error))
     }
 
     /// No TLS record begins like the preface of HTTP/2. An incomplete preface is kept.
@@ -158,11 +162,11 @@ impl TlsStream {
         Decrypted::Cleartext(copy(octets, into, 0))
     }
 
-    fn decrypt_all(&mut self, sealed: &mut [u8], into: &mut [u8]) -> Result<usize, Error> {
+    fn decrypt_all(&mut self, encrypted: &mut [u8], into: &mut [u8]) -> Result<usize, Error> {
         let (mut at, mut filled, mut idle) = (0_usize, 0_usize, 0_usize);
         loop {
             let before = (at, filled);
-            let rest = sealed.get_mut(at..).unwrap_or_default();
+            let rest = encrypted.get_mut(at..).unwrap_or_default();
             let UnbufferedStatus { mut discard, state, .. } =
                 self.connection.process_tls_records(rest);
             let mut more = true;
@@ -184,10 +188,10 @@ impl TlsStream {
                     more = false;
                 }
                 Ok(_) => return Err(Error::General("an unknown state".to_owned())),
-                Err(fault) => {
+                Err(error) => {
                     at = at.saturating_add(discard);
-                    self.encode_alert(sealed.get_mut(at..).unwrap_or_default());
-                    return Err(fault);
+                    self.encode_alert(encrypted.get_mut(at..).unwrap_or_default());
+                    return Err(error);
                 }
             }
             at = at.saturating_add(discard);
@@ -199,7 +203,7 @@ impl TlsStream {
                 break;
             }
         }
-        let rest = sealed.get(at..).unwrap_or_default();
+        let rest = encrypted.get(at..).unwrap_or_default();
         if rest.len() > PARTIAL_RECORD_MAX {
             return Err(Error::PeerSentOversizedRecord);
         }
@@ -252,11 +256,13 @@ impl TlsStream {
         slices: &[IoSlice<'_>],
         write: impl FnOnce(&[u8]) -> io::Result<usize>,
     ) -> io::Result<usize> {
-        let room = Rc::clone(&self.buffer.0);
-        let Ok(mut room) = room.try_borrow_mut() else { return Err(io::ErrorKind::Other.into()) };
-        room.resize(BUFFER_SIZE, 0);
+        let buffer = Rc::clone(&self.buffer.0);
+        let Ok(mut buffer) = buffer.try_borrow_mut() else {
+            return Err(io::ErrorKind::Other.into());
+        };
+        buffer.resize(BUFFER_SIZE, 0);
         // Plaintext is gathered in front of the area for records.
-        let Some((plain, into)) = room.split_at_mut_checked(ENCRYPT_MAX) else {
+        let Some((plain, into)) = buffer.split_at_mut_checked(ENCRYPT_MAX) else {
             return Err(io::ErrorKind::Other.into());
         };
         let plain = match whole_records(slices) {
@@ -272,10 +278,10 @@ impl TlsStream {
             length = traffic.encrypt(plain, into)?;
             Ok(())
         })?;
-        let sealed = into.get(..length).unwrap_or_default();
+        let encrypted = into.get(..length).unwrap_or_default();
         // Records that answer the peer, such as a key update, go first.
-        let written = if self.unsent().is_empty() { write(sealed)? } else { 0 };
-        self.unsent.extend_from_slice(sealed.get(written..).unwrap_or_default());
+        let written = if self.unsent().is_empty() { write(encrypted)? } else { 0 };
+        self.unsent.extend_from_slice(encrypted.get(written..).unwrap_or_default());
         Ok(taken)
     }
 
@@ -320,7 +326,7 @@ impl TlsStream {
                     Some(work(&mut traffic).map_err(io::Error::other))
                 }
                 Ok(ConnectionState::EncodeTlsData(data)) => {
-                    encode(data, &mut self.unsent).map_err(|fault| invalid_data(&fault))?;
+                    encode(data, &mut self.unsent).map_err(|error| invalid_data(&error))?;
                     None
                 }
                 Ok(ConnectionState::TransmitTlsData(data)) => {
@@ -332,7 +338,7 @@ impl TlsStream {
                     None
                 }
                 Ok(_) => return Err(io::ErrorKind::BrokenPipe.into()),
-                Err(fault) => return Err(invalid_data(&fault)),
+                Err(error) => return Err(invalid_data(&error)),
             };
             self.partial_record.drain(..discard.min(self.partial_record.len()));
             if let Some(done) = done {
@@ -357,8 +363,8 @@ pub enum Decrypted {
     Eof,
 }
 
-fn invalid_data(fault: &Error) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, fault.to_string())
+fn invalid_data(error: &Error) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, error.to_string())
 }
 
 impl TlsStream {

@@ -11,6 +11,7 @@ use crate::grpc::redact::Redactor;
 use crate::grpc::request::{self, Request, RequestError};
 use crate::grpc::{forward, status};
 use crate::proxy::convert::usize_from;
+use crate::proxy::keys::{StreamKey, UpstreamKey};
 use crate::proxy::relay::Relay;
 use crate::proxy::stream::request::ParsedRequest;
 use crate::proxy::stream::{ActiveStream, BodyState, LastCheck, PendingRewrite, Progress};
@@ -25,46 +26,42 @@ use crate::wire::hpack::{Fields, Overflow};
 const UPSTREAMS_MAX: usize = 32;
 
 impl Relay {
-    pub(super) fn on_request(&mut self, stream: StreamId, end: bool) {
+    pub(super) fn on_request(&mut self, id: StreamId, end: bool) {
         let fields = self.downstream.wire.fields();
         if let Some(overflow) = fields.overflow() {
-            return self.refuse_request(stream, &header_list_refusal(overflow));
+            return self.refuse_request(id, &header_list_refusal(overflow));
         }
         if let Some(known) = &self.last_request
             && Rc::ptr_eq(known.head.fields(), &fields)
         {
-            return self.begin_stream(stream, end, Rc::clone(known));
+            return self.begin_stream(id, end, Rc::clone(known));
         }
         match request::read(&fields) {
             Ok(request) => {
                 let asked = Rc::new(ParsedRequest::new(fields, request));
                 self.last_request = Some(Rc::clone(&asked));
-                self.begin_stream(stream, end, asked);
+                self.begin_stream(id, end, asked);
             }
             Err(RequestError::NotGrpc) => {
-                self.send_local_reply(
-                    stream,
-                    "request.not_grpc",
-                    &status::unsupported_media_type(),
-                );
+                self.send_local_reply(id, "request.not_grpc", &status::unsupported_media_type());
             }
-            Err(RequestError::Refused(refusal)) => self.refuse_request(stream, &refusal),
+            Err(RequestError::Refused(refusal)) => self.refuse_request(id, &refusal),
         }
     }
 
-    fn refuse_request(&mut self, stream: StreamId, refusal: &Refusal) {
-        self.send_local_reply(stream, refusal.label, &status::trailers_only(refusal));
+    fn refuse_request(&mut self, id: StreamId, refusal: &Refusal) {
+        self.send_local_reply(id, refusal.label, &status::trailers_only(refusal));
     }
 
     /// Answers a stream that never became a call.
-    fn send_local_reply(&mut self, stream: StreamId, label: &'static str, answer: &Fields) {
-        self.record_refused_request(stream, label, None);
-        self.write_refusal(stream, answer, Cost::Cheap);
-        self.downstream.wire.reset_stream(stream, error::ErrorCode::NoError);
+    fn send_local_reply(&mut self, id: StreamId, label: &'static str, answer: &Fields) {
+        self.record_refused_request(id, label, None);
+        self.write_refusal(id, answer, Cost::Cheap);
+        self.downstream.wire.reset_stream(id, error::ErrorCode::NoError);
         self.close_if_drained();
     }
 
-    fn begin_stream(&mut self, stream: StreamId, end: bool, asked: Rc<ParsedRequest>) {
+    fn begin_stream(&mut self, id: StreamId, end: bool, asked: Rc<ParsedRequest>) {
         self.drain_if_certificate_withdrawn();
         self.record_removal_sessions();
         let Request { method, timeout } = &asked.request;
@@ -79,14 +76,8 @@ impl Relay {
             self.is_tick_scheduled = true;
             self.schedule(self.next_tick(&snapshot.timeouts));
         }
-        if self.streams.capacity() == 0 {
-            self.streams.reserve_exact(1);
-        }
-        let entry = self.streams.vacant_entry();
-        let tag = entry.key();
-        self.downstream.wire.set_tag(stream, u32::try_from(tag).unwrap_or(u32::MAX));
-        entry.insert(ActiveStream {
-            id: stream,
+        let key = self.streams.insert(ActiveStream {
+            id,
             upstream: None,
             upstream_id: None,
             head_end: 0,
@@ -112,28 +103,29 @@ impl Relay {
             upload_progress: Progress::new(self.now),
             download_progress: Progress::new(self.now),
         });
+        self.downstream.wire.set_tag(id, key.tag());
         if let Some(deadline) = deadline {
             self.schedule(deadline);
         }
-        let Some(exchange) = self.streams.get_mut(tag) else { return };
-        let step = exchange.snapshot.chain.admit(&mut exchange.call);
-        self.on_chain_step(tag, step);
+        let Some(stream) = self.streams.get_mut(key) else { return };
+        let step = stream.snapshot.chain.admit(&mut stream.call);
+        self.on_chain_step(key, step);
     }
 
-    fn on_chain_step(&mut self, tag: usize, step: ChainStep) {
+    fn on_chain_step(&mut self, key: StreamKey, step: ChainStep) {
         match step {
-            ChainStep::Admitted => match self.check_revoked(tag, false) {
+            ChainStep::Admitted => match self.check_revoked(key, false) {
                 Ok(()) => {
                     self.mark_authenticated();
-                    self.begin_user_context(tag);
-                    self.dispatch(tag);
+                    self.begin_user_context(key);
+                    self.dispatch(key);
                 }
-                Err(refusal) => self.refuse(tag, &refusal, EndReason::Refused),
+                Err(refusal) => self.refuse(key, &refusal, EndReason::Refused),
             },
-            ChainStep::Refused(refusal) => self.refuse(tag, &refusal, EndReason::Refused),
+            ChainStep::Refused(refusal) => self.refuse(key, &refusal, EndReason::Refused),
             ChainStep::Pending(wait) => {
-                if let Some(exchange) = self.streams.get_mut(tag) {
-                    exchange.pending_filter = Some(wait);
+                if let Some(stream) = self.streams.get_mut(key) {
+                    stream.pending_filter = Some(wait);
                     self.pending_filters = self.pending_filters.saturating_add(1);
                 }
             }
@@ -145,48 +137,48 @@ impl Relay {
         if self.pending_filters == 0 {
             return false;
         }
-        let mut answers: Vec<(usize, Result<Attributes, Refusal>)> = Vec::new();
-        for (tag, exchange) in &mut self.streams {
-            let Some(wait) = &mut exchange.pending_filter else { continue };
+        let mut answers: Vec<(StreamKey, Result<Attributes, Refusal>)> = Vec::new();
+        for (key, stream) in self.streams.iter_mut() {
+            let Some(wait) = &mut stream.pending_filter else { continue };
             if let Poll::Ready(answer) = std::pin::Pin::new(wait).poll(context) {
-                answers.push((tag, answer));
+                answers.push((key, answer));
             }
         }
         let moved = !answers.is_empty();
-        for (tag, answer) in answers {
-            let Some(exchange) = self.streams.get_mut(tag) else { continue };
-            exchange.pending_filter = None;
+        for (key, answer) in answers {
+            let Some(stream) = self.streams.get_mut(key) else { continue };
+            stream.pending_filter = None;
             self.pending_filters = self.pending_filters.saturating_sub(1);
-            let step = exchange.snapshot.chain.resume(&mut exchange.call, answer);
-            self.on_chain_step(tag, step);
+            let step = stream.snapshot.chain.resume(&mut stream.call, answer);
+            self.on_chain_step(key, step);
         }
         moved
     }
 
     /// Selects the upstream connection of an admitted call, and enqueues the call there.
-    pub(super) fn dispatch(&mut self, tag: usize) {
-        match self.upstream_for(tag) {
-            Ok(Some(key)) => self.enqueue_on(tag, key),
+    pub(super) fn dispatch(&mut self, key: StreamKey) {
+        match self.upstream_for(key) {
+            Ok(Some(up)) => self.enqueue_on(key, up),
             Ok(None) => {}
-            Err(refusal) => self.refuse(tag, &refusal, EndReason::Refused),
+            Err(refusal) => self.refuse(key, &refusal, EndReason::Refused),
         }
     }
 
     /// The upstream connection for an admitted call.
-    fn upstream_for(&mut self, tag: usize) -> Result<Option<usize>, Refusal> {
-        let Some(exchange) = self.streams.get(tag) else { return Ok(None) };
-        let known = self.upstreams.iter().find(|(_, driver)| {
-            driver.matches_route_of(exchange.snapshot.generation, exchange.call.attributes())
+    fn upstream_for(&mut self, key: StreamKey) -> Result<Option<UpstreamKey>, Refusal> {
+        let Some(stream) = self.streams.get(key) else { return Ok(None) };
+        let known = self.upstreams.iter().find(|(_, upstream)| {
+            upstream.matches_route_of(stream.snapshot.generation, stream.call.attributes())
         });
-        if let Some((key, driver)) = known {
-            return check_header_list(exchange, &driver.cluster).map(|()| Some(key));
+        if let Some((up, upstream)) = known {
+            return check_header_list(stream, &upstream.cluster).map(|()| Some(up));
         }
-        let cluster = find_cluster(exchange)?;
+        let cluster = find_cluster(stream)?;
         // A removal may lead to another cluster than the route table, so the generation proves
         // nothing.
-        let is_revoked = exchange.call.attributes().revoked.is_some();
-        let generation = if is_revoked { 0 } else { exchange.snapshot.generation };
-        check_header_list(exchange, &cluster)?;
+        let is_revoked = stream.call.attributes().revoked.is_some();
+        let generation = if is_revoked { 0 } else { stream.snapshot.generation };
+        check_header_list(stream, &cluster)?;
         self.select_upstream(&cluster, generation).map(Some)
     }
 
@@ -196,12 +188,12 @@ impl Relay {
         &mut self,
         cluster: &Arc<Cluster>,
         generation: u64,
-    ) -> Result<usize, Refusal> {
+    ) -> Result<UpstreamKey, Refusal> {
         let known =
-            self.upstreams.iter_mut().find(|(_, driver)| driver.accepts_streams_for(cluster));
-        if let Some((key, driver)) = known {
-            driver.generation = driver.generation.max(generation);
-            return Ok(key);
+            self.upstreams.iter_mut().find(|(_, upstream)| upstream.accepts_streams_for(cluster));
+        if let Some((up, upstream)) = known {
+            upstream.generation = upstream.generation.max(generation);
+            return Ok(up);
         }
         self.close_idle_upstreams();
         if self.upstreams.len() >= UPSTREAMS_MAX {
@@ -209,42 +201,42 @@ impl Relay {
                 "this connection has open calls on too many clusters; use another connection";
             return Err(Refusal::new(Code::ResourceExhausted, "route.clusters", message));
         }
-        let mut driver = self.connect_or_reuse(cluster);
-        driver.generation = generation;
-        Ok(self.upstreams.insert(driver))
+        let mut upstream = self.connect_or_reuse(cluster);
+        upstream.generation = generation;
+        Ok(self.upstreams.insert(upstream))
     }
 
     /// Enqueues a call on an upstream connection.
-    fn enqueue_on(&mut self, tag: usize, key: usize) {
-        if let (Some(driver), Some(exchange)) =
-            (self.upstreams.get_mut(key), self.streams.get_mut(tag))
+    fn enqueue_on(&mut self, key: StreamKey, up: UpstreamKey) {
+        if let (Some(upstream), Some(stream)) =
+            (self.upstreams.get_mut(up), self.streams.get_mut(key))
         {
-            exchange.upstream = Some(key);
-            exchange.redactor = new_redactor(exchange, &driver.cluster);
-            if exchange.tenant.is_none() {
-                let tenant = driver.cluster.tenant(&self.ctx.metrics);
-                self.ctx.metrics.call_routed(exchange.method, tenant);
-                exchange.tenant = Some(tenant);
+            stream.upstream = Some(up);
+            stream.redactor = new_redactor(stream, &upstream.cluster);
+            if stream.tenant.is_none() {
+                let tenant = upstream.cluster.tenant(&self.ctx.metrics);
+                self.ctx.metrics.call_routed(stream.method, tenant);
+                stream.tenant = Some(tenant);
             }
-            if driver.active == 0 {
-                driver.busy_since = self.now;
+            if upstream.active == 0 {
+                upstream.busy_since = self.now;
             }
-            driver.active = driver.active.saturating_add(1);
-            driver.pending.push_back(tag);
+            upstream.active = upstream.active.saturating_add(1);
+            upstream.pending.push_back(key);
         }
-        self.open_pending(key);
+        self.open_pending(up);
     }
 
     /// An upstream connection to a cluster's driver: an idle one of the pool, or a new one.
     fn connect_or_reuse(&self, cluster: &Arc<Cluster>) -> Upstream {
-        let Self { ctx: worker, downstream: client, now, .. } = self;
-        let theirs = client.wire.remote_settings();
-        let wanted = (header_list_max(theirs), connection_window(&client.wire, self.detached));
-        match worker.idle_pool.take(cluster, wanted, *now) {
-            Some(spare) => Upstream::reuse(spare, theirs, *now),
+        let Self { ctx, downstream, now, .. } = self;
+        let remote = downstream.wire.remote_settings();
+        let wanted = (header_list_max(remote), connection_window(&downstream.wire, self.detached));
+        match ctx.idle_pool.take(cluster, wanted, *now) {
+            Some(idle) => Upstream::reuse(idle, remote, *now),
             None => {
-                let patience = worker.snapshot().timeouts.connect;
-                Upstream::connect(Arc::clone(cluster), &worker.resolver, patience, *now)
+                let patience = ctx.snapshot().timeouts.connect;
+                Upstream::connect(Arc::clone(cluster), &ctx.resolver, patience, *now)
             }
         }
     }
@@ -252,55 +244,55 @@ impl Relay {
     /// Polls connects in progress, and acts on their results.
     pub(super) fn poll_connects(&mut self, context: &mut Context<'_>) -> bool {
         let mut ready = Vec::new();
-        for (key, driver) in &mut self.upstreams {
-            let client = (&self.downstream.wire, self.detached);
-            if let Poll::Ready(outcome) = driver.poll_connect(context, client, self.now) {
-                ready.push((key, outcome));
+        for (up, upstream) in self.upstreams.iter_mut() {
+            let downstream = (&self.downstream.wire, self.detached);
+            if let Poll::Ready(outcome) = upstream.poll_connect(context, downstream, self.now) {
+                ready.push((up, outcome));
             }
         }
         let moved = !ready.is_empty();
-        for (key, outcome) in ready {
+        for (up, outcome) in ready {
             match outcome {
                 Ok(()) => {
                     self.ctx.metrics.upstream_opened();
-                    self.open_pending(key);
+                    self.open_pending(up);
                 }
-                Err(why) => self.connect_failed(key, why),
+                Err(why) => self.connect_failed(up, why),
             }
         }
         moved
     }
 
-    fn connect_failed(&mut self, key: usize, why: ConnectFailure) {
-        if let Some(driver) = self.upstreams.get(key) {
-            let tenant = driver.cluster.tenant(&self.ctx.metrics);
+    fn connect_failed(&mut self, up: UpstreamKey, why: ConnectFailure) {
+        if let Some(upstream) = self.upstreams.get(up) {
+            let tenant = upstream.cluster.tenant(&self.ctx.metrics);
             self.ctx.metrics.upstream_connect_failed(tenant, why);
-            driver.cluster.driver_unreachable(why.as_str(), self.now);
+            upstream.cluster.driver_unreachable(why.as_str(), self.now);
         }
         let what = match why {
             ConnectFailure::Unresolved => "its host name cannot be resolved",
             ConnectFailure::Refused => "connecting to it failed",
             ConnectFailure::TimedOut => "connecting to it timed out",
         };
-        self.fail_upstream_streams(key, "driver.unreachable", what);
-        self.upstreams.try_remove(key);
+        self.fail_upstream_streams(up, "driver.unreachable", what);
+        self.upstreams.try_remove(up);
     }
 }
 
 /// The cluster of an admitted call.
-fn find_cluster(exchange: &ActiveStream) -> Result<Arc<Cluster>, Refusal> {
-    let (team, environment) = (exchange.call.team()?, exchange.call.environment()?);
-    exchange.snapshot.cluster(exchange.call.attributes()).map(Arc::clone).ok_or_else(|| {
+fn find_cluster(stream: &ActiveStream) -> Result<Arc<Cluster>, Refusal> {
+    let (team, environment) = (stream.call.team()?, stream.call.environment()?);
+    stream.snapshot.cluster(stream.call.attributes()).map(Arc::clone).ok_or_else(|| {
         let message = format!("team {team} has no cluster in environment {environment}");
         Refusal::new(Code::NotFound, "route.missing", message)
     })
 }
 
 /// Refuses a header list above the driver's limit: the driver would close the connection.
-fn check_header_list(exchange: &ActiveStream, cluster: &Cluster) -> Result<(), Refusal> {
-    let limit = usize_from(exchange.snapshot.limits.driver_header_list);
+fn check_header_list(stream: &ActiveStream, cluster: &Cluster) -> Result<(), Refusal> {
+    let limit = usize_from(stream.snapshot.limits.driver_header_list);
     let limit = limit.saturating_sub(forward::credential_size(cluster.credential()));
-    let size = exchange.request.as_ref().map_or(0, |asked| asked.size);
+    let size = stream.request.as_ref().map_or(0, |asked| asked.size);
     if size <= limit {
         return Ok(());
     }
@@ -312,11 +304,11 @@ fn check_header_list(exchange: &ActiveStream, cluster: &Cluster) -> Result<(), R
 
 /// The redactor for the response of a Config call, if the cluster hides keys. It observes the part
 /// of the request that has already arrived.
-fn new_redactor(exchange: &ActiveStream, cluster: &Cluster) -> Option<Box<Redactor>> {
-    let answers = *exchange.call.method() == Method::Config && !cluster.hidden_keys().is_empty();
+fn new_redactor(stream: &ActiveStream, cluster: &Cluster) -> Option<Box<Redactor>> {
+    let answers = *stream.call.method() == Method::Config && !cluster.hidden_keys().is_empty();
     answers.then(|| {
         let mut redactor = Box::new(Redactor::new(cluster.hidden_keys().clone()));
-        redactor.observe_request(&exchange.upload.buffered);
+        redactor.observe_request(&stream.upload.buffered);
         redactor
     })
 }

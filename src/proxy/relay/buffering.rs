@@ -7,6 +7,7 @@ use sconce_filters::{Code, EndReason, Refusal};
 use crate::proxy::budget::user_share::UserShare;
 use crate::proxy::connection_limits;
 use crate::proxy::convert::usize_from;
+use crate::proxy::keys::StreamKey;
 use crate::proxy::relay::Relay;
 use crate::telemetry::PeerSide;
 
@@ -15,14 +16,14 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 impl Relay {
     /// Refuses a call if its buffered octets exceed the budget.
-    pub(super) fn enforce_buffer_limit(&mut self, tag: usize) {
-        let parked = self.streams.get(tag).map_or(0, |exchange| exchange.buffered_bytes());
+    pub(super) fn enforce_buffer_limit(&mut self, key: StreamKey) {
+        let parked = self.streams.get(key).map_or(0, |stream| stream.buffered_bytes());
         if parked == 0 && !self.buffered.is_nonzero() {
             return;
         }
         self.update_buffered();
         if parked > 0 && self.is_exceeded(parked) {
-            self.refuse_buffered(tag);
+            self.refuse_buffered(key);
         }
     }
 
@@ -34,9 +35,9 @@ impl Relay {
         }
         self.update_buffered();
         for _ in 0..self.streams.len() {
-            let all = self.streams.iter().map(|(tag, exchange)| (exchange.buffered_bytes(), tag));
+            let all = self.streams.iter().map(|(key, stream)| (stream.buffered_bytes(), key));
             match all.max().filter(|(parked, _)| *parked > 0 && self.is_exceeded(*parked)) {
-                Some((_, tag)) => self.refuse_buffered(tag),
+                Some((_, key)) => self.refuse_buffered(key),
                 None => break,
             }
         }
@@ -46,19 +47,19 @@ impl Relay {
         self.ctx.buffer_budget.is_exceeded(call, self.buffered.get(), self.user_share.as_deref())
     }
 
-    fn refuse_buffered(&mut self, tag: usize) {
+    fn refuse_buffered(&mut self, key: StreamKey) {
         let message =
             "sconce is buffering too much request data for slow Spark drivers; retry in 1 s";
         let refusal = Refusal::new(Code::ResourceExhausted, "request.parked", message);
         self.ctx.metrics.abuse_limit_exceeded("parked", PeerSide::Downstream);
-        self.refuse(tag, &refusal.with_retry_after(RETRY_AFTER), EndReason::Refused);
+        self.refuse(key, &refusal.with_retry_after(RETRY_AFTER), EndReason::Refused);
         self.update_buffered();
     }
 
     /// Updates the buffered octets of this connection in the budget.
     pub(super) fn update_buffered(&mut self) {
-        let all = self.streams.iter().map(|(_, exchange)| {
-            exchange.buffered_bytes().saturating_add(exchange.download.buffered.len())
+        let all = self.streams.iter().map(|(_, stream)| {
+            stream.buffered_bytes().saturating_add(stream.download.buffered.len())
         });
         let parked = all.fold(0, usize::saturating_add);
         if parked != self.buffered.get() {

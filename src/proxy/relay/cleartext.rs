@@ -85,11 +85,11 @@ impl Relay {
     }
 
     /// Refuses a call of a client without TLS, whatever it requests.
-    pub(super) fn refuse_cleartext_call(&mut self, stream: StreamId) {
+    pub(super) fn refuse_cleartext_call(&mut self, id: StreamId) {
         // Clients do not retry this status.
         let refusal = Refusal::new(Code::Unauthenticated, MISSING, HINT);
-        self.write_refusal(stream, &status::trailers_only(&refusal), refusal.cost);
-        self.downstream.wire.reset_stream(stream, error::ErrorCode::NoError);
+        self.write_refusal(id, &status::trailers_only(&refusal), refusal.cost);
+        self.downstream.wire.reset_stream(id, error::ErrorCode::NoError);
         self.close_if_drained();
     }
 

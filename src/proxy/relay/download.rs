@@ -5,11 +5,11 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use sconce_filters::{Code, EndReason, Refusal};
-use slab::Slab;
 
 use crate::grpc::status::{self, ResponseStatus};
 use crate::proxy::budget::DOWNLOAD_BUFFER_MAX;
-use crate::proxy::convert::{shift, stream_key, u64_from, usize_from};
+use crate::proxy::convert::{shift, u64_from, usize_from};
+use crate::proxy::keys::{KeyedSlab, StreamKey, UpstreamKey};
 use crate::proxy::relay::Relay;
 use crate::proxy::round_robin::QUANTUM;
 use crate::proxy::stream::buffer::Buffer;
@@ -28,7 +28,7 @@ impl Relay {
     /// `scratch`. Returns false if no event follows.
     pub(super) fn on_upstream_event(
         &mut self,
-        driver: usize,
+        up: UpstreamKey,
         event: Event,
         from: usize,
         scratch: &mut [u8],
@@ -36,183 +36,175 @@ impl Relay {
         match event {
             Event::NeedMoreData => return false,
             Event::Settings => {
-                if let Some(driver) = self.upstreams.get(driver) {
-                    driver.cluster.driver_reachable(self.now);
+                if let Some(upstream) = self.upstreams.get(up) {
+                    upstream.cluster.driver_reachable(self.now);
                 }
-                self.open_pending(driver);
-                self.resume_uploads(driver);
+                self.open_pending(up);
+                self.resume_uploads(up);
             }
             Event::Response { tag, status, end } => {
-                self.on_response(driver, stream_key(tag), status, end)
+                self.on_response(up, StreamKey::from_tag(tag), status, end)
             }
             Event::Data { tag, octets, end } => {
-                self.on_response_data(driver, stream_key(tag), shift(from, &octets), scratch);
+                self.on_response_data(up, StreamKey::from_tag(tag), shift(from, &octets), scratch);
                 if end {
-                    self.end_without_status(stream_key(tag));
+                    self.end_without_status(StreamKey::from_tag(tag));
                 }
             }
-            Event::Trailers { tag } => self.on_response_trailers(driver, stream_key(tag)),
-            Event::Reset { tag, code } => self.on_upstream_reset(stream_key(tag), code),
+            Event::Trailers { tag } => self.on_response_trailers(up, StreamKey::from_tag(tag)),
+            Event::Reset { tag, code } => self.on_upstream_reset(StreamKey::from_tag(tag), code),
             Event::MalformedResponse { tag, error, end } => {
-                self.on_malformed_response(driver, stream_key(tag), error, end);
+                self.on_malformed_response(up, StreamKey::from_tag(tag), error, end);
             }
             Event::StreamError { tag, error } => {
                 // A header list that is too long will be too long again: clients must not retry.
                 let is_long = error.code == error::ErrorCode::EnhanceYourCalm;
                 let code = if is_long { Code::ResourceExhausted } else { Code::Unavailable };
-                self.fail_stream(stream_key(tag), code, "driver.malformed", error.reason);
+                self.fail_stream(StreamKey::from_tag(tag), code, "driver.malformed", error.reason);
             }
-            Event::WindowsShrunk => self.sync_windows(driver),
+            Event::WindowsShrunk => self.sync_windows(up),
             Event::WindowUpdate { tag: Some(tag) } => {
-                match self.upstreams.get(driver).is_some_and(|driver| driver.is_contended) {
-                    true => self.resume_uploads(driver),
-                    false => self.resume_upload(stream_key(tag)),
+                match self.upstreams.get(up).is_some_and(|upstream| upstream.is_contended) {
+                    true => self.resume_uploads(up),
+                    false => self.resume_upload(StreamKey::from_tag(tag)),
                 }
             }
-            Event::WindowUpdate { tag: None } => self.resume_uploads(driver),
-            Event::GoAway { last, .. } => self.on_upstream_goaway(driver, last),
+            Event::WindowUpdate { tag: None } => self.resume_uploads(up),
+            Event::GoAway { last, .. } => self.on_upstream_goaway(up, last),
             Event::Informational { .. }
             | Event::Request { .. }
             | Event::MalformedRequest { .. }
             | Event::PingAck => {}
         }
-        self.upstreams.contains(driver)
+        self.upstreams.contains(up)
     }
 
-    fn on_response(&mut self, driver: usize, tag: usize, http: u16, end: bool) {
-        let Self {
-            ctx: worker,
-            now,
-            streams: exchanges,
-            upstreams: drivers,
-            downstream: client,
-            ..
-        } = self;
-        let Some(exchange) = exchanges.get_mut(tag) else { return };
-        let Some((fields, echoes)) = response_fields(drivers, driver, *now) else { return };
-        let ResponseStatus { is_grpc, code } = echoes.responses.status_of(&fields);
+    fn on_response(&mut self, up: UpstreamKey, key: StreamKey, http: u16, end: bool) {
+        let Self { ctx, now, streams, upstreams, downstream, .. } = self;
+        let Some(stream) = streams.get_mut(key) else { return };
+        let Some((fields, caches)) = response_fields(upstreams, up, *now) else { return };
+        let ResponseStatus { is_grpc, code } = caches.responses.status_of(&fields);
         if http != 200 || !is_grpc || (end && code.is_none()) {
             let grpc = if http == 200 { Code::Unknown } else { status::from_http(http) };
             let code = code.filter(|code| *code != Code::Ok).unwrap_or(grpc);
             let what = format!("it answered with HTTP status {http} instead of gRPC");
-            return self.fail_stream(tag, code, "driver.not_grpc", &what);
+            return self.fail_stream(key, code, "driver.not_grpc", &what);
         }
         if end && status::refuses_credential(&fields) {
-            return self.fail_credential(tag);
+            return self.fail_credential(key);
         }
-        exchange.is_response_started = true;
-        if let Some(tenant) = exchange.tenant {
-            let after = now.saturating_duration_since(exchange.call.opened_at());
-            worker.metrics.call_first_byte(exchange.method, tenant, after);
+        stream.is_response_started = true;
+        if let Some(tenant) = stream.tenant {
+            let after = now.saturating_duration_since(stream.call.opened_at());
+            ctx.metrics.call_first_byte(stream.method, tenant, after);
         }
         if code.is_none_or(|code| code == Code::Ok) {
-            worker.grace_sessions.record(exchange.token_standing.as_mut(), *now);
+            ctx.grace_sessions.record(stream.token_standing.as_mut(), *now);
         }
-        let block = echoes.responses.cache.block(&mut client.wire, &fields, Fields::iter);
-        client.wire.send_encoded_headers(exchange.id, block, end);
+        let block = caches.responses.cache.block(&mut downstream.wire, &fields, Fields::iter);
+        downstream.wire.send_encoded_headers(stream.id, block, end);
         if end {
-            self.end_stream(tag, code.unwrap_or(Code::Unknown), EndReason::Answered);
+            self.end_stream(key, code.unwrap_or(Code::Unknown), EndReason::Answered);
         }
     }
 
     fn on_response_data(
         &mut self,
-        driver: usize,
-        tag: usize,
+        up: UpstreamKey,
+        key: StreamKey,
         octets: Range<usize>,
         scratch: &mut [u8],
     ) {
-        let Self { streams: exchanges, upstreams: drivers, downstream: client, detached, .. } =
-            self;
-        let Some(driver) = drivers.get_mut(driver) else { return };
-        driver.pings_sent = 0;
-        let Some(exchange) = exchanges.get_mut(tag) else { return };
+        let Self { streams, upstreams, downstream, detached, .. } = self;
+        let Some(upstream) = upstreams.get_mut(up) else { return };
+        upstream.pings_sent = 0;
+        let Some(stream) = streams.get_mut(key) else { return };
         let mut rest = octets;
         let mut ends = false;
-        if let Some(redactor) = &mut exchange.redactor
+        if let Some(redactor) = &mut stream.redactor
             && redactor.redact(scratch.get_mut(rest.clone()).unwrap_or_default()).is_err()
         {
             let what = "its response to Config cannot be parsed, and may contain hidden values";
-            return self.fail_stream(tag, Code::Internal, "driver.unreadable", what);
+            return self.fail_stream(key, Code::Internal, "driver.unreadable", what);
         }
         let came = scratch.get(rest.clone()).unwrap_or_default();
-        if exchange.token_expiry.as_ref().is_some_and(|lease| lease.has_expired) {
-            rest.end = rest.start.saturating_add(exchange.boundary.skip_message(came));
-            ends = exchange.boundary.is_at_boundary();
+        if stream.token_expiry.as_ref().is_some_and(|expiry| expiry.has_expired) {
+            rest.end = rest.start.saturating_add(stream.boundary.skip_message(came));
+            ends = stream.boundary.is_at_boundary();
         } else {
-            exchange.boundary.skip(came);
+            stream.boundary.skip(came);
         }
-        exchange.download.received =
-            exchange.download.received.saturating_add(u64_from(rest.len()));
-        if exchange.download.buffered.is_empty() {
-            let taken = rest.len().min(client.wire.send_capacity(exchange.id));
+        stream.download.received = stream.download.received.saturating_add(u64_from(rest.len()));
+        if stream.download.buffered.is_empty() {
+            let taken = rest.len().min(downstream.wire.send_capacity(stream.id));
             let now = rest.start..rest.start.saturating_add(taken);
             rest.start = now.end;
             if taken > 0 {
-                client.wire.send_data_in_place(exchange.id, scratch, now, false);
+                downstream.wire.send_data_in_place(stream.id, scratch, now, false);
             }
         }
         if !rest.is_empty() {
-            driver.download_buffered = driver.download_buffered.saturating_add(rest.len());
-            exchange.download.buffered.push(scratch.get(rest).unwrap_or_default());
-            if driver.download_buffered.saturating_add(*detached) > usize_from(DOWNLOAD_BUFFER_MAX)
+            upstream.download_buffered = upstream.download_buffered.saturating_add(rest.len());
+            stream.download.buffered.push(scratch.get(rest).unwrap_or_default());
+            if upstream.download_buffered.saturating_add(*detached)
+                > usize_from(DOWNLOAD_BUFFER_MAX)
             {
                 self.update_buffered();
             }
         }
         if ends {
-            self.end_for_reauth(tag);
+            self.end_for_reauth(key);
         }
     }
 
     /// Forwards the buffered part of a response, as far as the client's windows allow.
-    pub(super) fn resume_download(&mut self, tag: usize) {
-        while self.resume_download_quantum(tag, QUANTUM) > 0 {}
+    pub(super) fn resume_download(&mut self, key: StreamKey) {
+        while self.resume_download_quantum(key, QUANTUM) > 0 {}
     }
 
     /// Forwards at most `most` octets of the buffered part of a response, as far as the client's
     /// windows allow. Returns the number of octets.
-    fn resume_download_quantum(&mut self, tag: usize, most: usize) -> usize {
-        let Self { streams: exchanges, upstreams: drivers, downstream: client, .. } = self;
-        let Some(exchange) = exchanges.get_mut(tag) else { return 0 };
+    fn resume_download_quantum(&mut self, key: StreamKey, most: usize) -> usize {
+        let Self { streams, upstreams, downstream, .. } = self;
+        let Some(stream) = streams.get_mut(key) else { return 0 };
         let taken =
-            exchange.download.buffered.len().min(client.wire.send_capacity(exchange.id)).min(most);
+            stream.download.buffered.len().min(downstream.wire.send_capacity(stream.id)).min(most);
         if taken == 0 {
             return 0;
         }
-        let octets = exchange.download.buffered.get(..taken).unwrap_or_default();
-        client.wire.send_data(exchange.id, octets, false);
-        exchange.download.buffered.advance(taken);
-        match exchange.upstream.and_then(|key| drivers.get_mut(key)) {
-            Some(driver) => {
-                driver.download_buffered = driver.download_buffered.saturating_sub(taken)
+        let octets = stream.download.buffered.get(..taken).unwrap_or_default();
+        downstream.wire.send_data(stream.id, octets, false);
+        stream.download.buffered.advance(taken);
+        match stream.upstream.and_then(|up| upstreams.get_mut(up)) {
+            Some(upstream) => {
+                upstream.download_buffered = upstream.download_buffered.saturating_sub(taken)
             }
             None => self.detached = self.detached.saturating_sub(taken),
         }
-        if !exchange.download.buffered.is_empty() {
+        if !stream.download.buffered.is_empty() {
             return taken;
         }
-        if let Some(end) = exchange.pending_end.take() {
-            client.wire.send_headers(exchange.id, end.trailers.iter(), true);
-            self.end_stream(tag, end.code, end.reason);
+        if let Some(end) = stream.pending_end.take() {
+            downstream.wire.send_headers(stream.id, end.trailers.iter(), true);
+            self.end_stream(key, end.code, end.reason);
         }
         taken
     }
 
     /// Ends a response behind its buffered octets. The call is detached from its upstream, so that
     /// later frames cannot change the response.
-    pub(super) fn end_after_buffered(&mut self, tag: usize, end: DownloadEnd) {
-        if self.streams.get(tag).is_none_or(|exchange| exchange.pending_end.is_some()) {
+    pub(super) fn end_after_buffered(&mut self, key: StreamKey, end: DownloadEnd) {
+        if self.streams.get(key).is_none_or(|stream| stream.pending_end.is_some()) {
             // A response ends once: the first end stays.
             return;
         }
-        self.detach_upstream(tag, error::ErrorCode::Cancel);
-        let Some(exchange) = self.streams.get_mut(tag) else { return };
-        exchange.pending_end = Some(Box::new(end));
-        exchange.upload.buffered = Buffer::default();
-        exchange.pending_rewrite = PendingRewrite::default();
-        exchange.request = None;
-        self.detached = self.detached.saturating_add(exchange.download.buffered.len());
+        self.detach_upstream(key, error::ErrorCode::Cancel);
+        let Some(stream) = self.streams.get_mut(key) else { return };
+        stream.pending_end = Some(Box::new(end));
+        stream.upload.buffered = Buffer::default();
+        stream.pending_rewrite = PendingRewrite::default();
+        stream.request = None;
+        self.detached = self.detached.saturating_add(stream.download.buffered.len());
         if self.detached > usize_from(DOWNLOAD_BUFFER_MAX) {
             self.update_buffered();
         }
@@ -222,11 +214,11 @@ impl Relay {
     /// allow.
     pub(super) fn resume_downloads(&mut self) {
         if self.detached == 0
-            && self.upstreams.iter().all(|(_, driver)| driver.download_buffered == 0)
+            && self.upstreams.iter().all(|(_, upstream)| upstream.download_buffered == 0)
         {
             return;
         }
-        let parked = self.streams_where(|exchange| !exchange.download.buffered.is_empty());
+        let parked = self.streams_where(|stream| !stream.download.buffered.is_empty());
         self.download_order =
             self.serve_round_robin(parked, self.download_order, Self::resume_download_quantum);
     }
@@ -236,96 +228,96 @@ impl Relay {
     pub(super) fn release_downloads(&mut self) -> bool {
         let allowance = connection_window(&self.downstream.wire, self.detached);
         let mut is_due = false;
-        for (_, driver) in &mut self.upstreams {
-            let parked = i64::try_from(driver.download_buffered).unwrap_or(i64::MAX);
-            let Some(leg) = driver.h2_mut() else { continue };
+        for (_, upstream) in self.upstreams.iter_mut() {
+            let parked = i64::try_from(upstream.download_buffered).unwrap_or(i64::MAX);
+            let Some(h2) = upstream.h2_mut() else { continue };
             let wanted = allowance.saturating_sub(parked);
-            let more = wanted.saturating_sub(leg.wire.connection_recv_window());
+            let more = wanted.saturating_sub(h2.wire.connection_recv_window());
             // Also with zero octets: withheld WINDOW_UPDATEs are sent when the window is nearly
             // empty.
-            leg.wire.release_connection_capacity(u32::try_from(more).unwrap_or(0));
-            is_due |= !leg.wire.write_buffer.is_empty();
+            h2.wire.release_connection_capacity(u32::try_from(more).unwrap_or(0));
+            is_due |= !h2.wire.write_buffer.is_empty();
         }
         is_due
     }
 
-    fn on_response_trailers(&mut self, driver: usize, tag: usize) {
-        let Self { streams: exchanges, upstreams: drivers, downstream: client, now, .. } = self;
-        let Some(exchange) = exchanges.get_mut(tag) else { return };
-        let Some((fields, echoes)) = response_fields(drivers, driver, *now) else { return };
-        let Some(code) = echoes.trailers.status_of(&fields).code else {
+    fn on_response_trailers(&mut self, up: UpstreamKey, key: StreamKey) {
+        let Self { streams, upstreams, downstream, now, .. } = self;
+        let Some(stream) = streams.get_mut(key) else { return };
+        let Some((fields, caches)) = response_fields(upstreams, up, *now) else { return };
+        let Some(code) = caches.trailers.status_of(&fields).code else {
             // The driver would end the response the same way again: clients must not retry.
-            return self.fail_stream(tag, Code::Internal, "driver.no_status", NO_STATUS);
+            return self.fail_stream(key, Code::Internal, "driver.no_status", NO_STATUS);
         };
-        if code == Code::Ok && !exchange.boundary.is_at_boundary() {
+        if code == Code::Ok && !stream.boundary.is_at_boundary() {
             let what = "it ended the response in the middle of a message";
-            return self.fail_stream(tag, Code::Internal, "driver.malformed", what);
+            return self.fail_stream(key, Code::Internal, "driver.malformed", what);
         }
-        if exchange.download.buffered.is_empty() {
-            let block = echoes.trailers.cache.block(&mut client.wire, &fields, Fields::iter);
-            client.wire.send_encoded_headers(exchange.id, block, true);
-            self.end_stream(tag, code, EndReason::Answered);
+        if stream.download.buffered.is_empty() {
+            let block = caches.trailers.cache.block(&mut downstream.wire, &fields, Fields::iter);
+            downstream.wire.send_encoded_headers(stream.id, block, true);
+            self.end_stream(key, code, EndReason::Answered);
         } else {
             let end = DownloadEnd { trailers: fields, code, reason: EndReason::Answered };
-            self.end_after_buffered(tag, end);
+            self.end_after_buffered(key, end);
         }
     }
 
     /// A response that ends without a status must not look like a success.
-    fn end_without_status(&mut self, tag: usize) {
-        self.fail_stream(tag, Code::Unavailable, "driver.no_status", NO_STATUS);
+    fn end_without_status(&mut self, key: StreamKey) {
+        self.fail_stream(key, Code::Unavailable, "driver.no_status", NO_STATUS);
     }
 
-    fn on_upstream_reset(&mut self, tag: usize, code: error::ErrorCode) {
+    fn on_upstream_reset(&mut self, key: StreamKey, code: error::ErrorCode) {
         let what = format!("it reset the stream ({code:?})");
-        self.fail_stream(tag, status::from_reset(code), "driver.reset", &what);
+        self.fail_stream(key, status::from_reset(code), "driver.reset", &what);
     }
 
     /// The driver accepts no new streams, and has not processed those above `last`.
-    fn on_upstream_goaway(&mut self, driver: usize, last: StreamId) {
-        let is_refused = |stream: Option<StreamId>| stream.is_none_or(|stream| stream > last);
-        let refused = self.streams_where(|exchange| {
-            exchange.upstream == Some(driver) && is_refused(exchange.upstream_id)
-        });
-        for tag in refused {
-            let Some(exchange) = self.streams.get(tag) else { continue };
-            if exchange.upstream != Some(driver) {
+    fn on_upstream_goaway(&mut self, up: UpstreamKey, last: StreamId) {
+        let is_refused = |id: Option<StreamId>| id.is_none_or(|id| id > last);
+        let refused = self
+            .streams_where(|stream| stream.upstream == Some(up) && is_refused(stream.upstream_id));
+        for key in refused {
+            let Some(stream) = self.streams.get(key) else { continue };
+            if stream.upstream != Some(up) {
                 // It was pending, and was reassigned meanwhile.
                 continue;
             }
-            if exchange.upstream_id.is_none() {
-                self.reassign(tag);
+            if stream.upstream_id.is_none() {
+                self.reassign(key);
             } else {
                 let what = "it is shutting down and did not process this call; retry";
-                self.fail_stream(tag, Code::Unavailable, "driver.leaving", what);
+                self.fail_stream(key, Code::Unavailable, "driver.leaving", what);
             }
         }
-        self.close_upstream_if_drained(driver);
+        self.close_upstream_if_drained(up);
     }
 
     /// The driver's windows have shrunk: grants the windows that clients granted in the meantime.
-    fn sync_windows(&mut self, driver: usize) {
-        for tag in self.streams_where(|exchange| exchange.upstream == Some(driver)) {
-            self.sync_window(tag);
+    fn sync_windows(&mut self, up: UpstreamKey) {
+        for key in self.streams_where(|stream| stream.upstream == Some(up)) {
+            self.sync_window(key);
         }
     }
 
     /// Grants the upstream the stream window that the client grants, and no more.
-    pub(super) fn sync_window(&mut self, tag: usize) {
-        let Self { streams: exchanges, upstreams: drivers, downstream: client, .. } = self;
-        let Some(exchange) = exchanges.get_mut(tag) else { return };
-        let Some(leg) =
-            exchange.upstream.and_then(|key| drivers.get_mut(key)).and_then(Upstream::h2_mut)
+    pub(super) fn sync_window(&mut self, key: StreamKey) {
+        let Self { streams, upstreams, downstream, .. } = self;
+        let Some(stream) = streams.get_mut(key) else { return };
+        let Some(h2) =
+            stream.upstream.and_then(|up| upstreams.get_mut(up)).and_then(Upstream::h2_mut)
         else {
             return;
         };
-        pass_stream_window(client, leg, exchange);
+        pass_stream_window(downstream, h2, stream);
     }
 
     /// The driver rejected the credentials of sconce.
-    pub(super) fn fail_credential(&mut self, tag: usize) {
-        let cluster = self.streams.get(tag).and_then(|exchange| exchange.upstream);
-        let cluster = cluster.and_then(|key| self.upstreams.get(key)).map(|driver| &driver.cluster);
+    pub(super) fn fail_credential(&mut self, key: StreamKey) {
+        let cluster = self.streams.get(key).and_then(|stream| stream.upstream);
+        let cluster =
+            cluster.and_then(|up| self.upstreams.get(up)).map(|upstream| &upstream.cluster);
         if let Some(cluster) = cluster {
             cluster.driver_rejected_token();
         }
@@ -335,37 +327,43 @@ impl Relay {
         };
         let what =
             format!("{what}; your own token is not the cause: contact the operators of sconce");
-        self.fail_stream(tag, Code::Internal, "driver.credential", &what);
+        self.fail_stream(key, Code::Internal, "driver.credential", &what);
     }
 
     /// Fails a call because of its upstream. The message names the cluster, but not its address.
-    pub(super) fn fail_stream(&mut self, tag: usize, code: Code, label: &'static str, what: &str) {
-        let Some(exchange) = self.streams.get(tag) else { return };
-        let cluster = exchange
+    pub(super) fn fail_stream(
+        &mut self,
+        key: StreamKey,
+        code: Code,
+        label: &'static str,
+        what: &str,
+    ) {
+        let Some(stream) = self.streams.get(key) else { return };
+        let cluster = stream
             .upstream
-            .and_then(|key| self.upstreams.get(key))
-            .map_or("", |driver| driver.cluster.name());
+            .and_then(|up| self.upstreams.get(up))
+            .map_or("", |upstream| upstream.cluster.name());
         let message = format!("the driver of cluster {cluster} failed this call: {what}");
         let refusal = Refusal::new(code, label, message);
-        if exchange.download.buffered.is_empty() {
-            return self.refuse(tag, &refusal, EndReason::DriverLost);
+        if stream.download.buffered.is_empty() {
+            return self.refuse(key, &refusal, EndReason::DriverLost);
         }
         self.ctx.metrics.call_refused(label);
-        self.log_refused(tag, &refusal);
+        self.log_refused(key, &refusal);
         let trailers = Rc::new(status::trailers(&refusal));
-        self.end_after_buffered(tag, DownloadEnd { trailers, code, reason: EndReason::DriverLost });
+        self.end_after_buffered(key, DownloadEnd { trailers, code, reason: EndReason::DriverLost });
     }
 }
 
 /// The header block that an upstream has just sent, and the caches for its encoding.
 fn response_fields(
-    drivers: &mut Slab<Upstream>,
-    key: usize,
+    upstreams: &mut KeyedSlab<UpstreamKey, Upstream>,
+    up: UpstreamKey,
     now: Instant,
 ) -> Option<(Rc<Fields>, &mut UpstreamHeaderCaches)> {
-    let driver = drivers.get_mut(key)?;
-    driver.pings_sent = 0;
-    driver.cluster.driver_reachable(now);
-    let fields = driver.h2_mut()?.wire.fields();
-    Some((fields, driver.header_caches.get_or_insert_default()))
+    let upstream = upstreams.get_mut(up)?;
+    upstream.pings_sent = 0;
+    upstream.cluster.driver_reachable(now);
+    let fields = upstream.h2_mut()?.wire.fields();
+    Some((fields, upstream.header_caches.get_or_insert_default()))
 }

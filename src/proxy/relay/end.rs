@@ -11,6 +11,7 @@ use sconce_filters::{Code, EndReason, Refusal};
 
 use crate::grpc::status;
 use crate::proxy::downstream::DownstreamState;
+use crate::proxy::keys::{StreamKey, UpstreamKey};
 use crate::proxy::relay::Relay;
 use crate::proxy::shutdown::Shutdown;
 use crate::proxy::upstream::connect::NO_HTTP2;
@@ -29,68 +30,68 @@ const REASSIGNMENTS_MAX: u8 = 3;
 impl Relay {
     /// Ends a stream with a status of sconce: as Trailers-Only, or as trailers if the response has
     /// started.
-    pub(super) fn refuse(&mut self, tag: usize, refusal: &Refusal, how: EndReason) {
-        let Some(exchange) = self.streams.get(tag) else { return };
+    pub(super) fn refuse(&mut self, key: StreamKey, refusal: &Refusal, reason: EndReason) {
+        let Some(stream) = self.streams.get(key) else { return };
         self.ctx.metrics.call_refused(refusal.label);
-        self.log_refused(tag, refusal);
-        let fields = if exchange.is_response_started {
+        self.log_refused(key, refusal);
+        let fields = if stream.is_response_started {
             status::trailers(refusal)
         } else {
             status::trailers_only(refusal)
         };
-        let stream = exchange.id;
-        if how == EndReason::Refused {
+        let stream = stream.id;
+        if reason == EndReason::Refused {
             self.write_refusal(stream, &fields, refusal.cost);
         } else {
             self.downstream.wire.send_headers(stream, fields.iter(), true);
         }
-        self.end_stream(tag, refusal.code, how);
+        self.end_stream(key, refusal.code, reason);
     }
 
     /// Ends a stream after its last frame to the client.
-    pub(super) fn end_stream(&mut self, tag: usize, code: Code, how: EndReason) {
-        if let Some(exchange) = self.streams.get(tag) {
-            self.downstream.wire.reset_stream(exchange.id, error::ErrorCode::NoError);
+    pub(super) fn end_stream(&mut self, key: StreamKey, code: Code, reason: EndReason) {
+        if let Some(stream) = self.streams.get(key) {
+            self.downstream.wire.reset_stream(stream.id, error::ErrorCode::NoError);
         }
-        self.detach_upstream(tag, error::ErrorCode::Cancel);
-        self.complete_stream(tag, code, how);
+        self.detach_upstream(key, error::ErrorCode::Cancel);
+        self.complete_stream(key, code, reason);
     }
 
     /// Detaches a stream from its upstream; a stream that is still open there is reset.
-    pub(super) fn detach_upstream(&mut self, tag: usize, code: error::ErrorCode) {
-        let Self { streams: exchanges, upstreams: drivers, now, .. } = self;
-        let Some(exchange) = exchanges.get_mut(tag) else { return };
-        let Some(key) = exchange.upstream.take() else { return };
-        let Some(driver) = drivers.get_mut(key) else { return };
-        let parked = exchange.download.buffered.len();
-        driver.download_buffered = driver.download_buffered.saturating_sub(parked);
-        driver.active = driver.active.saturating_sub(1);
-        if driver.active == 0 {
-            driver.idle_since = *now;
+    pub(super) fn detach_upstream(&mut self, key: StreamKey, code: error::ErrorCode) {
+        let Self { streams, upstreams, now, .. } = self;
+        let Some(stream) = streams.get_mut(key) else { return };
+        let Some(up) = stream.upstream.take() else { return };
+        let Some(upstream) = upstreams.get_mut(up) else { return };
+        let parked = stream.download.buffered.len();
+        upstream.download_buffered = upstream.download_buffered.saturating_sub(parked);
+        upstream.active = upstream.active.saturating_sub(1);
+        if upstream.active == 0 {
+            upstream.idle_since = *now;
         }
-        match (exchange.upstream_id.take(), driver.h2_mut()) {
-            (Some(stream), Some(leg)) => leg.wire.reset_stream(stream, code),
-            (None, _) => driver.pending.retain(|queued| *queued != tag),
+        match (stream.upstream_id.take(), upstream.h2_mut()) {
+            (Some(stream), Some(h2)) => h2.wire.reset_stream(stream, code),
+            (None, _) => upstream.pending.retain(|queued| *queued != key),
             (Some(_), None) => {}
         }
-        if !driver.pending.is_empty() {
-            self.open_pending(key);
+        if !upstream.pending.is_empty() {
+            self.open_pending(up);
         }
-        self.close_upstream_if_drained(key);
+        self.close_upstream_if_drained(up);
     }
 
     /// Reports the end of a stream to the filters and the metrics, and removes it.
-    pub(super) fn complete_stream(&mut self, tag: usize, code: Code, how: EndReason) {
+    pub(super) fn complete_stream(&mut self, key: StreamKey, code: Code, reason: EndReason) {
         self.record_removal_sessions();
-        let Some(exchange) = self.streams.get_mut(tag) else { return };
-        if exchange.pending_filter.is_some() {
+        let Some(stream) = self.streams.get_mut(key) else { return };
+        if stream.pending_filter.is_some() {
             self.pending_filters = self.pending_filters.saturating_sub(1);
         }
-        exchange.complete(code, how, self.now, &self.ctx.metrics);
-        if exchange.pending_end.is_some() {
-            self.detached = self.detached.saturating_sub(exchange.download.buffered.len());
+        stream.complete(code, reason, self.now, &self.ctx.metrics);
+        if stream.pending_end.is_some() {
+            self.detached = self.detached.saturating_sub(stream.download.buffered.len());
         }
-        self.streams.try_remove(tag);
+        self.streams.try_remove(key);
         if self.streams.is_empty() {
             self.idle_since = self.now;
             self.schedule_shrink();
@@ -106,23 +107,23 @@ impl Relay {
 
     /// Clears the pending queues: no pending stream may take the place of one that ends first.
     fn clear_pending(&mut self) {
-        self.upstreams.iter_mut().for_each(|(_, driver)| driver.pending.clear());
+        self.upstreams.iter_mut().for_each(|(_, upstream)| upstream.pending.clear());
     }
 
     /// Ends all streams without an answer to the client.
     pub(super) fn cancel_streams(&mut self) {
         self.clear_pending();
-        for tag in self.streams_where(|_| true) {
-            self.cancel_stream(tag, Code::Cancelled, EndReason::ClientLost);
+        for key in self.streams_where(|_| true) {
+            self.cancel_stream(key, Code::Cancelled, EndReason::ClientLost);
         }
     }
 
     /// The socket of an upstream connection ended.
-    pub(super) fn on_upstream_closed(&mut self, key: usize, what: &str) {
-        self.report_unless_settings_received(key);
-        self.reassign_unsent(key);
-        self.fail_upstream_streams(key, "driver.lost", what);
-        self.close_upstream(key, "lost");
+    pub(super) fn on_upstream_closed(&mut self, up: UpstreamKey, what: &str) {
+        self.report_unless_settings_received(up);
+        self.reassign_unsent(up);
+        self.fail_upstream_streams(up, "driver.lost", what);
+        self.close_upstream(up, "lost");
     }
 
     /// Connection error by the client (RFC 9113, 5.4.1).
@@ -139,79 +140,83 @@ impl Relay {
     }
 
     /// Connection error by a driver: fails its streams, and closes the connection after GOAWAY.
-    pub(super) fn on_upstream_error(&mut self, key: usize, error: ConnectionError) {
+    pub(super) fn on_upstream_error(&mut self, up: UpstreamKey, error: ConnectionError) {
         if let Some(budget) = error.budget {
             self.ctx.metrics.abuse_limit_exceeded(budget.name(), PeerSide::Upstream);
         }
-        self.report_unless_settings_received(key);
-        if let Some(driver) = self.upstreams.get_mut(key) {
-            let cluster = &driver.cluster;
+        self.report_unless_settings_received(up);
+        if let Some(upstream) = self.upstreams.get_mut(up) {
+            let cluster = &upstream.cluster;
             if log_limit::allow(LineKind::DriverMalformed, &(cluster.team(), cluster.environment()))
             {
                 tracing::warn!(%cluster, what = error.reason, "driver malformed");
             }
-            if let Some(leg) = driver.h2_mut() {
-                leg.wire.fail(error);
+            if let Some(h2) = upstream.h2_mut() {
+                h2.wire.fail(error);
             }
         }
-        self.fail_upstream_streams(key, "driver.malformed", error.reason);
+        self.fail_upstream_streams(up, "driver.malformed", error.reason);
     }
 
     /// Reports a driver as unreachable if its connection fails before its SETTINGS.
-    fn report_unless_settings_received(&self, key: usize) {
-        let Some(driver) = self.upstreams.get(key) else { return };
-        if driver.h2().is_some_and(|leg| !leg.wire.settings_received()) {
-            driver.cluster.driver_unreachable(NO_HTTP2, self.now);
+    fn report_unless_settings_received(&self, up: UpstreamKey) {
+        let Some(upstream) = self.upstreams.get(up) else { return };
+        if upstream.h2().is_some_and(|h2| !h2.wire.settings_received()) {
+            upstream.cluster.driver_unreachable(NO_HTTP2, self.now);
         }
     }
 
     /// An upstream connection ended: calls whose heads have not left are reassigned, unless octets
     /// of their bodies are in flight.
-    fn reassign_unsent(&mut self, key: usize) {
-        let Self { upstreams: drivers, streams: exchanges, .. } = self;
-        let Some(driver) = drivers.get_mut(key) else { return };
-        driver.is_lost = true;
-        let Upstream { in_flight: departing, state: UpstreamState::Connected(leg), .. } = driver
-        else {
+    fn reassign_unsent(&mut self, up: UpstreamKey) {
+        let Self { upstreams, streams, .. } = self;
+        let Some(upstream) = upstreams.get_mut(up) else { return };
+        upstream.is_lost = true;
+        let Upstream { in_flight, state: UpstreamState::Connected(h2), .. } = upstream else {
             return;
         };
-        let unsent = exchanges.iter_mut().filter(|(_, exchange)| {
-            exchange.upstream == Some(key)
-                && exchange.upstream_id.is_some()
-                && !leg.has_flushed(exchange.head_end)
-                && !exchange.is_response_started
-                && exchange.reassignments < REASSIGNMENTS_MAX
-                && departing.iter().all(|it| it.stream != exchange.id)
+        let unsent = streams.iter_mut().filter(|(_, stream)| {
+            stream.upstream == Some(up)
+                && stream.upstream_id.is_some()
+                && !h2.has_flushed(stream.head_end)
+                && !stream.is_response_started
+                && stream.reassignments < REASSIGNMENTS_MAX
+                && in_flight.iter().all(|it| it.id != stream.id)
         });
-        let unsent = unsent.map(|(tag, exchange)| {
-            exchange.upstream_id = None;
-            exchange.reassignments = exchange.reassignments.saturating_add(1);
-            tag
+        let unsent = unsent.map(|(key, stream)| {
+            stream.upstream_id = None;
+            stream.reassignments = stream.reassignments.saturating_add(1);
+            key
         });
-        for tag in unsent.collect::<Vec<_>>() {
-            self.reassign(tag);
+        for key in unsent.collect::<Vec<_>>() {
+            self.reassign(key);
         }
     }
 
     /// Fails every stream on an upstream connection, which accepts no further ones. Those that were
     /// pending on an established connection are reassigned: their driver has not received them.
-    pub(super) fn fail_upstream_streams(&mut self, key: usize, label: &'static str, what: &str) {
-        let Some(driver) = self.upstreams.get_mut(key) else { return };
-        driver.is_lost = true;
-        if driver.h2().is_some() {
-            self.reassign_pending(key);
+    pub(super) fn fail_upstream_streams(
+        &mut self,
+        up: UpstreamKey,
+        label: &'static str,
+        what: &str,
+    ) {
+        let Some(upstream) = self.upstreams.get_mut(up) else { return };
+        upstream.is_lost = true;
+        if upstream.h2().is_some() {
+            self.reassign_pending(up);
         }
-        for tag in self.streams_where(|exchange| exchange.upstream == Some(key)) {
+        for key in self.streams_where(|stream| stream.upstream == Some(up)) {
             // It may have ended with another one.
-            if self.streams.get(tag).is_some_and(|exchange| exchange.upstream == Some(key)) {
-                self.fail_stream(tag, Code::Unavailable, label, what);
+            if self.streams.get(key).is_some_and(|stream| stream.upstream == Some(up)) {
+                self.fail_stream(key, Code::Unavailable, label, what);
             }
         }
     }
 
-    pub(super) fn close_upstream(&mut self, key: usize, reason: &'static str) {
-        if let Some(mut driver) = self.upstreams.try_remove(key)
-            && driver.h2_mut().is_some()
+    pub(super) fn close_upstream(&mut self, up: UpstreamKey, reason: &'static str) {
+        if let Some(mut upstream) = self.upstreams.try_remove(up)
+            && upstream.h2_mut().is_some()
         {
             self.ctx.metrics.upstream_closed(reason);
         }
@@ -219,43 +224,40 @@ impl Relay {
 
     /// Closes lost upstream connections, whose last frames are written.
     pub(super) fn close_lost_upstreams(&mut self) {
-        let lost = |(key, driver): (usize, &Upstream)| driver.is_lost.then_some(key);
-        while let Some(key) = self.upstreams.iter().find_map(lost) {
-            self.close_upstream(key, "lost");
+        while let Some(up) = self.upstreams.find_key(|upstream| upstream.is_lost) {
+            self.close_upstream(up, "lost");
         }
     }
 
     /// Closes an upstream connection that is draining and has no streams.
-    pub(super) fn close_upstream_if_drained(&mut self, key: usize) {
-        let Some(driver) = self.upstreams.get(key) else { return };
-        let is_leaving = driver.h2().is_some_and(|leg| leg.wire.is_going_away());
-        if driver.active == 0 && is_leaving && !driver.is_lost {
-            self.close_upstream(key, "left");
+    pub(super) fn close_upstream_if_drained(&mut self, up: UpstreamKey) {
+        let Some(upstream) = self.upstreams.get(up) else { return };
+        let is_leaving = upstream.h2().is_some_and(|h2| h2.wire.is_going_away());
+        if upstream.active == 0 && is_leaving && !upstream.is_lost {
+            self.close_upstream(up, "left");
         }
     }
 
     /// Those that end anyway are left alone: callers further up may hold their keys.
     pub(super) fn close_idle_upstreams(&mut self) {
-        let ends = |driver: &Upstream| {
-            let leg = driver.h2();
-            driver.is_lost || leg.is_some_and(|leg| leg.wire.is_going_away() || !leg.can_write())
+        let ends = |upstream: &Upstream| {
+            let h2 = upstream.h2();
+            upstream.is_lost || h2.is_some_and(|h2| h2.wire.is_going_away() || !h2.can_write())
         };
-        let idle = |(key, driver): (usize, &Upstream)| {
-            (driver.active == 0 && !ends(driver)).then_some(key)
-        };
-        while let Some(key) = self.upstreams.iter().find_map(idle) {
-            self.close_upstream(key, "idle");
+        let is_idle = |upstream: &Upstream| upstream.active == 0 && !ends(upstream);
+        while let Some(up) = self.upstreams.find_key(is_idle) {
+            self.close_upstream(up, "idle");
         }
     }
 
     /// Returns reusable upstream connections to the idle pool, and closes the others.
     fn return_upstreams_to_pool(&mut self) {
-        let Self { ctx: worker, upstreams: drivers, now, .. } = self;
-        for driver in drivers.drain() {
-            let UpstreamState::Connected(_) = driver.state else { continue };
-            match driver.into_idle(*now).filter(|_| worker.shutdown.get() == Shutdown::Run) {
-                Some(spare) => worker.idle_pool.put(spare),
-                None => worker.metrics.upstream_closed("idle"),
+        let Self { ctx, upstreams, now, .. } = self;
+        for upstream in upstreams.drain() {
+            let UpstreamState::Connected(_) = upstream.state else { continue };
+            match upstream.into_idle(*now).filter(|_| ctx.shutdown.get() == Shutdown::Run) {
+                Some(idle) => ctx.idle_pool.put(idle),
+                None => ctx.metrics.upstream_closed("idle"),
             }
         }
     }
@@ -280,8 +282,8 @@ impl Relay {
                     "sconce is shutting down; retry the call",
                 );
                 self.clear_pending();
-                for tag in self.streams_where(|_| true) {
-                    self.refuse(tag, &refusal, EndReason::Drained);
+                for key in self.streams_where(|_| true) {
+                    self.refuse(key, &refusal, EndReason::Drained);
                 }
                 self.final_goaway();
             }

@@ -32,12 +32,12 @@ impl Relay {
 
     /// Whether the client may be read before its handshake has ended.
     pub(super) fn may_handshake(&mut self, context: &mut Context<'_>) -> bool {
-        let Self { ctx: worker, downstream: client, unauthenticated: newcomer, .. } = self;
+        let Self { ctx, downstream, unauthenticated: newcomer, .. } = self;
         let Some(newcomer) = newcomer else { return true };
         let waits = newcomer.handshake.is_waiting();
-        if !waits && client.poll_readable(context).is_pending() {
+        if !waits && downstream.poll_readable(context).is_pending() {
             return false;
         }
-        worker.handshakes.take(&mut newcomer.handshake, context.waker())
+        ctx.handshakes.take(&mut newcomer.handshake, context.waker())
     }
 }

@@ -7,6 +7,7 @@ use sconce_filters::{Code, EndReason};
 
 use crate::grpc::{malformed, status};
 use crate::proxy::downstream::DownstreamState;
+use crate::proxy::keys::{StreamKey, UpstreamKey};
 use crate::proxy::relay::Relay;
 use crate::proxy::stream::DownloadEnd;
 use crate::proxy::upstream::connection::Upstream;
@@ -23,35 +24,35 @@ const REJECTED_MAX: usize = 256;
 impl Relay {
     /// A request head violates a rule. Nothing of it is forwarded: the client gets a status with
     /// the field and the rule, and then the error of RFC 9113.
-    pub(super) fn on_malformed_request(&mut self, stream: StreamId, fault: MalformedHead) {
+    pub(super) fn on_malformed_request(&mut self, id: StreamId, error: MalformedHead) {
         let fields = self.downstream.wire.fields();
-        let refusal = malformed::refusal(&fields, fault);
-        let field = malformed::name(&fields, fault);
-        self.record_refused_request(stream, refusal.label, field.as_deref());
-        self.write_refusal(stream, &status::trailers_only(&refusal), refusal.cost);
-        self.reset_after_reply(stream);
+        let refusal = malformed::refusal(&fields, error);
+        let field = malformed::name(&fields, error);
+        self.record_refused_request(id, refusal.label, field.as_deref());
+        self.write_refusal(id, &status::trailers_only(&refusal), refusal.cost);
+        self.reset_after_reply(id);
         self.close_if_drained();
     }
 
     /// Resets an answered stream when its client has ended it, or after `REJECT_TIMEOUT`.
-    fn reset_after_reply(&mut self, stream: StreamId) {
-        if !self.downstream.wire.reject_request(stream) {
+    fn reset_after_reply(&mut self, id: StreamId) {
+        if !self.downstream.wire.reject_request(id) {
             return;
         }
         let rejected = self.rejected.get_or_insert_default();
         if self.state != DownstreamState::Open || rejected.len() >= REJECTED_MAX {
-            return self.downstream.wire.send_pending_reset(stream);
+            return self.downstream.wire.send_pending_reset(id);
         }
         let due = self.now + REJECT_TIMEOUT;
-        rejected.push_back((stream, due));
+        rejected.push_back((id, due));
         self.schedule(due);
     }
 
     /// Resets rejected streams after `REJECT_TIMEOUT`. Returns the time of the next reset.
     pub(super) fn reset_expired_rejected(&mut self) -> Option<Instant> {
         let rejected = self.rejected.as_mut()?;
-        while let Some((stream, _)) = rejected.pop_front_if(|(_, due)| *due <= self.now) {
-            self.downstream.wire.send_pending_reset(stream);
+        while let Some((id, _)) = rejected.pop_front_if(|(_, due)| *due <= self.now) {
+            self.downstream.wire.send_pending_reset(id);
         }
         let next = rejected.front().map(|(_, due)| *due);
         if next.is_none() {
@@ -64,12 +65,12 @@ impl Relay {
     /// [`Relay::refuse`] does for calls.
     pub(super) fn record_refused_request(
         &self,
-        stream: StreamId,
+        id: StreamId,
         rule: &'static str,
         field: Option<&str>,
     ) {
         self.record_rejected(rule, field);
-        self.log_refused_request(stream, rule);
+        self.log_refused_request(id, rule);
     }
 
     /// Counts a violation. If the request has become a call, its end is counted as well; nothing is
@@ -84,40 +85,40 @@ impl Relay {
     /// clients do not retry, since the same response would follow.
     pub(super) fn on_malformed_response(
         &mut self,
-        driver: usize,
-        tag: usize,
-        fault: MalformedHead,
+        up: UpstreamKey,
+        key: StreamKey,
+        error: MalformedHead,
         end: bool,
     ) {
-        let Some(exchange) = self.streams.get(tag) else { return };
-        let Some(from) = self.upstreams.get_mut(driver) else { return };
+        let Some(stream) = self.streams.get(key) else { return };
+        let Some(from) = self.upstreams.get_mut(up) else { return };
         from.pings_sent = 0;
-        let Some(leg) = from.h2_mut() else { return };
+        let Some(h2) = from.h2_mut() else { return };
         let (fields, size_max) =
-            (leg.wire.fields(), leg.wire.local_settings().max_header_list_octets());
-        let what = malformed::describe(&fields, fault);
+            (h2.wire.fields(), h2.wire.local_settings().max_header_list_octets());
+        let what = malformed::describe(&fields, error);
         log_malformed(from, &what);
-        if end && !exchange.is_response_started && status::refuses_credential(&fields) {
-            return self.fail_credential(tag);
+        if end && !stream.is_response_started && status::refuses_credential(&fields) {
+            return self.fail_credential(key);
         }
         let own =
-            end.then(|| malformed::recover_status(&fields, exchange.is_response_started, size_max));
+            end.then(|| malformed::recover_status(&fields, stream.is_response_started, size_max));
         let Some((code, own)) = own.flatten() else {
-            return self.fail_stream(tag, Code::Internal, "driver.malformed", &what);
+            return self.fail_stream(key, Code::Internal, "driver.malformed", &what);
         };
         self.ctx.metrics.call_refused("driver.malformed");
-        if exchange.download.buffered.is_empty() {
-            self.downstream.wire.send_headers(exchange.id, own.iter(), true);
-            self.end_stream(tag, code, EndReason::Answered);
+        if stream.download.buffered.is_empty() {
+            self.downstream.wire.send_headers(stream.id, own.iter(), true);
+            self.end_stream(key, code, EndReason::Answered);
         } else {
             let end = DownloadEnd { trailers: Rc::new(own), code, reason: EndReason::Answered };
-            self.end_after_buffered(tag, end);
+            self.end_after_buffered(key, end);
         }
     }
 }
 
-fn log_malformed(driver: &Upstream, what: &str) {
-    let cluster = &driver.cluster;
+fn log_malformed(upstream: &Upstream, what: &str) {
+    let cluster = &upstream.cluster;
     if log_limit::allow(LineKind::DriverMalformed, &(cluster.team(), cluster.environment())) {
         tracing::warn!(%cluster, what, "driver malformed");
     }

@@ -32,7 +32,6 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant, SystemTime};
 
 use sconce_filters::Identity;
-use slab::Slab;
 use tokio::time::Sleep;
 
 use crate::grpc::user_context::UserContextField;
@@ -42,6 +41,7 @@ use crate::proxy::context::WorkerContext;
 use crate::proxy::downstream::DownstreamState;
 use crate::proxy::downstream::read_pause::ReadPause;
 use crate::proxy::downstream::unauthenticated::Unauthenticated;
+use crate::proxy::keys::{KeyedSlab, StreamKey, UpstreamKey};
 use crate::proxy::net::h2_connection::H2Connection;
 use crate::proxy::net::poll_budget::BatchSize;
 use crate::proxy::net::poll_epoch::PollEpoch;
@@ -68,8 +68,8 @@ pub(super) struct Relay {
     /// `None` after the first admitted call.
     unauthenticated: Option<Box<Unauthenticated>>,
     downstream: H2Connection,
-    upstreams: Slab<Upstream>,
-    streams: Slab<ActiveStream>,
+    upstreams: KeyedSlab<UpstreamKey, Upstream>,
+    streams: KeyedSlab<StreamKey, ActiveStream>,
     state: DownstreamState,
     epoch: PollEpoch,
     now: Instant,
@@ -112,7 +112,7 @@ pub(super) struct Relay {
     read_pause: ReadPause,
     upstream_batch: BatchSize,
     /// The upstream that was read last.
-    last_read_upstream: usize,
+    last_read_upstream: UpstreamKey,
     /// Buffered response octets of streams without an upstream.
     detached: usize,
     /// The round robin over buffered responses.
@@ -130,26 +130,26 @@ impl Future for Relay {
 
 impl Relay {
     pub(super) fn new(
-        worker: Rc<WorkerContext>,
-        client: H2Connection,
+        ctx: Rc<WorkerContext>,
+        downstream: H2Connection,
         newcomer: Unauthenticated,
         now: Instant,
     ) -> Self {
-        worker.metrics.downstream_opened();
+        ctx.metrics.downstream_opened();
         // Not sooner: a timer for a short time costs two system calls.
-        let patience = match client.awaits_preface() {
+        let patience = match downstream.awaits_preface() {
             true => PREFACE_WAIT,
-            false => worker.snapshot().timeouts.handshake,
+            false => ctx.snapshot().timeouts.handshake,
         };
         let due = now + patience;
         Self {
-            removals_generation: worker.generation(),
-            ctx: worker,
+            removals_generation: ctx.generation(),
+            ctx,
             peer: newcomer.peer,
             unauthenticated: Some(Box::new(newcomer)),
-            downstream: client,
-            upstreams: Slab::with_capacity(1),
-            streams: Slab::new(),
+            downstream,
+            upstreams: KeyedSlab::with_capacity(1),
+            streams: KeyedSlab::new(),
             state: DownstreamState::Open,
             epoch: PollEpoch::default(),
             now,
@@ -175,7 +175,7 @@ impl Relay {
             downstream_batch: BatchSize::default(),
             read_pause: ReadPause::default(),
             upstream_batch: BatchSize::default(),
-            last_read_upstream: 0,
+            last_read_upstream: UpstreamKey::default(),
             detached: 0,
             download_order: RoundRobin::default(),
         }
@@ -193,14 +193,14 @@ impl Relay {
     }
 
     fn drive(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        let worker = Rc::clone(&self.ctx);
-        let Ok(mut scratch) = worker.scratch.try_borrow_mut() else { return Poll::Pending };
-        self.waker_key = Some(worker.register_waker(self.waker_key, context.waker()));
+        let ctx = Rc::clone(&self.ctx);
+        let Ok(mut scratch) = ctx.scratch.try_borrow_mut() else { return Poll::Pending };
+        self.waker_key = Some(ctx.register_waker(self.waker_key, context.waker()));
         self.update_now();
         self.apply_shutdown();
         self.drain_if_certificate_withdrawn();
         self.record_removal_sessions();
-        self.epoch = worker.begin_poll(self.now);
+        self.epoch = ctx.begin_poll(self.now);
         loop {
             // Reads come first, so that answers leave together with output that waits. Upstreams
             // come before the client, so that no call is dispatched to a connection that has ended.
@@ -208,7 +208,7 @@ impl Relay {
             moved |= self.read_downstream(context, &mut scratch);
             // Poll connects, filters and timers once there is nothing more to read, or at the end
             // of the poll.
-            let is_over = moved && worker.must_yield(self.now);
+            let is_over = moved && ctx.must_yield(self.now);
             if !moved || is_over {
                 moved |= self.release_deferred_uploads();
                 moved |= self.poll_connects(context);
@@ -224,7 +224,7 @@ impl Relay {
             if !moved {
                 return Poll::Pending;
             }
-            if is_over || worker.must_yield(self.now) {
+            if is_over || ctx.must_yield(self.now) {
                 context.waker().wake_by_ref();
                 return Poll::Pending;
             }
@@ -234,22 +234,22 @@ impl Relay {
     /// Releases memory that an idle connection does not need.
     fn shrink(&mut self) {
         self.downstream.wire.shrink(self.now);
-        for (_, driver) in &mut self.upstreams {
-            driver.shrink(self.now);
+        for (_, upstream) in self.upstreams.iter_mut() {
+            upstream.shrink(self.now);
         }
-        self.streams = Slab::new();
+        self.streams = KeyedSlab::new();
         self.last_request = None;
         self.last_caller = None;
     }
 
     /// Writes all output. Octets that have left are released to the peers, and the WINDOW_UPDATEs
     /// are written, too.
-    fn flush(&mut self, context: &mut Context<'_>, lent: &[u8]) -> bool {
-        let mut moved = self.flush_upstreams(context, lent);
+    fn flush(&mut self, context: &mut Context<'_>, borrowed: &[u8]) -> bool {
+        let mut moved = self.flush_upstreams(context, borrowed);
         moved |= self.release_uploads();
         let flushed = match self.awaits_first_bytes() {
             true => Ok(false),
-            false => self.downstream.flush(context, lent, self.now),
+            false => self.downstream.flush(context, borrowed, self.now),
         };
         match flushed {
             Ok(more) => moved |= more,
@@ -260,7 +260,7 @@ impl Relay {
         }
         if self.downstream.pending_bytes() == 0 {
             if self.release_downloads() {
-                moved |= self.flush_upstreams(context, lent);
+                moved |= self.flush_upstreams(context, borrowed);
             }
             self.linger_close(context);
         }
@@ -273,22 +273,22 @@ impl Relay {
         moved
     }
 
-    fn flush_upstreams(&mut self, context: &mut Context<'_>, lent: &[u8]) -> bool {
+    fn flush_upstreams(&mut self, context: &mut Context<'_>, borrowed: &[u8]) -> bool {
         let mut moved = false;
         let mut any_lost = false;
-        for (_, driver) in &mut self.upstreams {
-            any_lost |= driver.is_lost;
-            let UpstreamState::Connected(leg) = &mut driver.state else { continue };
-            let waited = leg.wire.write_buffer.len();
-            let has_moved = match leg.flush(context, lent, self.now) {
+        for (_, upstream) in self.upstreams.iter_mut() {
+            any_lost |= upstream.is_lost;
+            let UpstreamState::Connected(h2) = &mut upstream.state else { continue };
+            let waited = h2.wire.write_buffer.len();
+            let has_moved = match h2.flush(context, borrowed, self.now) {
                 Ok(has_moved) => has_moved,
                 // Octets that it has sent are read first: they may contain a response.
-                Err(_) => leg.abandon_writes(),
+                Err(_) => h2.abandon_writes(),
             };
-            if has_moved && leg.write_blocked_since.is_some() {
-                driver.write_batch.shrink();
-            } else if has_moved && waited >= driver.write_batch.octets() {
-                driver.write_batch.grow();
+            if has_moved && h2.write_blocked_since.is_some() {
+                upstream.write_batch.shrink();
+            } else if has_moved && waited >= upstream.write_batch.octets() {
+                upstream.write_batch.grow();
             }
             moved |= has_moved;
         }
@@ -320,14 +320,14 @@ impl Relay {
     }
 
     /// The keys of streams with this property.
-    fn streams_where(&self, is_meant: impl Fn(&ActiveStream) -> bool) -> Vec<usize> {
-        let all = self.streams.iter().filter(|(_, exchange)| is_meant(exchange));
-        all.map(|(tag, _)| tag).collect()
+    fn streams_where(&self, is_meant: impl Fn(&ActiveStream) -> bool) -> Vec<StreamKey> {
+        let all = self.streams.iter().filter(|(_, stream)| is_meant(stream));
+        all.map(|(key, _)| key).collect()
     }
 
     fn has_output(&self) -> bool {
         self.downstream.pending_bytes() > 0
-            || self.upstreams.iter().any(|(_, driver)| driver.has_output())
+            || self.upstreams.iter().any(|(_, upstream)| upstream.has_output())
     }
 
     /// Ensures that the timers are checked at this time or before.
@@ -363,20 +363,20 @@ impl Relay {
     /// octets of one body, and returns the number.
     fn serve_round_robin(
         &mut self,
-        mut waiting: Vec<usize>,
-        mut rotation: RoundRobin,
-        serve: fn(&mut Self, usize, usize) -> usize,
+        mut waiting: Vec<StreamKey>,
+        mut order: RoundRobin,
+        serve: fn(&mut Self, StreamKey, usize) -> usize,
     ) -> RoundRobin {
-        rotation.order(&mut waiting);
+        order.order(&mut waiting);
         while !waiting.is_empty() {
-            waiting.retain(|tag| {
-                let octets = serve(self, *tag, rotation.quantum_of(*tag));
+            waiting.retain(|key| {
+                let octets = serve(self, *key, order.quantum_of(*key));
                 if octets > 0 {
-                    rotation.record(*tag, octets);
+                    order.record(*key, octets);
                 }
                 octets > 0
             });
         }
-        rotation
+        order
     }
 }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::proxy::budget::SMALL_READ;
 use crate::proxy::downstream::DownstreamState;
+use crate::proxy::keys::{StreamKey, UpstreamKey};
 use crate::proxy::relay::Relay;
 use crate::proxy::upstream::connection::{Upstream, UpstreamState};
 use crate::telemetry::log_limit::LineKind;
@@ -83,10 +84,10 @@ impl Relay {
     }
 
     /// The client's socket ended, with or without an error.
-    fn on_downstream_eof(&mut self, fault: Option<io::Error>) {
-        if let Some(fault) = fault.filter(|fault| fault.kind() == io::ErrorKind::InvalidData) {
+    fn on_downstream_eof(&mut self, error: Option<io::Error>) {
+        if let Some(error) = error.filter(|error| error.kind() == io::ErrorKind::InvalidData) {
             if self.may_log(LineKind::TlsFailed) {
-                tracing::info!(peer = %self.peer, %fault, "TLS failed");
+                tracing::info!(peer = %self.peer, %error, "TLS failed");
             }
             self.ctx.metrics.call_refused("tls.failed");
         }
@@ -101,8 +102,8 @@ impl Relay {
             let octets = scratch.get(at..end).unwrap_or_default();
             let (taken, event) = match self.downstream.wire.receive(octets, self.now) {
                 Ok(received) => received,
-                Err(fault) => {
-                    self.on_downstream_error(fault);
+                Err(error) => {
+                    self.on_downstream_error(error);
                     return data;
                 }
             };
@@ -133,35 +134,40 @@ impl Relay {
             if moved && self.ctx.must_yield(self.now) {
                 break;
             }
-            let Some(key) = self.next_upstream() else { break };
-            self.last_read_upstream = key;
-            moved |= self.read_upstream(key, context, scratch);
+            let Some(up) = self.next_upstream() else { break };
+            self.last_read_upstream = up;
+            moved |= self.read_upstream(up, context, scratch);
         }
         moved
     }
 
-    fn next_upstream(&self) -> Option<usize> {
-        let keys = || self.upstreams.iter().map(|(key, _)| key);
-        keys().find(|key| *key > self.last_read_upstream).or_else(|| keys().next())
+    fn next_upstream(&self) -> Option<UpstreamKey> {
+        let keys = || self.upstreams.iter().map(|(up, _)| up);
+        keys().find(|up| *up > self.last_read_upstream).or_else(|| keys().next())
     }
 
-    fn read_upstream(&mut self, key: usize, context: &mut Context<'_>, scratch: &mut [u8]) -> bool {
-        let Some(most) = self.upstream_read_limit(key) else { return false };
+    fn read_upstream(
+        &mut self,
+        up: UpstreamKey,
+        context: &mut Context<'_>,
+        scratch: &mut [u8],
+    ) -> bool {
+        let Some(most) = self.upstream_read_limit(up) else { return false };
         let turn = (self.epoch, self.now);
-        let Some(leg) = self.upstreams.get_mut(key).and_then(Upstream::h2_mut) else {
+        let Some(h2) = self.upstreams.get_mut(up).and_then(Upstream::h2_mut) else {
             return false;
         };
         let into = scratch.get_mut(HEADER_LEN..).unwrap_or_default();
-        let read = match leg.poll_read(context, (into, most), turn) {
+        let read = match h2.poll_read(context, (into, most), turn) {
             Poll::Pending => return false,
             Poll::Ready(Ok(0) | Err(_)) => {
-                self.on_upstream_closed(key, "it closed the connection");
+                self.on_upstream_closed(up, "it closed the connection");
                 return true;
             }
             Poll::Ready(Ok(read)) => read,
         };
         self.ctx.spend_octets(read);
-        self.parse_upstream(key, HEADER_LEN, HEADER_LEN.saturating_add(read), scratch);
+        self.parse_upstream(up, HEADER_LEN, HEADER_LEN.saturating_add(read), scratch);
         // After WINDOW_UPDATE alone nothing is flushed: uploads leave together with the client's
         // next octets.
         if self.downstream.pending_bytes() > 0 {
@@ -184,27 +190,27 @@ impl Relay {
         }
     }
 
-    fn parse_upstream(&mut self, key: usize, mut at: usize, end: usize, scratch: &mut [u8]) {
+    fn parse_upstream(&mut self, up: UpstreamKey, mut at: usize, end: usize, scratch: &mut [u8]) {
         loop {
             let now = self.now;
-            let Some(leg) = self.upstreams.get_mut(key).and_then(Upstream::h2_mut) else { return };
+            let Some(h2) = self.upstreams.get_mut(up).and_then(Upstream::h2_mut) else { return };
             let octets = scratch.get(at..end).unwrap_or_default();
-            match leg.wire.receive(octets, now) {
+            match h2.wire.receive(octets, now) {
                 Ok((taken, event)) => {
                     let from = at;
                     at = at.saturating_add(taken);
-                    if !self.on_upstream_event(key, event, from, scratch) {
+                    if !self.on_upstream_event(up, event, from, scratch) {
                         return;
                     }
                 }
-                Err(fault) => return self.on_upstream_error(key, fault),
+                Err(error) => return self.on_upstream_error(up, error),
             }
         }
     }
 
     /// Octets to read from an upstream now; `None` while its client is behind.
-    fn upstream_read_limit(&self, key: usize) -> Option<usize> {
-        let parked = self.upstreams.get(key)?.download_buffered.saturating_add(self.detached);
+    fn upstream_read_limit(&self, up: UpstreamKey) -> Option<usize> {
+        let parked = self.upstreams.get(up)?.download_buffered.saturating_add(self.detached);
         if self.downstream.pending_bytes() > 0 {
             return None;
         }
@@ -262,14 +268,14 @@ impl Relay {
     }
 
     /// Whether a request body waits for a connected driver.
-    fn is_upload_blocked(&self, tag: usize) -> bool {
-        let Some(exchange) = self.streams.get(tag) else { return false };
-        let Some(driver) = exchange.upstream.and_then(|key| self.upstreams.get(key)) else {
+    fn is_upload_blocked(&self, key: StreamKey) -> bool {
+        let Some(stream) = self.streams.get(key) else { return false };
+        let Some(upstream) = stream.upstream.and_then(|up| self.upstreams.get(up)) else {
             return false;
         };
-        let Upstream { state: UpstreamState::Connected(leg), .. } = driver else { return false };
-        leg.write_blocked_since.is_some()
-            || (exchange.upstream_id.is_some() && exchange.has_buffered_upload())
+        let Upstream { state: UpstreamState::Connected(h2), .. } = upstream else { return false };
+        h2.write_blocked_since.is_some()
+            || (stream.upstream_id.is_some() && stream.has_buffered_upload())
     }
 }
 

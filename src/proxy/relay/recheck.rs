@@ -11,60 +11,59 @@ use std::time::{Duration, SystemTime};
 use sconce_filters::{EndReason, Refusal, authenticate};
 
 use crate::config::TokenLeeway;
+use crate::proxy::keys::{StreamKey, UpstreamKey};
 use crate::proxy::relay::Relay;
 use crate::proxy::stream::{ActiveStream, LastCheck};
 
 impl Relay {
     /// Checks a complete message, or the end of a request, before it is forwarded.
-    pub(super) fn check_complete_message(&mut self, tag: usize) -> Result<(), Refusal> {
-        self.recheck(tag)?;
-        self.check_revoked(tag, true)?;
+    pub(super) fn check_complete_message(&mut self, key: StreamKey) -> Result<(), Refusal> {
+        self.recheck(key)?;
+        self.check_revoked(key, true)?;
         let now = self.now;
         let wall = self.wall_clock();
-        let Some(exchange) = self.streams.get_mut(tag) else { return Ok(()) };
-        if let Some(lease) = &mut exchange.token_expiry {
-            lease.complete_request(now)?;
+        let Some(stream) = self.streams.get_mut(key) else { return Ok(()) };
+        if let Some(expiry) = &mut stream.token_expiry {
+            expiry.complete_request(now)?;
         }
-        if let (Some(tenure), Some(stamper)) =
-            (&mut exchange.token_standing, &exchange.user_context)
-        {
-            self.ctx.grace_sessions.check(tenure, wall, &exchange.call, stamper.session())?;
+        if let (Some(standing), Some(writer)) = (&mut stream.token_standing, &stream.user_context) {
+            self.ctx.grace_sessions.check(standing, wall, &stream.call, writer.session())?;
         }
         Ok(())
     }
 
     /// Checks whether the call would still be admitted.
-    pub(super) fn recheck(&mut self, tag: usize) -> Result<(), Refusal> {
-        let Some(exchange) = self.streams.get(tag) else { return Ok(()) };
-        if exchange.last_check.at == self.now || exchange.user_context.is_none() {
+    pub(super) fn recheck(&mut self, key: StreamKey) -> Result<(), Refusal> {
+        let Some(stream) = self.streams.get(key) else { return Ok(()) };
+        if stream.last_check.at == self.now || stream.user_context.is_none() {
             return Ok(());
         }
         let (wall, latest) = (self.wall_clock(), self.ctx.snapshot());
-        let is_reloaded = exchange.last_check.generation != latest.generation;
+        let is_reloaded = stream.last_check.generation != latest.generation;
         let mut revoked = None;
         if is_reloaded {
-            revoked = latest.chain.recheck(&exchange.call, wall)?;
-            check_leeway(exchange, wall, latest.token_leeway)?;
+            revoked = latest.chain.recheck(&stream.call, wall)?;
+            check_leeway(stream, wall, latest.token_leeway)?;
         } else {
-            latest.chain.recheck_time(&exchange.call, wall)?;
+            latest.chain.recheck_time(&stream.call, wall)?;
         }
         let checked = LastCheck { at: self.now, generation: latest.generation };
-        if let Some(exchange) = self.streams.get_mut(tag) {
-            exchange.last_check = checked;
+        if let Some(stream) = self.streams.get_mut(key) {
+            stream.last_check = checked;
             if is_reloaded {
-                exchange.call.set_revoked(revoked);
+                stream.call.set_revoked(revoked);
             }
         }
-        self.check_revoked(tag, false)
+        self.check_revoked(key, false)
     }
 
     /// The same for a call that is forwarded now. Refuses the call and returns false if the check
     /// fails.
-    pub(super) fn recheck_or_refuse(&mut self, tag: usize) -> bool {
-        match self.recheck(tag) {
+    pub(super) fn recheck_or_refuse(&mut self, key: StreamKey) -> bool {
+        match self.recheck(key) {
             Ok(()) => true,
             Err(refusal) => {
-                self.refuse(tag, &refusal, EndReason::Refused);
+                self.refuse(key, &refusal, EndReason::Refused);
                 false
             }
         }
@@ -72,25 +71,25 @@ impl Relay {
 
     /// Whether a pending call may open its stream. One that fails the recheck is detached before it
     /// is refused, so that one loop alone reads the queue.
-    pub(super) fn may_open(&mut self, key: usize, tag: usize) -> bool {
-        let (refusal, how) = match self.deadline_exceeded(tag) {
+    pub(super) fn may_open(&mut self, up: UpstreamKey, key: StreamKey) -> bool {
+        let (refusal, reason) = match self.deadline_exceeded(key) {
             Some(late) => late,
-            None => match self.recheck(tag) {
+            None => match self.recheck(key) {
                 Ok(()) => return true,
                 Err(refusal) => (refusal, EndReason::Refused),
             },
         };
-        if let Some(exchange) = self.streams.get_mut(tag) {
-            exchange.upstream = None;
+        if let Some(stream) = self.streams.get_mut(key) {
+            stream.upstream = None;
         }
-        if let Some(driver) = self.upstreams.get_mut(key) {
-            driver.active = driver.active.saturating_sub(1);
-            if driver.active == 0 {
-                driver.idle_since = self.now;
+        if let Some(upstream) = self.upstreams.get_mut(up) {
+            upstream.active = upstream.active.saturating_sub(1);
+            if upstream.active == 0 {
+                upstream.idle_since = self.now;
             }
         }
-        self.refuse(tag, &refusal, how);
-        self.close_upstream_if_drained(key);
+        self.refuse(key, &refusal, reason);
+        self.close_upstream_if_drained(up);
         false
     }
 
@@ -104,16 +103,16 @@ impl Relay {
 /// A grace period that a reload has added is for known sessions, and the session of this call is
 /// not known.
 fn check_leeway(
-    exchange: &ActiveStream,
+    stream: &ActiveStream,
     wall: SystemTime,
-    slack: TokenLeeway,
+    leeway: TokenLeeway,
 ) -> Result<(), Refusal> {
-    if exchange.token_standing.is_some() {
+    if stream.token_standing.is_some() {
         return Ok(());
     }
-    let identity = exchange.call.attributes().identity.as_ref();
+    let identity = stream.call.attributes().identity.as_ref();
     let Some(end) = identity.and_then(|identity| identity.expires_at()) else { return Ok(()) };
-    let leeway = slack.for_any_session(exchange.call.method());
+    let leeway = leeway.for_any_session(stream.call.method());
     let end = Duration::from_secs(end).saturating_add(leeway);
     let is_over = wall.duration_since(SystemTime::UNIX_EPOCH).is_ok_and(|now| now >= end);
     if is_over { Err(authenticate::token_expired()) } else { Ok(()) }

@@ -26,9 +26,9 @@ const fn price(cost: Cost) -> u32 {
 
 impl Relay {
     /// Answers a stream with a refusal, and charges the refusal to the client.
-    pub(super) fn write_refusal(&mut self, stream: StreamId, fields: &Fields, cost: Cost) {
+    pub(super) fn write_refusal(&mut self, id: StreamId, fields: &Fields, cost: Cost) {
         let before = self.downstream.pending_bytes();
-        self.downstream.wire.send_headers(stream, fields.iter(), true);
+        self.downstream.wire.send_headers(id, fields.iter(), true);
         let written = self.downstream.pending_bytes().saturating_sub(before);
         self.unread_refusals = self.unread_refusals.saturating_add(written);
         if !self.downstream.wire.charge(Budget::RefusedCalls, price(cost), self.now) {

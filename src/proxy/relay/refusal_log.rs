@@ -9,6 +9,7 @@
 use sconce_filters::{EnvironmentName, Refusal, TeamName};
 
 use crate::proxy::connection_limits;
+use crate::proxy::keys::StreamKey;
 use crate::proxy::relay::Relay;
 use crate::proxy::stream::request_id::generated_id;
 use crate::telemetry::log_limit::{self, LineKind};
@@ -16,30 +17,30 @@ use crate::wire::frame::StreamId;
 
 impl Relay {
     /// Logs a call that sconce refuses.
-    pub(super) fn log_refused(&self, tag: usize, refusal: &Refusal) {
-        let Some(exchange) = self.streams.get(tag) else { return };
-        let slots = exchange.call.attributes();
-        let user = slots.identity.as_ref().map(|identity| identity.user());
+    pub(super) fn log_refused(&self, key: StreamKey, refusal: &Refusal) {
+        let Some(stream) = self.streams.get(key) else { return };
+        let attributes = stream.call.attributes();
+        let user = attributes.identity.as_ref().map(|identity| identity.user());
         if !self.may_log_refused(refusal.label, user) {
             return;
         }
         tracing::info!(
             user,
             peer = %self.peer,
-            team = slots.team.as_ref().map(TeamName::as_str),
-            environment = slots.environment.as_ref().map(EnvironmentName::as_str),
-            method = exchange.call.method().label(),
+            team = attributes.team.as_ref().map(TeamName::as_str),
+            environment = attributes.environment.as_ref().map(EnvironmentName::as_str),
+            method = stream.call.method().label(),
             code = refusal.code.name(),
             label = refusal.label,
-            request_id = exchange.request_id(),
+            request_id = stream.request_id(),
             "call refused"
         );
     }
 
     /// The same for a request that never became a call.
-    pub(super) fn log_refused_request(&self, stream: StreamId, label: &'static str) {
+    pub(super) fn log_refused_request(&self, id: StreamId, label: &'static str) {
         if self.may_log_refused(label, None) {
-            let request_id = generated_id(&(self.peer, self.now, stream));
+            let request_id = generated_id(&(self.peer, self.now, id));
             tracing::info!(peer = %self.peer, label, request_id, "call refused");
         }
     }

@@ -9,6 +9,7 @@
 use sconce_filters::{Method, Refusal};
 
 use crate::grpc::user_context::UserContextWriter;
+use crate::proxy::keys::StreamKey;
 use crate::proxy::relay::Relay;
 use crate::proxy::stream::ActiveStream;
 
@@ -22,10 +23,10 @@ impl Relay {
         let latest = self.ctx.snapshot();
         let before = std::mem::replace(&mut self.removals_generation, latest.generation);
         for removal in latest.removals.iter().filter(|removal| removal.generation() > before) {
-            for (_, exchange) in self.streams.iter().filter(|(_, it)| is_execution(it)) {
-                let team = exchange.call.attributes().team.as_ref();
+            for (_, stream) in self.streams.iter().filter(|(_, it)| is_execution(it)) {
+                let team = stream.call.attributes().team.as_ref();
                 if team.is_some_and(|team| removal.affects(team)) {
-                    removal.record_session(&exchange.call, session_id(exchange));
+                    removal.record_session(&stream.call, session_id(stream));
                 }
             }
         }
@@ -33,14 +34,14 @@ impl Relay {
 
     /// Whether a call of a removed team or member may continue; before its session is known,
     /// whether it may wait for the session.
-    pub(super) fn check_revoked(&self, tag: usize, is_complete: bool) -> Result<(), Refusal> {
-        let Some(exchange) = self.streams.get(tag) else { return Ok(()) };
-        let Some(revoked) = &exchange.call.attributes().revoked else { return Ok(()) };
-        let (latest, session) = (self.ctx.snapshot(), session_id(exchange));
-        let must_name = is_complete && exchange.call.attributes().identity.is_some();
+    pub(super) fn check_revoked(&self, key: StreamKey, is_complete: bool) -> Result<(), Refusal> {
+        let Some(stream) = self.streams.get(key) else { return Ok(()) };
+        let Some(revoked) = &stream.call.attributes().revoked else { return Ok(()) };
+        let (latest, session) = (self.ctx.snapshot(), session_id(stream));
+        let must_name = is_complete && stream.call.attributes().identity.is_some();
         let is_known = latest
             .removal(revoked.generation)
-            .is_some_and(|removal| removal.contains_session(&exchange.call, session));
+            .is_some_and(|removal| removal.contains_session(&stream.call, session));
         if is_known && (session.is_some() || !must_name) {
             return Ok(());
         }
@@ -49,10 +50,10 @@ impl Relay {
 }
 
 /// The session id in the last message of a call.
-fn session_id(exchange: &ActiveStream) -> Option<&[u8]> {
-    exchange.user_context.as_ref().and_then(UserContextWriter::session)
+fn session_id(stream: &ActiveStream) -> Option<&[u8]> {
+    stream.user_context.as_ref().and_then(UserContextWriter::session)
 }
 
-fn is_execution(exchange: &ActiveStream) -> bool {
-    matches!(exchange.call.method(), Method::ExecutePlan | Method::ReattachExecute)
+fn is_execution(stream: &ActiveStream) -> bool {
+    matches!(stream.call.method(), Method::ExecutePlan | Method::ReattachExecute)
 }

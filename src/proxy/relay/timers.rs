@@ -7,6 +7,7 @@ use sconce_filters::{Code, EndReason, Refusal};
 use crate::config::Timeouts;
 use crate::config::bounds::format_duration;
 use crate::proxy::downstream::DownstreamState;
+use crate::proxy::keys::{StreamKey, UpstreamKey};
 use crate::proxy::relay::Relay;
 use crate::proxy::upstream::connect::{NO_HTTP2, SILENT};
 use crate::proxy::upstream::connection::UpstreamState;
@@ -146,58 +147,58 @@ impl Relay {
         }
         let (mut late, mut expired) = (Vec::new(), Vec::new());
         let connection_open = self.downstream.wire.connection_send_window() > 0;
-        for (tag, exchange) in &mut self.streams {
-            if let Some(deadline) = exchange.call.deadline() {
+        for (key, stream) in self.streams.iter_mut() {
+            if let Some(deadline) = stream.call.deadline() {
                 due = due.min(deadline);
                 if deadline <= self.now {
-                    late.push((tag, StreamTimeout::Deadline));
+                    late.push((key, StreamTimeout::Deadline));
                     continue;
                 }
             }
-            if let Some(lease) = exchange.token_expiry.as_ref().filter(|lease| !lease.has_expired) {
-                due = due.min(lease.expires_at);
-                if lease.expires_at <= self.now {
-                    expired.push(tag);
+            if let Some(expiry) = stream.token_expiry.as_ref().filter(|expiry| !expiry.has_expired)
+            {
+                due = due.min(expiry.expires_at);
+                if expiry.expires_at <= self.now {
+                    expired.push(key);
                 }
             }
-            if !exchange.is_upload_received() {
-                let aged = exchange.call.opened_at() + timeouts.body_age;
+            if !stream.is_upload_received() {
+                let aged = stream.call.opened_at() + timeouts.body_age;
                 due = due.min(aged);
                 if aged <= self.now {
-                    late.push((tag, StreamTimeout::BodyAge(timeouts.body_age)));
+                    late.push((key, StreamTimeout::BodyAge(timeouts.body_age)));
                     continue;
                 }
             }
-            let octets = exchange.upload.received;
-            if exchange.is_upload_received() || self.downstream.wire.recv_window(exchange.id) <= 0 {
-                exchange.upload_progress.reset(octets, self.now);
-            } else if exchange.upload_progress.is_stuck(octets, self.now, timeouts.body_progress) {
-                late.push((tag, StreamTimeout::BodyProgress));
+            let octets = stream.upload.received;
+            if stream.is_upload_received() || self.downstream.wire.recv_window(stream.id) <= 0 {
+                stream.upload_progress.reset(octets, self.now);
+            } else if stream.upload_progress.is_stuck(octets, self.now, timeouts.body_progress) {
+                late.push((key, StreamTimeout::BodyProgress));
                 continue;
             }
-            let open = connection_open && self.downstream.wire.stream_send_window(exchange.id) > 0;
-            let octets = exchange.download.forwarded();
-            if open || !exchange.is_response_started {
-                exchange.download_progress.reset(octets, self.now);
-            } else if exchange.download_progress.is_stuck(octets, self.now, timeouts.window_closed)
-            {
-                late.push((tag, StreamTimeout::WindowClosed));
+            let open = connection_open && self.downstream.wire.stream_send_window(stream.id) > 0;
+            let octets = stream.download.forwarded();
+            if open || !stream.is_response_started {
+                stream.download_progress.reset(octets, self.now);
+            } else if stream.download_progress.is_stuck(octets, self.now, timeouts.window_closed) {
+                late.push((key, StreamTimeout::WindowClosed));
             }
         }
-        for (tag, late) in late {
-            let (refusal, how) = late.refusal();
-            self.refuse(tag, &refusal, how);
+        for (key, late) in late {
+            let (refusal, reason) = late.refusal();
+            self.refuse(key, &refusal, reason);
         }
-        for tag in expired {
-            self.on_token_expired(tag);
+        for key in expired {
+            self.on_token_expired(key);
         }
         self.enforce_buffer_limits();
         due.min(self.next_tick(timeouts))
     }
 
     /// The refusal of a call whose deadline has passed before the timer has fired.
-    pub(super) fn deadline_exceeded(&self, tag: usize) -> Option<(Refusal, EndReason)> {
-        let deadline = self.streams.get(tag)?.call.deadline()?;
+    pub(super) fn deadline_exceeded(&self, key: StreamKey) -> Option<(Refusal, EndReason)> {
+        let deadline = self.streams.get(key)?.call.deadline()?;
         (deadline <= self.now).then(|| StreamTimeout::Deadline.refusal())
     }
 
@@ -206,62 +207,61 @@ impl Relay {
         let mut due = now + Duration::from_secs(600);
         let behind = self.downstream.write_blocked_since.is_some();
         let (parked_max, detached) = (self.ctx.buffer_budget.download_max(), self.detached);
-        let mut dead: Vec<(usize, &str)> = Vec::new();
+        let mut dead: Vec<(UpstreamKey, &str)> = Vec::new();
         let mut idle = Vec::new();
-        for (key, driver) in &mut self.upstreams {
-            let UpstreamState::Connected(leg) = &mut driver.state else { continue };
-            if !driver.is_tuned {
-                driver.is_tuned = true;
-                if leg.tune(timeouts.driver_keepalive, timeouts.driver_keepalive_ack).is_err() {
-                    dead.push((key, "the connection to it is broken"));
+        for (up, upstream) in self.upstreams.iter_mut() {
+            let UpstreamState::Connected(h2) = &mut upstream.state else { continue };
+            if !upstream.is_tuned {
+                upstream.is_tuned = true;
+                if h2.tune(timeouts.driver_keepalive, timeouts.driver_keepalive_ack).is_err() {
+                    dead.push((up, "the connection to it is broken"));
                     continue;
                 }
             }
-            if !leg.wire.settings_received() {
-                due = due.min(driver.settings_deadline);
-                if driver.settings_deadline <= now {
-                    driver.cluster.driver_unreachable(NO_HTTP2, now);
-                    dead.push((key, "it sent no HTTP/2 SETTINGS in time"));
+            if !h2.wire.settings_received() {
+                due = due.min(upstream.settings_deadline);
+                if upstream.settings_deadline <= now {
+                    upstream.cluster.driver_unreachable(NO_HTTP2, now);
+                    dead.push((up, "it sent no HTTP/2 SETTINGS in time"));
                 }
-            } else if driver.active == 0 {
-                due = due.min(driver.idle_since + UPSTREAM_IDLE_TIMEOUT);
-                if driver.idle_since + UPSTREAM_IDLE_TIMEOUT <= now {
-                    idle.push(key);
+            } else if upstream.active == 0 {
+                due = due.min(upstream.idle_since + UPSTREAM_IDLE_TIMEOUT);
+                if upstream.idle_since + UPSTREAM_IDLE_TIMEOUT <= now {
+                    idle.push(up);
                 }
-            } else if behind || driver.download_buffered.saturating_add(detached) > parked_max {
+            } else if behind || upstream.download_buffered.saturating_add(detached) > parked_max {
                 // The upstream is not read while its client is behind, so its silence means
                 // nothing.
-                leg.last_read = now;
-                leg.wire.reset_read_timer(now);
-            } else if let Some(by) =
-                leg.wire.partial_frame_since().map(|at| at + timeouts.handshake)
+                h2.last_read = now;
+                h2.wire.reset_read_timer(now);
+            } else if let Some(by) = h2.wire.partial_frame_since().map(|at| at + timeouts.handshake)
                 && by <= now
             {
-                dead.push((key, "it did not send a complete header list in time"));
-            } else if leg.is_ping_overdue(now, timeouts.driver_keepalive_ack) {
-                driver.cluster.driver_unreachable(SILENT, now);
-                dead.push((key, "it did not acknowledge a keepalive PING"));
+                dead.push((up, "it did not send a complete header list in time"));
+            } else if h2.is_ping_overdue(now, timeouts.driver_keepalive_ack) {
+                upstream.cluster.driver_unreachable(SILENT, now);
+                dead.push((up, "it did not acknowledge a keepalive PING"));
             } else {
-                driver.keepalive(now, timeouts.driver_keepalive);
+                upstream.keepalive(now, timeouts.driver_keepalive);
             }
         }
         // Before the others: reassigned calls may open a connection under a key that has become
         // free.
-        for key in idle {
-            self.close_upstream(key, "idle");
+        for up in idle {
+            self.close_upstream(up, "idle");
         }
         self.fail_unresponsive(&dead);
         due
     }
 
-    fn fail_unresponsive(&mut self, dead: &[(usize, &str)]) {
-        for (key, _) in dead {
-            if let Some(driver) = self.upstreams.get_mut(*key) {
-                driver.is_lost = true;
+    fn fail_unresponsive(&mut self, dead: &[(UpstreamKey, &str)]) {
+        for (up, _) in dead {
+            if let Some(upstream) = self.upstreams.get_mut(*up) {
+                upstream.is_lost = true;
             }
         }
-        for (key, what) in dead {
-            self.fail_upstream_streams(*key, "driver.silent", what);
+        for (up, what) in dead {
+            self.fail_upstream_streams(*up, "driver.silent", what);
         }
         self.close_lost_upstreams();
     }

@@ -5,7 +5,8 @@ use std::ops::Range;
 
 use sconce_filters::{Code, EndReason};
 
-use crate::proxy::convert::{shift, stream_key, u64_from, usize_from};
+use crate::proxy::convert::{shift, u64_from, usize_from};
+use crate::proxy::keys::{KeyedSlab, StreamKey, UpstreamKey};
 use crate::proxy::net::h2_connection::H2Connection;
 use crate::proxy::relay::Relay;
 use crate::proxy::stream::ActiveStream;
@@ -29,29 +30,29 @@ impl Relay {
         match event {
             Event::NeedMoreData => return false,
             Event::Settings => self.on_downstream_settings(),
-            Event::Request { stream, .. } | Event::MalformedRequest { stream, .. }
+            Event::Request { stream: id, .. } | Event::MalformedRequest { stream: id, .. }
                 if self.downstream.lacks_tls() =>
             {
-                self.refuse_cleartext_call(stream);
+                self.refuse_cleartext_call(id);
             }
-            Event::Request { stream, end } => self.on_request(stream, end),
-            Event::MalformedRequest { stream, error } => self.on_malformed_request(stream, error),
+            Event::Request { stream: id, end } => self.on_request(id, end),
+            Event::MalformedRequest { stream: id, error } => self.on_malformed_request(id, error),
             Event::Data { tag, octets, end } => {
-                self.on_request_data(stream_key(tag), shift(from, &octets), end, scratch);
+                self.on_request_data(StreamKey::from_tag(tag), shift(from, &octets), end, scratch);
             }
             Event::Trailers { tag } => {
-                self.on_request_data(stream_key(tag), from..from, true, scratch)
+                self.on_request_data(StreamKey::from_tag(tag), from..from, true, scratch)
             }
             Event::StreamError { tag, error } => {
                 self.record_rejected("malformed.stream", Some(error.reason));
-                self.cancel_stream(stream_key(tag), Code::Cancelled, EndReason::Cancelled);
+                self.cancel_stream(StreamKey::from_tag(tag), Code::Cancelled, EndReason::Cancelled);
             }
             Event::Reset { tag, .. } => {
-                self.cancel_stream(stream_key(tag), Code::Cancelled, EndReason::Cancelled);
+                self.cancel_stream(StreamKey::from_tag(tag), Code::Cancelled, EndReason::Cancelled);
             }
             Event::WindowUpdate { tag: Some(tag) } => {
-                self.sync_window(stream_key(tag));
-                self.resume_download(stream_key(tag));
+                self.sync_window(StreamKey::from_tag(tag));
+                self.resume_download(StreamKey::from_tag(tag));
             }
             Event::WindowUpdate { tag: None } => self.resume_downloads(),
             Event::PingAck => self.on_ping_ack(),
@@ -68,191 +69,195 @@ impl Relay {
     fn on_downstream_settings(&mut self) {
         let window = self.downstream.wire.remote_settings().initial_window_size;
         let now = self.now;
-        for (_, driver) in &mut self.upstreams {
-            if let Some(leg) = driver.h2_mut() {
-                leg.wire.set_initial_window(window, now);
+        for (_, upstream) in self.upstreams.iter_mut() {
+            if let Some(h2) = upstream.h2_mut() {
+                h2.wire.set_initial_window(window, now);
             }
         }
         self.resume_downloads();
     }
 
-    fn on_request_data(&mut self, tag: usize, octets: Range<usize>, end: bool, scratch: &mut [u8]) {
-        let Some(exchange) = self.streams.get_mut(tag) else { return };
-        if exchange.pending_end.is_some() {
+    fn on_request_data(
+        &mut self,
+        key: StreamKey,
+        octets: Range<usize>,
+        end: bool,
+        scratch: &mut [u8],
+    ) {
+        let Some(stream) = self.streams.get_mut(key) else { return };
+        if stream.pending_end.is_some() {
             return;
         }
-        exchange.upload.received = exchange.upload.received.saturating_add(u64_from(octets.len()));
-        self.read_pause.record(tag);
-        match exchange.user_context {
-            None => self.send_upload(tag, octets, end, scratch),
-            Some(_) => self.rewrite(tag, (octets, end), scratch),
+        stream.upload.received = stream.upload.received.saturating_add(u64_from(octets.len()));
+        self.read_pause.record(key);
+        match stream.user_context {
+            None => self.send_upload(key, octets, end, scratch),
+            Some(_) => self.rewrite(key, (octets, end), scratch),
         }
-        self.enforce_buffer_limit(tag);
+        self.enforce_buffer_limit(key);
     }
 
     /// Forwards octets of the read buffer without a copy, or buffers them.
     pub(super) fn send_upload(
         &mut self,
-        tag: usize,
+        key: StreamKey,
         mut rest: Range<usize>,
         end: bool,
         scratch: &mut [u8],
     ) {
-        let must_wait = self.must_buffer(tag);
-        let Self { streams: exchanges, upstreams: drivers, .. } = self;
-        let Some(exchange) = exchanges.get_mut(tag) else { return };
-        exchange.is_upload_ended |= end;
-        if let Some(redactor) = &mut exchange.redactor {
+        let must_wait = self.must_buffer(key);
+        let Self { streams, upstreams, .. } = self;
+        let Some(stream) = streams.get_mut(key) else { return };
+        stream.is_upload_ended |= end;
+        if let Some(redactor) = &mut stream.redactor {
             redactor.observe_request(scratch.get(rest.clone()).unwrap_or_default());
         }
-        if let Some(UploadTarget { in_flight: departing, h2: leg, stream, has_space }) = upload_target(drivers, exchange)
+        if let Some(UploadTarget { in_flight, h2, id, has_space }) = upload_target(upstreams, stream)
             // An end without octets cannot be buffered, and comes once for each stream.
-            && ((rest.is_empty() && exchange.upload.buffered.is_empty()) || (has_space && !must_wait))
+            && ((rest.is_empty() && stream.upload.buffered.is_empty()) || (has_space && !must_wait))
         {
-            let taken = rest.len().min(leg.wire.send_capacity(stream));
+            let taken = rest.len().min(h2.wire.send_capacity(id));
             let is_whole = taken == rest.len();
             if taken > 0 || (end && is_whole) {
                 let now = rest.start..rest.start.saturating_add(taken);
                 rest.start = now.end;
-                leg.wire.send_data_in_place(stream, scratch, now, end && is_whole);
+                h2.wire.send_data_in_place(id, scratch, now, end && is_whole);
                 record_in_flight(
-                    departing,
-                    leg.wire.write_buffer.end_offset(),
-                    (tag, taken),
-                    exchange,
+                    in_flight,
+                    h2.wire.write_buffer.end_offset(),
+                    (key, taken),
+                    stream,
                 );
             }
             if is_whole {
                 return;
             }
         }
-        exchange.upload.buffered.push(scratch.get(rest).unwrap_or_default());
-        self.note_contention(tag);
+        stream.upload.buffered.push(scratch.get(rest).unwrap_or_default());
+        self.note_contention(key);
     }
 
     /// Part of a body is buffered. Marks the upstream as contended if the body does not wait for
     /// the window of its own stream, but for what it shares with other bodies.
-    fn note_contention(&mut self, tag: usize) {
-        let Self { streams: exchanges, upstreams: drivers, .. } = self;
-        let Some(exchange) = exchanges.get(tag) else { return };
-        let is_shared = upload_target(drivers, exchange).is_some_and(
-            |UploadTarget { h2: leg, stream, .. }| leg.wire.stream_send_window(stream) > 0,
-        );
-        if let (true, Some(driver)) =
-            (is_shared, exchange.upstream.and_then(|it| drivers.get_mut(it)))
+    fn note_contention(&mut self, key: StreamKey) {
+        let Self { streams, upstreams, .. } = self;
+        let Some(stream) = streams.get(key) else { return };
+        let is_shared = upload_target(upstreams, stream)
+            .is_some_and(|UploadTarget { h2, id, .. }| h2.wire.stream_send_window(id) > 0);
+        if let (true, Some(upstream)) =
+            (is_shared, stream.upstream.and_then(|it| upstreams.get_mut(it)))
         {
-            driver.is_contended = true;
+            upstream.is_contended = true;
         }
     }
 
     /// Whether new octets of a body must be buffered, behind its own or behind other bodies to the
     /// same upstream.
-    pub(super) fn must_buffer(&self, tag: usize) -> bool {
-        self.streams.get(tag).is_some_and(ActiveStream::has_buffered_upload)
-            || self.is_contended(tag)
+    pub(super) fn must_buffer(&self, key: StreamKey) -> bool {
+        self.streams.get(key).is_some_and(ActiveStream::has_buffered_upload)
+            || self.is_contended(key)
     }
 
     /// Whether bodies to the same upstream are served in round robin.
-    fn is_contended(&self, tag: usize) -> bool {
-        let driver = self.streams.get(tag).and_then(|exchange| exchange.upstream);
-        driver.and_then(|key| self.upstreams.get(key)).is_some_and(|driver| driver.is_contended)
+    fn is_contended(&self, key: StreamKey) -> bool {
+        let upstream = self.streams.get(key).and_then(|stream| stream.upstream);
+        upstream.and_then(|up| self.upstreams.get(up)).is_some_and(|upstream| upstream.is_contended)
     }
 
     /// Forwards copies of these octets, or buffers them: `octets`, and `behind` after them.
     pub(super) fn send_upload_copied(
         &mut self,
-        tag: usize,
+        key: StreamKey,
         [octets, behind]: [&[u8]; 2],
         end: bool,
     ) {
-        let Self { streams: exchanges, upstreams: drivers, .. } = self;
-        let Some(exchange) = exchanges.get_mut(tag) else { return };
-        exchange.is_upload_ended |= end;
-        if let Some(redactor) = &mut exchange.redactor {
+        let Self { streams, upstreams, .. } = self;
+        let Some(stream) = streams.get_mut(key) else { return };
+        stream.is_upload_ended |= end;
+        if let Some(redactor) = &mut stream.redactor {
             [octets, behind].into_iter().for_each(|octets| redactor.observe_request(octets));
         }
         let size = octets.len().saturating_add(behind.len());
-        if let Some(UploadTarget { in_flight: departing, h2: leg, stream, has_space }) = upload_target(drivers, exchange)
-            && exchange.upload.buffered.is_empty()
+        if let Some(UploadTarget { in_flight, h2, id, has_space }) = upload_target(upstreams, stream)
+            && stream.upload.buffered.is_empty()
             && has_space
-            && leg.wire.send_capacity(stream) >= size
+            && h2.wire.send_capacity(id) >= size
             // Inflated messages are long: they are forwarded in chunks, and in turn.
             && size <= CHUNK.saturating_mul(2)
         {
-            leg.wire.send_data_joined(stream, [octets, behind], end);
+            h2.wire.send_data_joined(id, [octets, behind], end);
             return record_in_flight(
-                departing,
-                leg.wire.write_buffer.end_offset(),
-                (tag, size),
-                exchange,
+                in_flight,
+                h2.wire.write_buffer.end_offset(),
+                (key, size),
+                stream,
             );
         }
-        exchange.upload.buffered.push(octets);
-        exchange.upload.buffered.push(behind);
+        stream.upload.buffered.push(octets);
+        stream.upload.buffered.push(behind);
         // On a contended upstream it waits for its turn.
-        while !self.is_contended(tag) && self.send_buffered(tag, CHUNK) {}
-        if self.streams.get(tag).is_some_and(ActiveStream::has_buffered_upload) {
-            self.note_contention(tag);
+        while !self.is_contended(key) && self.send_buffered(key, CHUNK) {}
+        if self.streams.get(key).is_some_and(ActiveStream::has_buffered_upload) {
+            self.note_contention(key);
         }
     }
 
     /// Forwards the buffered part of a body, as far as the upstream accepts it.
-    pub(super) fn resume_upload(&mut self, tag: usize) {
-        while self.resume_chunk(tag, CHUNK) {}
-        if self.streams.get(tag).is_some_and(ActiveStream::has_buffered_upload) {
-            self.note_contention(tag);
+    pub(super) fn resume_upload(&mut self, key: StreamKey) {
+        while self.resume_chunk(key, CHUNK) {}
+        if self.streams.get(key).is_some_and(ActiveStream::has_buffered_upload) {
+            self.note_contention(key);
         }
     }
 
     /// Forwards at most `most` buffered octets of a body, as far as the upstream accepts them.
     /// Returns their number.
-    fn resume_quantum(&mut self, tag: usize, most: usize) -> usize {
-        let before = self.connection_window_of(tag);
+    fn resume_quantum(&mut self, key: StreamKey, most: usize) -> usize {
+        let before = self.connection_window_of(key);
         let mut sent = 0;
-        while sent < most && self.resume_chunk(tag, most.saturating_sub(sent)) {
-            let octets = before.saturating_sub(self.connection_window_of(tag));
+        while sent < most && self.resume_chunk(key, most.saturating_sub(sent)) {
+            let octets = before.saturating_sub(self.connection_window_of(key));
             sent = usize::try_from(octets).unwrap_or(0);
         }
         sent
     }
 
     /// The connection window of a body's upstream, which all its bodies share.
-    fn connection_window_of(&self, tag: usize) -> i64 {
-        let driver = self.streams.get(tag).and_then(|exchange| exchange.upstream);
-        let leg = driver.and_then(|key| self.upstreams.get(key)).and_then(Upstream::h2);
-        leg.map_or(0, |leg| leg.wire.connection_send_window())
+    fn connection_window_of(&self, key: StreamKey) -> i64 {
+        let upstream = self.streams.get(key).and_then(|stream| stream.upstream);
+        let h2 = upstream.and_then(|up| self.upstreams.get(up)).and_then(Upstream::h2);
+        h2.map_or(0, |h2| h2.wire.connection_send_window())
     }
 
     /// Forwards at most `most` buffered octets of a body. Returns true if anything was forwarded.
-    fn resume_chunk(&mut self, tag: usize, most: usize) -> bool {
-        if !self.recheck_or_refuse(tag) {
+    fn resume_chunk(&mut self, key: StreamKey, most: usize) -> bool {
+        if !self.recheck_or_refuse(key) {
             return false;
         }
-        let Some(exchange) = self.streams.get(tag) else { return false };
-        match exchange.upload.buffered.is_empty() {
-            true => self.resume_rewrite(tag, most),
-            false => self.send_buffered(tag, most),
+        let Some(stream) = self.streams.get(key) else { return false };
+        match stream.upload.buffered.is_empty() {
+            true => self.resume_rewrite(key, most),
+            false => self.send_buffered(key, most),
         }
     }
 
     /// Forwards at most `most` octets of the buffered body. Returns false if the upstream accepts
     /// none.
-    fn send_buffered(&mut self, tag: usize, most: usize) -> bool {
-        let Self { streams: exchanges, upstreams: drivers, .. } = self;
-        let Some(exchange) = exchanges.get_mut(tag) else { return false };
-        let Some(UploadTarget { in_flight: departing, h2: leg, stream, has_space }) =
-            upload_target(drivers, exchange)
+    fn send_buffered(&mut self, key: StreamKey, most: usize) -> bool {
+        let Self { streams, upstreams, .. } = self;
+        let Some(stream) = streams.get_mut(key) else { return false };
+        let Some(UploadTarget { in_flight, h2, id, has_space }) = upload_target(upstreams, stream)
         else {
             return false;
         };
-        let taken = exchange.upload.buffered.len().min(leg.wire.send_capacity(stream)).min(most);
+        let taken = stream.upload.buffered.len().min(h2.wire.send_capacity(id)).min(most);
         if taken == 0 || !has_space {
             return false;
         }
-        let end = exchange.is_upload_ended && taken == exchange.upload.buffered.len();
-        leg.wire.send_data(stream, exchange.upload.buffered.get(..taken).unwrap_or_default(), end);
-        exchange.upload.buffered.advance(taken);
-        record_in_flight(departing, leg.wire.write_buffer.end_offset(), (tag, taken), exchange);
+        let end = stream.is_upload_ended && taken == stream.upload.buffered.len();
+        h2.wire.send_data(id, stream.upload.buffered.get(..taken).unwrap_or_default(), end);
+        stream.upload.buffered.advance(taken);
+        record_in_flight(in_flight, h2.wire.write_buffer.end_offset(), (key, taken), stream);
         true
     }
 
@@ -260,80 +265,77 @@ impl Relay {
     /// that wait for a write buffer. Returns true if any continued.
     pub(super) fn release_uploads(&mut self) -> bool {
         let mut resume = Vec::new();
-        for (key, driver) in &mut self.upstreams {
-            if driver.can_resume_uploads() {
-                resume.push(key);
+        for (up, upstream) in self.upstreams.iter_mut() {
+            if upstream.can_resume_uploads() {
+                resume.push(up);
             }
             let may_grow = self
                 .ctx
                 .buffer_budget
                 .may_grow_window(&self.earned_window, self.user_share.as_deref());
-            while driver.has_flushed()
-                && let Some(InFlightChunk { stream, key: tag, octets, .. }) =
-                    driver.in_flight.pop_front()
+            while upstream.has_flushed()
+                && let Some(InFlightChunk { id, key, octets, .. }) = upstream.in_flight.pop_front()
             {
                 // While octets are buffered here, a larger window would only fill the buffer.
-                let grows = |exchange: &&ActiveStream| may_grow && !exchange.has_buffered_upload();
-                let exchange = self.streams.get(tag).filter(grows);
-                let most = exchange.map_or(0, |exchange| exchange.snapshot.limits.upload_window);
-                self.downstream.wire.release_stream_capacity(stream, octets, most, self.now);
+                let grows = |stream: &&ActiveStream| may_grow && !stream.has_buffered_upload();
+                let stream = self.streams.get(key).filter(grows);
+                let most = stream.map_or(0, |stream| stream.snapshot.limits.upload_window);
+                self.downstream.wire.release_stream_capacity(id, octets, most, self.now);
             }
         }
         self.update_earned();
         let has_resumed = !resume.is_empty();
-        for key in resume {
-            self.resume_uploads(key);
+        for up in resume {
+            self.resume_uploads(up);
         }
         has_resumed
     }
 
     /// Forwards the buffered bodies of an upstream in round robin, as far as it accepts them.
-    pub(super) fn resume_uploads(&mut self, key: usize) {
-        let waits = |exchange: &ActiveStream| {
-            exchange.upstream == Some(key) && exchange.has_buffered_upload()
-        };
+    pub(super) fn resume_uploads(&mut self, up: UpstreamKey) {
+        let waits =
+            |stream: &ActiveStream| stream.upstream == Some(up) && stream.has_buffered_upload();
         let waiting = self.streams_where(waits);
-        let Some(driver) = self.upstreams.get(key) else { return };
-        let rotation = self.serve_round_robin(waiting, driver.upload_order, Self::resume_quantum);
-        if let Some(driver) = self.upstreams.get_mut(key) {
-            driver.upload_order = rotation;
+        let Some(upstream) = self.upstreams.get(up) else { return };
+        let order = self.serve_round_robin(waiting, upstream.upload_order, Self::resume_quantum);
+        if let Some(upstream) = self.upstreams.get_mut(up) {
+            upstream.upload_order = order;
         }
-        let Self { streams: exchanges, upstreams: drivers, .. } = self;
-        let is_contended = exchanges.iter().any(|(_, exchange)| {
-            waits(exchange)
-                && upload_target(drivers, exchange).is_some_and(
-                    |UploadTarget { h2: leg, stream, .. }| leg.wire.stream_send_window(stream) > 0,
-                )
+        let Self { streams, upstreams, .. } = self;
+        let is_contended = streams.iter().any(|(_, stream)| {
+            waits(stream)
+                && upload_target(upstreams, stream)
+                    .is_some_and(|UploadTarget { h2, id, .. }| h2.wire.stream_send_window(id) > 0)
         });
-        if let Some(driver) = drivers.get_mut(key) {
-            driver.is_contended = is_contended;
+        if let Some(upstream) = upstreams.get_mut(up) {
+            upstream.is_contended = is_contended;
         }
     }
 
     /// Ends a stream that the client has reset or violated, and resets the stream of the upstream
     /// at once.
-    pub(super) fn cancel_stream(&mut self, tag: usize, code: Code, how: EndReason) {
-        self.detach_upstream(tag, error::ErrorCode::Cancel);
-        self.complete_stream(tag, code, how);
+    pub(super) fn cancel_stream(&mut self, key: StreamKey, code: Code, reason: EndReason) {
+        self.detach_upstream(key, error::ErrorCode::Cancel);
+        self.complete_stream(key, code, reason);
     }
 }
 
 /// Records octets in the write buffer of an upstream. Consecutive octets of one stream share an
 /// entry, up to a chunk.
 fn record_in_flight(
-    departing: &mut VecDeque<InFlightChunk>,
+    in_flight: &mut VecDeque<InFlightChunk>,
     end: u64,
-    (tag, left): (usize, usize),
-    exchange: &mut ActiveStream,
+    (key, left): (StreamKey, usize),
+    stream: &mut ActiveStream,
 ) {
-    let octets = u32::try_from(exchange.upload.released(left)).unwrap_or(u32::MAX);
-    match departing.back_mut().filter(|it| it.stream == exchange.id) {
+    let octets = u32::try_from(stream.upload.released(left)).unwrap_or(u32::MAX);
+    match in_flight.back_mut().filter(|it| it.id == stream.id) {
         Some(last) if usize_from(last.octets) < CHUNK => {
             last.octets = last.octets.saturating_add(octets);
             last.end = end;
         }
         Some(_) | None => {
-            departing.push_back(InFlightChunk { stream: exchange.id, key: tag, octets, end });
+            in_flight.push_back(InFlightChunk { id: stream.id, key, octets, end });
         }
     }
 }
@@ -342,23 +344,23 @@ fn record_in_flight(
 struct UploadTarget<'a> {
     in_flight: &'a mut VecDeque<InFlightChunk>,
     h2: &'a mut H2Connection,
-    stream: StreamId,
+    id: StreamId,
     /// Whether the write buffer accepts more; if not, octets are buffered with their stream.
     has_space: bool,
 }
 
 /// The upstream connection and stream of a call.
 fn upload_target<'a>(
-    drivers: &'a mut slab::Slab<Upstream>,
-    exchange: &ActiveStream,
+    upstreams: &'a mut KeyedSlab<UpstreamKey, Upstream>,
+    stream: &ActiveStream,
 ) -> Option<UploadTarget<'a>> {
-    let stream = exchange.upstream_id?;
-    let Upstream { state: line, in_flight: departing, write_batch: batch, .. } =
-        drivers.get_mut(exchange.upstream?)?;
+    let id = stream.upstream_id?;
+    let Upstream { state: line, in_flight, write_batch: batch, .. } =
+        upstreams.get_mut(stream.upstream?)?;
     match line {
-        UpstreamState::Connected(leg) => {
-            let has_space = leg.wire.write_buffer.len() < batch.octets();
-            Some(UploadTarget { in_flight: departing, h2: leg, stream, has_space })
+        UpstreamState::Connected(h2) => {
+            let has_space = h2.wire.write_buffer.len() < batch.octets();
+            Some(UploadTarget { in_flight, h2, id, has_space })
         }
         UpstreamState::Connecting(_) => None,
     }

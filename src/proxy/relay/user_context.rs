@@ -9,6 +9,7 @@ use std::rc::Rc;
 use sconce_filters::{EndReason, Identity, Refusal};
 
 use crate::grpc::user_context::{Insertion, OutputChunk, UserContextField, UserContextWriter};
+use crate::proxy::keys::StreamKey;
 use crate::proxy::relay::Relay;
 use crate::proxy::stream::expiry::TokenExpiry;
 use crate::proxy::stream::grace::TokenStanding;
@@ -43,25 +44,25 @@ struct NextChunk {
 
 impl Relay {
     /// Begins to write the authenticated user into the messages of this call.
-    pub(super) fn begin_user_context(&mut self, tag: usize) {
-        let Some(exchange) = self.streams.get(tag) else { return };
-        let Some(caller) = exchange.call.attributes().identity.clone() else { return };
-        let encoding = exchange.request.as_ref().map(|asked| asked.encoding);
-        let (policy, tail) = (exchange.snapshot.user_context, self.user_context_field(&caller));
-        let Some(exchange) = self.streams.get_mut(tag) else { return };
-        let slack = exchange.snapshot.token_leeway;
-        let stamper = UserContextWriter::new(policy, tail, encoding.unwrap_or_default());
-        exchange.token_standing = TokenStanding::of(&exchange.call, slack);
-        exchange.user_context = Some(stamper);
-        exchange.token_expiry = TokenExpiry::of(&exchange.call, slack);
-        let until = exchange.token_expiry.as_ref().map(|lease| lease.expires_at);
-        let octets = std::mem::take(&mut exchange.upload.buffered);
-        let end = std::mem::take(&mut exchange.is_upload_ended);
-        exchange.pending_rewrite = PendingRewrite { octets, end };
+    pub(super) fn begin_user_context(&mut self, key: StreamKey) {
+        let Some(stream) = self.streams.get(key) else { return };
+        let Some(caller) = stream.call.attributes().identity.clone() else { return };
+        let encoding = stream.request.as_ref().map(|asked| asked.encoding);
+        let (policy, tail) = (stream.snapshot.user_context, self.user_context_field(&caller));
+        let Some(stream) = self.streams.get_mut(key) else { return };
+        let leeway = stream.snapshot.token_leeway;
+        let writer = UserContextWriter::new(policy, tail, encoding.unwrap_or_default());
+        stream.token_standing = TokenStanding::of(&stream.call, leeway);
+        stream.user_context = Some(writer);
+        stream.token_expiry = TokenExpiry::of(&stream.call, leeway);
+        let until = stream.token_expiry.as_ref().map(|expiry| expiry.expires_at);
+        let octets = std::mem::take(&mut stream.upload.buffered);
+        let end = std::mem::take(&mut stream.is_upload_ended);
+        stream.pending_rewrite = PendingRewrite { octets, end };
         if let Some(until) = until {
             self.schedule(until);
         }
-        self.resume_upload(tag);
+        self.resume_upload(key);
     }
 
     /// The encoded user context of a caller. Cached for the last caller.
@@ -80,39 +81,39 @@ impl Relay {
     /// them. Buffers the others.
     pub(super) fn rewrite(
         &mut self,
-        tag: usize,
+        key: StreamKey,
         (octets, end): (Range<usize>, bool),
         scratch: &mut [u8],
     ) {
         // An end without octets needs no window, and the call does not begin without it.
         let is_end = octets.is_empty()
-            && !self.streams.get(tag).is_some_and(ActiveStream::has_buffered_upload);
-        let rest = match self.must_buffer(tag) && !is_end {
+            && !self.streams.get(key).is_some_and(ActiveStream::has_buffered_upload);
+        let rest = match self.must_buffer(key) && !is_end {
             true => Some(octets),
-            false => self.rewrite_some(tag, (octets, end), scratch, ChunkSource::ReadBuffer),
+            false => self.rewrite_some(key, (octets, end), scratch, ChunkSource::ReadBuffer),
         };
-        if let (Some(rest), Some(exchange)) = (rest, self.streams.get_mut(tag)) {
+        if let (Some(rest), Some(stream)) = (rest, self.streams.get_mut(key)) {
             let octets = scratch.get(rest).unwrap_or_default();
-            exchange.pending_rewrite.octets.push(octets);
-            exchange.pending_rewrite.end |= end;
+            stream.pending_rewrite.octets.push(octets);
+            stream.pending_rewrite.end |= end;
         }
     }
 
     /// Rewrites at most `most` buffered octets. Returns false if there were none.
-    pub(super) fn resume_rewrite(&mut self, tag: usize, most: usize) -> bool {
-        let Some(exchange) = self.streams.get_mut(tag) else { return false };
-        let PendingRewrite { mut octets, end } = std::mem::take(&mut exchange.pending_rewrite);
+    pub(super) fn resume_rewrite(&mut self, key: StreamKey, most: usize) -> bool {
+        let Some(stream) = self.streams.get_mut(key) else { return false };
+        let PendingRewrite { mut octets, end } = std::mem::take(&mut stream.pending_rewrite);
         if octets.is_empty() && !end {
             return false;
         }
         let piece = octets.len().min(most);
         let is_last = piece == octets.len();
         let rest =
-            self.rewrite_some(tag, (0..piece, end && is_last), &mut octets, ChunkSource::Owned);
-        let Some(exchange) = self.streams.get_mut(tag) else { return false };
+            self.rewrite_some(key, (0..piece, end && is_last), &mut octets, ChunkSource::Owned);
+        let Some(stream) = self.streams.get_mut(key) else { return false };
         octets.advance(rest.as_ref().map_or(piece, |rest| rest.start));
         let end = end && (rest.is_some() || !is_last);
-        exchange.pending_rewrite = PendingRewrite { octets, end };
+        stream.pending_rewrite = PendingRewrite { octets, end };
         true
     }
 
@@ -120,7 +121,7 @@ impl Relay {
     /// that are left.
     fn rewrite_some(
         &mut self,
-        tag: usize,
+        key: StreamKey,
         (mut rest, end): (Range<usize>, bool),
         octets: &mut [u8],
         source: ChunkSource,
@@ -130,10 +131,10 @@ impl Relay {
         // may be borrowed.
         let mut is_copied = source == ChunkSource::Owned;
         loop {
-            let next = match self.next_chunk(tag, (&mut rest, end), octets) {
+            let next = match self.next_chunk(key, (&mut rest, end), octets) {
                 Ok(next) => next?,
                 Err(refusal) => {
-                    self.refuse(tag, &refusal, EndReason::Refused);
+                    self.refuse(key, &refusal, EndReason::Refused);
                     return None;
                 }
             };
@@ -141,13 +142,13 @@ impl Relay {
             match piece {
                 Some(piece) => {
                     let is_lent = matches!(piece, OutputChunk::Forward(_)) && !is_copied;
-                    self.send_chunk(tag, (piece, taken, last), octets, is_lent)?;
+                    self.send_chunk(key, (piece, taken, last), octets, is_lent)?;
                     is_copied |= is_lent;
                 }
                 None => {
-                    self.account_rewrite(tag, taken, 0);
+                    self.account_rewrite(key, taken, 0);
                     if last {
-                        self.send_upload(tag, rest.clone(), true, octets);
+                        self.send_upload(key, rest.clone(), true, octets);
                     }
                     break;
                 }
@@ -155,14 +156,14 @@ impl Relay {
             if last {
                 break;
             }
-            let exchange = self.streams.get(tag)?;
-            if !rest.is_empty() && !exchange.upload.buffered.is_empty() {
+            let stream = self.streams.get(key)?;
+            if !rest.is_empty() && !stream.upload.buffered.is_empty() {
                 return Some(rest);
             }
         }
-        let exchange = self.streams.get(tag)?;
-        if exchange.inflated_bytes() > 0 {
-            self.refuse_if_over_inflated_limit(tag);
+        let stream = self.streams.get(key)?;
+        if stream.inflated_bytes() > 0 {
+            self.refuse_if_over_inflated_limit(key);
         }
         None
     }
@@ -170,19 +171,19 @@ impl Relay {
     /// Forwards a chunk, or buffers it. `None` if the call is refused instead.
     fn send_chunk(
         &mut self,
-        tag: usize,
+        key: StreamKey,
         (piece, taken, last): (OutputChunk, usize, bool),
         octets: &mut [u8],
         is_lent: bool,
     ) -> Option<()> {
         match piece {
             OutputChunk::Forward(range) => {
-                self.account_rewrite(tag, taken, range.len());
+                self.account_rewrite(key, taken, range.len());
                 if is_lent {
-                    self.send_upload(tag, range, last, octets);
+                    self.send_upload(key, range, last, octets);
                 } else {
                     self.send_upload_copied(
-                        tag,
+                        key,
                         [octets.get(range).unwrap_or_default(), &[]],
                         last,
                     );
@@ -191,16 +192,16 @@ impl Relay {
             OutputChunk::ForwardWithUserContext(range, tail) => {
                 let message = octets.get(range).unwrap_or_default();
                 let stamp = tail.octets();
-                self.account_rewrite(tag, taken, message.len().saturating_add(stamp.len()));
-                self.send_upload_copied(tag, [message, stamp], last);
+                self.account_rewrite(key, taken, message.len().saturating_add(stamp.len()));
+                self.send_upload_copied(key, [message, stamp], last);
             }
             OutputChunk::Insert(added) => {
                 let is_inflated = matches!(added, Insertion::Message(_));
-                if is_inflated && self.refuse_if_over_inflated_limit(tag) {
+                if is_inflated && self.refuse_if_over_inflated_limit(key) {
                     return None;
                 }
-                self.account_rewrite(tag, taken, added.len());
-                self.send_upload_copied(tag, [&added, &[]], last);
+                self.account_rewrite(key, taken, added.len());
+                self.send_upload_copied(key, [&added, &[]], last);
                 if is_inflated {
                     self.update_inflated();
                 }
@@ -212,33 +213,33 @@ impl Relay {
     /// The next chunk of the input, after the authorization checks.
     fn next_chunk(
         &mut self,
-        tag: usize,
+        key: StreamKey,
         (rest, end): (&mut Range<usize>, bool),
         scratch: &mut [u8],
     ) -> Result<Option<NextChunk>, Refusal> {
-        let Some(exchange) = self.streams.get_mut(tag) else { return Ok(None) };
-        let Some(stamper) = exchange.user_context.as_mut() else { return Ok(None) };
+        let Some(stream) = self.streams.get_mut(key) else { return Ok(None) };
+        let Some(writer) = stream.user_context.as_mut() else { return Ok(None) };
         let before = rest.len();
-        let piece = stamper.next_chunk(scratch, rest)?;
+        let piece = writer.next_chunk(scratch, rest)?;
         if piece.as_ref().is_some_and(OutputChunk::ends_message) {
-            self.check_complete_message(tag)?;
+            self.check_complete_message(key)?;
         }
-        let Some(exchange) = self.streams.get_mut(tag) else { return Ok(None) };
-        let Some(stamper) = exchange.user_context.as_mut() else { return Ok(None) };
+        let Some(stream) = self.streams.get_mut(key) else { return Ok(None) };
+        let Some(writer) = stream.user_context.as_mut() else { return Ok(None) };
         let taken = before.saturating_sub(rest.len());
-        let last = end && rest.start >= rest.end && !stamper.expects_more();
+        let last = end && rest.start >= rest.end && !writer.expects_more();
         if last {
-            stamper.end()?;
-            self.recheck(tag)?;
+            writer.end()?;
+            self.recheck(key)?;
         }
         Ok(Some(NextChunk { chunk: piece, taken, last }))
     }
 
     /// Refuses a call whose inflated message would exceed the limit of the connection or of the
     /// worker. Returns true if it was refused.
-    fn refuse_if_over_inflated_limit(&mut self, tag: usize) -> bool {
-        let Some(exchange) = self.streams.get(tag) else { return false };
-        let most = exchange.snapshot.user_context.compressed.buffer_max();
+    fn refuse_if_over_inflated_limit(&mut self, key: StreamKey) -> bool {
+        let Some(stream) = self.streams.get(key) else { return false };
+        let most = stream.snapshot.user_context.compressed.buffer_max();
         let kept = self.inflated_bytes();
         self.ctx.inflated.set(&mut self.inflated, kept);
         let (guard, refusal) = if kept > most.saturating_mul(CONNECTION_INFLATED_MAX) {
@@ -249,7 +250,7 @@ impl Relay {
             return false;
         };
         self.ctx.metrics.abuse_limit_exceeded(guard, PeerSide::Downstream);
-        self.refuse(tag, &refusal, EndReason::Refused);
+        self.refuse(key, &refusal, EndReason::Refused);
         true
     }
 
@@ -260,8 +261,8 @@ impl Relay {
     }
 
     fn inflated_bytes(&self) -> usize {
-        let kept = self.streams.iter().map(|(_, exchange)| {
-            exchange.inflated_bytes().saturating_add(exchange.upload.buffered.len())
+        let kept = self.streams.iter().map(|(_, stream)| {
+            stream.inflated_bytes().saturating_add(stream.upload.buffered.len())
         });
         kept.fold(0, usize::saturating_add)
     }
@@ -269,14 +270,14 @@ impl Relay {
     /// Accounts for `came` input octets that became `goes` output octets. Nothing is released for
     /// inserted octets; octets that are held back are released at once, since they will not leave
     /// as they came.
-    fn account_rewrite(&mut self, tag: usize, came: usize, goes: usize) {
-        let Some(exchange) = self.streams.get_mut(tag) else { return };
-        let goes = exchange.upload.surplus.saturating_add(goes);
-        exchange.upload.surplus = goes.saturating_sub(came);
+    fn account_rewrite(&mut self, key: StreamKey, came: usize, goes: usize) {
+        let Some(stream) = self.streams.get_mut(key) else { return };
+        let goes = stream.upload.surplus.saturating_add(goes);
+        stream.upload.surplus = goes.saturating_sub(came);
         let held = came.saturating_sub(goes);
         if held > 0 {
             let octets = u32::try_from(held).unwrap_or(u32::MAX);
-            self.downstream.wire.release_stream_capacity(exchange.id, octets, 0, self.now);
+            self.downstream.wire.release_stream_capacity(stream.id, octets, 0, self.now);
         }
     }
 }

@@ -26,7 +26,7 @@ impl TokenExpiry {
     }
 
     /// `None` for calls that clients cannot reattach, and for tokens without expiry.
-    pub(crate) fn of(call: &Call, slack: TokenLeeway) -> Option<Self> {
+    pub(crate) fn of(call: &Call, leeway: TokenLeeway) -> Option<Self> {
         if !matches!(call.method(), Method::ExecutePlan | Method::ReattachExecute) {
             return None;
         }
@@ -34,7 +34,7 @@ impl TokenExpiry {
         let end = identity.expires_at()?;
         let wall = call.wall_time()?.duration_since(SystemTime::UNIX_EPOCH).ok()?;
         let left = Duration::from_secs(end)
-            .saturating_add(slack.for_source(identity.source()))
+            .saturating_add(leeway.for_source(identity.source()))
             .saturating_sub(wall);
         let until = call.opened_at().checked_add(left)?;
         Some(Self { expires_at: until, has_expired: false, is_request_complete: false })

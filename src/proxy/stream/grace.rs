@@ -62,12 +62,12 @@ struct SessionKey {
 impl TokenStanding {
     /// The state of an admitted call's token. `None` without a grace period, or for tokens without
     /// expiry.
-    pub(crate) fn of(call: &Call, slack: TokenLeeway) -> Option<Self> {
+    pub(crate) fn of(call: &Call, leeway: TokenLeeway) -> Option<Self> {
         let identity = call.attributes().identity.as_ref()?;
-        if slack.grace.is_zero() || *identity.source() == IdentitySource::Certificate {
+        if leeway.grace.is_zero() || *identity.source() == IdentitySource::Certificate {
             return None;
         }
-        let leeway = slack.for_any_session(call.method());
+        let leeway = leeway.for_any_session(call.method());
         let ends = Duration::from_secs(identity.expires_at()?).saturating_add(leeway);
         // A release begins no session.
         Some(Self { expires_at: ends, session: None, is_session_named: call.method().is_release() })
@@ -90,11 +90,11 @@ impl SharedSessions {
     /// The session of a call with this session id. Names contain no zero octet, which separates
     /// them.
     fn session(&self, call: &Call, id: &[u8]) -> Option<SessionKey> {
-        let slots = call.attributes();
-        let identity = slots.identity.as_ref()?;
+        let attributes = call.attributes();
+        let identity = attributes.identity.as_ref()?;
         let source = identity.source().to_string();
         let user = [source.as_bytes(), identity.user().as_bytes()].join(&0);
-        let (team, environment) = (slots.team.as_ref()?, slots.environment.as_ref()?);
+        let (team, environment) = (attributes.team.as_ref()?, attributes.environment.as_ref()?);
         let place = [team.as_str().as_bytes(), environment.as_str().as_bytes()];
         let [one, other] = &*self.hashes;
         let half = |hash: &RandomState| u128::from(hash.hash_one((&user, place, id)));
@@ -126,15 +126,15 @@ impl GraceSessions {
     /// Checks a complete message that names this session: the token must be valid for it.
     pub(crate) fn check(
         &self,
-        tenure: &mut TokenStanding,
+        standing: &mut TokenStanding,
         wall: SystemTime,
         call: &Call,
         session: Option<&[u8]>,
     ) -> Result<(), Refusal> {
-        let is_first = !std::mem::replace(&mut tenure.is_session_named, true);
-        if !tenure.has_expired(wall) {
+        let is_first = !std::mem::replace(&mut standing.is_session_named, true);
+        if !standing.has_expired(wall) {
             if let (true, Some(id)) = (is_first, session) {
-                tenure.session = self.shared.session(call, id).map(Box::new);
+                standing.session = self.shared.session(call, id).map(Box::new);
             }
             return Ok(());
         }
@@ -146,8 +146,8 @@ impl GraceSessions {
     }
 
     /// Records the session of a call whose driver has begun to answer without an error.
-    pub(crate) fn record(&self, tenure: Option<&mut TokenStanding>, now: Instant) {
-        let Some(session) = tenure.and_then(|tenure| tenure.session.take()) else { return };
+    pub(crate) fn record(&self, standing: Option<&mut TokenStanding>, now: Instant) {
+        let Some(session) = standing.and_then(|standing| standing.session.take()) else { return };
         let (mut own, key) = (self.local.borrow_mut(), session.fingerprint.to_ne_bytes());
         let is_fresh = |told: &Instant| now.saturating_duration_since(*told) < SHARE_INTERVAL;
         if own.get_if(&key, is_fresh).is_none() {

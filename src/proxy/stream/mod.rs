@@ -16,6 +16,7 @@ use sconce_filters::{Call, Code, EndReason, EnvironmentName, Outcome, PendingDec
 use crate::grpc::boundary::MessageBoundary;
 use crate::grpc::redact::Redactor;
 use crate::grpc::user_context::UserContextWriter;
+use crate::proxy::keys::UpstreamKey;
 use crate::proxy::net::h2_connection::H2Connection;
 use crate::proxy::stream::buffer::Buffer;
 use crate::proxy::stream::expiry::TokenExpiry;
@@ -35,7 +36,7 @@ pub(crate) struct ActiveStream {
     /// The client's stream.
     pub(crate) id: StreamId,
     /// The upstream connection, once it is selected.
-    pub(crate) upstream: Option<usize>,
+    pub(crate) upstream: Option<UpstreamKey>,
     /// The stream on the upstream connection, once it is open.
     pub(crate) upstream_id: Option<StreamId>,
     /// The end of its head in the upstream's write buffer.
@@ -186,7 +187,7 @@ impl ActiveStream {
     pub(crate) fn complete(
         &mut self,
         code: Code,
-        how: EndReason,
+        reason: EndReason,
         now: Instant,
         metrics: &WorkerMetrics,
     ) {
@@ -197,28 +198,28 @@ impl ActiveStream {
             duration,
             request_bytes: octets_up,
             response_bytes: octets_down,
-            reason: how,
+            reason,
         };
         let tenant = self.tenant.or_else(|| self.tenant_by_name(metrics));
-        let slots = self.call.attributes();
+        let attributes = self.call.attributes();
         metrics.call_ended(&CallEnd {
             method: self.method,
             tenant,
-            answered_by: answered_by(how),
+            answered_by: answered_by(reason),
             code: code.number(),
             duration,
             request_bytes: octets_up,
             response_bytes: octets_down,
         });
         tracing::debug!(
-            user = slots.identity.as_ref().map(|identity| identity.user()),
+            user = attributes.identity.as_ref().map(|identity| identity.user()),
             peer = %self.call.peer(),
             method = self.call.method().label(),
-            team = slots.team.as_ref().map(TeamName::as_str),
-            environment = slots.environment.as_ref().map(EnvironmentName::as_str),
+            team = attributes.team.as_ref().map(TeamName::as_str),
+            environment = attributes.environment.as_ref().map(EnvironmentName::as_str),
             request_id = self.request_id(),
             code = code.name(),
-            how = how.label(),
+            reason = reason.label(),
             ?duration,
             octets_up,
             octets_down,
@@ -229,9 +230,9 @@ impl ActiveStream {
 
     /// Counts a call without an upstream under its team, if the team is known.
     fn tenant_by_name(&self, metrics: &WorkerMetrics) -> Option<TenantId> {
-        let slots = self.call.attributes();
-        let team = slots.team.as_ref().map(TeamName::as_str)?;
-        let environment = slots.environment.as_ref().map(EnvironmentName::as_str);
+        let attributes = self.call.attributes();
+        let team = attributes.team.as_ref().map(TeamName::as_str)?;
+        let environment = attributes.environment.as_ref().map(EnvironmentName::as_str);
         let tenant = metrics.tenant(Some(team), environment);
         metrics.call_routed(self.method, tenant);
         Some(tenant)
@@ -239,8 +240,8 @@ impl ActiveStream {
 }
 
 /// The origin of the status that the client received.
-fn answered_by(how: EndReason) -> AnsweredBy {
-    match how {
+fn answered_by(reason: EndReason) -> AnsweredBy {
+    match reason {
         EndReason::Answered => AnsweredBy::Driver,
         EndReason::Refused
         | EndReason::Cancelled
@@ -261,16 +262,16 @@ pub(crate) struct LastCheck {
 
 /// Grants an upstream the stream window that the client grants, less the buffered octets.
 pub(crate) fn pass_stream_window(
-    client: &H2Connection,
-    leg: &mut H2Connection,
-    exchange: &ActiveStream,
+    downstream: &H2Connection,
+    h2: &mut H2Connection,
+    stream: &ActiveStream,
 ) {
-    let Some(stream) = exchange.upstream_id else { return };
-    let parked = i64::try_from(exchange.download.buffered.len()).unwrap_or(i64::MAX);
-    let wanted = client.wire.stream_send_window(exchange.id).saturating_sub(parked);
-    let more = wanted.saturating_sub(leg.wire.recv_window(stream));
+    let Some(id) = stream.upstream_id else { return };
+    let parked = i64::try_from(stream.download.buffered.len()).unwrap_or(i64::MAX);
+    let wanted = downstream.wire.stream_send_window(stream.id).saturating_sub(parked);
+    let more = wanted.saturating_sub(h2.wire.recv_window(id));
     if more > 0 {
-        leg.wire.grow_recv_window(stream, u32::try_from(more).unwrap_or(0));
+        h2.wire.grow_recv_window(id, u32::try_from(more).unwrap_or(0));
     }
 }
 

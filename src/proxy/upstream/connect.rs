@@ -97,12 +97,12 @@ impl Drop for LookupGuard {
 /// Connects to the driver at this address within the timeout.
 pub(crate) async fn connect(
     resolver: Rc<Resolver>,
-    driver: DriverAddress,
+    address: DriverAddress,
     patience: Duration,
 ) -> Result<TcpStream, ConnectFailure> {
     let dialled = tokio::time::timeout(patience, async {
-        let port = driver.port();
-        match driver.host() {
+        let port = address.port();
+        match address.host() {
             Host::Ip(address) => connect_one((*address, port).into()).await,
             Host::Name(name) => {
                 let found = resolver.resolve(name).await;
@@ -155,11 +155,11 @@ pub(crate) async fn connect_any(addresses: Vec<SocketAddr>) -> Result<TcpStream,
 }
 
 async fn connect_one(address: SocketAddr) -> Result<TcpStream, ConnectFailure> {
-    TcpStream::connect(address).await.map_err(|fault| connect_error(&fault))
+    TcpStream::connect(address).await.map_err(|error| connect_error(&error))
 }
 
-fn connect_error(fault: &io::Error) -> ConnectFailure {
-    if fault.kind() == io::ErrorKind::TimedOut {
+fn connect_error(error: &io::Error) -> ConnectFailure {
+    if error.kind() == io::ErrorKind::TimedOut {
         ConnectFailure::TimedOut
     } else {
         ConnectFailure::Refused

@@ -18,6 +18,7 @@ use tokio::net::TcpStream;
 use crate::grpc::status::{self, ResponseStatus};
 use crate::proxy::budget::DOWNLOAD_BUFFER_MAX;
 use crate::proxy::convert::usize_from;
+use crate::proxy::keys::StreamKey;
 use crate::proxy::net::h2_connection::H2Connection;
 use crate::proxy::net::header_cache::HeaderBlockCache;
 use crate::proxy::net::poll_budget::BatchSize;
@@ -92,8 +93,8 @@ pub(crate) enum UpstreamState {
 /// Octets of one request body in the write buffer.
 pub(crate) struct InFlightChunk {
     /// The client's stream.
-    pub(crate) stream: StreamId,
-    pub(crate) key: usize,
+    pub(crate) id: StreamId,
+    pub(crate) key: StreamKey,
     /// Octets that are released to the client when these have left.
     pub(crate) octets: u32,
     /// Their end in the write buffer, see `WriteBuffer::end_offset`.
@@ -107,7 +108,7 @@ pub(crate) struct Upstream {
     pub(crate) generation: u64,
     pub(crate) state: UpstreamState,
     /// Streams that wait for the connection, or for a free stream on it.
-    pub(crate) pending: VecDeque<usize>,
+    pub(crate) pending: VecDeque<StreamKey>,
     /// Whether a loop is opening pending streams now.
     pub(crate) is_opening: bool,
     /// Streams that are open or pending here.
@@ -156,11 +157,11 @@ impl Upstream {
     }
 
     /// Takes a connection from the idle pool, and adjusts it to this client's settings.
-    pub(crate) fn reuse(spare: IdleConnection, theirs: &Settings, now: Instant) -> Self {
-        let IdleConnection { cluster, h2: mut leg, connect_started: dialled, .. } = spare;
-        leg.wire.clear_encoder_table();
-        leg.wire.set_initial_window(theirs.initial_window_size, now);
-        Self { connect_started: dialled, ..Self::new(cluster, UpstreamState::Connected(leg), now) }
+    pub(crate) fn reuse(idle: IdleConnection, remote: &Settings, now: Instant) -> Self {
+        let IdleConnection { cluster, mut h2, connect_started, .. } = idle;
+        h2.wire.clear_encoder_table();
+        h2.wire.set_initial_window(remote.initial_window_size, now);
+        Self { connect_started, ..Self::new(cluster, UpstreamState::Connected(h2), now) }
     }
 
     fn new(cluster: Arc<Cluster>, line: UpstreamState, now: Instant) -> Self {
@@ -196,9 +197,9 @@ impl Upstream {
             && self.h2().is_some_and(H2Connection::can_write);
         self.shrink(now);
         match self.state {
-            UpstreamState::Connected(leg) if is_settled && leg.wire.is_reusable() => {
+            UpstreamState::Connected(h2) if is_settled && h2.wire.is_reusable() => {
                 let Self { cluster, connect_started: dialled, idle_since, .. } = self;
-                Some(IdleConnection { cluster, h2: leg, connect_started: dialled, idle_since })
+                Some(IdleConnection { cluster, h2, connect_started: dialled, idle_since })
             }
             UpstreamState::Connected(_) | UpstreamState::Connecting(_) => None,
         }
@@ -208,7 +209,7 @@ impl Upstream {
     pub(crate) fn poll_connect(
         &mut self,
         context: &mut Context<'_>,
-        (client, detached): (&Connection, usize),
+        (downstream, detached): (&Connection, usize),
         now: Instant,
     ) -> Poll<Result<(), ConnectFailure>> {
         let UpstreamState::Connecting(dial) = &mut self.state else { return Poll::Pending };
@@ -216,7 +217,7 @@ impl Upstream {
             Poll::Pending => Poll::Pending,
             Poll::Ready(Err(why)) => Poll::Ready(Err(why)),
             Poll::Ready(Ok(socket)) => {
-                let wire = Connection::new(Role::Client, local_config(client, detached), now);
+                let wire = Connection::new(Role::Client, local_config(downstream, detached), now);
                 self.state =
                     UpstreamState::Connected(Box::new(H2Connection::new(socket, None, wire, now)));
                 Poll::Ready(Ok(()))
@@ -226,7 +227,7 @@ impl Upstream {
 
     pub(crate) fn h2_mut(&mut self) -> Option<&mut H2Connection> {
         match &mut self.state {
-            UpstreamState::Connected(leg) => Some(leg),
+            UpstreamState::Connected(h2) => Some(h2),
             UpstreamState::Connecting(_) => None,
         }
     }
@@ -234,21 +235,21 @@ impl Upstream {
     /// Whether a flush would make progress: octets to write, bodies that wait for the write buffer,
     /// or octets to release.
     pub(crate) fn has_output(&self) -> bool {
-        let Some(leg) = self.h2() else { return false };
-        !leg.wire.write_buffer.is_empty() || self.has_flushed() || self.can_resume_uploads()
+        let Some(h2) = self.h2() else { return false };
+        !h2.wire.write_buffer.is_empty() || self.has_flushed() || self.can_resume_uploads()
     }
 
     /// Whether request octets have left that are not yet released to the client.
     pub(crate) fn has_flushed(&self) -> bool {
-        self.h2().zip(self.in_flight.front()).is_some_and(|(leg, first)| leg.has_flushed(first.end))
+        self.h2().zip(self.in_flight.front()).is_some_and(|(h2, first)| h2.has_flushed(first.end))
     }
 
     /// Whether bodies wait, and the connection's send window and write buffer have capacity.
     pub(crate) fn can_resume_uploads(&self) -> bool {
         self.is_contended
-            && self.h2().is_some_and(|leg| {
-                leg.wire.connection_send_window() > 0
-                    && leg.wire.write_buffer.len() < self.write_batch.octets()
+            && self.h2().is_some_and(|h2| {
+                h2.wire.connection_send_window() > 0
+                    && h2.wire.write_buffer.len() < self.write_batch.octets()
             })
     }
 
@@ -256,14 +257,14 @@ impl Upstream {
     pub(crate) fn shrink(&mut self, now: Instant) {
         self.header_caches = None;
         self.in_flight = VecDeque::new();
-        if let Some(leg) = self.h2_mut() {
-            leg.wire.shrink(now);
+        if let Some(h2) = self.h2_mut() {
+            h2.wire.shrink(now);
         }
     }
 
     pub(crate) fn h2(&self) -> Option<&H2Connection> {
         match &self.state {
-            UpstreamState::Connected(leg) => Some(leg),
+            UpstreamState::Connected(h2) => Some(h2),
             UpstreamState::Connecting(_) => None,
         }
     }
@@ -288,15 +289,15 @@ impl Upstream {
         !self.is_lost
             && match &self.state {
                 UpstreamState::Connecting(_) => true,
-                UpstreamState::Connected(leg) => !leg.wire.is_going_away() && leg.can_write(),
+                UpstreamState::Connected(h2) => !h2.wire.is_going_away() && h2.can_write(),
             }
     }
 
     /// Sends a keepalive PING to a silent driver, unless it would count as a strike.
     pub(crate) fn keepalive(&mut self, now: Instant, silence: Duration) {
         let (times, busy_since) = (self.pings_sent, self.busy_since);
-        let Some(leg) = self.h2_mut() else { return };
-        let silent = now.saturating_duration_since(leg.last_read.max(busy_since)) >= silence;
+        let Some(h2) = self.h2_mut() else { return };
+        let silent = now.saturating_duration_since(h2.last_read.max(busy_since)) >= silence;
         let again = match times.checked_sub(1).map(|times| PING_BACKOFF.get(times)) {
             None => Duration::ZERO,
             Some(Some(times)) => silence * *times,
@@ -304,38 +305,38 @@ impl Upstream {
         };
         // An unanswered PING is not repeated: that would restart the wait for its acknowledgement.
         let minds =
-            leg.ping_sent_at.is_some_and(|asked| leg.last_read <= asked || now < asked + again);
+            h2.ping_sent_at.is_some_and(|asked| h2.last_read <= asked || now < asked + again);
         if silent && !minds {
-            leg.send_ping(now);
+            h2.send_ping(now);
             self.pings_sent = times.saturating_add(1);
         }
     }
 }
 
 /// SETTINGS_MAX_HEADER_LIST_SIZE towards a client's drivers, in octets.
-pub(crate) fn header_list_max(theirs: &Settings) -> u32 {
-    theirs.max_header_list_size.min(HEADER_LIST_MAX)
+pub(crate) fn header_list_max(remote: &Settings) -> u32 {
+    remote.max_header_list_size.min(HEADER_LIST_MAX)
 }
 
 /// The receive window for an upstream connection: the client's send window and, so that the
 /// connection can always be read, the buffer for responses. `detached` octets of responses without
 /// an upstream wait for the same client.
-pub(crate) fn connection_window(client: &Connection, detached: usize) -> i64 {
+pub(crate) fn connection_window(downstream: &Connection, detached: usize) -> i64 {
     let detached = i64::try_from(detached).unwrap_or(i64::MAX);
-    let most = client.connection_send_window().saturating_add(i64::from(DOWNLOAD_BUFFER_MAX));
+    let most = downstream.connection_send_window().saturating_add(i64::from(DOWNLOAD_BUFFER_MAX));
     most.saturating_sub(detached).min(i64::from(CONNECTION_WINDOW))
 }
 
-fn local_config(client: &Connection, detached: usize) -> LocalConfig {
-    let theirs = client.remote_settings();
-    let window = u32::try_from(connection_window(client, detached))
+fn local_config(downstream: &Connection, detached: usize) -> LocalConfig {
+    let remote = downstream.remote_settings();
+    let window = u32::try_from(connection_window(downstream, detached))
         .unwrap_or(0)
         .max(DEFAULT_INITIAL_WINDOW_SIZE);
     let settings = Settings {
         enable_push: false,
         max_concurrent_streams: 0,
-        initial_window_size: theirs.initial_window_size,
-        max_header_list_size: header_list_max(theirs),
+        initial_window_size: remote.initial_window_size,
+        max_header_list_size: header_list_max(remote),
         ..Settings::INITIAL
     };
     let headers = Limits { octets: usize_from(HEADER_LIST_MAX), count: HEADER_COUNT_MAX };

@@ -57,7 +57,7 @@ impl IdlePool {
     }
 
     /// Adds a connection.
-    pub(crate) fn put(&self, spare: IdleConnection) {
+    pub(crate) fn put(&self, idle: IdleConnection) {
         let mut spares = self.connections.borrow_mut();
         if spares.is_empty() {
             self.filled.notify_one();
@@ -65,7 +65,7 @@ impl IdlePool {
         if spares.len() >= IDLE_MAX {
             self.close(spares.remove(0));
         }
-        spares.push(spare);
+        spares.push(idle);
     }
 
     /// The latest connection to this cluster with the same SETTINGS as a new one, except for the
@@ -77,31 +77,31 @@ impl IdlePool {
         now: Instant,
     ) -> Option<IdleConnection> {
         let mut spares = self.connections.borrow_mut();
-        let fits = |spare: &IdleConnection| {
-            spare.cluster == *cluster
-                && spare.h2.wire.local_settings().max_header_list_size == header_list
-                && spare.h2.wire.connection_recv_window() <= allowance
+        let fits = |idle: &IdleConnection| {
+            idle.cluster == *cluster
+                && idle.h2.wire.local_settings().max_header_list_size == header_list
+                && idle.h2.wire.connection_recv_window() <= allowance
         };
         loop {
-            let mut spare = spares.iter().rposition(fits).map(|at| spares.remove(at))?;
-            if spare.is_healthy(now) {
+            let mut idle = spares.iter().rposition(fits).map(|at| spares.remove(at))?;
+            if idle.is_healthy(now) {
                 self.metrics.upstream_reused();
-                return Some(spare);
+                return Some(idle);
             }
-            self.close(spare);
+            self.close(idle);
         }
     }
 
     /// Closes all connections.
     pub(crate) fn clear(&self) {
-        self.connections.borrow_mut().drain(..).for_each(|spare| self.close(spare));
+        self.connections.borrow_mut().drain(..).for_each(|idle| self.close(idle));
     }
 
     /// Closes connections that are too old, or on which the driver has sent anything of importance.
     /// Returns true if any are left.
     pub(crate) fn sweep(&self, now: Instant) -> bool {
         let mut spares = self.connections.borrow_mut();
-        spares.extract_if(.., |spare| !spare.is_healthy(now)).for_each(|spare| self.close(spare));
+        spares.extract_if(.., |idle| !idle.is_healthy(now)).for_each(|idle| self.close(idle));
         !spares.is_empty()
     }
 
@@ -110,8 +110,8 @@ impl IdlePool {
         self.filled.notified().await;
     }
 
-    fn close(&self, spare: IdleConnection) {
-        drop(spare);
+    fn close(&self, idle: IdleConnection) {
+        drop(idle);
         self.metrics.upstream_closed("idle");
     }
 }
