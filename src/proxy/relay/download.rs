@@ -117,7 +117,7 @@ impl Relay {
     ) {
         let Self { streams, upstreams, downstream, detached, .. } = self;
         let Some(upstream) = upstreams.get_mut(up) else { return };
-        upstream.pings_sent = 0;
+        upstream.response_received();
         let Some(stream) = streams.get_mut(key) else { return };
         let mut rest = octets;
         let mut ends = false;
@@ -362,7 +362,7 @@ fn response_fields(
     now: Instant,
 ) -> Option<(Rc<Fields>, &mut UpstreamHeaderCaches)> {
     let upstream = upstreams.get_mut(up)?;
-    upstream.pings_sent = 0;
+    upstream.response_received();
     upstream.cluster.driver_reachable(now);
     let fields = upstream.h2_mut()?.wire.fields();
     Some((fields, upstream.header_caches.get_or_insert_default()))

@@ -181,7 +181,7 @@ impl Relay {
                 && !h2.has_flushed(stream.head_end)
                 && !stream.is_response_started
                 && stream.reassignments < REASSIGNMENTS_MAX
-                && in_flight.iter().all(|it| it.id != stream.id)
+                && !in_flight.contains(stream.id)
         });
         let unsent = unsent.map(|(key, stream)| {
             stream.upstream_id = None;

@@ -92,7 +92,7 @@ impl Relay {
     ) {
         let Some(stream) = self.streams.get(key) else { return };
         let Some(from) = self.upstreams.get_mut(up) else { return };
-        from.pings_sent = 0;
+        from.response_received();
         let Some(h2) = from.h2_mut() else { return };
         let (fields, size_max) =
             (h2.wire.fields(), h2.wire.local_settings().max_header_list_octets());

@@ -242,7 +242,7 @@ impl Relay {
                 upstream.cluster.driver_unreachable(SILENT, now);
                 dead.push((up, "it did not acknowledge a keepalive PING"));
             } else {
-                upstream.keepalive(now, timeouts.driver_keepalive);
+                upstream.send_keepalive(now, timeouts.driver_keepalive);
             }
         }
         // Before the others: reassigned calls may open a connection under a key that has become

@@ -1,16 +1,16 @@
 //! Upload: the frames of the client, and request bodies on their way to upstreams.
 
-use std::collections::VecDeque;
 use std::ops::Range;
 
 use sconce_filters::{Code, EndReason};
 
-use crate::proxy::convert::{shift, u64_from, usize_from};
+use crate::proxy::convert::{shift, u64_from};
 use crate::proxy::keys::{KeyedSlab, StreamKey, UpstreamKey};
 use crate::proxy::net::h2_connection::H2Connection;
 use crate::proxy::relay::Relay;
 use crate::proxy::stream::ActiveStream;
-use crate::proxy::upstream::connection::{InFlightChunk, Upstream, UpstreamState};
+use crate::proxy::upstream::connection::{Upstream, UpstreamState};
+use crate::proxy::upstream::in_flight::{Flushed, InFlight};
 use crate::wire::connection::Event;
 use crate::wire::error;
 use crate::wire::frame::StreamId;
@@ -273,9 +273,7 @@ impl Relay {
                 .ctx
                 .buffer_budget
                 .may_grow_window(&self.earned_window, self.user_share.as_deref());
-            while upstream.has_flushed()
-                && let Some(InFlightChunk { id, key, octets, .. }) = upstream.in_flight.pop_front()
-            {
+            while let Some(Flushed { id, key, octets }) = upstream.pop_flushed() {
                 // While octets are buffered here, a larger window would only fill the buffer.
                 let grows = |stream: &&ActiveStream| may_grow && !stream.has_buffered_upload();
                 let stream = self.streams.get(key).filter(grows);
@@ -320,29 +318,20 @@ impl Relay {
     }
 }
 
-/// Records octets in the write buffer of an upstream. Consecutive octets of one stream share an
-/// entry, up to a chunk.
+/// Records octets in the write buffer of an upstream.
 fn record_in_flight(
-    in_flight: &mut VecDeque<InFlightChunk>,
+    in_flight: &mut InFlight,
     end: u64,
     (key, left): (StreamKey, usize),
     stream: &mut ActiveStream,
 ) {
     let octets = u32::try_from(stream.upload.released(left)).unwrap_or(u32::MAX);
-    match in_flight.back_mut().filter(|it| it.id == stream.id) {
-        Some(last) if usize_from(last.octets) < CHUNK => {
-            last.octets = last.octets.saturating_add(octets);
-            last.end = end;
-        }
-        Some(_) | None => {
-            in_flight.push_back(InFlightChunk { id: stream.id, key, octets, end });
-        }
-    }
+    in_flight.record(Flushed { id: stream.id, key, octets }, end);
 }
 
 /// The destination of a request body.
 struct UploadTarget<'a> {
-    in_flight: &'a mut VecDeque<InFlightChunk>,
+    in_flight: &'a mut InFlight,
     h2: &'a mut H2Connection,
     id: StreamId,
     /// Whether the write buffer accepts more; if not, octets are buffered with their stream.

@@ -24,11 +24,12 @@ use crate::proxy::net::header_cache::HeaderBlockCache;
 use crate::proxy::net::poll_budget::BatchSize;
 use crate::proxy::round_robin::RoundRobin;
 use crate::proxy::upstream::connect::{self, Resolver};
+use crate::proxy::upstream::in_flight::{Flushed, InFlight};
+use crate::proxy::upstream::keepalive::{Activity, Keepalive};
 use crate::proxy::upstream::pool::IdleConnection;
 use crate::route::Cluster;
 use crate::telemetry::ConnectFailure;
 use crate::wire::connection::{Connection, LocalConfig, Role};
-use crate::wire::frame::StreamId;
 use crate::wire::hpack::{Fields, Limits};
 use crate::wire::settings::{DEFAULT_INITIAL_WINDOW_SIZE, Settings};
 
@@ -40,13 +41,6 @@ const CONNECTION_WINDOW: u32 = 4 << 20;
 const HEADER_LIST_MAX: u32 = 65_536;
 /// Fields in one header list from a driver.
 const HEADER_COUNT_MAX: usize = 256;
-/// grpc-java counts a strike for a PING within permitKeepAliveTime (5 min) of the last one without
-/// HEADERS or DATA between, and closes the connection at more than MAX_PING_STRIKES (2). So the
-/// second and third PING wait for these multiples of the keepalive time, and further ones for
-/// `PING_BACKOFF_MAX`.
-const PING_BACKOFF: [u32; 2] = [2, 6];
-/// See `PING_BACKOFF`.
-const PING_BACKOFF_MAX: Duration = Duration::from_secs(301);
 
 type ConnectFuture = Pin<Box<dyn Future<Output = Result<TcpStream, ConnectFailure>>>>;
 
@@ -90,17 +84,6 @@ pub(crate) enum UpstreamState {
     Connected(Box<H2Connection>),
 }
 
-/// Octets of one request body in the write buffer.
-pub(crate) struct InFlightChunk {
-    /// The client's stream.
-    pub(crate) id: StreamId,
-    pub(crate) key: StreamKey,
-    /// Octets that are released to the client when these have left.
-    pub(crate) octets: u32,
-    /// Their end in the write buffer, see `WriteBuffer::end_offset`.
-    pub(crate) end: u64,
-}
-
 /// A client connection's own connection to one driver.
 pub(crate) struct Upstream {
     pub(crate) cluster: Arc<Cluster>,
@@ -115,7 +98,7 @@ pub(crate) struct Upstream {
     pub(crate) active: usize,
     /// Request octets in the write buffer, in order: they are released to the client when they have
     /// left.
-    pub(crate) in_flight: VecDeque<InFlightChunk>,
+    pub(crate) in_flight: InFlight,
     /// Response octets of this connection that are buffered.
     pub(crate) download_buffered: usize,
     /// The round robin over buffered request bodies.
@@ -130,8 +113,7 @@ pub(crate) struct Upstream {
     pub(crate) settings_deadline: Instant,
     /// Whether the options of the socket are set, which is deferred until the first check.
     pub(crate) is_tuned: bool,
-    /// PINGs sent since HEADERS or DATA last came.
-    pub(crate) pings_sent: usize,
+    keepalive: Keepalive,
     /// Encoded header blocks; `None` while the connection is idle.
     pub(crate) header_caches: Option<Box<UpstreamHeaderCaches>>,
     /// Whether it has failed: it is closed when its last frames are written.
@@ -172,14 +154,14 @@ impl Upstream {
             pending: VecDeque::new(),
             is_opening: false,
             active: 0,
-            in_flight: VecDeque::new(),
+            in_flight: InFlight::default(),
             download_buffered: 0,
             upload_order: RoundRobin::default(),
             is_contended: false,
             write_batch: BatchSize::WRITE_INITIAL,
             settings_deadline: now,
             is_tuned: false,
-            pings_sent: 0,
+            keepalive: Keepalive::default(),
             header_caches: None,
             is_lost: false,
             busy_since: now,
@@ -192,14 +174,14 @@ impl Upstream {
     pub(crate) fn into_idle(mut self, now: Instant) -> Option<IdleConnection> {
         let is_settled = self.active == 0
             && !self.is_lost
-            && self.pings_sent == 0
+            && self.keepalive.is_reset()
             && self.download_buffered == 0
             && self.h2().is_some_and(H2Connection::can_write);
         self.shrink(now);
         match self.state {
             UpstreamState::Connected(h2) if is_settled && h2.wire.is_reusable() => {
-                let Self { cluster, connect_started: dialled, idle_since, .. } = self;
-                Some(IdleConnection { cluster, h2, connect_started: dialled, idle_since })
+                let Self { cluster, connect_started, idle_since, .. } = self;
+                Some(IdleConnection { cluster, h2, connect_started, idle_since })
             }
             UpstreamState::Connected(_) | UpstreamState::Connecting(_) => None,
         }
@@ -241,7 +223,7 @@ impl Upstream {
 
     /// Whether request octets have left that are not yet released to the client.
     pub(crate) fn has_flushed(&self) -> bool {
-        self.h2().zip(self.in_flight.front()).is_some_and(|(h2, first)| h2.has_flushed(first.end))
+        self.h2().is_some_and(|h2| self.in_flight.has_flushed(|end| h2.has_flushed(end)))
     }
 
     /// Whether bodies wait, and the connection's send window and write buffer have capacity.
@@ -256,7 +238,7 @@ impl Upstream {
     /// Releases buffers that an idle connection does not need.
     pub(crate) fn shrink(&mut self, now: Instant) {
         self.header_caches = None;
-        self.in_flight = VecDeque::new();
+        self.in_flight.clear();
         if let Some(h2) = self.h2_mut() {
             h2.wire.shrink(now);
         }
@@ -293,22 +275,28 @@ impl Upstream {
             }
     }
 
+    /// Removes the next request octets that have left, to be released to the client.
+    pub(crate) fn pop_flushed(&mut self) -> Option<Flushed> {
+        let UpstreamState::Connected(h2) = &self.state else { return None };
+        self.in_flight.pop_flushed(|end| h2.has_flushed(end))
+    }
+
+    /// HEADERS or DATA have arrived: the keepalive may begin anew.
+    pub(crate) fn response_received(&mut self) {
+        self.keepalive.reset();
+    }
+
     /// Sends a keepalive PING to a silent driver, unless it would count as a strike.
-    pub(crate) fn keepalive(&mut self, now: Instant, silence: Duration) {
-        let (times, busy_since) = (self.pings_sent, self.busy_since);
-        let Some(h2) = self.h2_mut() else { return };
-        let silent = now.saturating_duration_since(h2.last_read.max(busy_since)) >= silence;
-        let again = match times.checked_sub(1).map(|times| PING_BACKOFF.get(times)) {
-            None => Duration::ZERO,
-            Some(Some(times)) => silence * *times,
-            Some(None) => PING_BACKOFF_MAX,
+    pub(crate) fn send_keepalive(&mut self, now: Instant, time: Duration) {
+        let UpstreamState::Connected(h2) = &mut self.state else { return };
+        let activity = Activity {
+            silent_since: h2.last_read.max(self.busy_since),
+            last_read: h2.last_read,
+            ping_sent_at: h2.ping_sent_at,
         };
-        // An unanswered PING is not repeated: that would restart the wait for its acknowledgement.
-        let minds =
-            h2.ping_sent_at.is_some_and(|asked| h2.last_read <= asked || now < asked + again);
-        if silent && !minds {
+        if self.keepalive.is_due(activity, now, time) {
             h2.send_ping(now);
-            self.pings_sent = times.saturating_add(1);
+            self.keepalive.ping_sent();
         }
     }
 }

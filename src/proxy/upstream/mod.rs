@@ -2,4 +2,6 @@
 
 pub(super) mod connect;
 pub(super) mod connection;
+pub(super) mod in_flight;
+pub(super) mod keepalive;
 pub(super) mod pool;
