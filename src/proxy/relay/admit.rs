@@ -171,7 +171,7 @@ impl Relay {
             upstream.matches_route_of(stream.snapshot.generation, stream.call.attributes())
         });
         if let Some((up, upstream)) = known {
-            return check_header_list(stream, &upstream.cluster).map(|()| Some(up));
+            return check_header_list(stream, upstream.cluster()).map(|()| Some(up));
         }
         let cluster = find_cluster(stream)?;
         // A removal may lead to another cluster than the route table, so the generation proves
@@ -192,7 +192,7 @@ impl Relay {
         let known =
             self.upstreams.iter_mut().find(|(_, upstream)| upstream.accepts_streams_for(cluster));
         if let Some((up, upstream)) = known {
-            upstream.generation = upstream.generation.max(generation);
+            upstream.route_found(generation);
             return Ok(up);
         }
         self.close_idle_upstreams();
@@ -202,7 +202,7 @@ impl Relay {
             return Err(Refusal::new(Code::ResourceExhausted, "route.clusters", message));
         }
         let mut upstream = self.connect_or_reuse(cluster);
-        upstream.generation = generation;
+        upstream.route_found(generation);
         Ok(self.upstreams.insert(upstream))
     }
 
@@ -212,17 +212,13 @@ impl Relay {
             (self.upstreams.get_mut(up), self.streams.get_mut(key))
         {
             stream.upstream = Some(up);
-            stream.redactor = new_redactor(stream, &upstream.cluster);
+            stream.redactor = new_redactor(stream, upstream.cluster());
             if stream.tenant.is_none() {
-                let tenant = upstream.cluster.tenant(&self.ctx.metrics);
+                let tenant = upstream.cluster().tenant(&self.ctx.metrics);
                 self.ctx.metrics.call_routed(stream.method, tenant);
                 stream.tenant = Some(tenant);
             }
-            if upstream.active == 0 {
-                upstream.busy_since = self.now;
-            }
-            upstream.active = upstream.active.saturating_add(1);
-            upstream.pending.push_back(key);
+            upstream.enqueue(key, self.now);
         }
         self.open_pending(up);
     }
@@ -265,9 +261,9 @@ impl Relay {
 
     fn connect_failed(&mut self, up: UpstreamKey, why: ConnectFailure) {
         if let Some(upstream) = self.upstreams.get(up) {
-            let tenant = upstream.cluster.tenant(&self.ctx.metrics);
+            let tenant = upstream.cluster().tenant(&self.ctx.metrics);
             self.ctx.metrics.upstream_connect_failed(tenant, why);
-            upstream.cluster.driver_unreachable(why.as_str(), self.now);
+            upstream.cluster().driver_unreachable(why.as_str(), self.now);
         }
         let what = match why {
             ConnectFailure::Unresolved => "its host name cannot be resolved",

@@ -1,10 +1,10 @@
 //! Dispatch: selects the upstream connection of a call, and opens its stream there.
 
-use crate::grpc::forward::{self, ForwardOptions};
 use crate::proxy::keys::{StreamKey, UpstreamKey};
 use crate::proxy::relay::Relay;
 use crate::proxy::stream::pass_stream_window;
-use crate::proxy::upstream::connection::UpstreamState;
+use crate::proxy::upstream::connection::Upstream;
+use crate::proxy::upstream::queue::NextPending;
 
 impl Relay {
     /// Detaches a call from an upstream connection that will not begin it, and dispatches it again.
@@ -15,15 +15,14 @@ impl Relay {
         let Some(stream) = self.streams.get_mut(key) else { return };
         let Some(up) = stream.upstream.take() else { return };
         if let Some(upstream) = self.upstreams.get_mut(up) {
-            upstream.active = upstream.active.saturating_sub(1);
-            upstream.pending.retain(|queued| *queued != key);
+            upstream.withdraw(key);
         }
         self.dispatch(key);
     }
 
     /// Reassigns the pending calls of an upstream connection that accepts no new streams.
     pub(super) fn reassign_pending(&mut self, up: UpstreamKey) {
-        while let Some(key) = self.upstreams.get_mut(up).and_then(|it| it.pending.pop_front()) {
+        while let Some(key) = self.upstreams.get_mut(up).and_then(Upstream::pop_pending) {
             self.reassign(key);
         }
     }
@@ -33,47 +32,37 @@ impl Relay {
     /// the stack.
     pub(super) fn open_pending(&mut self, up: UpstreamKey) {
         let Some(upstream) = self.upstreams.get_mut(up) else { return };
-        if std::mem::replace(&mut upstream.is_opening, true) {
+        if !upstream.begin_opening() {
             return;
         }
         self.open_all_pending(up);
         if let Some(upstream) = self.upstreams.get_mut(up) {
-            upstream.is_opening = false;
+            upstream.end_opening();
         }
     }
 
     fn open_all_pending(&mut self, up: UpstreamKey) {
         loop {
             let Some(upstream) = self.upstreams.get_mut(up) else { return };
-            let UpstreamState::Connected(h2) = &mut upstream.state else { return };
-            if upstream.is_lost || !h2.can_write() || h2.wire.is_going_away() {
-                return self.reassign_pending(up);
-            }
-            if !h2.wire.can_open_stream() {
-                return;
-            }
-            let Some(key) = upstream.pending.pop_front() else { return };
+            let key = match upstream.next_pending() {
+                NextPending::Open(key) => key,
+                NextPending::Reassign => return self.reassign_pending(up),
+                NextPending::Wait => return,
+            };
             if !self.may_open(up, key) {
                 continue;
             }
             let Self { streams, upstreams, downstream, .. } = self;
             let Some(upstream) = upstreams.get_mut(up) else { return };
-            let UpstreamState::Connected(h2) = &mut upstream.state else { return };
             let Some(stream) = streams.get_mut(key) else { continue };
-            let Some(asked) = stream.request.clone() else { continue };
+            let Some(request) = stream.request.clone() else { continue };
             let end = stream.is_upload_ended && stream.upload.buffered.is_empty();
-            let id = key.tag();
-            let requests = &mut upstream.header_caches.get_or_insert_default().requests;
-            let is_read = stream.redactor.is_some();
-            let onward = ForwardOptions {
-                credential: upstream.cluster.credential(),
-                uncompressed_response: is_read,
-            };
-            let what = |fields| forward::fields(fields, onward);
-            let block = requests.block(&mut h2.wire, asked.head.fields(), what);
-            stream.upstream_id = Some(h2.wire.open_stream(id, block, end));
-            stream.head_end = h2.wire.write_buffer.end_offset();
-            pass_stream_window(downstream, h2, stream);
+            let (fields, is_read) = (request.head.fields(), stream.redactor.is_some());
+            let Some(opened) = upstream.open_stream(key, fields, is_read, end) else { return };
+            (stream.upstream_id, stream.head_end) = (Some(opened.id), opened.head_end);
+            if let Some(h2) = upstream.h2_mut() {
+                pass_stream_window(downstream, h2, stream);
+            }
             if stream.has_buffered_upload() {
                 self.resume_upload(key);
             }

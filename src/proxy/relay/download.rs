@@ -37,7 +37,7 @@ impl Relay {
             Event::NeedMoreData => return false,
             Event::Settings => {
                 if let Some(upstream) = self.upstreams.get(up) {
-                    upstream.cluster.driver_reachable(self.now);
+                    upstream.cluster().driver_reachable(self.now);
                 }
                 self.open_pending(up);
                 self.resume_uploads(up);
@@ -64,7 +64,7 @@ impl Relay {
             }
             Event::WindowsShrunk => self.sync_windows(up),
             Event::WindowUpdate { tag: Some(tag) } => {
-                match self.upstreams.get(up).is_some_and(|upstream| upstream.is_contended) {
+                match self.upstreams.get(up).is_some_and(Upstream::is_contended) {
                     true => self.resume_uploads(up),
                     false => self.resume_upload(StreamKey::from_tag(tag)),
                 }
@@ -144,9 +144,9 @@ impl Relay {
             }
         }
         if !rest.is_empty() {
-            upstream.download_buffered = upstream.download_buffered.saturating_add(rest.len());
+            upstream.download_buffer_grown(rest.len());
             stream.download.buffered.push(scratch.get(rest).unwrap_or_default());
-            if upstream.download_buffered.saturating_add(*detached)
+            if upstream.download_buffered().saturating_add(*detached)
                 > usize_from(DOWNLOAD_BUFFER_MAX)
             {
                 self.update_buffered();
@@ -176,9 +176,7 @@ impl Relay {
         downstream.wire.send_data(stream.id, octets, false);
         stream.download.buffered.advance(taken);
         match stream.upstream.and_then(|up| upstreams.get_mut(up)) {
-            Some(upstream) => {
-                upstream.download_buffered = upstream.download_buffered.saturating_sub(taken)
-            }
+            Some(upstream) => upstream.download_buffer_shrunk(taken),
             None => self.detached = self.detached.saturating_sub(taken),
         }
         if !stream.download.buffered.is_empty() {
@@ -214,7 +212,7 @@ impl Relay {
     /// allow.
     pub(super) fn resume_downloads(&mut self) {
         if self.detached == 0
-            && self.upstreams.iter().all(|(_, upstream)| upstream.download_buffered == 0)
+            && self.upstreams.iter().all(|(_, upstream)| upstream.download_buffered() == 0)
         {
             return;
         }
@@ -229,7 +227,7 @@ impl Relay {
         let allowance = connection_window(&self.downstream.wire, self.detached);
         let mut is_due = false;
         for (_, upstream) in self.upstreams.iter_mut() {
-            let parked = i64::try_from(upstream.download_buffered).unwrap_or(i64::MAX);
+            let parked = i64::try_from(upstream.download_buffered()).unwrap_or(i64::MAX);
             let Some(h2) = upstream.h2_mut() else { continue };
             let wanted = allowance.saturating_sub(parked);
             let more = wanted.saturating_sub(h2.wire.connection_recv_window());
@@ -316,8 +314,7 @@ impl Relay {
     /// The driver rejected the credentials of sconce.
     pub(super) fn fail_credential(&mut self, key: StreamKey) {
         let cluster = self.streams.get(key).and_then(|stream| stream.upstream);
-        let cluster =
-            cluster.and_then(|up| self.upstreams.get(up)).map(|upstream| &upstream.cluster);
+        let cluster = cluster.and_then(|up| self.upstreams.get(up)).map(Upstream::cluster);
         if let Some(cluster) = cluster {
             cluster.driver_rejected_token();
         }
@@ -342,7 +339,7 @@ impl Relay {
         let cluster = stream
             .upstream
             .and_then(|up| self.upstreams.get(up))
-            .map_or("", |upstream| upstream.cluster.name());
+            .map_or("", |upstream| upstream.cluster().name());
         let message = format!("the driver of cluster {cluster} failed this call: {what}");
         let refusal = Refusal::new(code, label, message);
         if stream.download.buffered.is_empty() {
@@ -361,9 +358,5 @@ fn response_fields(
     up: UpstreamKey,
     now: Instant,
 ) -> Option<(Rc<Fields>, &mut UpstreamHeaderCaches)> {
-    let upstream = upstreams.get_mut(up)?;
-    upstream.response_received();
-    upstream.cluster.driver_reachable(now);
-    let fields = upstream.h2_mut()?.wire.fields();
-    Some((fields, upstream.header_caches.get_or_insert_default()))
+    upstreams.get_mut(up)?.response_fields(now)
 }

@@ -15,7 +15,7 @@ use crate::proxy::keys::{StreamKey, UpstreamKey};
 use crate::proxy::relay::Relay;
 use crate::proxy::shutdown::Shutdown;
 use crate::proxy::upstream::connect::NO_HTTP2;
-use crate::proxy::upstream::connection::{Upstream, UpstreamState};
+use crate::proxy::upstream::connection::Upstream;
 use crate::telemetry::PeerSide;
 use crate::telemetry::log_limit::{self, LineKind};
 use crate::wire::error::{self, ConnectionError};
@@ -63,18 +63,9 @@ impl Relay {
         let Some(stream) = streams.get_mut(key) else { return };
         let Some(up) = stream.upstream.take() else { return };
         let Some(upstream) = upstreams.get_mut(up) else { return };
-        let parked = stream.download.buffered.len();
-        upstream.download_buffered = upstream.download_buffered.saturating_sub(parked);
-        upstream.active = upstream.active.saturating_sub(1);
-        if upstream.active == 0 {
-            upstream.idle_since = *now;
-        }
-        match (stream.upstream_id.take(), upstream.h2_mut()) {
-            (Some(stream), Some(h2)) => h2.wire.reset_stream(stream, code),
-            (None, _) => upstream.pending.retain(|queued| *queued != key),
-            (Some(_), None) => {}
-        }
-        if !upstream.pending.is_empty() {
+        upstream.download_buffer_shrunk(stream.download.buffered.len());
+        upstream.detach(key, stream.upstream_id.take(), code, *now);
+        if upstream.has_pending() {
             self.open_pending(up);
         }
         self.close_upstream_if_drained(up);
@@ -107,7 +98,7 @@ impl Relay {
 
     /// Clears the pending queues: no pending stream may take the place of one that ends first.
     fn clear_pending(&mut self) {
-        self.upstreams.iter_mut().for_each(|(_, upstream)| upstream.pending.clear());
+        self.upstreams.iter_mut().for_each(|(_, upstream)| upstream.clear_pending());
     }
 
     /// Ends all streams without an answer to the client.
@@ -146,7 +137,7 @@ impl Relay {
         }
         self.report_unless_settings_received(up);
         if let Some(upstream) = self.upstreams.get_mut(up) {
-            let cluster = &upstream.cluster;
+            let cluster = upstream.cluster();
             if log_limit::allow(LineKind::DriverMalformed, &(cluster.team(), cluster.environment()))
             {
                 tracing::warn!(%cluster, what = error.reason, "driver malformed");
@@ -162,7 +153,7 @@ impl Relay {
     fn report_unless_settings_received(&self, up: UpstreamKey) {
         let Some(upstream) = self.upstreams.get(up) else { return };
         if upstream.h2().is_some_and(|h2| !h2.wire.settings_received()) {
-            upstream.cluster.driver_unreachable(NO_HTTP2, self.now);
+            upstream.cluster().driver_unreachable(NO_HTTP2, self.now);
         }
     }
 
@@ -171,17 +162,13 @@ impl Relay {
     fn reassign_unsent(&mut self, up: UpstreamKey) {
         let Self { upstreams, streams, .. } = self;
         let Some(upstream) = upstreams.get_mut(up) else { return };
-        upstream.is_lost = true;
-        let Upstream { in_flight, state: UpstreamState::Connected(h2), .. } = upstream else {
-            return;
-        };
+        upstream.mark_lost();
         let unsent = streams.iter_mut().filter(|(_, stream)| {
             stream.upstream == Some(up)
                 && stream.upstream_id.is_some()
-                && !h2.has_flushed(stream.head_end)
+                && upstream.may_reassign(stream.id, stream.head_end)
                 && !stream.is_response_started
                 && stream.reassignments < REASSIGNMENTS_MAX
-                && !in_flight.contains(stream.id)
         });
         let unsent = unsent.map(|(key, stream)| {
             stream.upstream_id = None;
@@ -202,7 +189,7 @@ impl Relay {
         what: &str,
     ) {
         let Some(upstream) = self.upstreams.get_mut(up) else { return };
-        upstream.is_lost = true;
+        upstream.mark_lost();
         if upstream.h2().is_some() {
             self.reassign_pending(up);
         }
@@ -224,7 +211,7 @@ impl Relay {
 
     /// Closes lost upstream connections, whose last frames are written.
     pub(super) fn close_lost_upstreams(&mut self) {
-        while let Some(up) = self.upstreams.find_key(|upstream| upstream.is_lost) {
+        while let Some(up) = self.upstreams.find_key(Upstream::is_lost) {
             self.close_upstream(up, "lost");
         }
     }
@@ -232,20 +219,14 @@ impl Relay {
     /// Closes an upstream connection that is draining and has no streams.
     pub(super) fn close_upstream_if_drained(&mut self, up: UpstreamKey) {
         let Some(upstream) = self.upstreams.get(up) else { return };
-        let is_leaving = upstream.h2().is_some_and(|h2| h2.wire.is_going_away());
-        if upstream.active == 0 && is_leaving && !upstream.is_lost {
+        if upstream.is_drained() {
             self.close_upstream(up, "left");
         }
     }
 
     /// Those that end anyway are left alone: callers further up may hold their keys.
     pub(super) fn close_idle_upstreams(&mut self) {
-        let ends = |upstream: &Upstream| {
-            let h2 = upstream.h2();
-            upstream.is_lost || h2.is_some_and(|h2| h2.wire.is_going_away() || !h2.can_write())
-        };
-        let is_idle = |upstream: &Upstream| upstream.active == 0 && !ends(upstream);
-        while let Some(up) = self.upstreams.find_key(is_idle) {
+        while let Some(up) = self.upstreams.find_key(Upstream::is_idle) {
             self.close_upstream(up, "idle");
         }
     }
@@ -254,7 +235,9 @@ impl Relay {
     fn return_upstreams_to_pool(&mut self) {
         let Self { ctx, upstreams, now, .. } = self;
         for upstream in upstreams.drain() {
-            let UpstreamState::Connected(_) = upstream.state else { continue };
+            if upstream.h2().is_none() {
+                continue;
+            }
             match upstream.into_idle(*now).filter(|_| ctx.shutdown.get() == Shutdown::Run) {
                 Some(idle) => ctx.idle_pool.put(idle),
                 None => ctx.metrics.upstream_closed("idle"),

@@ -118,7 +118,7 @@ impl Relay {
 }
 
 fn log_malformed(upstream: &Upstream, what: &str) {
-    let cluster = &upstream.cluster;
+    let cluster = upstream.cluster();
     if log_limit::allow(LineKind::DriverMalformed, &(cluster.team(), cluster.environment())) {
         tracing::warn!(%cluster, what, "driver malformed");
     }

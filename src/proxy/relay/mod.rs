@@ -48,7 +48,7 @@ use crate::proxy::net::poll_epoch::PollEpoch;
 use crate::proxy::round_robin::RoundRobin;
 use crate::proxy::stream::ActiveStream;
 use crate::proxy::stream::request::ParsedRequest;
-use crate::proxy::upstream::connection::{Upstream, UpstreamState};
+use crate::proxy::upstream::connection::Upstream;
 use crate::wire::frame::StreamId;
 
 /// Timeout for writing the last frames before the connection is closed.
@@ -277,20 +277,8 @@ impl Relay {
         let mut moved = false;
         let mut any_lost = false;
         for (_, upstream) in self.upstreams.iter_mut() {
-            any_lost |= upstream.is_lost;
-            let UpstreamState::Connected(h2) = &mut upstream.state else { continue };
-            let waited = h2.wire.write_buffer.len();
-            let has_moved = match h2.flush(context, borrowed, self.now) {
-                Ok(has_moved) => has_moved,
-                // Octets that it has sent are read first: they may contain a response.
-                Err(_) => h2.abandon_writes(),
-            };
-            if has_moved && h2.write_blocked_since.is_some() {
-                upstream.write_batch.shrink();
-            } else if has_moved && waited >= upstream.write_batch.octets() {
-                upstream.write_batch.grow();
-            }
-            moved |= has_moved;
+            any_lost |= upstream.is_lost();
+            moved |= upstream.flush(context, borrowed, self.now);
         }
         if any_lost {
             self.close_lost_upstreams();

@@ -8,7 +8,7 @@ use crate::proxy::budget::SMALL_READ;
 use crate::proxy::downstream::DownstreamState;
 use crate::proxy::keys::{StreamKey, UpstreamKey};
 use crate::proxy::relay::Relay;
-use crate::proxy::upstream::connection::{Upstream, UpstreamState};
+use crate::proxy::upstream::connection::Upstream;
 use crate::telemetry::log_limit::LineKind;
 use crate::wire::connection::Event;
 use crate::wire::frame::HEADER_LEN;
@@ -210,7 +210,7 @@ impl Relay {
 
     /// Octets to read from an upstream now; `None` while its client is behind.
     fn upstream_read_limit(&self, up: UpstreamKey) -> Option<usize> {
-        let parked = self.upstreams.get(up)?.download_buffered.saturating_add(self.detached);
+        let parked = self.upstreams.get(up)?.download_buffered().saturating_add(self.detached);
         if self.downstream.pending_bytes() > 0 {
             return None;
         }
@@ -273,7 +273,7 @@ impl Relay {
         let Some(upstream) = stream.upstream.and_then(|up| self.upstreams.get(up)) else {
             return false;
         };
-        let Upstream { state: UpstreamState::Connected(h2), .. } = upstream else { return false };
+        let Some(h2) = upstream.h2() else { return false };
         h2.write_blocked_since.is_some()
             || (stream.upstream_id.is_some() && stream.has_buffered_upload())
     }

@@ -83,10 +83,7 @@ impl Relay {
             stream.upstream = None;
         }
         if let Some(upstream) = self.upstreams.get_mut(up) {
-            upstream.active = upstream.active.saturating_sub(1);
-            if upstream.active == 0 {
-                upstream.idle_since = self.now;
-            }
+            upstream.stream_ended(self.now);
         }
         self.refuse(key, &refusal, reason);
         self.close_upstream_if_drained(up);

@@ -9,8 +9,7 @@ use crate::config::bounds::format_duration;
 use crate::proxy::downstream::DownstreamState;
 use crate::proxy::keys::{StreamKey, UpstreamKey};
 use crate::proxy::relay::Relay;
-use crate::proxy::upstream::connect::{NO_HTTP2, SILENT};
-use crate::proxy::upstream::connection::UpstreamState;
+use crate::proxy::upstream::timeouts::UpstreamCheck;
 use crate::telemetry::log_limit::LineKind;
 use crate::wire::error::{self, ConnectionError};
 
@@ -19,8 +18,6 @@ const TICK_MAX: Duration = Duration::from_secs(2);
 /// A connection without streams releases its buffers after this time: the next call soon needs them
 /// again, and thousands of connections in a row should not hold them at one time.
 const SHRINK_DELAY: Duration = Duration::from_millis(10);
-/// Time after which an upstream connection without streams is closed.
-const UPSTREAM_IDLE_TIMEOUT: Duration = Duration::from_secs(300);
 
 impl Relay {
     /// When open streams must be checked next.
@@ -206,43 +203,15 @@ impl Relay {
         let now = self.now;
         let mut due = now + Duration::from_secs(600);
         let behind = self.downstream.write_blocked_since.is_some();
-        let (parked_max, detached) = (self.ctx.buffer_budget.download_max(), self.detached);
+        let (buffer_max, detached) = (self.ctx.buffer_budget.download_max(), self.detached);
         let mut dead: Vec<(UpstreamKey, &str)> = Vec::new();
         let mut idle = Vec::new();
         for (up, upstream) in self.upstreams.iter_mut() {
-            let UpstreamState::Connected(h2) = &mut upstream.state else { continue };
-            if !upstream.is_tuned {
-                upstream.is_tuned = true;
-                if h2.tune(timeouts.driver_keepalive, timeouts.driver_keepalive_ack).is_err() {
-                    dead.push((up, "the connection to it is broken"));
-                    continue;
-                }
-            }
-            if !h2.wire.settings_received() {
-                due = due.min(upstream.settings_deadline);
-                if upstream.settings_deadline <= now {
-                    upstream.cluster.driver_unreachable(NO_HTTP2, now);
-                    dead.push((up, "it sent no HTTP/2 SETTINGS in time"));
-                }
-            } else if upstream.active == 0 {
-                due = due.min(upstream.idle_since + UPSTREAM_IDLE_TIMEOUT);
-                if upstream.idle_since + UPSTREAM_IDLE_TIMEOUT <= now {
-                    idle.push(up);
-                }
-            } else if behind || upstream.download_buffered.saturating_add(detached) > parked_max {
-                // The upstream is not read while its client is behind, so its silence means
-                // nothing.
-                h2.last_read = now;
-                h2.wire.reset_read_timer(now);
-            } else if let Some(by) = h2.wire.partial_frame_since().map(|at| at + timeouts.handshake)
-                && by <= now
-            {
-                dead.push((up, "it did not send a complete header list in time"));
-            } else if h2.is_ping_overdue(now, timeouts.driver_keepalive_ack) {
-                upstream.cluster.driver_unreachable(SILENT, now);
-                dead.push((up, "it did not acknowledge a keepalive PING"));
-            } else {
-                upstream.send_keepalive(now, timeouts.driver_keepalive);
+            let buffered = upstream.download_buffered().saturating_add(detached);
+            match upstream.check(now, timeouts, behind || buffered > buffer_max) {
+                UpstreamCheck::Healthy(at) => due = due.min(at.unwrap_or(due)),
+                UpstreamCheck::Idle => idle.push(up),
+                UpstreamCheck::Dead(what) => dead.push((up, what)),
             }
         }
         // Before the others: reassigned calls may open a connection under a key that has become
@@ -257,7 +226,7 @@ impl Relay {
     fn fail_unresponsive(&mut self, dead: &[(UpstreamKey, &str)]) {
         for (up, _) in dead {
             if let Some(upstream) = self.upstreams.get_mut(*up) {
-                upstream.is_lost = true;
+                upstream.mark_lost();
             }
         }
         for (up, what) in dead {

@@ -9,7 +9,7 @@ use crate::proxy::keys::{KeyedSlab, StreamKey, UpstreamKey};
 use crate::proxy::net::h2_connection::H2Connection;
 use crate::proxy::relay::Relay;
 use crate::proxy::stream::ActiveStream;
-use crate::proxy::upstream::connection::{Upstream, UpstreamState};
+use crate::proxy::upstream::connection::Upstream;
 use crate::proxy::upstream::in_flight::{Flushed, InFlight};
 use crate::wire::connection::Event;
 use crate::wire::error;
@@ -147,7 +147,7 @@ impl Relay {
         if let (true, Some(upstream)) =
             (is_shared, stream.upstream.and_then(|it| upstreams.get_mut(it)))
         {
-            upstream.is_contended = true;
+            upstream.set_contended(true);
         }
     }
 
@@ -161,7 +161,7 @@ impl Relay {
     /// Whether bodies to the same upstream are served in round robin.
     fn is_contended(&self, key: StreamKey) -> bool {
         let upstream = self.streams.get(key).and_then(|stream| stream.upstream);
-        upstream.and_then(|up| self.upstreams.get(up)).is_some_and(|upstream| upstream.is_contended)
+        upstream.and_then(|up| self.upstreams.get(up)).is_some_and(Upstream::is_contended)
     }
 
     /// Forwards copies of these octets, or buffers them: `octets`, and `behind` after them.
@@ -295,9 +295,9 @@ impl Relay {
             |stream: &ActiveStream| stream.upstream == Some(up) && stream.has_buffered_upload();
         let waiting = self.streams_where(waits);
         let Some(upstream) = self.upstreams.get(up) else { return };
-        let order = self.serve_round_robin(waiting, upstream.upload_order, Self::resume_quantum);
+        let order = self.serve_round_robin(waiting, upstream.upload_order(), Self::resume_quantum);
         if let Some(upstream) = self.upstreams.get_mut(up) {
-            upstream.upload_order = order;
+            upstream.set_upload_order(order);
         }
         let Self { streams, upstreams, .. } = self;
         let is_contended = streams.iter().any(|(_, stream)| {
@@ -306,7 +306,7 @@ impl Relay {
                     .is_some_and(|UploadTarget { h2, id, .. }| h2.wire.stream_send_window(id) > 0)
         });
         if let Some(upstream) = upstreams.get_mut(up) {
-            upstream.is_contended = is_contended;
+            upstream.set_contended(is_contended);
         }
     }
 
@@ -344,13 +344,6 @@ fn upload_target<'a>(
     stream: &ActiveStream,
 ) -> Option<UploadTarget<'a>> {
     let id = stream.upstream_id?;
-    let Upstream { state: line, in_flight, write_batch: batch, .. } =
-        upstreams.get_mut(stream.upstream?)?;
-    match line {
-        UpstreamState::Connected(h2) => {
-            let has_space = h2.wire.write_buffer.len() < batch.octets();
-            Some(UploadTarget { in_flight, h2, id, has_space })
-        }
-        UpstreamState::Connecting(_) => None,
-    }
+    let (in_flight, h2, has_space) = upstreams.get_mut(stream.upstream?)?.upload_side()?;
+    Some(UploadTarget { in_flight, h2, id, has_space })
 }

@@ -77,7 +77,7 @@ impl ResponseHeaderCache {
 }
 
 /// The state of an upstream connection.
-pub(crate) enum UpstreamState {
+pub(super) enum UpstreamState {
     /// TCP connect in progress.
     Connecting(ConnectFuture),
     /// Connected.
@@ -86,42 +86,42 @@ pub(crate) enum UpstreamState {
 
 /// A client connection's own connection to one driver.
 pub(crate) struct Upstream {
-    pub(crate) cluster: Arc<Cluster>,
+    pub(super) cluster: Arc<Cluster>,
     /// The latest generation whose route table led a call to this cluster; 0 if none has.
-    pub(crate) generation: u64,
-    pub(crate) state: UpstreamState,
+    generation: u64,
+    pub(super) state: UpstreamState,
     /// Streams that wait for the connection, or for a free stream on it.
-    pub(crate) pending: VecDeque<StreamKey>,
+    pub(super) pending: VecDeque<StreamKey>,
     /// Whether a loop is opening pending streams now.
-    pub(crate) is_opening: bool,
+    pub(super) is_opening: bool,
     /// Streams that are open or pending here.
-    pub(crate) active: usize,
+    pub(super) active: usize,
     /// Request octets in the write buffer, in order: they are released to the client when they have
     /// left.
-    pub(crate) in_flight: InFlight,
+    pub(super) in_flight: InFlight,
     /// Response octets of this connection that are buffered.
-    pub(crate) download_buffered: usize,
+    download_buffered: usize,
     /// The round robin over buffered request bodies.
-    pub(crate) upload_order: RoundRobin,
+    upload_order: RoundRobin,
     /// Whether bodies wait for what they share, the connection's send window or the write buffer.
     /// Then they are served in round robin, and none overtakes the others.
-    pub(crate) is_contended: bool,
+    is_contended: bool,
     /// Request octets that may wait in the write buffer; further ones are buffered with their
     /// stream.
-    pub(crate) write_batch: BatchSize,
+    write_batch: BatchSize,
     /// Deadline for the driver's first SETTINGS.
-    pub(crate) settings_deadline: Instant,
+    pub(super) settings_deadline: Instant,
     /// Whether the options of the socket are set, which is deferred until the first check.
-    pub(crate) is_tuned: bool,
+    pub(super) is_tuned: bool,
     keepalive: Keepalive,
     /// Encoded header blocks; `None` while the connection is idle.
-    pub(crate) header_caches: Option<Box<UpstreamHeaderCaches>>,
+    pub(super) header_caches: Option<Box<UpstreamHeaderCaches>>,
     /// Whether it has failed: it is closed when its last frames are written.
-    pub(crate) is_lost: bool,
+    is_lost: bool,
     /// Since when it has had streams.
-    pub(crate) busy_since: Instant,
+    pub(super) busy_since: Instant,
     /// Since when it has had no streams.
-    pub(crate) idle_since: Instant,
+    pub(super) idle_since: Instant,
     /// When the connect began.
     connect_started: Instant,
 }
@@ -207,6 +207,110 @@ impl Upstream {
         }
     }
 
+    pub(crate) fn cluster(&self) -> &Arc<Cluster> {
+        &self.cluster
+    }
+
+    /// The route table of this generation has led a call to this cluster.
+    pub(crate) fn route_found(&mut self, generation: u64) {
+        self.generation = self.generation.max(generation);
+    }
+
+    /// Marks the connection as lost: it accepts no streams, and is closed after its last frames.
+    pub(crate) fn mark_lost(&mut self) {
+        self.is_lost = true;
+    }
+
+    pub(crate) fn is_lost(&self) -> bool {
+        self.is_lost
+    }
+
+    /// Whether the connection is draining and has no streams.
+    pub(crate) fn is_drained(&self) -> bool {
+        let is_draining = self.h2().is_some_and(|h2| h2.wire.is_going_away());
+        self.active == 0 && is_draining && !self.is_lost
+    }
+
+    /// Whether the connection has no streams, and could have some.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.active == 0 && self.accepts_streams()
+    }
+
+    /// Buffered response octets of its streams.
+    pub(crate) fn download_buffered(&self) -> usize {
+        self.download_buffered
+    }
+
+    /// Response octets were buffered.
+    pub(crate) fn download_buffer_grown(&mut self, octets: usize) {
+        self.download_buffered = self.download_buffered.saturating_add(octets);
+    }
+
+    /// Buffered response octets were forwarded or dropped.
+    pub(crate) fn download_buffer_shrunk(&mut self, octets: usize) {
+        self.download_buffered = self.download_buffered.saturating_sub(octets);
+    }
+
+    /// Whether bodies wait for what they share, and are served in round robin.
+    pub(crate) fn is_contended(&self) -> bool {
+        self.is_contended
+    }
+
+    pub(crate) fn set_contended(&mut self, is_contended: bool) {
+        self.is_contended = is_contended;
+    }
+
+    /// The round robin over buffered request bodies.
+    pub(crate) fn upload_order(&self) -> RoundRobin {
+        self.upload_order
+    }
+
+    pub(crate) fn set_upload_order(&mut self, order: RoundRobin) {
+        self.upload_order = order;
+    }
+
+    /// The write side for request bodies: the octets in flight, the connection, and whether the
+    /// write buffer accepts more.
+    pub(crate) fn upload_side(&mut self) -> Option<(&mut InFlight, &mut H2Connection, bool)> {
+        let UpstreamState::Connected(h2) = &mut self.state else { return None };
+        let has_space = h2.wire.write_buffer.len() < self.write_batch.octets();
+        Some((&mut self.in_flight, h2, has_space))
+    }
+
+    /// The header block that the driver has just sent, and the caches for its encoding.
+    pub(crate) fn response_fields(
+        &mut self,
+        now: Instant,
+    ) -> Option<(Rc<Fields>, &mut UpstreamHeaderCaches)> {
+        self.keepalive.reset();
+        self.cluster.driver_reachable(now);
+        let UpstreamState::Connected(h2) = &self.state else { return None };
+        Some((h2.wire.fields(), self.header_caches.get_or_insert_default()))
+    }
+
+    /// Writes all output that the socket accepts, and adjusts the size of batches. Returns true if
+    /// octets were written, or discarded because the driver is gone.
+    pub(crate) fn flush(
+        &mut self,
+        context: &mut Context<'_>,
+        borrowed: &[u8],
+        now: Instant,
+    ) -> bool {
+        let UpstreamState::Connected(h2) = &mut self.state else { return false };
+        let waited = h2.wire.write_buffer.len();
+        let has_moved = match h2.flush(context, borrowed, now) {
+            Ok(has_moved) => has_moved,
+            // Octets that it has sent are read first: they may contain a response.
+            Err(_) => h2.abandon_writes(),
+        };
+        if has_moved && h2.write_blocked_since.is_some() {
+            self.write_batch.shrink();
+        } else if has_moved && waited >= self.write_batch.octets() {
+            self.write_batch.grow();
+        }
+        has_moved
+    }
+
     pub(crate) fn h2_mut(&mut self) -> Option<&mut H2Connection> {
         match &mut self.state {
             UpstreamState::Connected(h2) => Some(h2),
@@ -222,7 +326,7 @@ impl Upstream {
     }
 
     /// Whether request octets have left that are not yet released to the client.
-    pub(crate) fn has_flushed(&self) -> bool {
+    fn has_flushed(&self) -> bool {
         self.h2().is_some_and(|h2| self.in_flight.has_flushed(|end| h2.has_flushed(end)))
     }
 
@@ -267,7 +371,8 @@ impl Upstream {
             && environment.as_ref() == Some(self.cluster.environment())
     }
 
-    fn accepts_streams(&self) -> bool {
+    /// Whether a new stream may be enqueued here.
+    pub(super) fn accepts_streams(&self) -> bool {
         !self.is_lost
             && match &self.state {
                 UpstreamState::Connecting(_) => true,
@@ -287,7 +392,7 @@ impl Upstream {
     }
 
     /// Sends a keepalive PING to a silent driver, unless it would count as a strike.
-    pub(crate) fn send_keepalive(&mut self, now: Instant, time: Duration) {
+    pub(super) fn send_keepalive(&mut self, now: Instant, time: Duration) {
         let UpstreamState::Connected(h2) = &mut self.state else { return };
         let activity = Activity {
             silent_since: h2.last_read.max(self.busy_since),

@@ -5,3 +5,5 @@ pub(super) mod connection;
 pub(super) mod in_flight;
 pub(super) mod keepalive;
 pub(super) mod pool;
+pub(super) mod queue;
+pub(super) mod timeouts;
