@@ -109,6 +109,14 @@ impl WorkerContext {
         }
     }
 
+    /// Reports a state that must be impossible: a bug of sconce, which ends at most the call that
+    /// has met it. `reason` names the state, in snake_case. Panics in debug builds.
+    #[cold]
+    pub(super) fn internal_error(&self, reason: &'static str) {
+        debug_assert!(false, "{reason}");
+        tracing::error!(reason, "internal error");
+    }
+
     /// Stores a connection's waker under its key, or under a new one.
     pub(super) fn register_waker(&self, key: Option<usize>, waker: &Waker) -> usize {
         let mut wakers = self.wakers.borrow_mut();

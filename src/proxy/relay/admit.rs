@@ -69,13 +69,14 @@ impl Relay {
         let metadata: Rc<dyn sconce_filters::Metadata> = Rc::clone(&asked.head) as _;
         let call = Call::new(method.clone(), metadata, self.peer, self.now);
         let call = call.with_deadline(deadline).with_wall_time(self.last_read_wall);
-        let call = call.with_certificate(self.downstream.certificate());
+        let mut call = call.with_certificate(self.downstream.certificate());
         self.ctx.metrics.call_opened(asked.label);
         let snapshot = self.ctx.snapshot();
         if !self.is_tick_scheduled {
             self.is_tick_scheduled = true;
             self.schedule(self.next_tick(&snapshot.timeouts));
         }
+        let step = snapshot.chain.admit(&mut call);
         let key = self.streams.insert(ActiveStream {
             id,
             upstream: None,
@@ -107,8 +108,6 @@ impl Relay {
         if let Some(deadline) = deadline {
             self.schedule(deadline);
         }
-        let Some(stream) = self.streams.get_mut(key) else { return };
-        let step = stream.snapshot.chain.admit(&mut stream.call);
         self.on_chain_step(key, step);
     }
 

@@ -53,12 +53,21 @@ impl Relay {
                 continue;
             }
             let Self { streams, upstreams, downstream, .. } = self;
-            let Some(upstream) = upstreams.get_mut(up) else { return };
-            let Some(stream) = streams.get_mut(key) else { continue };
-            let Some(request) = stream.request.clone() else { continue };
+            let Some(upstream) = upstreams.get_mut(up) else {
+                return self.ctx.internal_error("upstream_missing");
+            };
+            let Some((stream, request)) = streams.get_mut(key).and_then(|stream| {
+                let request = stream.request.clone()?;
+                Some((stream, request))
+            }) else {
+                self.ctx.internal_error("pending_request_missing");
+                continue;
+            };
             let end = stream.is_upload_ended && stream.upload.buffered.is_empty();
             let (fields, is_read) = (request.head.fields(), stream.redactor.is_some());
-            let Some(opened) = upstream.open_stream(key, fields, is_read, end) else { return };
+            let Some(opened) = upstream.open_stream(key, fields, is_read, end) else {
+                return self.ctx.internal_error("upstream_not_connected");
+            };
             (stream.upstream_id, stream.head_end) = (Some(opened.id), opened.head_end);
             if let Some(h2) = upstream.h2_mut() {
                 pass_stream_window(downstream, h2, stream);

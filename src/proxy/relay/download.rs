@@ -81,8 +81,12 @@ impl Relay {
 
     fn on_response(&mut self, up: UpstreamKey, key: StreamKey, http: u16, end: bool) {
         let Self { ctx, now, streams, upstreams, downstream, .. } = self;
-        let Some(stream) = streams.get_mut(key) else { return };
-        let Some((fields, caches)) = response_fields(upstreams, up, *now) else { return };
+        let Some(stream) = streams.get_mut(key) else {
+            return self.ctx.internal_error("stream_missing");
+        };
+        let Some((fields, caches)) = response_fields(upstreams, up, *now) else {
+            return self.ctx.internal_error("upstream_missing");
+        };
         let ResponseStatus { is_grpc, code } = caches.responses.status_of(&fields);
         if http != 200 || !is_grpc || (end && code.is_none()) {
             let grpc = if http == 200 { Code::Unknown } else { status::from_http(http) };
@@ -116,9 +120,10 @@ impl Relay {
         scratch: &mut [u8],
     ) {
         let Self { streams, upstreams, downstream, detached, .. } = self;
-        let Some(upstream) = upstreams.get_mut(up) else { return };
+        let (Some(upstream), Some(stream)) = (upstreams.get_mut(up), streams.get_mut(key)) else {
+            return self.ctx.internal_error("stream_or_upstream_missing");
+        };
         upstream.response_received();
-        let Some(stream) = streams.get_mut(key) else { return };
         let mut rest = octets;
         let mut ends = false;
         if let Some(redactor) = &mut stream.redactor
@@ -241,8 +246,12 @@ impl Relay {
 
     fn on_response_trailers(&mut self, up: UpstreamKey, key: StreamKey) {
         let Self { streams, upstreams, downstream, now, .. } = self;
-        let Some(stream) = streams.get_mut(key) else { return };
-        let Some((fields, caches)) = response_fields(upstreams, up, *now) else { return };
+        let Some(stream) = streams.get_mut(key) else {
+            return self.ctx.internal_error("stream_missing");
+        };
+        let Some((fields, caches)) = response_fields(upstreams, up, *now) else {
+            return self.ctx.internal_error("upstream_missing");
+        };
         let Some(code) = caches.trailers.status_of(&fields).code else {
             // The driver would end the response the same way again: clients must not retry.
             return self.fail_stream(key, Code::Internal, "driver.no_status", NO_STATUS);

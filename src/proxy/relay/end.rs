@@ -62,7 +62,9 @@ impl Relay {
         let Self { streams, upstreams, now, .. } = self;
         let Some(stream) = streams.get_mut(key) else { return };
         let Some(up) = stream.upstream.take() else { return };
-        let Some(upstream) = upstreams.get_mut(up) else { return };
+        let Some(upstream) = upstreams.get_mut(up) else {
+            return self.ctx.internal_error("upstream_missing");
+        };
         upstream.download_buffer_shrunk(stream.download.buffered.len());
         upstream.detach(key, stream.upstream_id.take(), code, *now);
         if upstream.has_pending() {

@@ -90,8 +90,9 @@ impl Relay {
         error: MalformedHead,
         end: bool,
     ) {
-        let Some(stream) = self.streams.get(key) else { return };
-        let Some(from) = self.upstreams.get_mut(up) else { return };
+        let (Some(stream), Some(from)) = (self.streams.get(key), self.upstreams.get_mut(up)) else {
+            return self.ctx.internal_error("stream_or_upstream_missing");
+        };
         from.response_received();
         let Some(h2) = from.h2_mut() else { return };
         let (fields, size_max) =

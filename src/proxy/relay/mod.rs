@@ -194,7 +194,10 @@ impl Relay {
 
     fn drive(&mut self, context: &mut Context<'_>) -> Poll<()> {
         let ctx = Rc::clone(&self.ctx);
-        let Ok(mut scratch) = ctx.scratch.try_borrow_mut() else { return Poll::Pending };
+        let Ok(mut scratch) = ctx.scratch.try_borrow_mut() else {
+            self.ctx.internal_error("scratch_borrowed");
+            return Poll::Pending;
+        };
         self.waker_key = Some(ctx.register_waker(self.waker_key, context.waker()));
         self.update_now();
         self.apply_shutdown();

@@ -84,7 +84,9 @@ impl Relay {
         end: bool,
         scratch: &mut [u8],
     ) {
-        let Some(stream) = self.streams.get_mut(key) else { return };
+        let Some(stream) = self.streams.get_mut(key) else {
+            return self.ctx.internal_error("stream_missing");
+        };
         if stream.pending_end.is_some() {
             return;
         }

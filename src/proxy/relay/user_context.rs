@@ -210,6 +210,15 @@ impl Relay {
         Some(())
     }
 
+    /// The writer of a stream that is being rewritten.
+    fn writer(&mut self, key: StreamKey) -> Option<&mut UserContextWriter> {
+        let writer = self.streams.get_mut(key).and_then(|stream| stream.user_context.as_mut());
+        if writer.is_none() {
+            self.ctx.internal_error("writer_missing");
+        }
+        writer
+    }
+
     /// The next chunk of the input, after the authorization checks.
     fn next_chunk(
         &mut self,
@@ -217,15 +226,13 @@ impl Relay {
         (rest, end): (&mut Range<usize>, bool),
         scratch: &mut [u8],
     ) -> Result<Option<NextChunk>, Refusal> {
-        let Some(stream) = self.streams.get_mut(key) else { return Ok(None) };
-        let Some(writer) = stream.user_context.as_mut() else { return Ok(None) };
+        let Some(writer) = self.writer(key) else { return Ok(None) };
         let before = rest.len();
         let piece = writer.next_chunk(scratch, rest)?;
         if piece.as_ref().is_some_and(OutputChunk::ends_message) {
             self.check_complete_message(key)?;
         }
-        let Some(stream) = self.streams.get_mut(key) else { return Ok(None) };
-        let Some(writer) = stream.user_context.as_mut() else { return Ok(None) };
+        let Some(writer) = self.writer(key) else { return Ok(None) };
         let taken = before.saturating_sub(rest.len());
         let last = end && rest.start >= rest.end && !writer.expects_more();
         if last {
