@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn a_source_has_its_share_and_others_have_theirs() {
+    fn each_source_has_a_limit_of_its_own() {
         let mut places = ConnectionLimits::default();
         let held: Vec<_> = (0..2).map(|_| places.acquire(ip("192.0.2.1"), Some(2), 9)).collect();
         assert!(held.iter().all(Result::is_ok));
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_share_only_the_sum_counts() {
+    fn without_a_limit_per_source_only_the_total_counts() {
         let mut places = ConnectionLimits::default();
         let held: Vec<_> = (0..3).map(|_| places.acquire(ip("192.0.2.1"), None, 3)).collect();
         assert!(held.iter().all(Result::is_ok));
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_of_one_64_are_one_source_and_ipv4_is_ipv4_however_it_is_written() {
+    fn addresses_of_one_ipv6_64_are_one_source_and_mapped_ipv4_is_ipv4() {
         assert_eq!(source(ip("2001:db8::1")), source(ip("2001:db8::ffff:0:0:2")));
         assert_ne!(source(ip("2001:db8:0:1::1")), source(ip("2001:db8::1")));
         assert_eq!(source(ip("::ffff:192.0.2.1")), ip("192.0.2.1"));
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn sources_that_come_and_go_leave_little_behind() {
+    fn sources_without_connections_take_limited_memory() {
         let mut places = ConnectionLimits::default();
         for n in 0..100_000_u32 {
             drop(places.acquire(IpAddr::V4(n.into()), Some(1), 10));

@@ -143,19 +143,19 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_driver_is_reachable_that_begins_with_its_settings() {
+    async fn a_driver_that_sends_settings_is_reachable() {
         assert_eq!(found(b"\0\0\0\x04\0\0\0\0\0").await, Ok(()));
         assert_eq!(found(b"\0\0\x06\x04\0\0\0\0\0\0\x04\0\x10\0\0").await, Ok(()));
     }
 
     #[tokio::test]
-    async fn what_does_not_speak_http2_or_nothing_is_no_driver() {
+    async fn a_server_that_sends_no_settings_is_no_driver() {
         assert_eq!(found(b"HTTP/1.1 400 Bad Request\r\n").await, Err("no_http2"));
         assert_eq!(found(b"").await, Err("no_http2"));
     }
 
     #[tokio::test]
-    async fn a_driver_that_is_not_there_says_why() {
+    async fn an_unreachable_driver_has_a_reason() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let at = listener.local_addr().unwrap();
         drop(listener);

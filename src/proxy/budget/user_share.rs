@@ -120,7 +120,7 @@ mod tests {
     const SOURCE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 
     #[test]
-    fn connections_of_one_user_count_together_and_a_user_without_any_is_forgotten() {
+    fn connections_of_one_user_count_together_and_users_without_any_are_removed() {
         let users = Arc::new(UserShares::default());
         let [mut one, mut other] = [users.join(None, SOURCE), users.join(None, SOURCE)];
         let mut stranger = users.join(None, IpAddr::from([192, 0, 2, 1]));
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn a_user_whose_connections_all_end_at_one_time_is_forgotten() {
+    fn a_user_whose_connections_all_end_at_one_time_is_removed() {
         let users = Arc::new(UserShares::default());
         for _ in 0..2_000 {
             let together = std::sync::Barrier::new(4);

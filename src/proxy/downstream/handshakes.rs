@@ -133,7 +133,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn handshakes_go_on_so_many_at_a_time_and_those_that_have_begun_before_all_but_one() {
+    fn handshakes_that_have_begun_get_all_permits_but_one() {
         let (handshakes, waker) = (HandshakeLimiter::default(), Waker::noop());
         let mut tickets: Vec<_> = (0..5).map(|_| HandshakeTicket::default()).collect();
         let mut go_on = |handshakes: &HandshakeLimiter| -> Vec<usize> {
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_gone_takes_no_turn() {
+    fn a_dropped_ticket_takes_no_permit() {
         let (handshakes, waker) = (HandshakeLimiter::default(), Waker::noop());
         let [mut gone, mut waits] = [HandshakeTicket::default(), HandshakeTicket::default()];
         assert!(!handshakes.take(&mut gone, waker));

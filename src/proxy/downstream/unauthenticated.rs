@@ -34,8 +34,8 @@ pub(crate) struct EvictionState {
 impl Default for EvictionState {
     fn default() -> Self {
         let order = AtomicU64::new(NONE);
-        let (count, asked) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        Self { oldest: order, count, requested: asked, wake: Notify::new() }
+        let (count, request) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        Self { oldest: order, count, requested: request, wake: Notify::new() }
     }
 }
 
@@ -150,7 +150,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_oldest_is_the_first_to_be_accepted_that_is_still_there() {
+    fn the_oldest_connection_is_the_first_accepted_that_is_still_open() {
         let oldest = Arc::new(EvictionState::default());
         let newcomers = UnauthenticatedConnections::new(Arc::clone(&oldest));
         assert_eq!(oldest.oldest(), None);
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_the_acceptor_asks_for_is_counted_until_the_worker_looks() {
+    async fn eviction_requests_are_counted_until_the_worker_reads_them() {
         let oldest = Arc::new(EvictionState::default());
         oldest.request_eviction();
         oldest.request_eviction();

@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_certificate_has_no_names() {
+    fn a_malformed_certificate_has_no_names() {
         assert_eq!(read(b"nonsense").names(NameKind::Dns).count(), 0);
     }
 }

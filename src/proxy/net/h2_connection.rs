@@ -312,7 +312,8 @@ impl H2Connection {
 
     /// Whether the last PING has been unanswered for `patience`, and nothing has arrived since.
     pub(crate) fn is_ping_overdue(&self, now: Instant, patience: Duration) -> bool {
-        self.ping_sent_at.is_some_and(|asked| self.last_read <= asked && now >= asked + patience)
+        self.ping_sent_at
+            .is_some_and(|request| self.last_read <= request && now >= request + patience)
     }
 }
 
@@ -397,7 +398,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_leg_is_asked_once_a_turn_and_again_in_the_next_whosever_that_is() {
+    async fn a_drained_socket_is_read_again_in_the_next_poll_only() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut peer = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (socket, _) = listener.accept().await.unwrap();

@@ -61,7 +61,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_was_sent_between_the_peer_reads_what_was_meant() {
+    fn a_cached_block_decodes_to_its_fields_whatever_was_sent_between() {
         let offer = LocalConfig { settings: Settings::INITIAL, window: 65_535, headers: LIMITS };
         let mut wire = Connection::new(Role::Server, offer, Instant::now());
         let mut decoder = Decoder::new(4_096);

@@ -115,7 +115,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_turn_ends_after_its_octets_its_heads_or_its_time() {
+    fn a_poll_ends_after_its_octets_its_heads_or_its_time() {
         let now = Instant::now();
         let whole = PollBudget::new(now);
         assert!(!whole.is_spent(now));

@@ -13,8 +13,9 @@ use crate::grpc::{forward, status};
 use crate::proxy::convert::usize_from;
 use crate::proxy::keys::{StreamKey, UpstreamKey};
 use crate::proxy::relay::Relay;
+use crate::proxy::stream::body::{BodyState, Progress};
 use crate::proxy::stream::request::ParsedRequest;
-use crate::proxy::stream::{ActiveStream, BodyState, LastCheck, PendingRewrite, Progress};
+use crate::proxy::stream::{ActiveStream, LastCheck, PendingRewrite};
 use crate::proxy::upstream::connection::{Upstream, connection_window, header_list_max};
 use crate::route::Cluster;
 use crate::telemetry::ConnectFailure;
@@ -38,9 +39,9 @@ impl Relay {
         }
         match request::read(&fields) {
             Ok(request) => {
-                let asked = Rc::new(ParsedRequest::new(fields, request));
-                self.last_request = Some(Rc::clone(&asked));
-                self.begin_stream(id, end, asked);
+                let parsed = Rc::new(ParsedRequest::new(fields, request));
+                self.last_request = Some(Rc::clone(&parsed));
+                self.begin_stream(id, end, parsed);
             }
             Err(RequestError::NotGrpc) => {
                 self.send_local_reply(id, "request.not_grpc", &status::unsupported_media_type());
@@ -61,16 +62,16 @@ impl Relay {
         self.close_if_drained();
     }
 
-    fn begin_stream(&mut self, id: StreamId, end: bool, asked: Rc<ParsedRequest>) {
+    fn begin_stream(&mut self, id: StreamId, end: bool, parsed: Rc<ParsedRequest>) {
         self.drain_if_certificate_withdrawn();
         self.record_removal_sessions();
-        let Request { method, timeout } = &asked.request;
+        let Request { method, timeout } = &parsed.request;
         let deadline = timeout.and_then(|timeout| self.now.checked_add(timeout));
-        let metadata: Rc<dyn sconce_filters::Metadata> = Rc::clone(&asked.head) as _;
+        let metadata: Rc<dyn sconce_filters::Metadata> = Rc::clone(&parsed.head) as _;
         let call = Call::new(method.clone(), metadata, self.peer, self.now);
         let call = call.with_deadline(deadline).with_wall_time(self.last_read_wall);
         let mut call = call.with_certificate(self.downstream.certificate());
-        self.ctx.metrics.call_opened(asked.label);
+        self.ctx.metrics.call_opened(parsed.label);
         let snapshot = self.ctx.snapshot();
         if !self.is_tick_scheduled {
             self.is_tick_scheduled = true;
@@ -84,11 +85,11 @@ impl Relay {
             head_end: 0,
             reassignments: 0,
             call,
-            method: asked.label,
+            method: parsed.label,
             tenant: None,
             last_check: LastCheck { at: self.now, generation: snapshot.generation },
             snapshot,
-            request: Some(asked),
+            request: Some(parsed),
             pending_filter: None,
             user_context: None,
             pending_rewrite: PendingRewrite::default(),
@@ -230,8 +231,8 @@ impl Relay {
         match ctx.idle_pool.take(cluster, wanted, *now) {
             Some(idle) => Upstream::reuse(idle, remote, *now),
             None => {
-                let patience = ctx.snapshot().timeouts.connect;
-                Upstream::connect(Arc::clone(cluster), &ctx.resolver, patience, *now)
+                let timeout = ctx.snapshot().timeouts.connect;
+                Upstream::connect(Arc::clone(cluster), &ctx.resolver, timeout, *now)
             }
         }
     }
@@ -252,19 +253,19 @@ impl Relay {
                     self.ctx.metrics.upstream_opened();
                     self.open_pending(up);
                 }
-                Err(why) => self.connect_failed(up, why),
+                Err(reason) => self.connect_failed(up, reason),
             }
         }
         moved
     }
 
-    fn connect_failed(&mut self, up: UpstreamKey, why: ConnectFailure) {
+    fn connect_failed(&mut self, up: UpstreamKey, reason: ConnectFailure) {
         if let Some(upstream) = self.upstreams.get(up) {
             let tenant = upstream.cluster().tenant(&self.ctx.metrics);
-            self.ctx.metrics.upstream_connect_failed(tenant, why);
-            upstream.cluster().driver_unreachable(why.as_str(), self.now);
+            self.ctx.metrics.upstream_connect_failed(tenant, reason);
+            upstream.cluster().driver_unreachable(reason.as_str(), self.now);
         }
-        let what = match why {
+        let what = match reason {
             ConnectFailure::Unresolved => "its host name cannot be resolved",
             ConnectFailure::Refused => "connecting to it failed",
             ConnectFailure::TimedOut => "connecting to it timed out",
@@ -287,7 +288,7 @@ fn find_cluster(stream: &ActiveStream) -> Result<Arc<Cluster>, Refusal> {
 fn check_header_list(stream: &ActiveStream, cluster: &Cluster) -> Result<(), Refusal> {
     let limit = usize_from(stream.snapshot.limits.driver_header_list);
     let limit = limit.saturating_sub(forward::credential_size(cluster.credential()));
-    let size = stream.request.as_ref().map_or(0, |asked| asked.size);
+    let size = stream.request.as_ref().map_or(0, |parsed| parsed.size);
     if size <= limit {
         return Ok(());
     }
@@ -303,7 +304,7 @@ fn new_redactor(stream: &ActiveStream, cluster: &Cluster) -> Option<Box<Redactor
     let answers = *stream.call.method() == Method::Config && !cluster.hidden_keys().is_empty();
     answers.then(|| {
         let mut redactor = Box::new(Redactor::new(cluster.hidden_keys().clone()));
-        redactor.observe_request(&stream.upload.buffered);
+        redactor.observe_request(stream.upload.buffered());
         redactor
     })
 }

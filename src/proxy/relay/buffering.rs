@@ -17,12 +17,12 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 impl Relay {
     /// Refuses a call if its buffered octets exceed the budget.
     pub(super) fn enforce_buffer_limit(&mut self, key: StreamKey) {
-        let parked = self.streams.get(key).map_or(0, |stream| stream.buffered_bytes());
-        if parked == 0 && !self.buffered.is_nonzero() {
+        let buffered = self.streams.get(key).map_or(0, |stream| stream.buffered_bytes());
+        if buffered == 0 && !self.buffered.is_nonzero() {
             return;
         }
         self.update_buffered();
-        if parked > 0 && self.is_exceeded(parked) {
+        if buffered > 0 && self.is_exceeded(buffered) {
             self.refuse_buffered(key);
         }
     }
@@ -36,7 +36,7 @@ impl Relay {
         self.update_buffered();
         for _ in 0..self.streams.len() {
             let all = self.streams.iter().map(|(key, stream)| (stream.buffered_bytes(), key));
-            match all.max().filter(|(parked, _)| *parked > 0 && self.is_exceeded(*parked)) {
+            match all.max().filter(|(buffered, _)| *buffered > 0 && self.is_exceeded(*buffered)) {
                 Some((_, key)) => self.refuse_buffered(key),
                 None => break,
             }
@@ -59,11 +59,11 @@ impl Relay {
     /// Updates the buffered octets of this connection in the budget.
     pub(super) fn update_buffered(&mut self) {
         let all = self.streams.iter().map(|(_, stream)| {
-            stream.buffered_bytes().saturating_add(stream.download.buffered.len())
+            stream.buffered_bytes().saturating_add(stream.download.buffered().len())
         });
-        let parked = all.fold(0, usize::saturating_add);
-        if parked != self.buffered.get() {
-            self.set_budget_shares([parked, self.earned_window.get()]);
+        let buffered = all.fold(0, usize::saturating_add);
+        if buffered != self.buffered.get() {
+            self.set_budget_shares([buffered, self.earned_window.get()]);
         }
     }
 
@@ -77,11 +77,11 @@ impl Relay {
 
     /// Sets the buffered and earned octets of this connection, in the totals and in its user's
     /// share.
-    pub(super) fn set_budget_shares(&mut self, [parked, earned]: [usize; 2]) {
+    pub(super) fn set_budget_shares(&mut self, [buffered, earned]: [usize; 2]) {
         let pool = &self.ctx.buffer_budget;
-        pool.set_buffered(&mut self.buffered, parked);
+        pool.set_buffered(&mut self.buffered, buffered);
         pool.set_earned(&mut self.earned_window, earned);
-        if parked == 0 && earned == 0 {
+        if buffered == 0 && earned == 0 {
             self.user_share = None;
             return;
         }
@@ -92,7 +92,7 @@ impl Relay {
             self.user_share = Some(Box::new(pool.join(caller, source)));
         }
         if let Some(user) = &mut self.user_share {
-            user.set([parked, earned]);
+            user.set([buffered, earned]);
         }
     }
 }

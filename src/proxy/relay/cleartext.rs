@@ -53,13 +53,16 @@ impl Relay {
             }
             return !is_tls;
         }
-        let begun = self.unauthenticated.as_ref().and_then(|newcomer| newcomer.cleartext_left);
+        let begun = self
+            .unauthenticated
+            .as_ref()
+            .and_then(|unauthenticated| unauthenticated.cleartext_left);
         if begun.is_none() && !self.begin_cleartext() {
             return false;
         }
         let left = begun.unwrap_or(OCTETS_MAX).checked_sub(octets.len());
         match (left, &mut self.unauthenticated) {
-            (Some(_), Some(newcomer)) => newcomer.cleartext_left = left,
+            (Some(_), Some(unauthenticated)) => unauthenticated.cleartext_left = left,
             (None, _) | (_, None) => self.abort_downstream(),
         }
         self.state != DownstreamState::Closed
@@ -72,15 +75,15 @@ impl Relay {
         if self.may_log(LineKind::TlsMissing) {
             tracing::info!(peer = %self.peer, "client without TLS");
         }
-        let latest = self.ctx.snapshot();
-        if !latest.cleartext_hint {
+        let snapshot = self.ctx.snapshot();
+        if !snapshot.cleartext_hint {
             self.abort_downstream();
             return false;
         }
         // Nothing but the smallest windows of HTTP/2 is needed.
         let offer = LocalConfig { window: DEFAULT_INITIAL_WINDOW_SIZE, ..self.ctx.local_config() };
         self.downstream.wire = Connection::new(Role::Server, offer, self.now);
-        self.schedule(self.accepted_at + latest.timeouts.handshake / 2);
+        self.schedule(self.accepted_at + snapshot.timeouts.handshake / 2);
         true
     }
 
@@ -99,15 +102,15 @@ impl Relay {
         if !self.downstream.lacks_tls() {
             return None;
         }
-        let (asked, end) = (self.accepted_at + handshake / 2, self.accepted_at + handshake);
+        let (goaway_at, end) = (self.accepted_at + handshake / 2, self.accepted_at + handshake);
         if self.now >= end {
             self.abort_downstream();
-        } else if self.now >= asked
+        } else if self.now >= goaway_at
             && matches!(self.state, DownstreamState::Open | DownstreamState::Draining(_))
         {
             self.final_goaway();
         }
-        Some(if self.now < asked { asked } else { end })
+        Some(if self.now < goaway_at { goaway_at } else { end })
     }
 
     /// Answers a client that speaks TLS on a clear-text address with an alert.

@@ -63,7 +63,7 @@ impl Relay {
                 self.ctx.internal_error("pending_request_missing");
                 continue;
             };
-            let end = stream.is_upload_ended && stream.upload.buffered.is_empty();
+            let end = stream.is_upload_ended && !stream.upload.has_buffered();
             let (fields, is_read) = (request.head.fields(), stream.redactor.is_some());
             let Some(opened) = upstream.open_stream(key, fields, is_read, end) else {
                 return self.ctx.internal_error("upstream_not_connected");

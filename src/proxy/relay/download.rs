@@ -8,11 +8,10 @@ use sconce_filters::{Code, EndReason, Refusal};
 
 use crate::grpc::status::{self, ResponseStatus};
 use crate::proxy::budget::DOWNLOAD_BUFFER_MAX;
-use crate::proxy::convert::{shift, u64_from, usize_from};
+use crate::proxy::convert::{shift, usize_from};
 use crate::proxy::keys::{KeyedSlab, StreamKey, UpstreamKey};
 use crate::proxy::relay::Relay;
 use crate::proxy::round_robin::QUANTUM;
-use crate::proxy::stream::buffer::Buffer;
 use crate::proxy::stream::{DownloadEnd, PendingRewrite, pass_stream_window};
 use crate::proxy::upstream::connection::{Upstream, UpstreamHeaderCaches, connection_window};
 use crate::wire::connection::Event;
@@ -139,8 +138,8 @@ impl Relay {
         } else {
             stream.boundary.skip(came);
         }
-        stream.download.received = stream.download.received.saturating_add(u64_from(rest.len()));
-        if stream.download.buffered.is_empty() {
+        stream.download.count_received(rest.len());
+        if !stream.download.has_buffered() {
             let taken = rest.len().min(downstream.wire.send_capacity(stream.id));
             let now = rest.start..rest.start.saturating_add(taken);
             rest.start = now.end;
@@ -150,7 +149,7 @@ impl Relay {
         }
         if !rest.is_empty() {
             upstream.download_buffer_grown(rest.len());
-            stream.download.buffered.push(scratch.get(rest).unwrap_or_default());
+            stream.download.push(scratch.get(rest).unwrap_or_default());
             if upstream.download_buffered().saturating_add(*detached)
                 > usize_from(DOWNLOAD_BUFFER_MAX)
             {
@@ -172,19 +171,23 @@ impl Relay {
     fn resume_download_quantum(&mut self, key: StreamKey, most: usize) -> usize {
         let Self { streams, upstreams, downstream, .. } = self;
         let Some(stream) = streams.get_mut(key) else { return 0 };
-        let taken =
-            stream.download.buffered.len().min(downstream.wire.send_capacity(stream.id)).min(most);
+        let taken = stream
+            .download
+            .buffered()
+            .len()
+            .min(downstream.wire.send_capacity(stream.id))
+            .min(most);
         if taken == 0 {
             return 0;
         }
-        let octets = stream.download.buffered.get(..taken).unwrap_or_default();
+        let octets = stream.download.buffered().get(..taken).unwrap_or_default();
         downstream.wire.send_data(stream.id, octets, false);
-        stream.download.buffered.advance(taken);
+        stream.download.advance(taken);
         match stream.upstream.and_then(|up| upstreams.get_mut(up)) {
             Some(upstream) => upstream.download_buffer_shrunk(taken),
             None => self.detached = self.detached.saturating_sub(taken),
         }
-        if !stream.download.buffered.is_empty() {
+        if stream.download.has_buffered() {
             return taken;
         }
         if let Some(end) = stream.pending_end.take() {
@@ -204,10 +207,10 @@ impl Relay {
         self.detach_upstream(key, error::ErrorCode::Cancel);
         let Some(stream) = self.streams.get_mut(key) else { return };
         stream.pending_end = Some(Box::new(end));
-        stream.upload.buffered = Buffer::default();
+        drop(stream.upload.take_buffered());
         stream.pending_rewrite = PendingRewrite::default();
         stream.request = None;
-        self.detached = self.detached.saturating_add(stream.download.buffered.len());
+        self.detached = self.detached.saturating_add(stream.download.buffered().len());
         if self.detached > usize_from(DOWNLOAD_BUFFER_MAX) {
             self.update_buffered();
         }
@@ -221,9 +224,9 @@ impl Relay {
         {
             return;
         }
-        let parked = self.streams_where(|stream| !stream.download.buffered.is_empty());
+        let buffered = self.streams_where(|stream| stream.download.has_buffered());
         self.download_order =
-            self.serve_round_robin(parked, self.download_order, Self::resume_download_quantum);
+            self.serve_round_robin(buffered, self.download_order, Self::resume_download_quantum);
     }
 
     /// Releases connection windows of upstreams for octets that have left for the client. Returns
@@ -232,9 +235,9 @@ impl Relay {
         let allowance = connection_window(&self.downstream.wire, self.detached);
         let mut is_due = false;
         for (_, upstream) in self.upstreams.iter_mut() {
-            let parked = i64::try_from(upstream.download_buffered()).unwrap_or(i64::MAX);
+            let buffered = i64::try_from(upstream.download_buffered()).unwrap_or(i64::MAX);
             let Some(h2) = upstream.h2_mut() else { continue };
-            let wanted = allowance.saturating_sub(parked);
+            let wanted = allowance.saturating_sub(buffered);
             let more = wanted.saturating_sub(h2.wire.connection_recv_window());
             // Also with zero octets: withheld WINDOW_UPDATEs are sent when the window is nearly
             // empty.
@@ -260,7 +263,7 @@ impl Relay {
             let what = "it ended the response in the middle of a message";
             return self.fail_stream(key, Code::Internal, "driver.malformed", what);
         }
-        if stream.download.buffered.is_empty() {
+        if !stream.download.has_buffered() {
             let block = caches.trailers.cache.block(&mut downstream.wire, &fields, Fields::iter);
             downstream.wire.send_encoded_headers(stream.id, block, true);
             self.end_stream(key, code, EndReason::Answered);
@@ -351,7 +354,7 @@ impl Relay {
             .map_or("", |upstream| upstream.cluster().name());
         let message = format!("the driver of cluster {cluster} failed this call: {what}");
         let refusal = Refusal::new(code, label, message);
-        if stream.download.buffered.is_empty() {
+        if !stream.download.has_buffered() {
             return self.refuse(key, &refusal, EndReason::DriverLost);
         }
         self.ctx.metrics.call_refused(label);

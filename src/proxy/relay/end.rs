@@ -65,7 +65,7 @@ impl Relay {
         let Some(upstream) = upstreams.get_mut(up) else {
             return self.ctx.internal_error("upstream_missing");
         };
-        upstream.download_buffer_shrunk(stream.download.buffered.len());
+        upstream.download_buffer_shrunk(stream.download.buffered().len());
         upstream.detach(key, stream.upstream_id.take(), code, *now);
         if upstream.has_pending() {
             self.open_pending(up);
@@ -82,7 +82,7 @@ impl Relay {
         }
         stream.complete(code, reason, self.now, &self.ctx.metrics);
         if stream.pending_end.is_some() {
-            self.detached = self.detached.saturating_sub(stream.download.buffered.len());
+            self.detached = self.detached.saturating_sub(stream.download.buffered().len());
         }
         self.streams.try_remove(key);
         if self.streams.is_empty() {

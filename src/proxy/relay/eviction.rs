@@ -20,8 +20,8 @@ impl Relay {
 
     /// Closes the connection if it was evicted.
     pub(super) fn close_if_evicted(&mut self) {
-        let Some(newcomer) = &self.unauthenticated else { return };
-        if newcomer.is_evicted(self.waker_key) && self.state != DownstreamState::Closed {
+        let Some(unauthenticated) = &self.unauthenticated else { return };
+        if unauthenticated.is_evicted(self.waker_key) && self.state != DownstreamState::Closed {
             self.ctx.metrics.call_refused("connections.evicted");
             self.cancel_streams();
             self.downstream.wire.send_goaway(false);
@@ -32,12 +32,12 @@ impl Relay {
 
     /// Whether the client may be read before its handshake has ended.
     pub(super) fn may_handshake(&mut self, context: &mut Context<'_>) -> bool {
-        let Self { ctx, downstream, unauthenticated: newcomer, .. } = self;
-        let Some(newcomer) = newcomer else { return true };
-        let waits = newcomer.handshake.is_waiting();
+        let Self { ctx, downstream, unauthenticated, .. } = self;
+        let Some(unauthenticated) = unauthenticated else { return true };
+        let waits = unauthenticated.handshake.is_waiting();
         if !waits && downstream.poll_readable(context).is_pending() {
             return false;
         }
-        ctx.handshakes.take(&mut newcomer.handshake, context.waker())
+        ctx.handshakes.take(&mut unauthenticated.handshake, context.waker())
     }
 }

@@ -108,7 +108,7 @@ impl Relay {
             return self.fail_stream(key, Code::Internal, "driver.malformed", &what);
         };
         self.ctx.metrics.call_refused("driver.malformed");
-        if stream.download.buffered.is_empty() {
+        if !stream.download.has_buffered() {
             self.downstream.wire.send_headers(stream.id, own.iter(), true);
             self.end_stream(key, code, EndReason::Answered);
         } else {

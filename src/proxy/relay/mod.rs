@@ -132,7 +132,7 @@ impl Relay {
     pub(super) fn new(
         ctx: Rc<WorkerContext>,
         downstream: H2Connection,
-        newcomer: Unauthenticated,
+        unauthenticated: Unauthenticated,
         now: Instant,
     ) -> Self {
         ctx.metrics.downstream_opened();
@@ -145,8 +145,8 @@ impl Relay {
         Self {
             removals_generation: ctx.generation(),
             ctx,
-            peer: newcomer.peer,
-            unauthenticated: Some(Box::new(newcomer)),
+            peer: unauthenticated.peer,
+            unauthenticated: Some(Box::new(unauthenticated)),
             downstream,
             upstreams: KeyedSlab::with_capacity(1),
             streams: KeyedSlab::new(),

@@ -210,12 +210,12 @@ impl Relay {
 
     /// Octets to read from an upstream now; `None` while its client is behind.
     fn upstream_read_limit(&self, up: UpstreamKey) -> Option<usize> {
-        let parked = self.upstreams.get(up)?.download_buffered().saturating_add(self.detached);
+        let buffered = self.upstreams.get(up)?.download_buffered().saturating_add(self.detached);
         if self.downstream.pending_bytes() > 0 {
             return None;
         }
-        let size = if parked == 0 { self.upstream_batch.octets() } else { SMALL_READ };
-        let has_memory = parked <= self.ctx.buffer_budget.download_max();
+        let size = if buffered == 0 { self.upstream_batch.octets() } else { SMALL_READ };
+        let has_memory = buffered <= self.ctx.buffer_budget.download_max();
         if !has_memory {
             self.ctx.wake_when_memory_freed(self.waker_key);
         }

@@ -40,7 +40,7 @@ impl Relay {
     pub(super) fn end_for_reauth(&mut self, key: StreamKey) {
         let Some(stream) = self.streams.get_mut(key) else { return };
         let trailers = status::ok_status(stream.is_response_started);
-        if stream.download.buffered.is_empty() {
+        if !stream.download.has_buffered() {
             self.downstream.wire.send_headers(stream.id, trailers.iter(), true);
             return self.end_stream(key, Code::Ok, EndReason::Expired);
         }

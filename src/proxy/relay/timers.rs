@@ -84,29 +84,34 @@ impl Relay {
         let now = self.now;
         let open = matches!(self.state, DownstreamState::Open | DownstreamState::Draining(_));
         let mut due = now + Duration::from_secs(600);
-        let mut by = |at: Instant| {
+        let mut is_due = |at: Instant| {
             due = due.min(at);
             at <= now
         };
-        let met = self.downstream.wire.settings_received();
-        let late_preface = !met && by(self.accepted_at + timeouts.handshake);
+        let settings_received = self.downstream.wire.settings_received();
+        let late_preface = !settings_received && is_due(self.accepted_at + timeouts.handshake);
         let block_since = self.downstream.wire.partial_frame_since();
-        let late_block = block_since.is_some_and(|since| by(since + timeouts.handshake));
-        let unacknowledged = self.downstream.wire.settings_unacked_since().filter(|_| met);
-        let late_ack = unacknowledged.is_some_and(|since| by(since + timeouts.settings_ack));
-        let stuck = self
+        let late_block = block_since.is_some_and(|since| is_due(since + timeouts.handshake));
+        let unacknowledged =
+            self.downstream.wire.settings_unacked_since().filter(|_| settings_received);
+        let late_ack = unacknowledged.is_some_and(|since| is_due(since + timeouts.settings_ack));
+        let is_write_stuck = self
             .downstream
             .write_blocked_since
-            .is_some_and(|since| by(since + timeouts.window_closed));
-        let asked =
-            self.downstream.ping_sent_at.filter(|asked| self.downstream.last_read <= *asked);
-        let gone = asked.is_some_and(|asked| by(asked + timeouts.keepalive_ack));
-        let silent = asked.is_none() && by(self.downstream.last_read + timeouts.keepalive);
-        let unknown = self.unauthenticated.is_some();
+            .is_some_and(|since| is_due(since + timeouts.window_closed));
+        let ping_sent_at = self
+            .downstream
+            .ping_sent_at
+            .filter(|ping_sent_at| self.downstream.last_read <= *ping_sent_at);
+        let is_ping_overdue =
+            ping_sent_at.is_some_and(|ping_sent_at| is_due(ping_sent_at + timeouts.keepalive_ack));
+        let silent =
+            ping_sent_at.is_none() && is_due(self.downstream.last_read + timeouts.keepalive);
+        let is_unauthenticated = self.unauthenticated.is_some();
         let idle = self.streams.is_empty()
-            && ((unknown && by(self.accepted_at + timeouts.unauthenticated))
-                || by(self.idle_since + timeouts.idle));
-        if stuck || gone {
+            && ((is_unauthenticated && is_due(self.accepted_at + timeouts.unauthenticated))
+                || is_due(self.idle_since + timeouts.idle));
+        if is_write_stuck || is_ping_overdue {
             self.abort_downstream();
         } else if open && (late_preface || late_block) {
             let what = "the client did not send a complete request head in time";
@@ -115,11 +120,11 @@ impl Relay {
             let what = "SETTINGS were not acknowledged in time";
             self.fail_slow_downstream(error::ErrorCode::SettingsTimeout, what);
         } else if open && idle {
-            if unknown {
+            if is_unauthenticated {
                 self.ctx.metrics.call_refused("client.unauthenticated");
             }
             self.final_goaway();
-        } else if open && silent && met {
+        } else if open && silent && settings_received {
             self.downstream.send_ping(now);
             due = due.min(now + timeouts.keepalive_ack);
         }
@@ -167,7 +172,7 @@ impl Relay {
                     continue;
                 }
             }
-            let octets = stream.upload.received;
+            let octets = stream.upload.received();
             if stream.is_upload_received() || self.downstream.wire.recv_window(stream.id) <= 0 {
                 stream.upload_progress.reset(octets, self.now);
             } else if stream.upload_progress.is_stuck(octets, self.now, timeouts.body_progress) {
@@ -294,7 +299,7 @@ mod tests {
     use crate::config::bounds::{DRIVER_KEEPALIVE, DRIVER_KEEPALIVE_ACK};
 
     #[test]
-    fn by_default_a_driver_may_stand_still_for_30_s_and_a_dead_host_is_found_in_a_minute() {
+    fn by_default_a_driver_may_pause_for_30_s_and_a_dead_host_is_detected_within_a_minute() {
         assert!(DRIVER_KEEPALIVE_ACK.default >= Duration::from_secs(35));
         let found = DRIVER_KEEPALIVE.default + DRIVER_KEEPALIVE_ACK.default + 2 * TICK_MAX;
         assert!(found < Duration::from_secs(60), "{found:?}");

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use sconce_filters::{Code, EndReason};
 
-use crate::proxy::convert::{shift, u64_from};
+use crate::proxy::convert::shift;
 use crate::proxy::keys::{KeyedSlab, StreamKey, UpstreamKey};
 use crate::proxy::net::h2_connection::H2Connection;
 use crate::proxy::relay::Relay;
@@ -90,7 +90,7 @@ impl Relay {
         if stream.pending_end.is_some() {
             return;
         }
-        stream.upload.received = stream.upload.received.saturating_add(u64_from(octets.len()));
+        stream.upload.count_received(octets.len());
         self.read_pause.record(key);
         match stream.user_context {
             None => self.send_upload(key, octets, end, scratch),
@@ -116,7 +116,7 @@ impl Relay {
         }
         if let Some(UploadTarget { in_flight, h2, id, has_space }) = upload_target(upstreams, stream)
             // An end without octets cannot be buffered, and comes once for each stream.
-            && ((rest.is_empty() && stream.upload.buffered.is_empty()) || (has_space && !must_wait))
+            && ((rest.is_empty() && !stream.upload.has_buffered()) || (has_space && !must_wait))
         {
             let taken = rest.len().min(h2.wire.send_capacity(id));
             let is_whole = taken == rest.len();
@@ -135,7 +135,7 @@ impl Relay {
                 return;
             }
         }
-        stream.upload.buffered.push(scratch.get(rest).unwrap_or_default());
+        stream.upload.push(scratch.get(rest).unwrap_or_default());
         self.note_contention(key);
     }
 
@@ -181,7 +181,7 @@ impl Relay {
         }
         let size = octets.len().saturating_add(behind.len());
         if let Some(UploadTarget { in_flight, h2, id, has_space }) = upload_target(upstreams, stream)
-            && stream.upload.buffered.is_empty()
+            && !stream.upload.has_buffered()
             && has_space
             && h2.wire.send_capacity(id) >= size
             // Inflated messages are long: they are forwarded in chunks, and in turn.
@@ -195,8 +195,8 @@ impl Relay {
                 stream,
             );
         }
-        stream.upload.buffered.push(octets);
-        stream.upload.buffered.push(behind);
+        stream.upload.push(octets);
+        stream.upload.push(behind);
         // On a contended upstream it waits for its turn.
         while !self.is_contended(key) && self.send_buffered(key, CHUNK) {}
         if self.streams.get(key).is_some_and(ActiveStream::has_buffered_upload) {
@@ -237,9 +237,9 @@ impl Relay {
             return false;
         }
         let Some(stream) = self.streams.get(key) else { return false };
-        match stream.upload.buffered.is_empty() {
-            true => self.resume_rewrite(key, most),
-            false => self.send_buffered(key, most),
+        match stream.upload.has_buffered() {
+            false => self.resume_rewrite(key, most),
+            true => self.send_buffered(key, most),
         }
     }
 
@@ -252,13 +252,13 @@ impl Relay {
         else {
             return false;
         };
-        let taken = stream.upload.buffered.len().min(h2.wire.send_capacity(id)).min(most);
+        let taken = stream.upload.buffered().len().min(h2.wire.send_capacity(id)).min(most);
         if taken == 0 || !has_space {
             return false;
         }
-        let end = stream.is_upload_ended && taken == stream.upload.buffered.len();
-        h2.wire.send_data(id, stream.upload.buffered.get(..taken).unwrap_or_default(), end);
-        stream.upload.buffered.advance(taken);
+        let end = stream.is_upload_ended && taken == stream.upload.buffered().len();
+        h2.wire.send_data(id, stream.upload.buffered().get(..taken).unwrap_or_default(), end);
+        stream.upload.advance(taken);
         record_in_flight(in_flight, h2.wire.write_buffer.end_offset(), (key, taken), stream);
         true
     }

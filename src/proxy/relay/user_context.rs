@@ -47,7 +47,7 @@ impl Relay {
     pub(super) fn begin_user_context(&mut self, key: StreamKey) {
         let Some(stream) = self.streams.get(key) else { return };
         let Some(caller) = stream.call.attributes().identity.clone() else { return };
-        let encoding = stream.request.as_ref().map(|asked| asked.encoding);
+        let encoding = stream.request.as_ref().map(|request| request.encoding);
         let (policy, tail) = (stream.snapshot.user_context, self.user_context_field(&caller));
         let Some(stream) = self.streams.get_mut(key) else { return };
         let leeway = stream.snapshot.token_leeway;
@@ -56,7 +56,7 @@ impl Relay {
         stream.user_context = Some(writer);
         stream.token_expiry = TokenExpiry::of(&stream.call, leeway);
         let until = stream.token_expiry.as_ref().map(|expiry| expiry.expires_at);
-        let octets = std::mem::take(&mut stream.upload.buffered);
+        let octets = stream.upload.take_buffered();
         let end = std::mem::take(&mut stream.is_upload_ended);
         stream.pending_rewrite = PendingRewrite { octets, end };
         if let Some(until) = until {
@@ -157,7 +157,7 @@ impl Relay {
                 break;
             }
             let stream = self.streams.get(key)?;
-            if !rest.is_empty() && !stream.upload.buffered.is_empty() {
+            if !rest.is_empty() && stream.upload.has_buffered() {
                 return Some(rest);
             }
         }
@@ -247,9 +247,9 @@ impl Relay {
     fn refuse_if_over_inflated_limit(&mut self, key: StreamKey) -> bool {
         let Some(stream) = self.streams.get(key) else { return false };
         let most = stream.snapshot.user_context.compressed.buffer_max();
-        let kept = self.inflated_bytes();
-        self.ctx.inflated.set(&mut self.inflated, kept);
-        let (guard, refusal) = if kept > most.saturating_mul(CONNECTION_INFLATED_MAX) {
+        let inflated = self.inflated_bytes();
+        self.ctx.inflated.set(&mut self.inflated, inflated);
+        let (guard, refusal) = if inflated > most.saturating_mul(CONNECTION_INFLATED_MAX) {
             ("inflated", UserContextWriter::over_connection_limit())
         } else if self.ctx.inflated.get() > most.saturating_mul(WORKER_INFLATED_MAX) {
             ("inflated_worker", UserContextWriter::over_worker_limit())
@@ -263,15 +263,15 @@ impl Relay {
 
     /// Updates the inflated octets of this connection in the worker's total.
     pub(super) fn update_inflated(&mut self) {
-        let kept = self.inflated_bytes();
-        self.ctx.inflated.set(&mut self.inflated, kept);
+        let inflated = self.inflated_bytes();
+        self.ctx.inflated.set(&mut self.inflated, inflated);
     }
 
     fn inflated_bytes(&self) -> usize {
-        let kept = self.streams.iter().map(|(_, stream)| {
-            stream.inflated_bytes().saturating_add(stream.upload.buffered.len())
+        let inflated = self.streams.iter().map(|(_, stream)| {
+            stream.inflated_bytes().saturating_add(stream.upload.buffered().len())
         });
-        kept.fold(0, usize::saturating_add)
+        inflated.fold(0, usize::saturating_add)
     }
 
     /// Accounts for `came` input octets that became `goes` output octets. Nothing is released for
@@ -279,9 +279,7 @@ impl Relay {
     /// as they came.
     fn account_rewrite(&mut self, key: StreamKey, came: usize, goes: usize) {
         let Some(stream) = self.streams.get_mut(key) else { return };
-        let goes = stream.upload.surplus.saturating_add(goes);
-        stream.upload.surplus = goes.saturating_sub(came);
-        let held = came.saturating_sub(goes);
+        let held = stream.upload.rewritten(came, goes);
         if held > 0 {
             let octets = u32::try_from(held).unwrap_or(u32::MAX);
             self.downstream.wire.release_stream_capacity(stream.id, octets, 0, self.now);

@@ -81,7 +81,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_goes_in_comes_out_and_memory_is_bounded_by_it(
+        fn octets_come_out_in_order_and_memory_is_limited_by_the_length(
             steps in prop::collection::vec((0_usize..40_000, 0_usize..60_000), 0..20),
         ) {
             let (mut buffer, mut model) = (Buffer::default(), VecDeque::new());
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_empty_holds_no_memory_and_what_is_nearly_empty_little() {
+    fn an_empty_buffer_holds_no_memory_and_a_nearly_empty_one_little() {
         let mut buffer = Buffer::default();
         buffer.push(&[7; 1 << 20]);
         buffer.advance((1 << 20) - 1);

@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn a_user_with_many_sessions_forgets_the_oldest_of_them_and_nobody_else_s() {
+    fn a_user_with_many_sessions_loses_the_oldest_and_other_users_lose_none() {
         let begun = SharedSessions::default();
         begun.record(&session("ann", 0));
         for mark in 0..=2 * SESSIONS_MAX as u128 {

@@ -2,6 +2,7 @@
 //!
 //! Octets that cannot be forwarded are buffered here, up to the windows that were granted for them.
 
+pub(super) mod body;
 pub(super) mod buffer;
 pub(super) mod expiry;
 pub(super) mod grace;
@@ -9,7 +10,7 @@ pub(super) mod request;
 pub(super) mod request_id;
 
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use sconce_filters::{Call, Code, EndReason, EnvironmentName, Outcome, PendingDecision, TeamName};
 
@@ -18,6 +19,7 @@ use crate::grpc::redact::Redactor;
 use crate::grpc::user_context::UserContextWriter;
 use crate::proxy::keys::UpstreamKey;
 use crate::proxy::net::h2_connection::H2Connection;
+use crate::proxy::stream::body::{BodyState, Progress};
 use crate::proxy::stream::buffer::Buffer;
 use crate::proxy::stream::expiry::TokenExpiry;
 use crate::proxy::stream::grace::TokenStanding;
@@ -97,66 +99,10 @@ pub(crate) struct PendingRewrite {
     pub(crate) end: bool,
 }
 
-/// One direction of a call.
-#[derive(Default)]
-pub(crate) struct BodyState {
-    /// Octets that could not be forwarded yet.
-    pub(crate) buffered: Buffer,
-    /// DATA octets received.
-    pub(crate) received: u64,
-    /// Octets that sconce has inserted and that have not left yet: nothing is released to the
-    /// client for them.
-    pub(crate) surplus: usize,
-}
-
-impl BodyState {
-    /// DATA octets received and forwarded.
-    pub(crate) fn forwarded(&self) -> u64 {
-        let parked = u64::try_from(self.buffered.len()).unwrap_or(u64::MAX);
-        self.received.saturating_sub(parked)
-    }
-
-    /// Accounts for octets that have left. Returns the number to release to the client.
-    pub(crate) fn released(&mut self, left: usize) -> usize {
-        let added = left.min(self.surplus);
-        self.surplus = self.surplus.saturating_sub(added);
-        left.saturating_sub(added)
-    }
-}
-
-/// The progress of one direction: the count of octets at the last progress.
-#[derive(Clone, Copy)]
-pub(crate) struct Progress {
-    at: Instant,
-    octets: u64,
-}
-
-impl Progress {
-    /// Octets that count as progress. Fewer at a time could keep a call open for ever.
-    const STEP: u64 = 1_024;
-
-    pub(crate) fn new(at: Instant) -> Self {
-        Self { at, octets: 0 }
-    }
-
-    /// Whether there was no progress for this time.
-    pub(crate) fn is_stuck(&mut self, octets: u64, now: Instant, patience: Duration) -> bool {
-        if octets >= self.octets.saturating_add(Self::STEP) {
-            *self = Self { at: now, octets };
-        }
-        now.saturating_duration_since(self.at) >= patience
-    }
-
-    /// Restarts the time without progress: the peer is not the cause.
-    pub(crate) fn reset(&mut self, octets: u64, now: Instant) {
-        *self = Self { at: now, octets };
-    }
-}
-
 impl ActiveStream {
     /// Whether new octets must wait behind buffered ones.
     pub(crate) fn has_buffered_upload(&self) -> bool {
-        !self.upload.buffered.is_empty()
+        self.upload.has_buffered()
             || !self.pending_rewrite.octets.is_empty()
             || self.pending_rewrite.end
     }
@@ -166,10 +112,10 @@ impl ActiveStream {
         if self.user_context.as_ref().is_some_and(UserContextWriter::may_inflate) {
             return 0;
         }
-        if self.upload.buffered.is_empty() && self.pending_rewrite.octets.is_empty() {
+        if !self.upload.has_buffered() && self.pending_rewrite.octets.is_empty() {
             return 0;
         }
-        let buffers = [self.upload.buffered.memory(), self.pending_rewrite.octets.memory()];
+        let buffers = [self.upload.memory(), self.pending_rewrite.octets.memory()];
         buffers.into_iter().fold(BUFFER_OVERHEAD, usize::saturating_add)
     }
 
@@ -192,7 +138,7 @@ impl ActiveStream {
         metrics: &WorkerMetrics,
     ) {
         let duration = now.saturating_duration_since(self.call.opened_at());
-        let (octets_up, octets_down) = (self.upload.received, self.download.received);
+        let (octets_up, octets_down) = (self.upload.received(), self.download.received());
         let outcome = Outcome {
             code,
             duration,
@@ -267,8 +213,8 @@ pub(crate) fn pass_stream_window(
     stream: &ActiveStream,
 ) {
     let Some(id) = stream.upstream_id else { return };
-    let parked = i64::try_from(stream.download.buffered.len()).unwrap_or(i64::MAX);
-    let wanted = downstream.wire.stream_send_window(stream.id).saturating_sub(parked);
+    let buffered = i64::try_from(stream.download.buffered().len()).unwrap_or(i64::MAX);
+    let wanted = downstream.wire.stream_send_window(stream.id).saturating_sub(buffered);
     let more = wanted.saturating_sub(h2.wire.recv_window(id));
     if more > 0 {
         h2.wire.grow_recv_window(id, u32::try_from(more).unwrap_or(0));

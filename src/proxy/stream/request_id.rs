@@ -40,7 +40,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_id_is_shown_that_is_short_and_plain() {
+    fn only_short_printable_ids_are_logged() {
         for id in ["4d2f", "0af7651916cd43dd8448eb211c80319c", "a:b/c+d=.e_f-g"] {
             assert!(is_plain(id.as_bytes()), "{id}");
         }
@@ -50,7 +50,7 @@ mod tests {
     }
 
     #[test]
-    fn a_call_has_one_id_and_another_call_another_one() {
+    fn generated_ids_are_stable_and_differ_between_calls() {
         assert_eq!(generated_id(&1), generated_id(&1));
         assert_ne!(generated_id(&1), generated_id(&2));
     }

@@ -100,7 +100,7 @@ pub(crate) async fn connect(
     address: DriverAddress,
     patience: Duration,
 ) -> Result<TcpStream, ConnectFailure> {
-    let dialled = tokio::time::timeout(patience, async {
+    let connected = tokio::time::timeout(patience, async {
         let port = address.port();
         match address.host() {
             Host::Ip(address) => connect_one((*address, port).into()).await,
@@ -111,7 +111,7 @@ pub(crate) async fn connect(
             }
         }
     });
-    let socket = dialled.await.map_err(|_| ConnectFailure::TimedOut)??;
+    let socket = connected.await.map_err(|_| ConnectFailure::TimedOut)??;
     socket.set_nodelay(true).map_err(|_| ConnectFailure::Refused)?;
     Ok(socket)
 }
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_name_with_a_dead_first_address_is_reached_by_the_next_one() {
+    async fn a_name_with_a_dead_first_address_connects_to_the_next_one() {
         let alive = listener([127, 0, 0, 1], 0, 8);
         let _dead = dead([127, 0, 0, 2], port(&alive));
         let began = Instant::now();
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_address_that_refuses_costs_no_time() {
+    async fn an_address_that_refuses_is_followed_by_the_next_at_once() {
         let alive = listener([127, 0, 0, 1], 0, 8);
         let began = Instant::now();
         let refusing = |_| ready(&[[127, 0, 0, 3], [127, 0, 0, 4], [127, 0, 0, 5], [127, 0, 0, 1]]);
@@ -245,10 +245,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_cannot_be_reached_says_why() {
+    async fn a_failed_connect_has_a_reason() {
         let port = port(&listener([127, 0, 0, 1], 0, 8));
-        let dialled = dial(|_| ready(&[]), port).await;
-        assert_eq!(dialled.err(), Some(ConnectFailure::Unresolved));
+        let connected = dial(|_| ready(&[]), port).await;
+        assert_eq!(connected.err(), Some(ConnectFailure::Unresolved));
         let unknown = |_| -> Lookup { Box::pin(async { Err(io::ErrorKind::NotFound.into()) }) };
         assert_eq!(dial(unknown, port).await.err(), Some(ConnectFailure::Unresolved));
         let refusing = |_| ready(&[[127, 0, 0, 3], [127, 0, 0, 4]]);
@@ -256,16 +256,16 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_time_for_all_attempts_together_is_bounded() {
+    async fn the_timeout_covers_all_attempts_together() {
         let first = listener([127, 0, 0, 1], 0, 0);
         let port = port(&first);
         drop(first);
         let _dead = [dead([127, 0, 0, 1], port), dead([127, 0, 0, 2], port)];
         let resolver = Rc::new(Resolver::new(|_| ready(&[[127, 0, 0, 1], [127, 0, 0, 2]])));
         let began = Instant::now();
-        let dialled = connect(resolver, named(port), Duration::from_millis(600));
-        let dialled = LocalSet::new().run_until(dialled).await;
-        assert_eq!(dialled.err(), Some(ConnectFailure::TimedOut));
+        let connected = connect(resolver, named(port), Duration::from_millis(600));
+        let connected = LocalSet::new().run_until(connected).await;
+        assert_eq!(connected.err(), Some(ConnectFailure::TimedOut));
         assert!(began.elapsed() < Duration::from_secs(2));
     }
 
@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_wants_the_same_name_at_the_same_time_shares_one_look_up() {
+    async fn concurrent_requests_for_one_name_share_one_look_up() {
         let slow = |_| -> Lookup {
             LOOKUPS.set(LOOKUPS.get() + 1);
             Box::pin(async {
@@ -302,7 +302,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_look_up_that_fails_in_the_middle_leaves_nothing_behind() {
+    async fn a_look_up_that_panics_leaves_no_entry() {
         let fails = |_| -> Lookup {
             LOOKUPS.set(LOOKUPS.get() + 1);
             match LOOKUPS.get() {
@@ -326,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn families_take_turns_and_the_resolvers_first_choice_begins() {
+    fn address_families_alternate_beginning_with_the_first_address() {
         let ips =
             |text: &str| text.split(' ').map(|it| it.parse().unwrap()).collect::<Vec<IpAddr>>();
         let both = ips("2001:db8::1 2001:db8::2 192.0.2.1 192.0.2.2");

@@ -66,11 +66,11 @@ impl ResponseHeaderCache {
     /// The gRPC status of a header block.
     pub(crate) fn status_of(&mut self, fields: &Rc<Fields>) -> ResponseStatus {
         match &self.last {
-            Some((last, meaning)) if Rc::ptr_eq(last, fields) => *meaning,
+            Some((last, response_status)) if Rc::ptr_eq(last, fields) => *response_status,
             Some(_) | None => {
-                let meaning = status::read(fields);
-                self.last = Some((Rc::clone(fields), meaning));
-                meaning
+                let response_status = status::read(fields);
+                self.last = Some((Rc::clone(fields), response_status));
+                response_status
             }
         }
     }
@@ -130,12 +130,12 @@ impl Upstream {
     pub(crate) fn connect(
         cluster: Arc<Cluster>,
         resolver: &Rc<Resolver>,
-        patience: Duration,
+        timeout: Duration,
         now: Instant,
     ) -> Self {
-        let dial = connect::connect(Rc::clone(resolver), cluster.driver().clone(), patience);
-        let line = UpstreamState::Connecting(Box::pin(dial));
-        Self { settings_deadline: now + patience, ..Self::new(cluster, line, now) }
+        let connecting = connect::connect(Rc::clone(resolver), cluster.driver().clone(), timeout);
+        let state = UpstreamState::Connecting(Box::pin(connecting));
+        Self { settings_deadline: now + timeout, ..Self::new(cluster, state, now) }
     }
 
     /// Takes a connection from the idle pool, and adjusts it to this client's settings.
@@ -146,11 +146,11 @@ impl Upstream {
         Self { connect_started, ..Self::new(cluster, UpstreamState::Connected(h2), now) }
     }
 
-    fn new(cluster: Arc<Cluster>, line: UpstreamState, now: Instant) -> Self {
+    fn new(cluster: Arc<Cluster>, state: UpstreamState, now: Instant) -> Self {
         Self {
             cluster,
             generation: 0,
-            state: line,
+            state,
             pending: VecDeque::new(),
             is_opening: false,
             active: 0,
@@ -194,10 +194,10 @@ impl Upstream {
         (downstream, detached): (&Connection, usize),
         now: Instant,
     ) -> Poll<Result<(), ConnectFailure>> {
-        let UpstreamState::Connecting(dial) = &mut self.state else { return Poll::Pending };
-        match dial.as_mut().poll(context) {
+        let UpstreamState::Connecting(connecting) = &mut self.state else { return Poll::Pending };
+        match connecting.as_mut().poll(context) {
             Poll::Pending => Poll::Pending,
-            Poll::Ready(Err(why)) => Poll::Ready(Err(why)),
+            Poll::Ready(Err(reason)) => Poll::Ready(Err(reason)),
             Poll::Ready(Ok(socket)) => {
                 let wire = Connection::new(Role::Client, local_config(downstream, detached), now);
                 self.state =
