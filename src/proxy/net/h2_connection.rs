@@ -6,14 +6,16 @@
 use std::io::{self, IoSlice, Read};
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use sconce_filters::Certificate;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
+use crate::config::ClientAuthorities;
 use crate::proxy::net::poll_epoch::PollEpoch;
 use crate::proxy::net::tls::{Decrypted, TlsStream};
 use crate::wire::connection::{Connection, Event};
@@ -32,15 +34,15 @@ const NEVER: u64 = u64::MAX;
 pub(crate) struct H2Connection {
     pub(crate) wire: Connection,
     socket: TcpStream,
-    pub(crate) tls: Option<Box<TlsStream>>,
+    tls: Option<Box<TlsStream>>,
     /// The last poll in which the socket had nothing to read.
     drained_epoch: PollEpoch,
     /// When octets last arrived.
-    pub(crate) last_read: Instant,
+    last_read: Instant,
     /// Since when the socket has accepted nothing although octets wait.
-    pub(crate) write_blocked_since: Option<Instant>,
+    write_blocked_since: Option<Instant>,
     /// When the last PING was sent.
-    pub(crate) ping_sent_at: Option<Instant>,
+    ping_sent_at: Option<Instant>,
     /// The client speaks HTTP/2 in clear text where TLS is required.
     lacks_tls: bool,
     /// The offset in the write buffer at which writing failed: the peer is gone, but octets that it
@@ -86,6 +88,42 @@ impl H2Connection {
     /// The client's certificate, which TLS has verified.
     pub(crate) fn certificate(&self) -> Option<Rc<Certificate>> {
         self.tls.as_ref().and_then(|tls| tls.certificate()).map(Rc::clone)
+    }
+
+    /// Withdraws the client's certificate if these authorities do not trust it. Returns true if it
+    /// was withdrawn.
+    pub(crate) fn withdraw_certificate_unless_trusted(
+        &mut self,
+        latest: Option<&Arc<ClientAuthorities>>,
+        now: SystemTime,
+    ) -> bool {
+        self.tls.as_mut().is_some_and(|tls| tls.withdraw_unless_trusted(latest, now))
+    }
+
+    /// When octets last arrived.
+    pub(crate) fn last_read(&self) -> Instant {
+        self.last_read
+    }
+
+    /// The socket is not read now: its silence means nothing.
+    pub(crate) fn reset_silence(&mut self, now: Instant) {
+        self.last_read = now;
+        self.wire.reset_read_timer(now);
+    }
+
+    /// Since when the socket has accepted nothing although octets wait.
+    pub(crate) fn write_blocked_since(&self) -> Option<Instant> {
+        self.write_blocked_since
+    }
+
+    /// When the last PING was sent.
+    pub(crate) fn ping_sent_at(&self) -> Option<Instant> {
+        self.ping_sent_at
+    }
+
+    /// When the last PING was sent, if nothing has arrived since.
+    pub(crate) fn unanswered_ping_sent_at(&self) -> Option<Instant> {
+        self.ping_sent_at.filter(|sent| self.last_read <= *sent)
     }
 
     /// Octets that wait to be written.

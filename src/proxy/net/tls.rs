@@ -41,7 +41,7 @@ pub struct TlsBuffer(Rc<RefCell<Vec<u8>>>);
 
 /// The TLS of one connection.
 pub struct TlsStream {
-    pub(crate) connection: UnbufferedServerConnection,
+    connection: UnbufferedServerConnection,
     buffer: TlsBuffer,
     /// The beginning of a record that is not complete.
     partial_record: Vec<u8>,
@@ -55,9 +55,9 @@ pub struct TlsStream {
     is_peer_closed: bool,
     has_sent_close_notify: bool,
     /// The client's certificate, after its verification.
-    pub(crate) certificate: Option<Rc<Certificate>>,
+    certificate: Option<Rc<Certificate>>,
     /// The authorities that verified it.
-    pub(crate) authorities: Option<Arc<ClientAuthorities>>,
+    authorities: Option<Arc<ClientAuthorities>>,
 }
 
 impl TlsStream {

@@ -12,6 +12,7 @@ use crate::proxy::convert::{shift, usize_from};
 use crate::proxy::keys::{KeyedSlab, StreamKey, UpstreamKey};
 use crate::proxy::relay::Relay;
 use crate::proxy::round_robin::QUANTUM;
+use crate::proxy::stream::expiry::TokenExpiry;
 use crate::proxy::stream::{DownloadEnd, PendingRewrite, pass_stream_window};
 use crate::proxy::upstream::connection::{Upstream, UpstreamHeaderCaches, connection_window};
 use crate::wire::connection::Event;
@@ -132,7 +133,7 @@ impl Relay {
             return self.fail_stream(key, Code::Internal, "driver.unreadable", what);
         }
         let came = scratch.get(rest.clone()).unwrap_or_default();
-        if stream.token_expiry.as_ref().is_some_and(|expiry| expiry.has_expired) {
+        if stream.token_expiry.as_ref().is_some_and(TokenExpiry::has_expired) {
             rest.end = rest.start.saturating_add(stream.boundary.skip_message(came));
             ends = stream.boundary.is_at_boundary();
         } else {

@@ -274,7 +274,7 @@ impl Relay {
             return false;
         };
         let Some(h2) = upstream.h2() else { return false };
-        h2.write_blocked_since.is_some()
+        h2.write_blocked_since().is_some()
             || (stream.upstream_id.is_some() && stream.has_buffered_upload())
     }
 }

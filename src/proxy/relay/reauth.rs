@@ -25,7 +25,7 @@ impl Relay {
             // The request is incomplete, and must not begin with an expired token.
             return self.refuse(key, &authenticate::token_expired(), EndReason::Refused);
         }
-        expiry.has_expired = true;
+        expiry.expire();
         if !is_reattachable(&stream.call, stream.user_context.as_ref()) {
             stream.token_expiry = None;
             return;

@@ -119,13 +119,14 @@ impl Relay {
     /// Drains the connection if the latest authorities no longer trust the client's certificate.
     /// Open calls may finish; the certificate authenticates no new ones.
     pub(super) fn drain_if_certificate_withdrawn(&mut self) {
-        if self.downstream.tls.as_ref().is_none_or(|tls| tls.certificate.is_none()) {
+        if self.downstream.certificate().is_none() {
             return;
         }
         let (latest, now) = (self.ctx.snapshot(), self.wall_clock());
-        let Some(tls) = &mut self.downstream.tls else { return };
-        if tls.withdraw_unless_trusted(latest.client_authorities.as_ref(), now) {
-            tracing::debug!(peer = %self.peer, "client certificate withdrawn: its authority is not trusted any more");
+        let authorities = latest.client_authorities.as_ref();
+        if self.downstream.withdraw_certificate_unless_trusted(authorities, now) {
+            let what = "client certificate withdrawn: its authority is not trusted any more";
+            tracing::debug!(peer = %self.peer, what);
             self.graceful_goaway();
         }
     }

@@ -97,16 +97,13 @@ impl Relay {
         let late_ack = unacknowledged.is_some_and(|since| is_due(since + timeouts.settings_ack));
         let is_write_stuck = self
             .downstream
-            .write_blocked_since
+            .write_blocked_since()
             .is_some_and(|since| is_due(since + timeouts.window_closed));
-        let ping_sent_at = self
-            .downstream
-            .ping_sent_at
-            .filter(|ping_sent_at| self.downstream.last_read <= *ping_sent_at);
+        let ping_sent_at = self.downstream.unanswered_ping_sent_at();
         let is_ping_overdue =
             ping_sent_at.is_some_and(|ping_sent_at| is_due(ping_sent_at + timeouts.keepalive_ack));
         let silent =
-            ping_sent_at.is_none() && is_due(self.downstream.last_read + timeouts.keepalive);
+            ping_sent_at.is_none() && is_due(self.downstream.last_read() + timeouts.keepalive);
         let is_unauthenticated = self.unauthenticated.is_some();
         let idle = self.streams.is_empty()
             && ((is_unauthenticated && is_due(self.accepted_at + timeouts.unauthenticated))
@@ -128,7 +125,7 @@ impl Relay {
             self.downstream.send_ping(now);
             due = due.min(now + timeouts.keepalive_ack);
         }
-        if self.downstream.write_blocked_since.is_some() { due.min(now + TICK_MAX) } else { due }
+        if self.downstream.write_blocked_since().is_some() { due.min(now + TICK_MAX) } else { due }
     }
 
     fn fail_slow_downstream(&mut self, code: error::ErrorCode, what: &'static str) {
@@ -157,10 +154,11 @@ impl Relay {
                     continue;
                 }
             }
-            if let Some(expiry) = stream.token_expiry.as_ref().filter(|expiry| !expiry.has_expired)
+            if let Some(expiry) =
+                stream.token_expiry.as_ref().filter(|expiry| !expiry.has_expired())
             {
-                due = due.min(expiry.expires_at);
-                if expiry.expires_at <= self.now {
+                due = due.min(expiry.expires_at());
+                if expiry.expires_at() <= self.now {
                     expired.push(key);
                 }
             }
@@ -207,7 +205,7 @@ impl Relay {
     fn check_upstreams(&mut self, timeouts: &Timeouts) -> Instant {
         let now = self.now;
         let mut due = now + Duration::from_secs(600);
-        let behind = self.downstream.write_blocked_since.is_some();
+        let behind = self.downstream.write_blocked_since().is_some();
         let (buffer_max, detached) = (self.ctx.buffer_budget.download_max(), self.detached);
         let mut dead: Vec<(UpstreamKey, &str)> = Vec::new();
         let mut idle = Vec::new();

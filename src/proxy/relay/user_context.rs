@@ -55,7 +55,7 @@ impl Relay {
         stream.token_standing = TokenStanding::of(&stream.call, leeway);
         stream.user_context = Some(writer);
         stream.token_expiry = TokenExpiry::of(&stream.call, leeway);
-        let until = stream.token_expiry.as_ref().map(|expiry| expiry.expires_at);
+        let until = stream.token_expiry.as_ref().map(TokenExpiry::expires_at);
         let octets = stream.upload.take_buffered();
         let end = std::mem::take(&mut stream.is_upload_ended);
         stream.pending_rewrite = PendingRewrite { octets, end };

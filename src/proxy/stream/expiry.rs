@@ -13,14 +13,27 @@ use crate::config::TokenLeeway;
 /// The expiry of the token that a stream was authenticated with.
 pub(crate) struct TokenExpiry {
     /// When the token expires.
-    pub(crate) expires_at: Instant,
+    expires_at: Instant,
     /// The token has expired, and the stream ends at the next message boundary.
-    pub(crate) has_expired: bool,
+    has_expired: bool,
     /// Whether the complete request was forwarded.
     is_request_complete: bool,
 }
 
 impl TokenExpiry {
+    pub(crate) fn expires_at(&self) -> Instant {
+        self.expires_at
+    }
+
+    /// Whether the token has expired, and the stream ends at the next message boundary.
+    pub(crate) fn has_expired(&self) -> bool {
+        self.has_expired
+    }
+
+    pub(crate) fn expire(&mut self) {
+        self.has_expired = true;
+    }
+
     pub(crate) fn is_request_complete(&self) -> bool {
         self.is_request_complete
     }
@@ -48,5 +61,24 @@ impl TokenExpiry {
         }
         self.is_request_complete = true;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "a test needs some moment")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_that_completes_after_the_expiry_is_refused() {
+        let start = Instant::now();
+        let expires_at = start + Duration::from_secs(60);
+        let expiry = || TokenExpiry { expires_at, has_expired: false, is_request_complete: false };
+        let mut in_time = expiry();
+        assert!(in_time.complete_request(expires_at - Duration::from_secs(1)).is_ok());
+        assert!(in_time.is_request_complete());
+        let mut late = expiry();
+        assert!(late.complete_request(expires_at).is_err());
+        assert!(!late.is_request_complete());
     }
 }

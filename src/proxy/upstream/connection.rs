@@ -303,7 +303,7 @@ impl Upstream {
             // Octets that it has sent are read first: they may contain a response.
             Err(_) => h2.abandon_writes(),
         };
-        if has_moved && h2.write_blocked_since.is_some() {
+        if has_moved && h2.write_blocked_since().is_some() {
             self.write_batch.shrink();
         } else if has_moved && waited >= self.write_batch.octets() {
             self.write_batch.grow();
@@ -395,9 +395,9 @@ impl Upstream {
     pub(super) fn send_keepalive(&mut self, now: Instant, time: Duration) {
         let UpstreamState::Connected(h2) = &mut self.state else { return };
         let activity = Activity {
-            silent_since: h2.last_read.max(self.busy_since),
-            last_read: h2.last_read,
-            ping_sent_at: h2.ping_sent_at,
+            silent_since: h2.last_read().max(self.busy_since),
+            last_read: h2.last_read(),
+            ping_sent_at: h2.ping_sent_at(),
         };
         if self.keepalive.is_due(activity, now, time) {
             h2.send_ping(now);

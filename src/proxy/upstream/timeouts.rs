@@ -55,8 +55,7 @@ impl Upstream {
         }
         if is_unread {
             // The upstream is not read while its client is behind, so its silence means nothing.
-            h2.last_read = now;
-            h2.wire.reset_read_timer(now);
+            h2.reset_silence(now);
         } else if let Some(since) = h2.wire.partial_frame_since()
             && since + timeouts.handshake <= now
         {
