@@ -34,6 +34,7 @@ use crate::telemetry::WorkerMetrics;
 use crate::telemetry::log_limit::{self, LineKind};
 use crate::wire::connection::LocalConfig;
 use crate::wire::hpack::Limits;
+use crate::wire::memory::ThreadMemory;
 use crate::wire::settings::Settings;
 
 /// Receive window of a client's whole connection, in octets: enough for four streams with the
@@ -58,6 +59,7 @@ pub(super) struct WorkerContext {
     pub(super) scratch: RefCell<Box<[u8]>>,
     /// The buffer in which TLS records are decrypted and encrypted.
     tls_buffer: TlsBuffer,
+    pub(super) connection_memory: Rc<ThreadMemory>,
     pub(super) shutdown: Cell<Shutdown>,
     /// Octets of inflated messages that connections hold until they are complete.
     pub(super) inflated: Gauge,
@@ -96,6 +98,7 @@ impl WorkerContext {
             metrics,
             scratch: RefCell::new(vec![0; usize_from(READ_MAX)].into_boxed_slice()),
             tls_buffer: TlsBuffer::default(),
+            connection_memory: Rc::default(),
             shutdown: Cell::new(Shutdown::Run),
             inflated: Gauge::default(),
             buffer_budget: shared.buffer_budget,

@@ -144,7 +144,8 @@ async fn run_connection(ctx: Rc<WorkerContext>, (socket, peer, permit): Accepted
     let unauthenticated = ctx.register_unauthenticated(permit.sequence, peer);
     let _permit = permit;
     let now = Instant::now();
-    let wire = Connection::new(Role::Server, ctx.local_config(), now);
+    let memory = Rc::clone(&ctx.connection_memory);
+    let wire = Connection::with_memory(Role::Server, ctx.local_config(), memory, now);
     let Ok(tls) = ctx.new_tls_stream() else { return };
     // Boxed: an async function stores the future it awaits and also the value it moves into it.
     let downstream = H2Connection::new(socket, tls, wire, now);

@@ -1,9 +1,8 @@
 //! HTTP/2 as pure state: octets and the time go in, events and octets come out.
 //!
-//! Both roles, server towards clients and client towards drivers, are one engine. It has no
-//! async, no sockets, no clock, and allocates nothing for a DATA frame: payloads stay in the
-//! reader's buffer and are spoken of by range. It must never panic on a peer's input, and never
-//! hold what has no bound.
+//! One engine for both roles: server towards downstream clients, client towards upstream servers.
+//! No async, no sockets, no clock, and no allocation for a DATA frame: events refer to payloads by
+//! their range in the read buffer. A peer's input never causes a panic, and all memory is bounded.
 
 #![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::arithmetic_side_effects))]
 
@@ -13,6 +12,7 @@ pub mod frame;
 pub mod guard;
 pub mod head;
 pub mod hpack;
+pub mod memory;
 pub mod settings;
 mod stream;
 pub mod write_buffer;

@@ -1,7 +1,7 @@
-//! Streams: the states of RFC 9113, 5.1, and their credit.
+//! Stream states (RFC 9113, 5.1) and flow-control windows.
 //!
-//! A stream that is closed is forgotten but for a short memory of how it ended, which decides
-//! whether a late frame is an honest crossing or a fault.
+//! The state of a closed stream is dropped. For the latest closed streams the cause of closing is
+//! kept: it decides whether a late frame is legal or an error.
 
 use std::collections::VecDeque;
 
@@ -9,43 +9,43 @@ use slab::Slab;
 
 use crate::wire::frame::StreamId;
 
-/// Closed streams that are remembered.
+/// Maximum number of closed streams whose cause of closing is kept.
 const RECENTLY_CLOSED_MAX: usize = 128;
-/// Chains of a table that holds any streams at all, at least; a power of two.
+/// Minimum number of hash chains in a table with streams; a power of two.
 const CHAINS_MIN: usize = 16;
-/// The end of a chain.
+/// Marks the end of a hash chain.
 const CHAIN_END: u32 = u32::MAX;
 
 /// One open stream.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::wire) struct Stream {
-    /// What the owner of the connection calls this stream.
+    /// The identifier that the owner of the connection gave this stream.
     pub(in crate::wire) tag: u32,
-    /// Octets of DATA that we may send; negative after the peer shrank its window.
+    /// Octets of DATA that may be sent; negative after the peer reduced its initial window.
     pub(in crate::wire) send_window: i64,
-    /// Octets of DATA that the peer may send.
+    /// Octets of DATA that the peer may still send.
     pub(in crate::wire) recv_window: i64,
-    /// Octets that `content-length` still promises.
+    /// Octets of the body still to come according to `content-length`.
     pub(in crate::wire) content_length_left: Option<u64>,
-    /// Whether the peer has ended its side.
+    /// Whether the peer has sent END_STREAM.
     pub(in crate::wire) remote_closed: bool,
-    /// Whether we have ended ours.
+    /// Whether END_STREAM was sent to the peer.
     pub(in crate::wire) local_closed: bool,
-    /// Whether the owner knows of this stream: it was told, or opened it itself.
+    /// Whether the owner knows this stream, from an event or because it opened it.
     pub(in crate::wire) known_to_owner: bool,
-    /// Whether the final answer has come (client role).
+    /// Whether the final response head has arrived (client role).
     pub(in crate::wire) response_received: bool,
-    /// Informational answers that came.
+    /// Number of informational responses.
     pub(in crate::wire) informational_count: u8,
-    /// Octets whose credit the peer has not got back yet.
+    /// Octets consumed but not yet returned to the peer by WINDOW_UPDATE.
     pub(in crate::wire) unreleased: u32,
-    /// Credit beyond the floor that this stream has earned.
+    /// Growth of the window beyond its initial size, in octets.
     pub(in crate::wire) earned: u32,
-    /// The latest round trip in which octets were passed on.
+    /// The latest measured round trip in which octets were forwarded.
     pub(in crate::wire) round_trip: u32,
-    /// Octets that were passed on in it.
+    /// Octets forwarded in that round trip.
     pub(in crate::wire) forwarded_in_round_trip: u32,
-    /// Octets that were passed on since the window last grew.
+    /// Octets forwarded since the window last grew.
     pub(in crate::wire) forwarded_since_growth: u32,
 }
 
@@ -70,35 +70,35 @@ impl Stream {
     }
 }
 
-/// How a stream ended that is no longer there.
+/// The cause of closing of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::wire) enum ClosedBy {
-    /// Both sides ended it: nothing may follow.
+    /// END_STREAM in both directions: no frame may follow.
     EndStream,
-    /// The peer reset it: nothing may follow.
+    /// RST_STREAM from the peer: no frame may follow.
     RemoteReset,
-    /// We reset it: frames that crossed our RST_STREAM are honest.
+    /// RST_STREAM sent to the peer: frames already in flight are legal.
     LocalReset,
-    /// We have answered a malformed request before it was whole, and reset it once it is.
+    /// A malformed request, answered before its end: RST_STREAM follows at END_STREAM.
     ResetPending,
 }
 
 /// The streams of one connection.
 ///
-/// Numbers are given out in a row, so their last bits place them evenly into chains, of one stream
-/// each as a rule. A peer that skips numbers can put all of its streams into one chain: a search
-/// takes as many steps, then, as it may have streams.
+/// A hash table with chaining. Stream identifiers are consecutive, so their low bits spread them
+/// evenly over the chains. A peer that skips identifiers can put all of its streams into one chain;
+/// MAX_CONCURRENT_STREAMS then limits the length of a search.
 #[derive(Debug, Default)]
 pub(in crate::wire) struct Streams {
     entries: Slab<Entry>,
-    /// Where each chain begins; as many as a power of two, or none.
+    /// The first entry of each chain; the length is zero or a power of two.
     chains: Vec<u32>,
     recently_closed: VecDeque<(StreamId, ClosedBy)>,
-    /// Whether any stream ended otherwise than by both sides.
+    /// Whether any stream was closed otherwise than by END_STREAM in both directions.
     any_reset: bool,
 }
 
-/// A stream in its chain.
+/// A stream and the next entry of its chain.
 #[derive(Debug)]
 struct Entry {
     id: StreamId,
@@ -144,23 +144,24 @@ impl Streams {
         stream
     }
 
-    /// The chain of a number.
+    /// The index of the chain of a stream.
     fn chain(&self, id: StreamId) -> usize {
         slab_key(id.number() >> 1) & self.chains.len().wrapping_sub(1)
     }
 
-    /// Puts a stream at the front of its chain.
+    /// Inserts a stream at the front of its chain.
     fn link(&mut self, key: usize, id: StreamId) {
         let chain = self.chain(id);
         let (Some(front), Some(link)) = (self.chains.get_mut(chain), self.entries.get_mut(key))
         else {
+            debug_assert!(false, "the chain or the entry of a new stream is missing");
             return;
         };
         link.next = *front;
         *front = u32::try_from(key).unwrap_or(CHAIN_END);
     }
 
-    /// Takes a stream out of its chain.
+    /// Removes a stream from its chain.
     fn unlink(&mut self, id: StreamId) -> Option<Stream> {
         let chain = self.chain(id);
         let at = *self.chains.get(chain)?;
@@ -178,7 +179,7 @@ impl Streams {
         Some(stream)
     }
 
-    /// Makes twice as many chains.
+    /// Doubles the number of chains.
     fn grow(&mut self) {
         let most = self.chains.len().saturating_mul(2).max(CHAINS_MIN);
         self.chains.clear();
@@ -189,7 +190,7 @@ impl Streams {
         }
     }
 
-    /// Remembers a stream that never opened because we refused it at once.
+    /// Records the cause of closing, also of a stream that was refused before it opened.
     pub(in crate::wire) fn record_closed(&mut self, id: StreamId, how: ClosedBy) {
         self.any_reset |= how != ClosedBy::EndStream;
         if self.recently_closed.len() >= RECENTLY_CLOSED_MAX {
@@ -202,7 +203,7 @@ impl Streams {
         self.recently_closed.iter().rev().find(|(ended, _)| *ended == id).map(|(_, how)| *how)
     }
 
-    /// Whether a stream was [`Ended::Rejected`]; it counts as reset from now on.
+    /// Changes [`ClosedBy::ResetPending`] to [`ClosedBy::LocalReset`]; `false` if none is pending.
     pub(in crate::wire) fn take_pending_reset(&mut self, id: StreamId) -> bool {
         let mut rejected = self.recently_closed.iter_mut().rev().filter(|(ended, _)| *ended == id);
         match rejected.next() {
@@ -214,12 +215,12 @@ impl Streams {
         }
     }
 
-    /// Whether there is no stream, and there was none that did not end by both sides.
+    /// Whether no stream is open, and every stream so far was closed by END_STREAM on both sides.
     pub(in crate::wire) fn none_open_or_reset(&self) -> bool {
         self.entries.is_empty() && !self.any_reset
     }
 
-    /// Takes credit from every stream that was opened before the one given.
+    /// Reduces the receive window of every stream with an identifier below `before`.
     pub(in crate::wire) fn shrink_windows(&mut self, before: StreamId, by: i64) {
         for (_, link) in &mut self.entries {
             if link.id < before {
@@ -228,15 +229,11 @@ impl Streams {
         }
     }
 
-    pub(in crate::wire) fn ids(&self) -> impl Iterator<Item = (StreamId, u32)> {
-        self.entries.iter().map(|(_, link)| (link.id, link.stream.tag))
-    }
-
     pub(in crate::wire) fn iter_mut(&mut self) -> impl Iterator<Item = (StreamId, &mut Stream)> {
         self.entries.iter_mut().map(|(_, link)| (link.id, &mut link.stream))
     }
 
-    /// Gives memory back that an idle connection does not need.
+    /// Frees memory that an idle connection does not need.
     pub(in crate::wire) fn shrink(&mut self) {
         if self.entries.is_empty() {
             self.entries = Slab::new();
@@ -247,7 +244,7 @@ impl Streams {
     }
 }
 
-/// A place in a table; that of nobody is not there.
+/// The slab key of a chain link; [`CHAIN_END`] has no entry.
 fn slab_key(at: u32) -> usize {
     usize::try_from(at).unwrap_or(usize::MAX)
 }
@@ -265,9 +262,9 @@ mod tests {
     }
 
     proptest! {
-        /// Numbers in a row, and numbers that all fall into one chain.
+        /// Consecutive identifiers, and identifiers that all fall into one chain.
         #[test]
-        fn streams_are_found_as_in_a_map(
+        fn the_table_of_streams_behaves_like_a_map(
             steps in prop::collection::vec((0_u32..90, prop::bool::ANY), 0..300),
         ) {
             let mut streams = Streams::default();
@@ -285,7 +282,8 @@ mod tests {
                 prop_assert_eq!(streams.find_mut(id).map(|it| it.tag), map.get(&id).copied());
                 prop_assert_eq!(streams.count(), map.len());
             }
-            let all: BTreeMap<_, _> = streams.ids().collect();
+            let all: BTreeMap<_, _> =
+                streams.iter_mut().map(|(id, stream)| (id, stream.tag)).collect();
             prop_assert_eq!(&all, &map);
             for (id, tag) in map {
                 prop_assert_eq!(streams.close(id, ClosedBy::EndStream).map(|it| it.tag), Some(tag));

@@ -1,34 +1,25 @@
-//! Outbox: what is to be written to one peer, in order.
+//! The write buffer of one connection.
 //!
-//! Small things (control frames, header blocks, short DATA) are copied next to each other. Long
-//! DATA is *lent*: it stays in the read buffer it came in, and only its place is remembered, so
-//! that one vectored write sends it from there. What the socket does not take is kept by copying
-//! before the read buffer is used again.
+//! Control frames, header blocks and short DATA are copied into one owned buffer. Long DATA is
+//! *borrowed*: it stays in the read buffer, and the write buffer keeps its range for a vectored
+//! write. Octets that the socket does not accept are copied before the read buffer is reused.
 //!
-//! Must never do I/O: the proxy writes, and says how far it came.
+//! No I/O: the proxy writes, and reports the number of written octets.
 
-use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io::IoSlice;
 use std::mem;
 use std::ops::Range;
+use std::rc::Rc;
 
 use crate::wire::frame::HEADER_LEN;
+use crate::wire::memory::ThreadMemory;
 
-/// Slices that one write takes at most.
+/// Maximum number of slices of one vectored write.
 pub const SLICES_MAX: usize = 32;
 
-/// Octets of memory that an outbox begins with, if no other one has left any.
-const CAPACITY_MIN: usize = 4 * 1024;
-/// Octets of memory, at most, that an outbox leaves to others when it is empty.
-const RECYCLED_CAPACITY_MAX: usize = 32 * 1024;
-/// How many such pieces of memory a thread keeps.
-const RECYCLED_MAX: usize = 4;
-
-thread_local! {
-    /// Memory of outboxes that are empty. The one that was left last is in the processor's cache.
-    static RECYCLED: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
-}
+/// [`WriteBuffer::shrink`] frees the written octets in front of unwritten ones above this number.
+const WRITTEN_MAX: usize = 64 * 1024;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Segment {
@@ -37,80 +28,92 @@ enum Segment {
 }
 
 impl Segment {
-    fn octets<'a>(&self, own: &'a [u8], lent: &'a [u8]) -> &'a [u8] {
+    fn octets<'a>(&self, owned: &'a [u8], read_buffer: &'a [u8]) -> &'a [u8] {
         let octets = match self {
-            Self::Owned(range) => own.get(range.clone()),
-            Self::Borrowed(range) => lent.get(range.clone()),
+            Self::Owned(range) => owned.get(range.clone()),
+            Self::Borrowed(range) => read_buffer.get(range.clone()),
         };
         octets.unwrap_or_default()
     }
 }
 
-/// What is to be written to one peer.
+/// Unwritten octets of one connection, in order.
 #[derive(Debug, Default)]
 pub struct WriteBuffer {
+    memory: Rc<ThreadMemory>,
     owned: Vec<u8>,
-    /// What comes before the tail.
+    /// The octets in front of the tail.
     segments: VecDeque<Segment>,
-    /// Where in `own` that begins which comes last.
+    /// Start of the tail in `owned`: the octets behind all segments.
     tail_start: usize,
     len: usize,
-    /// Octets that were written so far.
+    /// Octets written so far.
     written: u64,
 }
 
 impl WriteBuffer {
-    /// Octets that wait.
+    /// An empty write buffer, which allocates from `memory`.
+    #[must_use]
+    pub fn new(memory: Rc<ThreadMemory>) -> Self {
+        let (owned, segments) = (Vec::new(), VecDeque::new());
+        Self { memory, owned, segments, tail_start: 0, len: 0, written: 0 }
+    }
+
+    pub(in crate::wire) fn memory(&self) -> &Rc<ThreadMemory> {
+        &self.memory
+    }
+
+    /// Unwritten octets.
     #[must_use]
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Where in all that ever goes out the next octet will stand. What was added before has left
-    /// once [`Outbox::written`] reaches it.
+    /// The offset of the next octet in the output of the connection. All octets pushed so far are
+    /// written once [`WriteBuffer::written`] reaches it.
     #[must_use]
     pub fn end_offset(&self) -> u64 {
         self.written.saturating_add(u64::try_from(self.len).unwrap_or(u64::MAX))
     }
 
-    /// Octets that were written so far.
+    /// Octets written so far.
     #[must_use]
     pub fn written(&self) -> u64 {
         self.written
     }
 
-    /// Whether nothing waits.
+    /// Whether no octets are unwritten.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// Whether anything that waits still lies in the read buffer.
+    /// Whether any unwritten octets are in the read buffer.
     #[must_use]
     pub fn has_borrowed(&self) -> bool {
-        self.segments.iter().any(|part| matches!(part, Segment::Borrowed(_)))
+        self.segments.iter().any(|segment| matches!(segment, Segment::Borrowed(_)))
     }
 
-    /// Adds octets by copying.
+    /// Appends a copy of octets.
     pub fn push_copy(&mut self, octets: &[u8]) {
         self.owned_mut().extend_from_slice(octets);
         self.len = self.len.saturating_add(octets.len());
     }
 
-    /// Adds a frame by copying: its head, and a payload in two pieces, of which either may be
+    /// Appends a copy of a frame: its header, and a payload in two parts, either of which may be
     /// empty.
-    pub fn push_frame(&mut self, head: [u8; HEADER_LEN], [front, behind]: [&[u8]; 2]) {
-        let all = HEADER_LEN.saturating_add(front.len()).saturating_add(behind.len());
-        let own = self.owned_mut();
-        own.extend_from_slice(&head);
-        own.extend_from_slice(front);
-        if !behind.is_empty() {
-            own.extend_from_slice(behind);
+    pub fn push_frame(&mut self, header: [u8; HEADER_LEN], [first, second]: [&[u8]; 2]) {
+        let total = HEADER_LEN.saturating_add(first.len()).saturating_add(second.len());
+        let owned = self.owned_mut();
+        owned.extend_from_slice(&header);
+        owned.extend_from_slice(first);
+        if !second.is_empty() {
+            owned.extend_from_slice(second);
         }
-        self.len = self.len.saturating_add(all);
+        self.len = self.len.saturating_add(total);
     }
 
-    /// Where octets are copied to.
+    /// The owned buffer, allocated on first use.
     #[inline]
     fn owned_mut(&mut self) -> &mut Vec<u8> {
         if self.owned.capacity() == 0 {
@@ -121,11 +124,10 @@ impl WriteBuffer {
 
     #[cold]
     fn allocate(&mut self) {
-        let spare = RECYCLED.with_borrow_mut(Vec::pop);
-        self.owned = spare.unwrap_or_else(|| Vec::with_capacity(CAPACITY_MIN));
+        self.owned = self.memory.take_buffer();
     }
 
-    /// Adds a range of the read buffer without copying it.
+    /// Appends a range of the read buffer without a copy.
     pub fn push_borrowed(&mut self, range: Range<usize>) {
         if range.is_empty() {
             return;
@@ -140,7 +142,7 @@ impl WriteBuffer {
         }
     }
 
-    /// What follows does not come right behind the tail.
+    /// Makes the tail a segment, so that a borrowed segment can follow.
     fn close_tail(&mut self) {
         let end = self.owned.len();
         if end > self.tail_start {
@@ -149,29 +151,33 @@ impl WriteBuffer {
         }
     }
 
-    /// The slices that wait, in order; `lent` is the read buffer.
-    fn segment_slices<'a>(&'a self, lent: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
+    /// The unwritten slices, in order.
+    fn segment_slices<'a>(&'a self, read_buffer: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
         let tail = self.owned.get(self.tail_start..).filter(|tail| !tail.is_empty());
-        self.segments.iter().map(|part| part.octets(&self.owned, lent)).chain(tail)
+        self.segments.iter().map(|segment| segment.octets(&self.owned, read_buffer)).chain(tail)
     }
 
-    /// Everything that waits, if it lies in one place of our own and not in the read buffer.
+    /// All unwritten octets, if they are one slice of the owned buffer.
     #[must_use]
     pub fn single_slice(&self) -> Option<&[u8]> {
         if self.segments.is_empty() { self.owned.get(self.tail_start..) } else { None }
     }
 
-    /// The first slices that wait; `lent` is the read buffer. Returns how many were filled in.
-    pub fn io_slices<'a>(&'a self, lent: &'a [u8], into: &mut [IoSlice<'a>; SLICES_MAX]) -> usize {
+    /// Fills `into` with the first unwritten slices. Returns the number of slices.
+    pub fn io_slices<'a>(
+        &'a self,
+        read_buffer: &'a [u8],
+        into: &mut [IoSlice<'a>; SLICES_MAX],
+    ) -> usize {
         let mut filled = 0_usize;
-        for (octets, slot) in self.segment_slices(lent).zip(into.iter_mut()) {
+        for (octets, slot) in self.segment_slices(read_buffer).zip(into.iter_mut()) {
             *slot = IoSlice::new(octets);
             filled = filled.saturating_add(1);
         }
         filled
     }
 
-    /// So many octets were written.
+    /// Removes the first `written` octets: the socket has accepted them.
     pub fn advance(&mut self, written: usize) {
         let mut left = written.min(self.len);
         self.written = self.written.saturating_add(u64::try_from(left).unwrap_or(0));
@@ -179,7 +185,7 @@ impl WriteBuffer {
         if self.len == 0 {
             self.tail_start = 0;
             self.segments.clear();
-            return recycle(mem::take(&mut self.owned));
+            return self.memory.recycle(mem::take(&mut self.owned));
         }
         while left > 0 {
             let Some(Segment::Owned(range) | Segment::Borrowed(range)) = self.segments.front_mut()
@@ -196,48 +202,35 @@ impl WriteBuffer {
         self.tail_start = self.tail_start.saturating_add(left);
     }
 
-    /// Copies what still lies in the read buffer, which may then be used again.
-    pub fn copy_borrowed(&mut self, lent: &[u8]) {
+    /// Copies the borrowed segments. The read buffer may be reused afterwards.
+    pub fn copy_borrowed(&mut self, read_buffer: &[u8]) {
         if !self.has_borrowed() {
             return;
         }
-        let own = self.to_vec(lent);
-        recycle(mem::replace(&mut self.owned, own));
+        let owned = self.to_vec(read_buffer);
+        self.memory.recycle(mem::replace(&mut self.owned, owned));
         self.segments.clear();
         self.tail_start = 0;
     }
 
-    /// Gives memory back that an idle connection does not need.
+    /// Frees memory that an idle connection does not need.
     pub fn shrink(&mut self) {
         if self.is_empty() {
             self.segments = VecDeque::new();
-        } else if !self.has_borrowed() && self.owned.len().saturating_sub(self.len) > 65_536 {
+        } else if !self.has_borrowed() && self.owned.len().saturating_sub(self.len) > WRITTEN_MAX {
             self.owned = self.to_vec(&[]);
             self.segments = VecDeque::new();
             self.tail_start = 0;
         }
     }
 
-    /// Everything that waits, in order.
+    /// A copy of all unwritten octets.
     #[must_use]
-    pub fn to_vec(&self, lent: &[u8]) -> Vec<u8> {
+    pub fn to_vec(&self, read_buffer: &[u8]) -> Vec<u8> {
         let mut all = Vec::with_capacity(self.len);
-        self.segment_slices(lent).for_each(|octets| all.extend_from_slice(octets));
+        self.segment_slices(read_buffer).for_each(|octets| all.extend_from_slice(octets));
         all
     }
-}
-
-/// Leaves memory to the next outbox of this thread that needs some.
-fn recycle(mut own: Vec<u8>) {
-    own.clear();
-    if own.capacity() == 0 || own.capacity() > RECYCLED_CAPACITY_MAX {
-        return;
-    }
-    RECYCLED.with_borrow_mut(|spares| {
-        if spares.len() < RECYCLED_MAX {
-            spares.push(own);
-        }
-    });
 }
 
 #[cfg(test)]
@@ -254,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn order_is_kept_and_neighbours_are_one_slice() {
+    fn order_is_kept_and_adjacent_ranges_are_one_slice() {
         let out = filled();
         let mut slices = [IoSlice::new(b""); SLICES_MAX];
         assert_eq!(out.io_slices(b"12345", &mut slices), 3);
@@ -263,8 +256,9 @@ mod tests {
     }
 
     #[test]
-    fn memory_goes_from_an_empty_outbox_to_the_next_one_and_takes_nothing_along() {
-        let (mut one, mut other) = (filled(), WriteBuffer::default());
+    fn an_empty_write_buffer_passes_its_memory_to_the_next_one_without_its_octets() {
+        let mut one = filled();
+        let mut other = WriteBuffer::new(Rc::clone(&one.memory));
         let memory = one.owned.as_ptr();
         one.advance(one.len());
         assert_eq!(one.owned.capacity(), 0);
@@ -276,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn what_waits_for_long_gives_back_what_was_written_of_it() {
+    fn shrinking_frees_the_written_octets_in_front_of_unwritten_ones() {
         let mut out = WriteBuffer::default();
         out.push_copy(&[1; 200_000]);
         out.advance(150_000);
@@ -287,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_written_is_gone_wherever_the_write_ended() {
+    fn written_octets_are_removed_at_any_split() {
         for written in 0..=9 {
             let mut out = filled();
             out.advance(written);

@@ -82,7 +82,8 @@ impl Relay {
         }
         // Nothing but the smallest windows of HTTP/2 is needed.
         let offer = LocalConfig { window: DEFAULT_INITIAL_WINDOW_SIZE, ..self.ctx.local_config() };
-        self.downstream.wire = Connection::new(Role::Server, offer, self.now);
+        let memory = self.downstream.wire.memory();
+        self.downstream.wire = Connection::with_memory(Role::Server, offer, memory, self.now);
         self.schedule(self.accepted_at + snapshot.timeouts.handshake / 2);
         true
     }

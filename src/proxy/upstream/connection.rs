@@ -199,7 +199,8 @@ impl Upstream {
             Poll::Pending => Poll::Pending,
             Poll::Ready(Err(reason)) => Poll::Ready(Err(reason)),
             Poll::Ready(Ok(socket)) => {
-                let wire = Connection::new(Role::Client, local_config(downstream, detached), now);
+                let config = local_config(downstream, detached);
+                let wire = Connection::with_memory(Role::Client, config, downstream.memory(), now);
                 self.state =
                     UpstreamState::Connected(Box::new(H2Connection::new(socket, None, wire, now)));
                 Poll::Ready(Ok(()))

@@ -1,4 +1,4 @@
-//! Memos: the header blocks that came last. Equal ones in a row are decoded and judged once.
+//! A cache of the latest header blocks: repeated blocks are decoded and validated once.
 
 use std::rc::Rc;
 
@@ -6,39 +6,30 @@ use crate::wire::connection::{Connection, Role};
 use crate::wire::head::{self, MalformedHead, Promise};
 use crate::wire::hpack::Fields;
 
-/// Blocks that are remembered: requests alternate between two methods, answers between heads and
-/// trailers.
+/// Maximum number of cached blocks: requests alternate between two methods, responses between
+/// heads and trailers.
 const BLOCKS_MAX: usize = 2;
 
-thread_local! {
-    static NONE: Rc<Fields> = Rc::default();
-}
-
-/// The fields of a connection that has none, which those of a thread share.
-pub(in crate::wire) fn empty_fields() -> Rc<Fields> {
-    NONE.with(Rc::clone)
-}
-
-/// A block that did not touch the table: the same octets, while the table is the same, are the
-/// same fields.
+/// A header block that left the HPACK table unchanged: with the same table, equal octets decode to
+/// equal fields.
 #[derive(Debug)]
 pub(in crate::wire) struct CachedBlock {
     octets: Vec<u8>,
     generation: u64,
     fields: Rc<Fields>,
-    /// As what it was held against the rules and found good.
+    /// The kind of block that its fields are valid for.
     validated_as: Option<(BlockKind, Promise)>,
 }
 
-/// The blocks that are remembered.
+/// The latest header blocks.
 #[derive(Debug, Default)]
 pub(in crate::wire) struct BlockCache {
     blocks: Vec<CachedBlock>,
-    /// Which of them holds the latest fields.
+    /// Index of the block with the current fields.
     latest: Option<usize>,
 }
 
-/// What a header block is to its stream.
+/// The kind of a header block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::wire) enum BlockKind {
     Request,
@@ -47,64 +38,65 @@ pub(in crate::wire) enum BlockKind {
 }
 
 impl Connection {
-    /// Takes the fields that the same octets gave before, if nothing has changed since.
+    /// Makes the fields of an equal cached block current. `false`: no such block.
     pub(in crate::wire) fn find_cached_block(&mut self, octets: &[u8]) -> bool {
         let generation = self.decoder.generation();
-        let same = |memo: &CachedBlock| memo.generation == generation && memo.octets == octets;
-        let memos = self.block_cache.get_or_insert_default();
-        memos.latest = memos.blocks.iter().position(same);
-        let Some(memo) = memos.latest.and_then(|at| memos.blocks.get(at)) else {
+        let same = |block: &CachedBlock| block.generation == generation && block.octets == octets;
+        let cache = self.block_cache.get_or_insert_default();
+        cache.latest = cache.blocks.iter().position(same);
+        let Some(block) = cache.latest.and_then(|index| cache.blocks.get(index)) else {
             return false;
         };
-        self.fields = Rc::clone(&memo.fields);
+        self.fields = Rc::clone(&block.fields);
         true
     }
 
-    /// Remembers the block of the latest fields in place of the oldest one.
+    /// Caches the block of the current fields in place of the oldest one.
     pub(in crate::wire) fn cache_block(&mut self, octets: &[u8], generation: u64) {
         let fields = Rc::clone(&self.fields);
-        let mut memo = CachedBlock { octets: Vec::new(), generation, fields, validated_as: None };
-        let memos = self.block_cache.get_or_insert_default();
-        let all = &mut memos.blocks;
-        if all.len() >= BLOCKS_MAX {
-            memo.octets = all.remove(0).octets;
-            memo.octets.clear();
+        let mut block = CachedBlock { octets: Vec::new(), generation, fields, validated_as: None };
+        let cache = self.block_cache.get_or_insert_default();
+        let blocks = &mut cache.blocks;
+        if blocks.len() >= BLOCKS_MAX {
+            block.octets = blocks.remove(0).octets;
+            block.octets.clear();
         }
-        memo.octets.extend_from_slice(octets);
-        memos.latest = Some(all.len());
-        all.push(memo);
+        block.octets.extend_from_slice(octets);
+        cache.latest = Some(blocks.len());
+        blocks.push(block);
     }
 
-    /// Holds the latest fields against the rules, unless the same block was found good before. A
-    /// response that can be repaired is, and the memo keeps it so.
+    /// Validates the current fields, unless the cached block was validated before. A repairable
+    /// response is repaired, in the cache too.
     pub(in crate::wire) fn validate_fields(
         &mut self,
-        part: BlockKind,
+        kind: BlockKind,
     ) -> Result<Promise, MalformedHead> {
-        let memos = self.block_cache.as_mut();
-        let memo = memos.and_then(|memos| memos.latest.and_then(|at| memos.blocks.get_mut(at)));
-        if let Some(CachedBlock { validated_as: Some((known, promise)), .. }) = &memo
-            && *known == part
+        let cache = self.block_cache.as_mut();
+        let block =
+            cache.and_then(|cache| cache.latest.and_then(|index| cache.blocks.get_mut(index)));
+        if let Some(CachedBlock { validated_as: Some((known, promise)), .. }) = &block
+            && *known == kind
         {
             return Ok(*promise);
         }
-        let mut verdict = part.validate(&self.fields);
-        if verdict.is_err()
+        let mut result = kind.validate(&self.fields);
+        if result.is_err()
             && self.role == Role::Client
             && let Some(repaired) = head::repaired(
                 &self.fields,
-                part == BlockKind::Trailers,
+                kind == BlockKind::Trailers,
                 self.local_config.settings.max_header_list_octets(),
             )
         {
-            verdict = part.validate(&repaired);
+            result = kind.validate(&repaired);
             self.fields = Rc::new(repaired);
         }
-        if let (Ok(promise), Some(memo)) = (verdict, memo) {
-            memo.validated_as = Some((part, promise));
-            memo.fields = Rc::clone(&self.fields);
+        if let (Ok(promise), Some(block)) = (result, block) {
+            block.validated_as = Some((kind, promise));
+            block.fields = Rc::clone(&self.fields);
         }
-        verdict
+        result
     }
 }
 

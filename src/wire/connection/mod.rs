@@ -1,7 +1,7 @@
-//! Connection: one HTTP/2 connection without its socket.
+//! One HTTP/2 connection without its socket.
 //!
-//! `receive` turns octets into events, `send` writes frames into the outbox; what both share
-//! stands here. The owner reads and writes the socket, tells the time, and answers events.
+//! `receive` turns octets into events, `send` writes frames into the write buffer; this file has
+//! the shared state. The owner reads and writes the socket, passes the time, and handles events.
 
 mod block_cache;
 mod control;
@@ -30,6 +30,7 @@ use crate::wire::frame::{self, Flags, Kind, StreamId};
 use crate::wire::guard::{Budget, Guard};
 use crate::wire::head::MalformedHead;
 use crate::wire::hpack::{Decoder, Encoder, Fields, Limits};
+use crate::wire::memory::ThreadMemory;
 use crate::wire::settings::{DEFAULT_INITIAL_WINDOW_SIZE, Settings, WINDOW_MAX};
 use crate::wire::stream::{ClosedBy, Streams};
 use crate::wire::write_buffer::WriteBuffer;
@@ -37,53 +38,53 @@ use crate::wire::write_buffer::WriteBuffer;
 /// Which side of the connection we are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// We answer: the peer is a client.
+    /// The peer is a client.
     Server,
-    /// We ask: the peer is a driver.
+    /// The peer is a server.
     Client,
 }
 
-/// What we offer, and how much we take.
+/// The settings and limits of this endpoint.
 #[derive(Clone, Copy, Debug)]
 pub struct LocalConfig {
-    /// Our settings.
+    /// The settings to announce.
     pub settings: Settings,
-    /// Credit of the whole connection, in octets; at least the floor of 65,535.
+    /// Receive window of the connection, in octets; at least 65,535.
     pub window: u32,
-    /// Limits of a header list.
+    /// Limits of a received header list.
     pub headers: Limits,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ParseState {
-    /// So many octets of the client's preface have come.
+    /// Inside the client preface, after this number of octets.
     Preface(usize),
-    /// Between frames.
+    /// Before or inside a frame header.
     FrameHeader,
-    /// Inside a frame that is understood when it is whole.
+    /// Inside the payload of a frame that is handled when complete.
     Payload(frame::FrameHeader),
-    /// Inside DATA.
+    /// Inside the payload of a DATA frame.
     Data(data::PartialData),
-    /// Inside octets that nobody wants.
+    /// Inside ignored octets, of which this number is left.
     Skip(u32),
 }
 
-/// A header block that has begun.
+/// A header block that has started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct HeaderBlock {
     stream: StreamId,
     end_stream: bool,
     continuations: u32,
-    /// The stream depends on itself (RFC 7540, 5.3.1).
+    /// Whether the priority makes the stream depend on itself (RFC 7540, 5.3.1).
     depends_on_itself: bool,
 }
 
-/// A SETTINGS frame of ours that is not acknowledged yet.
+/// A sent SETTINGS frame without an acknowledgement.
 #[derive(Clone, Copy, Debug)]
 struct UnackedSettings {
-    /// Octets that it takes from the windows of the streams that were open.
+    /// Reduction of the receive windows of earlier streams, in octets.
     window_reduction: u32,
-    /// Streams from this number on were opened after it.
+    /// The first stream opened after this frame.
     first_stream_after: StreamId,
     sent_at: Instant,
 }
@@ -96,7 +97,7 @@ pub struct Connection {
     partial_frame: Vec<u8>,
     header_block: Option<HeaderBlock>,
     block_buffer: Vec<u8>,
-    /// When the latest frame or header block began.
+    /// Arrival of the first octet of the latest frame or header block.
     partial_since: Instant,
     encode_buffer: Vec<u8>,
     local_config: LocalConfig,
@@ -111,28 +112,39 @@ pub struct Connection {
     recv_window: i64,
     unreleased: u32,
     earned: u32,
-    /// Whether credit of uploads is withheld that goes back before the connection sleeps.
+    /// Whether a stream may have window to release before the connection becomes idle.
     has_withheld: bool,
     decoder: Decoder,
     encoder: Encoder,
     fields: Rc<Fields>,
     block_cache: Option<Box<block_cache::BlockCache>>,
-    /// What is to be written to the peer.
+    /// The octets to write to the peer.
     pub write_buffer: WriteBuffer,
-    /// What the peer did of late; `None` while every budget is full.
+    /// The rate limits of the peer; `None` while every budget is full.
     guard: Option<Box<Guard>>,
-    /// What the peer may still send on streams that we have reset, since it was granted before.
+    /// Frames that may still arrive on streams after a local RST_STREAM.
     late_frames: LateFrames,
-    /// `None` until something of an upload was passed on.
+    /// `None` until octets of an upload were released.
     round_trips: Option<Box<RoundTrips>>,
     goaway_last_id: Option<StreamId>,
     unanswered_pings: u32,
 }
 
 impl Connection {
-    /// A connection that has just begun; our preface waits in the outbox.
+    /// A new connection with memory of its own; the write buffer has the connection preface.
     #[must_use]
-    pub fn new(role: Role, offer: LocalConfig, now: Instant) -> Self {
+    pub fn new(role: Role, local_config: LocalConfig, now: Instant) -> Self {
+        Self::with_memory(role, local_config, Rc::default(), now)
+    }
+
+    /// A new connection that shares the memory of its thread.
+    #[must_use]
+    pub fn with_memory(
+        role: Role,
+        local_config: LocalConfig,
+        memory: Rc<ThreadMemory>,
+        now: Instant,
+    ) -> Self {
         let mut connection = Self {
             role,
             parse: if role == Role::Server {
@@ -145,7 +157,7 @@ impl Connection {
             block_buffer: Vec::new(),
             partial_since: now,
             encode_buffer: Vec::new(),
-            local_config: offer,
+            local_config,
             sent_settings: Settings::INITIAL,
             unacked_settings: VecDeque::new(),
             remote_settings: Settings::INITIAL,
@@ -158,11 +170,11 @@ impl Connection {
             unreleased: 0,
             earned: 0,
             has_withheld: false,
-            decoder: Decoder::new(offer.settings.header_table_size),
+            decoder: Decoder::new(local_config.settings.header_table_size),
             encoder: Encoder::new(),
-            fields: block_cache::empty_fields(),
+            fields: memory.empty_fields(),
             block_cache: None,
-            write_buffer: WriteBuffer::default(),
+            write_buffer: WriteBuffer::new(memory),
             guard: None,
             late_frames: LateFrames::default(),
             round_trips: None,
@@ -178,15 +190,21 @@ impl Connection {
             self.write_buffer.push_copy(frame::PREFACE);
         }
         self.send_settings(self.local_config.settings, now);
-        let more = self.local_config.window.saturating_sub(DEFAULT_INITIAL_WINDOW_SIZE);
-        if more > 0 {
-            self.recv_window = self.recv_window.saturating_add(i64::from(more));
-            self.send_window_update(StreamId::CONNECTION, more);
+        let increment = self.local_config.window.saturating_sub(DEFAULT_INITIAL_WINDOW_SIZE);
+        if increment > 0 {
+            self.recv_window = self.recv_window.saturating_add(i64::from(increment));
+            self.send_window_update(StreamId::CONNECTION, increment);
         }
     }
 
-    /// The fields of the last header block. Equal blocks in a row share one list: whoever keeps it
-    /// can tell by `Rc::ptr_eq` that nothing has changed.
+    /// The memory that the connections of this thread share.
+    #[must_use]
+    pub fn memory(&self) -> Rc<ThreadMemory> {
+        Rc::clone(self.write_buffer.memory())
+    }
+
+    /// The fields of the last header block. Consecutive equal blocks share one list, so that
+    /// `Rc::ptr_eq` detects a repeated block.
     #[must_use]
     pub fn fields(&self) -> Rc<Fields> {
         Rc::clone(&self.fields)
@@ -198,25 +216,25 @@ impl Connection {
         &self.remote_settings
     }
 
-    /// Whether the peer's first SETTINGS have come.
+    /// Whether the first SETTINGS frame of the peer has arrived.
     #[must_use]
     pub fn settings_received(&self) -> bool {
         self.settings_received
     }
 
-    /// Whether nothing of the client's preface has come (server role).
+    /// Whether no octet of the client preface has arrived (server role).
     #[must_use]
     pub fn awaits_preface(&self) -> bool {
         self.parse == ParseState::Preface(0)
     }
 
-    /// Since when a SETTINGS frame of ours waits for its acknowledgement.
+    /// The time of sending of the oldest unacknowledged SETTINGS frame.
     #[must_use]
     pub fn settings_unacked_since(&self) -> Option<Instant> {
         self.unacked_settings.front().map(|unacked| unacked.sent_at)
     }
 
-    /// Streams that are open.
+    /// Number of open streams.
     #[must_use]
     pub fn open_streams(&self) -> usize {
         self.streams.count()
@@ -225,63 +243,57 @@ impl Connection {
     /// Whether one more stream may be opened (client role).
     #[must_use]
     pub fn can_open_stream(&self) -> bool {
-        let most =
+        let streams_max =
             usize::try_from(self.remote_settings.max_concurrent_streams).unwrap_or(usize::MAX);
         self.goaway_last_id.is_none()
-            && self.streams.count() < most
+            && self.streams.count() < streams_max
             && self.next_local_id < StreamId::MAX
     }
 
-    /// Whether the peer has said that it takes no new streams (client role).
+    /// Whether GOAWAY or the end of the stream identifiers forbids new streams (client role).
     #[must_use]
     pub fn is_going_away(&self) -> bool {
         self.goaway_last_id.is_some()
     }
 
-    /// Every open stream and its tag.
-    pub fn tags(&self) -> impl Iterator<Item = (StreamId, u32)> {
-        self.streams.ids()
-    }
-
-    /// Gives a stream the owner's name for it.
+    /// Sets the owner's identifier of a stream.
     pub fn set_tag(&mut self, id: StreamId, tag: u32) {
         if let Some(stream) = self.streams.find_mut(id) {
             stream.tag = tag;
         }
     }
 
-    /// Octets of DATA that the stream's own window still takes; negative after it shrank.
+    /// The send window of a stream, in octets; negative after a reduction.
     #[must_use]
     pub fn stream_send_window(&self, id: StreamId) -> i64 {
         self.streams.find(id).map_or(0, |stream| stream.send_window)
     }
 
-    /// Octets of DATA that the connection's window still takes.
+    /// The send window of the connection, in octets.
     #[must_use]
     pub fn connection_send_window(&self) -> i64 {
         self.send_window
     }
 
-    /// Octets of DATA that may be sent on a stream now.
+    /// Octets of DATA that may be sent on a stream now: the smaller one of both send windows.
     #[must_use]
     pub fn send_capacity(&self, id: StreamId) -> usize {
         usize::try_from(self.stream_send_window(id).min(self.send_window)).unwrap_or(0)
     }
 
-    /// Octets that the peer may still send on a stream, those of a frame that has come in part
-    /// included.
+    /// The receive window of a stream, in octets, including the rest of a partial DATA frame.
     #[must_use]
     pub fn recv_window(&self, id: StreamId) -> i64 {
-        let receive = self.streams.find(id).map_or(0, |stream| stream.recv_window);
-        receive.saturating_add(self.partial_data_octets(Some(id)))
+        let window = self.streams.find(id).map_or(0, |stream| stream.recv_window);
+        window.saturating_add(self.partial_data_octets(Some(id)))
     }
 
     fn partial_data_octets(&self, id: Option<StreamId>) -> i64 {
-        if let ParseState::Data(body) = self.parse { body.octets_left(id) } else { 0 }
+        if let ParseState::Data(frame) = self.parse { frame.octets_left(id) } else { 0 }
     }
 
-    /// Octets that the peer may still send on the connection, those owed to it and those of a frame
-    /// that has come in part included.
+    /// The receive window of the connection, in octets, including octets consumed but not yet
+    /// released and the rest of a partial DATA frame.
     #[must_use]
     pub fn connection_recv_window(&self) -> i64 {
         self.recv_window
@@ -289,12 +301,12 @@ impl Connection {
             .saturating_add(self.partial_data_octets(None))
     }
 
-    /// The budgets of the peer; `born` is when they were full, if nothing was spent since.
-    fn guard(&mut self, born: Instant) -> &mut Guard {
-        self.guard.get_or_insert_with(|| Box::new(Guard::new(born)))
+    /// The rate limits of the peer; a new guard starts full at `full_at`.
+    fn guard(&mut self, full_at: Instant) -> &mut Guard {
+        self.guard.get_or_insert_with(|| Box::new(Guard::new(full_at)))
     }
 
-    /// Counts one event; over the budget it is a connection error.
+    /// Spends one event of a budget. An exhausted budget is a connection error.
     fn spend(&mut self, budget: Budget, now: Instant) -> Result<(), ConnectionError> {
         if self.guard(now).spend(budget, now) {
             Ok(())
@@ -303,56 +315,55 @@ impl Connection {
         }
     }
 
-    /// Takes so many from a budget of the peer for what the owner did for it; `false` when it is
-    /// empty.
+    /// Spends `count` events of a budget on behalf of the owner. `false`: the budget is exhausted.
     #[must_use]
     pub fn charge(&mut self, budget: Budget, count: u32, now: Instant) -> bool {
         self.guard(now).spend_many(budget, count, now)
     }
 
-    /// Resets a stream for what the peer did. Provoked resets have a budget of their own.
+    /// Resets a stream because of a stream error; clients have a budget of such resets.
     fn stream_error(
         &mut self,
         id: StreamId,
-        fault: StreamError,
+        error: StreamError,
         now: Instant,
     ) -> Result<Event, ConnectionError> {
-        self.write_reset(id, fault.code);
+        self.write_reset(id, error.code);
         let tag = self.close(id, ClosedBy::LocalReset);
         if self.role == Role::Server {
             self.spend(Budget::ProvokedResets, now)?;
         }
-        Ok(tag.map_or(Event::NeedMoreData, |tag| Event::StreamError { tag, error: fault }))
+        Ok(tag.map_or(Event::NeedMoreData, |tag| Event::StreamError { tag, error }))
     }
 
-    /// Resets a stream whose answer breaks a rule. `end` says whether the answer would end there.
-    fn reject_response(&mut self, id: StreamId, fault: MalformedHead, end: bool) -> Option<Event> {
+    /// Resets a stream with a malformed response. `end`: the malformed part has END_STREAM.
+    fn reject_response(&mut self, id: StreamId, error: MalformedHead, end: bool) -> Option<Event> {
         self.write_reset(id, ErrorCode::ProtocolError);
         let tag = self.close(id, ClosedBy::LocalReset);
-        tag.map(|tag| Event::MalformedResponse { tag, error: fault, end })
+        tag.map(|tag| Event::MalformedResponse { tag, error, end })
     }
 
-    fn close(&mut self, id: StreamId, how: ClosedBy) -> Option<u32> {
-        let stream = self.streams.close(id, how)?;
-        if matches!(how, ClosedBy::LocalReset | ClosedBy::ResetPending) && !stream.remote_closed {
+    fn close(&mut self, id: StreamId, cause: ClosedBy) -> Option<u32> {
+        let stream = self.streams.close(id, cause)?;
+        if matches!(cause, ClosedBy::LocalReset | ClosedBy::ResetPending) && !stream.remote_closed {
             self.late_frames.expect_from(stream.recv_window);
         }
         self.earned = self.earned.saturating_sub(stream.earned);
         stream.known_to_owner.then_some(stream.tag)
     }
 
-    /// Closes a stream that both sides have ended.
+    /// Closes a stream after END_STREAM in both directions.
     fn close_if_ended(&mut self, id: StreamId) {
         if self.streams.find(id).is_some_and(|stream| stream.remote_closed && stream.local_closed) {
             self.close(id, ClosedBy::EndStream);
         }
     }
 
-    /// Gives memory back that an idle connection does not need.
+    /// Frees memory that an idle connection does not need.
     pub fn shrink(&mut self, now: Instant) {
         self.guard.take_if(|guard| guard.is_full(now));
         if self.header_block.is_none() {
-            self.fields = block_cache::empty_fields();
+            self.fields = self.write_buffer.memory().empty_fields();
             self.block_cache = None;
             self.block_buffer = Vec::new();
             self.encode_buffer = Vec::new();
@@ -380,15 +391,15 @@ impl Connection {
         stream: StreamId,
         payload: [&[u8]; 2],
     ) {
-        let [front, behind] = payload;
-        let size = front.len().saturating_add(behind.len());
+        let [first, second] = payload;
+        let size = first.len().saturating_add(second.len());
         let length = u32::try_from(size).unwrap_or(0);
-        let head = frame::FrameHeader { length, kind, flags, stream };
-        self.write_buffer.push_frame(head.octets(), payload);
+        let header = frame::FrameHeader { length, kind, flags, stream };
+        self.write_buffer.push_frame(header.octets(), payload);
     }
 }
 
-/// Adds to a window; `None` above the largest one there is (RFC 9113, 6.9.1).
-fn grow_window(credit: i64, by: i64) -> Option<i64> {
-    credit.checked_add(by).filter(|sum| *sum <= i64::from(WINDOW_MAX))
+/// Adds to a window; `None` above the maximum of 2^31 - 1 (RFC 9113, 6.9.1).
+fn grow_window(window: i64, by: i64) -> Option<i64> {
+    window.checked_add(by).filter(|sum| *sum <= i64::from(WINDOW_MAX))
 }
