@@ -13,20 +13,20 @@ const NAME_MAX: usize = 64;
 
 /// The answer to a request that breaks a rule.
 #[must_use]
-pub fn refusal(fields: &Fields, fault: MalformedHead) -> Refusal {
-    let is_credential = field(fields, fault).is_some_and(|field| is_credential(field.name));
+pub fn refusal(fields: &Fields, error: MalformedHead) -> Refusal {
+    let is_credential = field(fields, error).is_some_and(|field| is_credential(field.name));
     let code = if is_credential { Code::Unauthenticated } else { Code::InvalidArgument };
-    let what = describe(fields, fault);
-    let remedy = if fault.rule == Rule::Space { ": remove it" } else { "" };
-    Refusal::new(code, fault.rule.label(), format!("{what}{remedy}"))
+    let what = describe(fields, error);
+    let remedy = if error.rule == Rule::Space { ": remove it" } else { "" };
+    Refusal::new(code, error.rule.label(), format!("{what}{remedy}"))
 }
 
 /// What is wrong, for people: the field and the rule.
 #[must_use]
-pub fn describe(fields: &Fields, fault: MalformedHead) -> String {
-    let name = name(fields, fault).unwrap_or_default();
-    match fault.rule {
-        Rule::Name => match field(fields, fault) {
+pub fn describe(fields: &Fields, error: MalformedHead) -> String {
+    let name = name(fields, error).unwrap_or_default();
+    match error.rule {
+        Rule::Name => match field(fields, error) {
             Some(field) if field.name.is_empty() => "a field has no name".to_owned(),
             Some(field) if field.name.iter().any(u8::is_ascii_uppercase) => {
                 format!("the field name '{name}' has an upper-case letter")
@@ -34,7 +34,7 @@ pub fn describe(fields: &Fields, fault: MalformedHead) -> String {
             Some(_) | None => format!("the field name '{name}' has a forbidden character"),
         },
         Rule::Octet => format!("the value of {name} has a NUL, CR or LF"),
-        Rule::Space => describe_blank(fields, fault, &name),
+        Rule::Space => describe_blank(fields, error, &name),
         Rule::Connection => {
             format!("{name} is about a connection of HTTP/1.1, and HTTP/2 does not allow it")
         }
@@ -48,28 +48,28 @@ pub fn describe(fields: &Fields, fault: MalformedHead) -> String {
         Rule::Host => "host differs from :authority, or is there twice".to_owned(),
         Rule::PseudoMissing(name) => format!("{name} is missing"),
         Rule::Connect | Rule::Scheme | Rule::AuthorityMissing | Rule::Status | Rule::Priority => {
-            fault.rule.description().to_owned()
+            error.rule.description().to_owned()
         }
     }
 }
 
 /// The name of the field that breaks the rule, as it can be shown.
 #[must_use]
-pub fn name(fields: &Fields, fault: MalformedHead) -> Option<String> {
-    let name = String::from_utf8_lossy(field(fields, fault)?.name);
+pub fn name(fields: &Fields, error: MalformedHead) -> Option<String> {
+    let name = String::from_utf8_lossy(field(fields, error)?.name);
     Some(name.escape_debug().take(NAME_MAX).collect())
 }
 
-fn field(fields: &Fields, fault: MalformedHead) -> Option<Field<'_>> {
-    fields.iter().nth(fault.field_index?)
+fn field(fields: &Fields, error: MalformedHead) -> Option<Field<'_>> {
+    fields.iter().nth(error.field_index?)
 }
 
 fn is_credential(name: &[u8]) -> bool {
     matches!(name, b"authorization" | b"authentication")
 }
 
-fn describe_blank(fields: &Fields, fault: MalformedHead, name: &str) -> String {
-    let Some(field) = field(fields, fault) else { return fault.rule.description().to_owned() };
+fn describe_blank(fields: &Fields, error: MalformedHead, name: &str) -> String {
+    let Some(field) = field(fields, error) else { return error.rule.description().to_owned() };
     let mut scratch = Vec::new();
     let value = field.value.decode(&mut scratch);
     let blank = |octet: Option<&u8>| match octet {
@@ -81,7 +81,7 @@ fn describe_blank(fields: &Fields, fault: MalformedHead, name: &str) -> String {
         (Some(blank), _) if is_credential(field.name) => format!("the token ends with a {blank}"),
         (Some(blank), _) => format!("the value of {name} ends with a {blank}"),
         (None, Some(blank)) => format!("the value of {name} begins with a {blank}"),
-        (None, None) => fault.rule.description().to_owned(),
+        (None, None) => error.rule.description().to_owned(),
     }
 }
 

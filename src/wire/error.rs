@@ -1,4 +1,4 @@
-//! Faults: what a peer did wrong, and how far the damage goes (RFC 9113, 5.4).
+//! Connection errors and stream errors (RFC 9113, 5.4).
 
 use crate::wire::guard::Budget;
 
@@ -7,38 +7,38 @@ use crate::wire::guard::Budget;
 pub enum ErrorCode {
     /// No error.
     NoError,
-    /// The protocol was not kept.
+    /// A protocol rule was broken, and no other code is more specific.
     ProtocolError,
-    /// Something of ours went wrong.
+    /// The sender had an internal error.
     InternalError,
-    /// Credit was overspent.
+    /// The peer sent more than the flow-control window allowed.
     FlowControlError,
     /// SETTINGS were not acknowledged in time.
     SettingsTimeout,
-    /// A frame for a stream that takes none any more.
+    /// A frame arrived on a half-closed stream.
     StreamClosed,
     /// A frame has the wrong size.
     FrameSizeError,
-    /// Nothing of the stream was processed: it may be sent again.
+    /// The stream was not processed at all; a retry is safe.
     RefusedStream,
-    /// The stream is not needed any more.
+    /// The stream is no longer needed.
     Cancel,
-    /// The header compression broke.
+    /// The header compression state is lost.
     CompressionError,
-    /// CONNECT only.
+    /// The connection behind a CONNECT request failed.
     ConnectError,
-    /// The peer does something too often.
+    /// The peer exceeds a rate limit.
     EnhanceYourCalm,
-    /// TLS is too weak.
+    /// TLS does not meet the minimum requirements.
     InadequateSecurity,
-    /// HTTP/1.1, please.
+    /// The request needs HTTP/1.1.
     Http11Required,
-    /// A code that nobody has named; to be treated as an internal error.
+    /// An unknown code, to be treated like INTERNAL_ERROR.
     Other(u32),
 }
 
 impl ErrorCode {
-    /// The code of a number.
+    /// The code with this number.
     #[must_use]
     pub const fn from_number(number: u32) -> Self {
         match number {
@@ -60,7 +60,7 @@ impl ErrorCode {
         }
     }
 
-    /// The number of a code.
+    /// The number of this code.
     #[must_use]
     pub const fn number(self) -> u32 {
         match self {
@@ -83,45 +83,45 @@ impl ErrorCode {
     }
 }
 
-/// The peer broke the connection: one GOAWAY, and nothing more is read.
+/// A connection error: send GOAWAY, read nothing more, close.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConnectionError {
-    /// What GOAWAY says.
+    /// The error code of GOAWAY.
     pub code: ErrorCode,
-    /// What was wrong, for the log and for GOAWAY's debug data.
+    /// The cause, for the log and for the debug data of GOAWAY.
     pub reason: &'static str,
-    /// The budget that ran out, if one did.
+    /// The exhausted budget, if that is the cause.
     pub budget: Option<Budget>,
 }
 
 impl ConnectionError {
-    /// A rule of the protocol was broken.
+    /// A violation of the protocol.
     #[must_use]
-    pub const fn new(code: ErrorCode, what: &'static str) -> Self {
-        Self { code, reason: what, budget: None }
+    pub const fn new(code: ErrorCode, reason: &'static str) -> Self {
+        Self { code, reason, budget: None }
     }
 
-    /// A budget ran out.
+    /// An exhausted budget.
     #[must_use]
     pub const fn enhance_your_calm(budget: Budget) -> Self {
         Self { code: ErrorCode::EnhanceYourCalm, reason: budget.name(), budget: Some(budget) }
     }
 }
 
-/// The peer broke one stream: RST_STREAM, and the connection lives on.
+/// A stream error: send RST_STREAM; the connection and its other streams continue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StreamError {
-    /// What RST_STREAM says.
+    /// The error code of RST_STREAM.
     pub code: ErrorCode,
-    /// What was wrong, for the log.
+    /// The cause, for the log.
     pub reason: &'static str,
 }
 
 impl StreamError {
-    /// A rule of the protocol was broken on one stream.
+    /// A violation of the protocol on one stream.
     #[must_use]
-    pub const fn new(code: ErrorCode, what: &'static str) -> Self {
-        Self { code, reason: what }
+    pub const fn new(code: ErrorCode, reason: &'static str) -> Self {
+        Self { code, reason }
     }
 }
 
@@ -130,7 +130,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_code_keeps_its_number() {
+    fn every_code_converts_to_a_number_and_back() {
         for number in 0..20 {
             assert_eq!(ErrorCode::from_number(number).number(), number);
         }

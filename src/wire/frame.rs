@@ -1,37 +1,37 @@
-//! Frames: the nine octets in front of every payload (RFC 9113, 4.1), and the types they name.
+//! Frame headers (RFC 9113, 4.1), frame types, flags and stream identifiers.
 //!
-//! Knows how frames look, not what they mean: that is `connection`'s business.
+//! Syntax only; [`connection`](crate::wire::connection) handles the meaning of frames.
 
-/// Octets of a frame header.
+/// Length of a frame header, in octets.
 pub const HEADER_LEN: usize = 9;
-/// The frame size that every peer must accept, and the largest one sconce asks for, in octets.
+/// Initial and smallest value of SETTINGS_MAX_FRAME_SIZE, in octets; sconce advertises no more.
 pub const DEFAULT_MAX_FRAME_SIZE: u32 = 16_384;
-/// What a client sends before its first frame (RFC 9113, 3.4).
+/// The client connection preface, sent before the first frame (RFC 9113, 3.4).
 pub const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// A stream's number; 0 is the connection itself.
+/// A stream identifier; 0 is the connection itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StreamId(u32);
 
 impl StreamId {
     /// The connection itself.
     pub const CONNECTION: Self = Self(0);
-    /// The largest number a stream can have.
+    /// The largest stream identifier.
     pub const MAX: Self = Self(0x7fff_ffff);
 
-    /// The number, without the reserved bit, which receivers ignore (RFC 9113, 4.1).
+    /// The identifier without the reserved bit, which receivers ignore (RFC 9113, 4.1).
     #[must_use]
     pub const fn new(number: u32) -> Self {
         Self(number & 0x7fff_ffff)
     }
 
-    /// The number as it stands on the wire.
+    /// The identifier as a number.
     #[must_use]
     pub const fn number(self) -> u32 {
         self.0
     }
 
-    /// Whether a client opens streams of this number (RFC 9113, 5.1.1).
+    /// Whether the number is odd: a stream opened by the client (RFC 9113, 5.1.1).
     #[must_use]
     pub const fn is_client_initiated(self) -> bool {
         self.0 & 1 == 1
@@ -42,27 +42,27 @@ impl StreamId {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Kind {
-    /// Octets of a message.
+    /// DATA.
     Data = 0,
-    /// A header block, or its beginning.
+    /// HEADERS: a header block, or its first fragment.
     Headers = 1,
-    /// Deprecated priorities: read past.
+    /// PRIORITY: deprecated and ignored.
     Priority = 2,
     /// RST_STREAM.
     Reset = 3,
-    /// Settings or their acknowledgement.
+    /// SETTINGS, or its acknowledgement.
     Settings = 4,
-    /// Never allowed here: sconce turns pushing off.
+    /// PUSH_PROMISE: always an error, since sconce disables server push.
     PushPromise = 5,
-    /// A question whether somebody is there, or its answer.
+    /// PING, or its acknowledgement.
     Ping = 6,
-    /// No new streams, please.
+    /// GOAWAY.
     GoAway = 7,
-    /// More credit.
+    /// WINDOW_UPDATE.
     WindowUpdate = 8,
-    /// More of a header block.
+    /// CONTINUATION: a further fragment of a header block.
     Continuation = 9,
-    /// Anything else is read past (RFC 9113, 5.5).
+    /// Any other type: ignored (RFC 9113, 5.5).
     Unknown = 0xff,
 }
 
@@ -112,7 +112,7 @@ impl Flags {
         self.0 & other.0 == other.0
     }
 
-    /// These flags and those of `other`, where `wanted`.
+    /// Adds the flags of `other` if `wanted`.
     #[must_use]
     pub const fn with(self, other: Self, wanted: bool) -> Self {
         if wanted { Self(self.0 | other.0) } else { self }
@@ -122,13 +122,13 @@ impl Flags {
 /// A frame's header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FrameHeader {
-    /// Octets of payload.
+    /// Length of the payload, in octets.
     pub length: u32,
-    /// The type.
+    /// The frame type.
     pub kind: Kind,
-    /// The flags; what they mean depends on the type.
+    /// The flags; their meaning depends on the frame type.
     pub flags: Flags,
-    /// The stream, or the connection.
+    /// The stream, or [`StreamId::CONNECTION`].
     pub stream: StreamId,
 }
 
@@ -145,7 +145,7 @@ impl FrameHeader {
         }
     }
 
-    /// Writes a frame header. Lengths above 2^24 - 1 cannot be written and must not be asked for.
+    /// Writes a frame header. The length must be below 2^24.
     #[must_use]
     pub const fn octets(self) -> [u8; HEADER_LEN] {
         let [_, a, b, c] = self.length.to_be_bytes();
@@ -159,7 +159,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_head_reads_back_as_it_was_written() {
+    fn a_frame_header_survives_writing_and_parsing() {
         let head = FrameHeader {
             length: 0x01_02_03,
             kind: Kind::Headers,

@@ -1,18 +1,17 @@
-//! Guard: how much of each legal-but-odd thing one peer may do before it is asked to leave.
+//! Rate limits against protocol abuse: floods of frames that are legal one by one.
 //!
-//! Every budget is a bucket: a burst that honest peers never empty, and a refill they never
-//! outrun. What honest Spark Connect clients do was measured (twenty PINGs a second, one
-//! ReleaseExecute a message, bursts of cancelled calls from a notebook), and each figure leaves
-//! them ten times that. Must never depend on a clock of its own: the time is an argument.
+//! Each rate limit is a token bucket with a burst and a refill per second. The figures are ten
+//! times the measured rates of well-behaved gRPC clients (20 PINGs per second, one short call per
+//! message, bursts of cancelled calls). The time is an argument.
 
 use std::time::Instant;
 
-/// What is counted, each by its name in the metric `sconce_abuse_limit_exceeded_total`.
+/// A limited kind of frame or event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Budget {
     /// RST_STREAM from the peer (CVE-2023-44487, "rapid reset").
     Resets,
-    /// RST_STREAM that the peer made us send (CVE-2025-8671, "MadeYouReset").
+    /// RST_STREAM sent to the peer because of its errors (CVE-2025-8671, "MadeYouReset").
     ProvokedResets,
     /// PING without ACK.
     Pings,
@@ -20,9 +19,9 @@ pub enum Budget {
     Settings,
     /// PRIORITY and frames of unknown type.
     Priorities,
-    /// WINDOW_UPDATE beyond what the DATA we sent explains.
+    /// WINDOW_UPDATE beyond the number that the sent DATA accounts for.
     WindowUpdates,
-    /// DATA without octets but padding, and without END_STREAM (CVE-2019-9518).
+    /// DATA without payload and without END_STREAM, padded or not (CVE-2019-9518).
     EmptyData,
     /// CONTINUATION frames of one header block (CVE-2024-27316).
     Continuations,
@@ -30,18 +29,18 @@ pub enum Budget {
     HeaderBlock,
     /// Header lists over the limit.
     HeaderLists,
-    /// Frames for streams that are gone.
+    /// Frames on closed streams, and acknowledgements of nothing that was sent.
     UnexpectedFrames,
-    /// Informational (1xx) answers of one stream.
+    /// Informational (1xx) responses on one stream.
     InformationalResponses,
-    /// Refusals that wait because the peer does not read them.
+    /// Octets of unread refusals in the write buffer.
     UnreadRefusals,
-    /// Calls that were refused, by what each cost.
+    /// Refused calls, weighted by their cost.
     RefusedCalls,
 }
 
 impl Budget {
-    /// The name, as logs, GOAWAY and metrics spell it.
+    /// The name in logs, metrics and the debug data of GOAWAY.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -55,14 +54,14 @@ impl Budget {
             Self::Continuations => "continuations",
             Self::HeaderBlock => "header_block",
             Self::HeaderLists => "header_lists",
-            Self::UnexpectedFrames => "strays",
-            Self::InformationalResponses => "interims",
-            Self::UnreadRefusals => "unread",
+            Self::UnexpectedFrames => "unexpected_frames",
+            Self::InformationalResponses => "informational_responses",
+            Self::UnreadRefusals => "unread_refusals",
             Self::RefusedCalls => "refused_calls",
         }
     }
 
-    /// The burst, and how many a second come back.
+    /// The burst, and the refill per second.
     const fn burst_and_refill(self) -> (u32, u32) {
         match self {
             Self::Resets => (500, 50),
@@ -83,20 +82,20 @@ impl Budget {
     }
 }
 
-/// CONTINUATION frames that one header block may have.
+/// Maximum number of CONTINUATION frames in one header block.
 pub const CONTINUATIONS_MAX: u32 = 64;
-/// Informational answers that one stream may get.
+/// Maximum number of informational responses on one stream.
 pub const INFORMATIONAL_MAX: u8 = 32;
 
-/// Octets of DATA after which a reader may well send two WINDOW_UPDATEs.
+/// Octets of DATA per expected WINDOW_UPDATE.
 const OCTETS_PER_WINDOW_UPDATE: usize = 512;
-/// WINDOW_UPDATEs that are so few that it does not matter whether they were explained.
+/// Expected WINDOW_UPDATEs that [`Guard::is_full`] tolerates: few enough for their bucket.
 const EXPECTED_UPDATES_NEGLIGIBLE: u32 = 400;
-/// WINDOW_UPDATEs that may be explained in advance.
+/// Limit of the expected WINDOW_UPDATEs.
 const EXPECTED_UPDATES_MAX: u32 = 1_000_000;
 
 const BUCKETS: usize = 10;
-/// The budgets that have a bucket. The others bound one thing, and nothing comes back.
+/// The budgets with a bucket. The others are fixed limits without a refill.
 const BUCKETED: [Budget; BUCKETS] = [
     Budget::Resets,
     Budget::ProvokedResets,
@@ -112,9 +111,9 @@ const BUCKETED: [Budget; BUCKETS] = [
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Bucket {
-    /// Thousandths of an event that are spent.
+    /// Spent events, in thousandths.
     spent: u32,
-    /// Milliseconds since `Guard::born` of the last refill, which begin anew after seven weeks.
+    /// Time of the last refill, in milliseconds since `Guard::created_at`; wraps after seven weeks.
     refilled_at: u32,
 }
 
@@ -123,7 +122,7 @@ struct Bucket {
 pub struct Guard {
     created_at: Instant,
     buckets: [Bucket; BUCKETS],
-    /// WINDOW_UPDATEs that the DATA we sent explains and that have not come yet.
+    /// WINDOW_UPDATEs that the sent DATA accounts for and that have not arrived.
     expected_window_updates: u32,
 }
 
@@ -134,7 +133,7 @@ impl Guard {
         Self { created_at: now, buckets: [Bucket::default(); BUCKETS], expected_window_updates: 0 }
     }
 
-    /// Takes one from a budget; `false` when it is empty.
+    /// Spends one event of a budget. `false`: the budget is exhausted.
     #[must_use]
     pub fn spend(&mut self, budget: Budget, now: Instant) -> bool {
         if budget == Budget::WindowUpdates && self.expected_window_updates > 0 {
@@ -144,21 +143,21 @@ impl Guard {
         self.spend_many(budget, 1, now)
     }
 
-    /// Takes so many from a budget; `false` when it is empty.
+    /// Spends `count` events of a budget. `false`: the budget is exhausted.
     #[must_use]
     pub fn spend_many(&mut self, budget: Budget, count: u32, now: Instant) -> bool {
         let (burst, refill) = budget.burst_and_refill();
         let at = self.millis(now);
         let Some(bucket) = self.bucket(budget) else { return false };
-        let back = at.wrapping_sub(bucket.refilled_at).saturating_mul(refill);
+        let refilled = at.wrapping_sub(bucket.refilled_at).saturating_mul(refill);
         bucket.refilled_at = at;
         bucket.spent =
-            bucket.spent.saturating_sub(back).saturating_add(count.saturating_mul(1_000));
+            bucket.spent.saturating_sub(refilled).saturating_add(count.saturating_mul(1_000));
         bucket.spent <= burst.saturating_mul(1_000)
     }
 
-    /// Whether every budget is full again, so that a new guard would allow as much: but for a few
-    /// WINDOW_UPDATEs of DATA that was sent, which the budget of these takes.
+    /// Whether every bucket is full, so that a new guard would allow as much. A few expected
+    /// WINDOW_UPDATEs may be outstanding; their bucket covers them.
     #[must_use]
     pub fn is_full(&self, now: Instant) -> bool {
         let at = self.millis(now);
@@ -169,13 +168,13 @@ impl Guard {
             })
     }
 
-    /// A DATA frame of so many octets that we sent explains WINDOW_UPDATEs of its reader, who may
-    /// take it in small sips, for its stream and for the connection.
+    /// Accounts for a sent DATA frame: its receiver may answer with several WINDOW_UPDATEs, on the
+    /// stream and on the connection, when it reads in small pieces.
     pub fn data_sent(&mut self, octets: usize) {
-        let sips = u32::try_from(octets / OCTETS_PER_WINDOW_UPDATE).unwrap_or(u32::MAX);
+        let updates = u32::try_from(octets / OCTETS_PER_WINDOW_UPDATE).unwrap_or(u32::MAX);
         self.expected_window_updates = self
             .expected_window_updates
-            .saturating_add(sips.saturating_add(4))
+            .saturating_add(updates.saturating_add(4))
             .min(EXPECTED_UPDATES_MAX);
     }
 
@@ -209,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn time_gives_back() {
+    fn a_budget_refills_over_time() {
         let now = Instant::now();
         let mut guard = Guard::new(now);
         spend(&mut guard, Budget::Resets, 500, now);
@@ -217,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn a_guard_is_full_again_once_everything_that_was_spent_came_back() {
+    fn a_guard_is_full_again_once_all_budgets_are_refilled() {
         let now = Instant::now();
         let mut guard = Guard::new(now);
         assert!(guard.is_full(now));
@@ -228,11 +227,11 @@ mod tests {
         for _ in 0..20_000 {
             guard.data_sent(5);
         }
-        assert!(!guard.is_full(now + Duration::from_secs(10)), "their WINDOW_UPDATEs may come");
+        assert!(!guard.is_full(now + Duration::from_secs(10)), "WINDOW_UPDATEs are outstanding");
     }
 
     #[test]
-    fn twenty_pings_a_second_are_never_too_many() {
+    fn twenty_pings_per_second_never_exhaust_the_budget() {
         let mut now = Instant::now();
         let mut guard = Guard::new(now);
         for _ in 0..10_000 {
@@ -242,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_of_many_weeks_still_gets_its_budgets_back() {
+    fn budgets_refill_after_the_clock_of_a_long_connection_wraps() {
         let born = Instant::now();
         let mut guard = Guard::new(born);
         for weeks in 1..10 {
@@ -252,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn what_our_data_explains_does_not_count_even_when_it_comes_all_at_once() {
+    fn window_updates_for_sent_data_are_free_even_in_one_burst() {
         let now = Instant::now();
         let mut guard = Guard::new(now);
         for _ in 0..20_000 {

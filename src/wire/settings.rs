@@ -1,36 +1,36 @@
-//! Settings: what each side told the other (RFC 9113, 6.5).
+//! SETTINGS of one endpoint (RFC 9113, 6.5).
 
 use crate::wire::error::{ConnectionError, ErrorCode};
 use crate::wire::frame::DEFAULT_MAX_FRAME_SIZE;
 
-/// The window that every stream and every connection begins with, in octets.
+/// The initial flow-control window of streams and connections, in octets (RFC 9113, 6.9.2).
 pub const DEFAULT_INITIAL_WINDOW_SIZE: u32 = 65_535;
-/// The largest window there is, in octets.
+/// The largest flow-control window, in octets (RFC 9113, 6.9.1).
 pub const WINDOW_MAX: u32 = 0x7fff_ffff;
-/// Settings in one frame that are more than anybody needs; known ones are six.
+/// Maximum number of settings in one frame; the RFC defines six.
 const ENTRIES_MAX: usize = 64;
-/// Octets of a payload that changes all known ones.
+/// Length of a payload with all six settings, in octets.
 const PAYLOAD_MAX: usize = 36;
 
-/// One side's settings.
+/// The settings that one endpoint has announced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// Octets of the dynamic table that encodes for this side.
+    /// Maximum size of the HPACK table that the other endpoint encodes with, in octets.
     pub header_table_size: u32,
-    /// Streams that the other side may have open at one time.
+    /// Maximum number of open streams initiated by the other endpoint.
     pub max_concurrent_streams: u32,
-    /// Credit that each new stream begins with.
+    /// Initial window of each new stream, in octets.
     pub initial_window_size: u32,
-    /// Octets of the largest payload that this side takes.
+    /// Maximum payload of a frame, in octets.
     pub max_frame_size: u32,
-    /// Octets of the largest header list that this side takes, as HPACK counts.
+    /// Maximum size of a header list, in octets as HPACK counts them.
     pub max_header_list_size: u32,
-    /// Whether this side takes pushes.
+    /// Whether server push is allowed.
     pub enable_push: bool,
 }
 
 impl Settings {
-    /// What holds before anybody says anything.
+    /// The values before the first SETTINGS frame.
     pub const INITIAL: Self = Self {
         header_table_size: 4_096,
         max_concurrent_streams: u32::MAX,
@@ -40,25 +40,28 @@ impl Settings {
         enable_push: true,
     };
 
-    /// Octets of the largest header list that this side takes, as a size in memory.
+    /// `max_header_list_size` as `usize`.
     #[must_use]
     pub fn max_header_list_octets(&self) -> usize {
         usize::try_from(self.max_header_list_size).unwrap_or(usize::MAX)
     }
 
-    /// Takes over what a SETTINGS payload says.
+    /// Applies the payload of a SETTINGS frame.
     ///
     /// # Errors
-    /// The connection errors that RFC 9113, 6.5.2 names.
+    /// A connection error of RFC 9113, 6.5.2, or more than 64 settings in one frame.
     pub fn apply(&mut self, payload: &[u8], from_server: bool) -> Result<(), ConnectionError> {
         let (entries, rest) = payload.as_chunks::<6>();
         if !rest.is_empty() {
-            return Err(ConnectionError::new(ErrorCode::FrameSizeError, "SETTINGS of odd length"));
+            return Err(ConnectionError::new(
+                ErrorCode::FrameSizeError,
+                "SETTINGS payload is not a multiple of 6 octets",
+            ));
         }
         if entries.len() > ENTRIES_MAX {
             return Err(ConnectionError::new(
                 ErrorCode::EnhanceYourCalm,
-                "too many settings in one frame",
+                "more than 64 settings in one SETTINGS frame",
             ));
         }
         for &[i0, i1, v0, v1, v2, v3] in entries {
@@ -68,7 +71,7 @@ impl Settings {
         Ok(())
     }
 
-    /// The smallest SETTINGS_HEADER_TABLE_SIZE in a payload, which may name several.
+    /// The smallest SETTINGS_HEADER_TABLE_SIZE of a payload; the setting may occur repeatedly.
     #[must_use]
     pub fn smallest_header_table_size(payload: &[u8]) -> Option<u32> {
         let (entries, _) = payload.as_chunks::<6>();
@@ -85,7 +88,7 @@ impl Settings {
             0x2 if value > 1 || (from_server && value == 1) => {
                 return Err(ConnectionError::new(
                     ErrorCode::ProtocolError,
-                    "ENABLE_PUSH out of range",
+                    "SETTINGS_ENABLE_PUSH is out of range",
                 ));
             }
             0x2 => self.enable_push = value == 1,
@@ -93,14 +96,14 @@ impl Settings {
             0x4 if value > WINDOW_MAX => {
                 return Err(ConnectionError::new(
                     ErrorCode::FlowControlError,
-                    "INITIAL_WINDOW_SIZE too large",
+                    "SETTINGS_INITIAL_WINDOW_SIZE is above 2^31 - 1",
                 ));
             }
             0x4 => self.initial_window_size = value,
             0x5 if !(DEFAULT_MAX_FRAME_SIZE..=0x00ff_ffff).contains(&value) => {
                 return Err(ConnectionError::new(
                     ErrorCode::ProtocolError,
-                    "MAX_FRAME_SIZE out of range",
+                    "SETTINGS_MAX_FRAME_SIZE is out of range",
                 ));
             }
             0x5 => self.max_frame_size = value,
@@ -110,7 +113,7 @@ impl Settings {
         Ok(())
     }
 
-    /// The payload that turns `before` into these settings.
+    /// Appends a SETTINGS payload with every value that differs from `before`.
     pub fn encode_changes(&self, before: &Self, out: &mut Vec<u8>) {
         out.reserve(PAYLOAD_MAX);
         let mut put = |id: u16, value: u32| {
@@ -143,7 +146,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn settings_read_back_as_they_were_written() {
+    fn settings_survive_encoding_and_applying() {
         let wanted = Settings {
             initial_window_size: 1 << 20,
             max_concurrent_streams: 7,
@@ -158,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn each_value_out_of_range_has_its_own_error() {
+    fn each_value_out_of_range_is_the_connection_error_of_the_rfc() {
         let code = |id: u16, value: u32, server| {
             let mut payload = id.to_be_bytes().to_vec();
             payload.extend(value.to_be_bytes());

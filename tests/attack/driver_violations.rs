@@ -379,8 +379,8 @@ fn tolerated(cases: &mut Cases) {
         assert!(reply.is_over(), "no end: {reply:?}");
         if let Some(sconce) = &world.sconce {
             reply.assert_no_success();
-            let strays = "limit=\"strays\",side=\"upstream\" 1";
-            let is_over = || sconce.lock().unwrap().guards() == [strays];
+            let unexpected = "limit=\"unexpected_frames\",side=\"upstream\" 1";
+            let is_over = || sconce.lock().unwrap().guards() == [unexpected];
             eventually("the connection is ended", SOON, is_over);
             client.must_work();
         }

@@ -194,14 +194,14 @@ fn provoked_resets(cases: &mut Cases) {
 
 fn control_frames(cases: &mut Cases) {
     cut(cases, "a_flood_of_pings", 200_000, "pings", |n| frame::ping(u64::from(n).to_be_bytes()));
-    cut(cases, "a_flood_of_ping_acks", 200_000, "strays", |_| {
+    cut(cases, "a_flood_of_ping_acks", 200_000, "unexpected_frames", |_| {
         raw(frame::PING, frame::ACK, 0, &[0; 8])
     });
     cut(cases, "a_flood_of_settings", 100_000, "settings", |n| {
         frame::settings(&[(4, 65_535 + n % 2)])
     });
     cut(cases, "a_flood_of_empty_settings", 100_000, "settings", |_| frame::settings(&[]));
-    cut(cases, "a_flood_of_settings_acks", 100_000, "strays", |_| frame::settings_ack());
+    cut(cases, "a_flood_of_settings_acks", 100_000, "unexpected_frames", |_| frame::settings_ack());
     cut(cases, "a_flood_of_priority", 200_000, "priorities", |n| frame::priority(2 * n + 1, 0));
     cut(cases, "a_flood_of_unknown_frames", 200_000, "priorities", |_| raw(0xee, 0, 0, b""));
     cut(cases, "a_flood_of_connection_window_updates", 200_000, "window_updates", |_| {
@@ -229,7 +229,7 @@ fn control_frames(cases: &mut Cases) {
         0 => frame::headers(1, false, &call("flood", "hold")),
         _ => raw(frame::DATA, frame::PADDED, 1, &[0]),
     });
-    cut(cases, "a_flood_of_goaways", 100_000, "strays", |_| frame::goaway(0, 0));
+    cut(cases, "a_flood_of_goaways", 100_000, "unexpected_frames", |_| frame::goaway(0, 0));
 }
 
 fn continuations(cases: &mut Cases) {

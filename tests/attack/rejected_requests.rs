@@ -82,7 +82,7 @@ fn told(cases: &mut Cases) {
         ("authority", "a_path_in_the_authority", ":authority is not a host", |r| {
             r.set(":authority", "a/b")
         }),
-        ("authority_missing", "no_authority", "neither :authority nor host", |r| {
+        ("authority_missing", "no_authority", ":authority and host are missing", |r| {
             r.without(":authority")
         }),
         ("host", "a_host_that_differs", "host differs from :authority", |r| {

@@ -16,7 +16,7 @@ pub fn cases(cases: &mut Cases) {
         pipeline(&mut client, CALLS);
         eventually("the guard fires", SOON, || !sconce.lock().unwrap().guards().is_empty());
         let guards = sconce.lock().unwrap().guards();
-        assert_eq!(guards, ["limit=\"unread\",side=\"downstream\" 1"]);
+        assert_eq!(guards, ["limit=\"unread_refusals\",side=\"downstream\" 1"]);
         assert!(client.pump(|c| c.closed, SOON), "the connection is open");
         assert_eq!(client.goaway.map(|(_, code)| code), Some(ENHANCE_YOUR_CALM));
         let answered = client.streams.values().filter(|reply| reply.is_over()).count();

@@ -263,7 +263,7 @@ fn a_stride_goes_on_within_a_user_context_and_out_of_it() {
 #[test]
 fn each_fault_of_an_encoding_has_its_words() {
     use MalformedMessage::{FieldNumber, Length, Truncated, UserContext, Varint, WireType};
-    for (fault, words) in [
+    for (error, words) in [
         (Varint, "longer than 64 bits"),
         (FieldNumber, "out of range"),
         (WireType, "wire type"),
@@ -271,6 +271,6 @@ fn each_fault_of_an_encoding_has_its_words() {
         (Length, "longer than the message"),
         (Truncated, "in the middle"),
     ] {
-        assert!(fault.to_string().contains(words), "{fault:?}");
+        assert!(error.to_string().contains(words), "{error:?}");
     }
 }

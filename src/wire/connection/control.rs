@@ -1,4 +1,4 @@
-//! Control frames: settings, credit, pings, resets, goodbyes.
+//! Receiving of SETTINGS, PING, GOAWAY, PRIORITY, RST_STREAM and WINDOW_UPDATE.
 
 use std::time::Instant;
 
@@ -17,15 +17,15 @@ fn read_u32(payload: &[u8]) -> u32 {
 impl Connection {
     pub(in crate::wire) fn recv_settings(
         &mut self,
-        head: FrameHeader,
+        header: FrameHeader,
         payload: &[u8],
         now: Instant,
     ) -> Result<Option<Event>, ConnectionError> {
-        if head.flags.contains(Flags::ACK) {
+        if header.flags.contains(Flags::ACK) {
             if !payload.is_empty() {
                 return Err(ConnectionError::new(
                     ErrorCode::FrameSizeError,
-                    "an acknowledgement with a payload",
+                    "an acknowledgement of SETTINGS has a payload",
                 ));
             }
             return self.recv_settings_ack(now);
@@ -37,7 +37,7 @@ impl Connection {
         self.remote_settings.apply(payload, self.role == Role::Client)?;
         self.settings_received = true;
         if let Some(smallest) = Settings::smallest_header_table_size(payload) {
-            // Values hold in their order (RFC 9113, 6.5.3): the peer's table went through both.
+            // Values apply in order (RFC 9113, 6.5.3): the peer's table had both sizes.
             self.encoder.limit_table(smallest);
             self.encoder.limit_table(self.remote_settings.header_table_size);
         }
@@ -46,7 +46,7 @@ impl Connection {
         Ok(Some(Event::Settings))
     }
 
-    /// A new INITIAL_WINDOW_SIZE moves every open stream's window (RFC 9113, 6.9.2).
+    /// Applies a new SETTINGS_INITIAL_WINDOW_SIZE to every open stream (RFC 9113, 6.9.2).
     fn apply_initial_window(&mut self, before: Settings) -> Result<(), ConnectionError> {
         let by = i64::from(self.remote_settings.initial_window_size)
             .saturating_sub(i64::from(before.initial_window_size));
@@ -57,7 +57,7 @@ impl Connection {
             stream.send_window =
                 grow_window(stream.send_window, by).ok_or(ConnectionError::new(
                     ErrorCode::FlowControlError,
-                    "INITIAL_WINDOW_SIZE makes a window too large",
+                    "SETTINGS_INITIAL_WINDOW_SIZE grows a window above 2^31 - 1",
                 ))?;
         }
         Ok(())
@@ -79,11 +79,11 @@ impl Connection {
 
     pub(in crate::wire) fn recv_ping(
         &mut self,
-        head: FrameHeader,
+        header: FrameHeader,
         payload: &[u8],
         now: Instant,
     ) -> Result<Option<Event>, ConnectionError> {
-        if head.flags.contains(Flags::ACK) {
+        if header.flags.contains(Flags::ACK) {
             if payload == RTT_PING && self.recv_rtt_ping_ack(now) {
                 return Ok(None);
             }
@@ -115,96 +115,102 @@ impl Connection {
 
     pub(in crate::wire) fn recv_priority(
         &mut self,
-        head: FrameHeader,
+        header: FrameHeader,
         payload: &[u8],
         now: Instant,
     ) -> Result<Option<Event>, ConnectionError> {
         if payload.len() != 5 {
-            let fault = StreamError::new(ErrorCode::FrameSizeError, "PRIORITY of the wrong size");
-            return self.stream_or_connection(head.stream, fault, now);
+            let error =
+                StreamError::new(ErrorCode::FrameSizeError, "PRIORITY payload is not 5 octets");
+            return self.stream_or_connection(header.stream, error, now);
         }
         self.spend(Budget::Priorities, now)?;
-        if StreamId::new(read_u32(payload)) == head.stream {
-            let fault = StreamError::new(ErrorCode::ProtocolError, "a stream depends on itself");
-            return self.stream_or_connection(head.stream, fault, now);
+        if StreamId::new(read_u32(payload)) == header.stream {
+            let error = StreamError::new(ErrorCode::ProtocolError, "a stream depends on itself");
+            return self.stream_or_connection(header.stream, error, now);
         }
         Ok(None)
     }
 
-    /// A stream error, unless the stream is idle: that cannot be reset (RFC 9113, 6.4).
+    /// A stream error, or a connection error on an idle stream, which RST_STREAM does not allow
+    /// (RFC 9113, 6.4).
     fn stream_or_connection(
         &mut self,
         id: StreamId,
-        fault: StreamError,
+        error: StreamError,
         now: Instant,
     ) -> Result<Option<Event>, ConnectionError> {
         if self.is_idle(id) {
-            return Err(ConnectionError::new(fault.code, fault.reason));
+            return Err(ConnectionError::new(error.code, error.reason));
         }
-        self.stream_error(id, fault, now).map(Some)
+        self.stream_error(id, error, now).map(Some)
     }
 
     pub(in crate::wire) fn recv_reset(
         &mut self,
-        head: FrameHeader,
+        header: FrameHeader,
         payload: &[u8],
         now: Instant,
     ) -> Result<Option<Event>, ConnectionError> {
-        if self.is_idle(head.stream) {
+        if self.is_idle(header.stream) {
             return Err(ConnectionError::new(
                 ErrorCode::ProtocolError,
                 "RST_STREAM on an idle stream",
             ));
         }
-        if self.streams.find(head.stream).is_none() {
-            // The peer has what it wanted to know, and nothing more is to be said.
-            self.streams.take_pending_reset(head.stream);
+        if self.streams.find(header.stream).is_none() {
+            // The peer has closed the stream: a pending reset is no longer needed.
+            self.streams.take_pending_reset(header.stream);
             return self.unexpected_frame(Budget::Resets, now).map(|()| None);
         }
         if self.role == Role::Server {
             self.spend(Budget::Resets, now)?;
         }
-        let tag = self.close(head.stream, ClosedBy::RemoteReset);
+        let tag = self.close(header.stream, ClosedBy::RemoteReset);
         Ok(tag.map(|tag| Event::Reset { tag, code: ErrorCode::from_number(read_u32(payload)) }))
     }
 
     pub(in crate::wire) fn recv_window_update(
         &mut self,
-        head: FrameHeader,
+        header: FrameHeader,
         payload: &[u8],
         now: Instant,
     ) -> Result<Option<Event>, ConnectionError> {
-        let more = i64::from(StreamId::new(read_u32(payload)).number());
-        if head.stream == StreamId::CONNECTION {
-            if more == 0 {
+        let increment = i64::from(StreamId::new(read_u32(payload)).number());
+        if header.stream == StreamId::CONNECTION {
+            if increment == 0 {
                 return Err(ConnectionError::new(
                     ErrorCode::ProtocolError,
-                    "WINDOW_UPDATE of nothing",
+                    "WINDOW_UPDATE with an increment of 0",
                 ));
             }
-            self.send_window = grow_window(self.send_window, more).ok_or(ConnectionError::new(
-                ErrorCode::FlowControlError,
-                "the connection's window is too large",
-            ))?;
+            self.send_window =
+                grow_window(self.send_window, increment).ok_or(ConnectionError::new(
+                    ErrorCode::FlowControlError,
+                    "WINDOW_UPDATE grows the connection's window above 2^31 - 1",
+                ))?;
             self.spend(Budget::WindowUpdates, now)?;
             return Ok(Some(Event::WindowUpdate { tag: None }));
         }
-        if self.is_idle(head.stream) {
+        if self.is_idle(header.stream) {
             return Err(ConnectionError::new(
                 ErrorCode::ProtocolError,
                 "WINDOW_UPDATE on an idle stream",
             ));
         }
         self.spend(Budget::WindowUpdates, now)?;
-        let Some(stream) = self.streams.find_mut(head.stream) else { return Ok(None) };
-        let fault = if more == 0 {
-            StreamError::new(ErrorCode::ProtocolError, "WINDOW_UPDATE of nothing")
-        } else if let Some(send) = grow_window(stream.send_window, more) {
+        let Some(stream) = self.streams.find_mut(header.stream) else { return Ok(None) };
+        let error = if increment == 0 {
+            StreamError::new(ErrorCode::ProtocolError, "WINDOW_UPDATE with an increment of 0")
+        } else if let Some(send) = grow_window(stream.send_window, increment) {
             stream.send_window = send;
             return Ok(Some(Event::WindowUpdate { tag: Some(stream.tag) }));
         } else {
-            StreamError::new(ErrorCode::FlowControlError, "a stream's window is too large")
+            StreamError::new(
+                ErrorCode::FlowControlError,
+                "WINDOW_UPDATE grows a stream's window above 2^31 - 1",
+            )
         };
-        self.stream_error(head.stream, fault, now).map(Some)
+        self.stream_error(header.stream, error, now).map(Some)
     }
 }

@@ -1,4 +1,4 @@
-//! DATA: cut through, never gathered. A frame that arrives in pieces is passed on in pieces.
+//! Receiving of DATA. Partial frames produce events at once; nothing is buffered.
 
 use std::time::Instant;
 
@@ -10,27 +10,26 @@ use crate::wire::head::{MalformedHead, Rule};
 use crate::wire::stream::ClosedBy;
 use crate::wire::write_buffer::WriteBuffer;
 
-/// Connection credit is given back in pieces of at least so many octets.
+/// Minimum increment of a WINDOW_UPDATE for the connection, in octets.
 const CONNECTION_RELEASE_MIN: u32 = 16_384;
-/// To a client it is given back in pieces of this part of the window: what is withheld is missing
-/// on a long way. Drivers are near, and get theirs in halves.
+/// A client gets WINDOW_UPDATEs of a quarter of the connection window, since withheld window limits
+/// the throughput of long round trips. Servers are near and get halves.
 const CLIENT_RELEASE_FRACTION: i64 = 4;
 
-/// Where in a DATA frame we are.
+/// A DATA frame whose payload has not arrived completely.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::wire) struct PartialData {
     stream: StreamId,
-    /// Octets of data that are still to come.
+    /// Octets of data still to come.
     left: u32,
-    /// Octets of padding behind them; `None` until the pad length was read.
+    /// Octets of padding; `None` before the pad length is known.
     padding: Option<u32>,
-    /// Whether the stream ends here.
+    /// The END_STREAM flag.
     end_stream: bool,
 }
 
 impl PartialData {
-    /// Octets of this frame that are still to come, if it is of this stream; of any, if none is
-    /// named.
+    /// Octets still to come if the frame belongs to stream `id`; for any stream if `id` is `None`.
     pub(in crate::wire) fn octets_left(&self, id: Option<StreamId>) -> i64 {
         if id.is_none_or(|id| id == self.stream) { i64::from(self.left) } else { 0 }
     }
@@ -41,120 +40,123 @@ impl PartialData {
 }
 
 impl Connection {
-    /// The common case in one step: DATA that is there as a whole, has octets and no padding, and
-    /// breaks no rule. Its stream's tag, and whether nothing follows.
-    pub(in crate::wire) fn recv_whole_data(&mut self, head: FrameHeader) -> Option<(u32, bool)> {
-        let credit = i64::from(head.length);
-        if credit == 0 || head.flags.contains(Flags::PADDED) || credit > self.recv_window {
+    /// The fast path: a complete and legal DATA frame with payload and without padding. Returns the
+    /// tag of its stream and END_STREAM; `None` for any other frame.
+    pub(in crate::wire) fn recv_whole_data(&mut self, header: FrameHeader) -> Option<(u32, bool)> {
+        let octets = i64::from(header.length);
+        if octets == 0 || header.flags.contains(Flags::PADDED) || octets > self.recv_window {
             return None;
         }
-        let stream = self.streams.find_mut(head.stream)?;
-        let is_due = self.role == Role::Server || stream.response_received;
+        let stream = self.streams.find_mut(header.stream)?;
+        let is_expected = self.role == Role::Server || stream.response_received;
         if stream.remote_closed
-            || !is_due
+            || !is_expected
             || stream.content_length_left.is_some()
-            || credit > stream.recv_window
+            || octets > stream.recv_window
         {
             return None;
         }
-        let end = head.flags.contains(Flags::END_STREAM);
-        stream.recv_window = stream.recv_window.saturating_sub(credit);
+        let end = header.flags.contains(Flags::END_STREAM);
+        stream.recv_window = stream.recv_window.saturating_sub(octets);
         stream.remote_closed = end;
-        let (tag, is_done) = (stream.tag, end && stream.local_closed);
-        self.recv_window = self.recv_window.saturating_sub(credit);
-        if is_done {
-            self.close(head.stream, ClosedBy::EndStream);
+        let (tag, is_closed) = (stream.tag, end && stream.local_closed);
+        self.recv_window = self.recv_window.saturating_sub(octets);
+        if is_closed {
+            self.close(header.stream, ClosedBy::EndStream);
         } else if end {
-            self.drop_earned_window(head.stream);
+            self.drop_earned_window(header.stream);
         }
         if self.role == Role::Server {
-            self.defer_window_update(head.length);
+            self.defer_window_update(header.length);
         }
         Some((tag, end))
     }
 
     pub(in crate::wire) fn recv_data_header(
         &mut self,
-        head: FrameHeader,
+        header: FrameHeader,
         now: Instant,
     ) -> Result<Option<Event>, ConnectionError> {
-        let length = i64::from(head.length);
+        let length = i64::from(header.length);
         if length > self.recv_window {
             return Err(ConnectionError::new(
                 ErrorCode::FlowControlError,
-                "DATA beyond the connection's window",
+                "DATA exceeds the connection's flow-control window",
             ));
         }
-        let padded = head.flags.contains(Flags::PADDED);
-        if padded && head.length == 0 {
+        let padded = header.flags.contains(Flags::PADDED);
+        if padded && header.length == 0 {
             return Err(ConnectionError::new(
                 ErrorCode::FrameSizeError,
-                "padding without a length",
+                "a padded frame lacks the pad length",
             ));
         }
         self.recv_window = self.recv_window.saturating_sub(length);
-        let end = head.flags.contains(Flags::END_STREAM);
-        if head.length == 0 && !end {
+        let end = header.flags.contains(Flags::END_STREAM);
+        if header.length == 0 && !end {
             self.spend(Budget::EmptyData, now)?;
         }
-        if let Some(fault) = self.check_data_allowed(head)? {
-            self.parse = ParseState::Skip(head.length);
-            self.defer_window_update(head.length);
+        if let Some(error) = self.check_data_allowed(header)? {
+            self.parse = ParseState::Skip(header.length);
+            self.defer_window_update(header.length);
             if end {
-                self.send_pending_reset(head.stream);
+                self.send_pending_reset(header.stream);
             }
-            return match fault {
-                Some(fault) => Ok(Some(self.stream_error(head.stream, fault, now)?)),
-                None => self.unexpected_data(head.length, now).map(|()| None),
+            return match error {
+                Some(error) => Ok(Some(self.stream_error(header.stream, error, now)?)),
+                None => self.unexpected_data(header.length, now).map(|()| None),
             };
         }
-        if let Some(stream) = self.streams.find_mut(head.stream) {
+        if let Some(stream) = self.streams.find_mut(header.stream) {
             stream.recv_window = stream.recv_window.saturating_sub(length);
         }
         if self.role == Role::Server {
-            self.defer_window_update(head.length);
+            self.defer_window_update(header.length);
         }
         self.parse = ParseState::Data(PartialData {
-            stream: head.stream,
-            left: head.length,
+            stream: header.stream,
+            left: header.length,
             padding: if padded { None } else { Some(0) },
             end_stream: end,
         });
         Ok(None)
     }
 
-    /// `None`: go on. `Some(None)`: a stray, read past it. `Some(fault)`: the stream is broken.
+    /// `None`: the frame is legal. `Some(None)`: a late frame to ignore. `Some(error)`: a stream
+    /// error.
     fn check_data_allowed(
         &self,
-        head: FrameHeader,
+        header: FrameHeader,
     ) -> Result<Option<Option<StreamError>>, ConnectionError> {
-        let Some(stream) = self.streams.find(head.stream) else {
-            return match self.streams.closed_by(head.stream) {
-                Some(ClosedBy::EndStream) => Err(ConnectionError::new(
-                    ErrorCode::StreamClosed,
-                    "DATA on a stream that has ended",
-                )),
+        let Some(stream) = self.streams.find(header.stream) else {
+            return match self.streams.closed_by(header.stream) {
+                Some(ClosedBy::EndStream) => {
+                    Err(ConnectionError::new(ErrorCode::StreamClosed, "DATA on a closed stream"))
+                }
                 Some(ClosedBy::RemoteReset) => Ok(Some(Some(StreamError::new(
                     ErrorCode::StreamClosed,
                     "DATA after RST_STREAM",
                 )))),
                 Some(ClosedBy::LocalReset | ClosedBy::ResetPending) => Ok(Some(None)),
-                None if self.is_idle(head.stream) => {
+                None if self.is_idle(header.stream) => {
                     Err(ConnectionError::new(ErrorCode::ProtocolError, "DATA on an idle stream"))
                 }
                 None => Ok(Some(None)),
             };
         };
-        let fault = if stream.remote_closed {
+        let error = if stream.remote_closed {
             StreamError::new(ErrorCode::StreamClosed, "DATA after END_STREAM")
         } else if self.role == Role::Client && !stream.response_received {
             StreamError::new(ErrorCode::ProtocolError, "DATA before HEADERS")
-        } else if i64::from(head.length) > stream.recv_window {
-            StreamError::new(ErrorCode::FlowControlError, "DATA beyond the stream's window")
+        } else if i64::from(header.length) > stream.recv_window {
+            StreamError::new(
+                ErrorCode::FlowControlError,
+                "DATA exceeds the stream's flow-control window",
+            )
         } else {
             return Ok(None);
         };
-        Ok(Some(Some(fault)))
+        Ok(Some(Some(error)))
     }
 
     pub(in crate::wire) fn recv_data(
@@ -170,7 +172,7 @@ impl Connection {
             let Some(left) = inside.checked_sub(padding) else {
                 return Err(ConnectionError::new(
                     ErrorCode::ProtocolError,
-                    "more padding than payload",
+                    "padding is longer than the payload",
                 ));
             };
             if left == 0 && !body.end_stream {
@@ -197,7 +199,7 @@ impl Connection {
             return Ok((taken, self.reject_body(body.stream, now)?));
         }
         let Some(stream) = self.streams.find_mut(body.stream) else {
-            // We reset it while its frame was still arriving.
+            // The stream was reset while the frame was arriving.
             if self.role == Role::Client {
                 self.defer_window_update(u32::try_from(taken).unwrap_or(0));
             }
@@ -215,7 +217,7 @@ impl Connection {
         Ok((taken, Some(Event::Data { tag, octets: 0..taken, end })))
     }
 
-    /// Holds a body against its `content-length`.
+    /// Checks the length of a body against its `content-length`.
     fn count_against_length(
         &mut self,
         id: StreamId,
@@ -223,32 +225,32 @@ impl Connection {
         end: bool,
     ) -> Result<(), MalformedHead> {
         let Some(stream) = self.streams.find_mut(id) else { return Ok(()) };
-        let Some(promised) = stream.content_length_left else { return Ok(()) };
-        let left = promised.checked_sub(u64::try_from(taken).unwrap_or(u64::MAX));
+        let Some(expected) = stream.content_length_left else { return Ok(()) };
+        let left = expected.checked_sub(u64::try_from(taken).unwrap_or(u64::MAX));
         stream.content_length_left = left;
         match left {
             Some(0) => Ok(()),
             Some(_) if !end => Ok(()),
-            // An answer that ends here has no trailers, and may have been cut short.
+            // A response without trailers: the owner treats it as truncated.
             Some(_) if self.role == Role::Client => Ok(()),
             Some(_) | None => Err(MalformedHead::of(Rule::BodyLength)),
         }
     }
 
-    /// A body does not keep what its `content-length` promised.
+    /// Resets a stream whose body differs from its `content-length`.
     fn reject_body(
         &mut self,
         id: StreamId,
         now: Instant,
     ) -> Result<Option<Event>, ConnectionError> {
-        let fault = MalformedHead::of(Rule::BodyLength);
+        let error = MalformedHead::of(Rule::BodyLength);
         match self.role {
-            Role::Server => self.stream_error(id, fault.into(), now).map(Some),
-            Role::Client => Ok(self.reject_response(id, fault, false)),
+            Role::Server => self.stream_error(id, error.into(), now).map(Some),
+            Role::Client => Ok(self.reject_response(id, error, false)),
         }
     }
 
-    /// Padding is credit that nobody else will give back.
+    /// Releases the window of padding, which produces no event.
     fn release_padding(&mut self, id: StreamId, octets: u32) {
         if self.role == Role::Client {
             self.defer_window_update(octets);
@@ -258,15 +260,15 @@ impl Connection {
         self.send_window_update(id, octets);
     }
 
-    /// Connection credit goes back to the peer, in pieces worth a frame.
+    /// Releases connection window: the WINDOW_UPDATE follows when the sum is worth a frame.
     pub(in crate::wire) fn defer_window_update(&mut self, octets: u32) {
         self.unreleased = self.unreleased.saturating_add(octets);
-        let part = if self.role == Role::Server { CLIENT_RELEASE_FRACTION } else { 2 };
-        let others = i64::from(self.unreleased).saturating_mul(part.saturating_sub(1));
-        if self.unreleased >= CONNECTION_RELEASE_MIN && others >= self.recv_window {
-            let owed = std::mem::take(&mut self.unreleased);
-            self.recv_window = self.recv_window.saturating_add(i64::from(owed));
-            self.send_window_update(StreamId::CONNECTION, owed);
+        let fraction = if self.role == Role::Server { CLIENT_RELEASE_FRACTION } else { 2 };
+        let threshold = i64::from(self.unreleased).saturating_mul(fraction.saturating_sub(1));
+        if self.unreleased >= CONNECTION_RELEASE_MIN && threshold >= self.recv_window {
+            let increment = std::mem::take(&mut self.unreleased);
+            self.recv_window = self.recv_window.saturating_add(i64::from(increment));
+            self.send_window_update(StreamId::CONNECTION, increment);
         }
     }
 
@@ -277,9 +279,9 @@ impl Connection {
     }
 }
 
-/// Writes WINDOW_UPDATE, of at least one octet (RFC 9113, 6.9).
+/// Writes WINDOW_UPDATE; the increment must not be 0 (RFC 9113, 6.9).
 pub(in crate::wire) fn write_window_update(out: &mut WriteBuffer, stream: StreamId, octets: u32) {
-    let head = FrameHeader { length: 4, kind: Kind::WindowUpdate, flags: Flags::NONE, stream };
+    let header = FrameHeader { length: 4, kind: Kind::WindowUpdate, flags: Flags::NONE, stream };
     let payload: &[u8] = &octets.to_be_bytes();
-    out.push_frame(head.octets(), [payload, &[]]);
+    out.push_frame(header.octets(), [payload, &[]]);
 }

@@ -1,4 +1,4 @@
-//! What a connection tells its owner.
+//! Events of a connection.
 
 use std::ops::Range;
 
@@ -6,94 +6,94 @@ use crate::wire::error::{ErrorCode, StreamError};
 use crate::wire::frame::StreamId;
 use crate::wire::head::MalformedHead;
 
-/// What a peer did. A `tag` is what the owner calls the stream.
+/// An event of the peer. `tag` is the owner's identifier of the stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// Nothing more can be read from these octets.
+    /// All octets are consumed, and no further event is complete.
     NeedMoreData,
-    /// The peer's settings arrived, or changed.
+    /// SETTINGS of the peer arrived.
     Settings,
-    /// The peer has acknowledged smaller windows: less is granted to its streams from now on.
+    /// The peer has acknowledged smaller stream windows; they are in effect now.
     WindowsShrunk,
-    /// A request; its fields stand in `Connection::fields`. The stream wants a tag.
+    /// A request head, in `Connection::fields`. The owner sets the tag of the stream.
     Request {
         /// The stream.
         stream: StreamId,
-        /// Whether no body follows.
+        /// Whether the head has END_STREAM.
         end: bool,
     },
-    /// A request that breaks a rule; its fields stand in `Connection::fields`. Nothing of it may be
-    /// passed on: the stream waits to be answered and reset, by `reject`.
+    /// A malformed request head, in `Connection::fields`, which must not be forwarded. The owner
+    /// may respond, and then calls `Connection::reject_request`.
     MalformedRequest {
         /// The stream.
         stream: StreamId,
-        /// What is wrong with it.
+        /// The broken rule.
         error: MalformedHead,
     },
-    /// A final answer; its fields stand in `Connection::fields`.
+    /// A final response head, in `Connection::fields`.
     Response {
         /// The stream's tag.
         tag: u32,
         /// The value of `:status`.
         status: u16,
-        /// Whether nothing follows.
+        /// Whether the head has END_STREAM.
         end: bool,
     },
-    /// An informational answer; its fields stand in `Connection::fields`.
+    /// An informational response head, in `Connection::fields`.
     Informational {
         /// The stream's tag.
         tag: u32,
     },
-    /// Trailers, which end the peer's side; their fields stand in `Connection::fields`.
+    /// Trailers, in `Connection::fields`. They have END_STREAM.
     Trailers {
         /// The stream's tag.
         tag: u32,
     },
-    /// An answer's head or trailers break a rule, and we have reset the stream; their fields stand
-    /// in `Connection::fields`.
+    /// A malformed response head or malformed trailers, in `Connection::fields`. The stream is
+    /// reset already.
     MalformedResponse {
         /// The stream's tag.
         tag: u32,
-        /// What is wrong with them.
+        /// The broken rule.
         error: MalformedHead,
-        /// Whether the peer had ended its side with them.
+        /// Whether the malformed part has END_STREAM.
         end: bool,
     },
     /// Octets of a body.
     Data {
         /// The stream's tag.
         tag: u32,
-        /// Where they stand in the octets given to `receive`.
+        /// Their range in the input of `Connection::receive`.
         octets: Range<usize>,
-        /// Whether nothing follows.
+        /// Whether END_STREAM follows these octets.
         end: bool,
     },
-    /// The peer reset the stream.
+    /// RST_STREAM from the peer.
     Reset {
         /// The stream's tag.
         tag: u32,
-        /// Why.
+        /// The error code.
         code: ErrorCode,
     },
-    /// The peer broke a rule on this stream, and we have reset it.
+    /// A stream error of the peer. The stream is reset already.
     StreamError {
         /// The stream's tag.
         tag: u32,
-        /// What was wrong.
+        /// The error.
         error: StreamError,
     },
-    /// There is more credit for one stream (its tag), or for the connection.
+    /// A send window has grown.
     WindowUpdate {
         /// The stream's tag; `None` for the connection.
         tag: Option<u32>,
     },
-    /// The peer takes no new streams; those above `last` were not processed.
+    /// GOAWAY: the peer accepts no new streams.
     GoAway {
-        /// The last stream that was or may have been processed.
+        /// The last stream that the peer may have processed; later ones are safe to retry.
         last: StreamId,
-        /// Why.
+        /// The error code.
         code: ErrorCode,
     },
-    /// The peer has answered every PING of ours.
+    /// The peer has acknowledged every PING of `Connection::send_ping`.
     PingAck,
 }

@@ -1,4 +1,4 @@
-//! Header blocks: gathered, decoded, held against the rules, and turned into events.
+//! Receiving of header blocks: joining, decoding, validation, and the resulting events.
 
 use std::rc::Rc;
 use std::time::Instant;
@@ -12,47 +12,47 @@ use crate::wire::head::{MalformedHead, Promise, Rule};
 use crate::wire::hpack::Fields;
 use crate::wire::stream::{ClosedBy, Stream};
 
-/// An encoded block may be so many times as long as the list it may decode to.
+/// Maximum size of an encoded block, in multiples of the maximum size of the decoded list.
 const ENCODED_FACTOR_MAX: usize = 4;
 
-/// What a header block came to: nothing, an event, or a fault of its stream.
+/// The outcome of a header block: no event, an event, or an error of its stream.
 type BlockResult = Result<Option<Event>, BlockError>;
 
-/// Why a header block breaks its stream.
+/// An error of the stream of a header block.
 enum BlockError {
-    /// It cannot come there, or cannot be read.
+    /// The block is not allowed in this state, or too long.
     Stream(StreamError),
-    /// Its list breaks a rule.
+    /// The field list is malformed.
     Malformed(MalformedHead),
 }
 
 impl From<StreamError> for BlockError {
-    fn from(fault: StreamError) -> Self {
-        Self::Stream(fault)
+    fn from(error: StreamError) -> Self {
+        Self::Stream(error)
     }
 }
 
 impl From<MalformedHead> for BlockError {
-    fn from(fault: MalformedHead) -> Self {
-        Self::Malformed(fault)
+    fn from(error: MalformedHead) -> Self {
+        Self::Malformed(error)
     }
 }
 
 impl Connection {
     pub(in crate::wire) fn recv_headers(
         &mut self,
-        head: FrameHeader,
+        header: FrameHeader,
         payload: &[u8],
         now: Instant,
     ) -> Result<Option<Event>, ConnectionError> {
-        let (fragment, depends_on) = strip_padding(head, payload)?;
+        let (fragment, depends_on) = strip_padding(header, payload)?;
         let block = HeaderBlock {
-            stream: head.stream,
-            end_stream: head.flags.contains(Flags::END_STREAM),
+            stream: header.stream,
+            end_stream: header.flags.contains(Flags::END_STREAM),
             continuations: 0,
-            depends_on_itself: depends_on == Some(head.stream),
+            depends_on_itself: depends_on == Some(header.stream),
         };
-        if head.flags.contains(Flags::END_HEADERS) {
+        if header.flags.contains(Flags::END_HEADERS) {
             return self.recv_block(block, fragment, now);
         }
         self.block_buffer.clear();
@@ -63,22 +63,25 @@ impl Connection {
 
     pub(in crate::wire) fn recv_continuation(
         &mut self,
-        head: FrameHeader,
+        header: FrameHeader,
         payload: &[u8],
         now: Instant,
     ) -> Result<Option<Event>, ConnectionError> {
-        let Some(mut block) = self.header_block else { return Ok(None) };
+        let Some(mut block) = self.header_block else {
+            debug_assert!(false, "check_frame_header passed CONTINUATION without a header block");
+            return Ok(None);
+        };
         block.continuations = block.continuations.saturating_add(1);
         if block.continuations > CONTINUATIONS_MAX {
             return Err(ConnectionError::enhance_your_calm(Budget::Continuations));
         }
-        let most = self.local_config.headers.octets.saturating_mul(ENCODED_FACTOR_MAX);
-        if self.block_buffer.len().saturating_add(payload.len()) > most {
+        let octets_max = self.local_config.headers.octets.saturating_mul(ENCODED_FACTOR_MAX);
+        if self.block_buffer.len().saturating_add(payload.len()) > octets_max {
             return Err(ConnectionError::enhance_your_calm(Budget::HeaderBlock));
         }
         self.block_buffer.extend_from_slice(payload);
         self.header_block = Some(block);
-        if !head.flags.contains(Flags::END_HEADERS) {
+        if !header.flags.contains(Flags::END_HEADERS) {
             return Ok(None);
         }
         self.header_block = None;
@@ -101,13 +104,13 @@ impl Connection {
         };
         match outcome {
             Ok(event) => Ok(event),
-            Err(BlockError::Malformed(fault)) if self.role == Role::Client => {
-                Ok(self.reject_response(block.stream, fault, block.end_stream))
+            Err(BlockError::Malformed(error)) if self.role == Role::Client => {
+                Ok(self.reject_response(block.stream, error, block.end_stream))
             }
-            Err(BlockError::Malformed(fault)) => {
-                self.stream_error(block.stream, fault.into(), now).map(Some)
+            Err(BlockError::Malformed(error)) => {
+                self.stream_error(block.stream, error.into(), now).map(Some)
             }
-            Err(BlockError::Stream(fault)) => self.stream_error(block.stream, fault, now).map(Some),
+            Err(BlockError::Stream(error)) => self.stream_error(block.stream, error, now).map(Some),
         }
     }
 
@@ -117,7 +120,10 @@ impl Connection {
         let fields = Rc::get_mut(&mut self.fields).unwrap_or(&mut fresh);
         let limits = self.local_config.headers;
         self.decoder.decode(octets, limits, fields).map_err(|_| {
-            ConnectionError::new(ErrorCode::CompressionError, "a header block cannot be decoded")
+            ConnectionError::new(
+                ErrorCode::CompressionError,
+                "HPACK decoding of a header block failed",
+            )
         })?;
         if Rc::get_mut(&mut self.fields).is_none() {
             self.fields = Rc::new(fresh);
@@ -151,9 +157,9 @@ impl Connection {
             self.late_frames.expect_from(i64::from(self.sent_settings.initial_window_size));
             return Ok(Ok(None));
         }
-        let most = usize::try_from(self.local_config.settings.max_concurrent_streams)
+        let streams_max = usize::try_from(self.local_config.settings.max_concurrent_streams)
             .unwrap_or(usize::MAX);
-        if self.streams.count() >= most {
+        if self.streams.count() >= streams_max {
             self.write_reset(block.stream, ErrorCode::RefusedStream);
             self.streams.record_closed(block.stream, ClosedBy::LocalReset);
             self.late_frames.expect_from(i64::from(self.sent_settings.initial_window_size));
@@ -181,10 +187,10 @@ impl Connection {
                 stream.known_to_owner = true;
                 Event::Request { stream: block.stream, end: block.end_stream }
             }
-            Err(fault) => {
-                // The owner answers it, and resets the stream.
+            Err(error) => {
+                // The owner responds and resets the stream.
                 self.spend(Budget::ProvokedResets, now)?;
-                Event::MalformedRequest { stream: block.stream, error: fault }
+                Event::MalformedRequest { stream: block.stream, error }
             }
         };
         self.streams.open(block.stream, stream);
@@ -204,16 +210,16 @@ impl Connection {
             return Ok(self.trailer_block(block));
         }
         if self.fields.overflow().is_some() {
-            let fault = StreamError::new(
+            let error = StreamError::new(
                 ErrorCode::EnhanceYourCalm,
-                "the answer's header list is too long",
+                "the response's header list exceeds the size limit",
             );
-            return Ok(Err(fault.into()));
+            return Ok(Err(error.into()));
         }
         let judged = self.validate_fields(BlockKind::Response);
         let promise = match judged.and_then(|promise| check_empty_body(promise, block.end_stream)) {
             Ok(promise) => promise,
-            Err(fault) => return Ok(Err(fault.into())),
+            Err(error) => return Ok(Err(error.into())),
         };
         let Some(stream) = self.streams.find_mut(block.stream) else { return Ok(Ok(None)) };
         let tag = stream.tag;
@@ -223,9 +229,11 @@ impl Connection {
                 || promise.status == 101
                 || stream.informational_count > INFORMATIONAL_MAX
             {
-                let fault =
-                    StreamError::new(ErrorCode::ProtocolError, "informational answers without end");
-                return Ok(Err(fault.into()));
+                let error = StreamError::new(
+                    ErrorCode::ProtocolError,
+                    "invalid or too many informational responses",
+                );
+                return Ok(Err(error.into()));
             }
             return Ok(Ok(Some(Event::Informational { tag })));
         }
@@ -238,7 +246,7 @@ impl Connection {
         Ok(Ok(Some(Event::Response { tag, status: promise.status, end: block.end_stream })))
     }
 
-    /// A second (last) header block of a stream that is open.
+    /// The second and last header block of an open stream.
     fn trailer_block(&mut self, block: HeaderBlock) -> BlockResult {
         let overflow = self.fields.overflow().is_some();
         let Some(stream) = self.streams.find_mut(block.stream) else { return Ok(None) };
@@ -248,12 +256,13 @@ impl Connection {
             );
         }
         if !block.end_stream {
-            let fault = StreamError::new(ErrorCode::ProtocolError, "trailers without END_STREAM");
-            return Err(fault.into());
+            let error = StreamError::new(ErrorCode::ProtocolError, "trailers lack END_STREAM");
+            return Err(error.into());
         }
         if overflow {
-            let fault = StreamError::new(ErrorCode::EnhanceYourCalm, "the trailers are too long");
-            return Err(fault.into());
+            let error =
+                StreamError::new(ErrorCode::EnhanceYourCalm, "the trailers exceed the size limit");
+            return Err(error.into());
         }
         let is_short = stream.content_length_left.is_some_and(|left| left > 0);
         self.validate_fields(BlockKind::Trailers)?;
@@ -270,7 +279,7 @@ impl Connection {
         Ok(Some(Event::Trailers { tag }))
     }
 
-    /// A header block for a stream that is not open: a new one (`None`), a crossing, or a fault.
+    /// A header block without an open stream. `None`: the block opens a new stream.
     fn block_without_stream(
         &mut self,
         id: StreamId,
@@ -285,20 +294,19 @@ impl Connection {
                 Ok(Some(Ok(None)))
             }
             Some(ClosedBy::RemoteReset) => {
-                let fault = StreamError::new(ErrorCode::StreamClosed, "HEADERS after RST_STREAM");
-                Ok(Some(Err(fault.into())))
+                let error = StreamError::new(ErrorCode::StreamClosed, "HEADERS after RST_STREAM");
+                Ok(Some(Err(error.into())))
             }
-            Some(ClosedBy::EndStream) => Err(ConnectionError::new(
-                ErrorCode::StreamClosed,
-                "HEADERS on a stream that has ended",
-            )),
+            Some(ClosedBy::EndStream) => {
+                Err(ConnectionError::new(ErrorCode::StreamClosed, "HEADERS on a closed stream"))
+            }
             None if self.role == Role::Client && !self.is_idle(id) => {
                 self.unexpected_frame(Budget::UnexpectedFrames, now)?;
                 Ok(Some(Ok(None)))
             }
             None => Err(ConnectionError::new(
                 ErrorCode::ProtocolError,
-                "HEADERS on a stream that cannot be",
+                "HEADERS on a stream that the peer cannot open",
             )),
         }
     }
@@ -311,29 +319,29 @@ fn check_empty_body(promise: Promise, end: bool) -> Result<Promise, MalformedHea
     Ok(promise)
 }
 
-/// Takes padding and priority off a HEADERS payload; the stream it depends on, if it says.
+/// Removes padding and priority from a HEADERS payload. Also returns the parent of the priority.
 fn strip_padding(
-    head: FrameHeader,
+    header: FrameHeader,
     payload: &[u8],
 ) -> Result<(&[u8], Option<StreamId>), ConnectionError> {
     let mut rest = payload;
     let mut padding = 0_usize;
-    if head.flags.contains(Flags::PADDED) {
+    if header.flags.contains(Flags::PADDED) {
         let Some((octet, inside)) = rest.split_first() else {
             return Err(ConnectionError::new(
                 ErrorCode::FrameSizeError,
-                "padding without a length",
+                "a padded frame lacks the pad length",
             ));
         };
         padding = usize::from(*octet);
         rest = inside;
     }
     let mut depends_on = None;
-    if head.flags.contains(Flags::PRIORITY) {
+    if header.flags.contains(Flags::PRIORITY) {
         let Some((octets, inside)) = rest.split_first_chunk::<5>() else {
             return Err(ConnectionError::new(
                 ErrorCode::FrameSizeError,
-                "HEADERS too short for its priority",
+                "HEADERS is too short for its priority",
             ));
         };
         let [a, b, c, d, _] = *octets;
@@ -342,6 +350,9 @@ fn strip_padding(
     }
     match rest.len().checked_sub(padding).and_then(|length| rest.get(..length)) {
         Some(fragment) => Ok((fragment, depends_on)),
-        None => Err(ConnectionError::new(ErrorCode::ProtocolError, "more padding than payload")),
+        None => Err(ConnectionError::new(
+            ErrorCode::ProtocolError,
+            "padding is longer than the payload",
+        )),
     }
 }

@@ -1,9 +1,8 @@
-//! Crossing: frames that were under way when we reset their stream.
+//! Late frames: frames in flight when their stream was reset locally.
 //!
-//! RFC 9113, 5.1: such frames are ignored. They are the consequence of what we did, so they cost
-//! the peer nothing, up to the window that it had been granted and a few other frames. What exceeds
-//! that draws on the budget of strays. The allowance is one sum for the connection: which stream a
-//! late frame belongs to does not matter, and no list of streams has to be kept.
+//! They are ignored (RFC 9113, 5.1), and free up to the receive window of the stream plus a few
+//! control frames. Further ones draw on [`Budget::UnexpectedFrames`]. The allowance is one sum for
+//! the connection, so that no list of streams is necessary.
 
 use std::time::Instant;
 
@@ -11,11 +10,10 @@ use crate::wire::connection::Connection;
 use crate::wire::error::ConnectionError;
 use crate::wire::guard::Budget;
 
-/// Frames other than DATA that may be under way on one stream: two header blocks, RST_STREAM, and
-/// one more.
+/// Frames other than DATA in flight on one stream: two header blocks, RST_STREAM, and one more.
 const FRAMES_PER_STREAM: u32 = 4;
 
-/// What may still come on streams that we have reset.
+/// Frames that may still arrive on streams after a local RST_STREAM.
 #[derive(Clone, Copy, Debug, Default)]
 pub(in crate::wire) struct LateFrames {
     octets: u64,
@@ -23,16 +21,16 @@ pub(in crate::wire) struct LateFrames {
 }
 
 impl LateFrames {
-    /// A stream was reset whose peer may have sent as much as this window.
+    /// Adds the allowance of a stream that was reset with this receive window.
     pub(in crate::wire) fn expect_from(&mut self, window: i64) {
         let octets = u64::try_from(window).unwrap_or(0);
         self.octets = self.octets.saturating_add(octets);
         self.frames = self.frames.saturating_add(FRAMES_PER_STREAM);
     }
 
-    /// DATA came on such a stream. Says whether it was granted.
+    /// Subtracts a DATA frame. `false`: the allowance is exhausted.
     fn take_data(&mut self, octets: u32) -> bool {
-        // Empty frames are not free: there would be no end to them.
+        // An empty frame costs one octet, so that their number is limited.
         match self.octets.checked_sub(u64::from(octets.max(1))) {
             Some(left) => self.octets = left,
             None => return false,
@@ -40,7 +38,7 @@ impl LateFrames {
         true
     }
 
-    /// Another frame came. Says whether it was to be expected.
+    /// Subtracts another frame. `false`: the allowance is exhausted.
     fn take_frame(&mut self) -> bool {
         match self.frames.checked_sub(1) {
             Some(left) => self.frames = left,
@@ -51,7 +49,7 @@ impl LateFrames {
 }
 
 impl Connection {
-    /// DATA of so many octets came on a stream that is gone.
+    /// Accounts for DATA on a closed stream.
     pub(in crate::wire) fn unexpected_data(
         &mut self,
         octets: u32,
@@ -64,7 +62,8 @@ impl Connection {
         }
     }
 
-    /// A frame other than DATA came on a stream that is gone; unexpected ones draw on a budget.
+    /// Accounts for a frame other than DATA on a closed stream; beyond the allowance it costs one
+    /// event of `budget`.
     pub(in crate::wire) fn unexpected_frame(
         &mut self,
         budget: Budget,
@@ -79,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_granted_may_come_and_no_more() {
+    fn late_frames_are_free_up_to_the_window_and_four_frames_per_stream() {
         let mut crossing = LateFrames::default();
         assert!(!crossing.take_data(1));
         crossing.expect_from(100);

@@ -1,4 +1,4 @@
-//! From octets to frames: where in the grammar we are, and what must hold before a frame is read.
+//! Parsing of frames, and the checks of frame headers.
 
 use std::time::Instant;
 
@@ -10,12 +10,14 @@ use crate::wire::frame::{
 use crate::wire::guard::Budget;
 
 impl Connection {
-    /// Takes octets from the front of `input` until something happened; says how many it took.
+    /// Consumes octets from the front of `input` up to the next event. Returns the number of
+    /// consumed octets and the event.
     ///
-    /// Call it again with the rest until it says `Event::Starved`, which means that all was taken.
+    /// Call it again with the rest until it returns [`Event::NeedMoreData`]: all octets are
+    /// consumed.
     ///
     /// # Errors
-    /// A connection error: tell the peer by `fail`, flush, and close.
+    /// A connection error: call [`Connection::fail`], flush, and close.
     pub fn receive(
         &mut self,
         input: &[u8],
@@ -25,18 +27,18 @@ impl Connection {
         loop {
             let rest = input.get(taken..).unwrap_or_default();
             let at = taken;
-            if let Some((head, payload)) = self.whole_frame(rest) {
-                self.check_frame_header(head)?;
+            if let Some((header, payload)) = self.whole_frame(rest) {
+                self.check_frame_header(header)?;
                 let all = at.saturating_add(HEADER_LEN).saturating_add(payload.len());
-                if head.kind == Kind::Data {
-                    if let Some((tag, end)) = self.recv_whole_data(head) {
+                if header.kind == Kind::Data {
+                    if let Some((tag, end)) = self.recv_whole_data(header) {
                         let octets = at.saturating_add(HEADER_LEN)..all;
                         return Ok((all, Event::Data { tag, octets, end }));
                     }
-                } else if head.kind != Kind::Unknown {
+                } else if header.kind != Kind::Unknown {
                     taken = all;
                     self.frame_started(now);
-                    match self.dispatch_frame(head, payload, now)? {
+                    match self.dispatch_frame(header, payload, now)? {
                         None | Some(Event::NeedMoreData) => continue,
                         Some(event) => return Ok((taken, event)),
                     }
@@ -59,7 +61,7 @@ impl Connection {
         }
     }
 
-    /// When a frame or header block began that is not whole yet; DATA is none of them.
+    /// Arrival of the first octet of an incomplete frame or header block. DATA does not count.
     #[must_use]
     pub fn partial_frame_since(&self) -> Option<Instant> {
         let is_mid_frame =
@@ -67,33 +69,33 @@ impl Connection {
         (is_mid_frame || self.header_block.is_some()).then_some(self.partial_since)
     }
 
-    /// What is under way was not read until now: that is not the peer's fault.
+    /// Restarts the time of an incomplete frame, when the delay was ours and not the peer's.
     pub fn reset_read_timer(&mut self, now: Instant) {
         self.partial_since = now;
     }
 
-    /// The frame that begins here, if it is there as a whole: the common case.
+    /// The common case: a complete frame at the front of `rest`.
     fn whole_frame<'i>(&self, rest: &'i [u8]) -> Option<(FrameHeader, &'i [u8])> {
         if self.parse != ParseState::FrameHeader || !self.partial_frame.is_empty() {
             return None;
         }
-        let (octets, behind) = rest.split_first_chunk::<HEADER_LEN>()?;
-        let head = FrameHeader::parse(*octets);
-        let length = usize::try_from(head.length).unwrap_or(usize::MAX);
-        Some((head, behind.get(..length)?))
+        let (octets, after) = rest.split_first_chunk::<HEADER_LEN>()?;
+        let header = FrameHeader::parse(*octets);
+        let length = usize::try_from(header.length).unwrap_or(usize::MAX);
+        Some((header, after.get(..length)?))
     }
 
-    /// A frame begins, and with it what it is part of, unless that is under way.
+    /// Notes the start of a frame, unless the frame continues a header block.
     fn frame_started(&mut self, now: Instant) {
         if self.header_block.is_none() {
             self.partial_since = now;
         }
     }
 
-    /// Whether a step can be made without any octets: a payload of none, or the end of a body.
+    /// Whether the next step needs no input: an empty payload, or the end of DATA.
     fn can_step_without_input(&self) -> bool {
         match self.parse {
-            ParseState::Payload(head) => head.length == 0,
+            ParseState::Payload(header) => header.length == 0,
             ParseState::Data(body) => body.is_complete(),
             ParseState::Skip(left) => left == 0,
             ParseState::Preface(_) | ParseState::FrameHeader => false,
@@ -108,7 +110,7 @@ impl Connection {
         match self.parse {
             ParseState::Preface(seen) => self.recv_preface(seen, rest).map(|taken| (taken, None)),
             ParseState::FrameHeader => self.recv_frame_header(rest, now),
-            ParseState::Payload(head) => self.recv_payload(head, rest, now),
+            ParseState::Payload(header) => self.recv_payload(header, rest, now),
             ParseState::Data(body) => self.recv_data(body, rest, now),
             ParseState::Skip(left) => {
                 let taken = rest.len().min(usize::try_from(left).unwrap_or(usize::MAX));
@@ -124,7 +126,10 @@ impl Connection {
         let wanted = PREFACE.get(seen..).unwrap_or_default();
         let taken = wanted.len().min(rest.len());
         if wanted.get(..taken) != rest.get(..taken) {
-            return Err(ConnectionError::new(ErrorCode::ProtocolError, "this is not HTTP/2"));
+            return Err(ConnectionError::new(
+                ErrorCode::ProtocolError,
+                "the connection does not start with the HTTP/2 preface",
+            ));
         }
         let seen = seen.saturating_add(taken);
         self.parse =
@@ -149,13 +154,13 @@ impl Connection {
         };
         let Some(octets) = octets else { return Ok((taken, None)) };
         self.partial_frame.clear();
-        let head = FrameHeader::parse(octets);
-        self.check_frame_header(head)?;
-        match head.kind {
-            Kind::Data => return Ok((taken, self.recv_data_header(head, now)?)),
+        let header = FrameHeader::parse(octets);
+        self.check_frame_header(header)?;
+        match header.kind {
+            Kind::Data => return Ok((taken, self.recv_data_header(header, now)?)),
             Kind::Unknown => {
                 self.spend(Budget::Priorities, now)?;
-                self.parse = ParseState::Skip(head.length);
+                self.parse = ParseState::Skip(header.length);
             }
             Kind::Headers
             | Kind::Priority
@@ -165,49 +170,53 @@ impl Connection {
             | Kind::Ping
             | Kind::GoAway
             | Kind::WindowUpdate
-            | Kind::Continuation => self.parse = ParseState::Payload(head),
+            | Kind::Continuation => self.parse = ParseState::Payload(header),
         }
         Ok((taken, None))
     }
 
-    /// What must hold for any frame, before a single octet of its payload is looked at.
-    fn check_frame_header(&self, head: FrameHeader) -> Result<(), ConnectionError> {
+    /// Checks a frame header before the payload is read.
+    fn check_frame_header(&self, header: FrameHeader) -> Result<(), ConnectionError> {
         if !self.settings_received
-            && (head.kind != Kind::Settings || head.flags.contains(crate::wire::frame::Flags::ACK))
+            && (header.kind != Kind::Settings
+                || header.flags.contains(crate::wire::frame::Flags::ACK))
         {
             return Err(ConnectionError::new(
                 ErrorCode::ProtocolError,
                 "the first frame is not SETTINGS",
             ));
         }
-        if head.length > DEFAULT_MAX_FRAME_SIZE {
-            return Err(ConnectionError::new(ErrorCode::FrameSizeError, "a frame is too large"));
+        if header.length > DEFAULT_MAX_FRAME_SIZE {
+            return Err(ConnectionError::new(
+                ErrorCode::FrameSizeError,
+                "a frame is longer than SETTINGS_MAX_FRAME_SIZE",
+            ));
         }
-        let on_connection = head.stream == StreamId::CONNECTION;
+        let on_connection = header.stream == StreamId::CONNECTION;
         if self.header_block.is_none()
-            && matches!(head.kind, Kind::Data | Kind::Headers)
+            && matches!(header.kind, Kind::Data | Kind::Headers)
             && !on_connection
         {
-            // The common case, of which nothing more is asked.
+            // The common case: no further check applies.
             return Ok(());
         }
-        match (self.header_block, head.kind) {
-            (Some(block), Kind::Continuation) if block.stream == head.stream => {}
+        match (self.header_block, header.kind) {
+            (Some(block), Kind::Continuation) if block.stream == header.stream => {}
             (Some(_), _) => {
                 return Err(ConnectionError::new(
                     ErrorCode::ProtocolError,
-                    "a header block was interrupted",
+                    "another frame interrupts a header block",
                 ));
             }
             (None, Kind::Continuation) => {
                 return Err(ConnectionError::new(
                     ErrorCode::ProtocolError,
-                    "CONTINUATION of nothing",
+                    "CONTINUATION without a header block",
                 ));
             }
             (None, _) => {}
         }
-        let (wanted, size) = match head.kind {
+        let (wanted, size) = match header.kind {
             Kind::Settings => (Some(true), None),
             Kind::Ping => (Some(true), Some(8)),
             Kind::GoAway => (Some(true), None),
@@ -217,7 +226,7 @@ impl Connection {
             Kind::PushPromise => {
                 return Err(ConnectionError::new(
                     ErrorCode::ProtocolError,
-                    "PUSH_PROMISE is not wanted",
+                    "PUSH_PROMISE although server push is disabled",
                 ));
             }
             Kind::Unknown => (None, None),
@@ -225,28 +234,28 @@ impl Connection {
         if wanted.is_some_and(|wanted| wanted != on_connection) {
             return Err(ConnectionError::new(
                 ErrorCode::ProtocolError,
-                "a frame on the wrong stream",
+                "a frame type is not allowed on this stream identifier",
             ));
         }
-        if size.is_some_and(|size| size != head.length)
-            || (head.kind == Kind::GoAway && head.length < 8)
+        if size.is_some_and(|size| size != header.length)
+            || (header.kind == Kind::GoAway && header.length < 8)
         {
             return Err(ConnectionError::new(
                 ErrorCode::FrameSizeError,
-                "a frame of the wrong size",
+                "a frame has the wrong length for its type",
             ));
         }
         Ok(())
     }
 
-    /// The payload of a frame that comes in parts.
+    /// Collects the payload of a frame that arrives in parts.
     fn recv_payload(
         &mut self,
-        head: FrameHeader,
+        header: FrameHeader,
         rest: &[u8],
         now: Instant,
     ) -> Result<(usize, Option<Event>), ConnectionError> {
-        let length = usize::try_from(head.length).unwrap_or(usize::MAX);
+        let length = usize::try_from(header.length).unwrap_or(usize::MAX);
         let taken = length.saturating_sub(self.partial_frame.len()).min(rest.len());
         self.partial_frame.extend_from_slice(rest.get(..taken).unwrap_or_default());
         if self.partial_frame.len() < length {
@@ -254,7 +263,7 @@ impl Connection {
         }
         let mut payload = std::mem::take(&mut self.partial_frame);
         self.parse = ParseState::FrameHeader;
-        let event = self.dispatch_frame(head, &payload, now)?;
+        let event = self.dispatch_frame(header, &payload, now)?;
         payload.clear();
         self.partial_frame = payload;
         Ok((taken, event))
@@ -263,24 +272,24 @@ impl Connection {
     #[inline]
     fn dispatch_frame(
         &mut self,
-        head: FrameHeader,
+        header: FrameHeader,
         payload: &[u8],
         now: Instant,
     ) -> Result<Option<Event>, ConnectionError> {
-        match head.kind {
-            Kind::Headers => self.recv_headers(head, payload, now),
-            Kind::Continuation => self.recv_continuation(head, payload, now),
-            Kind::Priority => self.recv_priority(head, payload, now),
-            Kind::Reset => self.recv_reset(head, payload, now),
-            Kind::Settings => self.recv_settings(head, payload, now),
-            Kind::Ping => self.recv_ping(head, payload, now),
+        match header.kind {
+            Kind::Headers => self.recv_headers(header, payload, now),
+            Kind::Continuation => self.recv_continuation(header, payload, now),
+            Kind::Priority => self.recv_priority(header, payload, now),
+            Kind::Reset => self.recv_reset(header, payload, now),
+            Kind::Settings => self.recv_settings(header, payload, now),
+            Kind::Ping => self.recv_ping(header, payload, now),
             Kind::GoAway => self.recv_goaway(payload, now),
-            Kind::WindowUpdate => self.recv_window_update(head, payload, now),
+            Kind::WindowUpdate => self.recv_window_update(header, payload, now),
             Kind::Data | Kind::PushPromise | Kind::Unknown => Ok(None),
         }
     }
 
-    /// Whether nobody has opened a stream of this number yet.
+    /// Whether the stream is in state "idle": no frame has opened it (RFC 9113, 5.1).
     pub(in crate::wire) fn is_idle(&self, id: StreamId) -> bool {
         match self.role {
             Role::Server => !id.is_client_initiated() || id > self.last_remote_id,
@@ -302,12 +311,12 @@ mod tests {
 
     fn frame(kind: Kind, flags: Flags, stream: u32, payload: &[u8]) -> Vec<u8> {
         let length = payload.len().try_into().unwrap();
-        let head = FrameHeader { length, kind, flags, stream: StreamId::new(stream) };
-        [&head.octets()[..], payload].concat()
+        let header = FrameHeader { length, kind, flags, stream: StreamId::new(stream) };
+        [&header.octets()[..], payload].concat()
     }
 
     #[test]
-    fn a_header_block_counts_from_its_first_octet_to_its_last() {
+    fn a_header_block_is_incomplete_from_its_first_octet_to_its_last() {
         let limits = Limits { octets: 1_000, count: 10 };
         let offer = LocalConfig { settings: Settings::INITIAL, window: 65_535, headers: limits };
         let first = Instant::now();
@@ -332,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_that_begins_where_another_ends_counts_for_itself() {
+    fn the_time_of_an_incomplete_frame_starts_at_its_own_first_octet() {
         let limits = Limits { octets: 1_000, count: 10 };
         let offer = LocalConfig { settings: Settings::INITIAL, window: 65_535, headers: limits };
         let now = Instant::now();

@@ -1,23 +1,23 @@
-//! Reuse: a connection to a driver goes on for somebody else, as if it were new.
+//! Reuse of an idle upstream connection for another downstream connection.
 
 use crate::wire::connection::{Connection, ParseState};
 use crate::wire::settings::Settings;
 
 impl Connection {
-    /// What we told the peer, or are about to.
+    /// The local settings, sent or about to be sent.
     #[must_use]
     pub fn local_settings(&self) -> &Settings {
         &self.local_config.settings
     }
 
-    /// Whether nothing that happened so far can still have an effect: every stream was ended by
-    /// both sides, whatever was asked was answered, and nothing is under way (client role).
+    /// Whether no earlier event can affect later streams: every stream was closed by END_STREAM,
+    /// every PING and SETTINGS is acknowledged, and nothing is unread or unwritten (client role).
     #[must_use]
     pub fn is_reusable(&self) -> bool {
         self.is_reusable_once_flushed() && self.write_buffer.is_empty()
     }
 
-    /// The same while an answer to a PING may wait to be written.
+    /// Like [`Connection::is_reusable`], but the write buffer may have octets, such as a PING ACK.
     #[must_use]
     pub fn is_reusable_once_flushed(&self) -> bool {
         self.settings_received
@@ -29,8 +29,7 @@ impl Connection {
             && self.unanswered_pings == 0
     }
 
-    /// Nothing that was sent so far has an influence on the header blocks to come (RFC 7541, 7.1:
-    /// what two people send does not belong into one table).
+    /// Evicts all entries of the encoder's table: two users must not share one (RFC 7541, 7.1).
     pub fn clear_encoder_table(&mut self) {
         self.encoder.clear_table();
     }

@@ -1,4 +1,4 @@
-//! What we send: header blocks, DATA, credit, resets, settings, pings and goodbyes.
+//! Sending of frames.
 
 use std::ops::Range;
 use std::time::Instant;
@@ -11,30 +11,31 @@ use crate::wire::hpack::Field;
 use crate::wire::settings::Settings;
 use crate::wire::stream::{ClosedBy, Stream};
 
-/// SETTINGS frames of ours that may wait for their acknowledgement.
+/// Maximum number of unacknowledged SETTINGS frames.
 const UNACKED_SETTINGS_MAX: usize = 4;
-/// DATA of at most so many octets is copied next to its neighbours instead of being lent.
+/// Maximum length of DATA that is copied into the write buffer instead of borrowed, in octets.
 const COPIED_MAX: usize = 1_024;
 
 impl Connection {
-    /// Changes whenever the table of what we encode changes.
+    /// A number that changes with every change of the encoder's table.
     #[must_use]
     pub fn encoder_generation(&self) -> u64 {
         self.encoder.generation()
     }
 
-    /// Encodes a header block that must go out next, once or, while the table does not change,
-    /// any number of times.
+    /// Encodes a header block. It must be the next one sent; it may be sent repeatedly while
+    /// [`Connection::encoder_generation`] is unchanged.
     pub fn encode<'f>(&mut self, fields: impl IntoIterator<Item = Field<'f>>, into: &mut Vec<u8>) {
         self.encoder.encode(fields, into);
     }
 
-    /// Opens a stream with a block of `encode` (client role). Ask `can_open` first.
+    /// Opens a stream with a block of [`Connection::encode`] (client role). Check
+    /// [`Connection::can_open_stream`] first.
     pub fn open_stream(&mut self, tag: u32, block: &[u8], end: bool) -> StreamId {
         let id = self.next_local_id;
         self.next_local_id = StreamId::new(id.number().saturating_add(2));
         if self.next_local_id >= StreamId::MAX {
-            // The numbers are used up: as after GOAWAY, new streams need another connection.
+            // The identifiers are used up: as after GOAWAY, new streams need another connection.
             self.goaway_last_id.get_or_insert(id);
         }
         let mut stream = Stream::new(
@@ -48,7 +49,7 @@ impl Connection {
         id
     }
 
-    /// Sends a header block: an answer's head, or trailers.
+    /// Sends a header block: a response head, or trailers.
     pub fn send_headers<'f>(
         &mut self,
         id: StreamId,
@@ -62,16 +63,16 @@ impl Connection {
         self.encode_buffer = octets;
     }
 
-    /// The same with a block of `encode`.
+    /// Sends a header block of [`Connection::encode`].
     pub fn send_encoded_headers(&mut self, id: StreamId, octets: &[u8], end: bool) {
-        // Every peer takes that much (RFC 9113, 6.5.2).
+        // Every peer accepts frames of this length (RFC 9113, 6.5.2).
         let size = usize::try_from(DEFAULT_MAX_FRAME_SIZE).unwrap_or(usize::MAX);
         let mut flags = Flags::NONE.with(Flags::END_STREAM, end);
         let (mut kind, mut rest) = (Kind::Headers, octets);
         while rest.len() > size {
-            let (piece, behind) = rest.split_at_checked(size).unwrap_or_default();
-            self.write_frame(kind, flags, id, piece);
-            (kind, flags, rest) = (Kind::Continuation, Flags::NONE, behind);
+            let (fragment, after) = rest.split_at_checked(size).unwrap_or_default();
+            self.write_frame(kind, flags, id, fragment);
+            (kind, flags, rest) = (Kind::Continuation, Flags::NONE, after);
         }
         self.write_frame(kind, flags.with(Flags::END_HEADERS, true), id, rest);
         if end {
@@ -79,7 +80,7 @@ impl Connection {
         }
     }
 
-    /// Sends DATA that is copied. Within `room`; an empty one needs none.
+    /// Sends a copy of octets as DATA, at most [`Connection::send_capacity`].
     pub fn send_data(&mut self, id: StreamId, octets: &[u8], end: bool) {
         let mut rest = octets;
         loop {
@@ -104,29 +105,30 @@ impl Connection {
         }
     }
 
-    /// Sends the octets of two places as DATA that is copied, in one frame if they fit. Within
-    /// `room`.
-    pub fn send_data_joined(&mut self, id: StreamId, [octets, behind]: [&[u8]; 2], end: bool) {
-        let size = octets.len().saturating_add(behind.len());
-        if behind.is_empty() {
-            return self.send_data(id, octets, end);
+    /// Sends a copy of two slices as DATA, in one frame if they fit; at most
+    /// [`Connection::send_capacity`].
+    pub fn send_data_joined(&mut self, id: StreamId, [first, second]: [&[u8]; 2], end: bool) {
+        let size = first.len().saturating_add(second.len());
+        if second.is_empty() {
+            return self.send_data(id, first, end);
         }
         if size > usize::try_from(DEFAULT_MAX_FRAME_SIZE).unwrap_or(usize::MAX) {
-            self.send_data(id, octets, false);
-            return self.send_data(id, behind, end);
+            self.send_data(id, first, false);
+            return self.send_data(id, second, end);
         }
         self.consume_send_window(id, size);
         let flags = Flags::NONE.with(Flags::END_STREAM, end);
-        self.write_frame_joined(Kind::Data, flags, id, [octets, behind]);
+        self.write_frame_joined(Kind::Data, flags, id, [first, second]);
         if end {
             self.end_local_side(id);
         }
     }
 
-    /// Sends DATA out of the buffer that it was read into. Within `room`, and at most one frame.
+    /// Sends one DATA frame out of the read buffer, at most [`Connection::send_capacity`] and at
+    /// most one frame.
     ///
-    /// The nine octets in front of `octets` are overwritten by the frame's header: they must have
-    /// been taken already. Short DATA is copied instead.
+    /// The frame header overwrites the nine octets in front of `octets`, which must be consumed
+    /// already. Short DATA is copied instead.
     pub fn send_data_in_place(
         &mut self,
         id: StreamId,
@@ -139,14 +141,14 @@ impl Connection {
             let piece = buffer.get(octets).unwrap_or_default();
             return self.send_data(id, piece, end);
         };
-        let head = FrameHeader {
+        let header = FrameHeader {
             length: u32::try_from(octets.len()).unwrap_or(0),
             kind: Kind::Data,
             flags: Flags::NONE.with(Flags::END_STREAM, end),
             stream: id,
         };
         if let Some(place) = buffer.get_mut(start..octets.start) {
-            place.copy_from_slice(&head.octets());
+            place.copy_from_slice(&header.octets());
         }
         self.consume_send_window(id, octets.len());
         self.write_buffer.push_borrowed(start..octets.end);
@@ -172,7 +174,7 @@ impl Connection {
         }
     }
 
-    /// Resets a stream, if it is still there.
+    /// Resets a stream, if it is open.
     pub fn reset_stream(&mut self, id: StreamId, code: ErrorCode) {
         if self.streams.find(id).is_some() {
             self.write_reset(id, code);
@@ -180,20 +182,22 @@ impl Connection {
         }
     }
 
-    /// Resets the stream of a malformed request, which may have been answered (server role).
+    /// Resets the stream of a malformed request, which may have a response (server role).
     ///
-    /// Clients of gRPC forget an answer if RST_STREAM comes before they have ended their side: it
-    /// waits until they have. Says whether it does; `reset_rejected` ends that.
+    /// gRPC clients discard a response if RST_STREAM arrives before they have sent END_STREAM, so
+    /// that RST_STREAM is delayed until then. Returns whether it is delayed;
+    /// [`Connection::send_pending_reset`] ends the delay.
     pub fn reject_request(&mut self, id: StreamId) -> bool {
-        let waits = self.streams.find(id).is_some_and(|it| it.local_closed && !it.remote_closed);
-        if !waits {
+        let is_delayed =
+            self.streams.find(id).is_some_and(|it| it.local_closed && !it.remote_closed);
+        if !is_delayed {
             self.write_reset(id, ErrorCode::ProtocolError);
         }
-        self.close(id, if waits { ClosedBy::ResetPending } else { ClosedBy::LocalReset });
-        waits
+        self.close(id, if is_delayed { ClosedBy::ResetPending } else { ClosedBy::LocalReset });
+        is_delayed
     }
 
-    /// Resets the stream of a malformed request now, if that waits still.
+    /// Sends the delayed RST_STREAM of a malformed request, if it is still pending.
     pub fn send_pending_reset(&mut self, id: StreamId) {
         if self.streams.take_pending_reset(id) {
             self.write_reset(id, ErrorCode::ProtocolError);
@@ -204,7 +208,7 @@ impl Connection {
         self.write_frame(Kind::Reset, Flags::NONE, id, &code.number().to_be_bytes());
     }
 
-    /// Lets the peer send so many octets more on a stream (downloads: what the client allows).
+    /// Grows the receive window of a stream (downloads: by the window of the downstream stream).
     pub fn grow_recv_window(&mut self, id: StreamId, octets: u32) {
         let Some(stream) = self.streams.find_mut(id) else { return };
         if stream.remote_closed || octets == 0 {
@@ -214,12 +218,12 @@ impl Connection {
         self.send_window_update(id, octets);
     }
 
-    /// So many octets of the connection have left for good (client role): credit goes back.
+    /// Releases connection window of forwarded octets (client role).
     pub fn release_connection_capacity(&mut self, octets: u32) {
         self.defer_window_update(octets);
     }
 
-    /// Changes the window that the peer's streams get, those that are open included.
+    /// Changes SETTINGS_INITIAL_WINDOW_SIZE, for open streams too.
     pub fn set_initial_window(&mut self, window: u32, now: Instant) {
         self.local_config.settings.initial_window_size = window;
         if self.local_config.settings != self.sent_settings {
@@ -234,12 +238,12 @@ impl Connection {
         let mut payload = Vec::new();
         wanted.encode_changes(&self.sent_settings, &mut payload);
         self.write_frame(Kind::Settings, Flags::NONE, StreamId::CONNECTION, &payload);
-        // More is granted with the frame, less only holds from its acknowledgement on.
-        let more = i64::from(wanted.initial_window_size)
+        // A larger window is in effect at once, a smaller one from the acknowledgement on.
+        let growth = i64::from(wanted.initial_window_size)
             .saturating_sub(i64::from(self.sent_settings.initial_window_size));
-        if more > 0 {
+        if growth > 0 {
             for (_, stream) in self.streams.iter_mut() {
-                stream.recv_window = stream.recv_window.saturating_add(more);
+                stream.recv_window = stream.recv_window.saturating_add(growth);
             }
         }
         let shrunk_by =
@@ -252,46 +256,46 @@ impl Connection {
         });
     }
 
-    /// Asks whether the peer is there.
+    /// Sends PING. [`Event::PingAck`](crate::wire::connection::Event::PingAck) follows.
     pub fn send_ping(&mut self) {
         self.unanswered_pings = self.unanswered_pings.saturating_add(1);
         self.write_frame(Kind::Ping, Flags::NONE, StreamId::CONNECTION, b"sconce??");
     }
 
-    /// Says that no new streams are wanted. First `gently`: streams that are on their way are
-    /// still taken; then for good (RFC 9113, 6.8).
-    pub fn send_goaway(&mut self, gently: bool) {
-        let last = if gently { StreamId::MAX } else { self.last_processed() };
+    /// Sends GOAWAY. A graceful one still accepts streams in flight; the final one follows after a
+    /// round trip (RFC 9113, 6.8).
+    pub fn send_goaway(&mut self, is_graceful: bool) {
+        let last = if is_graceful { StreamId::MAX } else { self.last_processed() };
         self.write_goaway(last, ErrorCode::NoError, "");
-        if self.role == Role::Server && !gently {
+        if self.role == Role::Server && !is_graceful {
             self.goaway_last_id = Some(last);
         }
     }
 
-    /// Says that no new streams are wanted since the peer exceeded a budget; those under way go on.
+    /// Sends GOAWAY because of an exhausted budget. Open streams continue.
     pub fn send_goaway_for(&mut self, budget: Budget) {
         let last = self.last_processed();
         self.write_goaway(last, ErrorCode::EnhanceYourCalm, budget.name());
         self.goaway_last_id = Some(last);
     }
 
-    /// Tells the peer what it did wrong; close when it is flushed.
-    pub fn fail(&mut self, fault: ConnectionError) {
+    /// Sends GOAWAY with a connection error. The owner flushes and closes.
+    pub fn fail(&mut self, error: ConnectionError) {
         let last = self.last_processed();
-        self.write_goaway(last, fault.code, fault.reason);
+        self.write_goaway(last, error.code, error.reason);
         self.goaway_last_id = Some(last);
     }
 
-    /// The peer's last stream that was not ignored: what one GOAWAY has said, no later one may
-    /// raise (RFC 9113, 6.8).
+    /// The last stream of the peer that was not ignored; never above an earlier GOAWAY's
+    /// (RFC 9113, 6.8).
     fn last_processed(&self) -> StreamId {
         self.goaway_last_id.map_or(self.last_remote_id, |last| last.min(self.last_remote_id))
     }
 
-    fn write_goaway(&mut self, last: StreamId, code: ErrorCode, what: &str) {
+    fn write_goaway(&mut self, last: StreamId, code: ErrorCode, debug_data: &str) {
         let mut payload = last.number().to_be_bytes().to_vec();
         payload.extend_from_slice(&code.number().to_be_bytes());
-        payload.extend_from_slice(what.as_bytes());
+        payload.extend_from_slice(debug_data.as_bytes());
         self.write_frame(Kind::GoAway, Flags::NONE, StreamId::CONNECTION, &payload);
     }
 }
@@ -305,7 +309,7 @@ mod tests {
     use crate::wire::head::Rule;
     use crate::wire::hpack::{Fields, Indexing};
 
-    /// A connection on which stream 1 is malformed and answered, and what its peer sends next.
+    /// A connection with a response on the malformed stream 1, and its peer.
     fn answered(end: bool, now: Instant) -> (Connection, Peer) {
         let mut connection = Connection::new(Role::Server, local_config(), now);
         let hello = Peer::client();
@@ -314,8 +318,8 @@ mod tests {
         let peer = Peer { octets: Vec::new(), ..hello }.headers(1, &bad, end);
         let (taken, event) = connection.receive(&peer.octets, now).unwrap();
         assert_eq!(taken, peer.octets.len());
-        let Event::MalformedRequest { stream, error: fault } = event else { panic!("{event:?}") };
-        assert_eq!((fault.rule, fault.field_index), (Rule::Space, Some(POST.len())));
+        let Event::MalformedRequest { stream, error } = event else { panic!("{event:?}") };
+        assert_eq!((error.rule, error.field_index), (Rule::Space, Some(POST.len())));
         let mut answer = Fields::default();
         answer.push(b":status", b"200", Indexing::Indexed);
         connection.send_headers(stream, answer.iter(), true);
@@ -325,19 +329,19 @@ mod tests {
     }
 
     fn kinds(connection: &Connection) -> Vec<Kind> {
-        let own = |head: &FrameHeader| head.stream != StreamId::CONNECTION;
-        let frames = frames(connection).into_iter().map(|(head, _)| head);
-        frames.filter(own).map(|head| head.kind).collect()
+        let own = |header: &FrameHeader| header.stream != StreamId::CONNECTION;
+        let frames = frames(connection).into_iter().map(|(header, _)| header);
+        frames.filter(own).map(|header| header.kind).collect()
     }
 
     #[test]
-    fn a_malformed_request_that_is_whole_is_answered_and_reset() {
+    fn a_complete_malformed_request_gets_a_response_and_rst_stream() {
         let (connection, _) = answered(true, Instant::now());
         assert_eq!(kinds(&connection), [Kind::Headers, Kind::Reset]);
     }
 
     #[test]
-    fn the_reset_of_one_that_is_not_waits_for_its_end_and_what_comes_before_is_ignored() {
+    fn rst_stream_of_an_incomplete_malformed_request_follows_its_end_stream() {
         let now = Instant::now();
         for is_trailers in [false, true] {
             let (mut connection, peer) = answered(false, now);
@@ -354,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn it_comes_when_the_owner_does_not_wait_any_more_unless_the_peer_was_first() {
+    fn a_pending_reset_is_sent_once_unless_the_peer_has_reset_the_stream() {
         let now = Instant::now();
         let (mut connection, peer) = answered(false, now);
         connection.send_pending_reset(StreamId::new(1));

@@ -14,7 +14,7 @@ pub(super) fn local_config() -> LocalConfig {
     LocalConfig { settings, window: 1 << 20, headers: LIMITS }
 }
 
-/// A peer that writes frames by hand.
+/// A scripted peer.
 pub(super) struct Peer {
     pub(super) octets: Vec<u8>,
     pub(super) encoder: Encoder,
@@ -69,8 +69,8 @@ impl Peer {
     }
 }
 
-/// Everything that a connection made of some octets: events, with DATA gathered by stream.
-#[expect(clippy::wildcard_enum_match_arm, reason = "all others are told alike")]
+/// The events of a connection for some octets. Consecutive DATA of one stream is joined.
+#[expect(clippy::wildcard_enum_match_arm, reason = "all others are formatted alike")]
 pub(super) fn feed(
     connection: &mut Connection,
     octets: &[u8],
@@ -92,10 +92,10 @@ pub(super) fn feed(
                 }
                 Event::Data { tag, octets, end } => {
                     let octets = &piece[from + octets.start..from + octets.end];
-                    let said = format!("data {tag} ");
-                    match events.last_mut().filter(|last| last.starts_with(&said)) {
+                    let prefix = format!("data {tag} ");
+                    match events.last_mut().filter(|last| last.starts_with(&prefix)) {
                         Some(last) => last.push_str(&format!("{octets:?}")),
-                        None => events.push(format!("{said}{octets:?}")),
+                        None => events.push(format!("{prefix}{octets:?}")),
                     }
                     if let Some(last) = events.last_mut() {
                         *last = last.replace("][", ", ").replace("[, ", "[").replace(", ]", "]");
@@ -104,14 +104,14 @@ pub(super) fn feed(
                         }
                     }
                 }
-                Event::MalformedRequest { stream, error: fault } => {
+                Event::MalformedRequest { stream, error } => {
                     connection.reject_request(stream);
-                    events.push(format!("malformed {} {:?}", stream.number(), fault.rule));
+                    events.push(format!("malformed {} {:?}", stream.number(), error.rule));
                 }
                 event => events.push(format!("{event:?}")),
             }
         }
-        assert_eq!(at, piece.len(), "Starved means that all was taken");
+        assert_eq!(at, piece.len(), "NeedMoreData means that all octets are consumed");
     }
     Ok(events)
 }
@@ -122,10 +122,10 @@ fn serve(peer: Peer) -> Result<Vec<String>, ConnectionError> {
 }
 
 fn code(peer: Peer) -> ErrorCode {
-    serve(peer).expect_err("the connection lived on").code
+    serve(peer).expect_err("no connection error").code
 }
 
-/// The codes of the RST_STREAMs that some octets provoke.
+/// The RST_STREAMs that some octets provoke.
 fn resets(peer: Peer) -> Vec<(u32, ErrorCode)> {
     let now = Instant::now();
     let mut connection = Connection::new(Role::Server, local_config(), now);
@@ -168,7 +168,7 @@ fn a_request_with_body_and_trailers_is_read() {
 }
 
 #[test]
-fn padding_is_taken_off_and_its_credit_given_back() {
+fn padding_is_removed_and_its_window_released() {
     let now = Instant::now();
     let mut connection = Connection::new(Role::Server, local_config(), now);
     let peer = Peer::client().headers(1, POST, false);
@@ -183,7 +183,7 @@ fn padding_is_taken_off_and_its_credit_given_back() {
 
 #[test]
 #[expect(clippy::too_many_lines, reason = "one table, one claim")]
-fn a_fault_of_the_connection_has_the_code_that_the_rfc_names() {
+fn each_connection_error_has_the_code_of_the_rfc() {
     let open = || Peer::client().headers(1, POST, false);
     let done = || Peer::client().headers(1, POST, true);
     let bare = Flags::NONE;
@@ -240,7 +240,7 @@ fn a_fault_of_the_connection_has_the_code_that_the_rfc_names() {
             ErrorCode::ProtocolError,
         ),
         (
-            "CONTINUATION of nothing",
+            "CONTINUATION without a header block",
             open().frame(Kind::Continuation, bare, 1, &[]),
             ErrorCode::ProtocolError,
         ),
@@ -301,7 +301,7 @@ fn a_fault_of_the_connection_has_the_code_that_the_rfc_names() {
 }
 
 #[test]
-fn a_fault_of_a_stream_leaves_the_connection_alone() {
+fn a_stream_error_resets_the_stream_and_not_the_connection() {
     let open = || Peer::client().headers(1, POST, false);
     let cases: Vec<(&str, Peer, ErrorCode)> = vec![
         (
@@ -378,13 +378,13 @@ fn streams_beyond_the_limit_are_refused() {
 }
 
 #[test]
-fn every_flood_is_cut_by_its_own_budget() {
+fn every_flood_exhausts_its_own_budget() {
     let repeat = |times: u32, step: &dyn Fn(Peer, u32) -> Peer| {
         let mut peer = Peer::client();
         for index in 0..times {
             peer = step(peer, index);
         }
-        serve(peer).expect_err("nothing was cut").budget
+        serve(peer).expect_err("no connection error").budget
     };
     let none = Flags::NONE;
     let ping = repeat(2_000, &|peer, _| peer.frame(Kind::Ping, none, 0, &[0; 8]));
@@ -412,7 +412,7 @@ fn every_flood_is_cut_by_its_own_budget() {
 }
 
 #[test]
-fn ten_times_what_an_honest_client_does_is_never_cut() {
+fn ten_times_the_rate_of_a_normal_client_never_exhausts_a_budget() {
     let mut now = Instant::now();
     let mut connection = Connection::new(Role::Server, local_config(), now);
     let mut stream = 1;
@@ -440,7 +440,7 @@ fn ten_times_what_an_honest_client_does_is_never_cut() {
 }
 
 #[test]
-fn the_last_stream_of_a_goaway_never_rises() {
+fn the_last_stream_id_of_goaway_never_increases() {
     let now = Instant::now();
     let mut connection = Connection::new(Role::Server, local_config(), now);
     connection.send_goaway(true);
@@ -460,7 +460,7 @@ fn the_last_stream_of_a_goaway_never_rises() {
 }
 
 #[test]
-fn a_window_that_shrinks_goes_below_zero_and_comes_back() {
+fn a_reduced_send_window_can_be_negative_and_recovers() {
     let now = Instant::now();
     let mut connection = Connection::new(Role::Server, local_config(), now);
     let peer = Peer::client().headers(1, POST, true);
@@ -482,7 +482,7 @@ fn a_window_that_shrinks_goes_below_zero_and_comes_back() {
 }
 
 #[test]
-fn a_table_that_the_peer_set_to_nothing_and_back_begins_anew() {
+fn a_table_size_of_zero_and_back_in_one_frame_clears_the_encoder_table() {
     let now = Instant::now();
     let mut connection = Connection::new(Role::Server, local_config(), now);
     feed(&mut connection, &Peer::client().octets, 1_000, now).unwrap();
@@ -503,7 +503,7 @@ fn a_table_that_the_peer_set_to_nothing_and_back_begins_anew() {
 }
 
 #[test]
-fn the_client_role_reads_answers_and_refuses_what_is_none() {
+fn the_client_role_reads_responses_and_rejects_malformed_ones() {
     let now = Instant::now();
     let answer = |peer: Peer| {
         let mut connection = Connection::new(Role::Client, local_config(), now);
@@ -536,11 +536,11 @@ fn the_client_role_reads_answers_and_refuses_what_is_none() {
         (Peer::server().headers(1, &[("x", "y")], false), "PseudoMissing"),
         (
             Peer::server().headers(1, &[(":status", "101")], false),
-            "informational answers without end",
+            "invalid or too many informational responses",
         ),
     ] {
         let events = answer(bad).unwrap();
-        assert!(events[1].contains("{ tag: 7, fault") && events[1].contains(what), "{events:?}");
+        assert!(events[1].contains("{ tag: 7, error") && events[1].contains(what), "{events:?}");
     }
     assert!(answer(Peer::server().headers(2, &[(":status", "200")], false)).is_err());
 }
@@ -578,7 +578,7 @@ proptest::proptest! {
     }
 
     #[test]
-    fn no_octets_make_it_panic(octets in proptest::collection::vec(0_u8.., 0..2_000)) {
+    fn no_input_causes_a_panic(octets in proptest::collection::vec(0_u8.., 0..2_000)) {
         let now = Instant::now();
         for role in [Role::Server, Role::Client] {
             let mut connection = Connection::new(role, local_config(), now);
@@ -590,7 +590,7 @@ proptest::proptest! {
 }
 
 #[test]
-fn a_connection_whose_stream_numbers_are_used_up_takes_no_new_streams() {
+fn no_stream_can_be_opened_after_the_last_stream_id() {
     let now = Instant::now();
     let mut driver = Connection::new(Role::Client, local_config(), now);
     driver.next_local_id = StreamId::new(0x7fff_fffb);

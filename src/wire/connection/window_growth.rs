@@ -1,14 +1,13 @@
-//! Earned windows: how much a client may have under way on one stream, towards a driver.
+//! Receive windows of uploads: growth, and release by WINDOW_UPDATE.
 //!
-//! A stream begins with 65,535 octets, so that one whose driver takes nothing pins no more than
-//! that. Once it has passed on as much, it gets one megabyte, so that reads are long. From there
-//! on its window grows while the window is what limits it, to a few times the product of
-//! bandwidth and round-trip time: PING measures round trips end to end, and a stream that passes
-//! on half of its window within one of them was waiting for credit. On a short way that takes a
-//! small window, on a long one a large one. What was earned stays.
+//! A stream starts with 65,535 octets, which limits the buffered data of an upstream that does not
+//! read. After as many forwarded octets it gets 1 MiB, for long reads. Then its window grows to a
+//! few times the bandwidth-delay product, as long as the window limits the throughput: PING
+//! measures the round trip, and a stream that forwards half of its window within one round trip is
+//! limited by it. A window does not shrink again.
 //!
-//! An answer to a PING also waits behind DATA that we have not read yet. Such a wait is no reason
-//! to let more come: only what is passed on within twice the shortest round trip counts.
+//! PING ACK is delayed by unread DATA in front of it. To exclude this delay, only octets forwarded
+//! within twice the shortest round trip count.
 
 use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
@@ -19,56 +18,55 @@ use crate::wire::frame::{Flags, Kind, StreamId};
 use crate::wire::settings::DEFAULT_INITIAL_WINDOW_SIZE;
 use crate::wire::stream::Stream;
 
-/// What the PINGs carry that measure round trips.
+/// Payload of the PINGs that measure round trips.
 pub(in crate::wire) const RTT_PING: &[u8; 8] = b"sconce<>";
 
-/// While more is read, credit goes back in pieces of this part of a window: each WINDOW_UPDATE is
-/// a write, and wakes the client.
+/// A busy connection releases a stream window in halves: each WINDOW_UPDATE is a write, and wakes
+/// the client.
 const RELEASE_FRACTION_BUSY: NonZeroU32 = NonZeroU32::new(2).unwrap();
-/// Before the connection sleeps, smaller pieces go back too. What is withheld is not under way:
-/// with half of a window withheld, an upload over a wide network ran at half the speed.
+/// Before the connection becomes idle, it releases an eighth of a window or more: withheld window
+/// is lost throughput, and with half of the window withheld an upload over a WAN had half its speed.
 const RELEASE_FRACTION_IDLE: NonZeroU32 = NonZeroU32::new(8).unwrap();
-/// On a way shorter than this a client has the rest of its window under way for long enough, and is
-/// not woken for smaller pieces.
+/// Clients with a shorter round trip are not woken for less than half of a window.
 const NEAR_ROUND_TRIP: Duration = Duration::from_millis(1);
-/// And of at least so many octets, so that small windows do not cost a frame for each message.
+/// Minimum increment of a WINDOW_UPDATE for a stream, in octets: small windows must not cost a
+/// frame per message.
 const STREAM_RELEASE_MIN: u32 = 16 * 1024;
-/// Up to this window, in octets, growth is by four, and above it by two. The first round trips
-/// are what short uploads are made of.
+/// Windows below this size, in octets, grow fourfold, larger ones twofold: short uploads last only
+/// a few round trips.
 const FAST_GROWTH_MAX: u32 = 1 << 20;
-/// Up to this window, in octets, growth needs no more than that as much was passed on before: what
-/// two reads take. With less under way, each read finds little and costs as much.
+/// A window below this size, in octets, grows after as many forwarded octets, without a measured
+/// round trip. The size of two reads: smaller windows make reads short.
 const COMMON_WINDOW: u32 = 1 << 20;
-/// How many of the largest windows the streams of one connection can earn together.
+/// Maximum total growth of all streams of a connection, in multiples of the largest window.
 const EARNED_WINDOWS_MAX: u32 = 4;
 
-/// Octets that are passed on between two measurements that find no reason to grow: at first, and
-/// at most.
+/// Forwarded octets between two round-trip measurements without growth: initially, and at most.
 const MEASURE_INTERVAL: (u32, u32) = (256 << 10, 16 << 20);
 
 /// Round trips of a connection, as measured by PING.
 #[derive(Clone, Copy, Debug, Default)]
 pub(in crate::wire) struct RoundTrips {
-    /// The number of the one that is under way, or was last.
+    /// Number of the current or latest round trip.
     number: u32,
     is_measuring: bool,
-    /// When it began.
+    /// Start of the current or latest round trip.
     started_at: Option<Instant>,
-    /// About the shortest one.
+    /// The shortest round trip; it decays upwards with each measurement.
     shortest: Option<Duration>,
-    /// Whether a window has grown in it.
+    /// Whether a window has grown in this round trip.
     has_grown: bool,
-    /// The largest window, in octets, that a stream has earned.
+    /// The largest window of any stream, in octets.
     largest_window: u32,
-    /// Octets to be passed on before the next one.
+    /// Octets to forward before the next measurement.
     octets_to_next: u32,
-    /// The length of the latest pause.
+    /// The latest interval between two measurements, in octets.
     interval: u32,
 }
 
 impl RoundTrips {
-    /// Octets were passed on of a stream whose window could grow. Says whether a round trip begins
-    /// that is to be measured.
+    /// Counts forwarded octets of a stream whose window can grow. `true`: a measurement starts, and
+    /// the caller sends PING.
     fn start_if_due(&mut self, octets: u32, now: Instant) -> bool {
         self.octets_to_next = self.octets_to_next.saturating_sub(octets);
         if self.is_measuring || self.octets_to_next > 0 {
@@ -80,22 +78,22 @@ impl RoundTrips {
         true
     }
 
-    /// Whether what is passed on now is passed on within one round trip.
+    /// Whether octets forwarded now count for the current round trip.
     fn is_within_round_trip(&self, now: Instant) -> bool {
-        let passed =
-            self.started_at.map_or(Duration::ZERO, |began| now.saturating_duration_since(began));
+        let elapsed =
+            self.started_at.map_or(Duration::ZERO, |start| now.saturating_duration_since(start));
         self.is_measuring
-            && self.shortest.is_none_or(|shortest| passed <= shortest.saturating_mul(2))
+            && self.shortest.is_none_or(|shortest| elapsed <= shortest.saturating_mul(2))
     }
 
-    /// The PING is answered.
+    /// Ends the measurement: PING ACK has arrived.
     fn finish(&mut self, now: Instant) {
         self.is_measuring = false;
-        let took = self.started_at.map(|began| now.saturating_duration_since(began));
-        // The way may become longer.
+        let latest = self.started_at.map(|start| now.saturating_duration_since(start));
+        // Round trips may become longer.
         let before =
             self.shortest.map(|it| it.saturating_add(it.checked_div(4).unwrap_or_default()));
-        self.shortest = [took, before].into_iter().flatten().min();
+        self.shortest = [latest, before].into_iter().flatten().min();
         let (first, longest) = MEASURE_INTERVAL;
         self.interval = match self.has_grown {
             true => 0,
@@ -106,11 +104,11 @@ impl RoundTrips {
 }
 
 impl Stream {
-    /// Octets were passed on in this round trip. Says whether so many were that the window must
-    /// have been what limited the stream; once in each round trip.
-    fn is_window_limited(&mut self, octets: u32, trip: u32) -> bool {
-        if self.round_trip != trip {
-            (self.round_trip, self.forwarded_in_round_trip) = (trip, 0);
+    /// Counts forwarded octets. `true` once in a round trip: half of the window was forwarded in it,
+    /// so that the window limits the throughput.
+    fn is_window_limited(&mut self, octets: u32, round_trip: u32) -> bool {
+        if self.round_trip != round_trip {
+            (self.round_trip, self.forwarded_in_round_trip) = (round_trip, 0);
         }
         let before = self.forwarded_in_round_trip;
         self.forwarded_in_round_trip = before.saturating_add(octets);
@@ -118,29 +116,35 @@ impl Stream {
         before < half && self.forwarded_in_round_trip >= half
     }
 
-    /// Whether so much is owed that it goes back: so great a part of the window.
-    fn should_release(&self, part: NonZeroU32) -> bool {
-        self.unreleased >= (self.current_window() / part).max(STREAM_RELEASE_MIN)
+    /// Whether the unreleased octets are at least this fraction of the window.
+    fn should_release(&self, fraction: NonZeroU32) -> bool {
+        self.unreleased >= (self.current_window() / fraction).max(STREAM_RELEASE_MIN)
     }
 
-    /// What is owed and so much more can be sent from now on. Says how much that is.
-    fn release(&mut self, more: u32) -> u32 {
-        let grant = std::mem::take(&mut self.unreleased).saturating_add(more);
-        self.recv_window = self.recv_window.saturating_add(i64::from(grant));
-        grant
+    /// Releases the unreleased octets plus `growth`. Returns the increment for WINDOW_UPDATE.
+    fn release(&mut self, growth: u32) -> u32 {
+        let increment = std::mem::take(&mut self.unreleased).saturating_add(growth);
+        self.recv_window = self.recv_window.saturating_add(i64::from(increment));
+        increment
     }
 
-    /// The window that the stream has, in octets.
+    /// The full window of the stream, in octets.
     fn current_window(&self) -> u32 {
         DEFAULT_INITIAL_WINDOW_SIZE.saturating_add(self.earned)
     }
 }
 
 impl Connection {
-    /// So many octets of a stream's DATA have left for good (uploads): its credit goes back, and
-    /// its window may grow to `most` octets.
-    pub fn release_stream_capacity(&mut self, id: StreamId, octets: u32, most: u32, now: Instant) {
-        let budget = most.saturating_mul(EARNED_WINDOWS_MAX).saturating_sub(self.earned);
+    /// Releases stream window of forwarded octets (uploads). The window may grow to `window_max`
+    /// octets.
+    pub fn release_stream_capacity(
+        &mut self,
+        id: StreamId,
+        octets: u32,
+        window_max: u32,
+        now: Instant,
+    ) {
+        let budget = window_max.saturating_mul(EARNED_WINDOWS_MAX).saturating_sub(self.earned);
         let Some(stream) = self.streams.find_mut(id) else { return };
         if stream.remote_closed {
             return;
@@ -148,49 +152,49 @@ impl Connection {
         stream.unreleased = stream.unreleased.saturating_add(octets);
         let window = stream.current_window();
         let factor = if window < FAST_GROWTH_MAX { 4 } else { 2 };
-        // The way is as long for this stream as for those before it.
+        // All streams have the same round trip: the largest window so far suits this one too.
         let trips = self.round_trips.get_or_insert_default();
-        let next = window.saturating_mul(factor).max(trips.largest_window).min(most);
-        let more = next.saturating_sub(window).min(budget);
-        let begins = more > 0 && trips.start_if_due(octets, now);
+        let next = window.saturating_mul(factor).max(trips.largest_window).min(window_max);
+        let growth_max = next.saturating_sub(window).min(budget);
+        let starts = growth_max > 0 && trips.start_if_due(octets, now);
         stream.forwarded_since_growth = stream.forwarded_since_growth.saturating_add(octets);
-        // Streams side by side get equal windows, or what they share would go by their windows.
-        let common = trips.largest_window.max(COMMON_WINDOW).min(most);
+        // Concurrent streams get equal windows, otherwise their throughput would be unequal.
+        let common = trips.largest_window.max(COMMON_WINDOW).min(window_max);
         let is_behind = window < common && stream.forwarded_since_growth >= window;
         let is_limited =
             trips.is_within_round_trip(now) && stream.is_window_limited(octets, trips.number);
-        let more = match (is_limited, is_behind) {
-            (true, _) => more,
-            (false, true) => more.min(common.saturating_sub(window)),
+        let growth = match (is_limited, is_behind) {
+            (true, _) => growth_max,
+            (false, true) => growth_max.min(common.saturating_sub(window)),
             (false, false) => 0,
         };
-        let grows = more > 0;
+        let grows = growth > 0;
         trips.has_grown |= grows;
-        trips.largest_window = trips.largest_window.max(window.saturating_add(more));
+        trips.largest_window = trips.largest_window.max(window.saturating_add(growth));
         self.has_withheld |= stream.should_release(RELEASE_FRACTION_IDLE);
         if grows || stream.should_release(RELEASE_FRACTION_BUSY) {
-            stream.earned = stream.earned.saturating_add(more);
+            stream.earned = stream.earned.saturating_add(growth);
             stream.forwarded_since_growth = if grows { 0 } else { stream.forwarded_since_growth };
-            self.earned = self.earned.saturating_add(more);
-            let grant = stream.release(more);
-            self.send_window_update(id, grant);
+            self.earned = self.earned.saturating_add(growth);
+            let increment = stream.release(growth);
+            self.send_window_update(id, increment);
         }
-        if begins {
+        if starts {
             self.write_frame(Kind::Ping, Flags::NONE, StreamId::CONNECTION, RTT_PING);
         }
     }
 
-    /// The connection will sleep: what is owed to uploads goes back, unless it is next to nothing
-    /// or the client is near. Says whether anything was.
+    /// Releases withheld window of uploads before the connection becomes idle, unless the amount is
+    /// small or the client is near. Returns whether any WINDOW_UPDATE was written.
     pub fn release_withheld(&mut self) -> bool {
         if !std::mem::take(&mut self.has_withheld) || self.is_peer_near() {
             return false;
         }
         let before = self.write_buffer.len();
-        let Self { streams, write_buffer: out, .. } = self;
+        let Self { streams, write_buffer, .. } = self;
         for (id, stream) in streams.iter_mut() {
             if !stream.remote_closed && stream.should_release(RELEASE_FRACTION_IDLE) {
-                write_window_update(out, id, stream.release(0));
+                write_window_update(write_buffer, id, stream.release(0));
             }
         }
         self.write_buffer.len() > before
@@ -203,23 +207,23 @@ impl Connection {
             .is_some_and(|it| it < NEAR_ROUND_TRIP)
     }
 
-    /// The peer has ended a stream: its window is of no use any more.
+    /// Subtracts the window growth of a stream that the peer has ended.
     pub(in crate::wire) fn drop_earned_window(&mut self, id: StreamId) {
         if self.earned == 0 {
             return;
         }
-        let extra =
+        let earned =
             self.streams.find_mut(id).map_or(0, |stream| std::mem::take(&mut stream.earned));
-        self.earned = self.earned.saturating_sub(extra);
+        self.earned = self.earned.saturating_sub(earned);
     }
 
-    /// Octets of windows that uploads which go on have earned beyond their first ones.
+    /// Total growth of the windows of open uploads beyond their initial size, in octets.
     #[must_use]
     pub fn earned_octets(&self) -> u32 {
         self.earned
     }
 
-    /// A PING that measured a round trip is answered. Says whether there was one.
+    /// Handles PING ACK of a round-trip measurement. `false`: no measurement was active.
     pub(in crate::wire) fn recv_rtt_ping_ack(&mut self, now: Instant) -> bool {
         let Some(trips) = self.round_trips.as_mut().filter(|trips| trips.is_measuring) else {
             return false;
@@ -242,7 +246,7 @@ mod tests {
         peer
     }
 
-    /// A connection to which 49,152 octets of an upload have come.
+    /// A connection that has received 49,152 octets of an upload.
     fn uploading(now: Instant) -> Connection {
         let mut connection = Connection::new(Role::Server, local_config(), now);
         let mut peer = Peer::client().headers(1, POST, false);
@@ -254,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn an_upload_that_moves_earns_a_larger_window_and_one_that_stands_does_not() {
+    fn the_window_grows_when_octets_are_forwarded_up_to_the_maximum() {
         let now = Instant::now();
         let mut connection = uploading(now);
         let id = StreamId::new(1);
@@ -265,8 +269,8 @@ mod tests {
         assert_eq!(connection.recv_window(id), 4 * 65_535);
     }
 
-    /// An upload that passes on `octets` of its window in each of so many round trips, evenly:
-    /// the window, in octets, that it has at the end. How long each takes is up to `takes`.
+    /// The final window of an upload, in octets. In each round trip, of duration `takes`, it
+    /// forwards `octets` of its window evenly.
     fn earned_in(
         octets: impl Fn(u32) -> u32,
         trips: usize,
@@ -310,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn a_round_trip_that_is_long_since_data_waits_to_be_read_is_no_reason_to_grow() {
+    fn a_round_trip_delayed_by_unread_data_does_not_grow_the_window() {
         let trips = std::cell::Cell::new(0);
         let few_first = |window| {
             trips.set(trips.get() + 1);
@@ -324,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn a_window_grows_on_a_way_that_has_become_longer() {
+    fn a_window_grows_when_the_round_trip_becomes_longer() {
         let longer = |trip| match trip {
             0 => Duration::from_millis(1),
             _ => Duration::from_millis(8),
@@ -333,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn credit_is_withheld_while_more_is_read_and_goes_back_before_the_connection_sleeps() {
+    fn window_is_withheld_on_a_busy_connection_and_released_before_it_becomes_idle() {
         let now = Instant::now();
         let mut connection = Connection::new(Role::Server, local_config(), now);
         let peer = Peer::client().headers(1, POST, false);
@@ -355,12 +359,12 @@ mod tests {
         for _ in 0..4 {
             send(&mut connection, 10_000);
         }
-        assert_eq!(connection.recv_window(id), 65_535, "half of the window goes back at once");
+        assert_eq!(connection.recv_window(id), 65_535, "half of the window is released at once");
     }
 
     #[test]
-    fn a_client_that_is_near_gets_its_credit_back_in_halves_of_its_window() {
-        for (trip, repays) in [(900, false), (1_000, true)] {
+    fn a_near_client_gets_window_updates_of_half_of_its_window() {
+        for (trip, releases) in [(900, false), (1_000, true)] {
             let began = Instant::now();
             let mut connection = uploading(began);
             let id = StreamId::new(1);
@@ -375,19 +379,19 @@ mod tests {
                     .unwrap();
                 connection.release_stream_capacity(id, 16_000, 0, now);
             }
-            assert_eq!(connection.release_withheld(), repays, "{trip} us");
-            assert_eq!(connection.recv_window(id) == window, repays, "{trip} us");
+            assert_eq!(connection.release_withheld(), releases, "{trip} us");
+            assert_eq!(connection.recv_window(id) == window, releases, "{trip} us");
         }
     }
 
     #[test]
-    fn a_window_that_limits_its_upload_grows_to_the_limit_within_a_few_round_trips() {
+    fn a_window_that_limits_its_upload_grows_to_the_maximum_within_a_few_round_trips() {
         assert_eq!(earned(|window| window, 5), 4 << 20);
         assert!(earned(|window| window, 3) >= 1 << 20);
     }
 
     #[test]
-    fn what_was_earned_is_given_back_when_the_upload_has_ended() {
+    fn window_growth_is_subtracted_at_the_end_of_the_upload() {
         let endings: [fn(Peer) -> Peer; 3] = [
             |peer| peer.data(1, &[0; 2_000], true),
             |peer| peer.data(1, &[], true),
@@ -404,7 +408,7 @@ mod tests {
     }
 
     #[test]
-    fn a_window_that_does_not_limit_its_upload_stays() {
+    fn a_window_that_does_not_limit_its_upload_does_not_grow() {
         assert_eq!(earned(|_| 15_000, 3), 65_535);
         assert!(earned(|_| 15_000, 500) <= 1 << 20);
         let far = earned(|window| window.min(300_000), 200);

@@ -1,8 +1,8 @@
-//! Authorities: how a request names the host that it is for.
+//! Syntax and comparison of `:scheme`, `:authority` and `host`.
 
 use crate::wire::hpack::{Fields, Text};
 
-/// A letter, then letters, digits and three signs (RFC 3986, 3.1).
+/// A letter, then letters, digits, `+`, `-` and `.` (RFC 3986, 3.1).
 pub(super) fn is_scheme(value: Text<'_>) -> bool {
     let mut is_first = true;
     !value.any(|octet| {
@@ -13,18 +13,18 @@ pub(super) fn is_scheme(value: Text<'_>) -> bool {
     })
 }
 
-/// How far an authority has been read.
+/// The parser state of an authority.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum AuthorityState {
     Start,
     Name,
-    /// Between the brackets of an address (RFC 3986, 3.2.2).
+    /// Between the brackets of an IPv6 address (RFC 3986, 3.2.2).
     Brackets,
     Closed,
     Port,
 }
 
-/// A host that is not empty, and a port if there is one; no user (RFC 9113, 8.3.1).
+/// A non-empty host with an optional port, without userinfo (RFC 9113, 8.3.1).
 pub(super) fn is_authority(value: Text<'_>) -> bool {
     let mut place = AuthorityState::Start;
     let is_broken = value.any(|octet| {
@@ -47,9 +47,8 @@ pub(super) fn is_authority(value: Text<'_>) -> bool {
     !is_broken && !matches!(place, AuthorityState::Start | AuthorityState::Brackets)
 }
 
-/// Whether the only `host` of a list names what `:authority` names, if that is there. Letters have
-/// no case in either, and the port of the scheme need not be written (RFC 9113, 8.3.1; RFC 3986,
-/// 6.2.3).
+/// Whether the list has one `host`, equal to `:authority` if there is one. The comparison ignores
+/// case and the default port of the scheme (RFC 9113, 8.3.1; RFC 3986, 6.2.3).
 pub(super) fn same_host(fields: &Fields, has_authority: bool, hosts: u8) -> bool {
     let (mut host, mut authority, mut scheme) = (Vec::new(), Vec::new(), Vec::new());
     for field in fields.iter() {
@@ -66,7 +65,7 @@ pub(super) fn same_host(fields: &Fields, has_authority: bool, hosts: u8) -> bool
     hosts == 1 && (!has_authority || is_same())
 }
 
-/// An authority without its port, if that is the one of the scheme.
+/// An authority without the default port of its scheme.
 fn without_port<'a>(authority: &'a [u8], scheme: &[u8]) -> &'a [u8] {
     let port: &[u8] = match scheme {
         b"https" => b":443",

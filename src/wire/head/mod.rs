@@ -1,7 +1,8 @@
-//! Heads: the rules for header lists (RFC 9113, 8.2 and 8.3).
+//! Validation of field lists (RFC 9113, 8.2 and 8.3).
 //!
-//! Nothing that breaks one of them may be forwarded: what is malformed for one recipient is an
-//! attack on the next. Requests are refused; of responses is repaired what means one thing only.
+//! A malformed list must not be forwarded, since the next recipient may interpret it differently
+//! (request smuggling). Malformed requests are refused; responses are repaired if the repair is
+//! unambiguous.
 
 mod authority;
 mod repair;
@@ -15,7 +16,7 @@ pub use rule::{MalformedHead, Rule};
 use crate::wire::head::authority::{is_authority, is_scheme, same_host};
 use crate::wire::hpack::{Field, Fields};
 
-/// What a head promises.
+/// The values of a head that affect the rest of the message.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Promise {
     /// The value of `content-length`.
@@ -27,7 +28,7 @@ pub struct Promise {
 /// Checks a request's head (RFC 9113, 8.3.1).
 ///
 /// # Errors
-/// The first rule that is broken.
+/// The first broken rule.
 pub fn check_request(fields: &Fields) -> Result<Promise, MalformedHead> {
     let mut seen = Pseudo::default();
     let mut promise = Promise::default();
@@ -63,10 +64,10 @@ pub fn check_request(fields: &Fields) -> Result<Promise, MalformedHead> {
     Ok(promise)
 }
 
-/// Checks an answer's head (RFC 9113, 8.3.2).
+/// Checks a response head (RFC 9113, 8.3.2).
 ///
 /// # Errors
-/// The first rule that is broken.
+/// The first broken rule.
 pub fn check_response(fields: &Fields) -> Result<Promise, MalformedHead> {
     let mut promise = Promise::default();
     let mut regular_seen = false;
@@ -93,7 +94,7 @@ pub fn check_response(fields: &Fields) -> Result<Promise, MalformedHead> {
 /// Checks trailers (RFC 9113, 8.1): no pseudo-header fields at all.
 ///
 /// # Errors
-/// The first rule that is broken.
+/// The first broken rule.
 pub fn check_trailers(fields: &Fields) -> Result<(), MalformedHead> {
     let mut promise = Promise::default();
     for (at, field) in fields.iter().enumerate() {
@@ -126,7 +127,7 @@ struct Pseudo {
 }
 
 impl Pseudo {
-    /// The first field that a request must have and has not.
+    /// The first missing pseudo-header field that is mandatory.
     fn missing(&self) -> Option<&'static str> {
         let all = [(self.method, ":method"), (self.scheme, ":scheme"), (self.path, ":path")];
         all.into_iter().find_map(|(is_there, name)| (!is_there).then_some(name))

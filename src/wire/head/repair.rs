@@ -1,18 +1,17 @@
-//! Repair: what a response says that is malformed to the letter, and means one thing only.
+//! Unambiguous repairs of malformed responses.
 //!
-//! Drivers send what users have made: an error text that ends with a space is no reason to lose the
-//! call. Must never change what two readers of the response could have read differently: that is
-//! refused.
+//! Example: an error message of user code that ends with a space must not fail the call. A list
+//! that two recipients could interpret differently is never repaired.
 
 use crate::wire::hpack::{Fields, Indexing};
 
-/// Fields of percent-encoded text, in which a space at an end can be kept (gRPC over HTTP/2,
+/// The field with percent-encoded text, which can keep spaces at its ends (gRPC over HTTP/2,
 /// "Responses").
 const PERCENT_ENCODED: &[u8] = b"grpc-message";
 
-/// The list without spaces and tabs at the ends of values, and without fields that mean nothing
-/// where they stand; `None` if there is nothing to be repaired. Spaces are percent-encoded only as
-/// far as the list does not get longer than `size_max` by it, and else removed there as well.
+/// The list without spaces and tabs at the ends of values, and without fields that have no meaning
+/// here. `None`: nothing to repair. In `grpc-message` such spaces are percent-encoded, unless the
+/// list would exceed `size_max`; then they are removed too.
 #[must_use]
 pub fn repaired(fields: &Fields, are_trailers: bool, size_max: usize) -> Option<Fields> {
     let mut repaired = Fields::default();
@@ -38,7 +37,7 @@ pub fn repaired(fields: &Fields, are_trailers: bool, size_max: usize) -> Option<
     has_changed.then_some(repaired)
 }
 
-/// How a repaired value is indexed: it is not the one that stands in a table.
+/// The indexing of a repaired value, which differs from the value in the table.
 const fn reindexed(indexing: Indexing) -> Indexing {
     match indexing {
         Indexing::Indexed | Indexing::Incremental => Indexing::Incremental,
@@ -47,8 +46,8 @@ const fn reindexed(indexing: Indexing) -> Indexing {
     }
 }
 
-/// Fields about a connection of HTTP/1.1 that change nothing in how the rest is read, a field of
-/// requests, and a length of nothing.
+/// Fields without an effect in a response: harmless HTTP/1.1 connection fields, `te`, and
+/// `content-length` in trailers.
 fn is_ignorable(name: &[u8], are_trailers: bool) -> bool {
     match name {
         b"keep-alive" | b"proxy-connection" | b"te" => true,
@@ -61,7 +60,7 @@ const fn is_blank(octet: u8) -> bool {
     matches!(octet, b' ' | b'\t')
 }
 
-/// Without spaces and tabs at both ends.
+/// The value without spaces and tabs at its ends.
 fn trimmed(value: &[u8]) -> &[u8] {
     let begin = value.iter().position(|octet| !is_blank(*octet)).unwrap_or(value.len());
     let end = value
@@ -71,7 +70,7 @@ fn trimmed(value: &[u8]) -> &[u8] {
     value.get(begin..end).unwrap_or_default()
 }
 
-/// With spaces and tabs at both ends as `%20` and `%09`.
+/// The value with spaces and tabs at its ends as `%20` and `%09`.
 fn percent_encoded_ends(value: &[u8]) -> Vec<u8> {
     let inside = trimmed(value);
     let begin = value.iter().position(|octet| !is_blank(*octet)).unwrap_or(value.len());
@@ -117,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn those_of_a_grpc_message_are_percent_encoded() {
+    fn spaces_and_tabs_at_the_ends_of_grpc_message_are_percent_encoded() {
         for (value, wanted) in [
             ("x ", "x%20"),
             (" x y", "%20x y"),
@@ -130,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn those_of_a_grpc_message_are_removed_where_the_list_would_become_too_long() {
+    fn spaces_in_grpc_message_are_removed_if_the_list_would_exceed_the_size_limit() {
         let sized = |value: &str, more: usize| {
             let mut fields = Fields::default();
             fields.push(b"grpc-message", value.as_bytes(), Indexing::Without);
@@ -145,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn fields_that_mean_nothing_are_left_out_and_a_length_counts_in_a_head_alone() {
+    fn ignorable_fields_are_removed_and_content_length_only_from_trailers() {
         for name in ["keep-alive", "proxy-connection", "te"] {
             assert_eq!(repaired_to(name, "x", false).unwrap(), [""; 0], "{name}");
         }
@@ -157,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn a_huffman_coded_value_is_repaired_as_well_and_the_others_stay_as_they_are() {
+    fn a_huffman_coded_value_is_repaired_and_other_values_are_unchanged() {
         // The value of `a` is "x " in Huffman code.
         let block = [0x00, 1, b'a', 0x82, 0xf2, 0xa7, 0x00, 1, b'b', 1, b'c'];
         let mut fields = Fields::default();

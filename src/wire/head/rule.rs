@@ -1,50 +1,50 @@
-//! What can be wrong with a header list, by the rule that was broken.
+//! The rules for field lists, and the error type of a malformed list.
 
 use crate::wire::error::{ErrorCode, StreamError};
 
-/// A rule for header lists (RFC 9113, 8.2 and 8.3).
+/// A rule for field lists (RFC 9113, 8.2 and 8.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rule {
-    /// A field name is empty or has an octet that names do not have.
+    /// A field name is empty or has an invalid octet.
     Name,
-    /// A value has NUL, CR or LF.
+    /// A value contains NUL, CR or LF.
     Octet,
     /// A value begins or ends with a space or a tab.
     Space,
-    /// A field that is about one connection of HTTP/1.1.
+    /// A connection-specific field of HTTP/1.1.
     Connection,
-    /// `te` says anything but `trailers`.
+    /// `te` has a value other than `trailers`.
     Te,
-    /// `content-length` is no number, or two of them differ.
+    /// `content-length` is not a number, or two values differ.
     ContentLength,
-    /// The body is not as long as `content-length` says.
+    /// The length of the body differs from `content-length`.
     BodyLength,
-    /// A pseudo-header field that does not belong there.
+    /// An undefined or misplaced pseudo-header field.
     Pseudo,
-    /// A pseudo-header field that is there twice, or after the other fields.
+    /// A repeated pseudo-header field, or one after a regular field.
     PseudoOrder,
     /// A pseudo-header field that is empty.
     PseudoEmpty,
     /// The pseudo-header field of this name is missing.
     PseudoMissing(&'static str),
-    /// CONNECT, which no client of Spark sends.
+    /// The method is CONNECT, which gRPC does not use.
     Connect,
-    /// `:scheme` is not the scheme of a URI.
+    /// `:scheme` is not a URI scheme.
     Scheme,
-    /// `:authority` or `host` is not a host and a port.
+    /// `:authority` or `host` is not a host with an optional port.
     Authority,
-    /// There is neither `:authority` nor `host`.
+    /// Both `:authority` and `host` are missing.
     AuthorityMissing,
-    /// `host` differs from `:authority`, or there are two.
+    /// `host` differs from `:authority`, or is repeated.
     Host,
-    /// `:status` is no number of three digits.
+    /// `:status` is not a number of three digits.
     Status,
-    /// The stream depends on itself (RFC 7540, 5.3.1).
+    /// The priority makes the stream depend on itself (RFC 7540, 5.3.1).
     Priority,
 }
 
 impl Rule {
-    /// The name, as logs and the metric `sconce_refusals_total` spell it.
+    /// The label in logs and metrics.
     #[must_use]
     pub const fn label(self) -> &'static str {
         match self {
@@ -69,49 +69,49 @@ impl Rule {
         }
     }
 
-    /// What was wrong, without the field.
+    /// The violation, without the field.
     #[must_use]
     pub const fn description(self) -> &'static str {
         match self {
-            Self::Name => "a field name has a forbidden octet",
-            Self::Octet => "a value has NUL, CR or LF",
-            Self::Space => "a value begins or ends with a space or a tab",
-            Self::Connection => "a connection-specific field",
-            Self::Te => "te other than trailers",
-            Self::ContentLength => "content-length is no number, or there are two",
-            Self::BodyLength => "the body is not as long as promised",
-            Self::Pseudo => "a pseudo-header field that does not belong there",
-            Self::PseudoOrder => "a pseudo-header field twice, or after the others",
+            Self::Name => "a field name is empty or has an invalid character",
+            Self::Octet => "a field value contains NUL, CR or LF",
+            Self::Space => "a field value begins or ends with a space or a tab",
+            Self::Connection => "a connection-specific field of HTTP/1.1",
+            Self::Te => "te is not 'trailers'",
+            Self::ContentLength => "content-length is not one number",
+            Self::BodyLength => "the length of the body differs from content-length",
+            Self::Pseudo => "an undefined or misplaced pseudo-header field",
+            Self::PseudoOrder => "a pseudo-header field is repeated or follows a regular field",
             Self::PseudoEmpty => "a pseudo-header field is empty",
             Self::PseudoMissing(_) => "a pseudo-header field is missing",
-            Self::Connect => ":method is CONNECT, which no gRPC call has",
-            Self::Scheme => ":scheme is not the scheme of a URI",
-            Self::Authority => "the authority is not host and port",
-            Self::AuthorityMissing => "neither :authority nor host",
-            Self::Host => "host differs from :authority",
-            Self::Status => ":status is no number",
+            Self::Connect => ":method is CONNECT, which gRPC does not use",
+            Self::Scheme => ":scheme is not a URI scheme",
+            Self::Authority => ":authority or host is not a host with an optional port",
+            Self::AuthorityMissing => ":authority and host are missing",
+            Self::Host => "host differs from :authority or is repeated",
+            Self::Status => ":status is not a number of three digits",
             Self::Priority => "a stream depends on itself",
         }
     }
 }
 
-/// A header list that breaks a rule.
+/// The error of a malformed field list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MalformedHead {
-    /// Which one.
+    /// The broken rule.
     pub rule: Rule,
-    /// The place in the list of the field that breaks it, if it is one field.
+    /// Index of the invalid field, if the error concerns one field.
     pub field_index: Option<usize>,
 }
 
 impl MalformedHead {
-    /// A rule that one field breaks.
+    /// An error of one field.
     #[must_use]
     pub const fn at(rule: Rule, place: usize) -> Self {
         Self { rule, field_index: Some(place) }
     }
 
-    /// A rule that the list breaks as a whole.
+    /// An error of the list as a whole.
     #[must_use]
     pub const fn of(rule: Rule) -> Self {
         Self { rule, field_index: None }
@@ -119,7 +119,7 @@ impl MalformedHead {
 }
 
 impl From<MalformedHead> for StreamError {
-    fn from(fault: MalformedHead) -> Self {
-        Self::new(ErrorCode::ProtocolError, fault.rule.description())
+    fn from(error: MalformedHead) -> Self {
+        Self::new(ErrorCode::ProtocolError, error.rule.description())
     }
 }

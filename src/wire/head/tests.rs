@@ -1,4 +1,4 @@
-//! Which heads pass, and which rule the others break.
+//! Valid and malformed heads.
 
 use proptest::prelude::*;
 
@@ -21,7 +21,7 @@ fn good_and(more: &[(&str, &str)]) -> Fields {
 }
 
 #[test]
-fn a_good_request_passes() {
+fn a_valid_request_is_accepted() {
     let fields = good_and(&[("te", "trailers"), ("content-length", "7"), ("host", "H")]);
     assert_eq!(check_request(&fields).unwrap().content_length, Some(7));
 }
@@ -59,7 +59,7 @@ fn every_malformed_request_is_refused() {
 }
 
 #[test]
-fn pseudo_header_fields_come_first_once_and_all() {
+fn all_pseudo_header_fields_are_mandatory_first_and_unique() {
     let bad: [&[(&str, &str)]; 10] = [
         &[(":method", "POST"), (":scheme", "http"), (":path", "/")],
         &[(":method", "POST"), (":scheme", "http"), (":path", "/"), (":authority", "")],
@@ -85,7 +85,7 @@ fn with(scheme: &str, authority: &str) -> [Result<Promise, MalformedHead>; 2] {
 }
 
 #[test]
-fn a_scheme_and_an_authority_are_spelt_as_in_a_uri() {
+fn a_scheme_and_an_authority_have_the_syntax_of_a_uri() {
     for scheme in ["http", "HTTPS", "grpc+tls", "a.b-2"] {
         assert!(with(scheme, "h").iter().all(Result::is_ok), "{scheme}");
     }
@@ -117,7 +117,7 @@ fn a_scheme_and_an_authority_are_spelt_as_in_a_uri() {
 }
 
 #[test]
-fn an_answer_has_one_status_of_three_digits() {
+fn a_response_has_one_status_of_three_digits() {
     assert_eq!(check_response(&list(&[(":status", "200")])).unwrap().status, 200);
     let bad: [&[(&str, &str)]; 6] = [
         &[],
@@ -139,7 +139,7 @@ fn trailers_have_no_pseudo_header_fields() {
 }
 
 #[test]
-fn a_host_and_an_authority_are_one_if_they_differ_by_case_or_by_the_port_of_the_scheme() {
+fn host_and_authority_are_equal_apart_from_case_and_the_default_port() {
     let both = |scheme: &str, authority: &str, host: &str| {
         let fields = [
             (":method", "POST"),
@@ -148,7 +148,7 @@ fn a_host_and_an_authority_are_one_if_they_differ_by_case_or_by_the_port_of_the_
             (":authority", authority),
             ("host", host),
         ];
-        check_request(&list(&fields)).map(|_| ()).map_err(|fault| fault.rule)
+        check_request(&list(&fields)).map(|_| ()).map_err(|error| error.rule)
     };
     for (scheme, one, other) in [
         ("https", "h", "H"),
@@ -177,24 +177,23 @@ fn a_host_and_an_authority_are_one_if_they_differ_by_case_or_by_the_port_of_the_
     }
 }
 
-/// Names that are repaired, that are left out, and others.
+/// Names of repaired fields, of ignorable fields, and others.
 const NAMES: &str = "[a-c]{1,2}|grpc-message|te|keep-alive|content-length";
 
 proptest! {
-    /// What is repaired has none of the faults that are repaired, once and for all; what is not is
-    /// left as it was.
+    /// A repaired list has no repairable errors; an unrepaired list had none.
     #[test]
-    fn a_repair_leaves_nothing_to_be_repaired(
+    fn a_repair_is_complete_and_idempotent(
         fields in prop::collection::vec((NAMES, "[ \t\ra]{0,5}"), 0..6),
     ) {
         let all: Vec<_> = fields.iter().map(|(name, value)| (&**name, &**value)).collect();
         let fields = list(&all);
         for are_trailers in [false, true] {
-            let judge = |fields: &Fields| match are_trailers {
+            let check = |fields: &Fields| match are_trailers {
                 true => check_trailers(fields),
                 false => check_response(fields).map(|_| ()),
             };
-            let rule = |fields: &Fields| judge(fields).err().map(|fault| fault.rule);
+            let rule = |fields: &Fields| check(fields).err().map(|error| error.rule);
             let Some(repaired) = repaired(&fields, are_trailers, usize::MAX) else {
                 prop_assert!(!matches!(rule(&fields), Some(Rule::Space | Rule::Te)));
                 continue;
