@@ -1,8 +1,8 @@
-//! The examples of RFC 7541 appendix C, read and written again.
+//! The examples of RFC 7541, appendix C, decoded and encoded.
 
 use crate::wire::hpack::{Decoder, Encoder, Fields, Limits};
 
-/// A block in hexadecimal, and the fields it stands for.
+/// A block in hexadecimal, and its fields.
 type Example = (&'static str, &'static [(&'static str, &'static str)]);
 
 const LIMITS: Limits = Limits { octets: 4_096, count: 32 };
@@ -13,8 +13,8 @@ fn octets(hex: &str) -> Vec<u8> {
     hex.chunks_exact(2).map(pair).collect()
 }
 
-/// Reads the blocks in a row, and writes each again. With a table of 256 octets, the first block
-/// announces it.
+/// Decodes consecutive blocks and encodes each again. With a table of 256 octets, the first block
+/// begins with a size update.
 fn run(table: u32, examples: &[Example]) -> Vec<(Vec<u8>, Vec<u8>)> {
     let (mut decoder, mut encoder) = (Decoder::new(table), Encoder::new());
     encoder.limit_table(table);
@@ -109,7 +109,7 @@ fn c_4_requests_with_huffman() {
     );
     assert_eq!(pairs[0].0, pairs[0].1);
     assert_eq!(pairs[1].0, pairs[1].1);
-    // A new name goes out decoded.
+    // A new name is encoded without Huffman code.
     let own = "8287 85bf 400a 6375 7374 6f6d 2d6b 6579 8925 a849 e95b b8e8 b4bf";
     assert_eq!(pairs[2].1, octets(own));
 }

@@ -1,17 +1,16 @@
-//! The Huffman code of RFC 7541 appendix B, and the tables the compiler makes of it.
+//! The Huffman code of RFC 7541, appendix B, and tables computed from it at compile time.
 //!
-//! The code is canonical: within a length, codes count upwards in the order of their symbols, so
-//! the lengths alone say everything. All that is here runs in the compiler, and never at run time;
-//! a wrong index fails the build.
+//! The code is canonical: codes of one length increase in the order of their symbols, so that the
+//! lengths define the code. A wrong index fails the build.
 
 #![expect(
     clippy::indexing_slicing,
     clippy::arithmetic_side_effects,
     clippy::cast_possible_truncation,
-    reason = "evaluated by the compiler alone, where a mistake fails the build"
+    reason = "evaluated at compile time, where an error fails the build"
 )]
 
-/// Bits of the code of each symbol; the last is EOS.
+/// Code length of each symbol, in bits; the last symbol is EOS.
 const LENGTHS: [u8; 257] = [
     13, 23, 28, 28, 28, 28, 28, 28, 28, 24, 30, 28, 28, 30, 28, 28, 28, 28, 28, 28, 28, 28, 30, 28,
     28, 28, 28, 28, 28, 28, 28, 28, 6, 10, 10, 12, 13, 6, 8, 11, 10, 10, 8, 11, 8, 6, 6, 6, 5, 5,
@@ -57,7 +56,7 @@ const fn codes() -> [Code; 257] {
     all
 }
 
-/// For the eight bits that come next: the symbol, and the bits of its code, or 0 if it is longer.
+/// For the next eight bits: the symbol and its code length in bits; length 0 means a longer code.
 pub(super) static SHORT: [(u8, u8); 256] = short();
 
 const fn short() -> [(u8, u8); 256] {
@@ -75,8 +74,8 @@ const fn short() -> [(u8, u8); 256] {
     table
 }
 
-/// The codes above eight bits, the lowest first: symbol, highest 32 bits that still are this code,
-/// and bits of the code. EOS is left out.
+/// The codes above eight bits without EOS, lowest first: the symbol, the highest 32-bit value with
+/// this code as prefix, and the code length in bits.
 pub(super) static LONG: [(u8, u32, u8); LONG_COUNT] = long();
 
 const LONG_COUNT: usize = {
@@ -102,26 +101,26 @@ const fn long() -> [(u8, u32, u8); LONG_COUNT] {
     table
 }
 
-/// The check as a machine: for a state (high octet of the index) and the octet that comes (low
-/// octet), the next state in the high octet, and below it what happened:
-/// [`COUNT`], [`DIRTY`], [`EOS_SEEN`], [`BLANK_LAST`].
+/// The state machine of validation. Index: the state (high octet) and the next octet of input (low
+/// octet). Value: the next state (high octet) and the events (low octet): [`COUNT`], [`DIRTY`],
+/// [`EOS_SEEN`], [`BLANK_LAST`].
 ///
-/// A state is an inner node of the code's tree. States 0 to 7 are those reached from the root by
-/// as many ones: the only ones a string may end in (RFC 7541 5.2).
+/// A state is an inner node of the code tree. State n of 0 to 7 is reached from the root by n ones;
+/// these are the valid final states (RFC 7541, 5.2).
 pub(super) static STEPS: [u16; 65_536] = steps();
 
-/// How many symbols ended in this octet: 0, 1 or 2.
+/// Number of symbols completed by this octet: 0, 1 or 2.
 pub(super) const COUNT: u16 = 0b11;
-/// NUL, CR or LF was among them.
+/// One of them is NUL, CR or LF.
 pub(super) const DIRTY: u16 = 1 << 2;
-/// EOS was among them.
+/// One of them is EOS.
 pub(super) const EOS_SEEN: u16 = 1 << 3;
-/// The last of them was SP or HTAB.
+/// The last of them is SP or HTAB.
 pub(super) const BLANK_LAST: u16 = 1 << 4;
-/// States up to this one are proper ends.
+/// The highest valid final state.
 pub(super) const PADDED_MAX: u16 = 7;
 
-/// The code's tree. A child below `LEAF` is a state, one above is `LEAF` plus a symbol.
+/// The code tree. A child below `LEAF` is a state, any other is `LEAF` plus a symbol.
 type Tree = [[u16; 2]; 256];
 const LEAF: u16 = 1 << 9;
 
@@ -158,7 +157,7 @@ const fn steps() -> [u16; 65_536] {
     while at < table.len() {
         let first = halves[at >> 8][at >> 4 & 15];
         let second = halves[(first >> 8) as usize][at & 15];
-        // At most one symbol ends in four bits, so that counts add up to two and never carry.
+        // At most one symbol is completed by four bits, so that the sum of counts is at most 2.
         let events = (first & (DIRTY | EOS_SEEN)) | (second & (DIRTY | EOS_SEEN));
         let last = if second & COUNT == 0 { first } else { second };
         let count = (first & COUNT) + (second & COUNT);
@@ -168,7 +167,7 @@ const fn steps() -> [u16; 65_536] {
     table
 }
 
-/// As [`STEPS`], for four bits.
+/// Like [`STEPS`], for four bits of input.
 const fn halves() -> [[u16; 16]; 256] {
     let tree = tree();
     let mut table = [[0; 16]; 256];
@@ -233,7 +232,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn codes_are_those_of_the_rfc() {
+    fn codes_equal_those_of_the_rfc() {
         for (symbol, bits, length) in [
             (b'0', 0x0, 5),
             (b'&', 0xf8, 8),
@@ -247,7 +246,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn the_tree_has_one_state_for_each_number() {
+    fn the_tree_has_256_states() {
         let tree = tree();
         let leaves = tree.iter().flatten().filter(|&&child| child >= LEAF).count();
         assert_eq!(leaves, 257);

@@ -1,7 +1,7 @@
-//! Header blocks of the peer (RFC 7541 3.2).
+//! Decoding of header blocks (RFC 7541, 3.2).
 //!
-//! Amplification is the danger here: one octet may stand for a field of four thousand. A field over
-//! the limits is never copied; decoding then goes on for the tables' sake alone.
+//! Protection against amplification: one octet can reference a field of 4,000 octets. Fields over
+//! the limits are not copied; decoding continues only to keep the table in sync.
 
 use crate::wire::hpack::DecodeError;
 use crate::wire::hpack::fields::{Fields, Indexing};
@@ -9,19 +9,20 @@ use crate::wire::hpack::integer;
 use crate::wire::hpack::table::{Name, Table};
 use crate::wire::hpack::text::{Marks, Text};
 
-/// What a list of fields may grow to.
+/// Limits of a field list.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Octets as HPACK counts: name and value, decoded, and 32 for each field (RFC 9113 6.5.2).
+    /// Maximum size in octets as HPACK counts them: decoded name, decoded value, and 32 per field
+    /// (RFC 9113, 6.5.2).
     pub octets: usize,
-    /// Fields.
+    /// Maximum number of fields.
     pub count: usize,
 }
 
-/// The table size until SETTINGS say otherwise (RFC 9113 6.5.2).
+/// The table size before the first SETTINGS, in octets (RFC 9113, 6.5.2).
 pub(super) const DEFAULT_TABLE_SIZE: u32 = 4_096;
 
-/// Decodes what one peer sends.
+/// The decoder of one connection.
 #[derive(Clone, Debug)]
 pub struct Decoder {
     table: Table,
@@ -29,8 +30,8 @@ pub struct Decoder {
 }
 
 impl Decoder {
-    /// `table_size` is what we advertise as SETTINGS_HEADER_TABLE_SIZE, in octets: no size update
-    /// may go above it. The table itself starts at 4,096, since that is where the peer starts.
+    /// A decoder with `table_size` as the advertised SETTINGS_HEADER_TABLE_SIZE, in octets: the
+    /// maximum of table size updates. The table starts with 4,096 octets, like the peer's.
     pub fn new(table_size: u32) -> Self {
         Self {
             table: Table::new(usize_from(DEFAULT_TABLE_SIZE)),
@@ -38,11 +39,11 @@ impl Decoder {
         }
     }
 
-    /// Decodes a whole header block (CONTINUATION already joined) into `into`, which is cleared
-    /// first. A list over the limits is no error: see [`Fields::overflow`].
+    /// Decodes a complete header block into `into`, which is cleared first. A list over the limits
+    /// is not an error: see [`Fields::overflow`].
     ///
     /// # Errors
-    /// Each is a connection error COMPRESSION_ERROR, and the decoder is of no use any more.
+    /// A connection error COMPRESSION_ERROR. The decoder must not be used again.
     pub fn decode(
         &mut self,
         block: &[u8],
@@ -67,13 +68,13 @@ impl Decoder {
         Ok(())
     }
 
-    /// Gives back the memory that the table does not use.
+    /// Frees unused memory of the table.
     pub fn shrink(&mut self) {
         self.table.shrink();
     }
 
-    /// Another number after each change of the table: blocks of equal octets that met an equal
-    /// generation, and left it so, are equal fields.
+    /// A number that changes with every change of the table. Equal blocks decoded in the same
+    /// generation, and that do not change it, have equal fields.
     pub fn generation(&self) -> u64 {
         self.table.generation()
     }
@@ -106,7 +107,7 @@ impl Decoder {
     ) -> Result<(), DecodeError> {
         let (name, value) = self.name_and_value(rest, 6)?;
         into.push_limited(self.text_of(name)?, value, Indexing::Incremental, limits);
-        // A name that was Huffman-coded stands decoded in the list, unless that is over its limit.
+        // The list has a Huffman-coded name in decoded form, unless the list is over its limits.
         match (name, into.last_name()) {
             (Name::Literal(text), Some(name)) if into.overflow().is_none() && text.is_huffman() => {
                 self.table.insert(Name::Literal(decoded(name)), value)
@@ -127,7 +128,7 @@ impl Decoder {
         Ok(())
     }
 
-    /// Name and value of a literal whose name's index has a prefix of `bits`.
+    /// Name and value of a literal whose name index has a prefix of `bits`.
     fn name_and_value<'b>(
         &self,
         rest: &mut &'b [u8],
@@ -151,7 +152,7 @@ impl Decoder {
     }
 }
 
-/// A string of the block (RFC 7541 5.2), checked but not decoded.
+/// A string literal (RFC 7541, 5.2), validated but not decoded.
 fn string<'b>(rest: &mut &'b [u8]) -> Result<Text<'b>, DecodeError> {
     let huffman = rest.first().is_some_and(|first| first & 0x80 != 0);
     let length = integer::read(rest, 7)?;
@@ -160,7 +161,7 @@ fn string<'b>(rest: &mut &'b [u8]) -> Result<Text<'b>, DecodeError> {
     if huffman { Text::huffman(octets) } else { Ok(Text::raw(octets)) }
 }
 
-/// A name that stands decoded in a table. Names have no use for marks.
+/// A decoded name from a table. The marks of names are not used.
 fn decoded(name: &[u8]) -> Text<'_> {
     Text::stored(name, name.len(), Marks { huffman: false, clean: true })
 }
@@ -199,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn each_way_to_be_broken_has_its_name() {
+    fn each_decoding_error_has_its_own_variant() {
         assert_eq!(broken(&[0x80]), Some(DecodeError::IndexZero));
         assert_eq!(broken(&[0xbe]), Some(DecodeError::IndexBeyond));
         assert_eq!(broken(&[0x7e, 0x00]), Some(DecodeError::IndexBeyond));
@@ -213,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn a_block_cut_anywhere_is_truncated_or_shorter() {
+    fn a_block_cut_anywhere_is_truncated_or_has_fewer_fields() {
         let mut block = literal(0x40, b"name", b"value");
         let whole = block.len();
         block.extend(literal(0x10, b"other", &[b'v'; 300]));
@@ -229,14 +230,14 @@ mod tests {
     }
 
     #[test]
-    fn size_updates_stand_at_the_start_in_any_number() {
+    fn any_number_of_size_updates_is_valid_at_the_start() {
         let fields = decode(&[&[0x20, 0x3f, 0xe1, 0x1f, 0x20, 0x82]]).unwrap();
         assert_eq!(fields.len(), 1);
         assert!(decode(&[&[0x20]]).is_ok());
     }
 
     #[test]
-    fn a_size_of_zero_forgets_everything() {
+    fn a_size_of_zero_clears_the_table() {
         let insert = literal(0x40, b"name", b"value");
         assert_eq!(decode(&[&insert, &[0xbe]]).unwrap().len(), 1);
         assert_eq!(decode(&[&insert, &[0x20, 0xbe]]).err(), Some(DecodeError::IndexBeyond));
@@ -244,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn the_generation_tells_every_change() {
+    fn the_generation_changes_with_every_change_of_the_table() {
         let (mut decoder, mut fields) = (Decoder::new(4_096), Fields::default());
         let mut changes = |block: &[u8]| {
             let before = decoder.generation();
@@ -280,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn after_an_overflow_the_table_stays_in_step_and_nothing_is_stored() {
+    fn after_an_overflow_the_table_stays_in_sync_and_no_field_is_stored() {
         let (mut decoder, mut fields) = (Decoder::new(4_096), Fields::default());
         let mut block = literal(0x40, b"cookie", &[b'c'; 1_000]);
         block.extend([0xbe; 10_000]);
@@ -294,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn how_a_field_stood_is_told() {
+    fn each_field_has_the_indexing_of_its_representation() {
         let mut block = literal(0x40, b"a", b"");
         block.extend(literal(0x00, b"a", b""));
         block.extend(literal(0x10, b"a", b""));
@@ -306,9 +307,9 @@ mod tests {
     }
 
     #[test]
-    fn a_name_outlives_the_entry_it_displaces() {
+    fn a_name_can_come_from_the_entry_that_its_insertion_evicts() {
         let long = literal(0x40, &[b'n'; 2_000], &[b'v'; 2_000]);
-        // The same name, and a value that leaves no place for the entry it came from.
+        // The same name, and a value that evicts the entry of the name.
         let mut again = vec![0x7e];
         integer::write(&mut again, 0, 7, 2_060);
         again.extend([b'w'; 2_060]);
@@ -319,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn evictions_go_by_decoded_sizes() {
+    fn evictions_use_decoded_sizes() {
         // 0xff's code has 26 bits: the value is 3.25 times as long in Huffman code.
         let coded = huffman(&[0xff; 1_000]);
         let mut block = vec![0x40, 1, b'a'];

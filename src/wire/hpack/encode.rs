@@ -1,7 +1,7 @@
-//! Header blocks for the peer (RFC 7541 3.1).
+//! Encoding of header blocks (RFC 7541, 3.1).
 //!
-//! A relay's encoder: values go out in the octets they came in, Huffman-coded or not. Must never
-//! index a credential, nor what another hop did not want indexed.
+//! Values keep their encoding, Huffman or not. Credentials and fields that the previous hop marked
+//! never-indexed are not indexed.
 
 use crate::wire::hpack::decode::{DEFAULT_TABLE_SIZE, usize_from};
 use crate::wire::hpack::fields::{Field, Indexing};
@@ -10,14 +10,14 @@ use crate::wire::hpack::static_table::Lookup;
 use crate::wire::hpack::table::{Name, Table, size_of};
 use crate::wire::hpack::text::Text;
 
-/// The most of the peer's memory that we use, whatever it offers. Octets.
+/// Maximum size of the table in octets, whatever the peer allows.
 const SIZE_MAX: u32 = DEFAULT_TABLE_SIZE;
 
-/// Encodes what goes to one peer.
+/// The encoder of one connection.
 #[derive(Clone, Debug)]
 pub struct Encoder {
     table: Table,
-    /// The smallest size since the last block, if there was a change.
+    /// The smallest table size since the last block, if it changed.
     smallest_size: Option<usize>,
 }
 
@@ -28,18 +28,18 @@ impl Default for Encoder {
 }
 
 impl Encoder {
-    /// A table of 4,096 octets, until the peer's SETTINGS say otherwise.
+    /// An encoder with a table of 4,096 octets, the default of SETTINGS_HEADER_TABLE_SIZE.
     pub fn new() -> Self {
         Self { table: Table::new(usize_from(DEFAULT_TABLE_SIZE)), smallest_size: None }
     }
 
-    /// Obeys the peer's SETTINGS_HEADER_TABLE_SIZE, of which no more than 4,096 is used. The next
-    /// block begins by saying so (RFC 7541 4.2).
+    /// Applies the peer's SETTINGS_HEADER_TABLE_SIZE; at most 4,096 octets are used. The next block
+    /// begins with a size update (RFC 7541, 4.2).
     pub fn limit_table(&mut self, peer_max: u32) {
         self.resize(usize_from(peer_max.min(SIZE_MAX)));
     }
 
-    /// Begins anew: what was sent so far has no influence on the blocks to come.
+    /// Evicts all entries, so that earlier blocks do not affect later ones.
     pub fn clear_table(&mut self) {
         let size = self.table.size_max();
         self.resize(0);
@@ -54,18 +54,18 @@ impl Encoder {
         self.table.resize(size);
     }
 
-    /// Gives back the memory that the table does not use.
+    /// Frees unused memory of the table.
     pub fn shrink(&mut self) {
         self.table.shrink();
     }
 
-    /// Another number after each change of the table: fields that met an equal generation, and
-    /// left it so, are equal blocks.
+    /// A number that changes with every change of the table. Equal fields encoded in the same
+    /// generation, and that do not change it, have equal blocks.
     pub fn generation(&self) -> u64 {
         self.table.generation()
     }
 
-    /// Appends one whole block.
+    /// Appends one complete header block to `out`.
     pub fn encode<'f>(&mut self, fields: impl IntoIterator<Item = Field<'f>>, out: &mut Vec<u8>) {
         self.write_size_updates(out);
         for field in fields {
@@ -93,7 +93,7 @@ impl Encoder {
             Lookup::Name(index) => Some(index),
             Lookup::NotFound => None,
         };
-        // Above three quarters of the table, an entry drives nearly everything out.
+        // An entry above three quarters of the table would evict nearly all others.
         let size = size_of(field.name.len(), field.value.decoded_len());
         let size_max = self.table.size_max();
         if size > size_max.saturating_sub(size_max >> 2) {
@@ -114,13 +114,13 @@ impl Encoder {
     }
 }
 
-/// First octet of a literal, and the bits that it leaves to the name's index (RFC 7541 6.2).
+/// The first octet of a literal, and the prefix length of the name index (RFC 7541, 6.2).
 type Form = (u8, u32);
 const INCREMENTAL: Form = (0x40, 6);
 const WITHOUT: Form = (0x00, 4);
 const NEVER: Form = (0x10, 4);
 
-/// A literal whose name stands at an index, or nowhere.
+/// Writes a literal with an indexed name or a literal name.
 fn literal(field: &Field<'_>, name: Option<usize>, (flags, bits): Form, out: &mut Vec<u8>) {
     integer::write(out, flags, bits, name.unwrap_or(0));
     if name.is_none() {
@@ -129,10 +129,10 @@ fn literal(field: &Field<'_>, name: Option<usize>, (flags, bits): Form, out: &mu
     string(out, &field.value);
 }
 
-/// How a field goes out.
+/// The representation of a field (RFC 7541, 6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Representation {
-    /// By its index, or as a literal that gets one.
+    /// An index, or a literal with incremental indexing.
     Indexed,
     Without,
     Never,
@@ -156,7 +156,7 @@ fn is_credential(name: &[u8]) -> bool {
     name == b"authorization"
 }
 
-/// Names whose value is another one with each call: an entry would never be used.
+/// Whether the value differs with each call, so that an entry would never be used.
 fn is_per_call(name: &[u8]) -> bool {
     matches!(
         name,
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_in_a_table_goes_out_as_its_index() {
+    fn a_field_in_a_table_is_encoded_as_its_index() {
         let mut encoder = Encoder::new();
         let method = field(b":method", b"POST", Indexing::Incremental);
         assert_eq!(encode(&mut encoder, method), [0x83]);
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_forgotten_has_no_influence_on_what_follows() {
+    fn a_cleared_table_does_not_affect_later_blocks() {
         let (mut encoder, mut decoder) = (Encoder::new(), Decoder::new(DEFAULT_TABLE_SIZE));
         let limits = Limits { octets: 10_000, count: 100 };
         let own = field(b"x", b"secret", Indexing::Incremental);
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn what_must_not_be_indexed_is_not() {
+    fn never_indexed_fields_and_credentials_are_not_indexed() {
         let mut encoder = Encoder::new();
         let before = encoder.generation();
         let first = |encoder: &mut Encoder, name: &[u8], indexing| {
@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_above_three_quarters_of_the_table_stays_outside() {
+    fn a_field_above_three_quarters_of_the_table_is_not_indexed() {
         let mut encoder = Encoder::new();
         let fits = vec![b'v'; 3_072 - 32 - 1];
         let large = vec![b'v'; 3_072 - 32];
@@ -269,7 +269,7 @@ mod tests {
         }
         let generation = encoder.generation();
         assert_eq!(encode(&mut encoder, method), [0x20, 0x3f, 0xe1, 0x01, 0x83]);
-        assert_ne!(encoder.generation(), generation, "the block is no model for the next");
+        assert_ne!(encoder.generation(), generation, "a repetition of the block would be wrong");
         assert_eq!(encode(&mut encoder, method), [0x83]);
         encoder.limit_table(0);
         assert_eq!(encode(&mut encoder, method), [0x20, 0x83]);
@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_longer_in_huffman_code_comes_back_too() {
+    fn a_value_longer_in_huffman_code_survives_encoding_and_decoding() {
         let (mut encoder, mut decoder) = (Encoder::new(), Decoder::new(4_096));
         let coded = huffman(&[0xff; 300]);
         let value = Text::huffman(&coded).unwrap();

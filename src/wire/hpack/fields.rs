@@ -1,36 +1,36 @@
-//! A list of fields in two pieces of memory, made to be used again for the next block.
+//! A list of fields in two allocations, reusable for the next block.
 //!
-//! Must never show a value by accident: `Debug` tells sizes only, since values are credentials.
+//! `Debug` shows sizes only, since values may be credentials.
 
 use crate::wire::hpack::decode::Limits;
 use crate::wire::hpack::table::size_of;
 use crate::wire::hpack::text::{Marks, Text};
 
-/// How a field stood, or shall stand, in its block (RFC 7541 6).
+/// The representation of a field in its block (RFC 7541, 6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Indexing {
-    /// It came from a table.
+    /// An index into a table.
     Indexed,
-    /// A literal that entered the table.
+    /// A literal with incremental indexing.
     Incremental,
-    /// A literal that did not enter the table.
+    /// A literal without indexing.
     Without,
-    /// A literal that must not enter any table, on any hop (RFC 7541 7.1.3).
+    /// A literal that must not be indexed on any hop (RFC 7541, 7.1.3).
     Never,
 }
 
 /// One field.
 #[derive(Clone, Copy, Debug)]
 pub struct Field<'a> {
-    /// The name, always decoded.
+    /// The decoded name.
     pub name: &'a [u8],
-    /// The value, as it stood on the wire.
+    /// The value in its original encoding.
     pub value: Text<'a>,
-    /// How it stood in its block.
+    /// Its representation.
     pub indexing: Indexing,
 }
 
-/// Which limit a list went over.
+/// The exceeded limit of a list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Overflow {
     /// [`Limits::octets`].
@@ -39,17 +39,17 @@ pub enum Overflow {
     Count,
 }
 
-/// Fields that a new list has room for.
+/// Initial capacity in fields.
 const SLOTS_MIN: usize = 12;
-/// Octets that a list has room for beyond those of its block: what tables and Huffman add to it.
+/// Initial capacity in octets beyond the length of the block, for expansion by tables and Huffman.
 const OCTETS_MORE: usize = 256;
-/// Octets that a list has room for in any case: a block of a few octets can name a long token.
+/// Minimum initial capacity in octets: a few octets can reference a long token.
 const OCTETS_MIN: usize = 1024;
 
 /// A list of fields.
 #[derive(Clone, Default)]
 pub struct Fields {
-    /// Name and value of each slot, in order.
+    /// Names and values of all slots, in order.
     octets: Vec<u8>,
     slots: Vec<Slot>,
     size: usize,
@@ -58,7 +58,7 @@ pub struct Fields {
 
 #[derive(Clone, Copy)]
 struct Slot {
-    /// Where its name begins.
+    /// Offset of the name.
     at: u32,
     name: u32,
     value: u32,
@@ -68,7 +68,7 @@ struct Slot {
 }
 
 impl Fields {
-    /// Empties the list; its memory stays.
+    /// Removes all fields and keeps the memory.
     pub fn clear(&mut self) {
         self.octets.clear();
         self.slots.clear();
@@ -76,25 +76,25 @@ impl Fields {
         self.overflow = None;
     }
 
-    /// Makes room for what a block of so many octets may well hold, if there is none yet.
-    pub(super) fn reserve(&mut self, block: usize) {
+    /// Allocates the initial capacity for a block of this length.
+    pub(super) fn reserve(&mut self, block_len: usize) {
         if self.octets.capacity() == 0 {
-            self.octets.reserve(block.saturating_add(OCTETS_MORE).max(OCTETS_MIN));
+            self.octets.reserve(block_len.saturating_add(OCTETS_MORE).max(OCTETS_MIN));
             self.slots.reserve(SLOTS_MIN);
         }
     }
 
-    /// How many fields are stored.
+    /// Number of stored fields.
     pub fn len(&self) -> usize {
         self.slots.len()
     }
 
-    /// Whether no field is stored.
+    /// Whether the list has no fields.
     pub fn is_empty(&self) -> bool {
         self.slots.is_empty()
     }
 
-    /// The fields, in their order.
+    /// The fields, in order.
     pub fn iter(&self) -> impl Iterator<Item = Field<'_>> {
         self.slots.iter().filter_map(|slot| self.field(slot))
     }
@@ -104,7 +104,7 @@ impl Fields {
         self.slots.last().and_then(|slot| self.field(slot)).map(|field| field.name)
     }
 
-    /// The fields of this name with their places in the list, in their order.
+    /// The fields with this name, with their index in the list, in order.
     pub fn named(&self, name: &[u8]) -> impl Iterator<Item = (usize, Field<'_>)> {
         let of_length = |(_, slot): &(usize, &Slot)| widen(slot.name) == name.len();
         let slots = self.slots.iter().enumerate().filter(of_length);
@@ -121,7 +121,7 @@ impl Fields {
         Some(Field { name, value, indexing: slot.indexing })
     }
 
-    /// Appends a field of our own; `value` is not Huffman-coded.
+    /// Appends a field; `value` is not Huffman-coded.
     pub fn push(&mut self, name: &[u8], value: &[u8], indexing: Indexing) {
         self.push_field(Field { name, value: Text::raw(value), indexing });
     }
@@ -133,23 +133,23 @@ impl Fields {
         self.push_limited(name, field.value, field.indexing, UNLIMITED);
     }
 
-    /// The list's size as HPACK counts it, of decoded lengths (RFC 7541 4.1, RFC 9113 6.5.2).
+    /// The size of the list in octets as HPACK counts them (RFC 7541, 4.1; RFC 9113, 6.5.2).
     pub fn size(&self) -> usize {
         self.size
     }
 
-    /// The limit that the block went over, if any: the list then holds what came before.
+    /// The limit that the block exceeds, if any: the list then has only the fields before.
     pub fn overflow(&self) -> Option<Overflow> {
         self.overflow
     }
 
-    /// Gives back the memory that the list does not use.
+    /// Frees unused memory.
     pub fn shrink(&mut self) {
         self.octets.shrink_to_fit();
         self.slots.shrink_to_fit();
     }
 
-    /// Appends a field, or notes that it went over a limit. From then on nothing is copied.
+    /// Appends a field, or notes the exceeded limit. After that, no field is stored.
     pub(super) fn push_limited(
         &mut self,
         name: Text<'_>,
@@ -176,11 +176,11 @@ impl Fields {
     }
 }
 
-/// For lists of our own.
+/// The limits of lists that do not come from a peer.
 const UNLIMITED: Limits = Limits { octets: usize::MAX, count: usize::MAX };
 
 impl Slot {
-    /// `None` if a place or a length does not fit 32 bits.
+    /// `None`: an offset or a length does not fit into 32 bits.
     fn new(at: usize, name: &Text<'_>, value: &Text<'_>, indexing: Indexing) -> Option<Self> {
         Some(Self {
             at: u32::try_from(at).ok()?,
@@ -213,7 +213,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn fields_come_back_in_order_and_size() {
+    fn fields_are_stored_in_order_with_their_size() {
         let mut fields = Fields::default();
         assert!(fields.is_empty());
         fields.push(b"a", b"", Indexing::Never);
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn a_copy_is_equal_and_a_cleared_list_is_as_new() {
+    fn a_copied_list_is_equal_and_a_cleared_list_is_empty() {
         let mut fields = Fields::default();
         fields.push(b"name", b"value", Indexing::Without);
         let mut copy = Fields::default();

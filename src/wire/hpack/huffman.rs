@@ -1,23 +1,23 @@
-//! Huffman strings (RFC 7541 5.2): checking one without decoding it, and decoding one.
+//! Huffman strings (RFC 7541, 5.2): validation and decoding.
 //!
-//! The check runs on every value that arrives, the decoding only on what somebody reads. Never
-//! decode what was not checked: the decoder trusts the length that the check found.
+//! Every received value is validated; decoding happens on demand. Only validated strings may be
+//! decoded: the decoder relies on the validated length.
 
 use crate::wire::hpack::DecodeError;
 use crate::wire::hpack::codes::{
     BLANK_LAST, COUNT, DIRTY, EOS_SEEN, LONG, PADDED_MAX, SHORT, STEPS,
 };
 
-/// What the check learned of a string.
+/// The result of validation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Checked {
-    /// Octets of the text.
+    /// Length of the decoded text, in octets.
     pub(super) decoded: usize,
-    /// No NUL, CR, LF in it, no SP or HTAB at either end.
+    /// Whether it has no NUL, CR or LF, and no SP or HTAB at its ends.
     pub(super) clean: bool,
 }
 
-/// Checks a Huffman string.
+/// Validates a Huffman string.
 pub(super) fn check(octets: &[u8]) -> Result<Checked, DecodeError> {
     let run = check_in_lanes(octets).unwrap_or_else(|| Run::default().over(octets));
     if run.seen & EOS_SEEN != 0 {
@@ -31,12 +31,12 @@ pub(super) fn check(octets: &[u8]) -> Result<Checked, DecodeError> {
     Ok(Checked { decoded: run.count, clean: run.seen & DIRTY == 0 && !blank })
 }
 
-/// The machine of [`STEPS`], and what it has seen.
+/// The state machine of [`STEPS`] with its accumulated events.
 #[derive(Clone, Copy, Default)]
 struct Run {
-    /// In the high octet; what the last step brought is below it.
+    /// The state in the high octet, the events of the last step in the low octet.
     state: u16,
-    /// All events so far.
+    /// The union of all events.
     seen: u16,
     count: usize,
 }
@@ -59,12 +59,12 @@ impl Run {
         self.count = self.count.wrapping_add(usize::from(step & COUNT));
     }
 
-    /// A run from this one's state that has seen nothing yet.
+    /// A run without events that starts in the state of this one.
     fn continued(self) -> Self {
         Self { state: self.state, ..Self::default() }
     }
 
-    /// Both runs as one, if the `next` began, at `guess`, in the state that this one ended in.
+    /// Joins two runs. `None`: `next` started with the wrong `guess` of this run's final state.
     fn joined(self, guess: Self, next: Self) -> Option<Self> {
         (self.state >> 8 == guess.state >> 8).then_some(Self {
             state: next.state,
@@ -74,17 +74,17 @@ impl Run {
     }
 }
 
-/// From so many octets on, four lanes are faster than one.
+/// Minimum length for four lanes, in octets.
 const LANES_MIN: usize = 128;
-/// How many octets a lane goes back to find its footing.
+/// Octets in front of a lane that synchronise its state.
 const LANE_OVERLAP: usize = 24;
 
-/// Checks the four quarters of a string side by side, since one step must wait for the one before
-/// it and four need not wait for each other.
+/// Validates the four quarters of a string in parallel: the steps of one lane depend on each
+/// other, the lanes do not.
 ///
-/// A lane cannot know the state it starts in. But runs that start in different states soon meet
-/// in the same one, so each begins a little earlier and guesses. `None` if a guess was wrong, or
-/// if the string is not worth it.
+/// The initial state of a lane is unknown. Since Huffman codes are self-synchronising, each lane
+/// starts a few octets earlier and guesses its state. `None`: a guess was wrong, or the string is
+/// too short.
 fn check_in_lanes(octets: &[u8]) -> Option<Run> {
     if octets.len() < LANES_MIN {
         return None;
@@ -99,7 +99,7 @@ fn check_in_lanes(octets: &[u8]) -> Option<Run> {
     }
     let [mut run_a, mut run_b, mut run_c, mut run_d] =
         [Run::default(), ahead_b.continued(), ahead_c.continued(), ahead_d.continued()];
-    // The halves of an odd number differ by one octet.
+    // The halves of an odd length differ by one octet.
     let shared = a.len();
     let (b, rest_b) = b.split_at_checked(shared)?;
     let (c, rest_c) = c.split_at_checked(shared)?;
@@ -128,28 +128,28 @@ fn begins_blank(octets: &[u8]) -> bool {
         || octets.starts_with(&[0xff, 0xff, 0xea])
 }
 
-/// Appends the text of a string that has been checked and holds `decoded` octets of text.
+/// Appends the decoded text of a validated string; `decoded` is its length.
 pub(super) fn append(octets: &[u8], decoded: usize, out: &mut Vec<u8>) {
     out.reserve(decoded);
     let mut symbols = Symbols::new(octets, decoded);
-    // By the piece: the vector's room is looked at once for each, and not once for each octet.
-    let mut piece = [0; 32];
+    // In blocks, so that the capacity of the vector is checked once per block.
+    let mut block = [0; 32];
     loop {
-        let filled = piece.iter_mut().zip(&mut symbols).map(|(to, symbol)| *to = symbol).count();
-        out.extend_from_slice(piece.get(..filled).unwrap_or_default());
-        if filled < piece.len() {
+        let filled = block.iter_mut().zip(&mut symbols).map(|(to, symbol)| *to = symbol).count();
+        out.extend_from_slice(block.get(..filled).unwrap_or_default());
+        if filled < block.len() {
             return;
         }
     }
 }
 
-/// The text of a string that has been checked and holds `left` octets of text.
+/// An iterator over the decoded text of a validated string; `left` octets of text remain.
 pub(super) struct Symbols<'a> {
     rest: &'a [u8],
     left: usize,
-    /// The bits that come next, from the top; zeros below.
+    /// The next bits, from the top; zeros below.
     window: u64,
-    /// How many bits of it are filled.
+    /// Number of valid bits in `window`.
     filled: u32,
 }
 
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn every_pair_of_octets_comes_back() {
+    fn every_pair_of_octets_survives_encoding_and_decoding() {
         for pair in 0..=u16::MAX {
             let pair = pair.to_be_bytes();
             let coded = huffman(&pair);
@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn eos_is_refused_wherever_it_stands() {
+    fn eos_is_rejected_at_any_position() {
         assert_eq!(check(&[0xff; 4]), Err(DecodeError::HuffmanEos));
         let mut coded = vec![0b0001_1000];
         coded.extend([0xff; 200]);
@@ -266,14 +266,14 @@ mod tests {
     }
 
     #[test]
-    fn lanes_find_their_footing_in_text() {
+    fn lanes_synchronise_in_text() {
         let token: Vec<u8> =
             (0..900_u32).map(|n| b"Az0-_9eyJ"[(n * n % 89 % 9) as usize]).collect();
         assert!(check_in_lanes(&huffman(&token)).is_some());
     }
 
     #[test]
-    fn lanes_and_one_run_see_the_same_at_every_length() {
+    fn lanes_and_a_single_run_agree_at_every_length() {
         let coded =
             huffman(&[&b"Bearer eyJhbGciOiJSUzI1NiJ9."[..], b"\xff\xfe 0\n9"].concat().repeat(40));
         let mut lanes = 0;
@@ -288,7 +288,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn text_comes_back(plain in prop::collection::vec(any::<u8>(), 0..600)) {
+        fn text_survives_encoding_and_decoding(plain in prop::collection::vec(any::<u8>(), 0..600)) {
             let coded = huffman(&plain);
             let checked = Checked { decoded: plain.len(), clean: clean(&plain) };
             prop_assert_eq!(check(&coded), Ok(checked));
@@ -296,7 +296,7 @@ mod tests {
         }
 
         #[test]
-        fn what_the_check_admits_codes_back_to_itself(
+        fn a_valid_string_equals_the_encoding_of_its_text(
             octets in prop::collection::vec(any::<u8>(), 0..24),
         ) {
             if check(&octets).is_ok() {

@@ -1,14 +1,13 @@
-//! Integers with a prefix (RFC 7541 5.1): the one number format of HPACK.
+//! Prefix integers (RFC 7541, 5.1).
 //!
-//! Must never accept what does not fit 32 bits: an index or a length above that is an attack, and
-//! zero octets that pad a number without end are one too.
+//! Values above 32 bits and endless zero padding are rejected.
 
 use crate::wire::hpack::DecodeError;
 
-/// How many octets may follow the prefix: enough for 2^32 - 1, no more.
+/// Maximum number of octets after the prefix: enough for 2^32 - 1.
 const FOLLOWING_MAX: u32 = 5;
 
-/// Takes an integer off the front of `rest`; its prefix is the low `bits` (1 to 8) of the first
+/// Reads an integer from the front of `rest`. The prefix is the low `bits` (1 to 8) of the first
 /// octet.
 pub(super) fn read(rest: &mut &[u8], bits: u32) -> Result<usize, DecodeError> {
     let prefix = mask(bits);
@@ -17,10 +16,10 @@ pub(super) fn read(rest: &mut &[u8], bits: u32) -> Result<usize, DecodeError> {
         return narrow(first);
     }
     let mut value = first;
-    for turn in 0..FOLLOWING_MAX {
+    for index in 0..FOLLOWING_MAX {
         let next = octet(rest)?;
-        let part = u64::from(next & 0x7f) << turn.saturating_mul(7);
-        value = value.saturating_add(part);
+        let group = u64::from(next & 0x7f) << index.saturating_mul(7);
+        value = value.saturating_add(group);
         if next & 0x80 == 0 {
             return narrow(value);
         }
@@ -94,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn every_value_comes_back_with_every_prefix() {
+    fn every_value_survives_writing_and_reading_with_every_prefix() {
         for bits in 1..=8 {
             for value in (0..70_000).chain([u32::MAX as usize - 1, u32::MAX as usize]) {
                 let mut out = Vec::new();
@@ -105,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn more_than_32_bits_are_refused() {
+    fn values_above_32_bits_are_rejected() {
         let mut out = Vec::new();
         write(&mut out, 0, 7, u32::MAX as usize + 1);
         assert_eq!(read_all(&out, 7), Err(DecodeError::Integer));
@@ -113,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn endless_padding_is_refused() {
+    fn endless_padding_is_rejected() {
         assert_eq!(read_all(&[0x7f, 0x80, 0x80, 0x80, 0x80, 0x00], 7), Ok(127));
         assert_eq!(
             read(&mut &[0x7f, 0x80, 0x80, 0x80, 0x80, 0x80, 0x00][..], 7),

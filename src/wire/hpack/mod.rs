@@ -1,11 +1,11 @@
-//! HPACK (RFC 7541): header blocks in, field lists out, and the way back.
+//! HPACK (RFC 7541): decoding of header blocks into field lists, and encoding.
 //!
-//! Huffman-coded values are *checked* when they arrive (valid? how long? clean?) but stay as they
-//! came: in a list of fields, in the tables, and on their way out again. Whoever needs the text
-//! asks for it with [`Text::decode`]. A relay seldom does.
+//! Huffman-coded values are validated and measured on arrival, but not decoded: they stay
+//! Huffman-coded in field lists, in the tables, and when encoded again. [`Text::decode`] decodes on
+//! demand.
 //!
-//! What must never happen here: a panic, whatever the octets; an allocation that outgrows its
-//! named limit; work that outgrows its input; a field marked never-indexed entering a table.
+//! Invariants: no input causes a panic; every allocation has a limit; work is linear in the input;
+//! a never-indexed field does not enter a table.
 
 #![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::arithmetic_side_effects))]
 
@@ -28,39 +28,39 @@ pub use encode::Encoder;
 pub use fields::{Field, Fields, Indexing, Overflow};
 pub use text::Text;
 
-/// What was wrong with a header block. Each is a connection error COMPRESSION_ERROR (RFC 9113
-/// 4.3), since the tables of both sides are out of step from here on.
+/// A decoding error. Each one is a connection error COMPRESSION_ERROR (RFC 9113, 4.3), since the
+/// tables of both endpoints are no longer equal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DecodeError {
-    /// The block ended in the middle of a representation.
+    /// The block ends inside a field representation.
     Truncated,
-    /// An integer above 2^32 - 1, or padded to more than five octets (RFC 7541 5.1).
+    /// An integer above 2^32 - 1, or with more than five octets after the prefix (RFC 7541, 5.1).
     Integer,
-    /// Index 0, which stands for nothing (RFC 7541 6.1).
+    /// Index 0 (RFC 7541, 6.1).
     IndexZero,
-    /// An index beyond both tables (RFC 7541 2.3.3).
+    /// An index beyond both tables (RFC 7541, 2.3.3).
     IndexBeyond,
-    /// A table size above what we advertised (RFC 7541 6.3).
+    /// A table size above the advertised maximum (RFC 7541, 6.3).
     SizeUpdateTooLarge,
-    /// A table size update after the first field (RFC 7541 4.2).
+    /// A table size update after the first field (RFC 7541, 4.2).
     SizeUpdateLate,
-    /// A Huffman string that contains EOS (RFC 7541 5.2).
+    /// A Huffman string that contains EOS (RFC 7541, 5.2).
     HuffmanEos,
-    /// Huffman padding longer than seven bits, or not of ones (RFC 7541 5.2).
+    /// Huffman padding above seven bits, or with zeros (RFC 7541, 5.2).
     HuffmanPadding,
 }
 
 impl std::fmt::Display for DecodeError {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         out.write_str(match self {
-            Self::Truncated => "header block ends inside a representation",
-            Self::Integer => "integer is too large",
-            Self::IndexZero => "index 0",
-            Self::IndexBeyond => "index beyond both tables",
-            Self::SizeUpdateTooLarge => "table size above the advertised one",
-            Self::SizeUpdateLate => "table size update after the first field",
-            Self::HuffmanEos => "EOS inside a Huffman string",
-            Self::HuffmanPadding => "malformed Huffman padding",
+            Self::Truncated => "the header block ends inside a field representation",
+            Self::Integer => "an integer is above 2^32 - 1",
+            Self::IndexZero => "an index is 0",
+            Self::IndexBeyond => "an index is beyond both tables",
+            Self::SizeUpdateTooLarge => "a table size update is above the advertised maximum",
+            Self::SizeUpdateLate => "a table size update follows a field",
+            Self::HuffmanEos => "a Huffman string contains EOS",
+            Self::HuffmanPadding => "a Huffman string has invalid padding",
         })
     }
 }

@@ -1,4 +1,4 @@
-//! What holds for any fields, and for any octets.
+//! Properties of encoder and decoder for arbitrary fields and octets.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -8,7 +8,7 @@ use crate::wire::hpack::{Decoder, Encoder, Field, Fields, Indexing, Limits, Text
 
 const LIMITS: Limits = Limits { octets: 1 << 20, count: 1_024 };
 
-/// A field with its value as it shall stand on the wire.
+/// A field with its encoded value.
 #[derive(Clone, Debug)]
 struct Sample {
     name: Vec<u8>,
@@ -28,7 +28,7 @@ impl Sample {
 }
 
 fn octets() -> impl Strategy<Value = Vec<u8>> {
-    // Few different texts, so that tables are hit; some large ones, so that they overflow.
+    // Few different texts, for table hits; some large ones, for evictions.
     prop_oneof![
         6 => vec(prop::sample::select(b"ab/".to_vec()), 0..4),
         2 => vec(any::<u8>(), 0..40),
@@ -58,7 +58,7 @@ fn sample() -> impl Strategy<Value = Sample> {
     })
 }
 
-/// Everything a list tells, decoded.
+/// All fields of a list, decoded.
 fn listed(fields: &Fields) -> Vec<(Vec<u8>, Vec<u8>, bool, Indexing)> {
     fields
         .iter()
@@ -74,7 +74,7 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..Default::default() })]
 
     #[test]
-    fn what_is_encoded_is_decoded_through_all_evictions(
+    fn encoded_fields_are_decoded_equally_through_all_evictions(
         blocks in vec((vec(sample(), 0..12), prop::option::of(0_u32..6_000)), 1..12),
     ) {
         let (mut encoder, mut decoder) = (Encoder::new(), Decoder::new(4_096));
@@ -102,7 +102,7 @@ proptest! {
     }
 
     #[test]
-    fn equal_octets_at_an_equal_generation_are_equal_fields(
+    fn equal_octets_in_the_same_generation_are_equal_fields(
         blocks in vec(vec(sample(), 0..6), 1..8),
     ) {
         let (mut encoder, mut decoder) = (Encoder::new(), Decoder::new(4_096));
@@ -121,7 +121,7 @@ proptest! {
     }
 
     #[test]
-    fn no_octets_panic_and_no_limit_is_passed(
+    fn no_input_causes_a_panic_or_exceeds_a_limit(
         blocks in vec(vec(prop_oneof![Just(0xbe), Just(0x40), any::<u8>()], 0..200), 1..6),
         octets in 0_usize..2_000,
         count in 0_usize..20,
@@ -139,7 +139,7 @@ proptest! {
     }
 
     #[test]
-    fn a_limit_changes_what_is_stored_and_nothing_else(
+    fn limits_affect_the_stored_fields_only(
         blocks in vec(vec(sample(), 0..12), 1..8),
         octets in 0_usize..2_000,
     ) {

@@ -1,10 +1,8 @@
-//! The static table (RFC 7541 appendix A).
-//!
-//! Fixed for all time: nothing here may change at run time, or grow.
+//! The static table (RFC 7541, appendix A).
 
 use crate::wire::hpack::text::Text;
 
-/// How many entries there are; the dynamic table begins behind them.
+/// Number of entries; the indices of the dynamic table follow.
 pub(super) const COUNT: usize = FIELDS.len();
 
 static FIELDS: [(&[u8], &[u8]); 61] = [
@@ -71,23 +69,23 @@ static FIELDS: [(&[u8], &[u8]); 61] = [
     (b"www-authenticate", b""),
 ];
 
-/// The entry at `index`, counted from 1.
+/// The entry at `index`, from 1.
 pub(super) fn get(index: usize) -> Option<(&'static [u8], &'static [u8])> {
     FIELDS.get(index.checked_sub(1)?).copied()
 }
 
-/// Where a field stands in a table.
+/// The result of a table look-up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Lookup {
-    /// The whole field, at this index.
+    /// The index of an equal field.
     Field(usize),
-    /// Its name only, at this index.
+    /// The index of a field with the same name.
     Name(usize),
-    /// Not at all.
+    /// No field with this name.
     NotFound,
 }
 
-/// Looks for a field, or for its name alone if there is no `value`.
+/// Searches for a field, or for its name if `value` is `None`.
 pub(super) fn find(name: &[u8], value: Option<&Text<'_>>) -> Lookup {
     let mut found = Lookup::NotFound;
     for &index in of_length(name.len()) {
@@ -102,7 +100,7 @@ pub(super) fn find(name: &[u8], value: Option<&Text<'_>>) -> Lookup {
     found
 }
 
-/// The indices of all names so long.
+/// The indices of all names of this length.
 fn of_length(length: usize) -> &'static [usize] {
     match length {
         3 => &[21, 60],
@@ -143,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_stands_outside_the_table() {
+    fn unknown_names_and_indices_are_not_found() {
         assert!(get(0).is_none() && get(COUNT + 1).is_none());
         for name in [&b""[..], b"via-", b"viA", b"x-request-id", &[b'a'; 300]] {
             assert_eq!(find(name, None), Lookup::NotFound);

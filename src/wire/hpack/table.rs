@@ -1,10 +1,10 @@
-//! The tables of one direction (RFC 7541 2.3): the static one, and the dynamic one behind it.
+//! The static and the dynamic table of one direction (RFC 7541, 2.3).
 //!
-//! An idle connection keeps two of these, so that an entry costs its octets and twenty more, and an
-//! empty table nothing. Values stay as they stood on the wire, but sizes are those of the *decoded*
-//! texts (RFC 7541 4.1): anything else would put us out of step with the peer.
+//! Compact, since every idle connection has two: an entry needs its octets plus 20, an empty table
+//! needs no allocation. Values keep their encoding, but sizes are of the *decoded* texts (RFC 7541,
+//! 4.1), as the peer counts them.
 //!
-//! Memory: at most three times the table's size, and twenty octets an entry.
+//! Memory: at most three times the table size, plus 20 octets per entry.
 
 use std::collections::VecDeque;
 
@@ -12,14 +12,14 @@ use crate::wire::hpack::DecodeError;
 use crate::wire::hpack::static_table::{self, Lookup};
 use crate::wire::hpack::text::{Marks, Text};
 
-/// What an entry counts on top of its name and value (RFC 7541 4.1).
+/// Overhead of an entry in addition to its name and value, in octets (RFC 7541, 4.1).
 pub(super) const ENTRY_OVERHEAD: usize = 32;
-/// Octets of memory that a table grows by, at least: the first request brings a dozen entries.
+/// Minimum growth of the octets of a table: the first request has about 12 entries.
 const GROWTH_MIN: usize = 512;
-/// Entries that a table has room for from the first one on.
+/// Initial capacity in entries.
 const ENTRIES_MIN: usize = 16;
 
-/// A name to insert: given, or that of another entry.
+/// A name to insert: a literal, or the name of an entry.
 #[derive(Clone, Copy)]
 pub(super) enum Name<'a> {
     Literal(Text<'a>),
@@ -29,12 +29,12 @@ pub(super) enum Name<'a> {
 /// Both tables of one direction.
 #[derive(Clone, Debug)]
 pub(super) struct Table {
-    /// The oldest first.
+    /// The entries, oldest first.
     entries: VecDeque<Entry>,
-    /// Name and value of each entry, in order; `dead` octets of evicted ones are before them.
+    /// Names and values of all entries, in order, behind `evicted` unused octets.
     octets: Vec<u8>,
     evicted: usize,
-    /// What [`Entry::at`] calls the first of `octets`.
+    /// The value of [`Entry::at`] for the first element of `octets`.
     base: u32,
     size: usize,
     size_max: usize,
@@ -73,17 +73,17 @@ impl Table {
         self.size_max
     }
 
-    /// Another number after every change.
+    /// A number that changes with every change.
     pub(super) fn generation(&self) -> u64 {
         self.generation
     }
 
-    /// Marks a change that is not in the table itself.
+    /// Changes the generation.
     pub(super) fn bump_generation(&mut self) {
         self.generation = self.generation.wrapping_add(1);
     }
 
-    /// The entry at `index`, counted from 1, the static table first.
+    /// The entry at `index`, from 1; the static table comes first.
     pub(super) fn get(&self, index: usize) -> Result<(&[u8], Text<'_>), DecodeError> {
         if let Some((name, value)) = static_table::get(index) {
             return Ok((name, Text::stored(value, value.len(), PLAIN)));
@@ -94,14 +94,14 @@ impl Table {
         })
     }
 
-    /// Where `name` stands with this very `value`, or the name alone.
+    /// The index of the field `name` with `value`, or of the name alone.
     pub(super) fn find(&self, name: &[u8], value: Option<&Text<'_>>) -> Lookup {
         let mut found = static_table::find(name, value);
         if matches!(found, Lookup::Field(_)) || (found != Lookup::NotFound && value.is_none()) {
             return found;
         }
-        // No hash: an entry is looked at closely only if its lengths agree, and all octets of all
-        // entries together are no more than the table's size.
+        // No hash: only entries with a name of equal length are compared, and all entries together
+        // are limited by the table size.
         for (index, entry) in
             (static_table::COUNT.saturating_add(1)..).zip(self.entries.iter().rev())
         {
@@ -121,7 +121,7 @@ impl Table {
         found
     }
 
-    /// Changes the size, and evicts what no longer fits (RFC 7541 4.3).
+    /// Changes the size and evicts entries that no longer fit (RFC 7541, 4.3).
     pub(super) fn resize(&mut self, size_max: usize) {
         self.bump_generation();
         self.size_max = size_max;
@@ -131,8 +131,8 @@ impl Table {
         }
     }
 
-    /// Inserts an entry, and evicts what it displaces (RFC 7541 4.4): everything, and the entry is
-    /// not inserted either, if it is larger than the table.
+    /// Inserts an entry and evicts others for its space (RFC 7541, 4.4). An entry larger than the
+    /// table evicts all entries and is not inserted.
     pub(super) fn insert(&mut self, name: Name<'_>, value: Text<'_>) -> Result<(), DecodeError> {
         self.bump_generation();
         let name_len = match name {
@@ -144,8 +144,8 @@ impl Table {
             self.evict_to(0);
             return Ok(());
         };
-        // A value of rare octets may be longer in Huffman code: stored decoded, a table never
-        // outgrows its size.
+        // A value of rare octets can be longer in Huffman code; it is stored decoded, so that the
+        // table does not exceed its size.
         let plain = value.encoded().len() > value.decoded_len();
         let value_len = value.encoded().len().min(value.decoded_len());
         self.make_room(name_len.saturating_add(value_len));
@@ -156,7 +156,7 @@ impl Table {
         } else {
             self.append(value.encoded())
         }
-        // Only now: the name may be that of an entry which goes.
+        // Evict after copying: the name may belong to an evicted entry.
         self.evict_to(others);
         self.size = self.size.saturating_add(size);
         if self.entries.capacity() == 0 {
@@ -191,9 +191,8 @@ impl Table {
         self.octets.extend_from_slice(octets);
     }
 
-    /// Makes room for `need` octets: in place of the dead ones once they are half of all, so that
-    /// each octet is moved once at most for each that came; else by growing, no more than needed
-    /// or half.
+    /// Makes room for `need` octets. Evicted octets are removed once they are half of all, so that
+    /// moving is amortised; otherwise the memory grows by half or by `need`.
     fn make_room(&mut self, need: usize) {
         if self.free() >= need {
             return;
@@ -208,7 +207,7 @@ impl Table {
         }
     }
 
-    /// Gives back the memory that no entry uses.
+    /// Frees unused memory.
     pub(super) fn shrink(&mut self) {
         self.octets.shrink_to_fit();
         self.entries.shrink_to_fit();
@@ -220,7 +219,10 @@ impl Table {
 
     fn evict_to(&mut self, size: usize) {
         while self.size > size {
-            let Some(entry) = self.entries.pop_front() else { return };
+            let Some(entry) = self.entries.pop_front() else {
+                debug_assert!(false, "the size of an empty table is {}", self.size);
+                return;
+            };
             self.size = self.size.saturating_sub(entry.size());
             let octets = widen(entry.name).saturating_add(widen(entry.value));
             self.evicted = self.evicted.saturating_add(octets);
@@ -244,15 +246,15 @@ impl Table {
     }
 }
 
-/// The marks of the static table's values.
+/// The marks of values in the static table.
 const PLAIN: Marks = Marks { huffman: false, clean: true };
 
-/// The size of a field as HPACK counts it (RFC 7541 4.1).
+/// The size of a field in octets as HPACK counts them (RFC 7541, 4.1).
 pub(super) fn size_of(name: usize, value: usize) -> usize {
     name.saturating_add(value).saturating_add(ENTRY_OVERHEAD)
 }
 
-/// All lengths in a table are below its size, which is 32 bits.
+/// Lengths in a table fit into 32 bits, like its size.
 fn narrow(length: usize) -> u32 {
     u32::try_from(length).unwrap_or(u32::MAX)
 }

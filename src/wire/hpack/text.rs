@@ -1,12 +1,9 @@
-//! A field's value as it stood on the wire.
-//!
-//! Never decodes unasked. What a relay needs to know of a value (how long? clean?) is known from
-//! the check at its arrival.
+//! A field value in its original encoding, decoded on demand.
 
 use crate::wire::hpack::DecodeError;
 use crate::wire::hpack::huffman::{self, Symbols};
 
-/// A value: octets, Huffman-coded or not, and what is known of the text they hold.
+/// A value: octets, Huffman-coded or not, with the decoded length and the result of validation.
 #[derive(Clone, Copy)]
 pub struct Text<'a> {
     octets: &'a [u8],
@@ -21,13 +18,13 @@ impl<'a> Text<'a> {
         Self::stored(octets, octets.len(), Marks { huffman: false, clean: clean(octets) })
     }
 
-    /// A Huffman-coded text, checked here.
+    /// A Huffman-coded text, which is validated.
     pub(super) fn huffman(octets: &'a [u8]) -> Result<Self, DecodeError> {
         let checked = huffman::check(octets)?;
         Ok(Self::stored(octets, checked.decoded, Marks { huffman: true, clean: checked.clean }))
     }
 
-    /// A text whose check lies behind it.
+    /// A text that was validated before.
     pub(super) fn stored(octets: &'a [u8], decoded: usize, marks: Marks) -> Self {
         Self { octets, decoded, huffman: marks.huffman, clean: marks.clean }
     }
@@ -41,23 +38,22 @@ impl<'a> Text<'a> {
         self.huffman
     }
 
-    /// The octets as they stood on the wire.
+    /// The encoded octets.
     pub fn encoded(&self) -> &'a [u8] {
         self.octets
     }
 
-    /// Octets of the decoded text.
+    /// Length of the decoded text, in octets.
     pub fn decoded_len(&self) -> usize {
         self.decoded
     }
 
-    /// Whether the text is free of NUL, CR and LF, and of SP and HTAB at both ends (RFC 9113
-    /// 8.2.1).
+    /// Whether the text has no NUL, CR or LF, and no SP or HTAB at its ends (RFC 9113, 8.2.1).
     pub fn is_clean(&self) -> bool {
         self.clean
     }
 
-    /// The decoded text. `scratch` is overwritten if the text is Huffman-coded, else untouched.
+    /// The decoded text. A Huffman-coded text is decoded into `scratch`.
     pub fn decode<'s>(&self, scratch: &'s mut Vec<u8>) -> &'s [u8]
     where
         'a: 's,
@@ -70,7 +66,8 @@ impl<'a> Text<'a> {
         scratch
     }
 
-    /// The decoded text, or no less of its beginning than fits `scratch`. Does not allocate.
+    /// The decoded text, or at least as much of its beginning as fits into `scratch`. Does not
+    /// allocate.
     pub fn prefix<'s>(&self, scratch: &'s mut [u8]) -> &'s [u8]
     where
         'a: 's,
@@ -83,14 +80,14 @@ impl<'a> Text<'a> {
         scratch.get(..filled).unwrap_or_default()
     }
 
-    /// The decoded text, for good.
+    /// The decoded text as an owned value.
     pub fn to_boxed(&self) -> Box<[u8]> {
         let mut text = Vec::with_capacity(self.decoded);
         self.append_decoded(&mut text);
         text.into_boxed_slice()
     }
 
-    /// Whether the decoded text is `octets`. Does not allocate.
+    /// Whether the decoded text equals `octets`. Does not allocate.
     pub fn equals(&self, octets: &[u8]) -> bool {
         if self.huffman {
             self.decoded == octets.len()
@@ -100,16 +97,16 @@ impl<'a> Text<'a> {
         }
     }
 
-    /// Whether any octet of the decoded text is such a one. Does not allocate.
-    pub fn any(&self, is_such: impl FnMut(u8) -> bool) -> bool {
+    /// Whether `matches` is true for any octet of the decoded text. Does not allocate.
+    pub fn any(&self, matches: impl FnMut(u8) -> bool) -> bool {
         if self.huffman {
-            Symbols::new(self.octets, self.decoded).any(is_such)
+            Symbols::new(self.octets, self.decoded).any(matches)
         } else {
-            self.octets.iter().copied().any(is_such)
+            self.octets.iter().copied().any(matches)
         }
     }
 
-    /// Whether both are the same octets on the wire, and so the same text.
+    /// Whether the encoded octets are equal.
     pub(super) fn has_same_encoding(&self, other: &Text<'_>) -> bool {
         self.huffman == other.huffman && self.octets == other.octets
     }
@@ -124,7 +121,7 @@ impl<'a> Text<'a> {
     }
 }
 
-/// Shows no text: a value may be a credential.
+/// Does not show the text: a value may be a credential.
 impl std::fmt::Debug for Text<'_> {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { octets: _, decoded, huffman, clean } = self;
@@ -136,7 +133,7 @@ impl std::fmt::Debug for Text<'_> {
     }
 }
 
-/// What a check found, for those who store a text.
+/// The result of validating a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Marks {
     pub(super) huffman: bool,
@@ -145,7 +142,7 @@ pub(super) struct Marks {
 
 fn clean(octets: &[u8]) -> bool {
     let blank = |octet: Option<&u8>| matches!(octet, Some(b' ' | b'\t'));
-    // A fold and not `any`: without an early end the compiler takes many octets at once.
+    // A fold instead of `any`: without an early exit the compiler vectorises the loop.
     let dirty = |dirty: bool, &octet: &u8| dirty | matches!(octet, 0 | b'\r' | b'\n');
     !(octets.iter().fold(false, dirty) || blank(octets.first()) || blank(octets.last()))
 }
@@ -156,14 +153,14 @@ mod tests {
     use crate::wire::hpack::codes::tests::huffman;
 
     #[test]
-    fn a_raw_text_is_decoded_without_a_copy() {
+    fn a_raw_text_needs_no_copy() {
         let mut scratch = b"kept".to_vec();
         assert_eq!(Text::raw(b"plain").decode(&mut scratch), b"plain");
         assert_eq!(scratch, b"kept");
     }
 
     #[test]
-    fn raw_and_huffman_know_the_same_of_a_text() {
+    fn raw_and_huffman_coded_texts_have_the_same_properties() {
         for plain in [&b""[..], b"a", b" a", b"a ", b"\ta", b"a\t", b"a b", b"a\0b", b"\r", b"a\n"]
         {
             let coded = huffman(plain);
@@ -178,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn a_prefix_is_as_long_as_there_is_room() {
+    fn a_prefix_is_as_long_as_its_scratch() {
         let coded = huffman(b"abcdef");
         let coded = Text::huffman(&coded).unwrap();
         assert_eq!(coded.prefix(&mut [0; 4]), b"abcd");
@@ -188,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn equal_means_every_octet() {
+    fn equality_covers_every_octet() {
         let coded = huffman(b"abc");
         let coded = Text::huffman(&coded).unwrap();
         for other in [&b""[..], b"ab", b"abd", b"abcd", b"\x1c\x64"] {
