@@ -1,24 +1,24 @@
-//! Boundary: where messages end in a stream of them, and nothing about what is in them.
+//! Message boundaries in a stream of gRPC messages.
 
 use crate::grpc::prefix::{self, MessagePrefix, PREFIX_LEN};
 
-/// How far a stream of messages has come.
+/// The position in a stream of messages.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct MessageBoundary {
-    /// What came of a prefix, if it is not whole.
+    /// The received part of an incomplete prefix.
     prefix: MessagePrefix,
-    /// Octets of the message that are still to come.
+    /// Octets of the message still to come.
     left: u32,
 }
 
 impl MessageBoundary {
-    /// Whether the last message is whole, and nothing of the next one came.
+    /// Whether the last message is complete, and no octet of the next one has arrived.
     #[must_use]
     pub fn is_at_boundary(&self) -> bool {
         self.prefix.is_empty() && self.left == 0
     }
 
-    /// Walks over octets.
+    /// Advances over all octets.
     pub fn skip(&mut self, mut octets: &[u8]) {
         while !octets.is_empty() {
             let taken = self.skip_message(octets);
@@ -26,7 +26,7 @@ impl MessageBoundary {
         }
     }
 
-    /// Walks over octets up to the end of the message that they are in: how many that were.
+    /// Advances to the end of the current message at most. Returns the number of octets.
     pub fn skip_message(&mut self, octets: &[u8]) -> usize {
         let mut rest = octets;
         if self.left == 0 {
@@ -39,7 +39,7 @@ impl MessageBoundary {
         octets.len().saturating_sub(rest.len()).saturating_add(taken)
     }
 
-    /// Takes a prefix from the front, or the rest of one: `None` if that is all there is.
+    /// Reads a prefix, or the rest of one, from the front. `None`: it is incomplete.
     fn whole_prefix(&mut self, rest: &mut &[u8]) -> Option<[u8; PREFIX_LEN]> {
         if let (true, Some((whole, behind))) = (self.prefix.is_empty(), rest.split_first_chunk()) {
             // The common case.
@@ -71,7 +71,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_ends_of_messages_are_found_in_any_split(
+        fn message_boundaries_are_found_in_any_split(
             lengths in proptest::collection::vec(0_u16..40, 0..20),
             piece in 1_usize..50,
         ) {

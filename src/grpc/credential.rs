@@ -1,29 +1,29 @@
-//! Credential: what sconce shows a driver so that the driver takes its calls.
+//! The credential of sconce for a Spark driver.
 
 use std::fmt;
 use std::sync::Arc;
 
-/// Octets of the longest token that is taken.
+/// Maximum length of a token, in octets.
 pub const TOKEN_MAX: usize = 2_048;
 
-/// The value of `authorization` towards a driver: its `spark.connect.authenticate.token` as a
-/// bearer token (Spark 4.0 and later). Clones share the octets.
+/// The value of `authorization` for a driver: its `spark.connect.authenticate.token` as a bearer
+/// token (Spark 4.0 and later). Clones share the octets.
 ///
-/// Must never be shown: `Debug` says only that there is one.
+/// `Debug` does not show it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Credential(Arc<str>);
 
 impl Credential {
-    /// The credential of this token. `None` if it cannot stand in a header, or is longer than
-    /// [`TOKEN_MAX`]: a token has one visible ASCII character or more, and nothing else.
+    /// The credential with this token. `None`: the token is empty, longer than [`TOKEN_MAX`], or
+    /// has other characters than visible ASCII.
     #[must_use]
     pub fn from_token(token: &str) -> Option<Self> {
-        let sound = (1..=TOKEN_MAX).contains(&token.len())
+        let is_valid = (1..=TOKEN_MAX).contains(&token.len())
             && token.bytes().all(|octet| octet.is_ascii_graphic());
-        sound.then(|| Self(format!("Bearer {token}").into()))
+        is_valid.then(|| Self(format!("Bearer {token}").into()))
     }
 
-    /// The octets of the field.
+    /// The field value.
     #[must_use]
     pub fn value(&self) -> &[u8] {
         self.0.as_bytes()
@@ -41,7 +41,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_token_is_what_can_stand_in_a_header_and_is_never_shown() {
+    fn a_token_has_visible_ascii_only_and_debug_does_not_show_it() {
         let credential = Credential::from_token("s3cret~!").unwrap();
         assert_eq!(credential.value(), b"Bearer s3cret~!");
         assert!(!format!("{credential:?}").contains("s3cret"));

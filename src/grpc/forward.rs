@@ -1,51 +1,52 @@
-//! Forward: which fields of a request travel on to a driver.
+//! The request fields that are forwarded to a driver.
 //!
-//! A client's credential ends here, and so does everything that is said to sconce alone; a driver's
-//! own takes its place. Drivers
-//! answer a header list over 8,192 octets by closing streams, and one over 10,240 octets by
-//! closing the whole connection (grpc-java), so what travels on has a limit of its own.
+//! Credentials of the client and `x-sconce-` fields are removed; the credential of the driver is
+//! added. grpc-java closes streams with a header list above 8,192 octets, and the connection above
+//! 10,240 octets, so the forwarded list has a limit: see [`size`].
 
 use crate::grpc::credential::Credential;
 use crate::wire::hpack::{Field, Fields, Indexing, Text};
 
-/// Prefix of the fields that speak to sconce and not to drivers.
+/// Prefix of the fields that configure sconce and are not forwarded.
 const OWN_PREFIX: &[u8] = b"x-sconce-";
-/// A field is a credential of the client if one of these stands in its name between `-` or `_`:
-/// `authorization`, `proxy-authorization`, `x_authorization`, and `authentication`, in which
-/// Spark's JVM clients up to 4.0.x send their token.
+/// A field is a client credential if its name, split at `-` and `_`, contains one of these words:
+/// `authorization`, `proxy-authorization`, `x_authorization`, and `authentication`, the token field
+/// of Spark's JVM clients up to 4.0.x.
 const CREDENTIALS: [&[u8]; 2] = [AUTHORIZATION, b"authentication"];
 
-/// The field in which a credential stands.
+/// The field of a credential.
 const AUTHORIZATION: &[u8] = b"authorization";
-/// The field in which a client says which compression it understands.
+/// The field with the compression algorithms that the client accepts.
 const ACCEPT_ENCODING: &[u8] = b"grpc-accept-encoding";
 
-/// What a driver is told in another way than its client said it.
+/// Changes to the forwarded fields.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ForwardOptions<'a> {
-    /// What the driver wants to see before it takes a call.
+    /// The credential that the driver expects.
     pub credential: Option<&'a Credential>,
-    /// Whether the answer must come uncompressed, since it will be read.
+    /// Whether the response must be uncompressed, because sconce parses it.
     pub uncompressed_response: bool,
 }
 
-/// The fields that travel on, in the order in which they came, and what is added to them.
+/// The forwarded fields in their order, followed by added ones.
 ///
-/// A driver is told the authority in `:authority`, also where the client said it in `host` alone
-/// (RFC 9113, 8.3.1).
-pub fn fields<'a>(head: &'a Fields, onward: ForwardOptions<'a>) -> impl Iterator<Item = Field<'a>> {
-    let goes =
-        move |field: &Field<'_>| !(onward.uncompressed_response && field.name == ACCEPT_ENCODING);
-    let added = onward.credential.map(|credential| Field {
+/// A `host` without `:authority` is forwarded as `:authority` (RFC 9113, 8.3.1).
+pub fn fields<'a>(
+    head: &'a Fields,
+    options: ForwardOptions<'a>,
+) -> impl Iterator<Item = Field<'a>> {
+    let keeps =
+        move |field: &Field<'_>| !(options.uncompressed_response && field.name == ACCEPT_ENCODING);
+    let added = options.credential.map(|credential| Field {
         name: AUTHORIZATION,
         value: Text::raw(credential.value()),
         indexing: Indexing::Never,
     });
-    let travelling = head.iter().filter(|field| is_forwarded(field.name)).filter(goes);
-    authority_from_host(head).into_iter().chain(travelling).chain(added)
+    let forwarded = head.iter().filter(|field| is_forwarded(field.name)).filter(keeps);
+    authority_from_host(head).into_iter().chain(forwarded).chain(added)
 }
 
-/// The `:authority` that a head has in its `host` alone.
+/// `host` as `:authority`, for a head without `:authority`.
 fn authority_from_host(head: &Fields) -> Option<Field<'_>> {
     if head.named(b":authority").next().is_some() {
         return None;
@@ -54,7 +55,8 @@ fn authority_from_host(head: &Fields) -> Option<Field<'_>> {
     Some(Field { name: b":authority", ..host })
 }
 
-/// Octets of the list that travels on, as HPACK counts (RFC 7541, 4.1), without what is added.
+/// The size of the forwarded list without added fields, in octets as HPACK counts them (RFC 7541,
+/// 4.1).
 #[must_use]
 pub fn size(head: &Fields) -> usize {
     fields(head, ForwardOptions::default())
@@ -62,7 +64,7 @@ pub fn size(head: &Fields) -> usize {
         .sum()
 }
 
-/// Octets that a credential adds to that list.
+/// The size that a credential adds to the list, in octets as HPACK counts them.
 #[must_use]
 pub fn credential_size(credential: Option<&Credential>) -> usize {
     credential.map_or(0, |credential| field_size(AUTHORIZATION, credential.value().len()))
@@ -75,13 +77,13 @@ fn field_size(name: &[u8], value: usize) -> usize {
 fn is_forwarded(name: &[u8]) -> bool {
     match name {
         b"cookie" | b"cookie2" | b"host" | b"expect" => false,
-        // It was held against the body already, and a stamp makes that longer.
+        // It is validated already, and the appended `user_context` makes the body longer.
         b"content-length" => false,
         _ => !has_prefix(name, OWN_PREFIX) && !is_credential(name),
     }
 }
 
-/// `_` and `-` part the words of a name alike, and so they do for many servers behind.
+/// `_` separates words like `-`, as it does for many servers.
 fn is_credential(name: &[u8]) -> bool {
     name.len() >= AUTHORIZATION.len()
         && name.split(|octet| matches!(octet, b'-' | b'_')).any(|word| CREDENTIALS.contains(&word))
@@ -91,7 +93,7 @@ fn has_prefix(name: &[u8], prefix: &[u8]) -> bool {
     name.get(..prefix.len()).is_some_and(|front| is_alias(front, prefix))
 }
 
-/// `_` and `-` are one to many servers behind: the twin of a name is that name.
+/// Whether the names are equal when `_` counts as `-`, as it does for many servers.
 fn is_alias(name: &[u8], of: &[u8]) -> bool {
     let same = |(octet, own): (&u8, &u8)| octet == own || (*octet == b'_' && *own == b'-');
     name.len() == of.len() && name.iter().zip(of).all(same)
@@ -101,7 +103,7 @@ fn is_alias(name: &[u8], of: &[u8]) -> bool {
 mod tests {
     use super::*;
     #[test]
-    fn credentials_and_words_to_sconce_stay_behind() {
+    fn client_credentials_and_fields_for_sconce_are_not_forwarded() {
         let mut head = Fields::default();
         for name in [
             ":path",
@@ -129,7 +131,7 @@ mod tests {
         ] {
             head.push(name.as_bytes(), b"v", Indexing::Without);
         }
-        let onward = ForwardOptions::default();
+        let options = ForwardOptions::default();
         let expected = [
             &b":path"[..],
             b"te",
@@ -139,13 +141,13 @@ mod tests {
             b"x-authorized-by",
             b"user-agent",
         ];
-        let names: Vec<_> = fields(&head, onward).map(|field| field.name.to_vec()).collect();
+        let names: Vec<_> = fields(&head, options).map(|field| field.name.to_vec()).collect();
         assert_eq!(names, expected);
         assert_eq!(size(&head), 5 + 2 + 7 + 10 + 14 + 15 + 10 + 7 * 33);
     }
 
     #[test]
-    fn a_host_without_an_authority_travels_on_as_authority_and_one_beside_it_stays_behind() {
+    fn host_is_forwarded_as_authority_only_if_authority_is_missing() {
         for (names, wanted) in [
             (&[":path", "te", "host"][..], &[":authority", ":path", "te"][..]),
             (&[":path", ":authority", "host"], &[":path", ":authority"]),
@@ -161,14 +163,14 @@ mod tests {
     }
 
     #[test]
-    fn a_driver_sees_its_own_credential_and_nobody_else_s() {
+    fn a_driver_gets_its_own_credential_and_no_other() {
         let mut head = Fields::default();
         head.push(b"authorization", b"Bearer client", Indexing::Incremental);
         head.push(b"grpc-accept-encoding", b"gzip", Indexing::Incremental);
         let credential = Credential::from_token("own");
-        let onward =
+        let options =
             ForwardOptions { credential: credential.as_ref(), uncompressed_response: true };
-        let all: Vec<_> = fields(&head, onward).collect();
+        let all: Vec<_> = fields(&head, options).collect();
         let [field] = &all[..] else { panic!("one field, not {all:?}") };
         assert_eq!((field.name, field.indexing), (AUTHORIZATION, Indexing::Never));
         assert_eq!(field.value.encoded(), b"Bearer own");

@@ -1,6 +1,6 @@
-//! Malformed: what is told of a header list that breaks a rule, and what of it still counts.
+//! Messages for malformed heads, and the status of malformed responses.
 //!
-//! Must never show a value: it may be a credential.
+//! Values are never shown, since they may be credentials.
 
 use sconce_filters::{Code, Refusal};
 
@@ -8,44 +8,44 @@ use crate::grpc::status;
 use crate::wire::head::{self, MalformedHead, Rule};
 use crate::wire::hpack::{Field, Fields, Indexing};
 
-/// Characters of a field's name that are shown at most.
+/// Maximum number of shown characters of a field name.
 const NAME_MAX: usize = 64;
 
-/// The answer to a request that breaks a rule.
+/// The refusal of a malformed request.
 #[must_use]
 pub fn refusal(fields: &Fields, error: MalformedHead) -> Refusal {
     let is_credential = field(fields, error).is_some_and(|field| is_credential(field.name));
     let code = if is_credential { Code::Unauthenticated } else { Code::InvalidArgument };
-    let what = describe(fields, error);
-    let remedy = if error.rule == Rule::Space { ": remove it" } else { "" };
-    Refusal::new(code, error.rule.label(), format!("{what}{remedy}"))
+    let description = describe(fields, error);
+    let help = if error.rule == Rule::Space { ": remove it" } else { "" };
+    Refusal::new(code, error.rule.label(), format!("{description}{help}"))
 }
 
-/// What is wrong, for people: the field and the rule.
+/// The error with the name of the field, for people.
 #[must_use]
 pub fn describe(fields: &Fields, error: MalformedHead) -> String {
     let name = name(fields, error).unwrap_or_default();
     match error.rule {
         Rule::Name => match field(fields, error) {
-            Some(field) if field.name.is_empty() => "a field has no name".to_owned(),
+            Some(field) if field.name.is_empty() => "a field name is empty".to_owned(),
             Some(field) if field.name.iter().any(u8::is_ascii_uppercase) => {
                 format!("the field name '{name}' has an upper-case letter")
             }
-            Some(_) | None => format!("the field name '{name}' has a forbidden character"),
+            Some(_) | None => format!("the field name '{name}' has an invalid character"),
         },
-        Rule::Octet => format!("the value of {name} has a NUL, CR or LF"),
+        Rule::Octet => format!("the value of {name} contains NUL, CR or LF"),
         Rule::Space => describe_blank(fields, error, &name),
         Rule::Connection => {
-            format!("{name} is about a connection of HTTP/1.1, and HTTP/2 does not allow it")
+            format!("{name} is a connection field of HTTP/1.1, which HTTP/2 does not allow")
         }
-        Rule::Te => "te may be 'trailers' and nothing else".to_owned(),
+        Rule::Te => "te must be 'trailers'".to_owned(),
         Rule::ContentLength => "content-length is not one number".to_owned(),
-        Rule::BodyLength => "the body is not as long as content-length says".to_owned(),
-        Rule::Pseudo => format!("the pseudo-header field {name} does not belong there"),
-        Rule::PseudoOrder => format!("{name} is there twice, or behind other fields"),
+        Rule::BodyLength => "the length of the body differs from content-length".to_owned(),
+        Rule::Pseudo => format!("the pseudo-header field {name} is undefined or misplaced"),
+        Rule::PseudoOrder => format!("{name} is repeated or follows a regular field"),
         Rule::PseudoEmpty => format!("{name} is empty"),
-        Rule::Authority => format!("{name} is not a host, with or without a port"),
-        Rule::Host => "host differs from :authority, or is there twice".to_owned(),
+        Rule::Authority => format!("{name} is not a host with an optional port"),
+        Rule::Host => "host differs from :authority or is repeated".to_owned(),
         Rule::PseudoMissing(name) => format!("{name} is missing"),
         Rule::Connect | Rule::Scheme | Rule::AuthorityMissing | Rule::Status | Rule::Priority => {
             error.rule.description().to_owned()
@@ -53,7 +53,7 @@ pub fn describe(fields: &Fields, error: MalformedHead) -> String {
     }
 }
 
-/// The name of the field that breaks the rule, as it can be shown.
+/// The name of the invalid field, escaped and shortened.
 #[must_use]
 pub fn name(fields: &Fields, error: MalformedHead) -> Option<String> {
     let name = String::from_utf8_lossy(field(fields, error)?.name);
@@ -85,10 +85,9 @@ fn describe_blank(fields: &Fields, error: MalformedHead, name: &str) -> String {
     }
 }
 
-/// The end of an answer that breaks a rule, as far as it says by itself how the call ended: with
-/// its status, the clean beginning of its message, and its details. `None` if the status is missing
-/// or could be read in two ways; and if it is OK, since what is refused must not end like success.
-/// `size_max` is how long a list the client takes.
+/// The status of a malformed response: its `grpc-status`, the valid beginning of its message, and
+/// its details. `None`: the status is missing or ambiguous, or it is OK, since a malformed response
+/// must not end like a success. `size_max` is the client's limit for the list.
 #[must_use]
 pub fn recover_status(fields: &Fields, has_begun: bool, size_max: usize) -> Option<(Code, Fields)> {
     let code = status::read(fields).code.filter(|code| *code != Code::Ok)?;
@@ -117,7 +116,7 @@ pub fn recover_status(fields: &Fields, has_begun: bool, size_max: usize) -> Opti
     Some((code, own))
 }
 
-/// The field of this name, if there is one and no other.
+/// The only field with this name.
 fn single_field<'f>(fields: &'f Fields, name: &[u8]) -> Option<Field<'f>> {
     let mut all = fields.named(name);
     match (all.next(), all.next()) {
@@ -126,7 +125,7 @@ fn single_field<'f>(fields: &'f Fields, name: &[u8]) -> Option<Field<'f>> {
     }
 }
 
-/// Whether a careless reader could take a name for `grpc-status`.
+/// Whether a lenient parser could treat the name as `grpc-status`.
 fn may_be_read_as_status(name: &[u8]) -> bool {
     let letters = name.iter().filter(|octet| octet.is_ascii_alphabetic());
     letters.map(u8::to_ascii_lowercase).eq(b"grpcstatus".iter().copied())
@@ -157,12 +156,12 @@ mod tests {
             ("x-team", "a\t", "space", "the value of x-team ends with a tab: remove it"),
             ("x-team", " a", "space", "the value of x-team begins with a space: remove it"),
             ("authorization", "Bearer a ", "space", "the token ends with a space: remove it"),
-            ("x-team", "a\rb", "octet", "the value of x-team has a NUL, CR or LF"),
+            ("x-team", "a\rb", "octet", "the value of x-team contains NUL, CR or LF"),
             ("X-Team", "a", "name", "the field name 'X-Team' has an upper-case letter"),
-            ("x\nteam", "a", "name", "the field name 'x\\nteam' has a forbidden character"),
-            ("te", "Trailers", "te", "te may be 'trailers' and nothing else"),
-            ("host", "a/b", "authority", "host is not a host, with or without a port"),
-            ("host", "other", "host", "host differs from :authority, or is there twice"),
+            ("x\nteam", "a", "name", "the field name 'x\\nteam' has an invalid character"),
+            ("te", "Trailers", "te", "te must be 'trailers'"),
+            ("host", "a/b", "authority", "host is not a host with an optional port"),
+            ("host", "other", "host", "host differs from :authority or is repeated"),
         ] {
             let refusal = refused(name, value);
             assert_eq!(refusal.message, message);
@@ -173,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_that_cannot_be_read_is_no_proof_and_all_else_a_wrong_argument() {
+    fn a_malformed_token_is_unauthenticated_and_any_other_field_an_invalid_argument() {
         for name in ["authorization", "authentication"] {
             assert_eq!(refused(name, "Bearer a ").code, Code::Unauthenticated, "{name}");
         }
@@ -188,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn a_driver_s_own_status_counts_with_the_clean_beginning_of_its_message() {
+    fn the_status_of_a_driver_is_kept_with_the_valid_beginning_of_its_message() {
         let fields = [("grpc-status", "13"), ("grpc-message", "no \r\nsuch"), ("x", "a\0")];
         let wanted = [("grpc-status", "13"), ("grpc-message", "no%20")];
         let wanted = wanted.map(|(name, value)| (name.to_owned(), value.to_owned()));
@@ -199,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn a_status_that_is_ok_or_missing_or_can_be_read_in_two_ways_does_not_count() {
+    fn a_status_that_is_ok_missing_or_ambiguous_is_not_kept() {
         for fields in [
             &[("grpc-status", "0"), ("x", "a\0")][..],
             &[("grpc-message", "a\0")],

@@ -1,8 +1,7 @@
-//! What sconce understands of gRPC and of Spark Connect, and no more.
+//! The parts of gRPC and Spark Connect that sconce parses.
 //!
-//! Requests are read from heads, answers of sconce's own are written as heads. Of messages only the
-//! envelope is looked at, to stamp it with who calls, and of answers those to Config, to hide what
-//! clients shall not see; all else passes as octets.
+//! Request heads, local replies, the top-level fields of request messages (to append the verified
+//! `user_context`), and responses to Config (to hide values). All other messages pass as octets.
 
 pub mod boundary;
 pub mod credential;

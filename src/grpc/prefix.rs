@@ -1,10 +1,10 @@
-//! Prefix: the five octets in front of every message, a flag and a length (gRPC over HTTP/2). They
-//! may come in parts.
+//! The prefix of a message: a compressed flag and a length (gRPC over HTTP/2). It may arrive in
+//! parts.
 
-/// Octets of a prefix.
+/// Length of a prefix, in octets.
 pub(crate) const PREFIX_LEN: usize = 5;
 
-/// What has come of a prefix.
+/// The received part of a prefix.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct MessagePrefix {
     octets: [u8; PREFIX_LEN],
@@ -12,12 +12,12 @@ pub(crate) struct MessagePrefix {
 }
 
 impl MessagePrefix {
-    /// Whether nothing of it has come.
+    /// Whether no octet has arrived.
     pub(crate) fn is_empty(&self) -> bool {
         self.count == 0
     }
 
-    /// Takes octets from the front, as many as are missing. Says how many.
+    /// Takes missing octets from the front. Returns their number.
     pub(crate) fn fill(&mut self, octets: &[u8]) -> usize {
         let places = self.octets.iter_mut().skip(self.count);
         let filled = places.zip(octets).map(|(place, octet)| *place = *octet).count();
@@ -25,18 +25,18 @@ impl MessagePrefix {
         filled
     }
 
-    /// The compressed flag, once it has come.
+    /// The compressed flag, once it has arrived.
     pub(crate) fn flag(&self) -> Option<u8> {
         self.octets.first().copied().filter(|_| self.count > 0)
     }
 
-    /// All of it, once it is whole.
+    /// The prefix, once it is complete.
     pub(crate) fn whole(&self) -> Option<[u8; PREFIX_LEN]> {
         (self.count == PREFIX_LEN).then_some(self.octets)
     }
 }
 
-/// How many octets the message behind a prefix has.
+/// The length of the message, in octets.
 pub(crate) fn length([_, length @ ..]: [u8; PREFIX_LEN]) -> u32 {
     u32::from_be_bytes(length)
 }
@@ -46,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_prefix_is_the_same_in_whatever_parts_it_comes() {
+    fn a_prefix_is_complete_after_any_split() {
         for split in 0..=PREFIX_LEN {
             let (front, behind) = [1, 0, 0, 2, 3, 9].split_at(split);
             let mut prefix = MessagePrefix::default();

@@ -1,12 +1,11 @@
-//! Protobuf, as far as sconce knows it: it writes numbers, and octets with their length, and reads
-//! varints. What else there is to read is the business of who reads.
+//! Protobuf primitives: writing of numbers and length-delimited fields, reading of varints.
 //!
-//! Only fields 1 to 15 are written, whose tags are one octet.
+//! Only fields 1 to 15 are written; their tags have one octet.
 
-/// Octets of a varint (protobuf, "Base 128 Varints").
+/// Maximum length of a varint, in octets (protobuf, "Base 128 Varints").
 const VARINT_MAX: u8 = 10;
 
-/// Writes a number; zero is what an absent field means, and is left out.
+/// Writes a number, unless it is zero, the default of an absent field.
 pub(super) fn put_number(into: &mut Vec<u8>, field: u8, number: u64) {
     if number != 0 {
         into.push(field << 3);
@@ -14,7 +13,7 @@ pub(super) fn put_number(into: &mut Vec<u8>, field: u8, number: u64) {
     }
 }
 
-/// Writes text, octets or a message, the empty one too.
+/// Writes a length-delimited field, also an empty one.
 pub(super) fn put_octets(into: &mut Vec<u8>, field: u8, octets: &[u8]) {
     into.push(field << 3 | 2);
     put_varint(into, u64::try_from(octets.len()).unwrap_or(u64::MAX));
@@ -32,7 +31,7 @@ fn put_varint(into: &mut Vec<u8>, mut number: u64) {
     }
 }
 
-/// A number of which some groups of seven bits have come, the lowest first.
+/// A partial varint: groups of seven bits, the lowest first.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Varint {
     value: u64,
@@ -44,12 +43,12 @@ pub(super) struct Varint {
 pub(super) struct VarintTooLong;
 
 impl Varint {
-    /// Whether nothing has come yet.
+    /// Whether no octet has arrived.
     pub(super) fn is_empty(&self) -> bool {
         self.octets == 0
     }
 
-    /// The number, when this was its last octet.
+    /// Adds an octet. Returns the number if it is complete.
     pub(super) fn push(&mut self, octet: u8) -> Result<Option<u64>, VarintTooLong> {
         let group = u64::from(octet & 0x7f);
         let places = u32::from(self.octets).saturating_mul(7);

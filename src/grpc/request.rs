@@ -1,7 +1,7 @@
-//! Requests: which RPC a head asks for, and for how long.
+//! Request heads: the RPC and its timeout.
 //!
-//! Paths are taken octet for octet: nothing is normalised, since a policy decided on one spelling
-//! must not be escaped by another.
+//! Paths are compared octet for octet. Without normalisation, a policy for one spelling cannot be
+//! bypassed by another.
 
 use std::borrow::Cow;
 use std::cell::OnceCell;
@@ -14,32 +14,32 @@ use sconce_filters::{Code, HeadCache, Metadata, Method, Refusal};
 
 use crate::wire::hpack::{Field, Fields, Text};
 
-/// Octets of a method's name that are served.
+/// Maximum length of a method name, in octets.
 const METHOD_MAX: usize = 128;
-/// More octets than the path of any method that is served.
+/// Scratch space for a path, in octets; longer than the path of any valid method.
 const PATH_MAX: usize = 192;
-/// Octets of a `grpc-timeout`: eight digits and a unit (gRPC over HTTP/2, "Requests").
+/// Maximum length of `grpc-timeout`, in octets: eight digits and a unit (gRPC over HTTP/2,
+/// "Requests").
 const TIMEOUT_MAX: usize = 9;
 
-/// A request's head, whose values are decoded when somebody asks, and once at most: equal requests
-/// in a row share one head.
+/// A request head. Values are decoded lazily and once; consecutive equal requests share one head.
 #[derive(Debug)]
 pub struct RequestHead {
     fields: Rc<Fields>,
-    /// What a Huffman-coded value says, field by field.
+    /// The decoded value of each Huffman-coded field.
     decoded: Box<[OnceCell<Box<[u8]>>]>,
     cache: HeadCache,
 }
 
 impl RequestHead {
-    /// A head of which nothing was decoded yet.
+    /// A head without decoded values.
     #[must_use]
     pub fn new(fields: Rc<Fields>) -> Self {
         let decoded = fields.iter().map(|_| OnceCell::new()).collect();
         Self { fields, decoded, cache: HeadCache::default() }
     }
 
-    /// The fields as they came.
+    /// The received fields.
     #[must_use]
     pub fn fields(&self) -> &Rc<Fields> {
         &self.fields
@@ -86,7 +86,7 @@ impl Metadata for RequestHead {
     }
 }
 
-/// What a head asks for.
+/// The RPC of a head.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
     /// The RPC.
@@ -95,19 +95,19 @@ pub struct Request {
     pub timeout: Option<Duration>,
 }
 
-/// Why a head asks for nothing that sconce serves.
+/// An error of a request head.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RequestError {
-    /// It is not gRPC: HTTP status 415 (gRPC over HTTP/2, "Requests").
+    /// Not gRPC; the response is HTTP status 415 (gRPC over HTTP/2, "Requests").
     NotGrpc,
-    /// It is gRPC, and is answered as gRPC.
+    /// gRPC; the response is a gRPC status.
     Refused(Refusal),
 }
 
-/// Reads a head.
+/// Parses a head.
 ///
 /// # Errors
-/// What is wrong with it.
+/// The first error of the head.
 pub fn read(fields: &Fields) -> Result<Request, RequestError> {
     let (mut method, mut path, mut kind, mut timeout) = (None, None, None, None);
     for field in fields.iter() {
@@ -125,7 +125,7 @@ pub fn read(fields: &Fields) -> Result<Request, RequestError> {
         return Err(RequestError::NotGrpc);
     }
     if !method.is_some_and(|method| method.equals(b"POST")) {
-        return Err(unimplemented("gRPC calls are made by POST"));
+        return Err(unimplemented("gRPC requires the method POST"));
     }
     let method = path
         .and_then(parse_method)
@@ -142,7 +142,7 @@ fn unimplemented(message: &str) -> RequestError {
 }
 
 fn bad_timeout() -> RequestError {
-    let message = "grpc-timeout must be one number of up to 8 digits and one unit of H M S m u n";
+    let message = "grpc-timeout must have 1 to 8 digits and one unit of H, M, S, m, u, n";
     RequestError::Refused(Refusal::new(Code::InvalidArgument, "request.timeout", message))
 }
 
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn a_header_that_stands_once_has_a_mark() {
+    fn a_header_that_occurs_once_has_a_raw_value() {
         let head = |more: &[(&str, &str)]| RequestHead::new(Rc::new(head(CONFIG, more)));
         let one = head(&[("authorization", "a")]);
         let names = ["authorization", "authentication"];
@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_grpc_is_told_so() {
+    fn other_content_types_are_not_grpc() {
         for kind in ["text/html", "application/grpcx", "application/grpc-web", "application/json"] {
             let fields = head(CONFIG, &[("content-type", kind)]);
             assert_eq!(read(&fields), Err(RequestError::NotGrpc), "{kind}");
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn a_timeout_that_is_none_is_refused() {
+    fn an_invalid_timeout_is_refused() {
         for bad in ["", "S", "1", "123456789S", "1x", "-1S", "1.5S", " 1S"] {
             assert!(read(&head(CONFIG, &[GRPC, ("grpc-timeout", bad)])).is_err(), "{bad:?}");
         }

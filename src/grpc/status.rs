@@ -1,7 +1,7 @@
-//! Status: answers of sconce's own, in the form that gRPC clients understand.
+//! Local replies as gRPC statuses, and the status of responses.
 //!
-//! Every refusal carries `grpc-status-details-bin` (google.rpc.Status): PySpark shows its plain
-//! message instead of a raw dump, and from 4.1 on obeys the RetryInfo inside.
+//! Every refusal has `grpc-status-details-bin` (google.rpc.Status): PySpark shows its message
+//! instead of a raw dump, and from 4.1 on respects its RetryInfo.
 
 use std::time::Duration;
 
@@ -12,10 +12,10 @@ use sconce_filters::{Code, Refusal};
 use crate::grpc::protobuf::{put_number, put_octets};
 use crate::wire::hpack::{Fields, Indexing, Text};
 
-/// Octets of a message that are sent at most; longer ones are cut.
+/// Maximum length of a sent message, in octets; longer ones are truncated.
 const MESSAGE_MAX: usize = 1_024;
 
-/// The head of an answer that consists of trailers only.
+/// The head of a trailers-only response.
 #[must_use]
 pub fn trailers_only(refusal: &Refusal) -> Fields {
     let mut fields = Fields::default();
@@ -25,7 +25,7 @@ pub fn trailers_only(refusal: &Refusal) -> Fields {
     fields
 }
 
-/// The trailers that end an answer which has begun.
+/// The trailers of a response that has started.
 #[must_use]
 pub fn trailers(refusal: &Refusal) -> Fields {
     let mut fields = Fields::default();
@@ -33,7 +33,7 @@ pub fn trailers(refusal: &Refusal) -> Fields {
     fields
 }
 
-/// The answer to what is not gRPC.
+/// The response to a request that is not gRPC.
 #[must_use]
 pub fn unsupported_media_type() -> Fields {
     let mut fields = Fields::default();
@@ -43,11 +43,11 @@ pub fn unsupported_media_type() -> Fields {
     fields
 }
 
-/// The end of an answer that is no error: trailers, or all there is of the answer.
+/// The end of a successful response: trailers, or a trailers-only response.
 #[must_use]
-pub fn ok_status(answered: bool) -> Fields {
+pub fn ok_status(has_begun: bool) -> Fields {
     let mut fields = Fields::default();
-    if !answered {
+    if !has_begun {
         fields.push(b":status", b"200", Indexing::Indexed);
         fields.push(b"content-type", b"application/grpc", Indexing::Indexed);
     }
@@ -68,7 +68,7 @@ fn truncated(message: &str) -> &str {
     message.get(..message.floor_char_boundary(MESSAGE_MAX)).unwrap_or_default()
 }
 
-/// gRPC over HTTP/2, "Responses": all but printable ASCII, and `%` itself, as `%XX`.
+/// Percent-encodes `%` and all but printable ASCII (gRPC over HTTP/2, "Responses").
 fn percent_encoded(message: &str) -> String {
     let mut encoded = String::with_capacity(message.len());
     for octet in message.bytes() {
@@ -105,7 +105,7 @@ fn retry_info(wait: Duration) -> Vec<u8> {
     info
 }
 
-/// The gRPC code of an HTTP status (gRPC, "HTTP to gRPC Status Code Mapping").
+/// The gRPC code for an HTTP status (gRPC, "HTTP to gRPC Status Code Mapping").
 #[must_use]
 pub const fn from_http(status: u16) -> Code {
     match status {
@@ -118,7 +118,7 @@ pub const fn from_http(status: u16) -> Code {
     }
 }
 
-/// The gRPC code of an RST_STREAM (gRPC over HTTP/2, "Errors").
+/// The gRPC code for an RST_STREAM (gRPC over HTTP/2, "Errors").
 #[must_use]
 pub const fn from_reset(code: crate::wire::error::ErrorCode) -> Code {
     use crate::wire::error::ErrorCode as Reset;
@@ -141,19 +141,19 @@ pub const fn from_reset(code: crate::wire::error::ErrorCode) -> Code {
     }
 }
 
-/// Digits that a status may have: no client's number is too small for so many.
+/// Maximum number of digits of a status; all clients parse numbers of this length.
 const DIGITS_MAX: usize = 9;
 
-/// What the head of an answer, or its trailers, say to gRPC.
+/// The gRPC status of a response head or of trailers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ResponseStatus {
-    /// Whether the `content-type` is one of gRPC.
+    /// Whether the `content-type` is gRPC.
     pub is_grpc: bool,
-    /// The value of `grpc-status`, if there is one and all clients read the same in it.
+    /// The value of `grpc-status`, if it is present and unambiguous.
     pub code: Option<Code>,
 }
 
-/// Reads the head of an answer, or its trailers.
+/// Parses a response head or trailers.
 #[must_use]
 pub fn read(fields: &Fields) -> ResponseStatus {
     let mut meaning = ResponseStatus { is_grpc: false, code: None };
@@ -167,9 +167,8 @@ pub fn read(fields: &Fields) -> ResponseStatus {
     meaning
 }
 
-/// Whether an answer is that of a driver which does not take sconce's credential, or misses one
-/// (Spark 4.0 and later, `PreSharedKeyAuthenticationInterceptor`). Callers prove themselves to
-/// sconce and never to drivers, so no caller can mend that.
+/// Whether a driver rejects sconce's credential, or requires one (Spark 4.0 and later,
+/// `PreSharedKeyAuthenticationInterceptor`). Only the operators can fix this, not the caller.
 #[must_use]
 pub fn refuses_credential(fields: &Fields) -> bool {
     let says = |text: &[u8]| {
@@ -238,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn a_status_that_is_there_twice_is_none() {
+    fn a_repeated_status_is_ambiguous() {
         for (one, two) in [("0", "13"), ("13", "0"), ("0", "0")] {
             let mut fields = Fields::default();
             fields.push(b"grpc-status", one.as_bytes(), Indexing::Without);
@@ -249,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn a_driver_that_refuses_sconce_is_told_from_one_that_refuses_a_caller() {
+    fn the_rejection_of_the_driver_credential_is_detected_by_its_message() {
         let says = |code: &str, message: &str| {
             let mut fields = Fields::default();
             fields.push(b"grpc-status", code.as_bytes(), Indexing::Without);
@@ -263,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_message_is_cut_at_a_character() {
+    fn a_long_message_is_truncated_at_a_character() {
         let fields = trailers(&Refusal::new(Code::Internal, "x", "ü".repeat(2_000)));
         assert_eq!(value(&fields, "grpc-message"), "%C3%BC".repeat(512));
     }

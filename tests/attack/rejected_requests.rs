@@ -57,22 +57,22 @@ fn told(cases: &mut Cases) {
         ("space", "a_content_type_with_a_space", "content-type ends with a space", |r| {
             r.set("content-type", "application/grpc ")
         }),
-        ("octet", "a_value_with_a_nul", "x-odd has a NUL", |r| r.with("x-odd", "a\0b")),
+        ("octet", "a_value_with_a_nul", "x-odd contains NUL", |r| r.with("x-odd", "a\0b")),
         ("name", "a_name_in_upper_case", "'X-Odd' has an upper-case letter", |r| {
             r.with("X-Odd", "a")
         }),
-        ("name", "a_name_with_a_line_break", "'x\\r\\nodd' has a forbidden", |r| {
+        ("name", "a_name_with_a_line_break", "'x\\r\\nodd' has an invalid", |r| {
             r.with("x\r\nodd", "a")
         }),
-        ("connection", "a_connection_field", "connection is about", |r| {
+        ("connection", "a_connection_field", "connection is a connection field", |r| {
             r.with("connection", "close")
         }),
-        ("te", "te_in_upper_case", "te may be 'trailers'", |r| r.set("te", "Trailers")),
+        ("te", "te_in_upper_case", "te must be 'trailers'", |r| r.set("te", "Trailers")),
         ("content_length", "a_length_with_a_sign", "content-length is not one", |r| {
             r.with("content-length", "+7")
         }),
-        ("pseudo", "an_unknown_pseudo_header", ":odd does not belong", |r| r.first(":odd", "1")),
-        ("pseudo_order", "a_path_twice", ":path is there twice", |r| r.first(":path", "/")),
+        ("pseudo", "an_unknown_pseudo_header", ":odd is undefined", |r| r.first(":odd", "1")),
+        ("pseudo_order", "a_path_twice", ":path is repeated", |r| r.first(":path", "/")),
         ("pseudo_empty", "an_empty_path", ":path is empty", |r| r.set(":path", "")),
         ("pseudo_missing", "a_missing_path", ":path is missing", |r| r.without(":path")),
         ("pseudo_missing", "a_missing_method", ":method is missing", |r| r.without(":method")),

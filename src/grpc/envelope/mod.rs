@@ -1,11 +1,11 @@
-//! Envelope: a walk over the top-level fields of one request message, fed piece by piece.
+//! Incremental scanning of the top-level fields of one request message.
 //!
-//! It steps over every field by its length and looks into `user_context` alone, with the same
-//! step: a plan is never kept, never read, and costs nothing for each of its octets. It says what
-//! it finds and what parsers could not agree on; what may pass is not decided here.
+//! The scanner skips fields by their length and enters `user_context` only: a Spark plan is neither
+//! buffered nor parsed, and costs nothing per octet. It reports findings; the caller decides about
+//! them.
 //!
-//! Where parsers are known to differ (tags and lengths beyond 32 bits, varints that overflow,
-//! groups), nothing is guessed: such a message is malformed.
+//! Encodings that parsers interpret differently (tags and lengths above 32 bits, overflowing
+//! varints, groups) are malformed.
 
 #![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::arithmetic_side_effects))]
 
@@ -18,35 +18,34 @@ mod tests;
 
 pub use session::SessionId;
 
-/// The field of every request that names its session.
+/// The field number of the session in every request.
 const SESSION_ID: u64 = 1;
 
-/// The field in which a client names its user.
+/// The field number of `user_context` in every request.
 const USER_CONTEXT: u64 = 2;
-/// Its fields that are text.
+/// The field numbers of `UserContext`.
 const USER_ID: u64 = 1;
 const USER_NAME: u64 = 2;
-/// Its field that may hold anything.
 const EXTENSIONS: u64 = 999;
-/// The field of an `ExecutePlanRequest` that holds its options.
+/// The field number of the options in `ExecutePlanRequest`.
 const REQUEST_OPTIONS: u64 = 5;
-/// An option that says `reattach_options { reattachable: true }`, as every client writes it.
+/// The option `reattach_options { reattachable: true }`, as every client encodes it.
 const REATTACHABLE: [u8; 4] = [0x0a, 0x02, 0x08, 0x01];
 
-/// What a message holds that somebody may want to refuse.
+/// A finding in a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Finding {
-    /// One more `user_context` than the first.
+    /// A second or later `user_context`.
     Repeated,
-    /// A `user_context` with `extensions`.
+    /// `extensions` in a `user_context`.
     Extensions,
-    /// A `user_context` with a field that is neither its id, its name nor `extensions`.
+    /// A field of `user_context` other than `user_id`, `user_name` and `extensions`.
     Unknown,
-    /// A field 5 that says, in an `ExecutePlanRequest`, that its stream may be taken up again.
+    /// The option of an `ExecutePlanRequest` that makes its stream reattachable.
     Reattachable,
 }
 
-/// Why an encoding has no meaning that all parsers share.
+/// An encoding without one meaning for all parsers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MalformedMessage {
     /// A varint above 64 bits, or of more than ten octets.
@@ -55,11 +54,11 @@ pub enum MalformedMessage {
     FieldNumber,
     /// A group, or a wire type that protobuf does not define.
     WireType,
-    /// `user_context`, or a name inside of it, that is something else.
+    /// `user_context`, `user_id` or `user_name` with the wrong wire type.
     UserContext,
-    /// A field that is longer than what it is in.
+    /// A field longer than the message around it.
     Length,
-    /// A message that ends in the middle of a field.
+    /// A message that ends inside a field.
     Truncated,
 }
 
@@ -67,32 +66,33 @@ impl fmt::Display for MalformedMessage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Varint => "a varint is longer than 64 bits",
-            Self::FieldNumber => "a field's number is out of range",
-            Self::WireType => "a field has a wire type that is not in use",
+            Self::FieldNumber => "a field number is out of range",
+            Self::WireType => "a field has an unsupported wire type",
             Self::UserContext => "user_context, or its user_id or user_name, has the wrong type",
             Self::Length => "a field is longer than the message around it",
-            Self::Truncated => "the message ends in the middle of a field",
+            Self::Truncated => "the message ends inside a field",
         })
     }
 }
 
-/// Where the walk is: one for each message.
+/// The scanner of one message.
 #[derive(Clone, Debug)]
 pub struct Scanner {
-    /// Octets of the message.
+    /// Length of the message, in octets.
     length: u64,
-    /// Octets that were walked over.
+    /// Number of scanned octets.
     at: u64,
-    /// Where the `user_context` ends that the walk is in.
+    /// End of the current `user_context`.
     user_context_end: Option<u64>,
-    /// Whether there was a `user_context` already.
+    /// Whether a `user_context` has occurred.
     has_user_context: bool,
     step: Step,
     varint: Varint,
     session: SessionId,
 }
 
-/// What the next octet belongs to. Those that are not said to hold octets are varints.
+/// The element that the next octet belongs to. All except `Option`, `Session` and `Skip` are
+/// varints.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
     Tag,
@@ -102,18 +102,18 @@ enum Step {
     UserContextLength,
     /// The length of an option.
     OptionLength,
-    /// So many octets of an option have come, all as in [`REATTACHABLE`].
+    /// An option whose first octets, this number, equal [`REATTACHABLE`].
     Option(usize),
-    /// The length of a session's id.
+    /// The length of a session id.
     SessionLength,
-    /// So many octets of a session's id, at least one.
+    /// A session id, of which this number of octets (at least one) is left.
     Session(u64),
-    /// So many octets of a field that nobody asks for, at least one.
+    /// A skipped field, of which this number of octets (at least one) is left.
     Skip(u64),
 }
 
 impl Scanner {
-    /// A walk over a message of this length.
+    /// A scanner for a message of this length.
     #[must_use]
     pub fn new(length: u32) -> Self {
         Self {
@@ -127,24 +127,23 @@ impl Scanner {
         }
     }
 
-    /// The session that the message names, as far as it was walked over. Of several the last
-    /// counts, as for every parser.
+    /// The session id among the scanned octets. The last one counts, as for every parser.
     #[must_use]
     pub fn session(&self) -> SessionId {
         self.session
     }
 
-    /// Octets of the message that are still to come.
+    /// Octets of the message still to come.
     #[must_use]
     pub fn left(&self) -> u64 {
         self.length.saturating_sub(self.at)
     }
 
-    /// Takes octets from the front, as far as they belong to the message or up to a finding. When
-    /// nothing is found, either the octets are used up or the message was walked to its end.
+    /// Consumes octets from the front up to a finding. `None`: the octets are used up, or the
+    /// message is complete.
     ///
     /// # Errors
-    /// The message is malformed; the walk is over.
+    /// The message is malformed; the scanner must not be used again.
     pub fn scan(&mut self, octets: &mut &[u8]) -> Result<Option<Finding>, MalformedMessage> {
         loop {
             if let Step::Skip(left) | Step::Session(left) = self.step {
@@ -177,14 +176,13 @@ impl Scanner {
         }
     }
 
-    /// Walks over fields that are there as a whole, whose tags and lengths are short, and in which
-    /// nothing is to be found: the common case. Whatever is odd, or cut, is left to a walk by
-    /// octets.
+    /// The fast path: skips complete fields with one-octet tags and lengths and without findings.
+    /// It leaves all other fields to the scan by octets.
     fn skip_whole_fields(&mut self, octets: &mut &[u8]) {
         let left = usize::try_from(self.left()).unwrap_or(usize::MAX);
         let here = octets.get(..left).unwrap_or(octets);
         let mut rest = here;
-        // How many octets come behind the `user_context` that the walk is in.
+        // Number of octets behind the current `user_context`.
         let mut behind = match self.user_context_end {
             None => None,
             Some(_) => match rest
@@ -234,7 +232,7 @@ impl Scanner {
         });
     }
 
-    /// Octets of a field of which so many were left.
+    /// Skips content of a field of which `left` octets were left.
     fn skip_octets(&mut self, left: u64, octets: &[u8]) {
         let walked = u64::try_from(octets.len()).unwrap_or(left);
         self.at = self.at.saturating_add(walked);
@@ -251,7 +249,7 @@ impl Scanner {
         self.leave_user_context();
     }
 
-    /// An octet of an option that has been [`REATTACHABLE`] so far.
+    /// Handles an octet of an option that equals [`REATTACHABLE`] so far.
     fn option_octet(&mut self, at: usize, octet: u8) -> Option<Finding> {
         self.at = self.at.saturating_add(1);
         let next = at.saturating_add(1);
@@ -264,7 +262,7 @@ impl Scanner {
         (left == 0).then_some(Finding::Reattachable)
     }
 
-    /// An octet of a varint.
+    /// Handles an octet of a varint.
     fn varint_octet(&mut self, octet: u8) -> Result<Option<Finding>, MalformedMessage> {
         self.at = self.at.saturating_add(1);
         let mut found = None;
@@ -341,12 +339,12 @@ impl Scanner {
         Ok(again.then_some(Finding::Repeated))
     }
 
-    /// The same number, if so many octets may follow here.
+    /// Returns `octets` if this number fits into the current message.
     fn check_fits(&self, octets: u64) -> Result<u64, MalformedMessage> {
         if octets <= self.octets_left_inside() { Ok(octets) } else { Err(MalformedMessage::Length) }
     }
 
-    /// Octets up to the end of what the walk is in.
+    /// Octets up to the end of the current `user_context` or message.
     fn octets_left_inside(&self) -> u64 {
         self.user_context_end.unwrap_or(self.length).saturating_sub(self.at)
     }
@@ -355,7 +353,7 @@ impl Scanner {
         self.step == Step::Tag && self.varint.is_empty()
     }
 
-    /// Leaves a `user_context` at its end.
+    /// Leaves the `user_context` at its end.
     fn leave_user_context(&mut self) {
         if self.user_context_end == Some(self.at) && self.is_at_field_start() {
             self.user_context_end = None;
@@ -363,7 +361,7 @@ impl Scanner {
     }
 }
 
-/// Whether it is a field of a `user_context` that a stamp overrules.
+/// Whether the appended `user_context` overrides this field.
 fn is_known(number: u64) -> bool {
     matches!(number, USER_ID | USER_NAME)
 }

@@ -1,11 +1,9 @@
-//! Session: the id of the session that a message names, put together from its pieces.
-//!
-//! It lies in the walk itself: each message has one, and none costs an allocation.
+//! The session id of a message, assembled from parts without an allocation.
 
-/// The most octets of an id that is kept: those of a UUID as text, which is what Spark asks for.
+/// Maximum length of an id, in octets: a UUID as text, the format that Spark requires.
 const ID_MAX: usize = 36;
 
-/// What a message has said so far of its session.
+/// The received part of a session id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SessionId {
     octets: [u8; ID_MAX],
@@ -20,13 +18,13 @@ impl Default for SessionId {
 }
 
 impl SessionId {
-    /// The message names its session, once more perhaps: the last one counts.
+    /// Starts a new id: the last one of a message counts.
     pub(super) fn clear(&mut self) {
         self.len = 0;
         self.is_too_long = false;
     }
 
-    /// Octets of the id.
+    /// Appends octets.
     pub(super) fn push(&mut self, octets: &[u8]) {
         let free = self.octets.get_mut(usize::from(self.len)..).unwrap_or_default();
         match free.get_mut(..octets.len()).zip(u8::try_from(octets.len()).ok()) {
@@ -38,7 +36,7 @@ impl SessionId {
         }
     }
 
-    /// The id, if there is one that can be a session's.
+    /// The id, unless it is empty or too long.
     #[must_use]
     pub fn id(&self) -> Option<&[u8]> {
         let id = self.octets.get(..usize::from(self.len))?;

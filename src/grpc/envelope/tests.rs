@@ -1,8 +1,8 @@
-//! What a walk finds, for every way in which a message can come in pieces.
+//! Findings of the scanner, in every split.
 
 use super::*;
 
-/// What is found in a message that comes in pieces of so many octets.
+/// The findings in a message that arrives in pieces of this length.
 fn walk(message: &[u8], piece: usize) -> Result<Vec<Finding>, MalformedMessage> {
     let mut scanner = Scanner::new(u32::try_from(message.len()).unwrap());
     let mut all = Vec::new();
@@ -16,7 +16,7 @@ fn walk(message: &[u8], piece: usize) -> Result<Vec<Finding>, MalformedMessage> 
     Ok(all)
 }
 
-/// The same for every size of the pieces.
+/// The findings, equal for every split.
 fn found(message: &[u8]) -> Result<Vec<Finding>, MalformedMessage> {
     let whole = walk(message, message.len().max(1));
     for piece in 1..message.len() {
@@ -26,7 +26,7 @@ fn found(message: &[u8]) -> Result<Vec<Finding>, MalformedMessage> {
 }
 
 #[test]
-fn an_honest_request_is_walked_and_nothing_is_found() {
+fn a_normal_request_has_no_findings() {
     let mut request = vec![0x0a, 3, b'i', b'd', b's'];
     request.extend([0x12, 6, 0x0a, 1, b'a', 0x12, 1, b'A']);
     request.extend([0x1a, 4, 0x12, 0xff, 0x0b, 0]);
@@ -38,20 +38,20 @@ fn an_honest_request_is_walked_and_nothing_is_found() {
 }
 
 #[test]
-fn one_more_user_context_is_found_wherever_it_stands() {
+fn a_repeated_user_context_is_found_at_any_position() {
     let request = [0x12, 0, 0x1a, 2, 0x12, 0, 0x92, 0x00, 2, 0x0a, 0, 0x12, 0];
     assert_eq!(found(&request), Ok(vec![Finding::Repeated, Finding::Repeated]));
 }
 
 #[test]
-fn extensions_are_found_in_a_user_context_and_nowhere_else() {
+fn extensions_are_found_only_in_a_user_context() {
     let request = [0x12, 4, 0xba, 0x3e, 1, 0x0a, 0xba, 0x3e, 1, 7];
     assert_eq!(found(&request), Ok(vec![Finding::Extensions]));
     assert_eq!(found(&[0x12, 3, 0xb8, 0x3e, 1]), Ok(vec![Finding::Extensions]));
 }
 
 #[test]
-fn a_field_of_a_user_context_that_nobody_knows_is_found_whatever_its_form() {
+fn an_unknown_field_of_a_user_context_is_found_with_any_wire_type() {
     let fields: [&[u8]; 6] = [
         &[0x1a, 1, b'x'],
         &[0x1a, 0],
@@ -67,7 +67,7 @@ fn a_field_of_a_user_context_that_nobody_knows_is_found_whatever_its_form() {
             let request = [&[0x0a, 1, b'i', 0x12, length], &context[..], &[0x1a, 1, b'p']].concat();
             assert_eq!(found(&request), Ok(vec![Finding::Unknown]), "{request:02x?}");
         }
-        // It is no business of ours outside of the user context, or deeper in it.
+        // Outside of the user context, and deeper in it, the field is not a finding.
         assert_eq!(found(&[&[0x12, 0], field].concat()), Ok(Vec::new()));
     }
     assert_eq!(found(&[0x12, 5, 0x0a, 3, 0x1a, 1, b'x']), Ok(Vec::new()));
@@ -77,7 +77,7 @@ fn a_field_of_a_user_context_that_nobody_knows_is_found_whatever_its_form() {
 }
 
 #[test]
-fn what_parsers_read_differently_is_malformed() {
+fn encodings_that_parsers_interpret_differently_are_malformed() {
     use MalformedMessage::{FieldNumber, Length, Truncated, UserContext, Varint, WireType};
     let cases: &[(&[u8], MalformedMessage)] = &[
         (&[0x20, 255, 255, 255, 255, 255, 255, 255, 255, 255, 2], Varint),
@@ -110,7 +110,7 @@ fn what_parsers_read_differently_is_malformed() {
 }
 
 #[test]
-fn octets_behind_the_message_are_left_alone() {
+fn octets_behind_the_message_are_not_consumed() {
     let mut scanner = Scanner::new(2);
     let mut octets: &[u8] = &[0x0a, 0, 0xff, 0xff];
     assert_eq!(scanner.scan(&mut octets), Ok(None));
@@ -118,7 +118,7 @@ fn octets_behind_the_message_are_left_alone() {
 }
 
 #[test]
-fn a_long_field_is_stepped_over_without_being_read() {
+fn a_long_field_is_skipped() {
     let mut scanner = Scanner::new(u32::MAX);
     let mut octets: &[u8] = &[0x1a, 0xf9, 0xff, 0xff, 0xff, 0x0f];
     assert_eq!(scanner.scan(&mut octets), Ok(None));
@@ -127,7 +127,7 @@ fn a_long_field_is_stepped_over_without_being_read() {
     assert_eq!((octets.len(), scanner.left()), (0, u64::from(u32::MAX) - 6 - (1 << 16)));
 }
 
-/// The session of a message that comes in pieces of any size.
+/// The session id of a message, equal for every split.
 fn session(message: &[u8]) -> Option<Vec<u8>> {
     let in_pieces = |piece: usize| {
         let length = u32::try_from(message.len()).unwrap();
@@ -145,7 +145,7 @@ fn session(message: &[u8]) -> Option<Vec<u8>> {
 }
 
 #[test]
-fn the_session_of_a_message_is_the_last_that_it_names() {
+fn the_last_session_id_of_a_message_counts() {
     assert_eq!(session(b"\x0a\x03ids\x12\x03\x0a\x01a\x1a\x01p"), Some(b"ids".to_vec()));
     assert_eq!(session(b"\x0a\x03ids\x12\x03\x0a\x01a\x0a\x02no"), Some(b"no".to_vec()));
     assert_eq!(session(b"\x0a\x03ids\x8a\x00\x02no"), Some(b"no".to_vec()));
@@ -159,7 +159,7 @@ fn the_session_of_a_message_is_the_last_that_it_names() {
 }
 
 #[test]
-fn an_option_to_take_a_stream_up_again_is_found_as_clients_write_it() {
+fn the_reattachable_option_is_found_in_the_encoding_of_clients() {
     let yes = [0x2a, 4, 0x0a, 2, 8, 1];
     let cases: [&[u8]; 7] = [
         &[0x2a, 4, 0x0a, 2, 8, 0],
@@ -179,7 +179,7 @@ fn an_option_to_take_a_stream_up_again_is_found_as_clients_write_it() {
     assert_eq!(found(&[&[0x12, 6], &yes[..]].concat()), Ok(vec![Finding::Unknown]));
 }
 
-/// How many octets of a message are walked over in one stride from its beginning.
+/// Number of octets that the fast path skips at the start of a message.
 fn stride(mut scanner: Scanner, message: &[u8]) -> usize {
     let mut rest = message;
     scanner.skip_whole_fields(&mut rest);
@@ -189,7 +189,7 @@ fn stride(mut scanner: Scanner, message: &[u8]) -> usize {
 }
 
 #[test]
-fn short_fields_that_are_there_as_a_whole_are_walked_over_at_once() {
+fn complete_short_fields_take_the_fast_path() {
     let over = |message: &[u8]| stride(Scanner::new(u32::MAX), message);
     let long = [&[0x1a, 0x7f][..], &[7; 0x7f]].concat();
     let whole: [&[u8]; 6] = [
@@ -207,7 +207,7 @@ fn short_fields_that_are_there_as_a_whole_are_walked_over_at_once() {
 }
 
 #[test]
-fn what_may_be_found_or_is_odd_is_left_to_the_walk_by_octets() {
+fn findings_and_unusual_encodings_do_not_take_the_fast_path() {
     let first = b"\x0a\x03ids";
     let odd: [&[u8]; 9] = [
         b"\x2a\x04\x0a\x02\x08\x01",
@@ -235,7 +235,7 @@ fn what_may_be_found_or_is_odd_is_left_to_the_walk_by_octets() {
 }
 
 #[test]
-fn a_stride_goes_on_within_a_user_context_and_out_of_it() {
+fn the_fast_path_continues_inside_and_behind_a_user_context() {
     let message = b"\x12\x06\x0a\x01a\x12\x01A\x1a\x01p";
     for cut in 2..message.len() {
         let mut scanner = Scanner::new(11);
@@ -261,7 +261,7 @@ fn a_stride_goes_on_within_a_user_context_and_out_of_it() {
 }
 
 #[test]
-fn each_fault_of_an_encoding_has_its_words() {
+fn each_malformed_encoding_has_its_message() {
     use MalformedMessage::{FieldNumber, Length, Truncated, UserContext, Varint, WireType};
     for (error, words) in [
         (Varint, "longer than 64 bits"),
@@ -269,7 +269,7 @@ fn each_fault_of_an_encoding_has_its_words() {
         (WireType, "wire type"),
         (UserContext, "user_context"),
         (Length, "longer than the message"),
-        (Truncated, "in the middle"),
+        (Truncated, "ends inside"),
     ] {
         assert!(error.to_string().contains(words), "{error:?}");
     }

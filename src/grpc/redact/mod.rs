@@ -1,12 +1,12 @@
-//! Redact: values of Spark's configuration that a driver's answers to Config do not show.
+//! Redaction of Spark configuration values in the responses to Config.
 //!
-//! An answer is changed where it lies, and keeps its length: nothing of it is kept back, and what
-//! frames and prefixes say of it stays true. The octets of a value that is hidden are overwritten.
-//! Its field stays, since clients take it for granted that a key they are told has a value.
+//! A response is changed in place and keeps its length, so that frame lengths and message prefixes
+//! stay valid and nothing is buffered. Hidden values are overwritten with `*`; their fields stay,
+//! since clients expect a value for each key.
 //!
-//! What is hidden goes by the request, since answers do not say what they answer: where a driver
-//! may have stripped a prefix off the keys (GetAll), a key is hidden if a hidden one ends with it,
-//! and whether a key can be changed (IsModifiable) is told of every key.
+//! The rule depends on the operation of the request, which the response does not contain. For
+//! GetAll with a prefix, the driver strips the prefix from the keys: a key is hidden if any hidden
+//! key ends with it. Responses to IsModifiable contain no values and are not redacted.
 
 #![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::arithmetic_side_effects))]
 
@@ -20,30 +20,30 @@ pub use response::{Redactor, UnreadableResponse};
 use crate::grpc::redact::request::ConfigOperation;
 use std::sync::Arc;
 
-/// Octets of the longest key that can be hidden.
+/// Maximum length of a hidden key, in octets.
 pub const KEY_MAX: usize = 256;
 
-/// The keys whose values clients do not see. Clones share them.
+/// The configuration keys with hidden values. Clones share them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HiddenKeys(Arc<[Box<str>]>);
 
 impl HiddenKeys {
-    /// These keys.
+    /// Hides these keys.
     #[must_use]
     pub fn of(keys: impl IntoIterator<Item = String>) -> Self {
         Self(keys.into_iter().map(String::into_boxed_str).collect())
     }
 
-    /// Whether nothing is hidden.
+    /// Whether no key is hidden.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Whether the value of a key is hidden, in an answer about this. Without a key it could be
-    /// that of any.
-    fn hides(&self, about: ConfigOperation, key: Option<&[u8]>) -> bool {
-        match (about, key) {
+    /// Whether the value of a key is hidden in the response to an operation. A value without a key
+    /// could belong to any key.
+    fn hides(&self, operation: ConfigOperation, key: Option<&[u8]>) -> bool {
+        match (operation, key) {
             (ConfigOperation::IsModifiable, _) => false,
             (ConfigOperation::ByKey | ConfigOperation::Unknown, None) => true,
             (ConfigOperation::ByKey, Some(key)) => {

@@ -1,68 +1,69 @@
-//! Question: a walk over a request to Config, for what its answer will be about.
+//! Scanning of a request to Config for its operation.
 //!
-//! An operation counts once the request has come as a whole, and only if it is said in the one way
-//! in which clients say it: no driver can read another one then. Of whatever is odd, compressed
-//! messages among it, nothing is known, and then the most is hidden.
+//! The operation is known once the request is complete, and only if it is encoded as clients encode
+//! it, so that no driver can parse a different one. Ambiguous and compressed requests have an
+//! unknown operation, for which the most keys are hidden.
 
 use crate::grpc::prefix::{self, MessagePrefix};
 use crate::grpc::protobuf::Varint;
 
-/// The field of a `ConfigRequest` that holds its operation.
+/// The field number of the operation in `ConfigRequest`.
 const OPERATION: u64 = 3;
-/// The operations whose answers hold keys as a whole, or no pairs at all: `Set`, `Get`,
-/// `GetWithDefault`, `GetOption` and `Unset`.
+/// The operations whose responses have complete keys, or no pairs: `Set`, `Get`, `GetWithDefault`,
+/// `GetOption` and `Unset`.
 const BY_KEY: [u64; 5] = [1, 2, 3, 4, 6];
 const GET_ALL: u64 = 5;
 const IS_MODIFIABLE: u64 = 7;
 
-/// What is asked for.
+/// The operation of a request, as far as redaction needs it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ConfigOperation {
-    /// Values, each with its whole key.
+    /// The response has complete keys with values.
     ByKey,
-    /// Values of all keys that begin with a prefix, which the answer leaves off; or nobody knows.
+    /// `GetAll` with a prefix, which the response omits from its keys; or an ambiguous request.
     Unknown,
-    /// Whether keys can be changed: nothing that is worth hiding.
+    /// The response has no values, only whether keys can be changed.
     IsModifiable,
 }
 
-/// The request of one Config call, on its way to the driver.
+/// The scanner of one request.
 #[derive(Debug)]
 pub(super) struct RequestScanner {
     step: Step,
-    /// Octets of the message that are still to come, and of the operation that the walk is in.
+    /// Octets of the message still to come.
     left: u64,
+    /// Octets of the current operation field still to come.
     operation_left: Option<u64>,
     varint: Varint,
     has_operation: bool,
     operation: Option<ConfigOperation>,
 }
 
-/// What the next octet belongs to.
+/// The element that the next octet belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
     Prefix(MessagePrefix),
     Tag,
     Number,
-    /// The length of this.
+    /// The length of a field.
     Length(FieldKind),
-    /// So many octets that nobody asks for, at least one.
+    /// Skipped content, of which this number of octets (at least one) is left.
     Skip(u64),
-    /// The message is whole, and nothing may follow.
+    /// The message is complete; no octet may follow.
     Complete,
-    /// It was odd.
+    /// The message is ambiguous.
     Ambiguous,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum FieldKind {
     Operation,
-    /// The operation of this number.
+    /// The operation with this field number.
     Inner(u64),
     Other,
 }
 
-/// The request could be read in more than one way.
+/// Two parsers could interpret the request differently.
 struct Ambiguous;
 
 impl RequestScanner {
@@ -72,12 +73,12 @@ impl RequestScanner {
         Self { step, left: 0, operation_left: None, varint, has_operation, operation: None }
     }
 
-    /// What is asked for, as far as it is known by now.
+    /// The operation, if the request is complete and unambiguous.
     pub(super) fn operation(&self) -> ConfigOperation {
         self.operation.filter(|_| self.step == Step::Complete).unwrap_or(ConfigOperation::Unknown)
     }
 
-    /// Walks over the next octets of the request.
+    /// Scans the next octets of the request.
     pub(super) fn scan(&mut self, mut octets: &[u8]) {
         while !octets.is_empty() && self.step != Step::Ambiguous {
             match self.scan_step(octets) {
@@ -115,7 +116,7 @@ impl RequestScanner {
         }
     }
 
-    /// One octet of a tag, a number or a length.
+    /// Handles one octet of a tag, a number or a length.
     fn octet(&mut self, octet: u8) -> Result<(), Ambiguous> {
         self.spend(1)?;
         let Some(value) = self.varint.push(octet).map_err(|_| Ambiguous)? else { return Ok(()) };
@@ -144,7 +145,7 @@ impl RequestScanner {
     }
 
     fn tag(&mut self, tag: u64) -> Result<(), Ambiguous> {
-        // Drivers forget what a tag has beyond 32 bits.
+        // Drivers ignore the bits of a tag above 32.
         let (number, kind) = (u32::try_from(tag).map_err(|_| Ambiguous)? >> 3, tag & 7);
         match (self.operation_left, u64::from(number), kind) {
             (None, OPERATION, 2) if !self.has_operation => {
@@ -172,7 +173,7 @@ impl RequestScanner {
         }
     }
 
-    /// Takes octets off the message, and off the operation.
+    /// Subtracts octets from the rest of the message and of the operation.
     fn spend(&mut self, octets: u64) -> Result<(), Ambiguous> {
         self.check_fits(octets)?;
         self.left = self.left.saturating_sub(octets);
@@ -180,7 +181,7 @@ impl RequestScanner {
         Ok(())
     }
 
-    /// Whether so many octets may follow here.
+    /// Checks that this number of octets fits into the message and the operation.
     fn check_fits(&self, octets: u64) -> Result<(), Ambiguous> {
         if octets <= self.operation_left.unwrap_or(self.left).min(self.left) {
             Ok(())
@@ -189,14 +190,14 @@ impl RequestScanner {
         }
     }
 
-    /// A field has ended: on to the next, or out of what has ended with it.
+    /// Ends a field, and with it the operation or the message if they are complete.
     fn next_field(&mut self) {
         self.operation_left = self.operation_left.filter(|left| *left > 0);
         self.step = if self.left == 0 { Step::Complete } else { Step::Tag };
     }
 }
 
-/// What an operation of this number and length asks for.
+/// The operation with this field number and length.
 fn operation_of(number: u64, length: u64) -> Result<ConfigOperation, Ambiguous> {
     match number {
         GET_ALL if length > 0 => Ok(ConfigOperation::Unknown),
@@ -223,8 +224,8 @@ mod tests {
         [&[0][..], &length, message].concat()
     }
 
-    /// What octets are about, which is the same for every size of the pieces. Before the end of one
-    /// message, and behind it, nothing is known.
+    /// The operation of a request, equal for every split. It is unknown before the end of the
+    /// message, and when octets follow.
     fn about(octets: &[u8]) -> ConfigOperation {
         let in_pieces = |octets: &[u8], piece| {
             let mut question = RequestScanner::new();
@@ -254,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn each_operation_says_what_its_answer_is_about() {
+    fn each_operation_is_recognised() {
         for number in [1, 2, 3, 4, 6] {
             assert_eq!(of(&field(number, b"")), ConfigOperation::ByKey, "{number}");
             assert_eq!(of(&field(number, &field(1, b"key"))), ConfigOperation::ByKey, "{number}");
@@ -266,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_a_driver_could_read_differently_is_unclear() {
+    fn a_request_that_a_driver_could_parse_differently_is_unknown() {
         let get_all = field(5, &field(1, b"spark."));
         let harmless = field(7, &field(1, b"key"));
         let said = field(3, &harmless);
@@ -278,7 +279,7 @@ mod tests {
             framed(&[&said[..], &field(3, &get_all)].concat()),
             framed(&[&said[..], &field(3, b"")].concat()),
             framed(&[&field(3, b"")[..], &said].concat()),
-            // An operation that nobody knows, a number in its place, and one that is cut.
+            // An undefined operation, a number in its place, and a truncated one.
             framed(&field(3, &field(8, b""))),
             framed(&field(3, &[0x38, 1])),
             framed(&field(3, &[0x3a, 5, 1])),

@@ -1,51 +1,52 @@
-//! Answer: a walk over the pairs of an answer to Config, in which values are hidden.
+//! Scanning of a response to Config, in which hidden values are masked.
 
 use crate::grpc::prefix::{self, MessagePrefix};
 use crate::grpc::protobuf::Varint;
 use crate::grpc::redact::request::RequestScanner;
 use crate::grpc::redact::{HiddenKeys, KEY_MAX};
 
-/// The field of a `ConfigResponse` that holds a pair, and the fields of that.
+/// The field number of pairs in `ConfigResponse`, and the field numbers of a pair.
 const PAIRS: u64 = 2;
 const KEY: u64 = 1;
 const VALUE: u64 = 2;
-/// What is written over the octets of a value.
+/// Replacement of each octet of a hidden value.
 const MASK: u8 = b'*';
 
-/// An answer in which nothing can be hidden: it is compressed, or is not what it should be.
+/// A response that cannot be redacted: compressed, or malformed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UnreadableResponse;
 
-/// The answer to one Config call, on its way to the client.
+/// The redactor of one Config call.
 #[derive(Debug)]
 pub struct Redactor {
     hidden: HiddenKeys,
     request: RequestScanner,
     step: Step,
-    /// Octets of the message that are still to come, and of the pair that the walk is in.
+    /// Octets of the message still to come.
     left: u64,
     pair: Option<Pair>,
     varint: Varint,
 }
 
-/// One key and its value.
+/// The current pair of a key and a value.
 #[derive(Debug, Default)]
 struct Pair {
+    /// Octets of the pair still to come.
     left: u64,
-    /// The key, or as much of it as can be hidden and one octet more.
+    /// The key, truncated to [`KEY_MAX`] + 1 octets.
     key: Vec<u8>,
     has_key: bool,
 }
 
-/// What the next octet belongs to.
+/// The element that the next octet belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
     Prefix(MessagePrefix),
     Tag,
     Number,
-    /// The length of this.
+    /// The length of a field.
     Length(FieldKind),
-    /// So many octets of this, at least one.
+    /// The content of a field, of which this number of octets (at least one) is left.
     Octets(FieldKind, u64),
 }
 
@@ -58,22 +59,22 @@ enum FieldKind {
 }
 
 impl Redactor {
-    /// The redactor of one answer, at its beginning.
+    /// A redactor at the start of the call.
     #[must_use]
     pub fn new(hidden: HiddenKeys) -> Self {
-        let (question, step) = (RequestScanner::new(), Step::Prefix(MessagePrefix::default()));
-        Self { hidden, request: question, step, left: 0, pair: None, varint: Varint::default() }
+        let (request, step) = (RequestScanner::new(), Step::Prefix(MessagePrefix::default()));
+        Self { hidden, request, step, left: 0, pair: None, varint: Varint::default() }
     }
 
-    /// Hears the next octets of the request: they pass as they are.
+    /// Scans the next octets of the request.
     pub fn observe_request(&mut self, octets: &[u8]) {
         self.request.scan(octets);
     }
 
-    /// Hides what there is to hide in the next octets of the answer.
+    /// Masks hidden values in the next octets of the response.
     ///
     /// # Errors
-    /// The answer cannot be read, and must not be passed on from here.
+    /// The response is unreadable; these and later octets must not be forwarded.
     pub fn redact(&mut self, mut octets: &mut [u8]) -> Result<(), UnreadableResponse> {
         while !octets.is_empty() {
             let taken = match self.step {
@@ -105,7 +106,7 @@ impl Redactor {
         Ok(filled)
     }
 
-    /// One octet of a tag, a number or a length.
+    /// Handles one octet of a tag, a number or a length.
     fn varint(&mut self, octets: &[u8]) -> Result<usize, UnreadableResponse> {
         let Some(octet) = octets.first() else { return Ok(0) };
         self.spend(1)?;
@@ -130,11 +131,11 @@ impl Redactor {
     }
 
     fn tag(&mut self, tag: u64) -> Result<(), UnreadableResponse> {
-        // Some clients forget what a tag has beyond 32 bits.
+        // Some clients ignore the bits of a tag above 32.
         let number = u32::try_from(tag).map_err(|_| UnreadableResponse)? >> 3;
         let of = match (&mut self.pair, u64::from(number)) {
             (None, PAIRS) => FieldKind::Pair,
-            // The last one would count, and a value may have passed by then.
+            // The last key would count, but its value may be forwarded already.
             (Some(pair), KEY) if pair.has_key => return Err(UnreadableResponse),
             (Some(pair), KEY) => {
                 pair.has_key = true;
@@ -158,7 +159,7 @@ impl Redactor {
         Ok(())
     }
 
-    /// Octets of a field with a length.
+    /// Handles the content of a length-delimited field.
     fn octets(
         &mut self,
         of: FieldKind,
@@ -182,7 +183,7 @@ impl Redactor {
         Ok(taken)
     }
 
-    /// So many octets of this are next; none at all is the end of it.
+    /// Starts or continues a field of which this number of octets is left.
     fn enter_field(&mut self, of: FieldKind, octets: u64) {
         if octets == 0 {
             self.next_field();
@@ -191,7 +192,7 @@ impl Redactor {
         }
     }
 
-    /// Takes octets off the message, and off the pair.
+    /// Subtracts octets from the rest of the message and of the pair.
     fn spend(&mut self, octets: u64) -> Result<(), UnreadableResponse> {
         self.check_fits(octets)?;
         self.left = self.left.saturating_sub(octets);
@@ -201,13 +202,13 @@ impl Redactor {
         Ok(())
     }
 
-    /// Whether so many octets may follow here.
+    /// Checks that this number of octets fits into the message and the pair.
     fn check_fits(&self, octets: u64) -> Result<(), UnreadableResponse> {
-        let room = self.pair.as_ref().map_or(self.left, |pair| pair.left.min(self.left));
-        if octets <= room { Ok(()) } else { Err(UnreadableResponse) }
+        let left = self.pair.as_ref().map_or(self.left, |pair| pair.left.min(self.left));
+        if octets <= left { Ok(()) } else { Err(UnreadableResponse) }
     }
 
-    /// A field has ended: on to the next, out of the pair at its end, out of the message at its.
+    /// Ends a field, and with it the pair or the message if they are complete.
     fn next_field(&mut self) {
         if self.pair.as_ref().is_some_and(|pair| pair.left == 0) {
             self.pair = None;

@@ -1,4 +1,4 @@
-//! Answers to Config, whole and in pieces, and what is left of them.
+//! Redaction of responses to Config, in every split.
 
 use super::*;
 use crate::grpc::protobuf::{put_number, put_octets};
@@ -16,7 +16,7 @@ fn pair(key: Option<&str>, value: Option<&str>) -> Vec<u8> {
     pair
 }
 
-/// A message with its prefix: session, pairs, a warning, and a number that no one knows.
+/// A message with its prefix: session, pairs, a warning, and unknown fields.
 fn answer(pairs: &[Vec<u8>]) -> Vec<u8> {
     let mut message = Vec::new();
     put_octets(&mut message, 1, b"session");
@@ -29,7 +29,7 @@ fn answer(pairs: &[Vec<u8>]) -> Vec<u8> {
     framed(&message)
 }
 
-/// A request for this operation, which holds this.
+/// A request with this operation and its content.
 fn request(operation: u8, inner: &[u8]) -> Vec<u8> {
     let (mut message, mut said) = (Vec::new(), Vec::new());
     put_octets(&mut said, operation, inner);
@@ -43,18 +43,18 @@ fn framed(message: &[u8]) -> Vec<u8> {
     [&[0][..], &length, message].concat()
 }
 
-fn shows(told: &[u8]) -> bool {
-    told.windows(6).any(|octets| octets == b"s3cret")
+fn shows(redacted_octets: &[u8]) -> bool {
+    redacted_octets.windows(6).any(|octets| octets == b"s3cret")
 }
 
 fn redact(octets: &[u8], piece: usize) -> Result<Vec<u8>, UnreadableResponse> {
     redact_for(&[], octets, piece)
 }
 
-fn redact_for(asked: &[u8], octets: &[u8], piece: usize) -> Result<Vec<u8>, UnreadableResponse> {
+fn redact_for(request: &[u8], octets: &[u8], piece: usize) -> Result<Vec<u8>, UnreadableResponse> {
     let hidden = HiddenKeys::of([SECRET.to_owned(), "spark.connect.authenticate.token".into()]);
     let mut redactor = Redactor::new(hidden);
-    asked.chunks(piece).for_each(|piece| redactor.observe_request(piece));
+    request.chunks(piece).for_each(|piece| redactor.observe_request(piece));
     let mut all = octets.to_vec();
     for piece in all.chunks_mut(piece) {
         redactor.redact(piece)?;
@@ -62,7 +62,7 @@ fn redact_for(asked: &[u8], octets: &[u8], piece: usize) -> Result<Vec<u8>, Unre
     Ok(all)
 }
 
-/// The same for every size of the pieces.
+/// The redacted response, equal for every split.
 fn redacted(octets: &[u8]) -> Result<Vec<u8>, UnreadableResponse> {
     let whole = redact(octets, octets.len());
     for piece in 1..octets.len() {
@@ -72,7 +72,7 @@ fn redacted(octets: &[u8]) -> Result<Vec<u8>, UnreadableResponse> {
 }
 
 #[test]
-fn the_value_of_a_hidden_key_is_masked_and_all_else_stays() {
+fn the_value_of_a_hidden_key_is_masked_and_all_others_are_unchanged() {
     let others = [
         pair(Some("spark.app.name"), Some("a.secret.key")),
         pair(Some("spark.none"), None),
@@ -88,30 +88,32 @@ fn the_value_of_a_hidden_key_is_masked_and_all_else_stays() {
 }
 
 #[test]
-fn a_key_whose_prefix_was_stripped_is_hidden_all_the_same() {
+fn a_hidden_key_without_its_prefix_is_masked() {
     for cut in 1..SECRET.len() {
-        let told = redacted(&answer(&[pair(SECRET.get(cut..), Some("s3cret"))])).unwrap();
-        assert!(!shows(&told), "{cut}");
+        let redacted_octets =
+            redacted(&answer(&[pair(SECRET.get(cut..), Some("s3cret"))])).unwrap();
+        assert!(!shows(&redacted_octets), "{cut}");
     }
-    let told = redacted(&answer(&[pair(None, Some("s3cret"))])).unwrap();
-    assert!(!shows(&told));
+    let redacted_octets = redacted(&answer(&[pair(None, Some("s3cret"))])).unwrap();
+    assert!(!shows(&redacted_octets));
 }
 
 #[test]
-fn a_key_of_ones_own_that_a_hidden_one_ends_with_is_told_unless_a_prefix_was_asked_for() {
+fn a_suffix_of_a_hidden_key_is_masked_only_for_get_all_with_a_prefix() {
     let octets = answer(&[pair(Some("secret.key"), Some("s3cret"))]);
     for operation in 1..=6 {
         for piece in [1, 2, 7, 100] {
-            let told = redact_for(&request(operation, b""), &octets, piece).unwrap();
-            assert!(shows(&told), "{operation}");
-            let told = redact_for(&request(operation, b"\x0a\x01p"), &octets, piece).unwrap();
-            assert_eq!(shows(&told), operation != 5, "{operation}");
+            let redacted_octets = redact_for(&request(operation, b""), &octets, piece).unwrap();
+            assert!(shows(&redacted_octets), "{operation}");
+            let redacted_octets =
+                redact_for(&request(operation, b"\x0a\x01p"), &octets, piece).unwrap();
+            assert_eq!(shows(&redacted_octets), operation != 5, "{operation}");
         }
     }
 }
 
 #[test]
-fn a_hidden_key_is_hidden_in_every_operation_that_tells_values() {
+fn a_hidden_key_is_masked_for_every_operation_with_values() {
     let octets = answer(&[pair(Some(SECRET), Some("s3cret"))]);
     for operation in 1..=6 {
         for inner in [&b""[..], b"\x0a\x01p"] {
@@ -121,7 +123,7 @@ fn a_hidden_key_is_hidden_in_every_operation_that_tells_values() {
 }
 
 #[test]
-fn whether_a_key_can_be_changed_is_told_of_every_key() {
+fn responses_to_is_modifiable_are_not_masked() {
     let octets = answer(&[pair(Some(SECRET), Some("false")), pair(Some("spark.x"), Some("true"))]);
     for piece in 1..octets.len() {
         assert_eq!(redact_for(&request(7, b"\x0a\x01k"), &octets, piece).as_ref(), Ok(&octets));
@@ -133,20 +135,20 @@ fn a_value_before_its_key_is_masked() {
     let mut odd = Vec::new();
     put_octets(&mut odd, 2, b"s3cret");
     put_octets(&mut odd, 1, SECRET.as_bytes());
-    let told = redacted(&answer(&[odd])).unwrap();
-    assert!(!shows(&told));
+    let redacted_octets = redacted(&answer(&[odd])).unwrap();
+    assert!(!shows(&redacted_octets));
 }
 
 #[test]
-fn answers_in_a_row_and_empty_ones_are_walked() {
+fn several_messages_and_empty_ones_are_redacted() {
     let one = answer(&[pair(Some(SECRET), Some("s3cret"))]);
     let all = [&one[..], &[0; 5], &one].concat();
-    let told = redacted(&all).unwrap();
-    assert!(!shows(&told));
+    let redacted_octets = redacted(&all).unwrap();
+    assert!(!shows(&redacted_octets));
 }
 
 #[test]
-fn what_cannot_be_read_does_not_pass() {
+fn an_unreadable_response_is_an_error() {
     let cases: &[&[u8]] = &[
         &[1, 0, 0, 0, 0],
         &[0, 0, 0, 0, 1, 0x12, 0],
@@ -173,24 +175,24 @@ fn with_no_key_nothing_is_hidden() {
 
 proptest! {
     #[test]
-    fn whatever_comes_nothing_panics_and_lengths_stay(
+    fn no_input_causes_a_panic_or_changes_the_length(
         octets in proptest::collection::vec(any::<u8>(), 1..200), piece in 1_usize..50,
     ) {
         let framed = [&[0, 0, 0, 0, 250][..], &octets].concat();
-        if let Ok(told) = redact(&framed, piece) {
-            prop_assert_eq!(told.len(), framed.len());
+        if let Ok(redacted_octets) = redact(&framed, piece) {
+            prop_assert_eq!(redacted_octets.len(), framed.len());
         }
     }
 
     #[test]
-    fn no_hidden_value_passes_whatever_stands_beside_it(
+    fn no_hidden_value_is_forwarded_beside_any_other_pairs(
         keys in proptest::collection::vec("[a-z.]{0,40}", 0..6), at in 0_usize..6,
         piece in 1_usize..300,
     ) {
         let mut pairs: Vec<_> =
             keys.iter().map(|key| pair(Some(&format!("x{key}")), Some("v"))).collect();
         pairs.insert(at.min(pairs.len()), pair(Some(SECRET), Some("s3cret")));
-        let told = redact(&answer(&pairs), piece).unwrap();
-        prop_assert!(!shows(&told));
+        let redacted_octets = redact(&answer(&pairs), piece).unwrap();
+        prop_assert!(!shows(&redacted_octets));
     }
 }

@@ -1,8 +1,8 @@
-//! Inflating: a compressed message is taken piece by piece, and kept as what it really says.
+//! Incremental inflating of compressed messages.
 //!
-//! What is kept is what is scanned and passed on: no driver inflates anything anew, so none can
-//! read it differently. Work and memory are bounded by octets that came and octets that may come
-//! out; what a message claims of its size is not believed.
+//! The inflated message is scanned and forwarded, so that the driver does not inflate it again and
+//! cannot interpret it differently. Work and memory are limited by the received octets and the
+//! maximum inflated length; the claimed size of a message has no effect.
 
 use std::io::{self, ErrorKind, Write};
 
@@ -11,23 +11,23 @@ use sconce_filters::Refusal;
 
 use crate::grpc::user_context::refusals;
 
-/// Members that one gzip may consist of. Honest clients send one; each costs a decoder of its own.
+/// Maximum number of members of a gzip message. Normal clients send one; each needs a decoder.
 const MEMBERS_MAX: usize = 16;
-/// Octets of a member's head. Honest ones have ten; the decoder keeps what else there is: a name, a
-/// remark, anything, of 64 KiB each.
+/// Maximum length of a member's header, in octets. Normal headers have 10 octets; the decoder
+/// buffers optional parts (name, comment, extra), of up to 64 KiB each.
 const MEMBER_HEADER_MAX: usize = 512;
-/// Octets that a decoder takes besides, most of them for its window.
+/// Memory of a decoder, in octets, mostly for its window.
 pub(super) const DECODER_SIZE: usize = 48 * 1024;
 
-/// A compressed message on its way.
+/// The decoder of one compressed message.
 #[derive(Debug)]
 pub(super) struct Inflater {
-    /// Octets of the compressed message that are still to come.
+    /// Octets of the compressed message still to come.
     left: usize,
     octets_max: usize,
-    /// Members that were begun.
+    /// Number of started members.
     members: usize,
-    /// Octets of the last one's head.
+    /// Received octets of the latest member's header.
     header_octets: usize,
     decoder: Decoder,
 }
@@ -38,7 +38,7 @@ enum Decoder {
     Zlib(ZlibDecoder<InflatedBuffer>),
 }
 
-/// What came out, behind room for what goes in front of it.
+/// The inflated message behind its front, with a length limit.
 #[derive(Debug)]
 struct InflatedBuffer {
     octets: Vec<u8>,
@@ -46,42 +46,42 @@ struct InflatedBuffer {
 }
 
 impl Inflater {
-    /// A message of this length, which inflates behind `front`; no more octets than `octets_max`
-    /// may come out.
+    /// A gzip message of this compressed length. It is inflated behind `front`, to at most
+    /// `octets_max` octets.
     pub(super) fn gzip(length: usize, front: &[u8], octets_max: usize) -> Self {
         let decoder = Decoder::Gzip(GzDecoder::new(InflatedBuffer::behind(front, octets_max)));
         Self { left: length, octets_max, members: 1, header_octets: 0, decoder }
     }
 
-    /// The same for zlib, which gRPC calls deflate.
+    /// A zlib message; gRPC calls zlib deflate.
     pub(super) fn zlib(length: usize, front: &[u8], octets_max: usize) -> Self {
         let decoder = Decoder::Zlib(ZlibDecoder::new(InflatedBuffer::behind(front, octets_max)));
         Self { left: length, octets_max, members: 1, header_octets: 0, decoder }
     }
 
-    /// Octets of the compressed message that are still to come.
+    /// Octets of the compressed message still to come.
     pub(super) fn left(&self) -> usize {
         self.left
     }
 
-    /// Octets that came out so far, and those that the work takes.
+    /// Memory of the inflated octets and of the decoder, in octets.
     pub(super) fn buffered(&self) -> usize {
-        let kept = match &self.decoder {
+        let buffer = match &self.decoder {
             Decoder::Gzip(decoder) => decoder.get_ref(),
             Decoder::Zlib(decoder) => decoder.get_ref(),
         };
-        kept.octets.len().saturating_add(DECODER_SIZE)
+        buffer.octets.len().saturating_add(DECODER_SIZE)
     }
 
-    /// Takes octets of the compressed message.
+    /// Inflates octets of the compressed message.
     pub(super) fn inflate(mut self: Box<Self>, octets: &[u8]) -> Result<Box<Self>, Refusal> {
         self.left = self.left.saturating_sub(octets.len());
         let mut rest = octets;
         while !rest.is_empty() {
             let written = match &mut self.decoder {
                 Decoder::Gzip(decoder) if decoder.header().is_none() => {
-                    let room = MEMBER_HEADER_MAX.saturating_sub(self.header_octets);
-                    let written = decoder.write(rest.get(..room).unwrap_or(rest));
+                    let left = MEMBER_HEADER_MAX.saturating_sub(self.header_octets);
+                    let written = decoder.write(rest.get(..left).unwrap_or(rest));
                     if decoder.header().is_none() {
                         self.header_octets =
                             self.header_octets.saturating_add(*written.as_ref().unwrap_or(&0));
@@ -100,13 +100,13 @@ impl Inflater {
         Ok(self)
     }
 
-    /// gzip is a row of members (RFC 1952 2.2); behind zlib nothing may stand.
+    /// Starts the next gzip member (RFC 1952, 2.2). Octets behind zlib are an error.
     fn next_member(self: Box<Self>) -> Result<Box<Self>, Refusal> {
         let Self { left, octets_max, members, decoder, .. } = *self;
         match decoder {
             Decoder::Gzip(decoder) if members < MEMBERS_MAX => {
-                let kept = decoder.finish().map_err(|error| refusal(&error, octets_max))?;
-                let decoder = Decoder::Gzip(GzDecoder::new(kept));
+                let buffer = decoder.finish().map_err(|error| refusal(&error, octets_max))?;
+                let decoder = Decoder::Gzip(GzDecoder::new(buffer));
                 let members = members.saturating_add(1);
                 Ok(Box::new(Self { left, octets_max, members, header_octets: 0, decoder }))
             }
@@ -114,14 +114,14 @@ impl Inflater {
         }
     }
 
-    /// What stood in front, and behind it the inflated message.
+    /// The front and the inflated message.
     pub(super) fn finish(self) -> Result<Vec<u8>, Refusal> {
         let octets_max = self.octets_max;
-        let kept = match self.decoder {
+        let buffer = match self.decoder {
             Decoder::Gzip(decoder) => decoder.finish(),
             Decoder::Zlib(decoder) => finish_zlib(decoder),
         };
-        kept.map(|kept| kept.octets).map_err(|error| refusal(&error, octets_max))
+        buffer.map(|buffer| buffer.octets).map_err(|error| refusal(&error, octets_max))
     }
 
     fn refusal(&self, error: &io::Error) -> Refusal {
@@ -129,8 +129,8 @@ impl Inflater {
     }
 }
 
-/// The decoder finishes what was cut short without complaint. One that has come to its end tells
-/// by taking no further octet.
+/// Finishes a zlib message. The library accepts truncated messages; a complete one is recognised
+/// because it consumes no further octet.
 fn finish_zlib(mut decoder: ZlibDecoder<InflatedBuffer>) -> io::Result<InflatedBuffer> {
     if decoder.write(&[0])? == 0 { decoder.finish() } else { Err(ErrorKind::UnexpectedEof.into()) }
 }
@@ -178,7 +178,7 @@ mod tests {
         inflater.finish()
     }
 
-    /// The same for pieces of every size.
+    /// The inflated message, equal for every split.
     fn ungzip(octets: &[u8], octets_max: usize) -> Result<Vec<u8>, Code> {
         let inflate = |piece| {
             let inflater = Inflater::gzip(octets.len(), b"<", octets_max);
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_comes_out_behind_its_front() {
+    fn a_message_is_inflated_behind_its_front() {
         assert_eq!(ungzip(&gzip(b"a plan"), 6), Ok(b"<a plan".to_vec()));
         assert_eq!(unzlib(&zlib(b"a plan"), 6), Ok(b"<a plan".to_vec()));
         assert_eq!(ungzip(&gzip(b""), 0), Ok(b"<".to_vec()));
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn all_members_of_a_gzip_come_out_up_to_a_bound() {
+    fn all_gzip_members_are_inflated_up_to_the_maximum_number() {
         let two = [gzip(b"a "), gzip(b"plan")].concat();
         assert_eq!(ungzip(&two, 6), Ok(b"<a plan".to_vec()));
         let most = gzip(b"x").repeat(MEMBERS_MAX);
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn a_member_whose_head_does_not_end_is_refused() {
+    fn a_member_with_a_long_header_is_refused() {
         let whole = gzip(b"a plan");
         let named = |length: usize| {
             let mut octets = whole[..10].to_vec();
@@ -237,11 +237,11 @@ mod tests {
                 Err(refusal) => return assert_eq!(refusal.code, Code::InvalidArgument),
             }
         }
-        panic!("a head without an end is taken");
+        panic!("a header without an end is accepted");
     }
 
     #[test]
-    fn garbage_behind_a_message_is_refused() {
+    fn octets_behind_a_message_are_refused() {
         for garbage in [&b"\0"[..], b"\x1f", b"\x1f\x8b\x08\0", b"garbage, and enough of it"] {
             let octets = [&gzip(b"a plan"), garbage].concat();
             assert_eq!(ungzip(&octets, 99), Err(Code::InvalidArgument), "{garbage:?}");
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_cut_short_or_damaged_is_refused() {
+    fn a_truncated_or_corrupt_message_is_refused() {
         let (gzip, zlib) = (gzip(b"a plan, a plan, a plan"), zlib(b"a plan, a plan, a plan"));
         for length in 0..gzip.len() {
             assert_eq!(ungzip(&gzip[..length], 99), Err(Code::InvalidArgument), "{length}");
@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn what_inflates_beyond_the_bound_is_refused_without_being_kept() {
+    fn a_message_that_inflates_above_the_limit_is_refused() {
         let bomb = vec![0; 1 << 20];
         let inflate = |octets: &[u8], inflater| inflated(inflater, octets, 100);
         let octets = gzip(&bomb);

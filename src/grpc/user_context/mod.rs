@@ -1,13 +1,13 @@
-//! Stamp: the verified user is written over whatever a client claims, in every message.
+//! Writing of the verified user into every request message.
 //!
-//! Protobuf merges the occurrences of a message field, and the last scalar wins: so one more
-//! `user_context` goes to the end of each message, and gRPC's length prefix grows by as much.
-//! Messages pass as they come, in the buffer that they were read into. Only a compressed one is
-//! kept, within a bound, since a stamp behind it would be garbage to whoever inflates it.
+//! Protobuf merges the occurrences of a message field, and the last scalar wins. So a
+//! `user_context` field with the verified user is appended to each message, and the length in its
+//! prefix grows. Messages are forwarded from the read buffer; only compressed ones are buffered,
+//! within a limit, because they must be inflated first.
 //!
-//! What must never happen here: a message that passes without its stamp, or with an encoding that
-//! a driver could read differently; an allocation for each chunk or for each message that is not
-//! compressed; memory that grows by what a message says of itself.
+//! Invariants: no message is forwarded without the verified user, or with an encoding that a driver
+//! could parse differently; no allocation per chunk or per uncompressed message; memory does not
+//! grow with a length that a message claims.
 
 #![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::arithmetic_side_effects))]
 

@@ -1,48 +1,48 @@
-//! Policy: what an operator lets pass, and how a client says that it compresses.
+//! The configured policy for request messages, and the compression of a request.
 
 use crate::grpc::user_context::inflate::DECODER_SIZE;
 use crate::wire::hpack::Fields;
 
-/// Octets of the longest name of an encoding that is known, and more.
+/// Scratch space for the name of an encoding, in octets; longer than any known name.
 const NAME_MAX: usize = 16;
 
-/// What is done about requests that are sound, and yet not what honest clients send.
+/// The policy for valid messages that normal clients do not send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Policy {
     /// More than one `user_context` in a message.
     pub repeated: AmbiguityPolicy,
-    /// `extensions` in a `user_context`: they are not overruled by the stamp.
+    /// `extensions` in a `user_context`: the appended `user_context` does not override them.
     pub extensions: AmbiguityPolicy,
-    /// Any other field of a `user_context` than `user_id`, `user_name` and `extensions`: a stamp
-    /// overrules the first two alone, and what a later version of Spark reads there is not known.
+    /// A field of `user_context` other than `user_id`, `user_name` and `extensions`: the appended
+    /// `user_context` does not override it, and its meaning in later Spark versions is unknown.
     pub unknown: AmbiguityPolicy,
-    /// Messages that are compressed.
+    /// Compressed messages.
     pub compressed: CompressionPolicy,
 }
 
-/// What is done about something odd.
+/// The policy for ambiguous messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AmbiguityPolicy {
-    /// The call is refused.
+    /// Refuse the call.
     Refuse,
-    /// It passes as it came, and the stamp rules what follows.
+    /// Forward the message with the appended `user_context`.
     Pass,
 }
 
-/// What is done about compressed messages.
+/// The policy for compressed messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CompressionPolicy {
-    /// The call is refused.
+    /// Refuse the call.
     Refuse,
-    /// They are inflated, stamped, and passed on uncompressed.
+    /// Inflate them, append `user_context`, and forward them uncompressed.
     Inflate {
-        /// Octets of a message, before inflating and after.
+        /// Maximum length of a message before and after inflating, in octets.
         octets_max: usize,
     },
 }
 
 impl CompressionPolicy {
-    /// Octets of memory that one message takes at most while it is inflated; none where none is.
+    /// Maximum memory of a message while it is inflated, in octets.
     #[must_use]
     pub fn buffer_max(self) -> usize {
         match self {
@@ -52,22 +52,22 @@ impl CompressionPolicy {
     }
 }
 
-/// How the messages of a request are compressed that say that they are: its `grpc-encoding`.
+/// The compression of flagged messages: the `grpc-encoding` of the request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Encoding {
-    /// Not at all. It is what an absent field says.
+    /// No compression; the default of an absent field.
     #[default]
     Identity,
     /// gzip (RFC 1952).
     Gzip,
     /// zlib (RFC 1950), which gRPC calls deflate.
     Deflate,
-    /// Something that nobody here can inflate.
+    /// An unsupported encoding.
     Other,
 }
 
 impl Encoding {
-    /// What a request says.
+    /// The encoding of a request.
     #[must_use]
     pub fn of_request(fields: &Fields) -> Self {
         let mut all = fields.named(b"grpc-encoding");
@@ -78,7 +78,7 @@ impl Encoding {
         }
     }
 
-    /// The encoding of this name, octet for octet.
+    /// The encoding with exactly this name.
     #[must_use]
     pub fn from_name(name: &[u8]) -> Self {
         match name {
@@ -96,7 +96,7 @@ mod tests {
     use crate::wire::hpack::Indexing;
 
     #[test]
-    fn the_encoding_of_a_request_is_what_its_only_field_says() {
+    fn the_encoding_of_a_request_is_the_value_of_its_only_field() {
         let said = |values: &[&str]| {
             let mut fields = Fields::default();
             fields.push(b"grpc-accept-encoding", b"gzip", Indexing::Without);
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_is_kept_for_the_octets_that_may_come_out_and_the_window_of_the_decoder() {
+    fn the_memory_limit_covers_the_inflated_message_and_the_decoder() {
         assert_eq!(CompressionPolicy::Refuse.buffer_max(), 0);
         let kept = CompressionPolicy::Inflate { octets_max: 1_000 }.buffer_max();
         assert!(kept > 1_000 + 32 * 1_024 && kept < 1_000 + 64 * 1_024, "{kept}");

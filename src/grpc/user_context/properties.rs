@@ -1,11 +1,11 @@
-//! What holds for any messages, and for any octets, however they are split.
+//! Properties for arbitrary messages and octets in any split.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
 use sconce_filters::Refusal;
 
 use crate::grpc::user_context::samples::{
-    BOB, LAX, TAIL, framed, gzip, messages, pass, stamper, user,
+    BOB, LAX, USER_CONTEXT, framed, gzip, messages, pass, user, writer,
 };
 use crate::grpc::user_context::samples::{STRICT, zlib};
 use crate::grpc::user_context::{CompressionPolicy, Encoding, Policy};
@@ -17,7 +17,7 @@ fn field(number: u8, content: &[u8]) -> Vec<u8> {
     [&[number << 3 | 2, low, high], content].concat()
 }
 
-/// A `user_context` of a client that claims anything, in any order, as often as it likes.
+/// A `user_context` of a client with arbitrary fields.
 fn context() -> impl Strategy<Value = Vec<u8>> {
     let part = prop_oneof![
         (1_u8..=3, vec(any::<u8>(), 0..200)).prop_map(|(number, text)| field(number, &text)),
@@ -27,8 +27,8 @@ fn context() -> impl Strategy<Value = Vec<u8>> {
     vec(part, 0..4).prop_map(|parts| field(2, &parts.concat()))
 }
 
-/// A message that every parser takes.
-fn sound() -> impl Strategy<Value = Vec<u8>> {
+/// A message that every parser accepts.
+fn valid_message() -> impl Strategy<Value = Vec<u8>> {
     let part = prop_oneof![
         context(),
         (3_u8..16, vec(any::<u8>(), 0..300)).prop_map(|(number, text)| field(number, &text)),
@@ -39,8 +39,8 @@ fn sound() -> impl Strategy<Value = Vec<u8>> {
     vec(part, 0..6).prop_map(|parts| parts.concat())
 }
 
-/// A message that may be anything, of octets that matter.
-fn noise() -> impl Strategy<Value = Vec<u8>> {
+/// Random octets, mostly of values with a meaning.
+fn any_bytes() -> impl Strategy<Value = Vec<u8>> {
     let octet = prop_oneof![
         4 => prop::sample::select(vec![0x0a, 0x12, 0x1a, 0x08, 0x10, 0xba, 0x3e, 0x80, 0xff]),
         4 => 0_u8..9,
@@ -49,9 +49,9 @@ fn noise() -> impl Strategy<Value = Vec<u8>> {
     vec(octet, 0..40)
 }
 
-/// A stream of messages, compressed or not, and perhaps of something else.
+/// A stream of messages, compressed or not, and of random octets.
 fn stream() -> impl Strategy<Value = Vec<u8>> {
-    let message = prop_oneof![3 => sound(), 1 => noise()];
+    let message = prop_oneof![3 => valid_message(), 1 => any_bytes()];
     let part = prop_oneof![
         4 => message.clone().prop_map(|message| framed(0, &message)),
         2 => message.clone().prop_map(|message| framed(1, &gzip(&message))),
@@ -62,7 +62,7 @@ fn stream() -> impl Strategy<Value = Vec<u8>> {
             octets[at] = octet;
             octets
         }),
-        1 => noise(),
+        1 => any_bytes(),
     ];
     (vec(part, 0..5), any::<prop::sample::Index>(), any::<bool>()).prop_map(|(parts, at, cut)| {
         let mut octets = parts.concat();
@@ -90,11 +90,11 @@ fn encoding() -> impl Strategy<Value = Encoding> {
     prop::sample::select(vec![Identity, Gzip, Gzip, Deflate, Other])
 }
 
-/// Two verdicts on the same octets. What is wrong with a compressed message in more than one way
-/// may be told by the first that comes to light.
+/// Whether two results for the same octets agree. A compressed message with several errors may be
+/// refused for the one that is detected first.
 fn agree(one: &Result<(), Refusal>, other: &Result<(), Refusal>) -> bool {
-    let inflated = |verdict: &Result<(), Refusal>| {
-        verdict.as_ref().is_err_and(|refusal| refusal.label == "envelope.inflated")
+    let inflated = |result: &Result<(), Refusal>| {
+        result.as_ref().is_err_and(|refusal| refusal.label == "envelope.inflated")
     };
     one == other || (one.is_err() && other.is_err() && (inflated(one) || inflated(other)))
 }
@@ -103,16 +103,16 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..Default::default() })]
 
     #[test]
-    fn every_split_gives_the_same_octets_and_the_same_verdict(
+    fn every_split_gives_the_same_octets_and_the_same_result(
         octets in stream(),
         sizes in vec(1_usize..40, 1..6),
         policy in policy(),
         encoding in encoding(),
     ) {
-        let (whole, verdict) = pass(&mut stamper(policy, encoding), &octets, &[usize::MAX >> 1]);
-        let (split, other) = pass(&mut stamper(policy, encoding), &octets, &sizes);
-        prop_assert!(agree(&verdict, &other), "{verdict:?} {other:?}");
-        if verdict.is_ok() {
+        let (whole, result) = pass(&mut writer(policy, encoding), &octets, &[usize::MAX >> 1]);
+        let (split, other) = pass(&mut writer(policy, encoding), &octets, &sizes);
+        prop_assert!(agree(&result, &other), "{result:?} {other:?}");
+        if result.is_ok() {
             prop_assert_eq!(whole, split);
         } else {
             prop_assert!(whole.starts_with(&split) || split.starts_with(&whole));
@@ -120,8 +120,8 @@ proptest! {
     }
 
     #[test]
-    fn whatever_a_client_claims_the_user_is_the_verified_one(
-        claimed in vec((sound(), any::<bool>()), 0..4),
+    fn the_verified_user_overrides_any_user_of_the_client(
+        claimed in vec((valid_message(), any::<bool>()), 0..4),
         sizes in vec(1_usize..400, 1..4),
     ) {
         let parts = claimed.iter().map(|(message, compressed)| match compressed {
@@ -129,26 +129,26 @@ proptest! {
             true => framed(1, &gzip(message)),
         });
         let octets = parts.collect::<Vec<_>>().concat();
-        let (passed, verdict) = pass(&mut stamper(LAX, Encoding::Gzip), &octets, &sizes);
-        prop_assert_eq!(verdict, Ok(()));
+        let (passed, result) = pass(&mut writer(LAX, Encoding::Gzip), &octets, &sizes);
+        prop_assert_eq!(result, Ok(()));
         let messages = messages(&passed);
         prop_assert_eq!(messages.len(), claimed.len());
         for (message, (claimed, _)) in messages.into_iter().zip(claimed) {
             let (id, name) = user(message);
             prop_assert_eq!((&id[..], &name[..]), BOB);
-            prop_assert_eq!(message, [&claimed, TAIL].concat());
+            prop_assert_eq!(message, [&claimed, USER_CONTEXT].concat());
         }
     }
 
     #[test]
-    fn no_octets_panic_and_whole_messages_that_pass_are_ours(
+    fn no_input_causes_a_panic_and_forwarded_messages_have_the_verified_user(
         octets in stream(),
         size in 1_usize..100,
         policy in policy(),
         encoding in encoding(),
     ) {
-        let (passed, verdict) = pass(&mut stamper(policy, encoding), &octets, &[size]);
-        if verdict.is_ok() {
+        let (passed, result) = pass(&mut writer(policy, encoding), &octets, &[size]);
+        if result.is_ok() {
             for message in messages(&passed) {
                 let (id, name) = user(message);
                 prop_assert_eq!((&id[..], &name[..]), BOB);
@@ -157,10 +157,10 @@ proptest! {
     }
 
     #[test]
-    fn no_message_panics_and_one_that_passes_is_ours(message in noise(), size in 1_usize..50) {
+    fn no_message_causes_a_panic_and_a_forwarded_one_has_the_verified_user(message in any_bytes(), size in 1_usize..50) {
         let octets = framed(0, &message);
-        let (passed, verdict) = pass(&mut stamper(LAX, Encoding::Identity), &octets, &[size]);
-        if verdict.is_ok() {
+        let (passed, result) = pass(&mut writer(LAX, Encoding::Identity), &octets, &[size]);
+        if result.is_ok() {
             let (id, name) = user(messages(&passed)[0]);
             prop_assert_eq!((&id[..], &name[..]), BOB);
         }

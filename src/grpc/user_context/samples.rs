@@ -1,7 +1,7 @@
-//! Samples for tests: streams as clients send them, and a reader that shares nothing with ours.
+//! Samples for tests: streams of clients, and an independent parser.
 //!
-//! The reader takes protobuf as the driver's library does, truncation included: what it would
-//! misread must have been refused.
+//! The parser decodes protobuf like the driver's library, including its truncation to 32 bits:
+//! messages that it would misread must be refused.
 
 use std::io::Write;
 
@@ -14,7 +14,7 @@ use crate::grpc::user_context::{
     UserContextWriter,
 };
 
-/// All that may be refused is.
+/// Refuses everything that can be refused.
 pub(super) const STRICT: Policy = Policy {
     repeated: AmbiguityPolicy::Refuse,
     extensions: AmbiguityPolicy::Refuse,
@@ -22,7 +22,7 @@ pub(super) const STRICT: Policy = Policy {
     compressed: CompressionPolicy::Refuse,
 };
 
-/// All that may pass does.
+/// Passes everything that can pass.
 pub(super) const LAX: Policy = Policy {
     repeated: AmbiguityPolicy::Pass,
     extensions: AmbiguityPolicy::Pass,
@@ -30,11 +30,11 @@ pub(super) const LAX: Policy = Policy {
     compressed: CompressionPolicy::Inflate { octets_max: 1 << 20 },
 };
 
-/// The user of every stamp here, and the octets of the stamp.
+/// The verified user, and its encoded `user_context`.
 pub(super) const BOB: (&[u8], &[u8]) = (b"bob", b"Bob");
-pub(super) const TAIL: &[u8] = b"\x12\x0a\x0a\x03bob\x12\x03Bob";
+pub(super) const USER_CONTEXT: &[u8] = b"\x12\x0a\x0a\x03bob\x12\x03Bob";
 
-pub(super) fn stamper(policy: Policy, encoding: Encoding) -> UserContextWriter {
+pub(super) fn writer(policy: Policy, encoding: Encoding) -> UserContextWriter {
     UserContextWriter::new(policy, UserContextField::new("bob", "Bob"), encoding)
 }
 
@@ -50,15 +50,15 @@ pub(super) fn zlib(octets: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
-/// A message behind its prefix.
+/// A message with its prefix.
 pub(super) fn framed(flag: u8, message: &[u8]) -> Vec<u8> {
     let length = u32::try_from(message.len()).unwrap().to_be_bytes();
     [&[flag], &length[..], message].concat()
 }
 
-/// What passes of a stream that comes in chunks of these sizes, over and over, and how it ends.
+/// The output for a stream in chunks of these sizes, repeated, and the result of its end.
 pub(super) fn pass(
-    stamper: &mut UserContextWriter,
+    writer: &mut UserContextWriter,
     octets: &[u8],
     sizes: &[usize],
 ) -> (Vec<u8>, Result<(), Refusal>) {
@@ -68,30 +68,30 @@ pub(super) fn pass(
         let mut rest = at..octets.len().min(at + size);
         at = rest.end;
         loop {
-            match stamper.next_chunk(&mut octets, &mut rest) {
+            match writer.next_chunk(&mut octets, &mut rest) {
                 Ok(Some(OutputChunk::Forward(range))) => passed.extend_from_slice(&octets[range]),
-                Ok(Some(OutputChunk::ForwardWithUserContext(range, tail))) => {
+                Ok(Some(OutputChunk::ForwardWithUserContext(range, field))) => {
                     passed.extend_from_slice(&octets[range]);
-                    passed.extend_from_slice(tail.octets());
+                    passed.extend_from_slice(field.octets());
                 }
-                Ok(Some(OutputChunk::Insert(addition))) => passed.extend_from_slice(&addition),
+                Ok(Some(OutputChunk::Insert(insertion))) => passed.extend_from_slice(&insertion),
                 Ok(None) => break,
                 Err(refusal) => {
-                    assert!(stamper.next_chunk(&mut octets, &mut rest).is_err());
-                    assert!(stamper.end().is_err());
+                    assert!(writer.next_chunk(&mut octets, &mut rest).is_err());
+                    assert!(writer.end().is_err());
                     return (passed, Err(refusal));
                 }
             }
         }
-        assert!(rest.is_empty() && !stamper.expects_more());
+        assert!(rest.is_empty() && !writer.expects_more());
         if at == octets.len() {
             break;
         }
     }
-    (passed, stamper.end())
+    (passed, writer.end())
 }
 
-/// The messages of a stream that is whole.
+/// The messages of a complete stream.
 pub(super) fn messages(mut stream: &[u8]) -> Vec<&[u8]> {
     let mut messages = Vec::new();
     while !stream.is_empty() {
@@ -111,7 +111,7 @@ pub(super) fn user(message: &[u8]) -> (Vec<u8>, Vec<u8>) {
         let fields = fields.iter().filter(|(number, _)| *number == wanted);
         fields.map(|(_, content)| content.unwrap().to_vec()).collect::<Vec<_>>()
     };
-    // Messages merge as their octets do one after the other.
+    // Merging messages is concatenating their octets.
     let context = named(&fields(message), 2).concat();
     let fields = fields(&context);
     let last = |wanted| named(&fields, wanted).pop().unwrap_or_default();
@@ -139,7 +139,7 @@ fn fields(mut octets: &[u8]) -> Vec<(u32, Option<&[u8]>)> {
     fields
 }
 
-/// The lower 32 bits, whatever the others say.
+/// A varint, truncated to 32 bits.
 fn varint(octets: &mut &[u8]) -> u32 {
     let mut value = 0;
     for place in 0..10 {

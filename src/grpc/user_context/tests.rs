@@ -1,93 +1,92 @@
-//! What a stamper does with single streams.
+//! Single request streams.
 
 use sconce_filters::{Code, Refusal};
 
-use crate::grpc::user_context::samples::{BOB, LAX, STRICT, TAIL, framed, gzip, messages, zlib};
-use crate::grpc::user_context::samples::{pass, stamper, user};
+use crate::grpc::user_context::samples::{
+    BOB, LAX, STRICT, USER_CONTEXT, framed, gzip, messages, zlib,
+};
+use crate::grpc::user_context::samples::{pass, user, writer};
 use crate::grpc::user_context::{
     CompressionPolicy, Encoding, Insertion, OutputChunk, Policy, UserContextField,
     UserContextWriter,
 };
 
-/// A request of somebody who says to be Alice.
+/// A request with the user Alice.
 const ALICE: &[u8] = b"\x0a\x03ids\x12\x0e\x0a\x05alice\x12\x05Alice\x1a\x04plan";
 
 fn refusal(policy: Policy, encoding: Encoding, octets: &[u8]) -> (Code, &'static str) {
-    let (_, verdict) = pass(&mut stamper(policy, encoding), octets, &[1_000]);
-    verdict.map_err(|Refusal { code, label, .. }| (code, label)).unwrap_err()
+    let (_, result) = pass(&mut writer(policy, encoding), octets, &[1_000]);
+    result.map_err(|Refusal { code, label, .. }| (code, label)).unwrap_err()
 }
 
 #[test]
-fn each_message_of_a_stream_gets_the_stamp_and_a_prefix_that_counts_it() {
+fn each_message_gets_the_user_context_and_an_extended_prefix() {
     let octets = [framed(0, ALICE), framed(0, b""), framed(0, ALICE)].concat();
-    let (passed, verdict) = pass(&mut stamper(STRICT, Encoding::Identity), &octets, &[7]);
-    assert_eq!(verdict, Ok(()));
-    let stamped = framed(0, &[ALICE, TAIL].concat());
-    assert_eq!(passed, [&stamped, &framed(0, TAIL)[..], &stamped].concat());
+    let (passed, result) = pass(&mut writer(STRICT, Encoding::Identity), &octets, &[7]);
+    assert_eq!(result, Ok(()));
+    let expected = framed(0, &[ALICE, USER_CONTEXT].concat());
+    assert_eq!(passed, [&expected, &framed(0, USER_CONTEXT)[..], &expected].concat());
     assert!(messages(&passed).into_iter().all(|it| user(it) == (BOB.0.into(), BOB.1.into())));
 }
 
 #[test]
-fn a_message_in_one_chunk_is_one_range_and_the_stamp() {
+fn a_message_in_one_chunk_is_one_range_with_user_context() {
     let mut chunk = [b"???", &framed(0, ALICE)[..], b"???"].concat();
     let mut rest = 3..chunk.len() - 3;
-    let mut stamper = stamper(STRICT, Encoding::Identity);
+    let mut writer = writer(STRICT, Encoding::Identity);
     let whole = rest.clone();
-    let tail = UserContextField::new("bob", "Bob");
+    let field = UserContextField::new("bob", "Bob");
     assert_eq!(
-        stamper.next_chunk(&mut chunk, &mut rest),
-        Ok(Some(OutputChunk::ForwardWithUserContext(whole, tail)))
+        writer.next_chunk(&mut chunk, &mut rest),
+        Ok(Some(OutputChunk::ForwardWithUserContext(whole, field)))
     );
-    assert!(rest.is_empty() && !stamper.expects_more());
-    assert_eq!(stamper.end(), Ok(()));
-    assert_eq!(stamper.next_chunk(&mut chunk, &mut rest), Ok(None));
-    assert_eq!(chunk[3..8], framed(0, &[ALICE, TAIL].concat())[..5]);
+    assert!(rest.is_empty() && !writer.expects_more());
+    assert_eq!(writer.end(), Ok(()));
+    assert_eq!(writer.next_chunk(&mut chunk, &mut rest), Ok(None));
+    assert_eq!(chunk[3..8], framed(0, &[ALICE, USER_CONTEXT].concat())[..5]);
 }
 
 #[test]
-fn the_stamp_of_a_long_message_is_a_piece_of_its_own() {
+fn the_user_context_of_a_long_message_is_a_separate_output() {
     let long = [&b"\x1a\x80\x20"[..], &[0; 4_096]].concat();
     let mut chunk = framed(0, &long);
     let mut rest = 0..chunk.len();
-    let mut stamper = stamper(STRICT, Encoding::Identity);
+    let mut writer = writer(STRICT, Encoding::Identity);
     let whole = rest.clone();
-    assert_eq!(stamper.next_chunk(&mut chunk, &mut rest), Ok(Some(OutputChunk::Forward(whole))));
-    assert!(rest.is_empty() && stamper.expects_more());
-    let tail = Insertion::UserContext(UserContextField::new("bob", "Bob"));
-    assert_eq!(stamper.next_chunk(&mut chunk, &mut rest), Ok(Some(OutputChunk::Insert(tail))));
-    assert!(!stamper.expects_more());
+    assert_eq!(writer.next_chunk(&mut chunk, &mut rest), Ok(Some(OutputChunk::Forward(whole))));
+    assert!(rest.is_empty() && writer.expects_more());
+    let field = Insertion::UserContext(UserContextField::new("bob", "Bob"));
+    assert_eq!(writer.next_chunk(&mut chunk, &mut rest), Ok(Some(OutputChunk::Insert(field))));
+    assert!(!writer.expects_more());
 }
 
 #[test]
-fn chunks_in_the_middle_of_an_upload_pass_whole() {
-    let mut stamper = stamper(STRICT, Encoding::Identity);
+fn chunks_inside_a_message_are_forwarded_unchanged() {
+    let mut writer = writer(STRICT, Encoding::Identity);
     let mut chunk = framed(0, &[&b"\x1a\x80\x80\x80\x20"[..], &[0; 11]].concat());
     chunk[1..5].copy_from_slice(&(5_u32 + (64 << 20)).to_be_bytes());
-    assert_eq!(stamper.next_chunk(&mut chunk, &mut (0..21)), Ok(Some(OutputChunk::Forward(0..21))));
+    assert_eq!(writer.next_chunk(&mut chunk, &mut (0..21)), Ok(Some(OutputChunk::Forward(0..21))));
     let mut left = (64 << 20) - 11;
     let mut chunk = vec![0xff; 1 << 14];
     while left > 0 {
         let mut rest = 0..left.min(1 << 14);
         let whole = rest.clone();
         left -= rest.len();
-        assert_eq!(
-            stamper.next_chunk(&mut chunk, &mut rest),
-            Ok(Some(OutputChunk::Forward(whole)))
-        );
+        assert_eq!(writer.next_chunk(&mut chunk, &mut rest), Ok(Some(OutputChunk::Forward(whole))));
         assert!(rest.is_empty());
     }
-    assert!(stamper.expects_more());
+    assert!(writer.expects_more());
 }
 
 #[test]
-fn a_prefix_in_parts_is_held_back_until_it_is_whole() {
+fn a_prefix_in_parts_is_buffered_until_it_is_complete() {
     let mut octets = framed(0, ALICE);
-    let mut stamper = stamper(STRICT, Encoding::Identity);
+    let mut writer = writer(STRICT, Encoding::Identity);
     for at in 0..4 {
-        assert_eq!(stamper.next_chunk(&mut octets, &mut (at..at + 1)), Ok(None));
+        assert_eq!(writer.next_chunk(&mut octets, &mut (at..at + 1)), Ok(None));
     }
-    let piece = stamper.next_chunk(&mut octets, &mut (4..8)).unwrap().unwrap();
-    let length = u8::try_from(ALICE.len() + TAIL.len()).unwrap();
+    let piece = writer.next_chunk(&mut octets, &mut (4..8)).unwrap().unwrap();
+    let length = u8::try_from(ALICE.len() + USER_CONTEXT.len()).unwrap();
     assert_eq!(piece, OutputChunk::Insert(Insertion::Prefix([0, 0, 0, 0, length])));
 }
 
@@ -95,22 +94,22 @@ fn a_prefix_in_parts_is_held_back_until_it_is_whole() {
 fn a_stream_that_ends_within_a_message_is_refused() {
     let octets = framed(0, ALICE);
     for length in 1..octets.len() {
-        let told = refusal(STRICT, Encoding::Identity, &octets[..length]);
-        assert_eq!(told, (Code::InvalidArgument, "envelope.malformed"));
+        let got = refusal(STRICT, Encoding::Identity, &octets[..length]);
+        assert_eq!(got, (Code::InvalidArgument, "envelope.malformed"));
     }
-    assert_eq!(pass(&mut stamper(STRICT, Encoding::Identity), b"", &[1]), (Vec::new(), Ok(())));
+    assert_eq!(pass(&mut writer(STRICT, Encoding::Identity), b"", &[1]), (Vec::new(), Ok(())));
 }
 
 #[test]
 fn a_malformed_message_is_refused_before_its_last_octet() {
     let octets = framed(0, b"\x0a\x03ids\x1a\x06plan");
-    let (passed, verdict) = pass(&mut stamper(LAX, Encoding::Identity), &octets, &[1]);
-    assert_eq!(verdict.unwrap_err().label, "envelope.malformed");
+    let (passed, result) = pass(&mut writer(LAX, Encoding::Identity), &octets, &[1]);
+    assert_eq!(result.unwrap_err().label, "envelope.malformed");
     assert!(passed.len() < octets.len());
 }
 
 #[test]
-fn what_is_odd_is_refused_or_overruled_as_the_policy_says() {
+fn ambiguous_messages_are_refused_or_overridden_according_to_the_policy() {
     let twice = framed(0, b"\x12\x00\x12\x07\x0a\x05alice");
     let extended = framed(0, b"\x12\x03\xba\x3e\x00");
     let unknown = framed(0, b"\x12\x0a\x0a\x05alice\x1a\x01r");
@@ -119,42 +118,42 @@ fn what_is_odd_is_refused_or_overruled_as_the_policy_says() {
         (extended, "envelope.extensions"),
         (unknown, "envelope.unknown"),
     ] {
-        let told = refusal(STRICT, Encoding::Identity, &octets);
-        assert_eq!(told, (Code::InvalidArgument, label));
-        let (passed, verdict) = pass(&mut stamper(LAX, Encoding::Identity), &octets, &[1_000]);
-        assert_eq!(verdict, Ok(()));
+        let got = refusal(STRICT, Encoding::Identity, &octets);
+        assert_eq!(got, (Code::InvalidArgument, label));
+        let (passed, result) = pass(&mut writer(LAX, Encoding::Identity), &octets, &[1_000]);
+        assert_eq!(result, Ok(()));
         assert_eq!(user(messages(&passed)[0]), (BOB.0.into(), BOB.1.into()));
     }
 }
 
 #[test]
-fn a_compressed_message_passes_uncompressed_with_its_stamp() {
-    let stamped = framed(0, &[ALICE, TAIL].concat());
+fn a_compressed_message_is_forwarded_uncompressed_with_user_context() {
+    let expected = framed(0, &[ALICE, USER_CONTEXT].concat());
     for (encoding, compressed) in [
         (Encoding::from_name(b"gzip"), gzip(ALICE)),
         (Encoding::from_name(b"deflate"), zlib(ALICE)),
     ] {
         let octets = [framed(1, &compressed), framed(0, ALICE), framed(1, &compressed)].concat();
         for size in 1..octets.len() {
-            let (passed, verdict) = pass(&mut stamper(LAX, encoding), &octets, &[size]);
-            assert_eq!(verdict, Ok(()));
-            assert_eq!(passed, stamped.repeat(3));
+            let (passed, result) = pass(&mut writer(LAX, encoding), &octets, &[size]);
+            assert_eq!(result, Ok(()));
+            assert_eq!(passed, expected.repeat(3));
         }
     }
 }
 
 #[test]
-fn what_a_compressed_message_hides_is_found() {
+fn compressed_messages_are_scanned() {
     let policy = Policy { compressed: LAX.compressed, ..STRICT };
-    let told = |message: &[u8]| refusal(policy, Encoding::Gzip, &framed(1, &gzip(message))).1;
-    assert_eq!(told(b"\x12\x00\x12\x00"), "envelope.repeated");
-    assert_eq!(told(b"\x12\x03\xba\x3e\x00"), "envelope.extensions");
-    assert_eq!(told(b"\x12\x02\x20\x01"), "envelope.unknown");
-    assert_eq!(told(b"\x12\x03"), "envelope.malformed");
+    let got = |message: &[u8]| refusal(policy, Encoding::Gzip, &framed(1, &gzip(message))).1;
+    assert_eq!(got(b"\x12\x00\x12\x00"), "envelope.repeated");
+    assert_eq!(got(b"\x12\x03\xba\x3e\x00"), "envelope.extensions");
+    assert_eq!(got(b"\x12\x02\x20\x01"), "envelope.unknown");
+    assert_eq!(got(b"\x12\x03"), "envelope.malformed");
 }
 
 #[test]
-fn a_compressed_message_that_cannot_be_taken_is_refused_by_its_prefix() {
+fn an_unsupported_compressed_message_is_refused_at_its_prefix() {
     use Code::{Internal, ResourceExhausted, Unimplemented};
     let message = framed(1, &gzip(ALICE));
     let small = Policy { compressed: CompressionPolicy::Inflate { octets_max: 8 }, ..STRICT };
@@ -168,55 +167,55 @@ fn a_compressed_message_that_cannot_be_taken_is_refused_by_its_prefix() {
     for (policy, encoding, code, label) in cases {
         assert_eq!(refusal(policy, encoding, &message[..5]), (code, label));
     }
-    let told = refusal(LAX, Encoding::Gzip, &framed(2, ALICE));
-    assert_eq!(told, (Internal, "envelope.compressed"));
+    let got = refusal(LAX, Encoding::Gzip, &framed(2, ALICE));
+    assert_eq!(got, (Internal, "envelope.compressed"));
 }
 
 #[test]
-fn a_message_that_has_no_room_for_the_stamp_is_refused() {
-    let longest = u32::MAX - u32::try_from(TAIL.len()).unwrap();
+fn a_message_without_room_for_user_context_is_refused() {
+    let longest = u32::MAX - u32::try_from(USER_CONTEXT.len()).unwrap();
     let prefix = |length: u32| [&[0], &length.to_be_bytes()[..]].concat();
-    let told = refusal(LAX, Encoding::Identity, &prefix(longest + 1));
-    assert_eq!(told, (Code::ResourceExhausted, "envelope.length"));
-    let (passed, _) = pass(&mut stamper(LAX, Encoding::Identity), &prefix(longest), &[5]);
+    let got = refusal(LAX, Encoding::Identity, &prefix(longest + 1));
+    assert_eq!(got, (Code::ResourceExhausted, "envelope.length"));
+    let (passed, _) = pass(&mut writer(LAX, Encoding::Identity), &prefix(longest), &[5]);
     assert_eq!(passed, prefix(u32::MAX));
 }
 
 #[test]
-fn a_compressed_message_of_no_octets_is_refused() {
+fn an_empty_compressed_message_is_refused() {
     for encoding in [Encoding::Gzip, Encoding::Deflate] {
-        let told = refusal(LAX, encoding, &framed(1, b""));
-        assert_eq!(told, (Code::InvalidArgument, "envelope.inflated"));
+        let got = refusal(LAX, encoding, &framed(1, b""));
+        assert_eq!(got, (Code::InvalidArgument, "envelope.inflated"));
     }
 }
 
 #[test]
-fn the_session_of_a_message_is_told_with_its_stamp() {
+fn the_session_of_a_message_is_known_with_its_user_context() {
     let long = [&b"\x0a\x03two\x1a\x80\x20"[..], &[0; 4_096]].concat();
     let stream =
         [framed(0, ALICE), framed(0, &long), framed(1, &gzip(b"\x0a\x01z")), framed(0, b"")];
     for piece in [1, 7, 10_000] {
-        let mut stamper = stamper(LAX, Encoding::Gzip);
-        let mut told = Vec::new();
+        let mut writer = writer(LAX, Encoding::Gzip);
+        let mut got = Vec::new();
         for chunk in stream.concat().chunks(piece) {
             let (mut chunk, mut rest) = (chunk.to_vec(), 0..chunk.len());
-            while let Some(piece) = stamper.next_chunk(&mut chunk, &mut rest).unwrap() {
+            while let Some(piece) = writer.next_chunk(&mut chunk, &mut rest).unwrap() {
                 if piece.ends_message() {
-                    told.push(stamper.session().map(<[u8]>::to_vec));
+                    got.push(writer.session().map(<[u8]>::to_vec));
                 }
             }
         }
-        assert_eq!(told, [Some(b"ids".to_vec()), Some(b"two".to_vec()), Some(b"z".to_vec()), None]);
+        assert_eq!(got, [Some(b"ids".to_vec()), Some(b"two".to_vec()), Some(b"z".to_vec()), None]);
     }
 }
 
 #[test]
-fn a_request_whose_stream_may_be_taken_up_again_is_known_by_any_of_its_messages() {
+fn any_message_with_the_reattachable_option_makes_the_stream_reattachable() {
     let (no, yes) = (&b"\x2a\x04\x0a\x02\x08\x00"[..], &b"\x2a\x04\x0a\x02\x08\x01"[..]);
     let said = |messages: &[Vec<u8>]| {
-        let mut stamper = stamper(LAX, Encoding::Gzip);
-        assert_eq!(pass(&mut stamper, &messages.concat(), &[7]).1, Ok(()));
-        stamper.is_reattachable()
+        let mut writer = writer(LAX, Encoding::Gzip);
+        assert_eq!(pass(&mut writer, &messages.concat(), &[7]).1, Ok(()));
+        writer.is_reattachable()
     };
     assert!(!said(&[framed(0, ALICE), framed(0, no)]));
     assert!(said(&[framed(0, yes)]));
@@ -224,59 +223,59 @@ fn a_request_whose_stream_may_be_taken_up_again_is_known_by_any_of_its_messages(
 }
 
 #[test]
-fn only_messages_of_a_request_with_an_encoding_may_become_longer() {
-    assert!(!stamper(LAX, Encoding::Identity).may_inflate());
+fn only_a_request_with_an_encoding_may_inflate() {
+    assert!(!writer(LAX, Encoding::Identity).may_inflate());
     for encoding in [Encoding::Gzip, Encoding::Deflate, Encoding::Other] {
-        assert!(stamper(LAX, encoding).may_inflate());
+        assert!(writer(LAX, encoding).may_inflate());
     }
 }
 
 #[test]
-fn what_is_kept_of_a_compressed_message_is_counted_until_it_is_whole() {
+fn a_compressed_message_counts_as_buffered_until_it_is_complete() {
     let policy = Policy { compressed: CompressionPolicy::Inflate { octets_max: 4_096 }, ..LAX };
     let octets: Vec<u8> = (0..=u8::MAX).cycle().take(4_000).collect();
     let long = [&b"\x1a\xa0\x1f"[..], &octets].concat();
     let mut chunk = [framed(1, &gzip(&long)), framed(0, ALICE)].concat();
     let end = chunk.len() - framed(0, ALICE).len();
-    let mut stamper = stamper(policy, Encoding::Gzip);
-    assert_eq!(stamper.buffered(), 0);
-    assert_eq!(stamper.next_chunk(&mut chunk, &mut (0..5)), Ok(None));
-    let begun = stamper.buffered();
+    let mut writer = writer(policy, Encoding::Gzip);
+    assert_eq!(writer.buffered(), 0);
+    assert_eq!(writer.next_chunk(&mut chunk, &mut (0..5)), Ok(None));
+    let begun = writer.buffered();
     for at in 5..end - 1 {
-        assert_eq!(stamper.next_chunk(&mut chunk, &mut (at..at + 1)), Ok(None));
+        assert_eq!(writer.next_chunk(&mut chunk, &mut (at..at + 1)), Ok(None));
     }
     let window = 32 * 1_024;
-    assert!(begun > window && begun < stamper.buffered());
-    assert!(stamper.buffered() <= policy.compressed.buffer_max());
-    let whole = stamper.next_chunk(&mut chunk, &mut (end - 1..end)).unwrap().unwrap();
-    assert!(whole.ends_message() && stamper.buffered() == 0);
+    assert!(begun > window && begun < writer.buffered());
+    assert!(writer.buffered() <= policy.compressed.buffer_max());
+    let whole = writer.next_chunk(&mut chunk, &mut (end - 1..end)).unwrap().unwrap();
+    assert!(whole.ends_message() && writer.buffered() == 0);
     assert_eq!(
-        stamper.next_chunk(&mut chunk, &mut (end..end + 8)).unwrap(),
+        writer.next_chunk(&mut chunk, &mut (end..end + 8)).unwrap(),
         Some(OutputChunk::Forward(end..end + 8))
     );
-    assert_eq!(stamper.buffered(), 0, "what is not compressed passes");
+    assert_eq!(writer.buffered(), 0, "uncompressed messages are not buffered");
 }
 
 #[test]
-fn a_compressed_message_may_have_as_many_octets_as_the_policy_says() {
+fn the_length_limit_applies_before_inflating_too() {
     let compressed = gzip(ALICE);
-    let told = |octets_max: usize| {
+    let got = |octets_max: usize| {
         let policy = Policy { compressed: CompressionPolicy::Inflate { octets_max }, ..STRICT };
         let octets = framed(1, &compressed);
-        pass(&mut stamper(policy, Encoding::Gzip), &octets, &[9]).1.map_err(|it| it.label)
+        pass(&mut writer(policy, Encoding::Gzip), &octets, &[9]).1.map_err(|it| it.label)
     };
     assert!(compressed.len() > ALICE.len(), "its length before inflating decides");
-    assert_eq!(told(compressed.len()), Ok(()));
-    assert_eq!(told(compressed.len() - 1), Err("envelope.inflated"));
+    assert_eq!(got(compressed.len()), Ok(()));
+    assert_eq!(got(compressed.len() - 1), Err("envelope.inflated"));
 }
 
 #[test]
-fn a_call_for_which_there_is_no_room_is_told_whose_messages_take_it() {
+fn the_refusals_above_a_memory_limit_name_the_connection_or_other_clients() {
     let (own, others) =
         (UserContextWriter::over_connection_limit(), UserContextWriter::over_worker_limit());
     assert!(own.message.contains("of this connection") && others.message.contains("of other"));
     for refusal in [own, others] {
-        let told = (refusal.code, refusal.label);
-        assert_eq!(told, (Code::ResourceExhausted, "envelope.inflated"));
+        let got = (refusal.code, refusal.label);
+        assert_eq!(got, (Code::ResourceExhausted, "envelope.inflated"));
     }
 }

@@ -1,6 +1,6 @@
-//! Stamper: the messages of one request stream, chunk by chunk, each with its stamp.
+//! The writer that appends `user_context` to each message of one request stream.
 //!
-//! It says which octets of a chunk pass and what goes in between; sending is its caller's.
+//! It returns the ranges to forward and the octets to insert; the caller sends them.
 
 use std::mem;
 use std::ops::{Deref, Range};
@@ -14,11 +14,11 @@ use crate::grpc::user_context::{
     AmbiguityPolicy, CompressionPolicy, Encoding, Policy, UserContextField, refusals,
 };
 
-/// Octets of a message that is handed over together with its stamp: copying so few costs less than
-/// a second frame.
+/// Maximum length of a range that is returned together with its `user_context`, in octets: a copy
+/// is cheaper than a second frame.
 const COPIED_MAX: usize = 1_024;
 
-/// One request stream on its way to a driver.
+/// The writer of one request stream.
 #[derive(Debug)]
 pub struct UserContextWriter {
     policy: Policy,
@@ -26,35 +26,35 @@ pub struct UserContextWriter {
     encoding: Encoding,
     state: State,
     is_reattachable: bool,
-    /// That of the message whose stamp was given last.
+    /// The session of the message whose `user_context` was returned last.
     session: SessionId,
 }
 
 #[derive(Debug)]
 enum State {
-    /// Between messages, or in a prefix that comes in parts.
+    /// Between messages, or inside a prefix.
     Prefix(MessagePrefix),
-    /// In a message that passes as it comes, or at its end, where the stamp is due.
+    /// Inside an uncompressed message, or at its end, before its `user_context`.
     Forwarding(Scanner),
-    /// In a compressed message.
+    /// Inside a compressed message.
     Inflating(Box<Inflater>),
-    /// Nothing passes any more. Also what is left behind by whatever goes wrong.
+    /// After a refusal: nothing is forwarded. Every call starts in this state until it succeeds.
     Refused,
 }
 
-/// What is passed on next.
+/// The next octets to forward.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OutputChunk {
-    /// These octets of the chunk, as they now are.
+    /// A range of the chunk.
     Forward(Range<usize>),
-    /// The same, up to the end of a short message, and its stamp.
+    /// A range of the chunk up to the end of a short message, and its `user_context`.
     ForwardWithUserContext(Range<usize>, UserContextField),
-    /// Octets that are not in the chunk.
+    /// Octets outside of the chunk.
     Insert(Insertion),
 }
 
 impl OutputChunk {
-    /// Whether the stamp of a message is in it: with it the message is whole.
+    /// Whether it ends with the `user_context` of a message, which completes the message.
     #[must_use]
     pub fn ends_message(&self) -> bool {
         match self {
@@ -65,14 +65,14 @@ impl OutputChunk {
     }
 }
 
-/// Octets that a [`Stamper`] adds to a stream, or has kept back. Read them by dereferencing.
+/// Octets that a [`UserContextWriter`] adds to a stream, or has buffered. Dereference them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Insertion {
-    /// The prefix of a message, which came in parts.
+    /// The prefix of a message, which arrived in parts.
     Prefix([u8; PREFIX_LEN]),
-    /// The stamp at the end of a message.
+    /// The `user_context` at the end of a message.
     UserContext(UserContextField),
-    /// A whole message that was compressed, with prefix and stamp.
+    /// A complete inflated message with prefix and `user_context`.
     Message(Vec<u8>),
 }
 
@@ -82,40 +82,40 @@ impl Deref for Insertion {
     fn deref(&self) -> &[u8] {
         match self {
             Self::Prefix(octets) => octets,
-            Self::UserContext(tail) => tail.octets(),
+            Self::UserContext(field) => field.octets(),
             Self::Message(octets) => octets,
         }
     }
 }
 
 impl UserContextWriter {
-    /// The stamper of one request stream, at its beginning.
+    /// The writer at the start of a request stream.
     #[must_use]
-    pub fn new(policy: Policy, tail: UserContextField, encoding: Encoding) -> Self {
+    pub fn new(policy: Policy, user_context: UserContextField, encoding: Encoding) -> Self {
         let (state, session) = (State::between(), SessionId::default());
-        Self { policy, user_context: tail, encoding, state, is_reattachable: false, session }
+        Self { policy, user_context, encoding, state, is_reattachable: false, session }
     }
 
-    /// The session of the message whose stamp was given last: whoever passes the stamp on can ask
-    /// before that. None where it names none.
+    /// The session id of the message whose `user_context` was returned last, to check before it is
+    /// sent. `None`: the message has no valid session id.
     #[must_use]
     pub fn session(&self) -> Option<&[u8]> {
         self.session.id()
     }
 
-    /// Takes octets from the front of `rest`, a range of `chunk`, and says what is passed on.
-    /// To be called until it is [`None`]: then the chunk is used up, and nothing is owed.
+    /// Consumes octets from the front of `rest`, a range of `chunk`, and returns the next octets to
+    /// forward. Call it until it returns `None`: the chunk is used up, and no output is pending.
     ///
     /// # Errors
-    /// Why the call is turned away. Parts of the message may have passed; its end never does, and
-    /// nothing ever passes after it.
+    /// The refusal of the call. Parts of the message may be forwarded already; its end is not, and
+    /// no later call returns output.
     pub fn next_chunk(
         &mut self,
         chunk: &mut [u8],
         rest: &mut Range<usize>,
     ) -> Result<Option<OutputChunk>, Refusal> {
         match mem::replace(&mut self.state, State::Refused) {
-            State::Prefix(held) => self.prefix(held, chunk, rest),
+            State::Prefix(partial) => self.prefix(partial, chunk, rest),
             State::Forwarding(scanner) if scanner.left() == 0 => {
                 self.end_message(&scanner);
                 Ok(Some(OutputChunk::Insert(Insertion::UserContext(self.user_context.clone()))))
@@ -126,26 +126,27 @@ impl UserContextWriter {
         }
     }
 
-    /// Whether a message said so far, in the way of an `ExecutePlanRequest`, that its stream may be
-    /// taken up again.
+    /// Whether a message so far has the option of `ExecutePlanRequest` that makes its stream
+    /// reattachable.
     #[must_use]
     pub fn is_reattachable(&self) -> bool {
         self.is_reattachable
     }
 
-    /// Whether its messages may be compressed: what it passes on is longer than what came, then.
+    /// Whether messages may be compressed, so that the output may be longer than the input.
     #[must_use]
     pub fn may_inflate(&self) -> bool {
         self.encoding != Encoding::Identity
     }
 
-    /// Whether a stamp is due though all octets are taken: the piece before it is not the last.
+    /// Whether a `user_context` is pending although all input is consumed: the output so far does
+    /// not end the message.
     #[must_use]
     pub fn expects_more(&self) -> bool {
         matches!(&self.state, State::Forwarding(scanner) if scanner.left() == 0)
     }
 
-    /// Octets of an inflated message that are kept until it is whole.
+    /// Memory of an incomplete inflated message, in octets.
     #[must_use]
     pub fn buffered(&self) -> usize {
         match &self.state {
@@ -154,23 +155,22 @@ impl UserContextWriter {
         }
     }
 
-    /// The refusal of a compressed message that there is no room for, since its connection keeps
-    /// too many.
+    /// The refusal of a compressed message above the limit of its connection.
     #[must_use]
     pub fn over_connection_limit() -> Refusal {
         refusals::over_connection_limit()
     }
 
-    /// The refusal of a compressed message that there is no room for, since others keep too many.
+    /// The refusal of a compressed message above the limit of its worker.
     #[must_use]
     pub fn over_worker_limit() -> Refusal {
         refusals::over_worker_limit()
     }
 
-    /// The client has ended its side. To be asked before the last piece is sent as the last.
+    /// Handles END_STREAM. Call it before the last output is sent with END_STREAM.
     ///
     /// # Errors
-    /// It did so in the middle of a message, or before it was given the stamp.
+    /// The request ends inside a message, or before its `user_context`.
     pub fn end(&mut self) -> Result<(), Refusal> {
         match mem::replace(&mut self.state, State::Refused) {
             State::Prefix(prefix) if prefix.is_empty() => {
@@ -186,13 +186,13 @@ impl UserContextWriter {
 
     fn prefix(
         &mut self,
-        mut held: MessagePrefix,
+        mut partial: MessagePrefix,
         chunk: &mut [u8],
         rest: &mut Range<usize>,
     ) -> Result<Option<OutputChunk>, Refusal> {
         let start = rest.start;
         let octets = chunk.get_mut(rest.clone()).unwrap_or_default();
-        if held.is_empty()
+        if partial.is_empty()
             && let Some(place) = octets.first_chunk_mut()
         {
             rest.start = start.saturating_add(PREFIX_LEN);
@@ -204,9 +204,9 @@ impl UserContextWriter {
                 MessageStart::Inflating(inflater) => self.inflate(inflater, chunk, rest),
             };
         }
-        rest.start = start.saturating_add(held.fill(octets));
-        let Some(whole) = held.whole() else {
-            self.state = State::Prefix(held);
+        rest.start = start.saturating_add(partial.fill(octets));
+        let Some(whole) = partial.whole() else {
+            self.state = State::Prefix(partial);
             return Ok(None);
         };
         match self.start_message(whole)? {
@@ -218,7 +218,7 @@ impl UserContextWriter {
         }
     }
 
-    /// A message begins: what becomes of it.
+    /// Handles the prefix of a message.
     fn start_message(&self, whole: [u8; PREFIX_LEN]) -> Result<MessageStart, Refusal> {
         let ([flag, ..], length) = (whole, prefix::length(whole));
         let octets = usize::try_from(length).map_err(|_| refusals::too_long())?;
@@ -247,7 +247,7 @@ impl UserContextWriter {
         }
     }
 
-    /// The prefix of a message of so many octets, once it has its stamp.
+    /// The prefix of a message of `octets` octets plus `user_context`.
     fn extended_prefix(&self, octets: usize) -> Result<[u8; PREFIX_LEN], Refusal> {
         let octets = octets.checked_add(self.user_context.octets().len());
         let length = octets.and_then(|octets| u32::try_from(octets).ok());
@@ -255,13 +255,13 @@ impl UserContextWriter {
         Ok([0, a, b, c, d])
     }
 
-    /// A message was walked to its end, and its stamp is given.
+    /// Ends a message: its `user_context` is returned.
     fn end_message(&mut self, scanner: &Scanner) {
         self.state = State::between();
         self.session = scanner.session();
     }
 
-    /// Passes on what begins at `start`, and what there is of the message at the front of `rest`.
+    /// Forwards the octets from `start`, and those of the message at the front of `rest`.
     fn forward(
         &mut self,
         mut scanner: Scanner,
@@ -269,22 +269,22 @@ impl UserContextWriter {
         (start, rest): (usize, &mut Range<usize>),
     ) -> Result<Option<OutputChunk>, Refusal> {
         let mut octets = chunk.get(rest.clone()).unwrap_or_default();
-        let there = octets.len();
+        let available = octets.len();
         self.scan(&mut scanner, &mut octets)?;
-        rest.start = rest.start.saturating_add(there.saturating_sub(octets.len()));
-        let passed = start..rest.start;
-        if scanner.left() == 0 && passed.len() <= COPIED_MAX {
+        rest.start = rest.start.saturating_add(available.saturating_sub(octets.len()));
+        let scanned = start..rest.start;
+        if scanner.left() == 0 && scanned.len() <= COPIED_MAX {
             self.end_message(&scanner);
             return Ok(Some(OutputChunk::ForwardWithUserContext(
-                passed,
+                scanned,
                 self.user_context.clone(),
             )));
         }
         self.state = State::Forwarding(scanner);
-        Ok((!passed.is_empty()).then_some(OutputChunk::Forward(passed)))
+        Ok((!scanned.is_empty()).then_some(OutputChunk::Forward(scanned)))
     }
 
-    /// Walks over octets of a message, and stops at what may not pass.
+    /// Scans octets of a message, and refuses findings as the policy says.
     fn scan(&mut self, scanner: &mut Scanner, octets: &mut &[u8]) -> Result<(), Refusal> {
         while let Some(found) = scanner.scan(octets).map_err(refusals::malformed)? {
             let (rule, refusal): (AmbiguityPolicy, fn() -> Refusal) = match found {
@@ -322,7 +322,7 @@ impl UserContextWriter {
         Ok(Some(OutputChunk::Insert(Insertion::Message(message))))
     }
 
-    /// An inflated message with its stamp, behind the prefix that there is room for.
+    /// Scans an inflated message, fills in its prefix and appends `user_context`.
     fn rewrite_inflated(&mut self, mut message: Vec<u8>) -> Result<Vec<u8>, Refusal> {
         let (place, mut octets) = match message.split_first_chunk_mut() {
             Some((place, octets)) => (place, &*octets),
@@ -338,9 +338,9 @@ impl UserContextWriter {
     }
 }
 
-/// What becomes of a message.
+/// The handling of a message.
 enum MessageStart {
-    /// It passes as it comes, behind this prefix.
+    /// Forward it behind this prefix.
     Forwarding(Scanner, [u8; PREFIX_LEN]),
     Inflating(Box<Inflater>),
 }
