@@ -85,13 +85,13 @@ pub const KEEPALIVE_ACK: DurationRange =
     duration_range("timeouts.keepalive_ack", ms(100)..=m(5), s(20));
 /// See [`crate::config::Timeouts::connect`].
 pub const CONNECT: DurationRange = duration_range("timeouts.connect", ms(10)..=m(5), s(2));
-/// See [`crate::config::Timeouts::driver_silence`].
+/// See [`crate::config::Timeouts::driver_keepalive`].
 pub const DRIVER_KEEPALIVE: DurationRange =
-    duration_range("timeouts.driver_silence", ms(100)..=h(1), s(10));
-/// See [`crate::config::Timeouts::driver_ack`]. A driver may stand still for half a minute, as in a
+    duration_range("timeouts.driver_keepalive", ms(100)..=h(1), s(10));
+/// See [`crate::config::Timeouts::driver_keepalive_ack`]. A driver may stand still for half a minute, as in a
 /// long garbage collection, and a host that is gone is found within a minute.
 pub const DRIVER_KEEPALIVE_ACK: DurationRange =
-    duration_range("timeouts.driver_ack", ms(100)..=m(5), s(40));
+    duration_range("timeouts.driver_keepalive_ack", ms(100)..=m(5), s(40));
 /// See [`crate::config::Drain::delay`].
 pub const DRAIN_DELAY: DurationRange =
     duration_range("drain.delay", Duration::ZERO..=m(10), Duration::ZERO);

@@ -181,7 +181,7 @@ impl MainFileReader<'_> {
             team: section.scalar_at("default_team", parse::team_name),
             environment: section.scalar_at("default_environment", parse::environment_name),
         };
-        let reveal = section.scalar("reveal", parse::list_teams).unwrap_or_default();
+        let reveal = section.scalar("list_teams", parse::list_teams).unwrap_or_default();
         let secrets = secrets::read(desk, &mut section);
         let removal_delay =
             section.scalar("removal_delay", |text| bounds::REMOVAL_DELAY.parse(text));

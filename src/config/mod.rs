@@ -24,6 +24,7 @@ mod model;
 mod network;
 mod parse;
 mod pem;
+mod renamed;
 mod secrets;
 mod section;
 mod sections;

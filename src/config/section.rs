@@ -5,7 +5,7 @@
 
 use crate::config::{
     diagnostics::{Diagnostics, Problem, quote},
-    files,
+    files, renamed,
     yaml::{Key, Node, Value},
 };
 use std::{
@@ -269,9 +269,15 @@ impl<'d> Section<'d> {
     pub(super) fn finish(self) {
         let known = self.known.join(", ");
         for (key, _) in &self.entries {
-            let what = format!("there is no key {}", quote(&key.text));
-            let fault = Problem::new(what, format!("the keys here are {known}"));
-            self.diagnostics.report(key.line, &self.path_of(&key.text), fault);
+            let name = quote(&key.text);
+            let problem = match renamed::new_name(&self.path, &key.text) {
+                Some(new) => Problem::new(format!("{name} was renamed"), format!("write {new}")),
+                None => {
+                    let help = format!("the keys here are {known}");
+                    Problem::new(format!("there is no key {name}"), help)
+                }
+            };
+            self.diagnostics.report(key.line, &self.path_of(&key.text), problem);
         }
     }
 

@@ -126,8 +126,12 @@ pub(super) fn timeouts(mut section: Section<'_>) -> Timeouts {
         keepalive: duration(&mut section, "keepalive", bounds::KEEPALIVE),
         keepalive_ack: duration(&mut section, "keepalive_ack", bounds::KEEPALIVE_ACK),
         connect: duration(&mut section, "connect", bounds::CONNECT),
-        driver_keepalive: duration(&mut section, "driver_silence", bounds::DRIVER_KEEPALIVE),
-        driver_keepalive_ack: duration(&mut section, "driver_ack", bounds::DRIVER_KEEPALIVE_ACK),
+        driver_keepalive: duration(&mut section, "driver_keepalive", bounds::DRIVER_KEEPALIVE),
+        driver_keepalive_ack: duration(
+            &mut section,
+            "driver_keepalive_ack",
+            bounds::DRIVER_KEEPALIVE_ACK,
+        ),
     };
     section.finish();
     timeouts

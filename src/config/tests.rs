@@ -76,11 +76,11 @@ admin: { address: '[::1]:0' }
 workers: 3
 log: { format: pretty, level: debug }
 chain: [team]
-teams: { directory: teams, default_team: ads, default_environment: prod, reveal: true }
+teams: { directory: teams, default_team: ads, default_environment: prod, list_teams: true }
 timeouts:
   { handshake: 1s, settings_ack: 2s, body_progress: 3s, body_age: 13s, window_closed: 4s,
     idle: 5s, unauthenticated: 4500ms,
-    keepalive: 6s, keepalive_ack: 7s, connect: 8s, driver_silence: 9s, driver_ack: 10s }
+    keepalive: 6s, keepalive_ack: 7s, connect: 8s, driver_keepalive: 9s, driver_keepalive_ack: 10s }
 drain: { delay: 11s, grace: 12s }
 limits: { header_list: 2001, header_count: 2002, driver_header_list: 2003, upload_window: 70000 }
 ";
@@ -286,6 +286,12 @@ fn sconce_is_neither_its_own_driver_nor_its_own_admin() {
              write where the Spark driver listens",
         ]
     );
+}
+
+#[test]
+fn the_error_for_a_renamed_key_names_the_new_key() {
+    let expected = "sconce.yaml:1: teams.reveal: 'reveal' was renamed; write list_teams";
+    assert_eq!(main_says("teams: { directory: teams, reveal: true }\n"), [expected]);
 }
 
 #[test]

@@ -190,7 +190,7 @@ impl TlsReader<'_> {
             let fault = Problem::new("means nothing without client_authorities", remedy);
             self.desk.report(line, "listen.tls.client_certificate", fault);
         }
-        let oldest = section.scalar("oldest_version", |text| {
+        let oldest = section.scalar("min_version", |text| {
             parse::choice(text, &[("1.2", MinTlsVersion::Tls12), ("1.3", MinTlsVersion::Tls13)])
         });
         let cleartext_hint = section.scalar("cleartext_hint", parse::boolean).unwrap_or(true);
@@ -342,7 +342,7 @@ mod tests {
     fn certificates_with_their_keys_are_taken() {
         let lines = "certificates:\n- { certificate: a.crt, key: a.key }\n\
                      - { certificate: b.crt, key: b.key }\nclient_authorities: a.crt\n\
-                     client_certificate: required\noldest_version: \"1.3\"\n\
+                     client_certificate: required\nmin_version: \"1.3\"\n\
                      cleartext_hint: false";
         let complaints = said(lines, |home| {
             made(home, "a");

@@ -104,21 +104,25 @@ fn pauses(cases: &mut Cases) {
     });
     let mut config = quick();
     config.timeouts.retain(|(key, _)| !key.starts_with("driver_"));
-    config.timeouts.extend([("driver_silence", "300ms"), ("driver_ack", "2s")]);
+    config.timeouts.extend([("driver_keepalive", "300ms"), ("driver_keepalive_ack", "2s")]);
     let spec = Spec { config, ..Spec::default() };
-    cases.own("a_driver_may_stand_still_for_nearly_driver_ack", spec.clone(), |world| {
+    cases.own("a_driver_may_stand_still_for_nearly_driver_keepalive_ack", spec.clone(), |world| {
         let mut client = world.client();
         let id = client.call(&client.request().script("end;nap1700;h;d2;t0"));
         assert_eq!(client.finish(id).status(), Some(0));
     });
-    cases.own("a_driver_is_found_dead_after_one_driver_ack_however_long", spec, |world| {
-        let mut client = world.client();
-        let began = Instant::now();
-        let id = client.call(&client.request().script("end;deaf;hold"));
-        client.finish_within(id, Duration::from_secs(8)).assert_no_success();
-        let took = began.elapsed();
-        assert!(took < Duration::from_millis(3500), "only after {took:?}");
-    });
+    cases.own(
+        "a_driver_is_found_dead_after_one_driver_keepalive_ack_however_long",
+        spec,
+        |world| {
+            let mut client = world.client();
+            let began = Instant::now();
+            let id = client.call(&client.request().script("end;deaf;hold"));
+            client.finish_within(id, Duration::from_secs(8)).assert_no_success();
+            let took = began.elapsed();
+            assert!(took < Duration::from_millis(3500), "only after {took:?}");
+        },
+    );
 }
 
 /// A driver that says a little all the time, and never a whole head.

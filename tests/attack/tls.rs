@@ -77,7 +77,7 @@ fn versions(cases: &mut Cases) {
     }
     cases.own(
         "tls_1_2_is_refused_where_config_says_so",
-        with(vec![("oldest_version", "\"1.3\"")]),
+        with(vec![("min_version", "\"1.3\"")]),
         |world| {
             let how = How { versions: &[&TLS12], ..How::default() };
             let mut old = line(world, paper(world, |paper| paper.client(&how)), "localhost");

@@ -26,7 +26,7 @@ SILENCE, ACK, GRACE = 1.0, 1.0, 5.0
 SETTINGS = (
     "  removal_delay: 0s\n"  # below `teams:`; what is removed is refused at once, which the claims hold sconce to
     "workers: 2\n"
-    f"timeouts: {{ connect: 1s, driver_silence: {SILENCE:.0f}s, driver_ack: {ACK:.0f}s }}\n"
+    f"timeouts: {{ connect: 1s, driver_keepalive: {SILENCE:.0f}s, driver_keepalive_ack: {ACK:.0f}s }}\n"
     f"drain: {{ grace: {GRACE:.0f}s }}\n"
 )
 LEAVE_SECONDS = 8.0

@@ -170,7 +170,7 @@ fn one_key_of_the_two_alone_is_a_warning() {
             format!("sconce.yaml:1: teams.{key}: stands alone: team files may still name {what};");
         assert!(warnings.len() == 1 && warnings[0].starts_with(&begins), "{warnings:?}");
     }
-    for keys in [APART, "reveal: false"] {
+    for keys in [APART, "list_teams: false"] {
         assert_eq!(said(home(keys, &[("ads", "")]).path()), (Vec::new(), Vec::new()));
     }
 }
@@ -180,7 +180,7 @@ fn a_secret_that_two_teams_name_is_a_warning_and_no_complaint() {
     let file = "driver_token_file: ../secrets/ads/token";
     let variable = "driver_token_variable: CARGO_PKG_NAME";
     let home = home(
-        "reveal: false",
+        "list_teams: false",
         &[("ads", file), ("blue", variable), ("ml", file), ("red", variable), ("web", "")],
     );
     symlink("ads", home.path().join("secrets/link")).unwrap();

@@ -94,8 +94,8 @@ pub fn quick() -> Config {
             ("keepalive", "600ms"),
             ("keepalive_ack", "600ms"),
             ("connect", "500ms"),
-            ("driver_silence", "700ms"),
-            ("driver_ack", "500ms"),
+            ("driver_keepalive", "700ms"),
+            ("driver_keepalive_ack", "500ms"),
         ],
         ..Config::default()
     }
