@@ -99,7 +99,8 @@ pub const DRAIN_DELAY: DurationRange =
 pub const DRAIN_GRACE: DurationRange = duration_range("drain.grace", Duration::ZERO..=h(24), s(30));
 
 /// Octets of a compressed message, before it is inflated and after.
-pub const INFLATED_MAX: IntRange = int_range("stamp.inflated", 1024..=134_217_728, 4_194_304);
+pub const INFLATED_MAX: IntRange =
+    int_range("user_context.inflated", 1024..=134_217_728, 4_194_304);
 /// How far the clocks of sconce and of identity providers may be apart.
 pub const SKEW: DurationRange = duration_range("authenticate.skew", Duration::ZERO..=m(5), s(30));
 /// How long a token is still good after its end.

@@ -133,7 +133,7 @@ impl MainFileReader<'_> {
         });
         // An issuer with an error is left out: it would seem that nobody can have its names.
         let is_sound = desk.error_count() == complaints;
-        let stamp = sections::user_context(top.section("stamp"));
+        let user_context = sections::user_context(top.section("user_context"));
         let timeouts = sections::timeouts(top.section("timeouts"));
         let drain = sections::drain(top.section("drain"));
         let limits = sections::limits(top.section("limits"));
@@ -160,7 +160,7 @@ impl MainFileReader<'_> {
             timeouts,
             drain,
             limits,
-            user_context: stamp,
+            user_context,
         })
     }
 

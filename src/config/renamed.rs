@@ -12,7 +12,8 @@ struct RenamedKey {
 }
 
 /// Every renamed key, by section.
-const RENAMED_KEYS: [RenamedKey; 4] = [
+const RENAMED_KEYS: [RenamedKey; 5] = [
+    renamed("", "stamp", "user_context"),
     renamed("listen.tls", "oldest_version", "min_version"),
     renamed("teams", "reveal", "list_teams"),
     renamed("timeouts", "driver_silence", "driver_keepalive"),

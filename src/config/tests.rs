@@ -139,7 +139,7 @@ fn everything_wrong_in_every_file_is_said_at_once_by_file_and_line() {
             "sconce.yaml:5: timeouts.idle: '30' is no duration; write a whole number and a unit, \
              as 500ms, 5s, 2m or 1h",
             "sconce.yaml:6: x: there is no key 'x'; the keys here are listen, admin, workers, log, \
-             chain, authenticate, stamp, timeouts, drain, limits, teams",
+             chain, authenticate, user_context, timeouts, drain, limits, teams",
             "teams/a.yaml:1: team: 'Ads' cannot be a name, since a name has only a to z, 0 to 9 \
              and '-'; write a name of a to z, 0 to 9 and '-', as ads or ads-2",
             "teams/a.yaml:3: environments.prod.driver: is missing; write where the driver listens, \
@@ -292,6 +292,8 @@ fn sconce_is_neither_its_own_driver_nor_its_own_admin() {
 fn the_error_for_a_renamed_key_names_the_new_key() {
     let expected = "sconce.yaml:1: teams.reveal: 'reveal' was renamed; write list_teams";
     assert_eq!(main_says("teams: { directory: teams, reveal: true }\n"), [expected]);
+    let expected = "sconce.yaml:1: stamp: 'stamp' was renamed; write user_context";
+    assert_eq!(main_says("stamp: { unknown: pass }\nteams: { directory: teams }\n"), [expected]);
 }
 
 #[test]

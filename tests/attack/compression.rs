@@ -121,8 +121,8 @@ const COMPRESSED: &str = "envelope.compressed";
 const INFLATED: &str = "envelope.inflated";
 
 fn refused(cases: &mut Cases) {
-    let refuses = || proof::spec("stamp: { compressed: refuse }\n");
-    let small = || proof::spec("stamp: { inflated: 2048 }\n");
+    let refuses = || proof::spec("user_context: { compressed: refuse }\n");
+    let small = || proof::spec("user_context: { inflated: 2048 }\n");
     let usual = || proof::spec("");
     let good = gzip(&message("plan"));
     let twice = [message("plan"), context("root", "")].concat();
@@ -335,7 +335,7 @@ fn hoard(world: &World, count: usize) -> (Vec<Client>, usize) {
 
 /// What fits into one connection many times over fits into a worker only so often.
 fn shared(cases: &mut Cases) {
-    let spec = || shallow(&format!("stamp: {{ inflated: {SMALL} }}\n"), 1000);
+    let spec = || shallow(&format!("user_context: {{ inflated: {SMALL} }}\n"), 1000);
     cases.alone("messages_inflated_on_many_connections_are_bounded", spec(), |world| {
         let Some(sconce) = &world.sconce else { return };
         // Twice 64 messages, each with a decoder, fit into the two workers there are.

@@ -272,9 +272,9 @@ fn odd(cases: &mut Cases) {
         }
     }
     for (what, more, message) in [
-        ("two_user_contexts", "stamp: { repeated: pass }\n", twice()),
-        ("extensions", "stamp: { extensions: pass }\n", extended()),
-        ("unknown_fields", "stamp: { unknown: pass }\n", unknown()),
+        ("two_user_contexts", "user_context: { repeated: pass }\n", twice()),
+        ("extensions", "user_context: { extensions: pass }\n", extended()),
+        ("unknown_fields", "user_context: { unknown: pass }\n", unknown()),
     ] {
         let name = format!("{what}_pass_where_config_says_so_and_are_overruled");
         let world = (proof::spec(more), "");

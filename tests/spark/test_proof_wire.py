@@ -57,7 +57,7 @@ def trio(proved, proof, driver, other_driver) -> Trio:
 @pytest.fixture(scope="module")
 def lenient(proof, driver, tmp_path_factory) -> rig.Sconce:
     """One that lets a second user_context pass."""
-    settings = "stamp: { repeated: pass }\n"
+    settings = "user_context: { repeated: pass }\n"
     sconce = rig.Sconce(tmp_path_factory.mktemp("lenient"), {"ads": driver}, proof=proof, settings=settings)
     yield sconce
     sconce.stop()
@@ -120,7 +120,7 @@ def test_a_second_user_context_is_refused_or_overruled(trio, lenient, method, gz
 
 def test_gzip_calls_are_compressed_indeed(trio, door_to, proof, driver):
     """What proves that the cases above do what their names say."""
-    strict = door_to({"ads": driver}, proof=proof, settings="stamp: { compressed: refuse }\n")
+    strict = door_to({"ads": driver}, proof=proof, settings="user_context: { compressed: refuse }\n")
     for method in METHODS:
         asked = request(method, trio.session)
         code, words = trio.caller("eve", strict, gzip=True).refused(method, asked)
