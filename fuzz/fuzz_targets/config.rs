@@ -1,6 +1,6 @@
-//! Config: any files in, and either a plan or complaints that a person can read.
+//! Config: arbitrary files give a config or readable errors.
 //!
-//! Input: the main file, then team files, each behind a NUL.
+//! Input: the main file, then team files, separated by NUL.
 
 #![no_main]
 
@@ -8,10 +8,10 @@ use libfuzzer_sys::fuzz_target;
 use sconce::config;
 use std::{fs, path::PathBuf, sync::LazyLock};
 
-/// Team files that are read at once.
+/// Maximum number of team files.
 const TEAMS_MAX: usize = 4;
 
-/// A directory of this process' own.
+/// A directory of this process.
 static HOME: LazyLock<PathBuf> = LazyLock::new(|| {
     let home = std::env::temp_dir().join(format!("sconce-fuzz-config-{}", std::process::id()));
     fs::create_dir_all(home.join("teams")).expect("a place for the files");
@@ -21,7 +21,7 @@ static HOME: LazyLock<PathBuf> = LazyLock::new(|| {
 fuzz_target!(|data: &[u8]| {
     let mut parts = data.split(|octet| *octet == 0);
     let main = HOME.join("sconce.yaml");
-    // What the input leaves out is sound, so that the fuzzer gets past it.
+    // A missing main file is replaced by a valid one, so that team files are reached.
     let head = match parts.next().unwrap_or_default() {
         [] => b"teams: { directory: teams }\n",
         head => head,
@@ -36,16 +36,16 @@ fuzz_target!(|data: &[u8]| {
         }
     }
     match config::load(&main) {
-        Ok(plan) => {
-            assert!(!plan.teams.is_empty());
-            assert!(plan.teams.values().all(|team| !team.environments.is_empty()));
+        Ok(config) => {
+            assert!(!config.teams.is_empty());
+            assert!(config.teams.values().all(|team| !team.environments.is_empty()));
         }
-        Err(complaints) => {
-            assert!(!complaints.is_empty() && complaints.is_sorted());
-            for complaint in complaints {
-                let told = complaint.to_string();
-                assert!(!told.contains(char::is_control), "{told:?}");
-                assert!(told.len() < 4096, "{told}");
+        Err(errors) => {
+            assert!(!errors.is_empty() && errors.is_sorted());
+            for error in errors {
+                let text = error.to_string();
+                assert!(!text.contains(char::is_control), "{text:?}");
+                assert!(text.len() < 4096, "{text}");
             }
         }
     }

@@ -1,18 +1,18 @@
-//! Credentials: any key document and any token in, and a refusal that shows nothing of either.
+//! Credentials: arbitrary key documents and tokens give a user, or a refusal without their content.
 //!
-//! Input: a key document, the header, the claims and the signature of a token, each behind a NUL; or
-//! without one, the octets behind `Bearer`.
+//! Input: a key document, and header, claims and signature of a token, separated by NUL; or, without
+//! NUL, the octets behind `Bearer`.
 
 #![no_main]
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use libfuzzer_sys::fuzz_target;
 use sconce_filters::{
-    Admission, Call, Filter, Method,
+    Call, Decision, Filter, Method,
     authenticate::{
-        Algorithm, Authenticate, ClaimSettings, IssuerSettings, KeyRing, KeySet, Settings,
+        Algorithm, Authenticate, ClaimSettings, IssuerSettings, JwksCache, KeySet, Settings,
     },
-    call::Listed,
+    call::StaticMetadata,
 };
 use std::{
     rc::Rc,
@@ -20,7 +20,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-/// Keys that a document without any sound one is replaced by, so that the fuzzer gets past it.
+/// Replaces a document without valid keys, so that tokens are reached.
 const KEYS: &str = r#"{"keys":[{"kty":"OKP","crv":"Ed25519","kid":"a",
     "x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
 
@@ -34,26 +34,27 @@ fuzz_target!(|data: &[u8]| {
         _ => (String::new(), data.to_vec()),
     };
     let read = KeySet::from_jwks(&document).or_else(|_| KeySet::from_jwks(KEYS));
-    let (keys, passed_over) = read.expect("a sound document");
-    assert!(passed_over.iter().all(|reason| !reason.contains(char::is_control)));
-    let ring = KeyRing::new();
-    ring.replace(keys);
+    let (keys, skipped) = read.expect("a valid document");
+    assert!(skipped.iter().all(|reason| !reason.contains(char::is_control)));
+    let cache = JwksCache::new();
+    cache.replace(keys);
     let issuer = IssuerSettings {
         issuer: "i".into(),
         audiences: vec!["a".to_owned()],
         algorithms: Algorithm::ALL.to_vec(),
         claims: ClaimSettings::default(),
-        keys: Arc::new(ring),
+        jwks: Arc::new(cache),
     };
-    let room = Authenticate::new(Settings { issuers: vec![issuer], ..Settings::default() });
-    let metadata = Listed::new("a").with("authorization", [&b"Bearer "[..], &token].concat());
+    let filter = Authenticate::new(Settings { issuers: vec![issuer], ..Settings::default() });
+    let metadata =
+        StaticMetadata::new("a").with("authorization", [&b"Bearer "[..], &token].concat());
     let call =
         Call::new(Method::Config, Rc::new(metadata), ([127, 0, 0, 1], 1).into(), Instant::now());
-    let mut call = call.with_wall(SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000));
-    match room.admit(&mut call) {
-        // Whoever writes the key document may well sign by it.
-        Admission::Admitted => assert!(!call.identity().expect("filled").user().is_empty()),
-        Admission::Refused(refusal) => assert!(refusal.message.len() < 128, "{refusal}"),
-        Admission::Wait(_) => panic!("nobody opened the ring"),
+    let mut call = call.with_wall_time(SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000));
+    match filter.admit(&mut call) {
+        // The author of the key document can sign with its keys.
+        Decision::Admitted => assert!(!call.identity().expect("filled").user().is_empty()),
+        Decision::Refused(refusal) => assert!(refusal.message.len() < 128, "{refusal}"),
+        Decision::Pending(_) => panic!("no refresh is allowed"),
     }
 });

@@ -1,6 +1,6 @@
-//! HPACK: any blocks in, and all that must hold of them.
+//! HPACK: properties of the decoder and the encoder for arbitrary blocks.
 //!
-//! Input: three octets of settings, then blocks, each behind its length in two octets.
+//! Input: three octets of settings, then blocks with a length of two octets each.
 
 #![no_main]
 
@@ -13,16 +13,16 @@ const WIDE: Limits = Limits { octets: usize::MAX, count: usize::MAX };
 fuzz_target!(|data: &[u8]| {
     let Some((&[octets, count, table], blocks)) = data.split_first_chunk() else { return };
     let tight = Limits { octets: usize::from(octets) << 5, count: usize::from(count) };
-    let mut relay = Relay::new();
-    relay.encoder.limit_table(u32::from(table) << 5);
+    let mut harness = Harness::new();
+    harness.encoder.limit_table(u32::from(table) << 5);
     for block in Blocks(blocks) {
-        if !relay.pass(block, tight) {
+        if !harness.check(block, tight) {
             return;
         }
     }
 });
 
-/// Cuts the input into blocks.
+/// Splits the input into blocks.
 struct Blocks<'a>(&'a [u8]);
 
 impl<'a> Iterator for Blocks<'a> {
@@ -37,84 +37,86 @@ impl<'a> Iterator for Blocks<'a> {
     }
 }
 
-/// A connection in, one out, and those who watch.
-struct Relay {
+/// Decoders for one connection, an encoder, and references.
+struct Harness {
     wide: Decoder,
     tight: Decoder,
     /// Another implementation.
-    witness: fluke_hpack::Decoder<'static>,
+    reference: fluke_hpack::Decoder<'static>,
     encoder: Encoder,
-    /// Reads what the encoder writes.
-    proof: Decoder,
+    /// Decodes the output of the encoder.
+    reader: Decoder,
     generation: u64,
 }
 
-impl Relay {
+impl Harness {
     fn new() -> Self {
-        let mut witness = fluke_hpack::Decoder::new();
-        witness.set_max_allowed_table_size(TABLE as usize);
+        let mut reference = fluke_hpack::Decoder::new();
+        reference.set_max_allowed_table_size(TABLE as usize);
         Self {
             wide: Decoder::new(TABLE),
             tight: Decoder::new(TABLE),
-            witness,
+            reference,
             encoder: Encoder::new(),
-            proof: Decoder::new(TABLE),
+            reader: Decoder::new(TABLE),
             generation: 0,
         }
     }
 
-    /// Whether the block was sound.
-    fn pass(&mut self, block: &[u8], limits: Limits) -> bool {
+    /// Checks one block. `false`: it is malformed.
+    fn check(&mut self, block: &[u8], limits: Limits) -> bool {
         let mut fields = Fields::default();
         let result = self.wide.decode(block, WIDE, &mut fields);
-        self.limited(block, limits, result.is_ok(), &fields);
+        self.check_limits(block, limits, result.is_ok(), &fields);
         if result.is_err() {
             return false;
         }
-        let told = told(&fields);
-        let size: usize = told.iter().map(|field| field.0.len() + field.1.len() + 32).sum();
+        let listed = listed(&fields);
+        let size: usize = listed.iter().map(|field| field.0.len() + field.1.len() + 32).sum();
         assert_eq!(size, fields.size());
-        // One field more: the witness refuses a block that holds no field but a size update.
+        // One more field: the reference rejects a block with a size update only.
         let longer = [block, &[0x82]].concat();
-        let mut seen = self.witness.decode(&longer).expect("a block that we found sound");
+        let mut seen = self.reference.decode(&longer).expect("a block that the decoder accepts");
         seen.pop();
-        assert!(seen.iter().map(|(n, v)| (n, v)).eq(told.iter().map(|field| (&field.0, &field.1))));
-        self.again(block, &told);
-        self.onward(&fields, &told);
+        assert!(
+            seen.iter().map(|(n, v)| (n, v)).eq(listed.iter().map(|field| (&field.0, &field.1)))
+        );
+        self.check_repetition(block, &listed);
+        self.check_encoding(&fields, &listed);
         true
     }
 
-    /// Limits change what is stored, and nothing else.
-    fn limited(&mut self, block: &[u8], limits: Limits, sound: bool, all: &Fields) {
+    /// Limits affect the stored fields only.
+    fn check_limits(&mut self, block: &[u8], limits: Limits, is_valid: bool, all: &Fields) {
         let mut some = Fields::default();
         let result = self.tight.decode(block, limits, &mut some);
-        assert_eq!(result.is_ok(), sound);
+        assert_eq!(result.is_ok(), is_valid);
         assert_eq!(self.tight.generation(), self.wide.generation());
         assert!(some.len() <= limits.count && some.size() <= limits.octets);
-        if sound {
+        if is_valid {
             assert_eq!(some.overflow().is_none(), some.len() == all.len());
         }
-        assert!(told(all).starts_with(&told(&some)));
+        assert!(listed(all).starts_with(&listed(&some)));
     }
 
-    /// Equal octets at an equal generation are equal fields.
-    fn again(&mut self, block: &[u8], told_before: &[Told]) {
+    /// Equal octets in the same generation are equal fields.
+    fn check_repetition(&mut self, block: &[u8], listed_before: &[Listed]) {
         let generation = self.wide.generation();
         if generation == self.generation {
             let mut fields = Fields::default();
-            self.wide.decode(block, WIDE, &mut fields).expect("it was sound a moment ago");
-            assert_eq!(told(&fields), told_before);
+            self.wide.decode(block, WIDE, &mut fields).expect("a block that was valid before");
+            assert_eq!(listed(&fields), listed_before);
             assert_eq!(self.wide.generation(), generation);
         }
         self.generation = generation;
     }
 
-    /// What goes out is what came in, and as secret.
-    fn onward(&mut self, fields: &Fields, before: &[Told]) {
+    /// Encoded fields are decoded equally, and never-indexed fields stay never-indexed.
+    fn check_encoding(&mut self, fields: &Fields, before: &[Listed]) {
         let (mut out, mut arrived) = (Vec::new(), Fields::default());
         self.encoder.encode(fields.iter(), &mut out);
-        self.proof.decode(&out, WIDE, &mut arrived).expect("we write sound blocks");
-        let after = told(&arrived);
+        self.reader.decode(&out, WIDE, &mut arrived).expect("a valid block");
+        let after = listed(&arrived);
         assert_eq!(before.len(), after.len());
         for (before, after) in before.iter().zip(&after) {
             assert_eq!((&before.0, &before.1, before.2), (&after.0, &after.1, after.2));
@@ -123,12 +125,12 @@ impl Relay {
     }
 }
 
-/// Name, value, whether it is clean, and how it stood.
-type Told = (Vec<u8>, Vec<u8>, bool, Indexing);
+/// Name, value, whether it is clean, and indexing.
+type Listed = (Vec<u8>, Vec<u8>, bool, Indexing);
 
-fn told(fields: &Fields) -> Vec<Told> {
+fn listed(fields: &Fields) -> Vec<Listed> {
     let mut scratch = Vec::new();
-    let list: Vec<Told> = fields
+    let list: Vec<Listed> = fields
         .iter()
         .map(|field| {
             let value = field.value.decode(&mut scratch).to_vec();

@@ -1,40 +1,40 @@
-//! Redact: any octets as a request to Config and as its answer, whole and in pieces.
+//! Redaction: arbitrary octets as a request to Config and as its response, in two splits.
 //!
-//! However both are split, the same of the answer passes and nothing moves; and whoever reads what
-//! has passed finds no value under a key that is hidden, whatever a driver makes of the request.
+//! Every split gives the same output of the same length. A parser like the client's finds no value
+//! of a hidden key, however a driver interprets the request.
 //!
-//! Input: the size of the pieces, the length of the request, the request's message, then the answer,
-//! or one message of it.
+//! Input: the length of the pieces, the length of the request, the message of the request, then the
+//! response or one message of it.
 
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use sconce::grpc::redact::{Hidden, Redactor, Unreadable};
+use sconce::grpc::redact::{HiddenKeys, Redactor, UnreadableResponse};
 
 const KEY: &[u8] = b"spark.secret";
 
 fuzz_target!(|data: &[u8]| {
     let Some((&[piece, length], rest)) = data.split_first_chunk() else { return };
     let (request, octets) = rest.split_at(rest.len().min(usize::from(length)));
-    let answer = match piece & 1 {
+    let response = match piece & 1 {
         0 => octets.to_vec(),
         _ => framed(octets),
     };
-    let whole = redacted(request, &answer, answer.len().max(1));
-    let in_pieces = redacted(request, &answer, usize::from(piece >> 1).max(1));
-    assert_eq!(in_pieces, whole, "pieces of {piece}");
-    let Ok(told) = whole else { return };
-    assert_eq!(told.len(), answer.len());
+    let whole = redacted(request, &response, response.len().max(1));
+    let split = redacted(request, &response, usize::from(piece >> 1).max(1));
+    assert_eq!(split, whole, "pieces of {piece}");
+    let Ok(output) = whole else { return };
+    assert_eq!(output.len(), response.len());
     let Some(operation) = operation(request) else { return };
     if piece & 1 == 1 && operation != Operation::IsModifiable {
-        let shown = pairs(told.get(5..).unwrap_or_default());
+        let shown = pairs(output.get(5..).unwrap_or_default());
         for (key, value) in shown.unwrap_or_default() {
-            let secret = match operation {
+            let is_hidden = match operation {
                 Operation::ByPrefix => KEY.ends_with(&key),
                 Operation::ByKey | Operation::IsModifiable => key == KEY,
             };
-            let hidden = secret && value.iter().any(|octet| *octet != b'*');
-            assert!(!hidden, "{key:?} is told: {value:?}");
+            let is_shown = is_hidden && value.iter().any(|octet| *octet != b'*');
+            assert!(!is_shown, "{key:?} is shown: {value:?}");
         }
     }
 });
@@ -44,12 +44,12 @@ fn framed(message: &[u8]) -> Vec<u8> {
     [&[0][..], &length.to_be_bytes(), message].concat()
 }
 
-fn redacted(request: &[u8], answer: &[u8], piece: usize) -> Result<Vec<u8>, Unreadable> {
-    let mut redactor = Redactor::new(Hidden::of([String::from_utf8_lossy(KEY).into_owned()]));
-    framed(request).chunks(piece).for_each(|piece| redactor.hear(piece));
-    let mut all = answer.to_vec();
+fn redacted(request: &[u8], response: &[u8], piece: usize) -> Result<Vec<u8>, UnreadableResponse> {
+    let mut redactor = Redactor::new(HiddenKeys::of([String::from_utf8_lossy(KEY).into_owned()]));
+    framed(request).chunks(piece).for_each(|piece| redactor.observe_request(piece));
+    let mut all = response.to_vec();
     for piece in all.chunks_mut(piece) {
-        redactor.take(piece)?;
+        redactor.redact(piece)?;
     }
     Ok(all)
 }
@@ -61,8 +61,8 @@ enum Operation {
     IsModifiable,
 }
 
-/// What a driver takes a request for: messages merge, and of the operations the last counts. `None`
-/// for what is no message, and for no operation, which are not answered.
+/// The operation as a driver parses it: messages are merged, and the last operation counts. `None`
+/// for a malformed message and without an operation; a driver answers neither.
 fn operation(request: &[u8]) -> Option<Operation> {
     let mut last = None;
     for (number, inner) in fields(request)? {
@@ -88,7 +88,7 @@ fn has_prefix(all: &[u8]) -> Option<bool> {
 
 type Pairs = Vec<(Vec<u8>, Vec<u8>)>;
 
-/// Keys and values as a client reads them: of each the last counts. `None` for what is no message.
+/// Keys and values as a client parses them: the last one counts. `None` for a malformed message.
 fn pairs(message: &[u8]) -> Option<Pairs> {
     let mut all = Vec::new();
     for (number, inner) in fields(message)? {
@@ -106,11 +106,11 @@ fn pairs(message: &[u8]) -> Option<Pairs> {
     Some(all)
 }
 
-/// The fields of a message, each with what is in it if it has a length.
+/// The fields of a message with their length-delimited content.
 fn fields(mut octets: &[u8]) -> Option<Vec<(u64, Option<&[u8]>)>> {
     let mut all = Vec::new();
     while !octets.is_empty() {
-        // Whatever a tag has beyond 32 bits is dropped.
+        // Bits of a tag above 32 are ignored.
         let tag = varint(&mut octets)? & 0xffff_ffff;
         let inner = match tag & 7 {
             0 => varint(&mut octets).map(|_| None)?,

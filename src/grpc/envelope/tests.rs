@@ -3,7 +3,7 @@
 use super::*;
 
 /// The findings in a message that arrives in pieces of this length.
-fn walk(message: &[u8], piece: usize) -> Result<Vec<Finding>, MalformedMessage> {
+fn scan_in_pieces(message: &[u8], piece: usize) -> Result<Vec<Finding>, MalformedMessage> {
     let mut scanner = Scanner::new(u32::try_from(message.len()).unwrap());
     let mut all = Vec::new();
     for mut octets in message.chunks(piece) {
@@ -18,9 +18,9 @@ fn walk(message: &[u8], piece: usize) -> Result<Vec<Finding>, MalformedMessage> 
 
 /// The findings, equal for every split.
 fn found(message: &[u8]) -> Result<Vec<Finding>, MalformedMessage> {
-    let whole = walk(message, message.len().max(1));
+    let whole = scan_in_pieces(message, message.len().max(1));
     for piece in 1..message.len() {
-        assert_eq!(walk(message, piece), whole, "pieces of {piece}");
+        assert_eq!(scan_in_pieces(message, piece), whole, "pieces of {piece}");
     }
     whole
 }
@@ -180,17 +180,17 @@ fn the_reattachable_option_is_found_in_the_encoding_of_clients() {
 }
 
 /// Number of octets that the fast path skips at the start of a message.
-fn stride(mut scanner: Scanner, message: &[u8]) -> usize {
+fn skip_from_start(mut scanner: Scanner, message: &[u8]) -> usize {
     let mut rest = message;
     scanner.skip_whole_fields(&mut rest);
-    let walked = message.len() - rest.len();
-    assert_eq!(scanner.left(), scanner.length - u64::try_from(walked).unwrap());
-    walked
+    let skipped = message.len() - rest.len();
+    assert_eq!(scanner.left(), scanner.length - u64::try_from(skipped).unwrap());
+    skipped
 }
 
 #[test]
 fn complete_short_fields_take_the_fast_path() {
-    let over = |message: &[u8]| stride(Scanner::new(u32::MAX), message);
+    let over = |message: &[u8]| skip_from_start(Scanner::new(u32::MAX), message);
     let long = [&[0x1a, 0x7f][..], &[7; 0x7f]].concat();
     let whole: [&[u8]; 6] = [
         b"",
@@ -203,13 +203,17 @@ fn complete_short_fields_take_the_fast_path() {
     for message in whole {
         assert_eq!(over(message), message.len(), "{message:02x?}");
     }
-    assert_eq!(stride(Scanner::new(5), b"\x0a\x03ids\x1a\x00"), 5, "what is behind the message");
+    assert_eq!(
+        skip_from_start(Scanner::new(5), b"\x0a\x03ids\x1a\x00"),
+        5,
+        "octets behind the message"
+    );
 }
 
 #[test]
 fn findings_and_unusual_encodings_do_not_take_the_fast_path() {
     let first = b"\x0a\x03ids";
-    let odd: [&[u8]; 9] = [
+    let unusual: [&[u8]; 9] = [
         b"\x2a\x04\x0a\x02\x08\x01",
         b"\x20\x01\x1a\x00",
         b"\x8a\x00\x00\x1a\x00",
@@ -220,18 +224,18 @@ fn findings_and_unusual_encodings_do_not_take_the_fast_path() {
         b"\x1a",
         b"\x1d\x01\x02\x03\x04",
     ];
-    for odd in odd {
-        let walked = stride(Scanner::new(u32::MAX), &[&first[..], odd].concat());
-        assert_eq!(walked, first.len(), "{odd:02x?}");
+    for unusual in unusual {
+        let skipped = skip_from_start(Scanner::new(u32::MAX), &[&first[..], unusual].concat());
+        assert_eq!(skipped, first.len(), "{unusual:02x?}");
     }
     let twice = b"\x12\x03\x0a\x01a\x12\x00";
-    assert_eq!(stride(Scanner::new(7), twice), 5, "one more user_context");
+    assert_eq!(skip_from_start(Scanner::new(7), twice), 5, "a repeated user_context");
     let inside = b"\x12\x06\x0a\x01a\x1a\x01r\x1a\x00";
-    assert_eq!(stride(Scanner::new(10), inside), 5, "a field of it that nobody knows");
+    assert_eq!(skip_from_start(Scanner::new(10), inside), 5, "an unknown field of user_context");
     let beyond = b"\x12\x02\x0a\x01a\x1a\x00";
-    assert_eq!(stride(Scanner::new(7), beyond), 2, "a field that is longer than it");
+    assert_eq!(skip_from_start(Scanner::new(7), beyond), 2, "a field longer than user_context");
     let cut = b"\x1a\x01p\x0a\x04ids";
-    assert_eq!(stride(Scanner::new(9), cut), 3, "a session that is not there as a whole");
+    assert_eq!(skip_from_start(Scanner::new(9), cut), 3, "an incomplete session id");
 }
 
 #[test]
@@ -252,12 +256,12 @@ fn the_fast_path_continues_inside_and_behind_a_user_context() {
     assert_eq!(scanner.scan(&mut &message[..2]), Ok(None));
     let mut rest = &message[2..];
     scanner.skip_whole_fields(&mut rest);
-    assert!(rest.is_empty() && scanner.left() == 0, "the rest is there as a whole");
+    assert!(rest.is_empty() && scanner.left() == 0, "the rest is complete");
     let mut scanner = Scanner::new(11);
     assert_eq!(scanner.scan(&mut &message[..2]), Ok(None));
     let mut rest = &message[2..7];
     scanner.skip_whole_fields(&mut rest);
-    assert_eq!(rest.len(), 5, "it is not there as a whole");
+    assert_eq!(rest.len(), 5, "the field is incomplete");
 }
 
 #[test]

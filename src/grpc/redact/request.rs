@@ -226,7 +226,7 @@ mod tests {
 
     /// The operation of a request, equal for every split. It is unknown before the end of the
     /// message, and when octets follow.
-    fn about(octets: &[u8]) -> ConfigOperation {
+    fn operation_of_request(octets: &[u8]) -> ConfigOperation {
         let in_pieces = |octets: &[u8], piece| {
             let mut question = RequestScanner::new();
             octets.chunks(piece).for_each(|piece| question.scan(piece));
@@ -248,9 +248,13 @@ mod tests {
     fn of(operation: &[u8]) -> ConfigOperation {
         let others = [field(1, b"session"), field(2, b"user"), field(4, b"client")].concat();
         let numbers = [0x48, 0xac, 2, 0x51, 1, 2, 3, 4, 5, 6, 7, 8, 0x55, 1, 2, 3, 4];
-        let said = field(3, operation);
-        let before = about(&framed(&[&said[..], &others, &numbers].concat()));
-        assert_eq!(about(&framed(&[&others[..], &numbers, &said].concat())), before);
+        let operation_field = field(3, operation);
+        let before =
+            operation_of_request(&framed(&[&operation_field[..], &others, &numbers].concat()));
+        assert_eq!(
+            operation_of_request(&framed(&[&others[..], &numbers, &operation_field].concat())),
+            before
+        );
         before
     }
 
@@ -270,34 +274,34 @@ mod tests {
     fn a_request_that_a_driver_could_parse_differently_is_unknown() {
         let get_all = field(5, &field(1, b"spark."));
         let harmless = field(7, &field(1, b"key"));
-        let said = field(3, &harmless);
+        let operation_field = field(3, &harmless);
         let cases = [
             framed(&[]),
             framed(&field(3, b"")),
             framed(&field(3, &[&harmless[..], &get_all].concat())),
             framed(&field(3, &[&get_all[..], &harmless].concat())),
-            framed(&[&said[..], &field(3, &get_all)].concat()),
-            framed(&[&said[..], &field(3, b"")].concat()),
-            framed(&[&field(3, b"")[..], &said].concat()),
+            framed(&[&operation_field[..], &field(3, &get_all)].concat()),
+            framed(&[&operation_field[..], &field(3, b"")].concat()),
+            framed(&[&field(3, b"")[..], &operation_field].concat()),
             // An undefined operation, a number in its place, and a truncated one.
             framed(&field(3, &field(8, b""))),
             framed(&field(3, &[0x38, 1])),
             framed(&field(3, &[0x3a, 5, 1])),
             framed(&field(3, &[0x3a])),
             // The operation as a number, and as a group.
-            framed(&[&said[..], &[0x18, 1]].concat()),
-            framed(&[&said[..], &[0x1b, 0x1c]].concat()),
+            framed(&[&operation_field[..], &[0x18, 1]].concat()),
+            framed(&[&operation_field[..], &[0x1b, 0x1c]].concat()),
             // Its tag with more than 32 bits, and field 0.
-            framed(&[&said[..], &[0x9a, 0x80, 0x80, 0x80, 0x10, 0]].concat()),
-            framed(&[&said[..], &[0x02, 0]].concat()),
+            framed(&[&operation_field[..], &[0x9a, 0x80, 0x80, 0x80, 0x10, 0]].concat()),
+            framed(&[&operation_field[..], &[0x02, 0]].concat()),
             // A field beyond the end of the message, and a varint without an end.
-            framed(&[&said[..], &[0x0a, 5, 1]].concat()),
-            framed(&[&said[..], &[0x0a]].concat()),
-            framed(&[&said[..], &[0xff; 11]].concat()),
-            [&[1], &framed(&said)[1..]].concat(),
+            framed(&[&operation_field[..], &[0x0a, 5, 1]].concat()),
+            framed(&[&operation_field[..], &[0x0a]].concat()),
+            framed(&[&operation_field[..], &[0xff; 11]].concat()),
+            [&[1], &framed(&operation_field)[1..]].concat(),
         ];
         for octets in cases {
-            assert_eq!(about(&octets), ConfigOperation::Unknown, "{octets:02x?}");
+            assert_eq!(operation_of_request(&octets), ConfigOperation::Unknown, "{octets:02x?}");
         }
     }
 }

@@ -17,7 +17,7 @@ fn pair(key: Option<&str>, value: Option<&str>) -> Vec<u8> {
 }
 
 /// A message with its prefix: session, pairs, a warning, and unknown fields.
-fn answer(pairs: &[Vec<u8>]) -> Vec<u8> {
+fn response(pairs: &[Vec<u8>]) -> Vec<u8> {
     let mut message = Vec::new();
     put_octets(&mut message, 1, b"session");
     for pair in pairs {
@@ -31,10 +31,10 @@ fn answer(pairs: &[Vec<u8>]) -> Vec<u8> {
 
 /// A request with this operation and its content.
 fn request(operation: u8, inner: &[u8]) -> Vec<u8> {
-    let (mut message, mut said) = (Vec::new(), Vec::new());
-    put_octets(&mut said, operation, inner);
+    let (mut message, mut operation_field) = (Vec::new(), Vec::new());
+    put_octets(&mut operation_field, operation, inner);
     put_octets(&mut message, 1, b"session");
-    put_octets(&mut message, 3, &said);
+    put_octets(&mut message, 3, &operation_field);
     framed(&message)
 }
 
@@ -43,8 +43,8 @@ fn framed(message: &[u8]) -> Vec<u8> {
     [&[0][..], &length, message].concat()
 }
 
-fn shows(redacted_octets: &[u8]) -> bool {
-    redacted_octets.windows(6).any(|octets| octets == b"s3cret")
+fn shows(output: &[u8]) -> bool {
+    output.windows(6).any(|octets| octets == b"s3cret")
 }
 
 fn redact(octets: &[u8], piece: usize) -> Result<Vec<u8>, UnreadableResponse> {
@@ -83,38 +83,36 @@ fn the_value_of_a_hidden_key_is_masked_and_all_others_are_unchanged() {
     before.insert(1, pair(Some(SECRET), Some("s3cret")));
     let mut after = others.to_vec();
     after.insert(1, pair(Some(SECRET), Some("******")));
-    assert_eq!(redacted(&answer(&before)), Ok(answer(&after)));
-    assert_eq!(redacted(&answer(&others)), Ok(answer(&others)));
+    assert_eq!(redacted(&response(&before)), Ok(response(&after)));
+    assert_eq!(redacted(&response(&others)), Ok(response(&others)));
 }
 
 #[test]
 fn a_hidden_key_without_its_prefix_is_masked() {
     for cut in 1..SECRET.len() {
-        let redacted_octets =
-            redacted(&answer(&[pair(SECRET.get(cut..), Some("s3cret"))])).unwrap();
-        assert!(!shows(&redacted_octets), "{cut}");
+        let output = redacted(&response(&[pair(SECRET.get(cut..), Some("s3cret"))])).unwrap();
+        assert!(!shows(&output), "{cut}");
     }
-    let redacted_octets = redacted(&answer(&[pair(None, Some("s3cret"))])).unwrap();
-    assert!(!shows(&redacted_octets));
+    let output = redacted(&response(&[pair(None, Some("s3cret"))])).unwrap();
+    assert!(!shows(&output));
 }
 
 #[test]
 fn a_suffix_of_a_hidden_key_is_masked_only_for_get_all_with_a_prefix() {
-    let octets = answer(&[pair(Some("secret.key"), Some("s3cret"))]);
+    let octets = response(&[pair(Some("secret.key"), Some("s3cret"))]);
     for operation in 1..=6 {
         for piece in [1, 2, 7, 100] {
-            let redacted_octets = redact_for(&request(operation, b""), &octets, piece).unwrap();
-            assert!(shows(&redacted_octets), "{operation}");
-            let redacted_octets =
-                redact_for(&request(operation, b"\x0a\x01p"), &octets, piece).unwrap();
-            assert_eq!(shows(&redacted_octets), operation != 5, "{operation}");
+            let output = redact_for(&request(operation, b""), &octets, piece).unwrap();
+            assert!(shows(&output), "{operation}");
+            let output = redact_for(&request(operation, b"\x0a\x01p"), &octets, piece).unwrap();
+            assert_eq!(shows(&output), operation != 5, "{operation}");
         }
     }
 }
 
 #[test]
 fn a_hidden_key_is_masked_for_every_operation_with_values() {
-    let octets = answer(&[pair(Some(SECRET), Some("s3cret"))]);
+    let octets = response(&[pair(Some(SECRET), Some("s3cret"))]);
     for operation in 1..=6 {
         for inner in [&b""[..], b"\x0a\x01p"] {
             assert!(!shows(&redact_for(&request(operation, inner), &octets, 9).unwrap()));
@@ -124,7 +122,8 @@ fn a_hidden_key_is_masked_for_every_operation_with_values() {
 
 #[test]
 fn responses_to_is_modifiable_are_not_masked() {
-    let octets = answer(&[pair(Some(SECRET), Some("false")), pair(Some("spark.x"), Some("true"))]);
+    let octets =
+        response(&[pair(Some(SECRET), Some("false")), pair(Some("spark.x"), Some("true"))]);
     for piece in 1..octets.len() {
         assert_eq!(redact_for(&request(7, b"\x0a\x01k"), &octets, piece).as_ref(), Ok(&octets));
     }
@@ -132,19 +131,19 @@ fn responses_to_is_modifiable_are_not_masked() {
 
 #[test]
 fn a_value_before_its_key_is_masked() {
-    let mut odd = Vec::new();
-    put_octets(&mut odd, 2, b"s3cret");
-    put_octets(&mut odd, 1, SECRET.as_bytes());
-    let redacted_octets = redacted(&answer(&[odd])).unwrap();
-    assert!(!shows(&redacted_octets));
+    let mut reversed = Vec::new();
+    put_octets(&mut reversed, 2, b"s3cret");
+    put_octets(&mut reversed, 1, SECRET.as_bytes());
+    let output = redacted(&response(&[reversed])).unwrap();
+    assert!(!shows(&output));
 }
 
 #[test]
 fn several_messages_and_empty_ones_are_redacted() {
-    let one = answer(&[pair(Some(SECRET), Some("s3cret"))]);
+    let one = response(&[pair(Some(SECRET), Some("s3cret"))]);
     let all = [&one[..], &[0; 5], &one].concat();
-    let redacted_octets = redacted(&all).unwrap();
-    assert!(!shows(&redacted_octets));
+    let output = redacted(&all).unwrap();
+    assert!(!shows(&output));
 }
 
 #[test]
@@ -179,8 +178,8 @@ proptest! {
         octets in proptest::collection::vec(any::<u8>(), 1..200), piece in 1_usize..50,
     ) {
         let framed = [&[0, 0, 0, 0, 250][..], &octets].concat();
-        if let Ok(redacted_octets) = redact(&framed, piece) {
-            prop_assert_eq!(redacted_octets.len(), framed.len());
+        if let Ok(output) = redact(&framed, piece) {
+            prop_assert_eq!(output.len(), framed.len());
         }
     }
 
@@ -192,7 +191,7 @@ proptest! {
         let mut pairs: Vec<_> =
             keys.iter().map(|key| pair(Some(&format!("x{key}")), Some("v"))).collect();
         pairs.insert(at.min(pairs.len()), pair(Some(SECRET), Some("s3cret")));
-        let redacted_octets = redact(&answer(&pairs), piece).unwrap();
-        prop_assert!(!shows(&redacted_octets));
+        let output = redact(&response(&pairs), piece).unwrap();
+        prop_assert!(!shows(&output));
     }
 }

@@ -97,7 +97,7 @@ mod tests {
 
     #[test]
     fn the_encoding_of_a_request_is_the_value_of_its_only_field() {
-        let said = |values: &[&str]| {
+        let encoding = |values: &[&str]| {
             let mut fields = Fields::default();
             fields.push(b"grpc-accept-encoding", b"gzip", Indexing::Without);
             for value in values {
@@ -105,24 +105,24 @@ mod tests {
             }
             Encoding::of_request(&fields)
         };
-        assert_eq!(said(&[]), Encoding::Identity);
-        assert_eq!(said(&["identity"]), Encoding::Identity);
-        assert_eq!(said(&["gzip"]), Encoding::Gzip);
-        assert_eq!(said(&["deflate"]), Encoding::Deflate);
+        assert_eq!(encoding(&[]), Encoding::Identity);
+        assert_eq!(encoding(&["identity"]), Encoding::Identity);
+        assert_eq!(encoding(&["gzip"]), Encoding::Gzip);
+        assert_eq!(encoding(&["deflate"]), Encoding::Deflate);
         let long = "gzip".repeat(9);
         for other in ["", "GZIP", "gzip ", "gzip,deflate", "zstd", "identity-and-more", &long] {
-            assert_eq!(said(&[other]), Encoding::Other, "{other:?}");
+            assert_eq!(encoding(&[other]), Encoding::Other, "{other:?}");
         }
         for twice in [["gzip", "gzip"], ["identity", "identity"], ["identity", "gzip"]] {
-            assert_eq!(said(&twice), Encoding::Other, "{twice:?}");
+            assert_eq!(encoding(&twice), Encoding::Other, "{twice:?}");
         }
     }
 
     #[test]
     fn the_memory_limit_covers_the_inflated_message_and_the_decoder() {
         assert_eq!(CompressionPolicy::Refuse.buffer_max(), 0);
-        let kept = CompressionPolicy::Inflate { octets_max: 1_000 }.buffer_max();
-        assert!(kept > 1_000 + 32 * 1_024 && kept < 1_000 + 64 * 1_024, "{kept}");
+        let buffer_max = CompressionPolicy::Inflate { octets_max: 1_000 }.buffer_max();
+        assert!(buffer_max > 1_000 + 32 * 1_024 && buffer_max < 1_000 + 64 * 1_024, "{buffer_max}");
         assert_eq!(CompressionPolicy::Inflate { octets_max: usize::MAX }.buffer_max(), usize::MAX);
     }
 }

@@ -79,10 +79,15 @@ fn policy() -> impl Strategy<Value = Policy> {
         CompressionPolicy::Inflate { octets_max: 100 },
         LAX.compressed,
     ]);
-    let odd = || prop::sample::select(vec![STRICT.repeated, LAX.repeated]);
-    (odd(), odd(), odd(), compressed).prop_map(|(repeated, extensions, unknown, compressed)| {
-        Policy { repeated, extensions, unknown, compressed }
-    })
+    let action = || prop::sample::select(vec![STRICT.repeated, LAX.repeated]);
+    (action(), action(), action(), compressed).prop_map(
+        |(repeated, extensions, unknown, compressed)| Policy {
+            repeated,
+            extensions,
+            unknown,
+            compressed,
+        },
+    )
 }
 
 fn encoding() -> impl Strategy<Value = Encoding> {

@@ -212,14 +212,14 @@ fn the_session_of_a_message_is_known_with_its_user_context() {
 #[test]
 fn any_message_with_the_reattachable_option_makes_the_stream_reattachable() {
     let (no, yes) = (&b"\x2a\x04\x0a\x02\x08\x00"[..], &b"\x2a\x04\x0a\x02\x08\x01"[..]);
-    let said = |messages: &[Vec<u8>]| {
+    let is_reattachable = |messages: &[Vec<u8>]| {
         let mut writer = writer(LAX, Encoding::Gzip);
         assert_eq!(pass(&mut writer, &messages.concat(), &[7]).1, Ok(()));
         writer.is_reattachable()
     };
-    assert!(!said(&[framed(0, ALICE), framed(0, no)]));
-    assert!(said(&[framed(0, yes)]));
-    assert!(said(&[framed(0, no), framed(1, &gzip(yes)), framed(0, ALICE)]));
+    assert!(!is_reattachable(&[framed(0, ALICE), framed(0, no)]));
+    assert!(is_reattachable(&[framed(0, yes)]));
+    assert!(is_reattachable(&[framed(0, no), framed(1, &gzip(yes)), framed(0, ALICE)]));
 }
 
 #[test]
@@ -240,12 +240,12 @@ fn a_compressed_message_counts_as_buffered_until_it_is_complete() {
     let mut writer = writer(policy, Encoding::Gzip);
     assert_eq!(writer.buffered(), 0);
     assert_eq!(writer.next_chunk(&mut chunk, &mut (0..5)), Ok(None));
-    let begun = writer.buffered();
+    let initial = writer.buffered();
     for at in 5..end - 1 {
         assert_eq!(writer.next_chunk(&mut chunk, &mut (at..at + 1)), Ok(None));
     }
     let window = 32 * 1_024;
-    assert!(begun > window && begun < writer.buffered());
+    assert!(initial > window && initial < writer.buffered());
     assert!(writer.buffered() <= policy.compressed.buffer_max());
     let whole = writer.next_chunk(&mut chunk, &mut (end - 1..end)).unwrap().unwrap();
     assert!(whole.ends_message() && writer.buffered() == 0);

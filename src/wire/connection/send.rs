@@ -320,9 +320,9 @@ mod tests {
         assert_eq!(taken, peer.octets.len());
         let Event::MalformedRequest { stream, error } = event else { panic!("{event:?}") };
         assert_eq!((error.rule, error.field_index), (Rule::Space, Some(POST.len())));
-        let mut answer = Fields::default();
-        answer.push(b":status", b"200", Indexing::Indexed);
-        connection.send_headers(stream, answer.iter(), true);
+        let mut response = Fields::default();
+        response.push(b":status", b"200", Indexing::Indexed);
+        connection.send_headers(stream, response.iter(), true);
         assert_eq!(connection.reject_request(stream), !end);
         assert_eq!(connection.open_streams(), 0);
         (connection, Peer { octets: Vec::new(), ..peer })

@@ -429,7 +429,7 @@ fn ten_times_the_rate_of_a_normal_client_never_exhausts_a_budget() {
         assert_eq!(events[0], format!("opened {stream} false"));
         encoder = peer.encoder;
         let id = StreamId::new(stream);
-        connection.send_data(id, b"answer", false);
+        connection.send_data(id, b"response", false);
         connection.send_headers(id, std::iter::empty(), true);
         let waiting = connection.write_buffer.len();
         connection.write_buffer.advance(waiting);
@@ -505,7 +505,7 @@ fn a_table_size_of_zero_and_back_in_one_frame_clears_the_encoder_table() {
 #[test]
 fn the_client_role_reads_responses_and_rejects_malformed_ones() {
     let now = Instant::now();
-    let answer = |peer: Peer| {
+    let response_events = |peer: Peer| {
         let mut connection = Connection::new(Role::Client, local_config(), now);
         let mut list = Fields::default();
         for (name, value) in POST {
@@ -521,7 +521,7 @@ fn the_client_role_reads_responses_and_rejects_malformed_ones() {
         .headers(1, &[(":status", "200")], false)
         .data(1, b"a", false)
         .headers(1, &[("grpc-status", "0")], true);
-    let events = answer(good).unwrap();
+    let events = response_events(good).unwrap();
     assert_eq!(
         events[1..],
         [
@@ -539,10 +539,10 @@ fn the_client_role_reads_responses_and_rejects_malformed_ones() {
             "invalid or too many informational responses",
         ),
     ] {
-        let events = answer(bad).unwrap();
+        let events = response_events(bad).unwrap();
         assert!(events[1].contains("{ tag: 7, error") && events[1].contains(what), "{events:?}");
     }
-    assert!(answer(Peer::server().headers(2, &[(":status", "200")], false)).is_err());
+    assert!(response_events(Peer::server().headers(2, &[(":status", "200")], false)).is_err());
 }
 
 proptest::proptest! {
@@ -592,11 +592,11 @@ proptest::proptest! {
 #[test]
 fn no_stream_can_be_opened_after_the_last_stream_id() {
     let now = Instant::now();
-    let mut driver = Connection::new(Role::Client, local_config(), now);
-    driver.next_local_id = StreamId::new(0x7fff_fffb);
-    assert!(driver.can_open_stream() && !driver.is_going_away());
-    driver.open_stream(1, &[], true);
-    assert!(driver.can_open_stream() && !driver.is_going_away());
-    driver.open_stream(2, &[], true);
-    assert!(!driver.can_open_stream() && driver.is_going_away());
+    let mut connection = Connection::new(Role::Client, local_config(), now);
+    connection.next_local_id = StreamId::new(0x7fff_fffb);
+    assert!(connection.can_open_stream() && !connection.is_going_away());
+    connection.open_stream(1, &[], true);
+    assert!(connection.can_open_stream() && !connection.is_going_away());
+    connection.open_stream(2, &[], true);
+    assert!(!connection.can_open_stream() && connection.is_going_away());
 }

@@ -205,7 +205,7 @@ const fn symbol_events(symbol: u16) -> u16 {
 pub(super) mod tests {
     use super::*;
 
-    /// Huffman-codes a text, for tests: what is sent is always what came in, or raw.
+    /// Huffman-codes a text for tests; the encoder itself never does.
     pub(in crate::wire::hpack) fn huffman(text: &[u8]) -> Vec<u8> {
         let mut out = Vec::new();
         let (mut window, mut filled) = (0_u64, 0);

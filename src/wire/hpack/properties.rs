@@ -84,9 +84,9 @@ proptest! {
             out.clear();
             encoder.encode(samples.iter().map(Sample::field), &mut out);
             decoder.decode(&out, LIMITS, &mut fields).unwrap();
-            let told = listed(&fields);
-            prop_assert_eq!(told.len(), samples.len());
-            for ((name, value, clean, indexing), sample) in told.into_iter().zip(&samples) {
+            let decoded = listed(&fields);
+            prop_assert_eq!(decoded.len(), samples.len());
+            for ((name, value, clean, indexing), sample) in decoded.into_iter().zip(&samples) {
                 prop_assert_eq!(&name, &sample.name);
                 prop_assert_eq!(&value, &sample.value);
                 prop_assert_eq!(clean, Text::raw(&sample.value).is_clean());

@@ -1,6 +1,6 @@
-//! How sessions are met, and clients of all kinds.
+//! The TLS configurations of the server and of 64 kinds of clients.
 //!
-//! Keys and certificates are made for each process, so that none lies in the tree.
+//! Keys and certificates are created per process, so that none is in the repository.
 
 use std::sync::{Arc, LazyLock};
 use std::{fs, path::Path};
@@ -10,25 +10,25 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
-/// What all runs share: how sessions are met, and how clients come.
-pub struct House {
+/// The configurations that all runs share.
+pub struct Fixture {
     pub server: Arc<ServerConfig>,
     pub clients: Vec<Arc<ClientConfig>>,
 }
 
-pub static HOUSE: LazyLock<House> = LazyLock::new(|| {
+pub static FIXTURE: LazyLock<Fixture> = LazyLock::new(|| {
     let home = std::env::temp_dir().join(format!("sconce-fuzz-tls-{}", std::process::id()));
-    let house = build(&home);
-    fs::remove_dir_all(home).expect("a directory of our own");
-    house
+    let fixture = build(&home);
+    fs::remove_dir_all(home).expect("a directory of this process");
+    fixture
 });
 
-/// A server as sconce itself makes it of its files, and clients of many kinds.
-fn build(home: &Path) -> House {
-    fs::create_dir_all(home.join("teams")).expect("a place for the files");
+/// The server configuration, loaded by sconce from files, and those of the clients.
+fn build(home: &Path) -> Fixture {
+    fs::create_dir_all(home.join("teams")).expect("a directory for the files");
     let names = |count: usize| (1..count).map(|at| format!("host-{at}.large.example"));
     let mut roots = RootCertStore::empty();
-    // The second is so large that it takes more than one record.
+    // The second certificate is larger than one record.
     for (host, count) in [("small.example", 1), ("large.example", 1_000)] {
         let names = std::iter::once(host.to_owned()).chain(names(count));
         let made = rcgen::generate_simple_self_signed(names.collect::<Vec<_>>()).expect("a key");
@@ -46,14 +46,14 @@ fn build(home: &Path) -> House {
     let tls = format!("{{ certificates: [{small}, {large}], client_authorities: clients.crt }}");
     let main = format!("teams: {{ directory: teams }}\nlisten: {{ tls: {tls} }}\n");
     fs::write(home.join("sconce.yaml"), main).expect("a file written");
-    let plan = sconce::config::load(&home.join("sconce.yaml")).expect("a plan");
-    let server = Arc::clone(plan.listen.tls.expect("TLS").server());
+    let config = sconce::config::load(&home.join("sconce.yaml")).expect("a config");
+    let server = Arc::clone(config.listen.tls.expect("TLS").server_config());
     let own = (own.cert.der().clone(), own.signing_key.serialize_der());
     let clients = (0..64).map(|kind| Arc::new(client(kind, &roots, &own))).collect();
-    House { server, clients }
+    Fixture { server, clients }
 }
 
-/// A client of one of 64 kinds.
+/// The configuration of one kind of client, 0 to 63.
 fn client(
     kind: u8,
     roots: &RootCertStore,

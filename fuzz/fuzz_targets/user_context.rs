@@ -1,12 +1,9 @@
-//! Stamp: any octets as a request stream, whole and in pieces, under any policy.
+//! Writing of `user_context`: arbitrary octets as a request stream, in two splits, under any policy.
 //!
-//! However a stream is split, the same of it passes, with the same verdict; and whoever reads what
-//! has passed as a driver does finds the verified user in each message, whatever a client claimed.
+//! Every split gives the same output and the same result. A parser like the driver's finds the
+//! verified user in each message of the output, and the same session id as the writer.
 //!
-//! Whoever asks for the session of a message hears what a driver reads.
-//!
-//! Input: an octet of choices, the size of the pieces, then the
-//! stream, or one message of it.
+//! Input: an octet of options, the length of the pieces, then the stream or one message of it.
 
 #![no_main]
 
@@ -15,23 +12,27 @@ use std::io::Write;
 use flate2::Compression;
 use flate2::write::{GzEncoder, ZlibEncoder};
 use libfuzzer_sys::fuzz_target;
-use sconce::grpc::stamp::{Compressed, Encoding, OnOdd, Piece, Policy, Stamper, Tail};
+use sconce::grpc::user_context::{
+    AmbiguityPolicy, CompressionPolicy, Encoding, OutputChunk, Policy, UserContextField,
+    UserContextWriter,
+};
 
-/// Octets of a message that may come out of a compressed one.
+/// Maximum lengths of an inflated message, in octets.
 const SMALL: usize = 64;
 const LARGE: usize = 1 << 20;
 
 fuzz_target!(|data: &[u8]| {
     let Some(([choices, piece], octets)) = data.split_first_chunk() else { return };
-    let odd = |bit| if choices & bit == 0 { OnOdd::Pass } else { OnOdd::Refuse };
+    let policy_of =
+        |bit| if choices & bit == 0 { AmbiguityPolicy::Pass } else { AmbiguityPolicy::Refuse };
     let policy = Policy {
-        repeated: odd(1),
-        extensions: odd(2),
-        unknown: odd(2),
+        repeated: policy_of(1),
+        extensions: policy_of(2),
+        unknown: policy_of(2),
         compressed: match choices >> 2 & 3 {
-            0 => Compressed::Refuse,
-            1 => Compressed::Inflate { octets_max: SMALL },
-            _ => Compressed::Inflate { octets_max: LARGE },
+            0 => CompressionPolicy::Refuse,
+            1 => CompressionPolicy::Inflate { octets_max: SMALL },
+            _ => CompressionPolicy::Inflate { octets_max: LARGE },
         },
     };
     let encoding = match choices >> 4 & 3 {
@@ -47,27 +48,27 @@ fuzz_target!(|data: &[u8]| {
         _ => framed(1, &compressed(encoding, octets)),
     };
     let piece = usize::from(*piece).max(1);
-    let stamper = || Stamper::new(policy, Tail::new("bob", "Bob"), encoding);
-    let (whole, sessions, verdict) = pass(stamper(), &stream, stream.len().max(1));
-    let (split, again, other) = pass(stamper(), &stream, piece);
-    // What is wrong with a compressed message in more than one way is told as it comes to light.
-    let inflated = [verdict, other].contains(&Some("envelope.inflated"));
-    assert!(verdict == other || (inflated && verdict.is_some() && other.is_some()));
-    if verdict.is_some() {
+    let writer = || UserContextWriter::new(policy, UserContextField::new("bob", "Bob"), encoding);
+    let (whole, sessions, label) = rewrite(writer(), &stream, stream.len().max(1));
+    let (split, again, other) = rewrite(writer(), &stream, piece);
+    // A compressed message with several errors may be refused for the one detected first.
+    let inflated = [label, other].contains(&Some("envelope.inflated"));
+    assert!(label == other || (inflated && label.is_some() && other.is_some()));
+    if label.is_some() {
         assert!(whole.starts_with(&split) || split.starts_with(&whole));
         return;
     }
-    assert_eq!((&whole, &sessions), (&split, &again), "the split is told apart");
+    assert_eq!((&whole, &sessions), (&split, &again), "the split changes the output");
     let mut sessions = sessions.into_iter();
     let mut rest = &whole[..];
     while !rest.is_empty() {
-        let (prefix, behind) = rest.split_first_chunk::<5>().expect("a whole prefix");
+        let (prefix, after) = rest.split_first_chunk::<5>().expect("a complete prefix");
         assert_eq!(prefix[0], 0, "a message is compressed");
         let length = u32::from_be_bytes(prefix[1..].try_into().expect("four octets"));
-        let (message, behind) = behind.split_at(length as usize);
+        let (message, after) = after.split_at(length as usize);
         assert_eq!(user(message), ("bob".into(), "Bob".into()));
         assert_eq!(sessions.next(), Some(session(message)));
-        rest = behind;
+        rest = after;
     }
 });
 
@@ -87,45 +88,44 @@ fn compressed(encoding: Encoding, message: &[u8]) -> Vec<u8> {
     }
 }
 
-type Passed = (Vec<u8>, Vec<Option<Vec<u8>>>, Option<&'static str>);
+type Rewritten = (Vec<u8>, Vec<Option<Vec<u8>>>, Option<&'static str>);
 
-/// What passes of a stream, the session of each message, and why it was refused, if it was.
-fn pass(mut stamper: Stamper, stream: &[u8], piece: usize) -> Passed {
-    let mut passed = Vec::new();
+/// The output for a stream, the session id of each message, and the label of the refusal, if any.
+fn rewrite(mut writer: UserContextWriter, stream: &[u8], piece: usize) -> Rewritten {
+    let mut output = Vec::new();
     let mut sessions = Vec::new();
     for chunk in stream.chunks(piece) {
         let mut chunk = chunk.to_vec();
         let mut rest = 0..chunk.len();
         loop {
-            let next = stamper.next(&mut chunk, &mut rest);
+            let next = writer.next_chunk(&mut chunk, &mut rest);
             if matches!(&next, Ok(Some(piece)) if piece.ends_message()) {
-                sessions.push(stamper.session().map(<[u8]>::to_vec));
+                sessions.push(writer.session().map(<[u8]>::to_vec));
             }
             match next {
-                Ok(Some(Piece::Pass(range))) => passed.extend_from_slice(&chunk[range]),
-                Ok(Some(Piece::Stamped(range, tail))) => {
-                    passed.extend_from_slice(&chunk[range]);
-                    passed.extend_from_slice(tail.octets());
+                Ok(Some(OutputChunk::Forward(range))) => output.extend_from_slice(&chunk[range]),
+                Ok(Some(OutputChunk::ForwardWithUserContext(range, field))) => {
+                    output.extend_from_slice(&chunk[range]);
+                    output.extend_from_slice(field.octets());
                 }
-                Ok(Some(Piece::Add(addition))) => passed.extend_from_slice(&addition),
+                Ok(Some(OutputChunk::Insert(insertion))) => output.extend_from_slice(&insertion),
                 Ok(None) => break,
-                Err(refusal) => return (passed, sessions, Some(refusal.label)),
+                Err(refusal) => return (output, sessions, Some(refusal.label)),
             }
         }
-        assert!(rest.is_empty() && !stamper.owes(), "a chunk was not used up");
+        assert!(rest.is_empty() && !writer.expects_more(), "a chunk is not used up");
     }
-    (passed, sessions, stamper.end().err().map(|refusal| refusal.label))
+    (output, sessions, writer.end().err().map(|refusal| refusal.label))
 }
 
-/// The user of a message as a driver merges it: messages as their octets do one after the other,
-/// and the last name wins.
+/// The user of a message as a driver merges it: messages are concatenated, and the last name wins.
 fn user(message: &[u8]) -> (Vec<u8>, Vec<u8>) {
     let contexts: Vec<_> = named(message, 2).concat();
     let last = |number| named(&contexts, number).pop().unwrap_or_default();
     (last(1), last(2))
 }
 
-/// The session of a message as a driver reads it, if it can be one.
+/// The session id of a message as a driver parses it, if valid.
 fn session(message: &[u8]) -> Option<Vec<u8>> {
     let named = fields(message).into_iter().filter(|(tag, _)| *tag == 1 << 3 | 2);
     let last = named.map(|(_, content)| content).next_back();
@@ -137,7 +137,7 @@ fn named(octets: &[u8], wanted: u32) -> Vec<Vec<u8>> {
     named.inspect(|(tag, _)| assert_eq!(tag & 7, 2)).map(|(_, content)| content).collect()
 }
 
-/// The tag of each field, and what it holds if it has a length.
+/// The tag and the length-delimited content of each field.
 fn fields(mut octets: &[u8]) -> Vec<(u32, Vec<u8>)> {
     let mut found = Vec::new();
     while !octets.is_empty() {
@@ -160,7 +160,7 @@ fn fields(mut octets: &[u8]) -> Vec<(u32, Vec<u8>)> {
     found
 }
 
-/// The lower 32 bits, whatever the others say: so the driver's library reads tags and lengths.
+/// A varint truncated to 32 bits, as the driver's library reads tags and lengths.
 fn varint(octets: &mut &[u8]) -> u32 {
     let mut value = 0_u64;
     for place in 0..10 {
