@@ -83,10 +83,10 @@ fn a_refused_token_is_shown_by_what_it_says_and_what_is_expected() {
     let said = home.explain(&["--audience", "https://other.example"]);
     assert_eq!(said.status, Some(3), "{}", said.text);
     assert!(said.text.contains("authenticate.audience"), "{}", said.text);
-    let aud = "the token says aud 'https://other.example'; expected: 'sconce' or 'spark'";
+    let aud = "aud of the token: 'https://other.example'; expected: 'sconce' or 'spark'";
     assert!(said.text.contains(aud), "{}", said.text);
     let said = home.explain(&["--issuer", "https://id.example/x"]);
-    let iss = format!("the token says iss 'https://id.example/x'; trusted: '{ISSUER}'");
+    let iss = format!("iss of the token: 'https://id.example/x'; trusted: '{ISSUER}'");
     assert!(said.text.contains(&iss), "{}", said.text);
     assert_eq!(said.status, Some(3));
 }
@@ -95,7 +95,7 @@ fn a_refused_token_is_shown_by_what_it_says_and_what_is_expected() {
 fn groups_that_are_missing_are_named() {
     let home = Home::with_issuer("");
     let said = home.explain(&[]);
-    assert!(said.text.contains("team.none"), "{}", said.text);
+    assert!(said.text.contains("team.no_membership"), "{}", said.text);
     let none = "no groups: the claim 'groups' is an empty list";
     assert!(said.text.contains(none), "{}", said.text);
     let elsewhere = Home::with_issuer("      claims: { groups: roles }\n");

@@ -1,11 +1,11 @@
-//! Lately: a bounded memory, which keeps what is used and forgets what nobody has used for long.
+//! A cache of bounded size that evicts the least recently used entries.
 //!
-//! Two halves: when the young one is full it becomes the old one, and what has not been asked for
-//! since then is forgotten with it. Keys may be chosen by strangers: the hash is keyed.
+//! It has two generations: when the young one is full it becomes the old one, and entries that were
+//! not used since then are evicted with it. Peers may choose the keys, so the hash is keyed.
 
 use std::collections::HashMap;
 
-/// What was used lately, by octets that it is known by.
+/// A cache by keys of bytes.
 #[derive(Debug)]
 pub struct BoundedCache<V> {
     young: Half<V>,
@@ -13,7 +13,7 @@ pub struct BoundedCache<V> {
     capacity: usize,
 }
 
-/// A half, and the sum of the weights in it.
+/// One generation, and the sum of the weights in it.
 #[derive(Debug)]
 struct Half<V> {
     entries: HashMap<Box<[u8]>, Entry<V>>,
@@ -48,32 +48,32 @@ impl<V> Half<V> {
 }
 
 impl<V: Clone> BoundedCache<V> {
-    /// A memory of entries that weigh at most so much together: entries that are remembered without
-    /// a weight weigh 1 each. Of this at least half is what was used last.
+    /// A cache whose entries weigh at capacity `capacity` together; [`BoundedCache::insert`] adds
+    /// entries of weight 1. At least half of the capacity holds the capacity recently used entries.
     #[must_use]
-    pub fn new(most: usize) -> Self {
-        Self { young: Half::default(), old: Half::default(), capacity: most }
+    pub fn new(capacity: usize) -> Self {
+        Self { young: Half::default(), old: Half::default(), capacity }
     }
 
-    /// What is remembered under this key, if it is what is wanted. That is a use.
-    pub fn get_if(&mut self, key: &[u8], is_wanted: impl Fn(&V) -> bool) -> Option<V> {
+    /// The value of a key, if it satisfies the condition. Counts as a use.
+    pub fn get_if(&mut self, key: &[u8], condition: impl Fn(&V) -> bool) -> Option<V> {
         if let Some(Entry { value, .. }) = self.young.entries.get(key) {
-            return is_wanted(value).then(|| value.clone());
+            return condition(value).then(|| value.clone());
         }
-        self.old.entries.get(key).filter(|entry| is_wanted(&entry.value))?;
+        self.old.entries.get(key).filter(|entry| condition(&entry.value))?;
         let (key, entry) = self.old.remove(key)?;
         let value = entry.value.clone();
         self.insert_young(key, entry);
         Some(value)
     }
 
-    /// Remembers it, instead of what was known by this key.
+    /// Sets the value of a key.
     pub fn insert(&mut self, key: &[u8], value: V) {
         self.insert_weighted(key, value, 1);
     }
 
-    /// The same for an entry of this weight. One that weighs more than half of what there may be is
-    /// not remembered.
+    /// Sets the value of a key with a weight. A value that weighs more than half of the capacity is
+    /// not kept.
     pub fn insert_weighted(&mut self, key: &[u8], value: V, weight: usize) {
         self.old.remove(key);
         if weight > self.capacity / 2 {
@@ -83,8 +83,7 @@ impl<V: Clone> BoundedCache<V> {
         }
     }
 
-    /// What is remembered under this key, to be changed; `None` for what is not known. That is a
-    /// use.
+    /// The value of a key, to be changed. Counts as a use.
     pub fn get_mut(&mut self, key: &[u8]) -> Option<&mut V> {
         if !self.young.entries.contains_key(key) {
             let (key, entry) = self.old.remove(key)?;
@@ -93,7 +92,7 @@ impl<V: Clone> BoundedCache<V> {
         self.young.entries.get_mut(key).map(|entry| &mut entry.value)
     }
 
-    /// The same, and of what is not known the default.
+    /// The value of a key, to be changed; the default if there is none. Counts as a use.
     pub fn entry(&mut self, key: &[u8]) -> &mut V
     where
         V: Default,
@@ -121,67 +120,67 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_remembered_is_recalled_if_it_is_what_is_wanted() {
-        let mut memory = BoundedCache::new(4);
-        memory.insert(b"a", 1);
-        assert_eq!(memory.get_if(b"a", |it| *it == 1), Some(1));
-        assert_eq!(memory.get_if(b"a", |it| *it == 2), None);
-        assert_eq!(memory.get_if(b"ab", |_| true), None);
-        memory.insert(b"a", 2);
-        assert_eq!(memory.get_if(b"a", |_| true), Some(2));
+    fn a_cached_value_is_found_if_it_satisfies_the_condition() {
+        let mut cache = BoundedCache::new(4);
+        cache.insert(b"a", 1);
+        assert_eq!(cache.get_if(b"a", |it| *it == 1), Some(1));
+        assert_eq!(cache.get_if(b"a", |it| *it == 2), None);
+        assert_eq!(cache.get_if(b"ab", |_| true), None);
+        cache.insert(b"a", 2);
+        assert_eq!(cache.get_if(b"a", |_| true), Some(2));
     }
 
     #[test]
-    fn what_is_newly_remembered_counts_wherever_the_former_one_lies() {
-        let mut memory = BoundedCache::new(4);
+    fn an_insert_replaces_the_value_in_both_generations() {
+        let mut cache = BoundedCache::new(4);
         for (key, value) in [(b"a", 1), (b"b", 1), (b"c", 1), (b"a", 2)] {
-            memory.insert(key, value);
+            cache.insert(key, value);
         }
-        assert_eq!(memory.get_if(b"a", |_| true), Some(2));
+        assert_eq!(cache.get_if(b"a", |_| true), Some(2));
     }
 
     #[test]
-    fn what_is_changed_in_place_is_used_wherever_it_lies() {
-        let mut memory = BoundedCache::<u8>::new(4);
-        assert_eq!(memory.get_mut(b"a"), None);
-        *memory.entry(b"a") = 1;
+    fn get_mut_counts_as_a_use_in_both_generations() {
+        let mut cache = BoundedCache::<u8>::new(4);
+        assert_eq!(cache.get_mut(b"a"), None);
+        *cache.entry(b"a") = 1;
         for key in [b"b", b"c", b"a", b"d", b"e"] {
-            *memory.entry(key) += 1;
+            *cache.entry(key) += 1;
         }
-        assert_eq!(memory.get_mut(b"a"), Some(&mut 2));
-        assert_eq!(memory.get_mut(b"b"), None);
+        assert_eq!(cache.get_mut(b"a"), Some(&mut 2));
+        assert_eq!(cache.get_mut(b"b"), None);
     }
 
     #[test]
-    fn it_is_bounded_and_keeps_what_is_used() {
-        let most = 100;
-        let mut memory = BoundedCache::new(most);
-        memory.insert(b"used", 0);
-        for round in 0..5 * most {
-            memory.insert(format!("once {round}").as_bytes(), round);
-            assert_eq!(memory.get_if(b"used", |_| true), Some(0));
-            assert!(memory.young.entries.len() + memory.old.entries.len() <= most);
+    fn it_has_a_limit_and_keeps_recently_used_entries() {
+        let capacity = 100;
+        let mut cache = BoundedCache::new(capacity);
+        cache.insert(b"used", 0);
+        for round in 0..5 * capacity {
+            cache.insert(format!("once {round}").as_bytes(), round);
+            assert_eq!(cache.get_if(b"used", |_| true), Some(0));
+            assert!(cache.young.entries.len() + cache.old.entries.len() <= capacity);
         }
-        assert_eq!(memory.get_if(b"once 0", |_| true), None);
-        assert!(memory.get_if(format!("once {}", 5 * most - 1).as_bytes(), |_| true).is_some());
+        assert_eq!(cache.get_if(b"once 0", |_| true), None);
+        assert!(cache.get_if(format!("once {}", 5 * capacity - 1).as_bytes(), |_| true).is_some());
     }
 
     #[test]
-    fn what_is_heavy_takes_the_place_of_much_that_is_light() {
-        let mut memory = BoundedCache::new(100);
-        memory.insert_weighted(b"heavy", 0, 50);
-        assert_eq!(memory.get_if(b"heavy", |_| true), Some(0));
-        memory.insert_weighted(b"next", 1, 50);
-        memory.insert_weighted(b"last", 2, 1);
-        assert_eq!(memory.get_if(b"heavy", |_| true), None);
-        assert_eq!(memory.get_if(b"next", |_| true), Some(1));
-        memory.insert_weighted(b"next", 3, 51);
-        assert_eq!(memory.get_if(b"next", |_| true), None, "neither this one nor the former");
+    fn a_heavy_entry_replaces_many_light_ones() {
+        let mut cache = BoundedCache::new(100);
+        cache.insert_weighted(b"heavy", 0, 50);
+        assert_eq!(cache.get_if(b"heavy", |_| true), Some(0));
+        cache.insert_weighted(b"next", 1, 50);
+        cache.insert_weighted(b"last", 2, 1);
+        assert_eq!(cache.get_if(b"heavy", |_| true), None);
+        assert_eq!(cache.get_if(b"next", |_| true), Some(1));
+        cache.insert_weighted(b"next", 3, 51);
+        assert_eq!(cache.get_if(b"next", |_| true), None, "neither this one nor the former");
         for at in 0_u16..1_000 {
-            memory.insert_weighted(&(at % 7).to_ne_bytes(), 4, usize::from(at % 50));
+            cache.insert_weighted(&(at % 7).to_ne_bytes(), 4, usize::from(at % 50));
             let weighed = |half: &Half<i32>| half.entries.values().map(|it| it.weight).sum();
-            let [young, old]: [usize; 2] = [weighed(&memory.young), weighed(&memory.old)];
-            assert_eq!((young, old), (memory.young.weight, memory.old.weight));
+            let [young, old]: [usize; 2] = [weighed(&cache.young), weighed(&cache.old)];
+            assert_eq!((young, old), (cache.young.weight, cache.old.weight));
             assert!(young <= 50 && old <= 50);
         }
     }

@@ -1,11 +1,11 @@
-//! The certificate that a client proved to own, reduced to the names in it and to its end.
+//! The verified certificate of a client connection: its names and its end.
 //!
-//! Must never be made of a certificate that nobody verified: rooms trust what stands here.
+//! Must not be constructed from a certificate that was not verified: filters trust it.
 
 use crate::HeadCache;
 use std::{cell::Cell, time::Duration};
 
-/// The names in the verified certificate of a client's connection, shared by all its calls.
+/// The names in the verified certificate of a client connection. All its calls share it.
 #[derive(Debug, Default)]
 pub struct Certificate {
     names: Vec<(NameKind, String)>,
@@ -14,21 +14,21 @@ pub struct Certificate {
     is_untrusted: Cell<bool>,
 }
 
-/// Where in a certificate a name stands.
+/// The field of a certificate that contains a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum NameKind {
-    /// A URI among the subject's alternative names, such as a SPIFFE ID.
+    /// A URI of the subject alternative names, such as a SPIFFE ID.
     Uri,
-    /// An e-mail address among them.
+    /// An e-mail address of the subject alternative names.
     Email,
-    /// A DNS name among them.
+    /// A DNS name of the subject alternative names.
     Dns,
     /// The common name of the subject.
     CommonName,
 }
 
 impl NameKind {
-    /// The word for it in messages.
+    /// The name in messages.
     pub fn name(self) -> &'static str {
         match self {
             Self::Uri => "URI",
@@ -40,13 +40,12 @@ impl NameKind {
 }
 
 impl Certificate {
-    /// A certificate with these names, in their order, which is good until then, since the Unix
-    /// epoch.
+    /// A certificate with these names, in their order. `not_after` is a time since the Unix epoch.
     pub fn new(names: Vec<(NameKind, String)>, ends: Duration) -> Self {
         Self { names, not_after: ends, cache: HeadCache::default(), is_untrusted: Cell::new(false) }
     }
 
-    /// Until when it is good, in time since the Unix epoch: a connection may outlive it.
+    /// The end of its validity, since the Unix epoch. A connection may outlive it.
     pub fn not_after(&self) -> Duration {
         self.not_after
     }
@@ -56,17 +55,17 @@ impl Certificate {
         self.names.iter().filter(move |(other, _)| *other == kind).map(|(_, name)| &**name)
     }
 
-    /// Nobody who is trusted vouches for it any more: from now on it proves nothing.
+    /// Marks the certificate as untrusted: a reload has removed its authority.
     pub fn mark_untrusted(&self) {
         self.is_untrusted.set(true);
     }
 
-    /// Whether it proves nothing any more.
+    /// Whether a reload has removed its authority.
     pub fn is_untrusted(&self) -> bool {
         self.is_untrusted.get()
     }
 
-    /// What rooms have noted on it.
+    /// The cached results of filters for this certificate.
     pub fn cache(&self) -> &HeadCache {
         &self.cache
     }

@@ -1,10 +1,11 @@
-//! The rooms in their order: who is asked first, and who hears the end.
+//! The filters in their order.
 //!
-//! Building a chain checks its contract, so that no room ever misses a slot at run time. A call
-//! goes through with [`Chain::admit`], and after a wait with [`Chain::resume`]; when it has ended,
-//! [`Chain::settle`] tells exactly the rooms that admitted it, last one first, once.
+//! [`FilterChain::new`] checks the contract between filters, so that no filter finds a required
+//! attribute unset. A call passes with [`FilterChain::admit`], and after a pending decision with
+//! [`FilterChain::resume`]. [`FilterChain::complete`] reports the outcome to the filters that
+//! admitted the call, in reverse order, once.
 //!
-//! Must never happen here: an allocation for a call that no room lets wait.
+//! Must not happen here: an allocation for a call without a pending decision.
 
 use crate::{
     Attribute, Attributes, Call, Code, Decision, Filter, Outcome, PendingDecision, PendingResult,
@@ -12,61 +13,61 @@ use crate::{
 };
 use std::{fmt, rc::Rc, sync::Arc, time::SystemTime};
 
-/// The rooms in the order in which a call passes them. A clone shares the rooms.
+/// The filters in the order in which a call passes them. A clone shares the filters.
 #[derive(Clone)]
 pub struct FilterChain {
     filters: Arc<[Arc<dyn Filter>]>,
 }
 
-/// How far a call has come.
+/// The result of the chain so far.
 #[derive(Debug)]
 pub enum ChainStep {
-    /// Every room has admitted the call.
+    /// All filters have admitted the call.
     Admitted,
-    /// A room refused it. The rooms before still expect [`Chain::settle`].
+    /// A filter refused it. The filters before it expect [`FilterChain::complete`].
     Refused(Refusal),
-    /// A room needs time: poll this to its answer, then [`Chain::resume`]. Whoever does not want to
-    /// wait any longer drops it and settles the call.
+    /// A filter has not decided yet: poll this future, then call [`FilterChain::resume`]. To
+    /// cancel, drop it and complete the call.
     Pending(PendingDecision),
 }
 
-/// What one room made of a call, for a person to read.
+/// The decision of one filter, for `sconce explain`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Explanation {
-    /// The room.
+    /// The filter.
     pub filter: &'static str,
-    /// Its own sentence, if it has one.
+    /// The result of [`Filter::explain`].
     pub summary: Option<String>,
-    /// What it found in the call, and what it expects.
+    /// The result of [`Filter::details`].
     pub details: Vec<String>,
-    /// `Ok` when it admitted the call or would have let it wait.
+    /// `Ok` if it admitted the call, or if its decision is pending.
     pub result: Result<(), Refusal>,
 }
 
-/// Why a list of rooms is no chain.
+/// Why a list of filters is not a valid chain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ChainError {
-    /// The same room stands twice.
+    /// The same filter is listed twice.
     Duplicate {
-        /// The room.
+        /// The filter.
         filter: &'static str,
     },
-    /// A room needs a slot that no room before it fills.
+    /// A filter requires an attribute that no earlier filter provides.
     MissingAttribute {
-        /// The room that needs it.
+        /// The filter that requires it.
         filter: &'static str,
-        /// What it needs.
+        /// The attribute.
         attribute: Attribute,
-        /// A room further down that would fill it.
+        /// A later filter that provides it.
         later: Option<&'static str>,
     },
-    /// Two rooms fill the same slot.
+    /// Two filters provide the same attribute.
     ConflictingProviders {
-        /// The room that comes second.
+        /// The second of the two.
         filter: &'static str,
-        /// The slot.
+        /// The attribute.
         attribute: Attribute,
-        /// The room that fills it already.
+        /// The first of the two.
         earlier: &'static str,
     },
 }
@@ -74,15 +75,19 @@ pub enum ChainError {
 impl fmt::Display for ChainError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Duplicate { filter: room } => write!(f, "{room} stands in the chain twice"),
-            Self::MissingAttribute { filter: room, attribute: slot, later: Some(later) } => {
-                write!(f, "{room} needs the {}: put {later} before {room}", slot.name())
+            Self::Duplicate { filter } => write!(f, "{filter} is listed twice"),
+            Self::MissingAttribute { filter, attribute, later: Some(later) } => {
+                write!(f, "{filter} requires the {}: put {later} before {filter}", attribute.name())
             }
-            Self::MissingAttribute { filter: room, attribute: slot, later: None } => {
-                write!(f, "{room} needs the {}, and no filter of the chain finds it", slot.name())
+            Self::MissingAttribute { filter, attribute, later: None } => {
+                write!(
+                    f,
+                    "{filter} requires the {}, and no filter of the chain provides it",
+                    attribute.name()
+                )
             }
-            Self::ConflictingProviders { filter: room, attribute: slot, earlier } => {
-                write!(f, "{room} and {earlier} both decide the {}: keep one", slot.name())
+            Self::ConflictingProviders { filter, attribute, earlier } => {
+                write!(f, "{filter} and {earlier} both provide the {}: keep one", attribute.name())
             }
         }
     }
@@ -91,147 +96,153 @@ impl fmt::Display for ChainError {
 impl std::error::Error for ChainError {}
 
 impl FilterChain {
-    /// Builds a chain from rooms in their order.
+    /// Builds a chain.
     ///
     /// # Errors
-    /// The first breach of the contract: a room twice, a slot needed too early, a slot filled
-    /// twice.
-    pub fn new(rooms: Vec<Arc<dyn Filter>>) -> Result<Self, ChainError> {
-        for (index, room) in rooms.iter().enumerate() {
-            let (before, after) = (rooms.iter().take(index), rooms.iter().skip(index + 1));
-            let name = room.name();
+    /// The first breach of the contract: a filter listed twice, a required attribute that no
+    /// earlier filter provides, an attribute with two providers.
+    pub fn new(filters: Vec<Arc<dyn Filter>>) -> Result<Self, ChainError> {
+        for (index, filter) in filters.iter().enumerate() {
+            let (before, after) = (filters.iter().take(index), filters.iter().skip(index + 1));
+            let name = filter.name();
             if before.clone().any(|other| other.name() == name) {
                 return Err(ChainError::Duplicate { filter: name });
             }
-            for &slot in room.requires() {
-                if !before.clone().any(|other| other.provides().contains(&slot)) {
-                    let later = after.clone().find(|other| other.provides().contains(&slot));
+            for &attribute in filter.requires() {
+                if !before.clone().any(|other| other.provides().contains(&attribute)) {
+                    let later = after.clone().find(|other| other.provides().contains(&attribute));
                     let later = later.map(|other| other.name());
-                    return Err(ChainError::MissingAttribute {
-                        filter: name,
-                        attribute: slot,
-                        later,
-                    });
+                    return Err(ChainError::MissingAttribute { filter: name, attribute, later });
                 }
             }
-            for &slot in room.provides() {
-                if let Some(earlier) = before.clone().find(|other| other.provides().contains(&slot))
+            for &attribute in filter.provides() {
+                if let Some(earlier) =
+                    before.clone().find(|other| other.provides().contains(&attribute))
                 {
                     let earlier = earlier.name();
                     return Err(ChainError::ConflictingProviders {
                         filter: name,
-                        attribute: slot,
+                        attribute,
                         earlier,
                     });
                 }
             }
         }
-        Ok(Self { filters: rooms.into() })
+        Ok(Self { filters: filters.into() })
     }
 
-    /// The names of the rooms, in order.
+    /// The names of the filters, in order.
     pub fn names(&self) -> impl Iterator<Item = &'static str> + '_ {
-        self.filters.iter().map(|room| room.name())
+        self.filters.iter().map(|filter| filter.name())
     }
 
-    /// The first slot of these that no room of this chain fills.
-    pub fn first_unprovided(&self, slots: &[Attribute]) -> Option<Attribute> {
-        let filled =
-            |slot: &&Attribute| self.filters.iter().any(|room| room.provides().contains(slot));
-        slots.iter().find(|slot| !filled(slot)).copied()
+    /// The first of these attributes that no filter of the chain provides.
+    pub fn first_unprovided(&self, attributes: &[Attribute]) -> Option<Attribute> {
+        let is_provided = |attribute: &&Attribute| {
+            self.filters.iter().any(|filter| filter.provides().contains(attribute))
+        };
+        attributes.iter().find(|attribute| !is_provided(attribute)).copied()
     }
 
-    /// Leads a call through the rooms, from the one where it stands.
+    /// Passes a call through the filters that have not admitted it yet.
     pub fn admit(&self, call: &mut Call) -> ChainStep {
-        while let Some(room) = self.filters.get(call.admitted) {
-            match room.admit(call) {
+        while let Some(filter) = self.filters.get(call.admitted) {
+            match filter.admit(call) {
                 Decision::Admitted => {}
                 Decision::Refused(refusal) => return ChainStep::Refused(refusal),
-                Decision::Pending(wait) => return ChainStep::Pending(wait),
+                Decision::Pending(pending) => return ChainStep::Pending(pending),
             }
-            if let Err(refusal) = record_admission(&**room, call) {
+            if let Err(refusal) = record_admission(&**filter, call) {
                 return ChainStep::Refused(refusal);
             }
         }
         ChainStep::Admitted
     }
 
-    /// Decides again about a call that this chain, or an earlier one, has admitted.
+    /// Decides copy about a call that this chain, or an earlier one, has admitted.
     ///
     /// # Errors
-    /// The refusal that a new call would get.
-    pub fn recheck(&self, call: &Call, wall: SystemTime) -> Result<Option<Rc<Revoked>>, Refusal> {
-        let mut again = call.copy_for_recheck(wall);
-        self.filters.iter().try_for_each(|room| room.recheck(&mut again))?;
-        Ok(again.attributes().revoked.clone())
+    /// The refusal that a new call would receive.
+    pub fn recheck(
+        &self,
+        call: &Call,
+        wall_time: SystemTime,
+    ) -> Result<Option<Rc<Revoked>>, Refusal> {
+        let mut copy = call.copy_for_recheck(wall_time);
+        self.filters.iter().try_for_each(|filter| filter.recheck(&mut copy))?;
+        Ok(copy.attributes().revoked.clone())
     }
 
-    /// The same for a call that this very chain has admitted or rechecked: only what depends on
-    /// time or on keys.
+    /// Decides copy about a call that this chain has admitted or rechecked, as far as the result
+    /// depends on time or on keys.
     ///
     /// # Errors
-    /// As for [`Chain::recheck`].
-    pub fn recheck_time(&self, call: &Call, wall: SystemTime) -> Result<(), Refusal> {
-        self.filters.iter().try_for_each(|room| room.recheck_time(call, wall))
+    /// As for [`FilterChain::recheck`].
+    pub fn recheck_time(&self, call: &Call, wall_time: SystemTime) -> Result<(), Refusal> {
+        self.filters.iter().try_for_each(|filter| filter.recheck_time(call, wall_time))
     }
 
-    /// Goes on with the answer of the room that let the call wait.
-    pub fn resume(&self, call: &mut Call, answer: PendingResult) -> ChainStep {
-        let Some(room) = self.filters.get(call.admitted) else {
+    /// Continues with the result of the pending decision.
+    pub fn resume(&self, call: &mut Call, result: PendingResult) -> ChainStep {
+        let Some(filter) = self.filters.get(call.admitted) else {
             return ChainStep::Admitted;
         };
-        let verdict = answer.and_then(|found: Attributes| {
+        let result = result.and_then(|found: Attributes| {
             call.set_attributes(found);
-            record_admission(&**room, call)
+            record_admission(&**filter, call)
         });
-        match verdict {
+        match result {
             Ok(()) => self.admit(call),
             Err(refusal) => ChainStep::Refused(refusal),
         }
     }
 
-    /// Tells the rooms that admitted the call how it ended, last one first. A second time it tells
-    /// nobody.
+    /// Reports the outcome to the filters that admitted the call, in reverse order. A second call
+    /// reports nothing.
     pub fn complete(&self, call: &mut Call, outcome: &Outcome) {
         let admitted = std::mem::take(&mut call.admitted);
-        self.filters.iter().take(admitted).rev().for_each(|room| room.on_complete(call, outcome));
+        self.filters
+            .iter()
+            .take(admitted)
+            .rev()
+            .for_each(|filter| filter.on_complete(call, outcome));
     }
 
-    /// What each room makes of a call, up to the first that refuses or would have to wait.
+    /// The decisions of the filters, up to the first one that refuses or is pending.
     pub fn explain(&self, call: &mut Call) -> Vec<Explanation> {
-        let mut accounts = Vec::new();
-        while let Some(room) = self.filters.get(call.admitted) {
-            let (sentence, details) = (room.explain(call), room.details(call));
-            let (verdict, ended) = match room.admit(call) {
-                Decision::Admitted => match record_admission(&**room, call) {
+        let mut explanations = Vec::new();
+        while let Some(filter) = self.filters.get(call.admitted) {
+            let (summary, details) = (filter.explain(call), filter.details(call));
+            let (result, ended) = match filter.admit(call) {
+                Decision::Admitted => match record_admission(&**filter, call) {
                     Ok(()) => (Ok(()), false),
                     Err(refusal) => (Err(refusal), true),
                 },
                 Decision::Refused(refusal) => (Err(refusal), true),
                 Decision::Pending(_) => (Ok(()), true),
             };
-            accounts.push(Explanation {
-                filter: room.name(),
-                summary: sentence,
-                details,
-                result: verdict,
-            });
+            explanations.push(Explanation { filter: filter.name(), summary, details, result });
             if ended {
                 break;
             }
         }
-        accounts
+        explanations
     }
 }
 
-/// Counts a room's admission, once the room has kept its promise about slots.
-fn record_admission(room: &dyn Filter, call: &mut Call) -> Result<(), Refusal> {
+/// Records that a filter has admitted the call, and refuses the call if a provided attribute is not
+/// set.
+fn record_admission(filter: &dyn Filter, call: &mut Call) -> Result<(), Refusal> {
     call.admitted = call.admitted.saturating_add(1);
-    match room.provides().iter().find(|slot| !call.attributes().is_set(**slot)) {
+    match filter.provides().iter().find(|attribute| !call.attributes().is_set(**attribute)) {
         None => Ok(()),
-        Some(slot) => {
-            let message = format!("{} admitted the call without its {}", room.name(), slot.name());
-            Err(Refusal::new(Code::Internal, "chain.unfilled", message))
+        Some(attribute) => {
+            let message = format!(
+                "internal error: {} admitted the call without its {}; report this to the operators",
+                filter.name(),
+                attribute.name()
+            );
+            Err(Refusal::new(Code::Internal, "chain.attribute_missing", message))
         }
     }
 }
@@ -243,7 +254,7 @@ impl fmt::Debug for FilterChain {
 }
 
 #[cfg(test)]
-#[expect(clippy::disallowed_methods, reason = "a call made by hand needs some moment")]
+#[expect(clippy::disallowed_methods, reason = "a call made by hand requires some moment")]
 mod tests {
     use super::*;
     use crate::{EndReason, EnvironmentName, Method, TeamName, call::StaticMetadata};
@@ -287,28 +298,28 @@ mod tests {
 
     const BOTH: &[Attribute] = &[Attribute::Team, Attribute::Environment];
 
-    fn filter(name: &'static str, says: fn() -> Decision, diary: &EventLog) -> Arc<dyn Filter> {
+    fn filter(name: &'static str, decide: fn() -> Decision, events: &EventLog) -> Arc<dyn Filter> {
         Arc::new(RecordingFilter {
             name,
             requires: &[],
             provides: &[],
-            decide: says,
-            events: diary.clone(),
+            decide,
+            events: events.clone(),
         })
     }
 
     fn idle(
         name: &'static str,
-        needs: &'static [Attribute],
-        fills: &'static [Attribute],
+        requires: &'static [Attribute],
+        provides: &'static [Attribute],
     ) -> Arc<dyn Filter> {
-        let diary = EventLog::default();
+        let events = EventLog::default();
         Arc::new(RecordingFilter {
             name,
-            requires: needs,
-            provides: fills,
+            requires,
+            provides,
             decide: || Decision::Admitted,
-            events: diary,
+            events,
         })
     }
 
@@ -317,119 +328,126 @@ mod tests {
         Call::new(Method::Config, metadata, ([127, 0, 0, 1], 1).into(), Instant::now())
     }
 
-    fn outcome(how: EndReason) -> Outcome {
+    fn outcome(reason: EndReason) -> Outcome {
         Outcome {
             code: Code::Ok,
             duration: Duration::ZERO,
             request_bytes: 0,
             response_bytes: 0,
-            reason: how,
+            reason,
         }
     }
 
-    fn pages(diary: &EventLog) -> Vec<String> {
-        std::mem::take(&mut *diary.lock().unwrap())
+    fn pages(events: &EventLog) -> Vec<String> {
+        std::mem::take(&mut *events.lock().unwrap())
     }
 
     fn no() -> Refusal {
         Refusal::new(Code::PermissionDenied, "b.no", "no")
     }
 
-    fn slots() -> Attributes {
+    fn attributes() -> Attributes {
         let (team, environment) = (TeamName::parse("ads"), EnvironmentName::parse("prod"));
         Attributes { team: team.ok(), environment: environment.ok(), ..Attributes::default() }
     }
 
     #[test]
-    fn a_call_that_all_admit_is_settled_once_last_room_first() {
-        let diary = EventLog::default();
-        let rooms = ["a", "b"].map(|name| filter(name, || Decision::Admitted, &diary));
-        let chain = FilterChain::new(rooms.to_vec()).unwrap();
+    fn a_call_that_all_filters_admit_is_completed_once_in_reverse_order() {
+        let events = EventLog::default();
+        let filters = ["a", "b"].map(|name| filter(name, || Decision::Admitted, &events));
+        let chain = FilterChain::new(filters.to_vec()).unwrap();
         let mut call = call();
         assert!(matches!(chain.admit(&mut call), ChainStep::Admitted));
         chain.complete(&mut call, &outcome(EndReason::Answered));
         chain.complete(&mut call, &outcome(EndReason::Answered));
-        assert_eq!(pages(&diary), ["admit a", "admit b", "settle b answered", "settle a answered"]);
+        assert_eq!(
+            pages(&events),
+            ["admit a", "admit b", "settle b answered", "settle a answered"]
+        );
     }
 
     #[test]
-    fn a_refusal_stops_the_call_and_settles_only_the_rooms_before() {
-        let diary = EventLog::default();
+    fn a_refused_call_is_completed_for_earlier_filters_only() {
+        let events = EventLog::default();
         let chain = FilterChain::new(vec![
-            filter("a", || Decision::Admitted, &diary),
-            filter("b", || Decision::Refused(no()), &diary),
-            filter("c", || Decision::Admitted, &diary),
+            filter("a", || Decision::Admitted, &events),
+            filter("b", || Decision::Refused(no()), &events),
+            filter("c", || Decision::Admitted, &events),
         ]);
         let (chain, mut call) = (chain.unwrap(), call());
         assert!(matches!(chain.admit(&mut call), ChainStep::Refused(refusal) if refusal == no()));
         chain.complete(&mut call, &outcome(EndReason::Refused));
-        assert_eq!(pages(&diary), ["admit a", "admit b", "settle a refused"]);
+        assert_eq!(pages(&events), ["admit a", "admit b", "settle a refused"]);
     }
 
     #[test]
-    fn a_wait_that_ends_well_fills_slots_and_goes_on_with_the_next_room() {
-        let diary = EventLog::default();
-        let slow = || Decision::Pending(PendingDecision::new(std::future::ready(Ok(slots()))));
-        let next = filter("b", || Decision::Admitted, &diary);
-        let chain = FilterChain::new(vec![filter("a", slow, &diary), next]).unwrap();
+    fn a_pending_decision_sets_attributes_and_continues_with_the_next_filter() {
+        let events = EventLog::default();
+        let slow = || Decision::Pending(PendingDecision::new(std::future::ready(Ok(attributes()))));
+        let next = filter("b", || Decision::Admitted, &events);
+        let chain = FilterChain::new(vec![filter("a", slow, &events), next]).unwrap();
         let mut call = call();
-        let ChainStep::Pending(wait) = chain.admit(&mut call) else { panic!("a lets it wait") };
+        let ChainStep::Pending(pending) = chain.admit(&mut call) else {
+            panic!("a lets it pending")
+        };
         let mut context = Context::from_waker(Waker::noop());
-        let Poll::Ready(answer) = pin!(wait).poll(&mut context) else { panic!("it is ready") };
-        assert!(matches!(chain.resume(&mut call, answer), ChainStep::Admitted));
+        let Poll::Ready(result) = pin!(pending).poll(&mut context) else { panic!("it is ready") };
+        assert!(matches!(chain.resume(&mut call, result), ChainStep::Admitted));
         assert_eq!(call.team().unwrap().as_str(), "ads");
         chain.complete(&mut call, &outcome(EndReason::Answered));
         let expected = ["admit a", "admit b", "settle b answered", "settle a answered"];
-        assert_eq!(pages(&diary), expected);
+        assert_eq!(pages(&events), expected);
     }
 
     #[test]
-    fn a_client_that_leaves_during_a_wait_settles_only_the_rooms_that_had_admitted() {
-        let diary = EventLog::default();
+    fn a_cancelled_pending_call_is_completed_for_earlier_filters_only() {
+        let events = EventLog::default();
         let slow = || Decision::Pending(PendingDecision::new(std::future::pending()));
-        let first = filter("a", || Decision::Admitted, &diary);
-        let chain = FilterChain::new(vec![first, filter("b", slow, &diary)]).unwrap();
+        let first = filter("a", || Decision::Admitted, &events);
+        let chain = FilterChain::new(vec![first, filter("b", slow, &events)]).unwrap();
         let mut call = call();
-        let ChainStep::Pending(wait) = chain.admit(&mut call) else { panic!("b lets it wait") };
-        drop(wait);
+        let ChainStep::Pending(pending) = chain.admit(&mut call) else {
+            panic!("b lets it pending")
+        };
+        drop(pending);
         chain.complete(&mut call, &outcome(EndReason::Cancelled));
-        assert_eq!(pages(&diary), ["admit a", "admit b", "settle a cancelled"]);
+        assert_eq!(pages(&events), ["admit a", "admit b", "settle a cancelled"]);
     }
 
     #[test]
-    fn a_wait_that_ends_in_a_refusal_counts_as_one() {
-        let diary = EventLog::default();
+    fn a_pending_decision_may_end_in_a_refusal() {
+        let events = EventLog::default();
         let slow = || Decision::Pending(PendingDecision::new(std::future::ready(Err(no()))));
-        let chain = FilterChain::new(vec![filter("a", slow, &diary)]).unwrap();
+        let chain = FilterChain::new(vec![filter("a", slow, &events)]).unwrap();
         let mut call = call();
         assert!(matches!(chain.admit(&mut call), ChainStep::Pending(_)));
         let step = chain.resume(&mut call, Err(no()));
         assert!(matches!(step, ChainStep::Refused(refusal) if refusal == no()));
         chain.complete(&mut call, &outcome(EndReason::Refused));
-        assert_eq!(pages(&diary), ["admit a"]);
+        assert_eq!(pages(&events), ["admit a"]);
     }
 
     #[test]
-    fn a_room_that_breaks_its_promise_is_an_internal_refusal_and_not_a_call_gone_astray() {
+    fn a_missing_provided_attribute_is_an_internal_error() {
         let chain = FilterChain::new(vec![idle("liar", &[], BOTH)]).unwrap();
         let ChainStep::Refused(refusal) = chain.admit(&mut call()) else { panic!("must refuse") };
-        assert_eq!((refusal.code, refusal.label), (Code::Internal, "chain.unfilled"));
+        assert_eq!((refusal.code, refusal.label), (Code::Internal, "chain.attribute_missing"));
     }
 
     #[test]
     fn the_contract_is_checked_when_the_chain_is_built() {
-        let fault = |rooms| FilterChain::new(rooms).unwrap_err().to_string();
+        let error = |filters| FilterChain::new(filters).unwrap_err().to_string();
         let team = || idle("team", &[], BOTH);
         let limit = || idle("limit", &[Attribute::Team], &[]);
-        assert_eq!(fault(vec![team(), team()]), "team stands in the chain twice");
-        assert_eq!(fault(vec![limit(), team()]), "limit needs the team: put team before limit");
+        assert_eq!(error(vec![team(), team()]), "team is listed twice");
+        assert_eq!(error(vec![limit(), team()]), "limit requires the team: put team before limit");
         assert_eq!(
-            fault(vec![limit()]),
-            "limit needs the team, and no filter of the chain finds it"
+            error(vec![limit()]),
+            "limit requires the team, and no filter of the chain provides it"
         );
         assert_eq!(
-            fault(vec![team(), idle("claims", &[], &[Attribute::Team])]),
-            "claims and team both decide the team: keep one"
+            error(vec![team(), idle("claims", &[], &[Attribute::Team])]),
+            "claims and team both provide the team: keep one"
         );
         assert!(FilterChain::new(vec![team(), limit()]).is_ok());
         assert_eq!(FilterChain::new(vec![]).unwrap().first_unprovided(BOTH), Some(Attribute::Team));

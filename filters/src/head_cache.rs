@@ -1,7 +1,7 @@
-//! What rooms remember of a head.
+//! Results that filters keep for one request head.
 //!
-//! Equal requests in a row share one head, and what a room finds in metadata alone is the same for
-//! all of them. Must never hold what depends on time, on the peer, or on other calls.
+//! Consecutive requests with equal headers share one head. Must not hold results that depend on
+//! time, on the peer, or on other calls.
 
 use std::{
     any::Any,
@@ -10,21 +10,21 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
-/// Notes that one head may have: a few rooms, over a few reloads.
+/// Entries of one head: a few filters, over a few reloads.
 const ENTRIES_MAX: usize = 8;
 
-/// Who writes a note. Each room has its own; the room that a reload puts in its place has another.
+/// Identifies a filter instance in the cache. The instance that a reload builds has another key.
 #[derive(Debug)]
 pub struct CacheKey(u64);
 
 impl CacheKey {
-    /// One that was never there before.
+    /// A new key, unique in this process.
     pub fn new() -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         Self(NEXT.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// What tells this one from all others, for a room that remembers outside of any head.
+    /// The number of the key, for caches outside of a head.
     pub fn id(&self) -> u64 {
         self.0
     }
@@ -36,31 +36,31 @@ impl Default for CacheKey {
     }
 }
 
-/// The notes on one head.
+/// The cached results of one head.
 #[derive(Default)]
 pub struct HeadCache(RefCell<Vec<(u64, Rc<dyn Any>)>>);
 
 impl HeadCache {
-    /// What this author has noted, if it is of this type.
-    pub fn get<T: Any>(&self, author: &CacheKey) -> Option<Rc<T>> {
-        let notes = self.0.try_borrow().ok()?;
-        let (_, note) = notes.iter().find(|(known, _)| *known == author.0)?;
-        Rc::clone(note).downcast().ok()
+    /// The value of this key, if it has this type.
+    pub fn get<T: Any>(&self, key: &CacheKey) -> Option<Rc<T>> {
+        let entries = self.0.try_borrow().ok()?;
+        let (_, value) = entries.iter().find(|(known, _)| *known == key.0)?;
+        Rc::clone(value).downcast().ok()
     }
 
-    /// Keeps a note for the next call with this head.
-    pub fn insert<T: Any>(&self, author: &CacheKey, note: T) {
-        let Ok(mut notes) = self.0.try_borrow_mut() else { return };
-        notes.retain(|(known, _)| *known != author.0);
-        if notes.len() >= ENTRIES_MAX {
-            notes.clear();
+    /// Sets the value of this key.
+    pub fn insert<T: Any>(&self, key: &CacheKey, value: T) {
+        let Ok(mut entries) = self.0.try_borrow_mut() else { return };
+        entries.retain(|(known, _)| *known != key.0);
+        if entries.len() >= ENTRIES_MAX {
+            entries.clear();
         }
-        notes.push((author.0, Rc::new(note)));
+        entries.push((key.0, Rc::new(value)));
     }
 }
 
 impl std::fmt::Debug for HeadCache {
-    /// Without the notes: they may tell of credentials.
+    /// Without the values: they may contain credentials.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Notes").finish_non_exhaustive()
     }
@@ -71,23 +71,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_author_reads_its_own_latest_note() {
-        let (notes, one, other) = (HeadCache::default(), CacheKey::new(), CacheKey::new());
-        notes.insert(&one, 1_u8);
-        notes.insert(&one, 2_u8);
-        notes.insert(&other, "three");
-        assert_eq!(notes.get::<u8>(&one).as_deref(), Some(&2));
-        assert_eq!(notes.get::<&str>(&other).as_deref(), Some(&"three"));
-        assert_eq!(notes.get::<u8>(&CacheKey::new()), None);
-        assert_eq!(notes.get::<u16>(&one), None);
+    fn each_key_has_its_own_latest_value() {
+        let (entries, one, other) = (HeadCache::default(), CacheKey::new(), CacheKey::new());
+        entries.insert(&one, 1_u8);
+        entries.insert(&one, 2_u8);
+        entries.insert(&other, "three");
+        assert_eq!(entries.get::<u8>(&one).as_deref(), Some(&2));
+        assert_eq!(entries.get::<&str>(&other).as_deref(), Some(&"three"));
+        assert_eq!(entries.get::<u8>(&CacheKey::new()), None);
+        assert_eq!(entries.get::<u16>(&one), None);
     }
 
     #[test]
-    fn notes_do_not_pile_up() {
-        let notes = HeadCache::default();
+    fn the_number_of_entries_is_limited() {
+        let entries = HeadCache::default();
         for _ in 0..1_000 {
-            notes.insert(&CacheKey::new(), ());
+            entries.insert(&CacheKey::new(), ());
         }
-        assert!(notes.0.borrow().len() <= ENTRIES_MAX);
+        assert!(entries.0.borrow().len() <= ENTRIES_MAX);
     }
 }

@@ -1,17 +1,18 @@
-//! Who calls: a user that was proved, and what came with the proof.
+//! The authenticated caller.
 //!
-//! Must never hold a credential: an identity is shown in messages and logs.
+//! Must not contain a credential: messages and logs show an identity.
 
 use std::{fmt, sync::Arc};
 
-/// The most octets of a user, a display name, a group or a team.
+/// Maximum length of a user, a display name, a group or a team, in bytes.
 pub const TEXT_MAX: usize = 256;
-/// The most groups, and the most teams, of one identity.
+/// Maximum number of groups, and of teams, of one identity.
 pub const NAMES_MAX: usize = 1024;
-/// What a text costs beside its octets: its place in a list, and what the allocator adds.
+/// Memory for one text in addition to its bytes: its entry in a list, and the allocator's overhead.
 const TEXT_OVERHEAD: usize = 48;
 
-/// Who calls. If you hold one, its texts are sound: not empty, not long, no control characters.
+/// The authenticated caller. All texts are valid: not empty, within [`TEXT_MAX`], without control
+/// characters.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
     raw: RawIdentity,
@@ -19,12 +20,12 @@ pub struct Identity {
     expires_at: Option<u64>,
 }
 
-/// What a proof says of its owner, before it is checked.
+/// The content of a credential before validation.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RawIdentity {
-    /// The user's name or number, unique within its source.
+    /// The name or number of the user, unique within its source.
     pub user: String,
-    /// How people call the user; the user itself when it is absent.
+    /// The display name; the user if it is absent.
     pub display_name: Option<String>,
     /// The groups that the user is in.
     pub groups: Vec<String>,
@@ -32,20 +33,20 @@ pub struct RawIdentity {
     pub teams: Vec<String>,
 }
 
-/// What proved an identity.
+/// The kind of credential that proves an identity.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum IdentitySource {
-    /// A token that an identity provider signed.
+    /// A token that an identity provider has signed.
     Token {
-        /// The provider, as the token and the configuration both spell it.
+        /// The issuer, as the token and the configuration spell it.
         issuer: Arc<str>,
     },
-    /// A token that the configuration lists.
+    /// A static token of the configuration.
     StaticToken {
-        /// The token's name there.
+        /// The name of the token.
         name: Arc<str>,
     },
-    /// The certificate of the client's connection.
+    /// The client certificate of the connection.
     Certificate,
 }
 
@@ -59,7 +60,7 @@ impl fmt::Display for IdentitySource {
     }
 }
 
-/// One text of an identity.
+/// One field of an identity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IdentityField {
     /// The user.
@@ -73,7 +74,7 @@ pub enum IdentityField {
 }
 
 impl IdentityField {
-    /// The word for it in messages.
+    /// The name in messages.
     pub fn name(self) -> &'static str {
         match self {
             Self::User => "user",
@@ -84,29 +85,29 @@ impl IdentityField {
     }
 }
 
-/// Why something is no identity.
+/// Why a credential has no valid identity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IdentityError {
-    /// A text with nothing in it.
+    /// The field is empty.
     Empty(IdentityField),
-    /// More octets than [`TEXT_MAX`].
+    /// The field is longer than [`TEXT_MAX`].
     TooLong(IdentityField),
-    /// A character that controls a line, or that nobody sees: it could forge lines of a log, or
-    /// look like another name.
+    /// A control character or an invisible character: it could forge log lines or imitate another
+    /// name.
     HiddenCharacter(IdentityField),
-    /// More than [`NAMES_MAX`] of them.
+    /// More than [`NAMES_MAX`] values.
     TooMany(IdentityField),
 }
 
 impl fmt::Display for IdentityError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Empty(part) => write!(f, "a {} is empty", part.name()),
-            Self::TooLong(part) => write!(f, "a {} has more than 256 octets", part.name()),
-            Self::HiddenCharacter(part) => {
-                write!(f, "a {} has a control or hidden character", part.name())
+            Self::Empty(field) => write!(f, "a {} is empty", field.name()),
+            Self::TooLong(field) => write!(f, "a {} is longer than 256 bytes", field.name()),
+            Self::HiddenCharacter(field) => {
+                write!(f, "a {} has a control or hidden character", field.name())
             }
-            Self::TooMany(part) => write!(f, "there are more than 1024 {}s", part.name()),
+            Self::TooMany(field) => write!(f, "more than 1024 {}s", field.name()),
         }
     }
 }
@@ -114,37 +115,37 @@ impl fmt::Display for IdentityError {
 impl std::error::Error for IdentityError {}
 
 impl Identity {
-    /// The only way to an identity. `expires_at` is when the proof itself ends, in seconds of the
-    /// Unix epoch; `None` for one that does not.
+    /// Validates an identity. `expires_at` is the end of the credential in seconds since the Unix
+    /// epoch; `None` if it does not expire.
     ///
     /// # Errors
-    /// The first text that is not sound.
+    /// The first field that is not valid.
     pub fn new(
-        claimed: RawIdentity,
+        raw: RawIdentity,
         source: IdentitySource,
         expires_at: Option<u64>,
     ) -> Result<Self, IdentityError> {
-        check_text(IdentityField::User, &claimed.user)?;
-        if let Some(name) = &claimed.display_name {
+        check_text(IdentityField::User, &raw.user)?;
+        if let Some(name) = &raw.display_name {
             check_text(IdentityField::DisplayName, name)?;
         }
-        for (part, names) in
-            [(IdentityField::Group, &claimed.groups), (IdentityField::Team, &claimed.teams)]
+        for (field, names) in
+            [(IdentityField::Group, &raw.groups), (IdentityField::Team, &raw.teams)]
         {
             if names.len() > NAMES_MAX {
-                return Err(IdentityError::TooMany(part));
+                return Err(IdentityError::TooMany(field));
             }
-            names.iter().try_for_each(|name| check_text(part, name))?;
+            names.iter().try_for_each(|name| check_text(field, name))?;
         }
-        Ok(Self { raw: claimed, source, expires_at })
+        Ok(Self { raw, source, expires_at })
     }
 
-    /// The user's name or number, unique within its [`source`](Self::source).
+    /// The name or number of the user, unique within its [`source`](Self::source).
     pub fn user(&self) -> &str {
         &self.raw.user
     }
 
-    /// How people call the user.
+    /// The display name; the user if there is none.
     pub fn display_name(&self) -> &str {
         self.raw.display_name.as_deref().unwrap_or(&self.raw.user)
     }
@@ -159,17 +160,17 @@ impl Identity {
         &self.raw.teams
     }
 
-    /// What proved it.
+    /// The kind of credential.
     pub fn source(&self) -> &IdentitySource {
         &self.source
     }
 
-    /// When the proof itself ends, in seconds of the Unix epoch: no skew and no grace is in it.
+    /// The end of the credential in seconds since the Unix epoch, without clock skew or grace.
     pub fn expires_at(&self) -> Option<u64> {
         self.expires_at
     }
 
-    /// Octets of memory that its texts take, about.
+    /// Approximate memory of the texts, in bytes.
     pub(crate) fn memory_size(&self) -> usize {
         let RawIdentity { user, display_name, groups, teams } = &self.raw;
         let texts = [user].into_iter().chain(display_name).chain(groups).chain(teams);
@@ -177,28 +178,28 @@ impl Identity {
     }
 }
 
-fn check_text(part: IdentityField, text: &str) -> Result<(), IdentityError> {
+fn check_text(field: IdentityField, text: &str) -> Result<(), IdentityError> {
     if text.is_empty() {
-        return Err(IdentityError::Empty(part));
+        return Err(IdentityError::Empty(field));
     }
     if text.len() > TEXT_MAX {
-        return Err(IdentityError::TooLong(part));
+        return Err(IdentityError::TooLong(field));
     }
-    if text.chars().any(|letter| letter.is_control() || is_hidden(letter)) {
-        return Err(IdentityError::HiddenCharacter(part));
+    if text.chars().any(|character| character.is_control() || is_hidden(character)) {
+        return Err(IdentityError::HiddenCharacter(field));
     }
     Ok(())
 }
 
-/// Whether a text can stand in an identity.
+/// Whether a text is valid in an identity.
 pub(crate) fn is_valid_text(text: &str) -> bool {
-    // Which part it would be is of no matter here.
+    // The field only matters for messages.
     check_text(IdentityField::Group, text).is_ok()
 }
 
-/// Marks of direction, joiners, separators of lines: what is there, and not seen.
-fn is_hidden(letter: char) -> bool {
-    match letter {
+/// Direction marks, joiners and line separators.
+fn is_hidden(character: char) -> bool {
+    match character {
         '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' => true,
         other => matches!(other, '\u{ad}' | '\u{61c}' | '\u{feff}'),
     }
@@ -208,8 +209,8 @@ fn is_hidden(letter: char) -> bool {
 mod tests {
     use super::*;
 
-    fn identity(claimed: RawIdentity) -> Result<Identity, IdentityError> {
-        Identity::new(claimed, IdentitySource::Certificate, None)
+    fn identity(raw: RawIdentity) -> Result<Identity, IdentityError> {
+        Identity::new(raw, IdentitySource::Certificate, None)
     }
 
     fn user(user: &str) -> RawIdentity {
@@ -217,14 +218,14 @@ mod tests {
     }
 
     #[test]
-    fn a_user_without_a_display_name_is_called_by_its_own() {
+    fn the_display_name_defaults_to_the_user() {
         assert_eq!(identity(user("ann")).unwrap().display_name(), "ann");
-        let claimed = RawIdentity { display_name: Some("Ann Ö.".to_owned()), ..user("ann") };
-        assert_eq!(identity(claimed).unwrap().display_name(), "Ann Ö.");
+        let raw = RawIdentity { display_name: Some("Ann Ö.".to_owned()), ..user("ann") };
+        assert_eq!(identity(raw).unwrap().display_name(), "Ann Ö.");
     }
 
     #[test]
-    fn a_text_that_is_not_sound_is_refused_wherever_it_stands() {
+    fn an_invalid_text_is_refused_in_every_field() {
         let long = "a".repeat(TEXT_MAX + 1);
         let cases = [
             ("", IdentityError::Empty as fn(IdentityField) -> IdentityError),
@@ -235,27 +236,27 @@ mod tests {
             ("a\u{61c}b", IdentityError::HiddenCharacter),
             ("a\u{200b}", IdentityError::HiddenCharacter),
         ];
-        for (text, fault) in cases {
+        for (text, error) in cases {
             let text = text.to_owned();
-            assert_eq!(identity(user(&text)), Err(fault(IdentityField::User)));
-            let claimed = RawIdentity { display_name: Some(text.clone()), ..user("ann") };
-            assert_eq!(identity(claimed), Err(fault(IdentityField::DisplayName)));
-            let claimed = RawIdentity { groups: vec!["a".into(), text.clone()], ..user("ann") };
-            assert_eq!(identity(claimed), Err(fault(IdentityField::Group)));
-            let claimed = RawIdentity { teams: vec![text], ..user("ann") };
-            assert_eq!(identity(claimed), Err(fault(IdentityField::Team)));
+            assert_eq!(identity(user(&text)), Err(error(IdentityField::User)));
+            let raw = RawIdentity { display_name: Some(text.clone()), ..user("ann") };
+            assert_eq!(identity(raw), Err(error(IdentityField::DisplayName)));
+            let raw = RawIdentity { groups: vec!["a".into(), text.clone()], ..user("ann") };
+            assert_eq!(identity(raw), Err(error(IdentityField::Group)));
+            let raw = RawIdentity { teams: vec![text], ..user("ann") };
+            assert_eq!(identity(raw), Err(error(IdentityField::Team)));
         }
         assert!(identity(user(&"a".repeat(TEXT_MAX))).is_ok());
     }
 
     #[test]
-    fn groups_and_teams_are_counted() {
+    fn groups_and_teams_are_limited() {
         let many = vec!["a".to_owned(); NAMES_MAX + 1];
-        let claimed = RawIdentity { groups: many.clone(), ..user("ann") };
-        assert_eq!(identity(claimed), Err(IdentityError::TooMany(IdentityField::Group)));
-        let claimed = RawIdentity { teams: many, ..user("ann") };
-        assert_eq!(identity(claimed), Err(IdentityError::TooMany(IdentityField::Team)));
-        let claimed = RawIdentity { groups: vec!["a".to_owned(); NAMES_MAX], ..user("ann") };
-        assert!(identity(claimed).is_ok());
+        let raw = RawIdentity { groups: many.clone(), ..user("ann") };
+        assert_eq!(identity(raw), Err(IdentityError::TooMany(IdentityField::Group)));
+        let raw = RawIdentity { teams: many, ..user("ann") };
+        assert_eq!(identity(raw), Err(IdentityError::TooMany(IdentityField::Team)));
+        let raw = RawIdentity { groups: vec!["a".to_owned(); NAMES_MAX], ..user("ann") };
+        assert!(identity(raw).is_ok());
     }
 }

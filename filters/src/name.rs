@@ -1,13 +1,12 @@
-//! Names of teams and environments: checked once, then cheap to hand around. A short one lies in
-//! its place, so that threads that clone it do not meet in a counter.
+//! Names of teams and environments: validated once, cheap to clone. A short name is stored inline,
+//! so that threads that clone it do not share a counter.
 //!
-//! A name is a DNS-1035 label, so that it can stand in a URL, a metric and a Kubernetes object
-//! alike.
+//! A name is a DNS-1035 label: it is valid in a URL, a metric and a Kubernetes object.
 
 use smol_str::SmolStr;
 use std::{borrow::Borrow, fmt};
 
-/// The most octets that a name may have (RFC 1035, 2.3.4).
+/// Maximum length of a name, in bytes (RFC 1035, 2.3.4).
 pub const NAME_MAX: usize = 63;
 
 /// The name of a team.
@@ -18,31 +17,31 @@ pub struct TeamName(SmolStr);
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct EnvironmentName(SmolStr);
 
-/// Why a text is no name.
+/// Why a text is not a valid name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NameError {
-    /// Nothing at all.
+    /// The text is empty.
     Empty,
-    /// More octets than [`NAME_MAX`].
+    /// Longer than [`NAME_MAX`].
     TooLong,
-    /// It begins with something else than a letter a to z.
+    /// The first character is not a letter a to z.
     InvalidStart,
-    /// It ends in a hyphen.
+    /// The last character is a hyphen.
     InvalidEnd,
-    /// It holds something else than a to z, 0 to 9 and the hyphen.
+    /// A character other than a to z, 0 to 9 and the hyphen.
     InvalidCharacter,
 }
 
 impl NameError {
     fn check(text: &str) -> Result<(), Self> {
-        let octets = text.as_bytes();
-        let (Some(first), Some(last)) = (octets.first(), octets.last()) else {
+        let bytes = text.as_bytes();
+        let (Some(first), Some(last)) = (bytes.first(), bytes.last()) else {
             return Err(Self::Empty);
         };
-        if octets.len() > NAME_MAX {
+        if bytes.len() > NAME_MAX {
             return Err(Self::TooLong);
         }
-        if !octets.iter().all(|o| matches!(o, b'a'..=b'z' | b'0'..=b'9' | b'-')) {
+        if !bytes.iter().all(|o| matches!(o, b'a'..=b'z' | b'0'..=b'9' | b'-')) {
             return Err(Self::InvalidCharacter);
         }
         if !first.is_ascii_lowercase() {
@@ -67,10 +66,10 @@ impl fmt::Display for NameError {
 impl std::error::Error for NameError {}
 
 impl TeamName {
-    /// The only way to a name of a team: if you hold one, it is sound.
+    /// Validates a team name.
     ///
     /// # Errors
-    /// Says what is wrong with the text.
+    /// Why the text is not a valid name.
     pub fn parse(text: &str) -> Result<Self, NameError> {
         NameError::check(text).map(|()| Self(text.into()))
     }
@@ -82,10 +81,10 @@ impl TeamName {
 }
 
 impl EnvironmentName {
-    /// The only way to a name of an environment: if you hold one, it is sound.
+    /// Validates an environment name.
     ///
     /// # Errors
-    /// Says what is wrong with the text.
+    /// Why the text is not a valid name.
     pub fn parse(text: &str) -> Result<Self, NameError> {
         NameError::check(text).map(|()| Self(text.into()))
     }
@@ -145,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_is_refused_for_its_own_reason() {
+    fn each_invalid_name_has_its_own_error() {
         let long = "a".repeat(NAME_MAX + 1);
         let cases = [
             ("", NameError::Empty),
@@ -160,9 +159,9 @@ mod tests {
             ("ä", NameError::InvalidCharacter),
             ("a\n", NameError::InvalidCharacter),
         ];
-        for (text, fault) in cases {
-            assert_eq!(TeamName::parse(text), Err(fault), "{text:?}");
-            assert_eq!(EnvironmentName::parse(text), Err(fault), "{text:?}");
+        for (text, error) in cases {
+            assert_eq!(TeamName::parse(text), Err(error), "{text:?}");
+            assert_eq!(EnvironmentName::parse(text), Err(error), "{text:?}");
         }
     }
 }

@@ -1,46 +1,46 @@
-//! How a call ended, as the rooms hear it.
+//! How a call ended.
 
 use crate::Code;
 use std::time::Duration;
 
-/// How a call ended. Each room that admitted the call hears it once.
+/// The outcome of a call: see [`Filter::on_complete`](crate::Filter::on_complete).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outcome {
-    /// The `grpc-status` that the client got, or would have got had it waited.
+    /// The `grpc-status` that sconce sent, or would have sent to a client that has gone.
     pub code: Code,
-    /// From the complete header block to the end.
+    /// From the end of the request's header block to the end of the call.
     pub duration: Duration,
-    /// Octets of request body that went to the driver.
+    /// Request body, in bytes, that sconce sent to the driver.
     pub request_bytes: u64,
-    /// Octets of response body that went to the client.
+    /// Response body, in bytes, that sconce sent to the client.
     pub response_bytes: u64,
     /// By whose doing it ended.
     pub reason: EndReason,
 }
 
-/// By whose doing a call ended.
+/// Why a call ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum EndReason {
-    /// The driver answered to the end.
+    /// The driver sent a complete response.
     Answered,
-    /// sconce refused the call: a room of the chain, or a limit.
+    /// sconce refused the call: a filter of the chain, or a limit.
     Refused,
     /// The client reset the stream.
     Cancelled,
-    /// The client's connection went away.
+    /// The client connection closed.
     ClientLost,
-    /// The driver could not be reached, went away or misbehaved.
+    /// The driver was unreachable, closed the connection or violated the protocol.
     DriverLost,
-    /// The call's own deadline passed.
+    /// The deadline of the call passed.
     DeadlinePassed,
-    /// The caller's proof expired: the stream was ended where the client takes it up again.
+    /// The caller's credential expired: the stream ended at a point where the client can reattach.
     Expired,
-    /// sconce was shut down before the call could finish.
+    /// sconce shut down before the end of the call.
     Drained,
 }
 
 impl EndReason {
-    /// One word for metrics and logs.
+    /// The label in metrics and logs.
     pub fn label(self) -> &'static str {
         match self {
             Self::Answered => "answered",

@@ -1,28 +1,29 @@
-//! Why a call is turned away, in the words of gRPC.
+//! Refusals: responses that sconce sends instead of the driver's (Envoy: local replies).
 //!
-//! A refusal is read by a person who wants to get on: its message says what to change.
+//! A message says what is wrong and what the caller must change.
 
 use std::{fmt, time::Duration};
 
-/// An answer that ends a call before it reaches a driver.
+/// A gRPC status that ends a call before it reaches a driver.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
     /// The `grpc-status`.
     pub code: Code,
-    /// Room and reason for metrics, such as `team.missing`. Never made from what a caller sent.
+    /// Filter and reason, the label in metrics, such as `team.missing`. Must not be built from
+    /// input.
     pub label: &'static str,
     /// The `grpc-message`, before percent-encoding.
     pub message: String,
-    /// When trying again may help: goes into the answer as `google.rpc.RetryInfo`.
+    /// The delay after which a retry may succeed: sent as `google.rpc.RetryInfo`.
     pub retry_after: Option<Duration>,
-    /// How much work it was to find out. A peer that causes many dear ones is an attacker.
+    /// The CPU cost of the decision. A peer that causes many expensive refusals is an attacker.
     pub cost: Cost,
 }
 
-/// The work behind a refusal, by its dearest part.
+/// The most expensive part of the decision.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Cost {
-    /// Look-ups and comparisons: a few microseconds. A refusal that was remembered is one.
+    /// Look-ups and comparisons: a few microseconds. A cached refusal is cheap.
     #[default]
     Cheap,
     /// A token was decoded and its JSON parsed: up to about 100 microseconds.
@@ -32,18 +33,18 @@ pub enum Cost {
 }
 
 impl Refusal {
-    /// A refusal that trying again will not change.
+    /// A refusal that a retry does not change, of cost [`Cost::Cheap`].
     pub fn new(code: Code, label: &'static str, message: impl fmt::Display) -> Self {
         Self { code, label, message: message.to_string(), retry_after: None, cost: Cost::Cheap }
     }
 
-    /// The same refusal, for a caller who may try again after so long.
+    /// The same refusal with a delay for retries.
     #[must_use]
-    pub fn with_retry_after(self, wait: Duration) -> Self {
-        Self { retry_after: Some(wait), ..self }
+    pub fn with_retry_after(self, delay: Duration) -> Self {
+        Self { retry_after: Some(delay), ..self }
     }
 
-    /// The same refusal, which was so much work.
+    /// The same refusal with another cost.
     #[must_use]
     pub fn with_cost(self, cost: Cost) -> Self {
         Self { cost, ..self }
@@ -83,7 +84,7 @@ pub enum Code {
 }
 
 impl Code {
-    /// Every code, by its number.
+    /// All codes, by their number.
     pub const ALL: [Self; 17] = [
         Self::Ok,
         Self::Cancelled,
@@ -104,7 +105,7 @@ impl Code {
         Self::Unauthenticated,
     ];
 
-    /// The number on the wire.
+    /// The value of `grpc-status`.
     pub fn number(self) -> u8 {
         self as u8
     }
@@ -150,7 +151,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_code_is_found_by_its_number_and_others_are_unknown() {
+    fn codes_are_found_by_number_and_others_are_unknown() {
         for (number, code) in (0u8..).zip(Code::ALL) {
             assert_eq!(code.number(), number);
             assert_eq!(Code::from_number(u64::from(number)), code);
@@ -160,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_reads_code_first() {
+    fn a_refusal_is_displayed_with_its_code_first() {
         let refusal = Refusal::new(Code::NotFound, "team.unknown", "no such team");
         assert_eq!(refusal.to_string(), "NOT_FOUND: no such team");
     }

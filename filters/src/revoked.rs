@@ -1,13 +1,13 @@
-//! Revoked: the mark of a call whose team, environment or membership was removed a short while ago.
+//! The mark of a call whose team, environment or membership a reload has removed recently.
 
 use crate::Refusal;
 
-/// A call is admitted with this mark if it would have been admitted before a reload. It may go on
-/// only if its session had an open execution at that moment, which its bearer must ask about.
+/// A call has this mark if the configuration before a reload would have admitted it. The proxy lets
+/// it continue only if its session had an open execution at the reload.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Revoked {
-    /// Which reload it was.
+    /// The configuration generation that the reload created.
     pub generation: u64,
-    /// The refusal of a call that may not go on.
+    /// The refusal of a call that may not continue.
     pub refusal: Refusal,
 }

@@ -1,4 +1,4 @@
-//! Permission that is asked again: by rooms that a reload has put in the place of others.
+//! Rechecks by the filters that a reload has built.
 
 #![allow(
     missing_docs,
@@ -23,7 +23,7 @@ use sconce_filters::{
     TeamName,
 };
 
-/// A chain in which this token is this user's, and these teams have an environment `prod` and these
+/// A chain with one static token of this user, and these teams with an environment `prod` and these
 /// members.
 fn chain(token: &str, user: &str, teams: &[(&str, &[&str])]) -> FilterChain {
     let claimed = RawIdentity { user: user.to_owned(), ..RawIdentity::default() };
@@ -61,30 +61,30 @@ fn admitted(chain: &FilterChain) -> Call {
     call
 }
 
-/// The label of the refusal, if it is one.
+/// The label of a refusal.
 fn again(chain: &FilterChain, call: &Call) -> Option<&'static str> {
     chain.recheck(call, SystemTime::now()).err().map(|refusal| refusal.label)
 }
 
 #[test]
-fn what_a_reload_has_taken_away_is_refused_as_a_new_call_would_be() {
+fn removed_routes_are_refused_like_new_calls() {
     let call = admitted(&chain("secret", "ann", &[("ads", &["ann"])]));
     for (token, user, teams, label) in [
         ("secret", "ann", &[("ads", &["ann"][..])][..], None),
         ("secret", "ann", &[("ads", &["ann"]), ("web", &["ann"])], None),
         ("other", "ann", &[("ads", &["ann"])], Some("authenticate.malformed")),
-        ("secret", "ina", &[("ads", &["ann", "ina"])], Some("authenticate.renamed")),
-        ("secret", "ann", &[("ads", &["ina"])], Some("team.none")),
-        ("secret", "ann", &[("ads", &["ina"]), ("web", &["ann"])], Some("team.moved")),
-        ("secret", "ann", &[("web", &["ann"])], Some("team.moved")),
-        ("secret", "ann", &[("web", &["ina"])], Some("team.none")),
+        ("secret", "ina", &[("ads", &["ann", "ina"])], Some("authenticate.identity_changed")),
+        ("secret", "ann", &[("ads", &["ina"])], Some("team.no_membership")),
+        ("secret", "ann", &[("ads", &["ina"]), ("web", &["ann"])], Some("team.route_changed")),
+        ("secret", "ann", &[("web", &["ann"])], Some("team.route_changed")),
+        ("secret", "ann", &[("web", &["ina"])], Some("team.no_membership")),
     ] {
         assert_eq!(again(&chain(token, user, teams), &call), label, "{token} {user} {teams:?}");
     }
 }
 
 #[test]
-fn the_chain_that_admitted_a_call_asks_for_what_time_alone_changes() {
+fn recheck_time_covers_what_changes_with_time() {
     let ends = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
     let names = vec![(NameKind::Email, "ann".to_owned())];
     let certificate = Rc::new(Certificate::new(names, ends + Duration::from_secs(60)));
@@ -99,7 +99,7 @@ fn the_chain_that_admitted_a_call_asks_for_what_time_alone_changes() {
 }
 
 #[test]
-fn a_call_that_is_asked_about_again_keeps_what_was_found_of_it() {
+fn a_rechecked_call_keeps_its_attributes() {
     let chain = chain("secret", "ann", &[("ads", &["ann"])]);
     let call = admitted(&chain);
     let before = call.attributes().clone();

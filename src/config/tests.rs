@@ -252,7 +252,7 @@ fn the_chain_must_exist_and_find_a_team() {
     );
     assert_eq!(
         said("[team, team]"),
-        ["sconce.yaml:2: chain: team stands in the chain twice; correct the order"]
+        ["sconce.yaml:2: chain: team is listed twice; correct the order"]
     );
     assert_eq!(said("[]"), ["sconce.yaml:1: chain: no filter finds the team of a call; add team"]);
     assert_eq!(said("team"), ["sconce.yaml:2: chain: must be a list; write [team]"]);

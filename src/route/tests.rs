@@ -370,7 +370,7 @@ fn calls_of_a_removed_member_reach_no_driver_but_the_one_that_their_session_is_o
     assert_eq!(steward.reload(), ReloadOutcome::Applied(2));
     let later = live.load();
     let place = |snapshot: &Snapshot, number: Option<u64>| {
-        let refusal = Refusal::new(Code::PermissionDenied, "team.none", "");
+        let refusal = Refusal::new(Code::PermissionDenied, "team.no_membership", "");
         let revoked = number.map(|number| Rc::new(Revoked { generation: number, refusal }));
         let (team, environment) =
             (TeamName::parse("ads").ok(), EnvironmentName::parse("prod").ok());

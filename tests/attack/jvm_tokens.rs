@@ -59,7 +59,7 @@ fn accepted(cases: &mut Cases) {
 fn refused(cases: &mut Cases) {
     const DUPLICATE: &str = "authenticate.duplicate";
     const MALFORMED: &str = "authenticate.malformed";
-    const CONTRADICTION: &str = "authenticate.contradiction";
+    const CONTRADICTION: &str = "authenticate.conflicting_headers";
     let table: [(&str, &str, Bend); 7] = [
         ("another_token_in_authorization", CONTRADICTION, |r| {
             r.with("authentication", ANN.bearer()).with("authorization", BOB.bearer())

@@ -70,7 +70,7 @@ fn starts(cases: &mut Cases) {
         assert_eq!(call(&mut client, "calm").unwrap(), "calm");
         let (status, message) = call(&mut client, "web").unwrap_err();
         assert_eq!(status, FAILED_PRECONDITION, "which clients do not try again: {message}");
-        assert!(message.contains("ask those who run this service"), "{message}");
+        assert!(message.contains("ask the operators of this service"), "{message}");
         proof::assert_unasked(world, "none of web");
         assert!(counts(world, "web", 1) && counts(world, "-", 0));
         let ready = page(world, "/readyz");

@@ -136,7 +136,7 @@ def test_keys_rotate_under_sessions_and_a_provider_that_dies_ends_nothing(gate, 
     # A call with an unknown key makes sconce look, once the floor has passed.
     until(lambda: ask(sconce, of_unknown_key(second)) and ask(sconce, first)[0] != "OK", FLOOR + 3)
     told = outcome(lambda: rows(old.sql("SELECT 1")))
-    assert (told["type"], "its key is not known" in told["message"]) == ("SparkConnectGrpcException", True)
+    assert (told["type"], "its key is unknown" in told["message"]) == ("SparkConnectGrpcException", True)
     assert rows(new.sql("SELECT 1")) == [(1,)]
 
     provider.stop()

@@ -18,7 +18,7 @@ from test_door import app_name, slow
 every_client = pytest.mark.every_client
 SECONDS_AT_ONCE = 2  # an honest refusal ends a call; anything longer is a client that was made to retry
 QUERY_SECONDS = int(os.environ.get("SCONCE_TEST_QUERY_SECONDS", "12"))  # of the query that outlives its token
-EXPIRED = "the token has expired: call spark.stop(), then begin a new session with a new token"
+EXPIRED = "the token has expired: call spark.stop(), then create a new session with a new token"
 TEAMS = {"ann": "ads", "eve": "ads", "bob": "ml"}
 
 # The everyday cases once more, by this file's `both`: what they compare is in their own files.
@@ -124,11 +124,11 @@ def has_artifact(session) -> bool:
 ONE = "SparkConnectGrpcException"
 REFUSALS = {
     "no token": (lambda proof, _: None, "no token: add ;token=... to the sc:// URL"),
-    "a word": (lambda proof, _: "nonsense", "neither a signed token (JWT) nor one that is known here"),
-    "a token that was cut": (lambda proof, _: proof.token("ann", "ads")[:-4], "the token's signature is not right"),
-    "a token of another key": (lambda _, other: other.token("ann", "ads"), "the token's signature is not right"),
+    "a word": (lambda proof, _: "nonsense", "neither a valid JWT nor a configured static token"),
+    "a token that was cut": (lambda proof, _: proof.token("ann", "ads")[:-4], "the token's signature is invalid"),
+    "a token of another key": (lambda _, other: other.token("ann", "ads"), "the token's signature is invalid"),
     "another issuer": (lambda proof, _: proof.token("ann", issuer="https://evil.example"), "issuer is not trusted here"),
-    "another audience": (lambda proof, _: proof.token("ann", audience="mail"), "not meant for this service (aud)"),
+    "another audience": (lambda proof, _: proof.token("ann", audience="mail"), "not issued for this service (aud)"),
     "no team": (lambda proof, _: proof.token("ann"), "you belong to no team here"),
     "two teams": (lambda proof, _: proof.token("ann", "ads", "ml"), "your teams: ads, ml"),
 }
@@ -215,7 +215,7 @@ def test_a_key_that_is_taken_away_ends_its_tokens_and_one_that_comes_back_restor
     other, before = (rig.Proof(tmp_path / "other").place / "dev.key.jwks").read_text(), published.read_text()
     published.write_text(other)
     until(lambda: "value" not in outcome(lambda: answer(session)), 10)
-    assert "its key is not known" in refusal(lambda: rows(session.sql("SELECT 1")))[1]
+    assert "its key is unknown" in refusal(lambda: rows(session.sql("SELECT 1")))[1]
     both_keys = {"keys": [*json.loads(other)["keys"], *json.loads(before)["keys"]]}
     published.write_text(json.dumps(both_keys))
     until(lambda: "value" in outcome(lambda: answer(session)), 10)

@@ -1,11 +1,11 @@
-//! The ways of signing that the room knows.
+//! The supported signature algorithms.
 //!
-//! Must never hold one that needs a shared secret, nor `none`: what is not here cannot be
-//! configured, pinned or presented, so no public key is ever taken for a secret.
+//! Must not contain `none` or an algorithm with a symmetric key: it could then be configured or
+//! presented, and a public key could be misused as a secret.
 
 use std::fmt;
 
-/// A way of signing with a private key (RFC 7518, 3.1; RFC 8037, 3.1).
+/// A signature algorithm with a private key (RFC 7518, 3.1; RFC 8037, 3.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[expect(missing_docs, reason = "each is what the RFC says it is")]
 pub enum Algorithm {
@@ -21,7 +21,7 @@ pub enum Algorithm {
 }
 
 impl Algorithm {
-    /// Every algorithm.
+    /// All algorithms.
     pub const ALL: [Self; 9] = [
         Self::Rs256,
         Self::Rs384,
@@ -34,13 +34,13 @@ impl Algorithm {
         Self::EdDsa,
     ];
 
-    /// The algorithm with this name. `Ed25519` is another word for `EdDSA` (RFC 9864, 2.2).
+    /// The algorithm with this name. `Ed25519` is a synonym of `EdDSA` (RFC 9864, 2.2).
     pub fn parse(name: &str) -> Option<Self> {
         let name = if name == "Ed25519" { "EdDSA" } else { name };
         Self::ALL.into_iter().find(|algorithm| algorithm.name() == name)
     }
 
-    /// The name in tokens and in key documents.
+    /// The name in tokens and JWKS documents.
     pub fn name(self) -> &'static str {
         match self {
             Self::Rs256 => "RS256",
@@ -55,7 +55,7 @@ impl Algorithm {
         }
     }
 
-    /// The same, as the library knows it.
+    /// The algorithm as `jsonwebtoken` has it.
     pub(super) fn to_jsonwebtoken(self) -> jsonwebtoken::Algorithm {
         match self {
             Self::Rs256 => jsonwebtoken::Algorithm::RS256,
@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_algorithm_is_found_by_its_name_and_no_secret_or_empty_one_is() {
+    fn each_algorithm_is_found_by_its_name_and_symmetric_ones_are_not() {
         for algorithm in Algorithm::ALL {
             assert_eq!(Algorithm::parse(algorithm.name()), Some(algorithm));
             assert_eq!(algorithm.to_string(), algorithm.name());

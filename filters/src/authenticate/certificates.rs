@@ -1,4 +1,4 @@
-//! Client certificates: which user one names.
+//! Authenticates client certificates.
 
 use super::{
     CertificateSettings, authenticator::Authenticator, error::AuthError,
@@ -11,7 +11,8 @@ use crate::{
 use std::{rc::Rc, time::Duration};
 
 impl Authenticator {
-    /// Whom a client certificate proves: the same for all calls of a connection, until it ends.
+    /// The identity in a client certificate: the same for all calls of a connection, until the
+    /// certificate expires.
     pub(super) fn authenticate_certificate(
         &self,
         certificate: Option<&Certificate>,
@@ -27,8 +28,8 @@ impl Authenticator {
         if now >= ends.saturating_add(self.settings.skew) {
             return Err(AuthError::CertificateExpired);
         }
-        if let Some(noted) = certificate.cache().get::<Rc<VerifiedCredential>>(&self.cache_key) {
-            return Ok(Rc::clone(&noted));
+        if let Some(cached) = certificate.cache().get::<Rc<VerifiedCredential>>(&self.cache_key) {
+            return Ok(Rc::clone(&cached));
         }
         let user = sole_user(certificate, settings).ok_or(AuthError::CertificateUser)?.to_owned();
         if self.settings.reserved.conflict_for_user("", &user).is_some() {
@@ -44,7 +45,7 @@ impl Authenticator {
     }
 }
 
-/// The only name that fits: of several, none is the user more than another.
+/// The user, if exactly one name matches.
 fn sole_user<'c>(certificate: &'c Certificate, settings: &CertificateSettings) -> Option<&'c str> {
     let names = certificate.names(settings.user);
     let mut users = names.filter_map(|name| name.strip_prefix(&*settings.prefix));
@@ -67,25 +68,25 @@ mod tests {
     fn by_certificate(names: &[(NameKind, &str)]) -> Result<String, AuthError> {
         let certificates =
             CertificateSettings { user: NameKind::Uri, prefix: "spiffe://a/".to_owned() };
-        let judge = Authenticator::new(Settings {
+        let authenticator = Authenticator::new(Settings {
             certificates: Some(certificates),
             ..Settings::default()
         });
         let names = names.iter().map(|(kind, name)| (*kind, (*name).to_owned())).collect();
         let certificate = Certificate::new(names, now() + Duration::from_secs(60));
-        let verified = judge.authenticate_certificate(Some(&certificate), now())?;
-        let again = judge.authenticate_certificate(Some(&certificate), now())?;
-        assert!(Rc::ptr_eq(&verified, &again), "once for a connection");
+        let verified = authenticator.authenticate_certificate(Some(&certificate), now())?;
+        let second = authenticator.authenticate_certificate(Some(&certificate), now())?;
+        assert!(Rc::ptr_eq(&verified, &second), "once for a connection");
         assert_eq!(verified.identity.source(), &IdentitySource::Certificate);
         assert_eq!(verified.identity.expires_at(), Some(NOW + 60));
-        let late =
-            judge.authenticate_certificate(Some(&certificate), now() + Duration::from_secs(60));
+        let late = authenticator
+            .authenticate_certificate(Some(&certificate), now() + Duration::from_secs(60));
         assert_eq!(late.err(), Some(AuthError::CertificateExpired));
         Ok(verified.identity.user().to_owned())
     }
 
     #[test]
-    fn a_certificate_names_its_user_behind_the_prefix() {
+    fn the_user_of_a_certificate_follows_the_prefix() {
         let names = [
             (NameKind::Dns, "spiffe://a/dns"),
             (NameKind::Uri, "https://elsewhere"),
@@ -95,49 +96,50 @@ mod tests {
     }
 
     #[test]
-    fn a_certificate_that_nobody_vouches_for_any_more_proves_nothing() {
+    fn a_certificate_of_a_removed_authority_is_refused() {
         let certificates = CertificateSettings { user: NameKind::Uri, prefix: String::new() };
-        let judge = Authenticator::new(Settings {
+        let authenticator = Authenticator::new(Settings {
             certificates: Some(certificates),
             ..Settings::default()
         });
         let names = vec![(NameKind::Uri, "ann".to_owned())];
         let certificate = Certificate::new(names, now() + Duration::from_secs(60));
-        assert!(judge.authenticate_certificate(Some(&certificate), now()).is_ok());
+        assert!(authenticator.authenticate_certificate(Some(&certificate), now()).is_ok());
         certificate.mark_untrusted();
-        let judged = judge.authenticate_certificate(Some(&certificate), now());
-        assert_eq!(judged.err(), Some(AuthError::CertificateUntrusted));
+        let result = authenticator.authenticate_certificate(Some(&certificate), now());
+        assert_eq!(result.err(), Some(AuthError::CertificateUntrusted));
     }
 
     #[test]
-    fn a_certificate_proves_nothing_where_none_is_asked_for() {
+    fn certificates_are_ignored_unless_configured() {
         let names = vec![(NameKind::Uri, "spiffe://a/ann".to_owned())];
         let certificate = Certificate::new(names, now() + Duration::from_secs(60));
-        let judged = Authenticator::new(Settings::default())
+        let result = Authenticator::new(Settings::default())
             .authenticate_certificate(Some(&certificate), now());
-        assert_eq!(judged.err(), Some(AuthError::Missing));
+        assert_eq!(result.err(), Some(AuthError::Missing));
     }
 
     #[test]
-    fn a_certificate_of_a_user_who_is_an_issuer_s_proves_nobody() {
+    fn a_certificate_with_a_reserved_user_is_refused() {
         let certificates =
             CertificateSettings { user: NameKind::Uri, prefix: "spiffe://a/".to_owned() };
         let certificates = Some(certificates);
         let reserved = ReservedPrefixes::new(["partner:"], []);
-        let judge = Authenticator::new(Settings { certificates, reserved, ..Settings::default() });
-        let judged = |user: &str| {
+        let authenticator =
+            Authenticator::new(Settings { certificates, reserved, ..Settings::default() });
+        let result = |user: &str| {
             let names = vec![(NameKind::Uri, format!("spiffe://a/{user}"))];
             let certificate = Certificate::new(names, now() + Duration::from_secs(60));
-            let verified = judge.authenticate_certificate(Some(&certificate), now())?;
+            let verified = authenticator.authenticate_certificate(Some(&certificate), now())?;
             Ok(verified.identity.user().to_owned())
         };
-        assert_eq!(judged("ann").as_deref(), Ok("ann"));
-        assert_eq!(judged("partner:ann"), Err(AuthError::CertificateReservedUser));
-        assert_eq!(judged("PARTNER:ann"), Err(AuthError::CertificateReservedUser));
+        assert_eq!(result("ann").as_deref(), Ok("ann"));
+        assert_eq!(result("partner:ann"), Err(AuthError::CertificateReservedUser));
+        assert_eq!(result("PARTNER:ann"), Err(AuthError::CertificateReservedUser));
     }
 
     #[test]
-    fn a_certificate_with_no_name_that_fits_or_with_two_names_nobody() {
+    fn a_certificate_needs_exactly_one_matching_name() {
         let (one, other) = ((NameKind::Uri, "spiffe://a/ann"), (NameKind::Uri, "spiffe://a/bob"));
         assert_eq!(by_certificate(&[one, other]), Err(AuthError::CertificateUser));
         assert_eq!(by_certificate(&[]), Err(AuthError::CertificateUser));

@@ -1,6 +1,6 @@
-//! What the claims of a token say of its owner, and of its own time.
+//! The claims of a token: identity and validity period.
 //!
-//! Must be asked of verified claims alone, but for [`Window`], which can only refuse.
+//! Only verified claims may be passed in, except to [`ValidityWindow`], which can only refuse.
 
 use super::{
     ClaimSettings,
@@ -10,53 +10,54 @@ use crate::identity::{IdentityField, RawIdentity, is_valid_text};
 use serde_json::{Map, Value};
 use std::time::Duration;
 
-/// The claims of a token. Of two with the same name JSON keeps the last.
+/// The claims of a token. Of two members with the same name, JSON keeps the last.
 pub(super) type Claims = Map<String, Value>;
 
-/// The claim that holds a user's address, and the one that says whether it is the user's.
+/// The claims with an e-mail address and its verification.
 const EMAIL: &str = "email";
 const EMAIL_VERIFIED: &str = "email_verified";
 
-/// When a token counts, in time since the Unix epoch.
+/// The validity period of a token, since the Unix epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct ValidityWindow {
     not_before: Duration,
-    /// `None` for what does not end.
+    /// `None` if it does not expire.
     expires_at: Option<Duration>,
 }
 
 impl ValidityWindow {
-    /// Of a proof that counts at all times.
+    /// The period of credentials without one.
     pub(super) const ALWAYS: Self = Self { not_before: Duration::ZERO, expires_at: None };
 
-    /// Of a token: `exp` must be there; `nbf` and `iat` may be, and must not lie ahead.
+    /// The period of a JWT: `exp` is required; `nbf` and `iat` are optional, and must not be in the
+    /// future.
     pub(super) fn from_claims(claims: &Claims, skew: Duration) -> Result<Self, AuthError> {
         let ends = timestamp(claims, "exp")?.ok_or(ClaimError::NoExpiry)?;
         let begins = timestamp(claims, "nbf")?.max(timestamp(claims, "iat")?).unwrap_or_default();
         Ok(Self { not_before: begins.saturating_sub(skew), expires_at: Some(ends) })
     }
 
-    /// Whether now is within, where a token is good for so long after its end.
-    pub(super) fn check_at(&self, now: Duration, lateness: Duration) -> Result<(), AuthError> {
-        if self.expires_at.is_some_and(|ends| now >= ends.saturating_add(lateness)) {
+    /// Checks the current time, for a token that is accepted for `leeway` after its expiry.
+    pub(super) fn check_at(&self, now: Duration, leeway: Duration) -> Result<(), AuthError> {
+        if self.expires_at.is_some_and(|ends| now >= ends.saturating_add(leeway)) {
             return Err(AuthError::Expired);
         }
         if now < self.not_before { Err(AuthError::NotYetValid) } else { Ok(()) }
     }
 }
 
-/// A time in seconds, which may have a fraction. `null` is none.
+/// A time in seconds, with an optional fraction. `null` counts as absent.
 pub(super) fn timestamp(
     claims: &Claims,
     name: &'static str,
 ) -> Result<Option<Duration>, ClaimError> {
     let Some(value) = claims.get(name).filter(|value| !value.is_null()) else { return Ok(None) };
-    let whole = value.as_u64().map(Duration::from_secs);
-    let parted = || value.as_f64().and_then(|it| Duration::try_from_secs_f64(it).ok());
-    whole.or_else(parted).map(Some).ok_or(ClaimError::NotTime(name))
+    let seconds = value.as_u64().map(Duration::from_secs);
+    let fraction = || value.as_f64().and_then(|it| Duration::try_from_secs_f64(it).ok());
+    seconds.or_else(fraction).map(Some).ok_or(ClaimError::NotTime(name))
 }
 
-/// Whether a token is meant for one of these.
+/// Whether `aud` contains one of these audiences.
 pub(super) fn has_audience(claims: &Claims, audiences: &[String]) -> bool {
     let is_ours = |value: &Value| {
         value.as_str().is_some_and(|text| audiences.iter().any(|audience| audience == text))
@@ -68,8 +69,8 @@ pub(super) fn has_audience(claims: &Claims, audiences: &[String]) -> bool {
     }
 }
 
-/// Whom a token proves. What is of no use beside the user is passed over: nobody can mend the
-/// claims of a token of one's own.
+/// The identity in the claims. Optional values that are not valid are left out: users cannot
+/// correct the claims of their own tokens.
 pub(super) fn raw_identity(
     claims: &Claims,
     settings: &ClaimSettings,
@@ -90,8 +91,8 @@ pub(super) fn raw_identity(
     Ok(RawIdentity { user, display_name, groups, teams })
 }
 
-/// OpenID Connect Core 1.0, 5.1: an address that is not verified is what somebody has typed. It may
-/// be said at the top, and beside the user where that is nested; whoever says it must say yes.
+/// An unverified e-mail address is not trusted (OpenID Connect Core 1.0, 5.1). `email_verified` may
+/// be at the top level and beside a nested address; each occurrence must be `true`.
 fn check_email_verified(claims: &Claims, settings: &ClaimSettings) -> Result<(), ClaimError> {
     let (user, required) = (settings.user.as_str(), settings.require_verified_email);
     let name_at = user.rfind(['.', '/', ':']).map_or(0, |at| at.saturating_add(1));
@@ -100,12 +101,16 @@ fn check_email_verified(claims: &Claims, settings: &ClaimSettings) -> Result<(),
         return Ok(());
     }
     let beside = format!("{path}{EMAIL_VERIFIED}");
-    let said = [claims.get(EMAIL_VERIFIED), claims.get(&beside), at_path(claims, &beside)];
-    let mut said = said.into_iter().flatten().peekable();
-    if required && said.peek().is_none() {
+    let values = [claims.get(EMAIL_VERIFIED), claims.get(&beside), at_path(claims, &beside)];
+    let mut values = values.into_iter().flatten().peekable();
+    if required && values.peek().is_none() {
         return Err(ClaimError::EmailVerifiedMissing);
     }
-    if said.all(|it| *it == Value::Bool(true)) { Ok(()) } else { Err(ClaimError::EmailNotVerified) }
+    if values.all(|it| *it == Value::Bool(true)) {
+        Ok(())
+    } else {
+        Err(ClaimError::EmailNotVerified)
+    }
 }
 
 fn strings(claims: &Claims, path: &str, part: IdentityField) -> Result<Vec<String>, ClaimError> {
@@ -119,12 +124,12 @@ fn strings(claims: &Claims, path: &str, part: IdentityField) -> Result<Vec<Strin
     Ok(texts.map(str::to_owned).collect())
 }
 
-/// The claim with this very name, or else the one at the end of this path. `null` is no claim.
+/// The claim of this name, or else at this path. `null` counts as absent.
 pub(super) fn lookup<'c>(claims: &'c Claims, path: &str) -> Option<&'c Value> {
     claims.get(path).or_else(|| at_path(claims, path)).filter(|value| !value.is_null())
 }
 
-/// The claim at the end of a path whose steps are parted by dots.
+/// The claim at a path with dots between the steps.
 fn at_path<'c>(claims: &'c Claims, path: &str) -> Option<&'c Value> {
     let mut steps = path.split('.');
     let first = claims.get(steps.next()?)?;
@@ -153,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_ends_so_long_after_its_expiry() {
+    fn a_token_is_accepted_for_the_leeway_after_its_expiry() {
         assert_eq!(at(json!({"exp": 1000}), 1129), Ok(()));
         assert_eq!(at(json!({"exp": 1000}), 1130), Err(AuthError::Expired));
         assert_eq!(at(json!({"exp": 1000.5}), 1130), Ok(()));
@@ -162,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_begins_with_the_later_of_its_beginnings_less_the_skew() {
+    fn a_token_starts_at_the_later_of_nbf_and_iat_minus_skew() {
         for value in
             [json!({"exp": 9000, "nbf": 1000}), json!({"exp": 9000, "iat": 1000, "nbf": 1})]
         {
@@ -172,20 +177,20 @@ mod tests {
     }
 
     #[test]
-    fn a_time_that_is_none_is_refused() {
+    fn an_invalid_time_is_refused() {
         for none in [json!({}), json!({"exp": null, "nbf": null})] {
             assert_eq!(at(none, 1), Err(AuthError::InvalidClaims(ClaimError::NoExpiry)));
         }
         for odd in [json!("1000"), json!(-1), json!(1e300), json!([1000])] {
-            let fault = |name| Err(AuthError::InvalidClaims(ClaimError::NotTime(name)));
-            assert_eq!(at(json!({"exp": odd}), 1), fault("exp"));
-            assert_eq!(at(json!({"exp": 9000, "nbf": odd}), 1), fault("nbf"));
-            assert_eq!(at(json!({"exp": 9000, "iat": odd}), 1), fault("iat"));
+            let error = |name| Err(AuthError::InvalidClaims(ClaimError::NotTime(name)));
+            assert_eq!(at(json!({"exp": odd}), 1), error("exp"));
+            assert_eq!(at(json!({"exp": 9000, "nbf": odd}), 1), error("nbf"));
+            assert_eq!(at(json!({"exp": 9000, "iat": odd}), 1), error("iat"));
         }
     }
 
     #[test]
-    fn an_audience_may_be_one_text_or_a_list() {
+    fn aud_may_be_a_string_or_a_list() {
         let ours = ["sconce".to_owned(), "spark".to_owned()];
         for aud in [json!("spark"), json!(["x", "sconce"]), json!([7, "spark"])] {
             assert!(has_audience(&claims(json!({ "aud": aud })), &ours));
@@ -198,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn the_display_name_is_the_first_that_is_there() {
+    fn the_display_name_is_the_first_existing_claim() {
         let name = |value| owned(value).unwrap().display_name;
         let both = json!({"sub": "7", "name": "Ann", "preferred_username": "ann"});
         assert_eq!(name(both).as_deref(), Some("Ann"));
@@ -212,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn a_group_that_is_of_no_use_is_passed_over() {
+    fn an_invalid_group_is_left_out() {
         let groups = json!(["a", "", 1, "b\u{202e}", "g".repeat(999), ["c"], null, "d"]);
         assert_eq!(owned(json!({"sub": "7", "groups": groups})).unwrap().groups, ["a", "d"]);
         assert_eq!(owned(json!({"sub": "7", "groups": ""})).unwrap().groups, [""; 0]);
@@ -229,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_that_nobody_has_verified_is_no_user() {
+    fn an_unverified_email_address_is_refused_as_user() {
         let by = |user: &str, value: Value| {
             let settings = ClaimSettings { user: user.to_owned(), ..ClaimSettings::default() };
             raw_identity(&claims(value), &settings).map(|claimed| claimed.user)
@@ -244,7 +249,7 @@ mod tests {
         assert_eq!(by("sub", other).as_deref(), Ok("7"));
     }
 
-    /// The user of a token by this claim, where it may be required that its address is verified.
+    /// The user of a token by this claim, with or without `require_verified_email`.
     fn addressed(
         user: &str,
         require_verified_email: bool,
@@ -256,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn whether_a_nested_address_is_verified_is_read_beside_it_and_at_the_top() {
+    fn email_verified_is_read_beside_a_nested_address_and_at_the_top() {
         let profile = |verified: Value| json!({"email": "ann@x", "email_verified": verified});
         for odd in [json!(false), json!("true"), json!(null)] {
             let nested = json!({"profile": profile(odd.clone())});
@@ -284,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn that_an_address_is_verified_can_be_required() {
+    fn email_verified_can_be_required() {
         let required = |user, value| addressed(user, true, value);
         let unsaid = Err(ClaimError::EmailVerifiedMissing);
         assert_eq!(required("email", json!({"email": "ann@x"})), unsaid);
@@ -299,7 +304,7 @@ mod tests {
         assert_eq!(required("profile.email", top).as_deref(), Ok("ann@x"));
         let beside = json!({"profile": {"email": "ann@x", "email_verified": true}});
         assert_eq!(required("profile.email", beside).as_deref(), Ok("ann@x"));
-        // It counts for users that are no addresses as well.
+        // It also applies to users that are not e-mail addresses.
         assert_eq!(required("sub", json!({"sub": "7"})), unsaid);
         assert_eq!(
             required("sub", json!({"sub": "7", "email_verified": true})).as_deref(),
@@ -312,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn groups_and_teams_may_be_one_text_or_a_list_at_the_end_of_a_path() {
+    fn groups_and_teams_may_be_a_string_or_a_list_at_a_path() {
         let claimed = json!({"sub": "7", "groups": "a b", "sconce": {"teams": ["ads", "ml"]}});
         let claimed = owned(claimed).unwrap();
         assert_eq!(claimed.groups, ["a b"]);
@@ -320,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_with_dots_wins_over_the_path_of_the_same_spelling() {
+    fn a_claim_name_with_dots_takes_precedence_over_a_path() {
         let both = json!({"a.b": 1, "a": {"b": 2, "c": {"d": 3}}});
         let both = claims(both);
         assert_eq!(lookup(&both, "a.b"), Some(&json!(1)));
@@ -331,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn claims_of_another_form_are_refused_and_not_guessed_at() {
+    fn claims_of_the_wrong_type_are_refused() {
         assert_eq!(owned(json!({})), Err(ClaimError::NoUser));
         assert_eq!(owned(json!({"sub": 7})), Err(ClaimError::NotString(IdentityField::User)));
         let groups = json!({"sub": "7", "groups": 1});

@@ -1,6 +1,6 @@
-//! What a token says beside what is expected of it, for operators who ask why it is refused.
+//! The claims of a token beside the expected values, for operators (`sconce explain`).
 //!
-//! Nothing here is verified, and nothing is decided. Must never show the token, nor be shown to a
+//! Nothing here is verified, and nothing is decided. Must not show the token, and must not reach a
 //! caller.
 
 use super::{
@@ -12,47 +12,47 @@ use super::{
 use crate::Call;
 use serde_json::Value;
 
-/// Values of a claim that are shown.
+/// Maximum number of values of a claim that are shown.
 const VALUES_SHOWN_MAX: usize = 20;
-/// Characters of a value that are shown.
+/// Maximum number of characters of a value that are shown.
 const VALUE_LENGTH_MAX: usize = 256;
-/// Where a provider says which claims it has left out (OpenID Connect Core 1.0, 5.6.2): Entra does
-/// so with more than 200 groups.
+/// The claim that lists omitted claims (OpenID Connect Core 1.0, 5.6.2): Entra omits more than 200
+/// groups.
 const CLAIM_NAMES: &str = "_claim_names";
 
 impl Authenticator {
-    /// What the token of a call claims, if it has a signed one.
+    /// The claims of the token of a call, if it is a JWT.
     pub(super) fn details(&self, call: &Call) -> Vec<String> {
         let header = token::credential_value(call.metadata()).ok().flatten();
         let claims = header.as_deref().and_then(|it| token::claims(token::parse_bearer(it).ok()?));
         let Some(claims) = claims else { return Vec::new() };
         let issuers = &self.settings.issuers;
-        let said = claims.get("iss").and_then(Value::as_str);
-        let issuer = issuers.iter().find(|issuer| said == Some(&*issuer.issuer));
+        let issuer_claim = claims.get("iss").and_then(Value::as_str);
+        let issuer = issuers.iter().find(|issuer| issuer_claim == Some(&*issuer.issuer));
         let trusted = issuers.iter().map(|issuer| &*issuer.issuer);
         let mut details = vec![format!(
-            "the token says iss {}; trusted: {}",
+            "iss of the token: {}; trusted: {}",
             describe_claim(claims.get("iss")),
             any_of(trusted)
         )];
         let aud = describe_claim(claims.get("aud"));
         let Some(issuer) = issuer else {
-            details.push(format!("the token says aud {aud}"));
+            details.push(format!("aud of the token: {aud}"));
             return details;
         };
         let expected = any_of(issuer.audiences.iter().map(String::as_str));
-        details.push(format!("the token says aud {aud}; expected: {expected}"));
+        details.push(format!("aud of the token: {aud}; expected: {expected}"));
         details.extend(memberships(&claims, issuer));
         details
     }
 }
 
-/// Where the token says which groups and teams its owner is in, as far as anything asks for it.
+/// The groups and teams of the token, as far as the configuration uses them.
 fn memberships(claims: &Claims, issuer: &IssuerSettings) -> Vec<String> {
     let groups = ("groups", Some(&issuer.claims.groups));
     let teams = ("teams", issuer.claims.teams.as_ref());
-    let asked = [groups, teams].into_iter().filter_map(|(what, path)| Some((what, path?)));
-    asked.map(|(what, path)| membership(claims, what, path)).collect()
+    let used = [groups, teams].into_iter().filter_map(|(what, path)| Some((what, path?)));
+    used.map(|(what, path)| membership(claims, what, path)).collect()
 }
 
 fn membership(claims: &Claims, what: &str, path: &str) -> String {
@@ -60,7 +60,7 @@ fn membership(claims: &Claims, what: &str, path: &str) -> String {
         let left_out = claims.get(CLAIM_NAMES).and_then(Value::as_object);
         let is_left_out = left_out.is_some_and(|names| names.contains_key(path));
         let why = if is_left_out {
-            format!("; the provider has left it out ({CLAIM_NAMES}): its owner is in too many")
+            format!("; the provider has omitted it ({CLAIM_NAMES}): the user is in too many")
         } else {
             String::new()
         };
@@ -68,11 +68,11 @@ fn membership(claims: &Claims, what: &str, path: &str) -> String {
     };
     match value.as_array() {
         Some(none) if none.is_empty() => format!("no {what}: the claim '{path}' is an empty list"),
-        Some(_) | None => format!("{what} by the claim '{path}': {}", describe_claim(Some(value))),
+        Some(_) | None => format!("{what} of the claim '{path}': {}", describe_claim(Some(value))),
     }
 }
 
-/// A claim of texts; of what is none, the kind of it.
+/// A claim: strings by their value, other values by their type.
 fn describe_claim(claim: Option<&Value>) -> String {
     match claim {
         None | Some(Value::Null) => "nothing".to_owned(),
@@ -117,7 +117,7 @@ mod tests {
     };
     use serde_json::json;
 
-    /// The details of a token in which these claims replace good ones; `null` removes a claim.
+    /// The details of a valid token with these claims replaced; `null` removes a claim.
     fn told(but: Value) -> Vec<String> {
         let mut all = claims();
         for (name, value) in but.as_object().unwrap() {
@@ -137,41 +137,41 @@ mod tests {
     }
 
     #[test]
-    fn issuer_and_audience_stand_beside_those_that_are_expected() {
+    fn issuer_and_audience_are_shown_with_the_expected_ones() {
         let told = told(json!({"aud": ["x", 7, "y"]}));
         assert_eq!(
             told[0],
-            "the token says iss 'https://id.example'; trusted: 'https://id.example'"
+            "iss of the token: 'https://id.example'; trusted: 'https://id.example'"
         );
-        assert_eq!(told[1], "the token says aud 'x', no text, 'y'; expected: 'sconce'");
+        assert_eq!(told[1], "aud of the token: 'x', no text, 'y'; expected: 'sconce'");
     }
 
     #[test]
-    fn of_an_issuer_that_is_not_trusted_only_what_the_token_says_is_told() {
+    fn an_untrusted_issuer_is_shown_with_the_claims_of_the_token_only() {
         let told = told(json!({"iss": "https://other.example", "aud": null}));
         let trusted = "trusted: 'https://id.example'";
         let expected = [
-            &*format!("the token says iss 'https://other.example'; {trusted}"),
-            "the token says aud nothing",
+            &*format!("iss of the token: 'https://other.example'; {trusted}"),
+            "aud of the token: nothing",
         ];
         assert_eq!(told, expected);
     }
 
     #[test]
-    fn a_claim_that_is_missing_is_named_by_its_key() {
+    fn a_missing_claim_is_reported_with_its_config_key() {
         let all = told(json!({"groups": null, "sconce": {"teams": []}}));
         let missing = "no groups: the token has no claim 'groups' (claims.groups)";
         assert_eq!(all[2..], [missing, "no teams: the claim 'sconce.teams' is an empty list"]);
         let left_out = told(json!({"groups": null, "_claim_names": {"groups": "src1"}}));
-        let why = "; the provider has left it out (_claim_names): its owner is in too many";
+        let why = "; the provider has omitted it (_claim_names): the user is in too many";
         assert_eq!(left_out[2], format!("{missing}{why}"));
         let there = told(json!({"groups": ["a", "b"], "sconce": {"teams": "ads"}}));
-        let teams = "teams by the claim 'sconce.teams': 'ads'";
-        assert_eq!(there[2..], ["groups by the claim 'groups': 'a', 'b'", teams]);
+        let teams = "teams of the claim 'sconce.teams': 'ads'";
+        assert_eq!(there[2..], ["groups of the claim 'groups': 'a', 'b'", teams]);
     }
 
     #[test]
-    fn what_is_shown_is_bounded_and_is_never_the_token() {
+    fn explanations_are_limited_and_never_contain_the_token() {
         let many: Vec<_> = (0..200).map(|n| format!("g{n}")).collect();
         let told = told(json!({"groups": many, "aud": "a".repeat(9_000)}));
         assert!(told.iter().all(|line| line.len() < 500), "{told:?}");

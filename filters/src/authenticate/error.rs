@@ -1,6 +1,7 @@
-//! What the room says to a call that it turns away.
+//! The refusals of the filter.
 //!
-//! Must never show a part of a token, nor what would have been right: the caller may be a stranger.
+//! Must not contain a part of a token, nor the value that would be accepted: the caller may be an
+//! attacker.
 
 use crate::{
     Code, Refusal,
@@ -8,69 +9,78 @@ use crate::{
 };
 use std::{fmt, time::Duration};
 
-/// When trying again may help.
+/// Delay for retries, where no other one is known.
 pub(super) const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// The refusal of a call whose token has expired, and whose session did not begin before that.
+/// The refusal of a call whose token has expired, and whose session did not begin before the
+/// expiry.
 pub fn token_expired() -> Refusal {
     AuthError::Expired.into()
 }
 
-/// Why a call proves nobody.
+const RESERVED_USER: &str = "the token's user has the prefix of another identity provider's users \
+    (user_prefix): ask for an account with another name";
+const CERTIFICATE_RESERVED_USER: &str = "the client certificate's user has the prefix of an \
+    identity provider's users (user_prefix): ask for a certificate with another name";
+const CERTIFICATE_UNTRUSTED: &str = "the authority of the client certificate is no longer trusted \
+    here: reconnect with a certificate of another authority";
+const KEY_NOT_REFRESHED: &str = "the token's key is unknown and the keys of its identity provider \
+    could not be refreshed; retry";
+
+/// Why a call is not authenticated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum AuthError {
-    /// Neither a token nor a certificate.
+    /// No token and no certificate.
     Missing,
-    /// More than one `authorization`, or more than one `authentication`.
+    /// More than one `authorization`, or more than one `authentication` header.
     DuplicateHeader,
-    /// Both are there and differ.
+    /// `authorization` and `authentication` differ.
     ConflictingHeaders,
-    /// Its value is no bearer token.
+    /// The header is not `Bearer <token>`.
     NotBearer,
-    /// Its token is no signed one, and none of those that are listed.
+    /// The token is neither a JWT nor a static token.
     NotJwt,
-    /// More claims, values or levels of nesting than a token may have.
+    /// The token has too many claims, values or levels of nesting.
     TooLarge,
-    /// A header that must be understood and is not (RFC 7515, 4.1.11).
+    /// The token has a critical header parameter (RFC 7515, 4.1.11).
     CriticalHeader,
-    /// Another way of signing than the issuer's.
+    /// The issuer does not use this signature algorithm.
     UnsupportedAlgorithm,
-    /// Nobody whose word counts.
+    /// The issuer is not trusted.
     UntrustedIssuer,
-    /// No signature by the issuer's key.
+    /// No key of the issuer verifies the signature.
     InvalidSignature,
     /// The issuer has no such key.
     UnknownKey,
-    /// The issuer had no such key, and could not be asked whether it has one now; it may be, after
-    /// so long.
+    /// The key is unknown, and no refresh was possible since the call arrived.
     KeyNotRefreshed { retry_after: Duration },
-    /// The issuer's keys were never fetched; they may be, after so long.
+    /// No keys of the issuer have been fetched yet.
     KeysNotFetched { retry_after: Duration },
-    /// Too many calls wait for other keys.
+    /// Too many calls wait for a refresh.
     TooManyWaiters,
-    /// Its time is over.
+    /// The token has expired.
     Expired,
-    /// Its time has not come.
+    /// The token is not valid yet.
     NotYetValid,
-    /// It is meant for somebody else.
+    /// The token has another audience.
     WrongAudience,
-    /// It names a user who belongs to another issuer.
+    /// The user has a reserved prefix of another issuer.
     ReservedUser,
-    /// It is right and says nothing that can be used.
+    /// The signature is valid, but the claims are not.
     InvalidClaims(ClaimError),
     /// The certificate names no user, or several.
     CertificateUser,
-    /// The time of the certificate is over.
+    /// The certificate has expired.
     CertificateExpired,
-    /// Nobody who is trusted vouches for the certificate any more.
+    /// The authority of the certificate is not trusted any more.
     CertificateUntrusted,
-    /// The name in the certificate is none.
+    /// The user in the certificate is not a valid identity.
     CertificateInvalidUser(IdentityError),
-    /// The credential proves somebody else than it did when the call was admitted.
+    /// The credential now has another identity than at admission.
     IdentityChanged,
-    /// The name in the certificate is that of an issuer's user.
+    /// The user in the certificate has a reserved prefix of an issuer.
     CertificateReservedUser,
-    /// Nobody told the call what time it is.
+    /// The call has no wall-clock time: an internal error.
     NoWallTime,
 }
 
@@ -87,23 +97,21 @@ pub(super) enum ClaimError {
 }
 
 impl From<ClaimError> for AuthError {
-    fn from(fault: ClaimError) -> Self {
-        Self::InvalidClaims(fault)
+    fn from(error: ClaimError) -> Self {
+        Self::InvalidClaims(error)
     }
 }
 
 impl fmt::Display for ClaimError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NoUser => f.write_str("none names a user"),
-            Self::NotString(part) => write!(f, "a {} is no text", part.name()),
-            Self::NoExpiry => f.write_str("none says when it ends (exp)"),
+            Self::NoUser => f.write_str("no claim names the user"),
+            Self::NotString(part) => write!(f, "the {} is not a string", part.name()),
+            Self::NoExpiry => f.write_str("the expiry (exp) is missing"),
             Self::EmailNotVerified => f.write_str("the e-mail address is not verified"),
-            Self::EmailVerifiedMissing => {
-                f.write_str("none says that the e-mail address is verified (email_verified)")
-            }
-            Self::NotTime(name) => write!(f, "{name} is no time"),
-            Self::Invalid(fault) => write!(f, "{fault}"),
+            Self::EmailVerifiedMissing => f.write_str("email_verified is missing"),
+            Self::NotTime(name) => write!(f, "{name} is not a time"),
+            Self::Invalid(error) => write!(f, "{error}"),
         }
     }
 }
@@ -119,67 +127,59 @@ impl fmt::Display for AuthError {
                 "the authorization and authentication headers differ: send one of them"
             }
             Self::NotBearer => {
-                "the authorization (or authentication) header is not 'Bearer' and one token"
+                "the authorization (or authentication) header is not 'Bearer <token>'"
             }
-            Self::NotJwt => "the token is neither a signed token (JWT) nor one that is known here",
+            Self::NotJwt => "the token is neither a valid JWT nor a configured static token",
             Self::TooLarge => {
                 "the token has more than 256 claims, 2048 values or 16 levels of nesting"
             }
             Self::CriticalHeader => {
-                "the token must not be used by who does not know its header (crit)"
+                "the token has a critical header parameter (crit) that sconce does not support"
             }
             Self::UnsupportedAlgorithm => {
-                "the token is signed in a way (alg) that is not accepted here"
+                "the token's signature algorithm (alg) is not accepted here"
             }
             Self::UntrustedIssuer => "the token's issuer is not trusted here",
             Self::InvalidSignature | Self::UnknownKey => {
-                "the token's signature is not right or its key is not known"
+                "the token's signature is invalid or its key is unknown"
             }
-            Self::KeyNotRefreshed { .. } => {
-                "the identity provider could not be asked about the token's key"
-            }
+            Self::KeyNotRefreshed { .. } => KEY_NOT_REFRESHED,
             Self::KeysNotFetched { .. } => {
-                "the keys of the identity provider that issued the token are not there yet"
+                "the keys of the token's identity provider have not been fetched yet; retry"
             }
-            Self::TooManyWaiters => "too many calls wait for the keys of the identity provider",
+            Self::TooManyWaiters => {
+                "too many calls are waiting for the keys of the identity provider; retry"
+            }
             Self::Expired => {
-                "the token has expired: call spark.stop(), then begin a new session with a new \
+                "the token has expired: call spark.stop(), then create a new session with a new \
                  token"
             }
             Self::NotYetValid => "the token is not valid yet (nbf, iat)",
-            Self::WrongAudience => "the token is not meant for this service (aud)",
-            Self::InvalidClaims(fault) => {
-                return write!(f, "the token's claims cannot be used: {fault}");
+            Self::WrongAudience => "the token is not issued for this service (aud)",
+            Self::InvalidClaims(error) => {
+                return write!(f, "the token's claims are not valid: {error}");
             }
-            Self::CertificateUser => "the client certificate does not name one user",
+            Self::CertificateUser => "the client certificate does not name exactly one user",
             Self::CertificateExpired => {
-                "the client certificate has expired: connect anew with a new one"
+                "the client certificate has expired: reconnect with a new one"
             }
-            Self::CertificateUntrusted => {
-                "the authority of the client certificate is not trusted here any more: show another"
+            Self::CertificateUntrusted => CERTIFICATE_UNTRUSTED,
+            Self::CertificateInvalidUser(error) => {
+                return write!(f, "the user in the client certificate is not valid: {error}");
             }
-            Self::CertificateInvalidUser(fault) => {
-                return write!(f, "the client certificate names no user: {fault}");
+            Self::IdentityChanged => "a reload has changed the user of this call: retry",
+            Self::ReservedUser => RESERVED_USER,
+            Self::CertificateReservedUser => CERTIFICATE_RESERVED_USER,
+            Self::NoWallTime => {
+                "internal error: the time of day is unknown; report this to the operators"
             }
-            Self::IdentityChanged => {
-                "the configuration has changed whom this call is from: make the call again"
-            }
-            Self::ReservedUser => {
-                "the token's user has a name that begins with the prefix of another identity \
-                 provider's users (user_prefix): ask for an account with another name"
-            }
-            Self::CertificateReservedUser => {
-                "the client certificate's user has a name that begins with the prefix of an \
-                 identity provider's users (user_prefix): ask for a certificate with another name"
-            }
-            Self::NoWallTime => "the time of day is not known",
         })
     }
 }
 
 impl AuthError {
-    /// Whether the same token is refused for the same reason for as long as neither the keys nor
-    /// the configuration change, and the clock goes forward.
+    /// Whether the same token is rejected for the same reason until the keys or the configuration
+    /// change, as time goes forward.
     pub(super) fn is_permanent(self) -> bool {
         match self {
             Self::NotJwt
@@ -215,14 +215,14 @@ impl AuthError {
         match self {
             Self::Missing => "authenticate.missing",
             Self::DuplicateHeader => "authenticate.duplicate",
-            Self::ConflictingHeaders => "authenticate.contradiction",
+            Self::ConflictingHeaders => "authenticate.conflicting_headers",
             Self::NotBearer | Self::NotJwt | Self::TooLarge | Self::CriticalHeader => {
                 "authenticate.malformed"
             }
             Self::UnsupportedAlgorithm | Self::InvalidSignature => "authenticate.signature",
             Self::UntrustedIssuer => "authenticate.issuer",
             Self::UnknownKey => "authenticate.key_unknown",
-            Self::KeyNotRefreshed { .. } => "authenticate.key_unasked",
+            Self::KeyNotRefreshed { .. } => "authenticate.key_not_refreshed",
             Self::KeysNotFetched { .. } => "authenticate.keys_missing",
             Self::TooManyWaiters => "authenticate.busy",
             Self::Expired => "authenticate.expired",
@@ -234,16 +234,16 @@ impl AuthError {
             | Self::CertificateUntrusted
             | Self::CertificateInvalidUser(_) => "authenticate.certificate",
             Self::ReservedUser | Self::CertificateReservedUser => "authenticate.user_prefix",
-            Self::IdentityChanged => "authenticate.renamed",
+            Self::IdentityChanged => "authenticate.identity_changed",
             Self::NoWallTime => "authenticate.time",
         }
     }
 }
 
 impl From<AuthError> for Refusal {
-    fn from(denial: AuthError) -> Self {
-        let refusal = |code| Self::new(code, denial.label(), denial);
-        match denial {
+    fn from(error: AuthError) -> Self {
+        let refusal = |code| Self::new(code, error.label(), error);
+        match error {
             AuthError::KeyNotRefreshed { retry_after: after }
             | AuthError::KeysNotFetched { retry_after: after } => {
                 refusal(Code::Unavailable).with_retry_after(after)

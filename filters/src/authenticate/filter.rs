@@ -1,4 +1,4 @@
-//! The room itself: it asks the judge, and lets a call wait for keys.
+//! The filter: authenticates a call, or lets it wait for a JWKS refresh.
 
 use super::{
     NAME, Settings,
@@ -13,20 +13,20 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-/// How much later than they say a ring may open.
+/// Timers may fire this much late, so that a refresh is allowed later than announced.
 const TIMER_SLACK: Duration = Duration::from_millis(100);
-/// How many groups an explanation names at most.
+/// Maximum number of groups, and of teams, that an explanation shows.
 const NAMES_SHOWN_MAX: usize = 20;
 
-/// Proves who calls.
+/// Authenticates callers.
 #[derive(Debug)]
 pub struct Authenticate {
-    /// Shared with the calls that wait.
+    /// Shared with waiting calls.
     authenticator: Arc<Authenticator>,
 }
 
 impl Authenticate {
-    /// The room for these settings.
+    /// A filter with these settings.
     pub fn new(settings: Settings) -> Self {
         Self { authenticator: Arc::new(Authenticator::new(settings)) }
     }
@@ -36,11 +36,11 @@ impl Authenticate {
         self.authenticator.id()
     }
 
-    /// Lets a call wait for other keys, where they may be asked for. It is judged by them at the
-    /// time of day when it was opened: whoever fetches keys bounds the wait.
+    /// Lets a call wait for a JWKS refresh, if one is allowed. The token is then checked at the
+    /// time at which the call was opened; the fetcher limits the wait.
     fn wait_for_keys(&self, unknown: UnknownKey, call: &Call, now: Duration) -> Decision {
-        let attempt = match unknown.jwks.request_refresh(&unknown.snapshot, call.peer().ip()) {
-            Ok(attempt) => attempt,
+        let refresh = match unknown.jwks.request_refresh(&unknown.snapshot, call.peer().ip()) {
+            Ok(refresh) => refresh,
             Err(RefreshError::CoolingDown) => {
                 let after =
                     until_refresh_allowed(unknown.snapshot.cooldown, Some(call.opened_at()));
@@ -50,15 +50,15 @@ impl Authenticate {
                 return refuse(AuthError::TooManyWaiters, Cost::Parsed);
             }
         };
-        let (judge, token) = (Arc::clone(&self.authenticator), unknown.token);
-        let lateness = judge.settings.expiry_leeway(call.method());
-        let is_asked = !attempt.began_before_call();
+        let (authenticator, token) = (Arc::clone(&self.authenticator), unknown.token);
+        let leeway = authenticator.settings.expiry_leeway(call.method());
+        let is_asked = !refresh.began_before_call();
         Decision::Pending(PendingDecision::new(async move {
-            attempt.finished().await;
-            match judge.authenticate_token(&token, (now, lateness)) {
+            refresh.finished().await;
+            match authenticator.authenticate_token(&token, (now, leeway)) {
                 Ok(verified) => Ok(verified.attributes()),
-                Err(AuthFailure::Rejected(denial, cost)) => {
-                    Err(Refusal::from(denial).with_cost(cost))
+                Err(AuthFailure::Rejected(error, cost)) => {
+                    Err(Refusal::from(error).with_cost(cost))
                 }
                 Err(AuthFailure::UnknownKey(still)) => {
                     let after = until_refresh_allowed(still.snapshot.cooldown, None);
@@ -88,7 +88,7 @@ impl Filter for Authenticate {
                 Decision::Admitted
             }
             Err(AuthFailure::UnknownKey(unknown)) => self.wait_for_keys(unknown, call, now),
-            Err(denied @ AuthFailure::Rejected(..)) => Decision::Refused(denied.into_refusal()),
+            Err(rejected @ AuthFailure::Rejected(..)) => Decision::Refused(rejected.into_refusal()),
         }
     }
 
@@ -106,8 +106,8 @@ impl Filter for Authenticate {
         Ok(())
     }
 
-    fn recheck_time(&self, call: &Call, wall: SystemTime) -> Result<(), Refusal> {
-        let now = unix_time(Some(wall)).ok_or(AuthError::NoWallTime)?;
+    fn recheck_time(&self, call: &Call, wall_time: SystemTime) -> Result<(), Refusal> {
+        let now = unix_time(Some(wall_time)).ok_or(AuthError::NoWallTime)?;
         self.authenticator.authenticate(call, now).map(drop).map_err(AuthFailure::into_refusal)
     }
 
@@ -123,23 +123,21 @@ impl Filter for Authenticate {
     }
 }
 
-fn refuse(denial: AuthError, cost: Cost) -> Decision {
-    Decision::Refused(Refusal::from(denial).with_cost(cost))
+fn refuse(error: AuthError, cost: Cost) -> Decision {
+    Decision::Refused(Refusal::from(error).with_cost(cost))
 }
 
-/// How long it is until a call may ask for keys, from a moment of the rest or from its beginning.
-fn until_refresh_allowed(rest: Option<RefreshCooldown>, now: Option<Instant>) -> Duration {
-    let Some(RefreshCooldown { started_at: since, duration: lasts }) = rest else {
-        return RETRY_AFTER;
-    };
-    let gone = now.map_or(Duration::ZERO, |now| now.saturating_duration_since(since));
-    // Timers are late: whoever comes to the moment finds it closed.
-    lasts.saturating_sub(gone).saturating_add(TIMER_SLACK)
+/// Time until a refresh is allowed, from `now` or from the start of the cooldown.
+fn until_refresh_allowed(cooldown: Option<RefreshCooldown>, now: Option<Instant>) -> Duration {
+    let Some(RefreshCooldown { started_at, duration }) = cooldown else { return RETRY_AFTER };
+    let elapsed = now.map_or(Duration::ZERO, |now| now.saturating_duration_since(started_at));
+    // A client that retries exactly at the end of the cooldown would be refused recheck.
+    duration.saturating_sub(elapsed).saturating_add(TIMER_SLACK)
 }
 
-/// The time of day since the Unix epoch. A clock that stands before it is no clock.
-fn unix_time(wall: Option<SystemTime>) -> Option<Duration> {
-    wall?.duration_since(SystemTime::UNIX_EPOCH).ok()
+/// Time since the Unix epoch; `None` for a clock that is before it.
+fn unix_time(wall_time: Option<SystemTime>) -> Option<Duration> {
+    wall_time?.duration_since(SystemTime::UNIX_EPOCH).ok()
 }
 
 fn describe_identity(
@@ -147,29 +145,34 @@ fn describe_identity(
     now: Duration,
     (skew, is_release): (Duration, bool),
 ) -> String {
-    let mut told = format!("user '{}' by {}", identity.user(), identity.source());
+    let mut text = format!("user '{}' by {}", identity.user(), identity.source());
     for (what, names) in [("groups", identity.groups()), ("teams", identity.teams())] {
         if names.is_empty() {
             continue;
         }
-        let shown: Vec<_> = names.iter().take(NAMES_SHOWN_MAX).map(String::as_str).collect();
-        // Writing to a text never fails.
-        let _ = write!(told, ", {what} {}", shown.join(", "));
+        let listed: Vec<_> = names.iter().take(NAMES_SHOWN_MAX).map(String::as_str).collect();
+        // Writing to a `String` never fails.
+        let _ = write!(text, ", {what} {}", listed.join(", "));
         if let Some(more) = names.len().checked_sub(NAMES_SHOWN_MAX).filter(|more| *more > 0) {
-            let _ = write!(told, " and {more} more");
+            let _ = write!(text, " and {more} more");
         }
     }
     if let Some(end) = identity.expires_at() {
         let _ = match end.checked_sub(now.as_secs()).filter(|left| *left > 0) {
-            Some(left) => write!(told, "; it expires in {left} s"),
+            Some(left) => write!(text, "; expires in {left} s"),
             None if now < Duration::from_secs(end).saturating_add(skew) => {
-                write!(told, "; it has just expired, which may be a matter of clocks")
+                write!(text, "; the credential has expired within the clock skew")
             }
-            None if is_release => write!(told, "; it has expired, and may still end what it began"),
-            None => write!(told, "; it has expired: only sessions that began before go on"),
+            None if is_release => {
+                write!(text, "; the credential has expired, but may still release its user's work")
+            }
+            None => write!(
+                text,
+                "; the credential has expired: only sessions that began before continue"
+            ),
         };
     }
-    told
+    text
 }
 
 #[cfg(test)]
@@ -181,7 +184,8 @@ mod tests {
         authenticate::{
             JwksCache, StaticToken, WAITERS_MAX,
             tests::{
-                NOW, Signer, call, call_at, claims, jwks, jwks_cache, poll, settings, static_token,
+                NOW, Signer, call, call_at, claims, jwks_cache, key_set, poll, settings,
+                static_token,
             },
         },
         call::StaticMetadata,
@@ -201,53 +205,52 @@ mod tests {
         }
     }
 
-    fn waits(room: &Authenticate, token: &str) -> PendingDecision {
-        match room.admit(&mut with(token)) {
+    fn waits(filter: &Authenticate, token: &str) -> PendingDecision {
+        match filter.admit(&mut with(token)) {
             Decision::Pending(wait) => wait,
             other @ (Decision::Admitted | Decision::Refused(_)) => panic!("{}", label(other)),
         }
     }
 
     #[test]
-    fn a_call_with_an_unknown_key_waits_and_is_admitted_by_the_keys_that_come() {
-        let ring = jwks_cache(&[Signer::P256.jwk("old")]);
-        let room = Authenticate::new(settings(&ring));
-        ring.allow_refresh();
+    fn a_call_with_an_unknown_key_is_admitted_after_the_refresh() {
+        let jwks = jwks_cache(&[Signer::P256.jwk("old")]);
+        let filter = Authenticate::new(settings(&jwks));
+        jwks.allow_refresh();
         let token = Signer::P384.sign("new", &claims());
-        let mut wait = waits(&room, &token);
+        let mut wait = waits(&filter, &token);
         assert!(poll(pin!(&mut wait)).is_pending());
-        ring.replace(jwks(&[Signer::P384.jwk("new")]));
-        let Poll::Ready(Ok(slots)) = poll(pin!(wait)) else { panic!("the key is there") };
-        assert_eq!(slots.identity.unwrap().user(), "ann");
-        assert_eq!(label(room.admit(&mut with(&token))), "admitted");
+        jwks.replace(key_set(&[Signer::P384.jwk("new")]));
+        let Poll::Ready(Ok(attributes)) = poll(pin!(wait)) else { panic!("the key is there") };
+        assert_eq!(attributes.identity.unwrap().user(), "ann");
+        assert_eq!(label(filter.admit(&mut with(&token))), "admitted");
     }
 
-    /// A rest that has just begun.
     fn resting() -> RefreshCooldown {
         RefreshCooldown { started_at: Instant::now(), duration: Duration::from_secs(10) }
     }
 
     #[test]
-    fn a_key_that_is_not_there_is_the_token_s_fault_once_its_provider_was_asked() {
-        let ring = jwks_cache(&[Signer::P256.jwk("old")]);
-        let room = Authenticate::new(settings(&ring));
+    fn a_key_is_unknown_only_after_a_refresh() {
+        let jwks = jwks_cache(&[Signer::P256.jwk("old")]);
+        let filter = Authenticate::new(settings(&jwks));
         let token = Signer::P384.sign("new", &claims());
-        assert_eq!(label(room.admit(&mut with(&token))), "authenticate.key_unknown", "of a file");
+        assert_eq!(label(filter.admit(&mut with(&token))), "authenticate.key_unknown", "of a file");
         let came: fn(&JwksCache) =
-            |ring| ring.fetch_finished(Some(jwks(&[Signer::RSA.jwk("x")])), resting());
-        let failed: fn(&JwksCache) = |ring| ring.fetch_finished(None, resting());
+            |jwks| jwks.fetch_finished(Some(key_set(&[Signer::RSA.jwk("x")])), resting());
+        let failed: fn(&JwksCache) = |jwks| jwks.fetch_finished(None, resting());
         let unknown = (Code::Unauthenticated, "authenticate.key_unknown");
-        let unasked = (Code::Unavailable, "authenticate.key_unasked");
+        let unasked = (Code::Unavailable, "authenticate.key_not_refreshed");
         for (end, expected) in [(failed, unasked), (came, unknown), (failed, unasked)] {
-            ring.allow_refresh();
-            let wait = waits(&room, &token);
-            ring.fetch_started();
-            let late = waits(&room, &token);
-            end(&ring);
+            jwks.allow_refresh();
+            let wait = waits(&filter, &token);
+            jwks.fetch_started();
+            let late = waits(&filter, &token);
+            end(&jwks);
             let Poll::Ready(Err(waited)) = poll(pin!(wait)) else { panic!("it has ended") };
             assert_eq!((waited.code, waited.label), expected);
             let Poll::Ready(Err(late)) = poll(pin!(late)) else { panic!("it has ended") };
-            let Decision::Refused(closed) = room.admit(&mut with(&token)) else {
+            let Decision::Refused(closed) = filter.admit(&mut with(&token)) else {
                 panic!("it is closed")
             };
             for refusal in [late, closed] {
@@ -259,30 +262,36 @@ mod tests {
     }
 
     #[test]
-    fn a_call_whose_key_has_gone_since_it_was_admitted_is_refused_and_told_so() {
-        let ring = jwks_cache(&[Signer::P256.jwk("a"), Signer::P384.jwk("b")]);
-        let room = Authenticate::new(settings(&ring));
+    fn a_call_whose_key_was_removed_after_admission_is_refused() {
+        let jwks = jwks_cache(&[Signer::P256.jwk("a"), Signer::P384.jwk("b")]);
+        let filter = Authenticate::new(settings(&jwks));
         let mut call = with(&Signer::P256.sign("a", &claims()));
-        let wall = call.wall_time().unwrap();
-        assert_eq!(label(room.admit(&mut call)), "admitted");
-        let again = |wall| room.recheck_time(&call, wall).err();
-        let expired = again(wall + Duration::from_secs(3600)).map(|refusal| refusal.label);
-        assert_eq!((again(wall), expired), (None, Some("authenticate.expired")));
-        ring.fetch_finished(Some(jwks(&[Signer::P384.jwk("b")])), resting());
-        ring.fetch_finished(None, resting());
-        let gone = again(wall).unwrap();
-        assert_eq!((gone.code, gone.label), (Code::Unauthenticated, "authenticate.key_unknown"));
-        assert_eq!(room.recheck(&mut call.copy_for_recheck(wall)).unwrap_err().label, gone.label);
+        let wall_time = call.wall_time().unwrap();
+        assert_eq!(label(filter.admit(&mut call)), "admitted");
+        let recheck = |wall_time| filter.recheck_time(&call, wall_time).err();
+        let expired = recheck(wall_time + Duration::from_secs(3600)).map(|refusal| refusal.label);
+        assert_eq!((recheck(wall_time), expired), (None, Some("authenticate.expired")));
+        jwks.fetch_finished(Some(key_set(&[Signer::P384.jwk("b")])), resting());
+        jwks.fetch_finished(None, resting());
+        let refusal = recheck(wall_time).unwrap();
+        assert_eq!(
+            (refusal.code, refusal.label),
+            (Code::Unauthenticated, "authenticate.key_unknown")
+        );
+        assert_eq!(
+            filter.recheck(&mut call.copy_for_recheck(wall_time)).unwrap_err().label,
+            refusal.label
+        );
     }
 
     #[test]
-    fn a_call_may_try_again_when_its_provider_can_be_asked() {
+    fn a_retry_delay_ends_when_a_refresh_is_allowed() {
         let second = Duration::from_secs(1);
         let (since, lasts) = (Instant::now(), second * 10);
-        let left = |gone| {
+        let left = |elapsed| {
             until_refresh_allowed(
                 Some(RefreshCooldown { started_at: since, duration: lasts }),
-                Some(since + gone),
+                Some(since + elapsed),
             )
         };
         assert_eq!(left(second * 4), second * 6 + TIMER_SLACK);
@@ -298,14 +307,14 @@ mod tests {
     }
 
     #[test]
-    fn a_storm_of_unknown_keys_asks_once_and_leaves_places_for_other_addresses() {
-        let ring = jwks_cache(&[Signer::P256.jwk("old")]);
-        let room = Authenticate::new(settings(&ring));
-        ring.allow_refresh();
+    fn many_unknown_keys_cause_one_refresh_and_leave_capacity_for_others() {
+        let jwks = jwks_cache(&[Signer::P256.jwk("old")]);
+        let filter = Authenticate::new(settings(&jwks));
+        jwks.allow_refresh();
         let token = |at: usize| Signer::ED25519.sign(&*format!("key {at}"), &claims());
         let most = WAITERS_MAX / 2;
-        let mut waiting: Vec<_> = (0..most).map(|at| waits(&room, &token(at))).collect();
-        let Decision::Refused(refusal) = room.admit(&mut with(&token(most))) else {
+        let mut waiting: Vec<_> = (0..most).map(|at| waits(&filter, &token(at))).collect();
+        let Decision::Refused(refusal) = filter.admit(&mut with(&token(most))) else {
             panic!("too many wait")
         };
         assert_eq!((refusal.code, refusal.label), (Code::Unavailable, "authenticate.busy"));
@@ -314,78 +323,78 @@ mod tests {
             StaticMetadata::new("a").with("authorization", format!("Bearer {}", token(most)));
         let elsewhere = ([127, 0, 0, 2], 1).into();
         let other = Call::new(Method::Config, Rc::new(metadata), elsewhere, Instant::now());
-        let wall = SystemTime::UNIX_EPOCH + Duration::from_secs(NOW);
-        assert_eq!(label(room.admit(&mut other.with_wall_time(wall))), "waits");
-        assert_eq!(poll(pin!(ring.refresh_requested())), Poll::Ready(()));
-        ring.fetch_finished(None, resting());
+        let wall_time = SystemTime::UNIX_EPOCH + Duration::from_secs(NOW);
+        assert_eq!(label(filter.admit(&mut other.with_wall_time(wall_time))), "waits");
+        assert_eq!(poll(pin!(jwks.refresh_requested())), Poll::Ready(()));
+        jwks.fetch_finished(None, resting());
         assert!(waiting.iter_mut().all(|wait| poll(pin!(wait)).is_ready()));
-        assert_eq!(poll(pin!(ring.refresh_requested())), Poll::Pending);
-        assert_eq!(label(room.admit(&mut with(&token(0)))), "authenticate.key_unasked");
+        assert_eq!(poll(pin!(jwks.refresh_requested())), Poll::Pending);
+        assert_eq!(label(filter.admit(&mut with(&token(0)))), "authenticate.key_not_refreshed");
         let known = Signer::P256.sign("old", &claims());
-        assert_eq!(label(room.admit(&mut with(&known))), "admitted");
+        assert_eq!(label(filter.admit(&mut with(&known))), "admitted");
     }
 
     #[test]
-    fn a_provider_that_never_gave_keys_is_unavailable_and_not_a_reason_to_blame_the_token() {
-        let ring = Arc::new(JwksCache::new());
-        let room = Authenticate::new(settings(&ring));
+    fn without_fetched_keys_the_refusal_is_unavailable() {
+        let jwks = Arc::new(JwksCache::new());
+        let filter = Authenticate::new(settings(&jwks));
         let token = Signer::P256.sign("a", &claims());
-        let Decision::Refused(refusal) = room.admit(&mut with(&token)) else { panic!("no keys") };
+        let Decision::Refused(refusal) = filter.admit(&mut with(&token)) else { panic!("no keys") };
         assert_eq!((refusal.code, refusal.label), (Code::Unavailable, "authenticate.keys_missing"));
         assert_eq!(refusal.retry_after, Some(Duration::from_secs(1)));
-        ring.allow_refresh();
-        let failed = waits(&room, &token);
-        ring.close();
+        jwks.allow_refresh();
+        let failed = waits(&filter, &token);
+        jwks.close();
         let Poll::Ready(Err(refusal)) = poll(pin!(failed)) else { panic!("it has ended") };
         assert_eq!(refusal.label, "authenticate.keys_missing");
-        ring.allow_refresh();
-        let fetched = waits(&room, &token);
-        ring.replace(jwks(&[Signer::P256.jwk("a")]));
+        jwks.allow_refresh();
+        let fetched = waits(&filter, &token);
+        jwks.replace(key_set(&[Signer::P256.jwk("a")]));
         assert!(matches!(poll(pin!(fetched)), Poll::Ready(Ok(_))));
     }
 
     #[test]
-    fn a_known_key_with_a_wrong_signature_asks_for_nothing() {
-        let ring = jwks_cache(&[Signer::RSA.jwk("a")]);
-        let room = Authenticate::new(settings(&ring));
-        ring.allow_refresh();
+    fn an_invalid_signature_of_a_known_key_requests_no_refresh() {
+        let jwks = jwks_cache(&[Signer::RSA.jwk("a")]);
+        let filter = Authenticate::new(settings(&jwks));
+        jwks.allow_refresh();
         let forged = Signer::OTHER_RSA.sign("a", &claims());
-        assert_eq!(label(room.admit(&mut with(&forged))), "authenticate.signature");
-        assert_eq!(poll(pin!(ring.refresh_requested())), Poll::Pending);
+        assert_eq!(label(filter.admit(&mut with(&forged))), "authenticate.signature");
+        assert_eq!(poll(pin!(jwks.refresh_requested())), Poll::Pending);
     }
 
     #[test]
-    fn it_explains_who_calls_by_what_and_for_how_long() {
-        let room = Authenticate::new(settings(&jwks_cache(&[Signer::P256.jwk("a")])));
-        let told = room.explain(&with(&Signer::P256.sign("a", &claims()))).unwrap();
-        let expected = "user 'ann' by a token of https://id.example, groups a, b; it expires in \
+    fn it_explains_user_credential_and_expiry() {
+        let filter = Authenticate::new(settings(&jwks_cache(&[Signer::P256.jwk("a")])));
+        let text = filter.explain(&with(&Signer::P256.sign("a", &claims()))).unwrap();
+        let expected = "user 'ann' by a token of https://id.example, groups a, b; expires in \
                         3600 s";
-        assert_eq!(told, expected);
-        assert_eq!(room.explain(&with("x")), None);
+        assert_eq!(text, expected);
+        assert_eq!(filter.explain(&with("x")), None);
     }
 
     #[test]
-    fn an_explanation_names_some_groups_and_counts_the_others() {
+    fn an_explanation_truncates_long_group_lists() {
         let mut settings = settings(&jwks_cache(&[Signer::P256.jwk("a")]));
         settings.issuers[0].claims.teams = Some("teams".to_owned());
-        let room = Authenticate::new(settings);
-        let told = |groups: usize| {
+        let filter = Authenticate::new(settings);
+        let text = |groups: usize| {
             let mut claims = claims();
             claims["groups"] = (0..groups).map(|at| format!("g{at}")).collect();
             claims["teams"] = "ads".into();
-            room.explain(&with(&Signer::P256.sign("a", &claims))).unwrap()
+            filter.explain(&with(&Signer::P256.sign("a", &claims))).unwrap()
         };
-        assert!(told(0).contains("id.example, teams ads; "), "{}", told(0));
-        assert!(told(NAMES_SHOWN_MAX).contains(", g19, teams ads; "), "{}", told(NAMES_SHOWN_MAX));
-        let more = told(NAMES_SHOWN_MAX + 3);
+        assert!(text(0).contains("id.example, teams ads; "), "{}", text(0));
+        assert!(text(NAMES_SHOWN_MAX).contains(", g19, teams ads; "), "{}", text(NAMES_SHOWN_MAX));
+        let more = text(NAMES_SHOWN_MAX + 3);
         assert!(
             more.contains(", groups g0, g1, ") && more.contains(", g19 and 3 more, teams ads;")
         );
     }
 
     #[test]
-    fn a_call_whose_credential_proves_somebody_else_by_now_is_refused() {
-        let room = |user: &str, name: &str, groups: &[&str]| {
+    fn a_call_whose_credential_now_has_another_user_is_refused() {
+        let filter = |user: &str, name: &str, groups: &[&str]| {
             let groups = groups.iter().map(|group| (*group).to_owned()).collect();
             let claimed = RawIdentity { user: user.to_owned(), groups, ..RawIdentity::default() };
             let source = IdentitySource::StaticToken { name: name.into() };
@@ -394,32 +403,38 @@ mod tests {
             Authenticate::new(Settings { tokens, ..Settings::default() })
         };
         let mut call = with("secret");
-        assert_eq!(label(room("ann", "one", &[]).admit(&mut call)), "admitted");
-        let mut again = |room: Authenticate| room.recheck(&mut call).map_err(|it| it.label);
-        assert_eq!(again(room("ina", "one", &[])), Err("authenticate.renamed"));
-        assert_eq!(again(room("ann", "other", &[])), Err("authenticate.renamed"));
-        assert_eq!(again(room("ann", "one", &["eng"])), Ok(()));
+        assert_eq!(label(filter("ann", "one", &[]).admit(&mut call)), "admitted");
+        let mut recheck = |filter: Authenticate| filter.recheck(&mut call).map_err(|it| it.label);
+        assert_eq!(recheck(filter("ina", "one", &[])), Err("authenticate.identity_changed"));
+        assert_eq!(recheck(filter("ann", "other", &[])), Err("authenticate.identity_changed"));
+        assert_eq!(recheck(filter("ann", "one", &["eng"])), Ok(()));
         assert_eq!(call.identity().unwrap().groups(), ["eng"], "what counts is what is so now");
     }
 
     #[test]
-    fn the_chain_is_told_its_name_and_what_it_fills() {
-        let room = Authenticate::new(Settings::default());
-        assert_eq!((room.name(), room.provides()), ("authenticate", &[Attribute::Identity][..]));
+    fn it_declares_its_name_and_attributes() {
+        let filter = Authenticate::new(Settings::default());
+        assert_eq!(
+            (filter.name(), filter.provides()),
+            ("authenticate", &[Attribute::Identity][..])
+        );
     }
 
     #[test]
-    fn it_explains_what_an_expired_token_is_good_for() {
+    fn it_explains_the_use_of_an_expired_token() {
         let (skew, grace) = (Duration::from_secs(30), Duration::from_secs(600));
-        let ring = jwks_cache(&[Signer::P256.jwk("a")]);
-        let room = Authenticate::new(Settings { skew, grace, ..settings(&ring) });
+        let jwks = jwks_cache(&[Signer::P256.jwk("a")]);
+        let filter = Authenticate::new(Settings { skew, grace, ..settings(&jwks) });
         let header = format!("Bearer {}", Signer::P256.sign("a", &claims()));
-        let told = |late| {
-            let shown = StaticMetadata::new("a").with("authorization", header.clone());
-            room.explain(&call_at(NOW + 3600 + late, shown)).unwrap_or_default()
+        let text = |late| {
+            let metadata = StaticMetadata::new("a").with("authorization", header.clone());
+            filter.explain(&call_at(NOW + 3600 + late, metadata)).unwrap_or_default()
         };
-        assert!(told(29).ends_with("it has just expired, which may be a matter of clocks"));
-        assert!(told(30).ends_with("it has expired: only sessions that began before go on"));
-        assert_eq!(told(630), "");
+        assert!(text(29).ends_with("the credential has expired within the clock skew"));
+        assert!(
+            text(30)
+                .ends_with("the credential has expired: only sessions that began before continue")
+        );
+        assert_eq!(text(630), "");
     }
 }

@@ -1,28 +1,28 @@
-//! JSON of tokens, whose size is limited before it is parsed.
+//! JSON in tokens, with limits that are checked before parsing.
 //!
-//! A stranger can send any token, and parsing costs time and memory for each member. What identity
-//! providers write is far below these limits: 200 groups of Entra are 200 values, the roles of 100
-//! clients of Keycloak are nested four deep.
+//! Anybody can send a token, and each member costs time and memory. Identity providers stay far
+//! below these limits: 200 groups of Entra are 200 values, the roles of 100 clients of Keycloak
+//! have four levels.
 
 use super::claims::Claims;
 
-/// The most members of the object itself, those of objects inside it not counted.
+/// Maximum number of members of the object, without members of nested objects.
 const MEMBERS_MAX: usize = 256;
-/// The most values in all: members and elements, at any depth.
+/// Maximum number of members and elements, at all levels.
 const VALUES_MAX: usize = 2048;
-/// The most objects and arrays inside one another.
+/// Maximum depth of nesting.
 const DEPTH_MAX: usize = 16;
 
-/// Why a text is not parsed, or is no object.
+/// Why a text is rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum JsonError {
-    /// More than one of the limits allows.
+    /// A limit is exceeded.
     TooLarge,
-    /// It is not one JSON object.
+    /// The text is not one JSON object.
     NotObject,
 }
 
-/// Parses an object. Of two members with the same name the last is kept.
+/// Parses an object. Of two members with the same name, the last is kept.
 pub(super) fn parse_object(text: &[u8]) -> Result<Claims, JsonError> {
     if !is_within_limits(text) {
         return Err(JsonError::TooLarge);
@@ -30,15 +30,15 @@ pub(super) fn parse_object(text: &[u8]) -> Result<Claims, JsonError> {
     serde_json::from_slice(text).map_err(|_| JsonError::NotObject)
 }
 
-/// Counts what would be parsed, without parsing it. Of a text that is not JSON it says nothing of
-/// use, which does no harm: the parser stops at the first fault.
+/// Counts members, values and levels without parsing. The result is meaningless for a text that is
+/// not JSON; the parser then stops at the first error.
 fn is_within_limits(text: &[u8]) -> bool {
     let (mut depth, mut members, mut values) = (0_usize, 1_usize, 1_usize);
     let (mut is_text, mut is_escaped) = (false, false);
-    for octet in text {
-        match octet {
+    for byte in text {
+        match byte {
             _ if is_escaped => is_escaped = false,
-            // Outside of a text the parser stops at it.
+            // Outside of a string the parser rejects it.
             b'\\' => is_escaped = true,
             b'"' => is_text = !is_text,
             _ if is_text => {}
@@ -76,9 +76,9 @@ mod tests {
 
     fn refusal(claims: &Value) -> Option<Refusal> {
         let token = Signer::P256.sign("a", claims);
-        let room = Authenticate::new(settings(&jwks_cache(&[Signer::P256.jwk("a")])));
+        let filter = Authenticate::new(settings(&jwks_cache(&[Signer::P256.jwk("a")])));
         let listed = StaticMetadata::new("a").with("authorization", format!("Bearer {token}"));
-        match room.admit(&mut call(listed)) {
+        match filter.admit(&mut call(listed)) {
             Decision::Refused(refusal) => Some(refusal),
             Decision::Admitted | Decision::Pending(_) => None,
         }
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_with_two_hundred_groups_and_one_with_nested_roles_are_admitted() {
+    fn tokens_with_200_groups_or_nested_roles_are_within_the_limits() {
         let group = |at: usize| format!("{at:08x}-7b1c-4d4e-9f6a-1234567890ab");
         let entra = with("groups", (0..200).map(group).collect::<Vec<_>>());
         let client = |at: usize| (format!("client-{at}"), json!({"roles": ["view", "manage"]}));
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_with_more_claims_values_or_nesting_than_providers_write_is_refused() {
+    fn a_token_above_the_json_limits_is_refused() {
         let mut many = claims();
         (0..350).for_each(|at| many[format!("m{at}")] = at.into());
         let long = with("x", vec![0; VALUES_MAX]);
@@ -117,12 +117,12 @@ mod tests {
     }
 
     #[test]
-    fn each_limit_is_the_most_that_passes() {
+    fn each_limit_is_inclusive() {
         let members = |count: usize| {
             let all: Vec<_> = (0..count).map(|at| format!("\"{at}\":1")).collect();
             format!("{{{}}}", all.join(","))
         };
-        // The object and the list in it are values too.
+        // The object and its list are values as well.
         let values = |count: usize| format!("{{\"a\":{:?}}}", vec![1; count - 2]);
         let depth = |levels: usize| {
             format!("{{\"a\":{}{}}}", "[".repeat(levels - 1), "]".repeat(levels - 1))
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn marks_inside_of_texts_are_not_counted() {
+    fn punctuation_inside_strings_is_not_counted() {
         let text = r#"{"a":",,[[{{\"[,","b":1}"#;
         let filler = [&b"{\"a\":\""[..], &vec![b','; 9000], b"\"}"].concat();
         assert!(parse_object(text.as_bytes()).is_ok());
@@ -148,7 +148,7 @@ mod tests {
         assert_eq!(parse_object(b"[1]").unwrap_err(), JsonError::NotObject);
     }
 
-    /// A value, and how many it has in it.
+    /// A value, and the number of values in it.
     fn value() -> impl Strategy<Value = Value> {
         let leaf = prop_oneof![any::<bool>().prop_map(Value::from), ".*".prop_map(Value::from)];
         leaf.prop_recursive(4, 32, 4, |inner| {
@@ -161,14 +161,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_object_within_the_limits_is_read_as_it_is(value in value()) {
+        fn objects_within_the_limits_are_parsed(value in value()) {
             let one = json!({ "a": value });
             let read = parse_object(one.to_string().as_bytes()).map(Value::from);
             prop_assert_eq!(read, Ok(one));
         }
 
         #[test]
-        fn arbitrary_octets_are_read_without_a_panic(text in any::<Vec<u8>>()) {
+        fn arbitrary_bytes_never_panic(text in any::<Vec<u8>>()) {
             let _ = parse_object(&text);
         }
     }

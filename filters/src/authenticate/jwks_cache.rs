@@ -1,15 +1,13 @@
-//! The keys of one identity provider, replaced from outside while calls run.
+//! The JWKS cache of one identity provider.
 //!
-//! A call that meets a key it does not know may ask for a refresh and wait for its result. How
-//! often that may be is decided by whoever fetches: after each attempt the ring is closed, and only
-//! [`KeyRing::open`] lets a call ask again. So a storm of unknown keys costs one attempt, and all
-//! calls that come while it runs share its result.
+//! A call with an unknown key may request a refresh and wait for it. The fetcher limits the rate:
+//! after each fetch no refresh is allowed until [`JwksCache::allow_refresh`]. A burst of unknown
+//! keys therefore costs one fetch, and all calls that arrive during the fetch share its result.
 //!
-//! That a key does not exist is known only from an attempt that began after the call came:
-//! strangers who use up the attempts with keys of their own invention must not have an honest token
-//! refused.
+//! Only a fetch that began after a call had arrived proves that the call's key does not exist:
+//! attackers who use up the refreshes with invented keys must not get valid tokens refused.
 //!
-//! Must never read a clock or a socket: whoever fetches has both.
+//! Must not read a clock or a socket: the fetcher has both.
 
 use super::{
     KeySet,
@@ -27,10 +25,10 @@ use std::{
 };
 use tokio::sync::watch;
 
-/// The keys of one identity provider. Two rings are equal when they are the same one.
+/// The JWKS cache of one identity provider. Two caches are equal if they are the same instance.
 pub struct JwksCache {
     state: watch::Sender<State>,
-    /// The state's own number of its keys, to be read without a lock at each call.
+    /// `State::generation`, readable at each call without a lock.
     generation: AtomicU64,
     waiters: WaiterLimit,
 }
@@ -41,86 +39,81 @@ struct State {
     generation: u64,
     attempts: u64,
     last_fetch_failed: bool,
-    /// Whether an attempt is under way.
+    /// Whether a fetch is in progress.
     is_fetching: bool,
-    /// `None` where no attempt will follow the last one.
+    /// `None` if no further fetch will follow.
     cooldown: Option<RefreshCooldown>,
     gate: RefreshGate,
 }
 
-/// How long nobody may ask for other keys after an attempt.
+/// A period after a fetch without refreshes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RefreshCooldown {
-    /// When the attempt ended.
+    /// The end of the fetch.
     pub started_at: Instant,
-    /// How long it is from then to the next [`KeyRing::open`].
+    /// Time from the end of the fetch to the next [`JwksCache::allow_refresh`].
     pub duration: Duration,
 }
 
-/// Whether a call may ask for other keys.
+/// Whether a call may request a refresh.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum RefreshGate {
-    /// Not now.
     #[default]
     Closed,
-    /// The next one may.
     Open,
-    /// One has: an attempt is under way, or about to be.
+    /// A call has requested one: a fetch is in progress, or about to begin.
     Requested,
 }
 
-/// What a ring holds at one moment.
+/// The state of a cache at one moment.
 #[derive(Clone, Debug)]
 pub(super) struct KeySnapshot {
-    /// `None` while there were never any.
+    /// `None` before the first successful fetch.
     pub(super) keys: Option<Arc<KeySet>>,
     pub(super) generation: u64,
     pub(super) attempts: u64,
-    /// Whether the last attempt to fetch others has failed.
     pub(super) last_fetch_failed: bool,
-    /// How long nobody may ask for others; `None` where nobody fetches any.
+    /// The current cooldown; `None` if the keys are never fetched.
     pub(super) cooldown: Option<RefreshCooldown>,
 }
 
-/// Why a call cannot wait for other keys.
+/// Why a call cannot wait for a refresh.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum RefreshError {
-    /// The last attempt is too short a while ago.
+    /// The cooldown of the last fetch has not passed.
     CoolingDown,
-    /// Too many calls wait already.
     TooManyWaiters,
 }
 
-/// An attempt to fetch keys, as a call waits for it.
+/// A requested refresh, from the view of a waiting call.
 pub(super) struct PendingRefresh {
     state: watch::Receiver<State>,
     attempts_seen: u64,
-    /// Whether it was under way when the call came, or over.
+    /// Whether the fetch began before the call arrived.
     began_before_call: bool,
     _permit: WaiterPermit,
 }
 
 impl JwksCache {
-    /// A ring without keys, and closed. Keys that nobody fetches, such as those of a file, are put
-    /// in with [`KeyRing::replace`], and the ring stays closed.
+    /// An empty cache that allows no refresh. [`JwksCache::replace`] alone fills it with the keys
+    /// of a file.
     pub fn new() -> Self {
         let (state, _) = watch::channel(State::default());
         Self { state, generation: AtomicU64::new(0), waiters: WaiterLimit::default() }
     }
 
-    /// Puts other keys in the place of those there are: what a lost key has verified counts for
-    /// nothing from now on. Ends the attempt that is under way, and closes the ring for good.
+    /// Replaces the keys: tokens that a removed key has verified are not trusted any more. Ends the
+    /// current fetch, and allows no further refresh.
     pub fn replace(&self, keys: KeySet) {
         self.finish(Some(keys), None);
     }
 
-    /// Nobody fetches any more: the keys stay as they are. Ends the attempt that is under way, and
-    /// closes the ring for good.
+    /// Ends the current fetch, keeps the keys, and allows no further refresh.
     pub fn close(&self) {
         self.finish(None, None);
     }
 
-    /// An attempt begins.
+    /// A fetch has begun.
     pub fn fetch_started(&self) {
         self.state.send_if_modified(|state| {
             state.is_fetching = true;
@@ -128,16 +121,15 @@ impl JwksCache {
         });
     }
 
-    /// An attempt has ended, with other keys or in vain. Closes the ring; the next attempt may be
-    /// asked for after this rest.
+    /// A fetch has ended with new keys, or has failed. No refresh is allowed during this cooldown.
     ///
-    /// Whoever fetches promises this after [`KeyRing::wanted`], within a bound of its own, and
-    /// [`KeyRing::settled`] when it stops for good: until then calls wait.
-    pub fn fetch_finished(&self, keys: Option<KeySet>, rest: RefreshCooldown) {
-        self.finish(keys, Some(rest));
+    /// The fetcher must call this within a limited time after [`JwksCache::refresh_requested`], and
+    /// [`JwksCache::close`] when it stops: calls wait until then.
+    pub fn fetch_finished(&self, keys: Option<KeySet>, cooldown: RefreshCooldown) {
+        self.finish(keys, Some(cooldown));
     }
 
-    fn finish(&self, keys: Option<KeySet>, rest: Option<RefreshCooldown>) {
+    fn finish(&self, keys: Option<KeySet>, cooldown: Option<RefreshCooldown>) {
         self.state.send_modify(|state| {
             state.last_fetch_failed = keys.is_none();
             if let Some(keys) = keys {
@@ -147,13 +139,12 @@ impl JwksCache {
             }
             state.attempts = state.attempts.wrapping_add(1);
             state.is_fetching = false;
-            state.cooldown = rest;
+            state.cooldown = cooldown;
             state.gate = RefreshGate::Closed;
         });
     }
 
-    /// The next call with an unknown key may ask for a refresh, since the floor between two
-    /// attempts has passed.
+    /// Allows one refresh: the minimum interval between fetches has passed.
     pub fn allow_refresh(&self) {
         self.state.send_if_modified(|state| {
             if state.gate == RefreshGate::Closed {
@@ -163,83 +154,81 @@ impl JwksCache {
         });
     }
 
-    /// Ends when a call has asked for a refresh; at once, if one has already.
+    /// Completes when a call has requested a refresh.
     pub async fn refresh_requested(&self) {
         let mut state = self.state.subscribe();
-        // The sender is `self`: the channel cannot be closed meanwhile.
+        // `self` has the sender, so the channel cannot be closed meanwhile.
         let _ = state.wait_for(|state| state.gate == RefreshGate::Requested).await;
     }
 
-    /// Whether there were ever any keys.
+    /// Whether a fetch has ever succeeded.
     pub fn has_keys(&self) -> bool {
         self.state.borrow().keys.is_some()
     }
 
-    /// The number of the keys there are: another one after each [`KeyRing::replace`].
+    /// The generation of the keys: it changes with each replacement.
     pub(super) fn generation(&self) -> u64 {
         self.generation.load(Ordering::Acquire)
     }
 
-    /// What the ring holds now.
     pub(super) fn snapshot(&self) -> KeySnapshot {
-        let State {
-            keys, generation, attempts, last_fetch_failed: has_failed, cooldown: rest, ..
-        } = self.state.borrow().clone();
-        KeySnapshot { keys, generation, attempts, last_fetch_failed: has_failed, cooldown: rest }
+        let State { keys, generation, attempts, last_fetch_failed: has_failed, cooldown, .. } =
+            self.state.borrow().clone();
+        KeySnapshot { keys, generation, attempts, last_fetch_failed: has_failed, cooldown }
     }
 
-    /// Asks for other keys than those which a call from this address has seen. An attempt that has
-    /// ended since then is an answer too.
+    /// Requests a refresh for a call from this address, which has seen this snapshot. A fetch that
+    /// has ended since then counts as one.
     pub(super) fn request_refresh(
         &self,
         seen: &KeySnapshot,
         peer: IpAddr,
     ) -> Result<PendingRefresh, RefreshError> {
-        let seat = self.waiters.try_acquire(peer).ok_or(RefreshError::TooManyWaiters)?;
+        let permit = self.waiters.try_acquire(peer).ok_or(RefreshError::TooManyWaiters)?;
         let state = self.state.subscribe();
-        let (mut is_closed, mut is_late) = (false, false);
+        let (mut is_cooling_down, mut began_before_call) = (false, false);
         self.state.send_if_modified(|state| {
-            is_late = state.is_fetching || state.attempts != seen.attempts;
+            began_before_call = state.is_fetching || state.attempts != seen.attempts;
             match state.gate {
                 RefreshGate::Open if state.attempts == seen.attempts => {
                     state.gate = RefreshGate::Requested;
                     true
                 }
                 RefreshGate::Closed => {
-                    is_closed = state.attempts == seen.attempts;
+                    is_cooling_down = state.attempts == seen.attempts;
                     false
                 }
                 RefreshGate::Open | RefreshGate::Requested => false,
             }
         });
-        if is_closed {
+        if is_cooling_down {
             return Err(RefreshError::CoolingDown);
         }
         Ok(PendingRefresh {
             state,
             attempts_seen: seen.attempts,
-            began_before_call: is_late,
-            _permit: seat,
+            began_before_call,
+            _permit: permit,
         })
     }
 }
 
 impl PendingRefresh {
-    /// Whether the attempt may have asked the provider before the call came.
+    /// Whether the fetch may have read the provider's answer before the call arrived.
     pub(super) fn began_before_call(&self) -> bool {
         self.began_before_call
     }
 
-    /// Ends with the attempt, whatever came of it, or with the ring.
+    /// Completes with the fetch, successful or not, or when the cache is closed.
     pub(super) async fn finished(mut self) {
         let seen = self.attempts_seen;
-        // A channel that is closed is an end too.
+        // A closed channel is an end as well.
         let _ = self.state.wait_for(|state| state.attempts != seen).await;
     }
 }
 
 impl KeySnapshot {
-    /// Whether a key is one of these.
+    /// Whether the snapshot contains a key.
     pub(super) fn contains(&self, key: &Key) -> bool {
         self.keys.as_ref().is_some_and(|keys| keys.contains(key))
     }
@@ -269,119 +258,119 @@ impl fmt::Debug for JwksCache {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::authenticate::tests::{Signer, jwks, poll};
+    use crate::authenticate::tests::{Signer, key_set, poll};
     use std::{pin::pin, task::Poll};
 
     const PEER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 
     fn keys() -> KeySet {
-        jwks(&[Signer::ED25519.jwk("a")])
+        key_set(&[Signer::ED25519.jwk("a")])
     }
 
     #[test]
-    fn a_closed_ring_is_not_asked_and_an_open_one_only_once() {
-        let ring = Arc::new(JwksCache::new());
-        let seen = ring.snapshot();
-        assert_eq!(ring.request_refresh(&seen, PEER).err(), Some(RefreshError::CoolingDown));
-        let mut wanted = pin!(ring.refresh_requested());
+    fn one_refresh_is_allowed_at_a_time() {
+        let jwks = Arc::new(JwksCache::new());
+        let seen = jwks.snapshot();
+        assert_eq!(jwks.request_refresh(&seen, PEER).err(), Some(RefreshError::CoolingDown));
+        let mut wanted = pin!(jwks.refresh_requested());
         assert_eq!(poll(wanted.as_mut()), Poll::Pending);
-        ring.allow_refresh();
+        jwks.allow_refresh();
         let mut asked: Vec<_> = (0..9)
-            .map(|_| Box::pin(ring.request_refresh(&seen, PEER).unwrap().finished()))
+            .map(|_| Box::pin(jwks.request_refresh(&seen, PEER).unwrap().finished()))
             .collect();
         assert_eq!(poll(wanted.as_mut()), Poll::Ready(()));
-        ring.close();
+        jwks.close();
         assert!(asked.iter_mut().all(|attempt| poll(attempt.as_mut()).is_ready()));
-        assert_eq!(poll(pin!(ring.refresh_requested())), Poll::Pending);
+        assert_eq!(poll(pin!(jwks.refresh_requested())), Poll::Pending);
         assert_eq!(
-            ring.request_refresh(&ring.snapshot(), PEER).err(),
+            jwks.request_refresh(&jwks.snapshot(), PEER).err(),
             Some(RefreshError::CoolingDown)
         );
     }
 
     #[test]
-    fn an_attempt_that_ended_since_the_keys_were_seen_is_an_answer() {
-        let ring = Arc::new(JwksCache::new());
-        let seen = ring.snapshot();
-        ring.replace(keys());
+    fn a_fetch_that_ended_after_the_snapshot_counts_as_refresh() {
+        let jwks = Arc::new(JwksCache::new());
+        let seen = jwks.snapshot();
+        jwks.replace(keys());
         assert_eq!(
-            poll(pin!(ring.request_refresh(&seen, PEER).unwrap().finished())),
+            poll(pin!(jwks.request_refresh(&seen, PEER).unwrap().finished())),
             Poll::Ready(())
         );
-        ring.allow_refresh();
+        jwks.allow_refresh();
         assert_eq!(
-            poll(pin!(ring.request_refresh(&seen, PEER).unwrap().finished())),
+            poll(pin!(jwks.request_refresh(&seen, PEER).unwrap().finished())),
             Poll::Ready(())
         );
-        assert_eq!(poll(pin!(ring.refresh_requested())), Poll::Pending);
+        assert_eq!(poll(pin!(jwks.refresh_requested())), Poll::Pending);
     }
 
     #[test]
-    fn a_ring_that_is_opened_while_an_attempt_runs_does_not_lose_it() {
-        let ring = Arc::new(JwksCache::new());
-        ring.allow_refresh();
-        let seen = ring.snapshot();
-        let mut attempt = pin!(ring.request_refresh(&seen, PEER).unwrap().finished());
-        ring.allow_refresh();
+    fn allowing_a_refresh_during_a_fetch_keeps_the_request() {
+        let jwks = Arc::new(JwksCache::new());
+        jwks.allow_refresh();
+        let seen = jwks.snapshot();
+        let mut attempt = pin!(jwks.request_refresh(&seen, PEER).unwrap().finished());
+        jwks.allow_refresh();
         assert_eq!(poll(attempt.as_mut()), Poll::Pending);
-        assert_eq!(poll(pin!(ring.refresh_requested())), Poll::Ready(()));
+        assert_eq!(poll(pin!(jwks.refresh_requested())), Poll::Ready(()));
     }
 
     #[test]
-    fn an_attempt_that_was_under_way_when_a_call_came_is_late_for_it() {
-        let ring = Arc::new(JwksCache::new());
-        ring.allow_refresh();
-        let seen = ring.snapshot();
-        let first = ring.request_refresh(&seen, PEER).unwrap();
-        ring.fetch_started();
-        let second = ring.request_refresh(&seen, PEER).unwrap();
+    fn a_fetch_in_progress_began_before_the_call() {
+        let jwks = Arc::new(JwksCache::new());
+        jwks.allow_refresh();
+        let seen = jwks.snapshot();
+        let first = jwks.request_refresh(&seen, PEER).unwrap();
+        jwks.fetch_started();
+        let second = jwks.request_refresh(&seen, PEER).unwrap();
         assert_eq!((first.began_before_call(), second.began_before_call()), (false, true));
-        ring.close();
-        assert!(ring.request_refresh(&seen, PEER).unwrap().began_before_call(), "it is over");
-        ring.allow_refresh();
-        assert!(!ring.request_refresh(&ring.snapshot(), PEER).unwrap().began_before_call());
+        jwks.close();
+        assert!(jwks.request_refresh(&seen, PEER).unwrap().began_before_call(), "it is over");
+        jwks.allow_refresh();
+        assert!(!jwks.request_refresh(&jwks.snapshot(), PEER).unwrap().began_before_call());
     }
 
     #[test]
-    fn the_calls_that_wait_are_counted_and_those_that_leave_make_room() {
-        let ring = Arc::new(JwksCache::new());
-        ring.allow_refresh();
-        let seen = ring.snapshot();
+    fn waiters_are_counted_until_they_are_dropped() {
+        let jwks = Arc::new(JwksCache::new());
+        jwks.allow_refresh();
+        let seen = jwks.snapshot();
         let mut waiting: Vec<_> =
-            (0..128).map(|_| ring.request_refresh(&seen, PEER).unwrap()).collect();
-        assert_eq!(ring.request_refresh(&seen, PEER).err(), Some(RefreshError::TooManyWaiters));
+            (0..128).map(|_| jwks.request_refresh(&seen, PEER).unwrap()).collect();
+        assert_eq!(jwks.request_refresh(&seen, PEER).err(), Some(RefreshError::TooManyWaiters));
         waiting.pop();
-        assert!(ring.request_refresh(&seen, PEER).is_ok());
+        assert!(jwks.request_refresh(&seen, PEER).is_ok());
     }
 
     #[test]
-    fn a_ring_is_equal_to_itself_alone() {
-        let (ring, other) = (JwksCache::default(), JwksCache::default());
-        let same = &ring;
-        assert!(ring == *same && ring != other);
+    fn a_cache_is_equal_only_to_itself() {
+        let (jwks, other) = (JwksCache::default(), JwksCache::default());
+        let same = &jwks;
+        assert!(jwks == *same && jwks != other);
     }
 
     #[test]
-    fn a_ring_tells_whether_there_were_ever_keys_and_shows_their_names() {
-        let ring = JwksCache::new();
-        assert!(!ring.has_keys());
-        assert_eq!(format!("{ring:?}"), "KeyRing { keys: None, generation: 0 }");
-        ring.replace(keys());
-        ring.close();
-        assert!(ring.has_keys());
-        assert_eq!(format!("{ring:?}"), "KeyRing { keys: Some([Some(\"a\")]), generation: 1 }");
+    fn a_cache_reports_whether_keys_were_fetched_and_debug_shows_their_ids() {
+        let jwks = JwksCache::new();
+        assert!(!jwks.has_keys());
+        assert_eq!(format!("{jwks:?}"), "KeyRing { keys: None, generation: 0 }");
+        jwks.replace(keys());
+        jwks.close();
+        assert!(jwks.has_keys());
+        assert_eq!(format!("{jwks:?}"), "KeyRing { keys: Some([Some(\"a\")]), generation: 1 }");
     }
 
     #[test]
-    fn each_set_of_keys_has_its_number() {
-        let ring = JwksCache::new();
-        assert!(ring.snapshot().keys.is_none());
-        ring.replace(keys());
-        let first = ring.generation();
-        ring.close();
-        assert_eq!(ring.generation(), first);
-        ring.replace(keys());
-        assert_ne!(ring.generation(), first);
-        assert_eq!(ring.generation(), ring.snapshot().generation);
+    fn each_key_set_has_its_generation() {
+        let jwks = JwksCache::new();
+        assert!(jwks.snapshot().keys.is_none());
+        jwks.replace(keys());
+        let first = jwks.generation();
+        jwks.close();
+        assert_eq!(jwks.generation(), first);
+        jwks.replace(keys());
+        assert_ne!(jwks.generation(), first);
+        assert_eq!(jwks.generation(), jwks.snapshot().generation);
     }
 }

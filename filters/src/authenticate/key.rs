@@ -1,7 +1,6 @@
-//! One public key, and what it may verify.
+//! One public key (JWK), and the algorithms that it may verify.
 //!
-//! Must never verify an algorithm that is not of its kind: the kind is the key's, and not the
-//! token's.
+//! Must not verify an algorithm of another key type: the key decides, not the token.
 
 use super::Algorithm;
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -9,29 +8,29 @@ use jsonwebtoken::{DecodingKey, crypto};
 use serde_json::Value;
 use std::fmt;
 
-/// The least bits of an RSA modulus (RFC 7518, 3.3).
+/// Minimum size of an RSA modulus, in bits (RFC 7518, 3.3).
 const RSA_BITS_MIN: usize = 2048;
-/// The most, since a signature's cost grows with the square.
+/// Maximum size of an RSA modulus, in bits: the cost of a signature grows with its square.
 const RSA_BITS_MAX: usize = 8192;
-/// The most octets of an RSA exponent; almost all keys have three.
+/// Maximum size of an RSA exponent, in bytes. Almost all keys have 3.
 const EXPONENT_MAX: usize = 4;
-/// Octets of a coordinate on P-256.
+/// Size of a P-256 coordinate, in bytes.
 const P256_LEN: usize = 32;
-/// Octets of a coordinate on P-384.
+/// Size of a P-384 coordinate, in bytes.
 const P384_LEN: usize = 48;
-/// Octets of an Ed25519 key.
+/// Size of an Ed25519 key, in bytes.
 const ED25519_LEN: usize = 32;
 
-/// Members that only private or shared keys have (RFC 7518, 6.2.2, 6.3.2, 6.4.1).
+/// Members of private and symmetric keys (RFC 7518, 6.2.2, 6.3.2, 6.4.1).
 const PRIVATE: [&str; 8] = ["d", "p", "q", "dp", "dq", "qi", "oth", "k"];
 
 /// A public key.
 pub(super) struct Key {
     kid: Option<String>,
-    /// The only algorithm that it verifies, where its document says so.
+    /// The only algorithm that it verifies, if the document has `alg`.
     algorithm: Option<Algorithm>,
     material: KeyMaterial,
-    /// The same material, as the library takes it.
+    /// The same key for `jsonwebtoken`.
     decoding_key: DecodingKey,
 }
 
@@ -40,10 +39,10 @@ enum KeyMaterial {
     Rsa { modulus: Vec<u8>, exponent: Vec<u8> },
     P256 { point: Vec<u8> },
     P384 { point: Vec<u8> },
-    Ed25519 { octets: Vec<u8> },
+    Ed25519 { bytes: Vec<u8> },
 }
 
-/// Why a key is passed over.
+/// Why a key is skipped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum KeyError {
     NotObject,
@@ -64,25 +63,25 @@ pub(super) enum KeyError {
 impl fmt::Display for KeyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NotObject => f.write_str("it is no object"),
+            Self::NotObject => f.write_str("it is not an object"),
             Self::Missing { member } => write!(f, "it has no {member}"),
-            Self::Unsupported { member } => write!(f, "its {member} is not known here"),
-            Self::NotString { member } => write!(f, "its {member} is no text"),
-            Self::Invalid { member } => write!(f, "its {member} cannot be read"),
-            Self::Symmetric => f.write_str("it is a shared secret"),
-            Self::Private => f.write_str("it has private parts"),
+            Self::Unsupported { member } => write!(f, "its {member} is not supported"),
+            Self::NotString { member } => write!(f, "its {member} is not a string"),
+            Self::Invalid { member } => write!(f, "its {member} is not valid"),
+            Self::Symmetric => f.write_str("it is a symmetric key"),
+            Self::Private => f.write_str("it is a private key"),
             Self::WrongUse => f.write_str("its use is not sig"),
             Self::WrongOperations => f.write_str("its key_ops lack verify"),
-            Self::AlgorithmMismatch => f.write_str("its alg is not of its kty"),
-            Self::TooShort => f.write_str("it has less than 2048 bits"),
-            Self::TooLong => f.write_str("it has more than 8192 bits"),
+            Self::AlgorithmMismatch => f.write_str("its alg does not match its kty"),
+            Self::TooShort => f.write_str("it is shorter than 2048 bits"),
+            Self::TooLong => f.write_str("it is longer than 8192 bits"),
             Self::UnsafeExponent => f.write_str("its exponent is not safe"),
         }
     }
 }
 
 impl Key {
-    /// Reads one key of a document.
+    /// Parses one JWK.
     pub(super) fn parse(entry: &Value) -> Result<Self, KeyError> {
         if !entry.is_object() {
             return Err(KeyError::NotObject);
@@ -103,31 +102,30 @@ impl Key {
         {
             return Err(KeyError::WrongOperations);
         }
-        let pinned = match string_member(entry, "alg")? {
+        let algorithm = match string_member(entry, "alg")? {
             Some(name) => {
                 Some(Algorithm::parse(name).ok_or(KeyError::Unsupported { member: "alg" })?)
             }
             None => None,
         };
         let material = KeyMaterial::parse(kty, entry)?;
-        if pinned.is_some_and(|algorithm| !material.supports(algorithm)) {
+        if algorithm.is_some_and(|algorithm| !material.supports(algorithm)) {
             return Err(KeyError::AlgorithmMismatch);
         }
-        let theirs = material.decoding_key();
-        Ok(Self { kid, algorithm: pinned, material, decoding_key: theirs })
+        let decoding_key = material.decoding_key();
+        Ok(Self { kid, algorithm, material, decoding_key })
     }
 
-    /// Its name in tokens.
+    /// The key ID (`kid`).
     pub(super) fn kid(&self) -> Option<&str> {
         self.kid.as_deref()
     }
 
-    /// Whether it may verify this algorithm.
     pub(super) fn supports(&self, algorithm: Algorithm) -> bool {
-        self.material.supports(algorithm) && self.algorithm.is_none_or(|pinned| pinned == algorithm)
+        self.material.supports(algorithm) && self.algorithm.is_none_or(|only| only == algorithm)
     }
 
-    /// Whether a token could not tell it from another.
+    /// Whether a token cannot distinguish it from another key.
     pub(super) fn is_ambiguous_with(&self, other: &Self) -> bool {
         let is_named_alike = match (&self.kid, &other.kid) {
             (Some(one), Some(other)) => one == other,
@@ -139,7 +137,6 @@ impl Key {
             && self.material.is_of_kind(&other.material)
     }
 
-    /// Whether this is a signature of the message by this key.
     pub(super) fn verifies(&self, algorithm: Algorithm, message: &str, signature: &str) -> bool {
         self.supports(algorithm)
             && crypto::verify(
@@ -175,8 +172,8 @@ impl KeyMaterial {
             ("EC", Some("P-256")) => Ok(Self::P256 { point: parse_point(entry, P256_LEN)? }),
             ("EC", Some("P-384")) => Ok(Self::P384 { point: parse_point(entry, P384_LEN)? }),
             ("OKP", Some("Ed25519")) => {
-                let octets = bytes_of_length(entry, "x", ED25519_LEN)?;
-                Ok(Self::Ed25519 { octets })
+                let bytes = bytes_of_length(entry, "x", ED25519_LEN)?;
+                Ok(Self::Ed25519 { bytes })
             }
             ("EC" | "OKP", Some(_)) => Err(KeyError::Unsupported { member: "crv" }),
             ("EC" | "OKP", None) => Err(KeyError::Missing { member: "crv" }),
@@ -208,13 +205,13 @@ impl KeyMaterial {
                 DecodingKey::from_rsa_raw_components(modulus, exponent)
             }
             Self::P256 { point } | Self::P384 { point } => DecodingKey::from_ec_der(point),
-            Self::Ed25519 { octets } => DecodingKey::from_ed_der(octets),
+            Self::Ed25519 { bytes } => DecodingKey::from_ed_der(bytes),
         }
     }
 }
 
-/// A modulus that is long enough, and an exponent under which a signature is no mere copy of the
-/// message.
+/// An RSA key with a modulus within the limits, and an exponent that makes the signature differ
+/// from the message.
 fn parse_rsa(entry: &Value) -> Result<KeyMaterial, KeyError> {
     let (modulus, exponent) = (parse_integer(entry, "n")?, parse_integer(entry, "e")?);
     let zeros = modulus.first().map_or(0, |first| first.leading_zeros());
@@ -233,22 +230,21 @@ fn parse_rsa(entry: &Value) -> Result<KeyMaterial, KeyError> {
     Ok(KeyMaterial::Rsa { modulus, exponent })
 }
 
-/// A point on a curve, not compressed (SEC 1, 2.3.3). Whether it lies there is asked with each
-/// signature.
+/// An uncompressed point (SEC 1, 2.3.3). Each verification checks that it is on the curve.
 fn parse_point(entry: &Value, len: usize) -> Result<Vec<u8>, KeyError> {
     let (x, y) = (bytes_of_length(entry, "x", len)?, bytes_of_length(entry, "y", len)?);
     Ok([&[4], &*x, &*y].concat())
 }
 
 fn bytes_of_length(entry: &Value, member: &'static str, len: usize) -> Result<Vec<u8>, KeyError> {
-    let octets = decode_bytes(entry, member)?;
-    if octets.len() == len { Ok(octets) } else { Err(KeyError::Invalid { member }) }
+    let bytes = decode_bytes(entry, member)?;
+    if bytes.len() == len { Ok(bytes) } else { Err(KeyError::Invalid { member }) }
 }
 
-/// A number without leading zeros.
+/// An integer without leading zeros.
 fn parse_integer(entry: &Value, member: &'static str) -> Result<Vec<u8>, KeyError> {
-    let octets = decode_bytes(entry, member)?;
-    Ok(octets.into_iter().skip_while(|octet| *octet == 0).collect())
+    let bytes = decode_bytes(entry, member)?;
+    Ok(bytes.into_iter().skip_while(|byte| *byte == 0).collect())
 }
 
 fn decode_bytes(entry: &Value, member: &'static str) -> Result<Vec<u8>, KeyError> {
@@ -270,15 +266,15 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn the_size_of_an_rsa_key_is_bounded_at_both_ends() {
-        let of = |octets: &[u8]| {
-            let n = URL_SAFE_NO_PAD.encode(octets);
+    fn rsa_keys_have_a_minimum_and_a_maximum_size() {
+        let of = |bytes: &[u8]| {
+            let n = URL_SAFE_NO_PAD.encode(bytes);
             Key::parse(&json!({"kty": "RSA", "n": n, "e": "AQAB"})).err()
         };
         let bits = |bits: usize| {
-            let mut octets = vec![0xff; bits.div_ceil(8)];
-            octets[0] >>= bits.next_multiple_of(8) - bits;
-            octets
+            let mut bytes = vec![0xff; bits.div_ceil(8)];
+            bytes[0] >>= bits.next_multiple_of(8) - bits;
+            bytes
         };
         assert_eq!(of(&bits(RSA_BITS_MIN - 1)), Some(KeyError::TooShort));
         assert_eq!(of(&bits(RSA_BITS_MIN)), None);
@@ -290,10 +286,10 @@ mod tests {
     }
 
     #[test]
-    fn an_exponent_is_odd_above_one_and_not_long() {
-        let of = |octets: &[u8]| {
+    fn an_rsa_exponent_is_odd_above_one_and_at_most_four_bytes() {
+        let of = |bytes: &[u8]| {
             let mut key = Signer::RSA.jwk("a");
-            key["e"] = URL_SAFE_NO_PAD.encode(octets).into();
+            key["e"] = URL_SAFE_NO_PAD.encode(bytes).into();
             Key::parse(&key).err()
         };
         for sound in [&[3][..], &[1, 0, 1], &[0, 0, 1, 0, 1], &[1, 0, 0, 1]] {

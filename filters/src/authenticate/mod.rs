@@ -1,10 +1,9 @@
-//! Authenticate: who calls, by a signed token, a listed token or a client certificate.
+//! `authenticate`: authenticates the caller by a JWT, a static token or a client certificate.
 //!
-//! A signature is verified once for each token and worker; its time and its key are asked about at
-//! every call. A token whose key is not known may let its call wait for one attempt to fetch the
-//! provider's keys.
+//! Each worker verifies a signature once for each token; validity period and key are checked at
+//! every call. A call with an unknown key may wait for one refresh of the provider's JWKS.
 //!
-//! Must never admit a call that proves nobody, and never say more to it than what was wrong.
+//! Must not admit an unauthenticated call, and must not reveal more to it than what is wrong.
 
 mod algorithm;
 mod authenticator;
@@ -37,5 +36,5 @@ pub use reserved_prefixes::{ReservedPrefixes, has_prefix};
 pub use settings::{CertificateSettings, ClaimSettings, IssuerSettings, Settings, StaticToken};
 pub use waiters::WAITERS_MAX;
 
-/// The name of this room in config.
+/// The name in config.
 pub const NAME: &str = "authenticate";

@@ -1,41 +1,41 @@
-//! Refused tokens, remembered so that a client that repeats one costs no parsing and no signature.
+//! A cache of rejected tokens, so that a client that repeats one costs no parsing and no signature.
 //!
-//! Only a refusal that time alone does not change is remembered, and only until the keys or the
-//! configuration change. The memory is apart from that of tokens that are right, so that a flood of
-//! wrong ones pushes none of those out; and it holds digests, so that strangers cannot fill it with
-//! their octets.
+//! Only rejections that time alone does not change are cached, until the keys or the configuration
+//! change. The cache is separate from that of valid tokens, so that a flood of invalid tokens
+//! evicts no valid one; its keys are digests, so that attackers cannot fill it with long values.
 
 use super::{JwksCache, error::AuthError};
 use crate::{BoundedCache, Metadata, call::RawValue};
 use aws_lc_rs::digest::{Context, SHA256, SHA256_OUTPUT_LEN};
 use std::{cell::RefCell, rc::Rc, sync::Arc, time::Duration};
 
-/// The most refusals that a worker remembers.
+/// Maximum number of cached rejections of a worker.
 const REJECTED_MAX: usize = 1024;
 
-/// A refusal, and what it depends on.
+/// A cached rejection.
 #[derive(Debug)]
 pub(super) struct CachedRejection {
     error: AuthError,
-    /// When it was found: a clock that is set back makes it void.
+    /// The time of the rejection: a clock that is set back makes it invalid.
     since: Duration,
-    /// The keys that it was found with; `None` where it depends on none.
+    /// The JWKS cache and its generation; `None` if the rejection does not depend on keys.
     keys: Option<(Arc<JwksCache>, u64)>,
 }
 
 impl CachedRejection {
-    /// A refusal to remember; `None` for one that may change by itself.
+    /// A rejection to be cached; `None` for one that may change without a reload.
     pub(super) fn new(
-        denial: AuthError,
+        error: AuthError,
         since: Duration,
         keys: Option<(Arc<JwksCache>, u64)>,
     ) -> Option<Rc<Self>> {
-        denial.is_permanent().then(|| Rc::new(Self { error: denial, since, keys }))
+        error.is_permanent().then(|| Rc::new(Self { error, since, keys }))
     }
 
-    /// The refusal, if it still counts.
+    /// The error, if it is still valid.
     pub(super) fn error_at(&self, now: Duration) -> Option<AuthError> {
-        let is_current = |(ring, seen): &(Arc<JwksCache>, u64)| ring.generation() == *seen;
+        let is_current =
+            |(jwks, generation): &(Arc<JwksCache>, u64)| jwks.generation() == *generation;
         let counts = now >= self.since && self.keys.as_ref().is_none_or(is_current);
         counts.then_some(self.error)
     }
@@ -47,38 +47,41 @@ thread_local! {
     static REFUSED: RefCell<RejectionCache> = RefCell::new(RejectionCache::new(REJECTED_MAX));
 }
 
-/// What a header value is known by.
+/// The digest of a header value: the key of the cache.
 pub(super) struct HeaderDigest([u8; SHA256_OUTPUT_LEN]);
 
 impl HeaderDigest {
-    /// The digest of the token header's undecoded value; `None` unless there is exactly one such
-    /// header. Calls that release something have digests of their own: they accept more tokens.
+    /// The digest of the raw value of the token header; `None` unless there is exactly one such
+    /// header. Release calls have digests of their own, since they accept more tokens.
     pub(super) fn of(metadata: &dyn Metadata, is_release: bool) -> Option<Self> {
-        let RawValue { bytes: octets, is_huffman_coded: is_coded } =
-            super::token::raw_value(metadata)?;
+        let RawValue { bytes, is_huffman_coded: is_coded } = super::token::raw_value(metadata)?;
         let mut context = Context::new(&SHA256);
         context.update(&[u8::from(is_coded), u8::from(is_release)]);
-        context.update(octets);
+        context.update(bytes);
         context.finish().as_ref().try_into().ok().map(Self)
     }
 }
 
-/// The refusal that this worker remembers of such a value, if a room with this number found it and
-/// it still counts.
-pub(super) fn get(room: u64, digest: &HeaderDigest, now: Duration) -> Option<Rc<CachedRejection>> {
-    let is_its =
-        |(owner, it): &(u64, Rc<CachedRejection>)| *owner == room && it.error_at(now).is_some();
-    let memory =
-        |memory: &RefCell<RejectionCache>| memory.try_borrow_mut().ok()?.get_if(&digest.0, is_its);
-    // A worker that ends has lost its memory already.
-    REFUSED.try_with(memory).ok()?.map(|(_, refused)| refused)
+/// The cached rejection of a value, if the filter with this ID has found it and it is still valid.
+pub(super) fn get(
+    filter_id: u64,
+    digest: &HeaderDigest,
+    now: Duration,
+) -> Option<Rc<CachedRejection>> {
+    let belongs = |(owner, it): &(u64, Rc<CachedRejection>)| {
+        *owner == filter_id && it.error_at(now).is_some()
+    };
+    let cache =
+        |cache: &RefCell<RejectionCache>| cache.try_borrow_mut().ok()?.get_if(&digest.0, belongs);
+    // A worker that ends has dropped its cache already.
+    REFUSED.try_with(cache).ok()?.map(|(_, rejection)| rejection)
 }
 
-/// Remembers a refusal that a room has found.
-pub(super) fn insert(room: u64, digest: &HeaderDigest, refused: &Rc<CachedRejection>) {
-    let _ = REFUSED.try_with(|memory| {
-        if let Ok(mut memory) = memory.try_borrow_mut() {
-            memory.insert(&digest.0, (room, Rc::clone(refused)));
+/// Caches a rejection.
+pub(super) fn insert(filter_id: u64, digest: &HeaderDigest, rejection: &Rc<CachedRejection>) {
+    let _ = REFUSED.try_with(|cache| {
+        if let Ok(mut cache) = cache.try_borrow_mut() {
+            cache.insert(&digest.0, (filter_id, Rc::clone(rejection)));
         }
     });
 }
@@ -91,7 +94,7 @@ mod tests {
         authenticate::{
             Authenticate, Settings,
             tests::{
-                CachedMetadata, NOW, Signer, call_at, claims, jwks, jwks_cache, settings,
+                CachedMetadata, NOW, Signer, call_at, claims, jwks_cache, key_set, settings,
                 static_token,
             },
         },
@@ -99,21 +102,21 @@ mod tests {
     };
     use serde_json::{Value, json};
 
-    fn ask_at(room: &Authenticate, seconds: u64, token: &str) -> (&'static str, Cost) {
-        let listed = StaticMetadata::new("a").with("authorization", format!("Bearer {token}"));
-        said(room, &mut call_at(seconds, listed))
+    fn ask_at(filter: &Authenticate, seconds: u64, token: &str) -> (&'static str, Cost) {
+        let metadata = StaticMetadata::new("a").with("authorization", format!("Bearer {token}"));
+        label_and_cost(filter, &mut call_at(seconds, metadata))
     }
 
-    fn said(room: &Authenticate, call: &mut Call) -> (&'static str, Cost) {
-        match room.admit(call) {
+    fn label_and_cost(filter: &Authenticate, call: &mut Call) -> (&'static str, Cost) {
+        match filter.admit(call) {
             Decision::Refused(refusal) => (refusal.label, refusal.cost),
             Decision::Admitted => ("admitted", Cost::Cheap),
             Decision::Pending(_) => ("waits", Cost::Cheap),
         }
     }
 
-    fn ask(room: &Authenticate, token: &str) -> (&'static str, Cost) {
-        ask_at(room, NOW, token)
+    fn ask(filter: &Authenticate, token: &str) -> (&'static str, Cost) {
+        ask_at(filter, NOW, token)
     }
 
     fn with(name: &str, value: impl Into<Value>) -> String {
@@ -123,8 +126,8 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_token_that_is_repeated_costs_neither_parsing_nor_a_signature() {
-        let room = Authenticate::new(settings(&jwks_cache(&[Signer::P256.jwk("a")])));
+    fn a_repeated_rejected_token_costs_no_parsing_and_no_signature() {
+        let filter = Authenticate::new(settings(&jwks_cache(&[Signer::P256.jwk("a")])));
         let forged = format!("{}A", with("x", 1));
         let cases = [
             (forged, "authenticate.signature", Cost::Verified),
@@ -136,73 +139,73 @@ mod tests {
             ("guess".to_owned(), "authenticate.malformed", Cost::Cheap),
         ];
         for (token, label, cost) in cases {
-            assert_eq!(ask(&room, &token), (label, cost));
-            assert_eq!(ask(&room, &token), (label, Cost::Cheap));
+            assert_eq!(ask(&filter, &token), (label, cost));
+            assert_eq!(ask(&filter, &token), (label, Cost::Cheap));
         }
     }
 
     #[test]
-    fn equal_requests_in_a_row_share_what_was_found_of_the_first() {
+    fn calls_with_equal_heads_share_the_result() {
         let keys = jwks_cache(&[Signer::P256.jwk("a")]);
-        let room = Authenticate::new(settings(&keys));
+        let filter = Authenticate::new(settings(&keys));
         let value = format!("Bearer {}", with("aud", "other"));
-        let listed = StaticMetadata::new("a").with("authorization", value);
-        let shared = CachedMetadata(Rc::new((listed, HeadCache::default())));
-        let ask = || said(&room, &mut call_at(NOW, shared.clone()));
+        let metadata = StaticMetadata::new("a").with("authorization", value);
+        let shared = CachedMetadata(Rc::new((metadata, HeadCache::default())));
+        let ask = || label_and_cost(&filter, &mut call_at(NOW, shared.clone()));
         assert_eq!(ask(), ("authenticate.audience", Cost::Verified));
         assert_eq!(ask(), ("authenticate.audience", Cost::Cheap));
-        keys.replace(jwks(&[Signer::P256.jwk("a")]));
+        keys.replace(key_set(&[Signer::P256.jwk("a")]));
         assert_eq!(ask(), ("authenticate.audience", Cost::Verified));
     }
 
     #[test]
-    fn a_refusal_is_void_when_the_keys_change_or_the_configuration_does() {
-        let ring = jwks_cache(&[Signer::OTHER_RSA.jwk("a")]);
-        let room = Authenticate::new(settings(&ring));
+    fn a_cached_rejection_ends_with_new_keys_or_a_reload() {
+        let jwks = jwks_cache(&[Signer::OTHER_RSA.jwk("a")]);
+        let filter = Authenticate::new(settings(&jwks));
         let token = Signer::RSA.sign("a", &claims());
-        assert_eq!(ask(&room, &token).0, "authenticate.signature");
-        ring.replace(jwks(&[Signer::RSA.jwk("a")]));
-        assert_eq!(ask(&room, &token).0, "admitted");
-        assert_eq!(ask(&room, "guess").0, "authenticate.malformed");
+        assert_eq!(ask(&filter, &token).0, "authenticate.signature");
+        jwks.replace(key_set(&[Signer::RSA.jwk("a")]));
+        assert_eq!(ask(&filter, &token).0, "admitted");
+        assert_eq!(ask(&filter, "guess").0, "authenticate.malformed");
         let tokens = vec![static_token("guess", "ann")];
-        let reloaded = Authenticate::new(Settings { tokens, ..settings(&ring) });
+        let reloaded = Authenticate::new(Settings { tokens, ..settings(&jwks) });
         assert_eq!(ask(&reloaded, "guess").0, "admitted");
     }
 
     #[test]
-    fn a_refusal_that_time_or_an_answer_of_the_provider_changes_is_not_remembered() {
+    fn rejections_that_may_change_by_themselves_are_not_cached() {
         let keys = jwks_cache(&[Signer::P256.jwk("a")]);
-        let room = Authenticate::new(settings(&keys));
+        let filter = Authenticate::new(settings(&keys));
         let early = with("nbf", NOW + 60);
-        assert_eq!(ask(&room, &early).0, "authenticate.early");
-        assert_eq!(ask_at(&room, NOW + 60, &early).0, "admitted");
+        assert_eq!(ask(&filter, &early).0, "authenticate.early");
+        assert_eq!(ask_at(&filter, NOW + 60, &early).0, "admitted");
         let expired = with("exp", NOW + 100);
-        assert_eq!(ask_at(&room, NOW + 200, &expired).0, "authenticate.expired");
-        assert_eq!(ask(&room, &expired).0, "admitted", "the clock was set back");
+        assert_eq!(ask_at(&filter, NOW + 200, &expired).0, "authenticate.expired");
+        assert_eq!(ask(&filter, &expired).0, "admitted", "the clock was set back");
         let unknown = Signer::P384.sign("b", &claims());
-        assert_ne!(ask(&room, &unknown).0, "admitted");
+        assert_ne!(ask(&filter, &unknown).0, "admitted");
         keys.allow_refresh();
-        assert_eq!(ask(&room, &unknown).0, "waits");
+        assert_eq!(ask(&filter, &unknown).0, "waits");
     }
 
     #[test]
-    fn a_flood_of_wrong_tokens_pushes_out_no_right_one() {
-        let room = Authenticate::new(settings(&jwks_cache(&[Signer::P256.jwk("a")])));
+    fn invalid_tokens_never_evict_valid_ones() {
+        let filter = Authenticate::new(settings(&jwks_cache(&[Signer::P256.jwk("a")])));
         let token = with("sub", "ann");
-        assert_eq!(ask(&room, &token).0, "admitted");
+        assert_eq!(ask(&filter, &token).0, "admitted");
         for at in 0..4 * REJECTED_MAX {
-            ask(&room, &format!("guess-{at}"));
+            ask(&filter, &format!("guess-{at}"));
         }
         let known = super::super::verified::get;
         let value = format!("Bearer {token}");
-        let shown = RawValue { bytes: value.as_bytes(), is_huffman_coded: false };
+        let raw = RawValue { bytes: value.as_bytes(), is_huffman_coded: false };
         let is_known =
-            |room| known(room, super::super::verified::CredentialKey::Value(shown)).is_some();
-        assert!(is_known(room.id()));
+            |filter| known(filter, super::super::verified::CredentialKey::Value(raw)).is_some();
+        assert!(is_known(filter.id()));
     }
 
     #[test]
-    fn a_value_and_one_with_the_same_octets_in_another_coding_are_two() {
+    fn equal_bytes_in_different_encodings_are_different_values() {
         struct Coded(bool);
         impl Metadata for Coded {
             fn authority(&self) -> std::borrow::Cow<'_, str> {

@@ -1,10 +1,10 @@
-//! Names that belong to one issuer: those that begin with its prefix.
+//! Reserved prefixes: names with such a prefix belong to one issuer.
 //!
-//! A prefix keeps the users of two issuers apart only if no other source can name a user that
-//! begins with it. Letters count alike in upper and lower case: sconce and Spark tell `Partner:ann`
-//! from `partner:ann`, but directories and authorizers behind a driver often do not.
+//! A prefix separates the users of two issuers only if no other source can name a user with it.
+//! Comparison ignores case: sconce and Spark distinguish `Partner:ann` from `partner:ann`, but
+//! directories and authorizers behind a driver often do not.
 
-/// The prefixes that are taken. With nothing in it, every name is free.
+/// The reserved prefixes. With none, every name is allowed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ReservedPrefixes {
     users: Vec<Prefix>,
@@ -18,7 +18,7 @@ struct Prefix {
 }
 
 impl ReservedPrefixes {
-    /// Those of users and those of groups, each as it is written. Empty ones reserve nothing.
+    /// Reserves prefixes of users and of groups. Empty prefixes are ignored.
     pub fn new<'p>(
         users: impl IntoIterator<Item = &'p str>,
         groups: impl IntoIterator<Item = &'p str>,
@@ -26,17 +26,17 @@ impl ReservedPrefixes {
         Self { users: prefixes(users), groups: prefixes(groups) }
     }
 
-    /// The prefix of somebody else that this user begins with. `own` is what the source of the name
-    /// puts in front of its users.
+    /// The prefix of another source that this user begins with. `own` is the prefix of the source
+    /// of the name.
     pub fn conflict_for_user(&self, own: &str, user: &str) -> Option<&str> {
         conflicting_prefix(&self.users, own, user)
     }
 
-    /// The same for a group.
+    /// The prefix of another source that this group begins with.
     pub fn conflict_for_group(&self, own: &str, group: &str) -> Option<&str> {
         conflicting_prefix(&self.groups, own, group)
     }
-    /// The prefixes of `before` that other names may begin with now.
+    /// The prefixes of `before` that are not reserved any more.
     pub fn no_longer_reserved<'b>(&self, before: &'b Self) -> Vec<&'b str> {
         let users =
             before.users.iter().filter(|it| self.conflict_for_user("", &it.written).is_none());
@@ -49,7 +49,7 @@ impl ReservedPrefixes {
     }
 }
 
-/// Whether a name begins with a prefix, in whatever case.
+/// Whether a name begins with a prefix, ignoring case.
 pub fn has_prefix(name: &str, prefix: &str) -> bool {
     fold_case(name).starts_with(&fold_case(prefix))
 }
@@ -71,8 +71,8 @@ fn conflicting_prefix<'p>(prefixes: &'p [Prefix], own: &str, name: &str) -> Opti
     found.map(|prefix| prefix.written.as_str())
 }
 
-/// A text without the case of its letters. Each letter is folded by itself, so that a text begins
-/// with what its beginning is folded to.
+/// A text in one case. Each character is folded on its own, so that a prefix of a text folds to a
+/// prefix of the folded text.
 fn fold_case(text: &str) -> String {
     text.chars().flat_map(char::to_uppercase).flat_map(char::to_lowercase).collect()
 }
@@ -89,7 +89,7 @@ mod tests {
     use std::time::Duration;
 
     #[test]
-    fn a_name_that_begins_with_the_prefix_of_another_source_is_taken() {
+    fn a_name_with_the_prefix_of_another_source_is_reserved() {
         let reserved = ReservedPrefixes::new(["p:", "q:", ""], ["g/"]);
         for (own, name, prefix) in [
             ("", "p:ann", Some("p:")),
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn a_prefix_that_is_reserved_no_more_is_told() {
+    fn prefixes_that_are_no_longer_reserved_are_listed() {
         let before = ReservedPrefixes::new(["p:", "q:", "r:x:"], ["p:", "g/"]);
         let after = ReservedPrefixes::new(["Q:", "r:"], ["g/"]);
         assert_eq!(after.no_longer_reserved(&before), ["p:"]);
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn the_case_of_letters_of_any_script_is_of_no_matter() {
+    fn case_is_ignored_in_every_script() {
         for (name, prefix) in
             [("ÄRZTE:ann", "ärzte:"), ("\u{212a}:ann", "k:"), ("STRASSE:x", "straße:")]
         {
@@ -138,10 +138,10 @@ mod tests {
     }
 
     #[test]
-    fn a_token_names_no_user_and_no_group_of_another_issuer() {
-        let ring = jwks_cache(&[Signer::P256.jwk("a")]);
+    fn reserved_users_are_refused_and_reserved_groups_left_out() {
+        let jwks = jwks_cache(&[Signer::P256.jwk("a")]);
         let by = |user_prefix: &str, groups_prefix: &str| {
-            let mut settings = settings(&ring);
+            let mut settings = settings(&jwks);
             settings.reserved = ReservedPrefixes::new(["p:", "q:"], ["p/", "q/"]);
             settings.issuers[0].claims.user_prefix = user_prefix.to_owned();
             settings.issuers[0].claims.groups_prefix = groups_prefix.to_owned();
@@ -155,7 +155,7 @@ mod tests {
                     Duration::from_secs(NOW),
                 ) {
                     Ok(verified) => Ok(verified.identity.clone()),
-                    Err(AuthFailure::Rejected(denial, _)) => Err(denial),
+                    Err(AuthFailure::Rejected(error, _)) => Err(error),
                     Err(AuthFailure::UnknownKey(_)) => panic!("the key is known"),
                 }
             }

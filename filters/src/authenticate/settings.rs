@@ -1,76 +1,74 @@
-//! What the room is built from: whose word counts, and for whom.
+//! The settings of the filter: trusted issuers, static tokens and client certificates.
 
 use super::{Algorithm, JwksCache, ReservedPrefixes};
 use crate::{Identity, NameKind};
 use std::{fmt, sync::Arc, time::Duration};
 
-/// Whose word counts. With nothing in it, every call is refused.
+/// The trusted credentials. With none, every call is refused.
 ///
-/// Whoever fills this in has checked that issuers differ, and that each has an audience and an
-/// algorithm: the room takes the first issuer that fits, and refuses what no audience or algorithm
-/// allows.
+/// The caller has checked that issuers differ, and that each has an audience and an algorithm: the
+/// filter takes the first matching issuer, and refuses tokens without a matching audience or
+/// algorithm.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Settings {
-    /// The identity providers whose tokens count.
+    /// The trusted identity providers.
     pub issuers: Vec<IssuerSettings>,
-    /// Tokens that are listed one by one.
+    /// Static tokens.
     pub tokens: Vec<StaticToken>,
-    /// How a client certificate names its user; without it no certificate proves anything.
+    /// The user name in client certificates; without it, certificates authenticate nobody.
     pub certificates: Option<CertificateSettings>,
-    /// The prefixes that only the names of their own issuer may begin with. Listed tokens were held
-    /// against them by whoever fills this in.
+    /// Prefixes that are reserved for the names of one issuer. The caller has checked static tokens
+    /// against them.
     pub reserved: ReservedPrefixes,
-    /// How far clocks may be apart: a token counts from so long before its beginning until so long
-    /// after its end.
+    /// Tolerated clock skew: a token is accepted this long before its start and after its expiry.
     pub skew: Duration,
-    /// How long after its end, and after the skew, a token is still admitted. For clients that
-    /// cannot put a fresh token into a session that runs: whoever knows the sessions must see to
-    /// it that it counts for those alone that began before.
+    /// How long after its expiry, plus skew, a token is still admitted, for clients that cannot
+    /// replace the token of a running session. The proxy admits such tokens only for sessions that
+    /// began before the expiry.
     pub grace: Duration,
-    /// How long after its end, and after the skew, a token is good for calls that end what its user
-    /// has begun: see [`Method::is_release`](crate::Method::is_release).
+    /// How long after its expiry, plus skew, a token is accepted for release calls: see
+    /// [`Method::is_release`](crate::Method::is_release).
     pub release_grace: Duration,
 }
 
 /// An identity provider.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IssuerSettings {
-    /// What its tokens say in `iss`, octet for octet.
+    /// The exact value of `iss`.
     pub issuer: Arc<str>,
-    /// What its tokens must be meant for: one of these must stand in `aud`.
+    /// Accepted audiences: one of them must be in `aud`.
     pub audiences: Vec<String>,
-    /// How its tokens may be signed.
+    /// Accepted signature algorithms.
     pub algorithms: Vec<Algorithm>,
-    /// Where its tokens say who their owner is.
+    /// The claims with the identity.
     pub claims: ClaimSettings,
-    /// Its keys, which somebody else replaces.
+    /// The JWKS cache, which the control plane fills.
     pub jwks: Arc<JwksCache>,
 }
 
-/// Where tokens say who their owner is.
+/// The names of the claims with the identity.
 ///
-/// Each is the name of a claim. One that no claim has is taken as a path whose steps are parted by
-/// dots, such as `realm_access.roles`.
+/// A name that no claim has is a path with dots between the steps, such as `realm_access.roles`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClaimSettings {
-    /// The user: a text that must be there.
+    /// The user: a required string.
     pub user: String,
-    /// What is put in front of it, so that one issuer's users are no other's.
+    /// A prefix for the user, so that users of different issuers differ.
     pub user_prefix: String,
-    /// Whether a token must say that the user's e-mail address is verified (`email_verified`).
+    /// Whether a token must have `email_verified`.
     pub require_verified_email: bool,
-    /// The user's display name: the first of these that is there.
+    /// The display name: the first of these claims that exists.
     pub display_name: Vec<String>,
-    /// The groups: a list of texts, or one text that is one group.
+    /// The groups: a list of strings, or one string.
     pub groups: String,
-    /// What is put in front of each.
+    /// A prefix for each group.
     pub groups_prefix: String,
-    /// The teams, in the same form; without it tokens admit to none by themselves.
+    /// The teams, in the same form; without it, tokens grant no team by themselves.
     pub teams: Option<String>,
 }
 
 impl Default for ClaimSettings {
-    /// As OpenID Connect has them, and `groups` as most providers do.
+    /// The claims of OpenID Connect, and `groups` as most providers have it.
     fn default() -> Self {
         Self {
             user: "sub".to_owned(),
@@ -84,12 +82,12 @@ impl Default for ClaimSettings {
     }
 }
 
-/// A token that is listed, and known by its hash alone.
+/// A static token: only its hash is known.
 #[derive(Clone, PartialEq, Eq)]
 pub struct StaticToken {
     /// The SHA-256 of the token.
     pub sha256: [u8; 32],
-    /// Whom it proves; its source bears the token's name.
+    /// The identity. Its source has the name of the token.
     pub identity: Identity,
 }
 
@@ -100,11 +98,11 @@ impl fmt::Debug for StaticToken {
     }
 }
 
-/// How a client certificate names its user: exactly one of its names must fit.
+/// How a client certificate names its user: exactly one name must match.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CertificateSettings {
-    /// Which of the names counts.
+    /// The field with the user.
     pub user: NameKind,
-    /// What the name must begin with; the user is what follows.
+    /// The required prefix of the name; the user is the rest.
     pub prefix: String,
 }

@@ -1,7 +1,7 @@
-//! Tokens that the configuration lists.
+//! Static tokens of the configuration.
 //!
-//! Must never stop at the first difference: how long an answer takes must not tell how much of a
-//! guess was right.
+//! Must not stop at the first difference: the duration of the comparison must not reveal how much
+//! of a guess is right.
 
 use super::StaticToken;
 use aws_lc_rs::{
@@ -9,8 +9,7 @@ use aws_lc_rs::{
     digest::{SHA256, digest},
 };
 
-/// The token of the list that this is. All are compared, whether one has fitted or not, and each in
-/// constant time.
+/// The configured token with this value. Compares all tokens, each in constant time.
 pub(super) fn find<'t>(tokens: &'t [StaticToken], presented: &str) -> Option<&'t StaticToken> {
     if tokens.is_empty() {
         return None;
@@ -28,7 +27,7 @@ mod tests {
     use crate::authenticate::tests::static_token;
 
     #[test]
-    fn a_token_is_found_by_its_hash_wherever_it_stands() {
+    fn a_static_token_is_found_by_its_hash() {
         let tokens = [
             static_token("secret-1", "ann"),
             static_token("a.b.c", "bob"),
@@ -44,14 +43,14 @@ mod tests {
     }
 
     #[test]
-    fn the_hash_is_sha_256_as_everybody_else_computes_it() {
+    fn the_hash_is_standard_sha_256() {
         let token = static_token("abc", "ann");
         assert_eq!(token.sha256[..4], [0xba, 0x78, 0x16, 0xbf]);
         assert_eq!(token.sha256[28..], [0xf2, 0x00, 0x15, 0xad]);
     }
 
     #[test]
-    fn neither_hash_nor_token_is_in_the_debug_form() {
+    fn debug_output_has_neither_hash_nor_token() {
         let shown = format!("{:?}", static_token("abc", "ann"));
         assert!(shown.contains("ann") && !shown.contains("186"), "{shown}");
     }

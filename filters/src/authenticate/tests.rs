@@ -1,5 +1,4 @@
-//! The room tried from outside: which token is whose, and which is nobody's. What the tests of its
-//! parts share is here too.
+//! The whole filter: accepted and refused tokens. Also the helpers of the unit tests.
 
 #![expect(clippy::disallowed_methods, reason = "a call made by hand needs some moment")]
 
@@ -24,23 +23,23 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-/// When all of this happens.
+/// The current time of the tests.
 pub(super) const NOW: u64 = 1_700_000_000;
 
-/// A private key that everybody can read.
+/// A private key for tests.
 pub(super) struct Signer {
     der: &'static [u8],
     of: fn(&[u8]) -> EncodingKey,
-    /// How it signs when nothing else is said.
-    usual: Algorithm,
+    /// The default signature algorithm.
+    algorithm: Algorithm,
 }
 
 macro_rules! signer {
-    ($file:literal, $of:path, $usual:ident) => {
+    ($file:literal, $of:path, $algorithm:ident) => {
         Signer {
             der: include_bytes!(concat!("../../testdata/test-only-", $file, ".der")),
             of: $of,
-            usual: Algorithm::$usual,
+            algorithm: Algorithm::$algorithm,
         }
     };
 }
@@ -52,10 +51,10 @@ impl Signer {
     pub(super) const P384: Self = signer!("p384", EncodingKey::from_ec_der, Es384);
     pub(super) const ED25519: Self = signer!("ed25519", EncodingKey::from_ed_der, EdDsa);
 
-    /// Its public half, as a key document has it.
+    /// The public key as a JWK.
     pub(super) fn jwk(&self, kid: &str) -> Value {
         let jwk =
-            Jwk::from_encoding_key(&(self.of)(self.der), self.usual.to_jsonwebtoken()).unwrap();
+            Jwk::from_encoding_key(&(self.of)(self.der), self.algorithm.to_jsonwebtoken()).unwrap();
         let mut jwk = serde_json::to_value(jwk).unwrap();
         jwk.as_object_mut().unwrap().remove("alg");
         jwk["kid"] = kid.into();
@@ -64,7 +63,7 @@ impl Signer {
 
     pub(super) fn sign<'k>(&self, kid: impl Into<Option<&'k str>>, claims: &Value) -> String {
         let kid = kid.into().map(str::to_owned);
-        self.sign_as(Header { kid, ..Header::new(self.usual.to_jsonwebtoken()) }, claims)
+        self.sign_as(Header { kid, ..Header::new(self.algorithm.to_jsonwebtoken()) }, claims)
     }
 
     fn sign_as(&self, header: Header, claims: &Value) -> String {
@@ -72,28 +71,28 @@ impl Signer {
     }
 }
 
-pub(super) fn jwks(keys: &[Value]) -> KeySet {
+pub(super) fn key_set(keys: &[Value]) -> KeySet {
     KeySet::from_jwks(&json!({ "keys": keys }).to_string()).unwrap().0
 }
 
 pub(super) fn jwks_cache(keys: &[Value]) -> Arc<JwksCache> {
-    let ring = JwksCache::new();
-    ring.replace(jwks(keys));
-    Arc::new(ring)
+    let jwks = JwksCache::new();
+    jwks.replace(key_set(keys));
+    Arc::new(jwks)
 }
 
-pub(super) fn settings(ring: &Arc<JwksCache>) -> Settings {
+pub(super) fn settings(jwks: &Arc<JwksCache>) -> Settings {
     let issuer = IssuerSettings {
         issuer: "https://id.example".into(),
         audiences: vec!["sconce".to_owned()],
         algorithms: Algorithm::ALL.to_vec(),
         claims: ClaimSettings::default(),
-        jwks: Arc::clone(ring),
+        jwks: Arc::clone(jwks),
     };
     Settings { issuers: vec![issuer], ..Settings::default() }
 }
 
-/// Those of a token that is right.
+/// The claims of a valid token.
 pub(super) fn claims() -> Value {
     json!({
         "iss": "https://id.example", "aud": ["other", "sconce"], "sub": "ann", "name": "Ann Ö.",
@@ -128,11 +127,11 @@ pub(super) fn poll<F: Future>(future: Pin<&mut F>) -> Poll<F::Output> {
     future.poll(&mut Context::from_waker(Waker::noop()))
 }
 
-fn ask(room: &Authenticate, mut call: Call) -> Result<Rc<Identity>, Refusal> {
-    match room.admit(&mut call) {
+fn ask(filter: &Authenticate, mut call: Call) -> Result<Rc<Identity>, Refusal> {
+    match filter.admit(&mut call) {
         Decision::Admitted => call.identity().cloned(),
         Decision::Refused(refusal) => Err(refusal),
-        Decision::Pending(_) => panic!("nobody opened the ring"),
+        Decision::Pending(_) => panic!("nobody opened the jwks"),
     }
 }
 
@@ -140,7 +139,7 @@ fn with(token: &str) -> StaticMetadata {
     StaticMetadata::new("a").with("authorization", format!("Bearer {token}"))
 }
 
-/// The label of the refusal of this token by a room that knows each key under its own name.
+/// The label of the refusal of this token by a filter with all keys.
 fn label(token: &str) -> &'static str {
     ask(&static_token_filter(), call(with(token)))
         .map_or_else(|refusal| refusal.label, |_| "admitted")
@@ -153,7 +152,7 @@ fn static_token_filter() -> Authenticate {
 }
 
 #[test]
-fn each_algorithm_is_verified_by_a_key_of_its_kind_and_by_no_other() {
+fn each_algorithm_is_verified_only_by_a_key_of_its_type() {
     for algorithm in Algorithm::ALL {
         let (signer, kid) = match algorithm {
             Algorithm::Es256 => (Signer::P256, "p256"),
@@ -176,7 +175,7 @@ fn each_algorithm_is_verified_by_a_key_of_its_kind_and_by_no_other() {
 }
 
 #[test]
-fn a_token_says_who_its_owner_is() {
+fn the_identity_is_read_from_the_claims() {
     let token = Signer::RSA.sign("rsa", &claims());
     let identity = ask(&static_token_filter(), call(with(&token))).unwrap();
     assert_eq!((identity.user(), identity.display_name()), ("ann", "Ann Ö."));
@@ -188,7 +187,7 @@ fn a_token_says_who_its_owner_is() {
 }
 
 #[test]
-fn a_public_key_is_never_taken_for_a_secret_and_no_signature_is_none() {
+fn public_keys_are_never_secrets_and_alg_none_is_refused() {
     let header = |alg| Header { kid: Some("rsa".into()), ..Header::new(alg) };
     let jwk = Signer::RSA.jwk("rsa");
     for secret in [jwk["n"].as_str().unwrap().to_owned(), jwk.to_string()] {
@@ -204,7 +203,7 @@ fn a_public_key_is_never_taken_for_a_secret_and_no_signature_is_none() {
 }
 
 #[test]
-fn a_token_that_was_changed_is_refused() {
+fn a_modified_token_is_refused() {
     let token = Signer::P256.sign("p256", &claims());
     let (message, signature) = token.rsplit_once('.').unwrap();
     let (head, _) = message.split_once('.').unwrap();
@@ -220,7 +219,7 @@ fn a_token_that_was_changed_is_refused() {
 }
 
 #[test]
-fn what_a_token_says_of_its_own_key_is_ignored() {
+fn key_references_in_a_token_are_ignored() {
     let own: Jwk = serde_json::from_value(Signer::OTHER_RSA.jwk("rsa")).unwrap();
     let header = Header {
         kid: Some("rsa".into()),
@@ -237,49 +236,49 @@ fn what_a_token_says_of_its_own_key_is_ignored() {
 }
 
 #[test]
-fn the_key_of_one_issuer_proves_nothing_for_another() {
+fn keys_of_one_issuer_do_not_verify_tokens_of_another() {
     let mut both = settings(&jwks_cache(&[Signer::RSA.jwk("a")]));
     let other = settings(&jwks_cache(&[Signer::OTHER_RSA.jwk("a"), Signer::P256.jwk("b")]));
     both.issuers.push(IssuerSettings {
         issuer: "https://other.example".into(),
         ..other.issuers[0].clone()
     });
-    let room = Authenticate::new(both);
-    let as_one = |token: String| ask(&room, call(with(&token))).map(drop).map_err(|it| it.label);
+    let filter = Authenticate::new(both);
+    let as_one = |token: String| ask(&filter, call(with(&token))).map(drop).map_err(|it| it.label);
     assert_eq!(as_one(Signer::OTHER_RSA.sign("a", &claims())), Err("authenticate.signature"));
     assert_eq!(as_one(Signer::P256.sign("b", &claims())), Err("authenticate.key_unknown"));
-    let theirs = claims_with("iss", "https://other.example");
-    assert_eq!(as_one(Signer::RSA.sign("a", &theirs)), Err("authenticate.signature"));
-    assert_eq!(as_one(Signer::OTHER_RSA.sign("a", &theirs)), Ok(()));
+    let other_claims = claims_with("iss", "https://other.example");
+    assert_eq!(as_one(Signer::RSA.sign("a", &other_claims)), Err("authenticate.signature"));
+    assert_eq!(as_one(Signer::OTHER_RSA.sign("a", &other_claims)), Ok(()));
 }
 
 #[test]
 fn an_algorithm_that_the_issuer_does_not_use_is_refused() {
     let mut settings = settings(&jwks_cache(&[Signer::RSA.jwk("a")]));
     settings.issuers[0].algorithms = vec![Algorithm::Ps256];
-    let room = Authenticate::new(settings);
-    let refusal = ask(&room, call(with(&Signer::RSA.sign("a", &claims())))).unwrap_err();
+    let filter = Authenticate::new(settings);
+    let refusal = ask(&filter, call(with(&Signer::RSA.sign("a", &claims())))).unwrap_err();
     assert_eq!(refusal.label, "authenticate.signature");
 }
 
 #[test]
-fn a_refusal_says_what_was_wrong_and_shows_nothing_of_the_token() {
+fn a_refusal_names_the_error_and_never_contains_the_token() {
     let cases = [
         (claims_with("iss", "https://id.example/"), "the token's issuer is not trusted here"),
         (
             claims_with("iss", json!(["https://id.example"])),
             "the token's issuer is not trusted here",
         ),
-        (claims_with("aud", "spark-eu"), "the token is not meant for this service (aud)"),
+        (claims_with("aud", "spark-eu"), "the token is not issued for this service (aud)"),
         (claims_with("nbf", NOW + 1), "the token is not valid yet (nbf, iat)"),
         (claims_with("iat", NOW + 1), "the token is not valid yet (nbf, iat)"),
-        (claims_with("exp", "soon"), "the token's claims cannot be used: exp is no time"),
-        (claims_with("sub", ""), "the token's claims cannot be used: a user is empty"),
+        (claims_with("exp", "soon"), "the token's claims are not valid: exp is not a time"),
+        (claims_with("sub", ""), "the token's claims are not valid: a user is empty"),
         (
             claims_with("sub", "a\nb"),
-            "the token's claims cannot be used: a user has a control or hidden character",
+            "the token's claims are not valid: a user has a control or hidden character",
         ),
-        (claims_with("groups", 7), "the token's claims cannot be used: a group is no text"),
+        (claims_with("groups", 7), "the token's claims are not valid: the group is not a string"),
     ];
     for (claims, message) in cases {
         let token = Signer::P256.sign("p256", &claims);
@@ -290,19 +289,19 @@ fn a_refusal_says_what_was_wrong_and_shows_nothing_of_the_token() {
 }
 
 #[test]
-fn a_call_without_one_bearer_token_is_told_how_to_send_it() {
-    let room = static_token_filter();
-    let refusal = ask(&room, call(StaticMetadata::new("a"))).unwrap_err();
+fn a_call_without_exactly_one_bearer_token_is_refused() {
+    let filter = static_token_filter();
+    let refusal = ask(&filter, call(StaticMetadata::new("a"))).unwrap_err();
     assert_eq!((refusal.code, refusal.label), (Code::Unauthenticated, "authenticate.missing"));
     assert_eq!(refusal.message, "no token: add ;token=... to the sc:// URL");
     let token = Signer::P256.sign("p256", &claims());
-    let label = |metadata| ask(&room, call(metadata)).map_err(|refusal| refusal.label).err();
+    let label = |metadata| ask(&filter, call(metadata)).map_err(|refusal| refusal.label).err();
     let twice = with(&token).with("authorization", format!("Bearer {token}"));
     assert_eq!(label(twice), Some("authenticate.duplicate"));
     let basic = StaticMetadata::new("a").with("authorization", "Basic YTpi");
     assert_eq!(label(basic), Some("authenticate.malformed"));
-    let known = "the token is neither a signed token (JWT) nor one that is known here";
-    assert_eq!(ask(&room, call(with("guess"))).unwrap_err().message, known);
+    let known = "the token is neither a valid JWT nor a configured static token";
+    assert_eq!(ask(&filter, call(with("guess"))).unwrap_err().message, known);
     let lower = StaticMetadata::new("a").with("authorization", format!("bearer {token}"));
     assert_eq!(label(lower), None);
 }
@@ -326,26 +325,26 @@ impl Metadata for CachedMetadata {
     }
 }
 
-/// The same token on headers of its own, and twice on headers that are shared.
-fn thrice(room: &Authenticate, token: &str) -> impl Fn(u64) -> [Option<&'static str>; 3] {
+/// The same token on headers of its own, and twice on shared headers.
+fn thrice(filter: &Authenticate, token: &str) -> impl Fn(u64) -> [Option<&'static str>; 3] {
     let shared = CachedMetadata(Rc::new((with(token), HeadCache::default())));
     move |seconds| {
         let calls = [call_at(seconds, with(token)), call_at(seconds, shared.clone())];
-        let again = call_at(seconds, shared.clone());
-        let [one, two] = calls.map(|call| ask(room, call).err().map(|refusal| refusal.label));
-        [one, two, ask(room, again).err().map(|refusal| refusal.label)]
+        let second = call_at(seconds, shared.clone());
+        let [one, two] = calls.map(|call| ask(filter, call).err().map(|refusal| refusal.label));
+        [one, two, ask(filter, second).err().map(|refusal| refusal.label)]
     }
 }
 
 #[test]
-fn time_is_asked_at_each_call_however_well_the_token_is_known() {
-    let room = Authenticate::new(Settings {
+fn the_validity_period_is_checked_at_each_call() {
+    let filter = Authenticate::new(Settings {
         skew: Duration::from_secs(30),
         grace: Duration::from_secs(600),
         ..settings(&jwks_cache(&[Signer::P256.jwk("a")]))
     });
     let token = Signer::P256.sign("a", &claims());
-    let ask = thrice(&room, &token);
+    let ask = thrice(&filter, &token);
     assert_eq!(ask(NOW), [None; 3]);
     assert_eq!(ask(NOW - 31), [Some("authenticate.early"); 3]);
     assert_eq!(ask(NOW + 3600 + 629), [None; 3]);
@@ -353,24 +352,24 @@ fn time_is_asked_at_each_call_however_well_the_token_is_known() {
 }
 
 #[test]
-fn a_key_that_is_gone_proves_nothing_at_once_and_one_that_stays_goes_on() {
-    let ring = jwks_cache(&[Signer::P256.jwk("a"), Signer::P384.jwk("b")]);
-    let room = Authenticate::new(settings(&ring));
+fn a_removed_key_is_distrusted_at_once_and_a_kept_key_is_not() {
+    let jwks = jwks_cache(&[Signer::P256.jwk("a"), Signer::P384.jwk("b")]);
+    let filter = Authenticate::new(settings(&jwks));
     let (gone, stays) = (Signer::P256.sign("a", &claims()), Signer::P384.sign("b", &claims()));
-    let (gone, stays) = (thrice(&room, &gone), thrice(&room, &stays));
+    let (gone, stays) = (thrice(&filter, &gone), thrice(&filter, &stays));
     assert_eq!((gone(NOW), stays(NOW)), ([None; 3], [None; 3]));
-    ring.replace(jwks(&[Signer::P384.jwk("b")]));
+    jwks.replace(key_set(&[Signer::P384.jwk("b")]));
     assert_eq!((gone(NOW), stays(NOW)), ([Some("authenticate.key_unknown"); 3], [None; 3]));
-    // Their names again, for other material.
-    ring.replace(jwks(&[Signer::RSA.jwk("b"), Signer::OTHER_RSA.jwk("a")]));
+    // The same IDs with other key material.
+    jwks.replace(key_set(&[Signer::RSA.jwk("b"), Signer::OTHER_RSA.jwk("a")]));
     assert_eq!(gone(NOW), [Some("authenticate.signature"); 3]);
     assert_eq!(stays(NOW), [Some("authenticate.signature"); 3]);
 }
 
 #[test]
-fn a_token_decides_alone_even_beside_a_good_certificate() {
+fn a_token_takes_precedence_over_a_certificate() {
     let certificates = Some(CertificateSettings { user: NameKind::Email, prefix: String::new() });
-    let room = Authenticate::new(Settings {
+    let filter = Authenticate::new(Settings {
         certificates,
         ..settings(&jwks_cache(&[Signer::P256.jwk("a")]))
     });
@@ -378,7 +377,7 @@ fn a_token_decides_alone_even_beside_a_good_certificate() {
         Rc::new(Certificate::new(vec![(NameKind::Email, "bob@b".to_owned())], Duration::MAX));
     let ask = |metadata| {
         let call = call(metadata).with_certificate(Some(Rc::clone(&certificate)));
-        ask(&room, call).map(|it| it.user().to_owned()).map_err(|refusal| refusal.label)
+        ask(&filter, call).map(|it| it.user().to_owned()).map_err(|refusal| refusal.label)
     };
     assert_eq!(ask(StaticMetadata::new("a")).as_deref(), Ok("bob@b"));
     assert_eq!(ask(with(&Signer::P256.sign("a", &claims()))).as_deref(), Ok("ann"));
@@ -387,7 +386,7 @@ fn a_token_decides_alone_even_beside_a_good_certificate() {
 }
 
 #[test]
-fn a_call_without_a_time_of_day_is_refused_and_never_judged_by_another() {
+fn a_call_without_wall_time_is_refused() {
     let metadata = Rc::new(with(&Signer::P256.sign("p256", &claims())));
     let call = Call::new(Method::Config, metadata, ([127, 0, 0, 1], 1).into(), Instant::now());
     let refusal = ask(&static_token_filter(), call).unwrap_err();
@@ -396,7 +395,7 @@ fn a_call_without_a_time_of_day_is_refused_and_never_judged_by_another() {
 
 proptest! {
     #[test]
-    fn arbitrary_octets_prove_nobody(value in any::<Vec<u8>>()) {
+    fn arbitrary_bytes_authenticate_nobody(value in any::<Vec<u8>>()) {
         let value = [&b"Bearer "[..], &value].concat();
         let metadata = StaticMetadata::new("a").with("authorization", value);
         prop_assert!(ask(&Authenticate::new(Settings::default()), call(metadata)).is_err());

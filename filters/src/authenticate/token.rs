@@ -1,7 +1,7 @@
-//! Tokens as they come: the header they stand in, and the three parts of a signed one.
+//! Parses tokens: the header field with the token, and the three parts of a JWT.
 //!
-//! Nothing here is verified. Must never follow what a token itself says of its key (`jwk`, `jku`,
-//! `x5u`, `x5c`): those headers are not even read.
+//! Nothing here is verified. Must not follow key references in the token (`jwk`, `jku`, `x5u`,
+//! `x5c`): those members are not read.
 
 use super::{
     Algorithm,
@@ -15,12 +15,12 @@ use serde_json::Value;
 use std::borrow::Cow;
 
 const AUTHORIZATION: &str = "authorization";
-/// Where Spark's JVM clients up to 4.0.x put their token on TLS channels (SPARK-57336).
+/// The header of Spark's JVM clients up to 4.0.x on TLS channels (SPARK-57336).
 const AUTHENTICATION: &str = "authentication";
 const SCHEME: &[u8] = b"bearer";
 
-/// The value of the only header that a token stands in, if there is one. Either header may be
-/// there once; if both are, they must be equal.
+/// The value of the header with the token, if there is one. Each header may occur once; if both
+/// occur, their values must be equal.
 pub(super) fn credential_value(
     metadata: &dyn Metadata,
 ) -> Result<Option<Cow<'_, [u8]>>, AuthError> {
@@ -41,31 +41,31 @@ fn single_value<'m>(
     if count > 1 { Err(AuthError::DuplicateHeader) } else { Ok(metadata.first(name)) }
 }
 
-/// What tells that value from others, undecoded; `None` where it stands in both headers.
+/// The raw value of the header; `None` if both headers occur.
 pub(super) fn raw_value(metadata: &dyn Metadata) -> Option<RawValue<'_>> {
     metadata.raw_value(&[AUTHORIZATION, AUTHENTICATION])
 }
 
-/// The token in such a value: visible ASCII without a comma, since a comma joins two headers. How
-/// long it may be is decided by the limit of a request's header list, and by nothing else.
+/// The token in a header value: visible ASCII without commas, since a comma joins two header
+/// values. Only the limit of a request's header list limits its length.
 pub(super) fn parse_bearer(value: &[u8]) -> Result<&str, AuthError> {
     let (scheme, rest) = value.split_at_checked(SCHEME.len()).ok_or(AuthError::NotBearer)?;
     let token = rest.trim_ascii();
     if !scheme.eq_ignore_ascii_case(SCHEME) || rest.first() != Some(&b' ') || token.is_empty() {
         return Err(AuthError::NotBearer);
     }
-    if !token.iter().all(|octet| octet.is_ascii_graphic() && *octet != b',') {
+    if !token.iter().all(|byte| byte.is_ascii_graphic() && *byte != b',') {
         return Err(AuthError::NotBearer);
     }
     std::str::from_utf8(token).map_err(|_| AuthError::NotBearer)
 }
 
-/// Whether a value is this token behind its scheme, and nothing else.
+/// Whether a value is the scheme, one space and this token.
 pub(super) fn is_canonical(value: &[u8], token: &str) -> bool {
     value.len() == SCHEME.len().saturating_add(1).saturating_add(token.len())
 }
 
-/// The three parts of a signed token (RFC 7519; compact form of RFC 7515), not decoded yet.
+/// The three parts of a JWT (RFC 7519; compact form of RFC 7515), not decoded.
 pub(super) struct JwtParts<'t> {
     header: &'t str,
     payload: &'t str,
@@ -84,19 +84,19 @@ impl<'t> JwtParts<'t> {
     }
 }
 
-/// A signed token, decoded.
+/// A decoded JWT.
 pub(super) struct Jwt<'t> {
     pub(super) algorithm: Algorithm,
     pub(super) kid: Option<String>,
     pub(super) claims: Claims,
-    /// What is signed.
+    /// The signing input (RFC 7515, 5.1).
     pub(super) signing_input: &'t str,
     pub(super) signature: &'t str,
 }
 
 impl<'t> Jwt<'t> {
-    /// Decodes a token. Of two members with the same name JSON keeps the last, here and in the
-    /// claims; all that is decided is decided by that one.
+    /// Decodes a JWT. Of two members with the same name, JSON keeps the last, here and in the
+    /// claims; all checks use that one.
     pub(super) fn parse(parts: &JwtParts<'t>) -> Result<Self, AuthError> {
         let JwtParts { header: head, payload: body, signing_input: message, signature } = *parts;
         let head = decode_object(head)?;
@@ -113,20 +113,20 @@ impl<'t> Jwt<'t> {
         Ok(Self { algorithm, kid, claims: decode_object(body)?, signing_input: message, signature })
     }
 
-    /// Who it says has issued it.
+    /// The issuer (`iss`).
     pub(super) fn issuer(&self) -> Option<&str> {
         self.claims.get("iss").and_then(Value::as_str)
     }
 }
 
-/// What a signed token claims, whatever is wrong with it.
+/// The claims of a JWT, whatever is wrong with it.
 pub(super) fn claims(token: &str) -> Option<Claims> {
     JwtParts::split(token).ok().and_then(|parts| decode_object(parts.payload).ok())
 }
 
 fn decode_object(part: &str) -> Result<Claims, AuthError> {
-    let octets = URL_SAFE_NO_PAD.decode(part).map_err(|_| AuthError::NotJwt)?;
-    json::parse_object(&octets).map_err(|fault| match fault {
+    let bytes = URL_SAFE_NO_PAD.decode(part).map_err(|_| AuthError::NotJwt)?;
+    json::parse_object(&bytes).map_err(|error| match error {
         JsonError::TooLarge => AuthError::TooLarge,
         JsonError::NotObject => AuthError::NotJwt,
     })
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn there_is_one_authorization_or_none() {
+    fn authorization_occurs_at_most_once() {
         let listed = StaticMetadata::new("a");
         assert_eq!(credential_value(&listed), Ok(None));
         let one = listed.with("Authorization", "Bearer a");
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_may_stand_in_authentication_too_unless_authorization_differs() {
+    fn the_authentication_header_is_accepted_unless_authorization_differs() {
         let is_marked = |listed: &StaticMetadata| raw_value(listed).is_some();
         let other = StaticMetadata::new("a").with("authentication", "Bearer a");
         assert_eq!(credential_value(&other).unwrap().as_deref(), Some(&b"Bearer a"[..]));
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn the_scheme_is_bearer_in_any_case() {
+    fn the_bearer_scheme_ignores_case() {
         for value in ["Bearer t.o-k=", "bearer t.o-k=", "BEARER  t.o-k= "] {
             assert_eq!(parse_bearer(value.as_bytes()), Ok("t.o-k="), "{value}");
         }
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn a_signed_token_has_three_parts_of_which_two_are_objects() {
+    fn a_jwt_has_three_parts_and_two_are_objects() {
         assert_eq!(parsed(r#"{"alg":"ES256"}"#, "{}"), Ok(Algorithm::Es256));
         let (head, body) = (encoded(r#"{"alg":"ES256"}"#), encoded("{}"));
         for token in [
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn a_header_that_must_be_understood_is_a_reason_to_refuse() {
+    fn a_critical_header_parameter_is_refused() {
         for head in
             [r#"{"alg":"ES256","crit":["b64"],"b64":false}"#, r#"{"alg":"ES256","crit":null}"#]
         {
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn secrets_and_none_are_no_ways_of_signing() {
+    fn symmetric_algorithms_and_none_are_not_supported() {
         for name in ["none", "NONE", "HS256", "HS384", "HS512", "A128KW"] {
             assert_eq!(
                 parsed(&format!(r#"{{"alg":"{name}"}}"#), "{}"),
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn of_two_members_with_one_name_the_last_counts() {
+    fn of_two_members_with_one_name_the_last_is_kept() {
         assert_eq!(parsed(r#"{"alg":"none","alg":"ES256"}"#, "{}"), Ok(Algorithm::Es256));
         assert_eq!(
             parsed(r#"{"alg":"ES256","alg":"none"}"#, "{}"),
@@ -244,7 +244,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn arbitrary_octets_are_read_without_a_panic(value in any::<Vec<u8>>()) {
+        fn arbitrary_bytes_never_panic(value in any::<Vec<u8>>()) {
             let value = [&b"Bearer "[..], &value].concat();
             if let Ok(token) = parse_bearer(&value) {
                 let _ = read(token);
@@ -252,7 +252,7 @@ mod tests {
         }
 
         #[test]
-        fn arbitrary_parts_are_read_without_a_panic(head in ".*", body in ".*", tail in ".*") {
+        fn arbitrary_jwt_parts_never_panic(head in ".*", body in ".*", tail in ".*") {
             let _ = read(&format!("{}.{}.{tail}", encoded(&head), encoded(&body)));
         }
     }

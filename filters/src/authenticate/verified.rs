@@ -1,8 +1,7 @@
-//! What a proof has shown, kept so that it need not be shown again.
+//! Verified credentials, and the cache of them.
 //!
-//! A signature is verified once; whether its key still counts, and whether it is the right time, is
-//! asked at every call. Must never be kept for a credential that proved nobody: a flood of wrong
-//! ones would push out those that are right.
+//! A signature is verified once; trust in its key and the validity period are checked at every
+//! call. Must not cache rejected credentials: a flood of them would evict valid ones.
 
 use super::{JwksCache, claims::ValidityWindow, jwks_cache::KeySnapshot, key::Key};
 use crate::{Attributes, BoundedCache, Identity, call::RawValue};
@@ -12,89 +11,89 @@ use std::{
     sync::Arc,
 };
 
-/// The most octets of memory that a worker has for tokens, all rooms together, and as many for the
-/// values of headers of either kind. A token counts with who it proves.
+/// Maximum cache of a worker for tokens, in bytes, all filter instances together, and as much for
+/// header values of either encoding. An entry includes its identity.
 pub(super) const CACHE_BYTES_MAX: usize = 8 << 20;
-/// What an entry costs beside its key and the names in it: the places of both in their tables.
+/// Memory of an entry in addition to its key and the identity's texts, in bytes.
 const ENTRY_OVERHEAD: usize = 512;
 
-/// Somebody, and for how long.
+/// A verified identity and its validity period.
 #[derive(Debug)]
 pub(super) struct VerifiedCredential {
     pub(super) identity: Rc<Identity>,
     pub(super) validity: ValidityWindow,
-    /// `None` where no key is needed.
+    /// `None` if no key is involved.
     key_proof: Option<KeyProof>,
 }
 
-/// The key that has verified a signature.
+/// The key that has verified the signature.
 #[derive(Debug)]
 pub(super) struct KeyProof {
     jwks: Arc<JwksCache>,
     key: Arc<Key>,
-    /// The keys among which it was seen last.
+    /// The generation of the JWKS cache that last contained the key.
     generation: Cell<u64>,
 }
 
 impl VerifiedCredential {
-    /// Of a credential that counts as long as the room does.
+    /// A credential that is valid as long as the filter exists.
     pub(super) fn permanent(identity: Identity) -> Self {
         Self { identity: Rc::new(identity), validity: ValidityWindow::ALWAYS, key_proof: None }
     }
 
-    /// Of a signed token.
+    /// A verified JWT.
     pub(super) fn signed(identity: Identity, window: ValidityWindow, proof: KeyProof) -> Self {
         Self { identity: Rc::new(identity), validity: window, key_proof: Some(proof) }
     }
 
-    /// Whether the key that verified it is still one of the provider's.
+    /// Whether the provider still publishes its key.
     pub(super) fn is_still_trusted(&self) -> bool {
         self.key_proof.as_ref().is_none_or(KeyProof::is_still_trusted)
     }
 
-    /// Whether a signature has shown it.
+    /// Whether it is a JWT.
     pub(super) fn is_signed(&self) -> bool {
         self.key_proof.is_some()
     }
 
-    /// The slot that it fills.
+    /// The attribute that it sets.
     pub(super) fn attributes(&self) -> Attributes {
         Attributes { identity: Some(Rc::clone(&self.identity)), ..Attributes::default() }
     }
 }
 
 impl KeyProof {
-    /// By this key, which is one of these.
-    pub(super) fn new(ring: &Arc<JwksCache>, standing: &KeySnapshot, key: &Arc<Key>) -> Self {
-        let generation = Cell::new(standing.generation);
-        Self { jwks: Arc::clone(ring), key: Arc::clone(key), generation }
+    /// The proof by a key of this snapshot.
+    pub(super) fn new(jwks: &Arc<JwksCache>, snapshot: &KeySnapshot, key: &Arc<Key>) -> Self {
+        let generation = Cell::new(snapshot.generation);
+        Self { jwks: Arc::clone(jwks), key: Arc::clone(key), generation }
     }
 
     fn is_still_trusted(&self) -> bool {
         if self.jwks.generation() == self.generation.get() {
             return true;
         }
-        let standing = self.jwks.snapshot();
-        let has = standing.contains(&self.key);
+        let snapshot = self.jwks.snapshot();
+        let has = snapshot.contains(&self.key);
         if has {
-            self.generation.set(standing.generation);
+            self.generation.set(snapshot.generation);
         }
         has
     }
 }
 
-/// What a credential is known by.
+/// The key of a credential in the cache.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum CredentialKey<'a> {
-    /// The token itself.
+    /// The token.
     Token(&'a str),
-    /// The value of the header that it stands in, undecoded. One token can be shown in many ways,
-    /// so that these have a memory of their own: they push no token out.
+    /// The raw value of its header. One token has many such values, so that they have caches of
+    /// their own, and evict no token.
     Value(RawValue<'a>),
 }
 
-/// The rooms of a reload share it with those they replace: a token is remembered for the room, by
-/// its number, that verified it last.
+/// Instances before and after a reload share a cache: an entry belongs to the instance, by its ID,
+/// that verified it last.
 type VerifiedCache = BoundedCache<(u64, Rc<VerifiedCredential>)>;
 
 thread_local! {
@@ -104,32 +103,32 @@ thread_local! {
 }
 
 impl CredentialKey<'_> {
-    /// Calls with the memory of such credentials, and the octets by which it knows them. `None`
-    /// for a worker that ends: it has lost its memory already.
+    /// Calls `ask` with the cache for this kind of key, and the key's bytes. `None` for a worker
+    /// that ends, which has dropped its cache already.
     fn with_cache<T>(self, ask: impl FnOnce(&mut VerifiedCache, &[u8]) -> T) -> Option<T> {
-        let (memory, octets) = match self {
+        let (cache, bytes) = match self {
             Self::Token(token) => (&TOKENS, token.as_bytes()),
-            Self::Value(RawValue { bytes: octets, is_huffman_coded: false }) => (&PLAIN, octets),
-            Self::Value(RawValue { bytes: octets, is_huffman_coded: true }) => (&CODED, octets),
+            Self::Value(RawValue { bytes, is_huffman_coded: false }) => (&PLAIN, bytes),
+            Self::Value(RawValue { bytes, is_huffman_coded: true }) => (&CODED, bytes),
         };
-        memory.try_with(|it| Some(ask(&mut *it.try_borrow_mut().ok()?, octets))).ok()?
+        cache.try_with(|it| Some(ask(&mut *it.try_borrow_mut().ok()?, bytes))).ok()?
     }
 }
 
-/// What this worker remembers of a credential, if a room with this number has verified it.
-pub(super) fn get(room: u64, shown: CredentialKey<'_>) -> Option<Rc<VerifiedCredential>> {
-    shown.with_cache(|memory, octets| {
-        let known = memory.get_if(octets, |(owner, _)| *owner == room);
+/// The cached credential, if the instance with this ID has verified it.
+pub(super) fn get(filter_id: u64, key: CredentialKey<'_>) -> Option<Rc<VerifiedCredential>> {
+    key.with_cache(|cache, bytes| {
+        let known = cache.get_if(bytes, |(owner, _)| *owner == filter_id);
         known.map(|(_, verified)| verified)
     })?
 }
 
-/// Remembers a credential that a room has verified.
-pub(super) fn insert(room: u64, shown: CredentialKey<'_>, verified: &Rc<VerifiedCredential>) {
-    let _ = shown.with_cache(|memory, octets| {
-        let weight = octets.len().saturating_add(verified.identity.memory_size());
+/// Caches a verified credential.
+pub(super) fn insert(filter_id: u64, key: CredentialKey<'_>, verified: &Rc<VerifiedCredential>) {
+    let _ = key.with_cache(|cache, bytes| {
+        let weight = bytes.len().saturating_add(verified.identity.memory_size());
         let weight = weight.saturating_add(ENTRY_OVERHEAD);
-        memory.insert_weighted(octets, (room, Rc::clone(verified)), weight);
+        cache.insert_weighted(bytes, (filter_id, Rc::clone(verified)), weight);
     });
 }
 
@@ -146,9 +145,9 @@ mod tests {
     }
 
     #[test]
-    fn a_room_recalls_what_it_has_verified_and_no_other_does() {
+    fn each_filter_instance_finds_only_its_own_entries() {
         let (one, other) = (CredentialKey::Token("a"), CredentialKey::Token("ab"));
-        let user = |room, shown| get(room, shown).map(|it| it.identity.user().to_owned());
+        let user = |filter_id, key| get(filter_id, key).map(|it| it.identity.user().to_owned());
         insert(1, one, &somebody("ann"));
         assert_eq!(user(1, one).as_deref(), Some("ann"));
         assert_eq!((user(2, one), user(1, other)), (None, None));
@@ -158,15 +157,15 @@ mod tests {
     }
 
     #[test]
-    fn long_tokens_and_those_of_many_groups_leave_no_more_than_their_share() {
+    fn long_tokens_and_many_groups_stay_within_the_cache_limit() {
         let groups = |count: usize| (0..count).map(|at| format!("{at:0>200}")).collect();
         let claimed =
             RawIdentity { user: "u".to_owned(), groups: groups(1_000), ..RawIdentity::default() };
         let identity = Identity::new(claimed, IdentitySource::Certificate, None).unwrap();
         let (short, heavy) = (somebody("ann"), Rc::new(VerifiedCredential::permanent(identity)));
-        let known = |room, most: usize| {
-            (0..most).filter(move |at| {
-                get(room, CredentialKey::Token(&format!("{room}/{at}"))).is_some()
+        let known = |filter_id, capacity: usize| {
+            (0..capacity).filter(move |at| {
+                get(filter_id, CredentialKey::Token(&format!("{filter_id}/{at}"))).is_some()
             })
         };
         for at in 0..100 {

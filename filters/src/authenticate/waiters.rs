@@ -1,7 +1,7 @@
-//! Places of calls that wait for keys, shared out among the addresses that they come from.
+//! Limits the calls that wait for a JWKS refresh, fairly among source addresses.
 //!
-//! An address may take a place while it holds fewer than are free. One alone gets half of them, and
-//! whoever comes later still finds some.
+//! A source may add a waiter while it has fewer waiters than are free. One source alone gets half
+//! of the limit, and later sources still find capacity.
 
 use std::{
     collections::HashMap,
@@ -9,10 +9,10 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-/// The most calls that wait for the keys of one provider at one time.
+/// Maximum number of calls that wait for the keys of one provider.
 pub const WAITERS_MAX: usize = 256;
 
-/// The places of one provider.
+/// The waiters of one provider.
 #[derive(Clone, Default)]
 pub(super) struct WaiterLimit(Arc<Mutex<WaiterCounts>>);
 
@@ -22,14 +22,14 @@ struct WaiterCounts {
     by_source: HashMap<IpAddr, usize>,
 }
 
-/// A place. It is free again when this is dropped.
+/// One waiter. Dropping it frees its capacity.
 pub(super) struct WaiterPermit {
     limit: WaiterLimit,
     source: IpAddr,
 }
 
 impl WaiterLimit {
-    /// Takes a place for a call from this address, if there is one for it.
+    /// Adds a waiter for a call from this address, if the limits allow it.
     pub(super) fn try_acquire(&self, peer: IpAddr) -> Option<WaiterPermit> {
         let source = source_network(peer);
         let mut taken = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -56,8 +56,8 @@ impl Drop for WaiterPermit {
     }
 }
 
-/// Who counts as one: an IPv4 address, or the network of an IPv6 address (its first 64 bits), since
-/// one host has all the addresses in it.
+/// The source that counts: an IPv4 address, or the /64 network of an IPv6 address, since one host
+/// has all its addresses.
 fn source_network(peer: IpAddr) -> IpAddr {
     match peer.to_canonical() {
         IpAddr::V6(address) => {
@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn one_address_gets_half_and_the_next_finds_places_still() {
+    fn one_source_gets_half_and_later_sources_find_capacity() {
         let seats = WaiterLimit::default();
         let first = all(&seats, 1);
         let second = all(&seats, 2);
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn places_are_bounded_and_free_again_when_they_are_left() {
+    fn waiters_are_limited_and_permits_are_returned() {
         let seats = WaiterLimit::default();
         let held: Vec<_> = (0..=u8::MAX).flat_map(|from| all(&seats, from)).collect();
         assert!(held.len() <= WAITERS_MAX && held.len() > WAITERS_MAX * 3 / 4);
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn who_leaves_one_of_several_places_may_take_one_again_and_no_more() {
+    fn dropping_a_permit_frees_exactly_one_waiter() {
         let seats = WaiterLimit::default();
         let mut held = all(&seats, 1);
         held.pop();
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn the_addresses_of_one_network_of_ipv6_are_one_source() {
+    fn an_ipv6_network_is_one_source() {
         let of = |text: &str| source_network(text.parse().unwrap());
         assert_eq!(of("2001:db8:1:2::1"), of("2001:db8:1:2:ffff::9"));
         assert_ne!(of("2001:db8:1:2::1"), of("2001:db8:1:3::1"));

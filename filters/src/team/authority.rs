@@ -1,40 +1,40 @@
-//! The address that a client dialled, reduced to what tells teams apart: the host.
+//! The host of an `:authority`, which may select a team and an environment.
 
 use std::{borrow::Cow, fmt};
 
-/// The most octets that a host may have (RFC 1035, 2.3.4).
+/// Maximum length of a host, in bytes (RFC 1035, 2.3.4).
 pub const HOST_MAX: usize = 255;
 
-/// A host that belongs to one environment of one team: lower case, without port and final dot.
+/// A host of one environment: lower case, without port and final dot.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Authority(Box<str>);
 
-/// Why a text is no authority.
+/// Why a text is not a valid authority.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AuthorityError {
-    /// Nothing before the port.
+    /// No host before the port.
     Empty,
-    /// More octets than [`HOST_MAX`].
+    /// Longer than [`HOST_MAX`].
     TooLong,
-    /// A scheme stands before it.
+    /// A scheme precedes the host.
     Scheme,
-    /// A user stands before it.
+    /// A user precedes the host.
     User,
-    /// A wildcard: authorities are matched exactly.
+    /// A wildcard: hosts are matched exactly.
     Wildcard,
-    /// An octet that no host has.
+    /// A character that no host has.
     InvalidCharacter,
 }
 
 impl fmt::Display for AuthorityError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Empty => "it names no host",
+            Self::Empty => "the host is empty",
             Self::TooLong => "a host has at most 255 characters",
-            Self::Scheme => "it has a scheme: write the host alone",
-            Self::User => "it has a user: write the host alone",
+            Self::Scheme => "it has a scheme: write only the host",
+            Self::User => "it has a user: write only the host",
             Self::Wildcard => "hosts are matched exactly: write one line for each host",
-            Self::InvalidCharacter => "a host has only letters, digits, '-', '_' and '.'",
+            Self::InvalidCharacter => "a host may contain only letters, digits, '-', '_' and '.'",
         })
     }
 }
@@ -42,10 +42,10 @@ impl fmt::Display for AuthorityError {
 impl std::error::Error for AuthorityError {}
 
 impl Authority {
-    /// The only way to an authority: `host` or `host:port`, where the port counts for nothing.
+    /// Validates `host` or `host:port`; the port is ignored.
     ///
     /// # Errors
-    /// Says what is wrong with the text.
+    /// Why the text is not a valid authority.
     pub fn parse(text: &str) -> Result<Self, AuthorityError> {
         if text.contains("://") {
             return Err(AuthorityError::Scheme);
@@ -90,8 +90,8 @@ impl fmt::Display for Authority {
     }
 }
 
-/// The host in an `:authority`: lower case, without port and final dot. Copies only when it must
-/// change a letter.
+/// The host of an `:authority`: lower case, without port and final dot. Copies only if a letter
+/// changes.
 pub fn host_of(authority: &str) -> Cow<'_, str> {
     let host = match authority.rsplit_once(':') {
         Some((host, port)) if port.bytes().all(|o| o.is_ascii_digit()) => host,
@@ -110,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn port_case_and_final_dot_count_for_nothing() {
+    fn port_case_and_final_dot_are_ignored() {
         for text in
             ["ads.example.com", "ads.example.com:15009", "ADS.Example.com.", "ads.example.com.:1"]
         {
@@ -127,25 +127,28 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_host_is_taken_and_shown_as_it_is_matched() {
+    fn the_longest_host_is_accepted_and_displayed_in_lower_case() {
         let longest = "a".repeat(HOST_MAX);
         let authority = Authority::parse(&format!("{longest}:443")).unwrap();
         assert_eq!(authority.to_string(), longest);
     }
 
     #[test]
-    fn each_fault_says_what_would_be_right() {
-        let said = |text: &str| Authority::parse(text).unwrap_err().to_string();
-        assert_eq!(said(""), "it names no host");
-        assert_eq!(said(&"a".repeat(HOST_MAX + 1)), "a host has at most 255 characters");
-        assert_eq!(said("sc://ads"), "it has a scheme: write the host alone");
-        assert_eq!(said("me@ads"), "it has a user: write the host alone");
-        assert_eq!(said("*.ads"), "hosts are matched exactly: write one line for each host");
-        assert_eq!(said("ads/x"), "a host has only letters, digits, '-', '_' and '.'");
+    fn each_error_names_the_valid_form() {
+        let error_text = |text: &str| Authority::parse(text).unwrap_err().to_string();
+        assert_eq!(error_text(""), "the host is empty");
+        assert_eq!(error_text(&"a".repeat(HOST_MAX + 1)), "a host has at most 255 characters");
+        assert_eq!(error_text("sc://ads"), "it has a scheme: write only the host");
+        assert_eq!(error_text("me@ads"), "it has a user: write only the host");
+        assert_eq!(error_text("*.ads"), "hosts are matched exactly: write one line for each host");
+        assert_eq!(
+            error_text("ads/x"),
+            "a host may contain only letters, digits, '-', '_' and '.'"
+        );
     }
 
     #[test]
-    fn what_can_never_match_is_refused_with_its_reason() {
+    fn hosts_that_never_match_are_errors() {
         let long = "a".repeat(HOST_MAX + 1);
         let cases = [
             ("", AuthorityError::Empty),
@@ -160,8 +163,8 @@ mod tests {
             ("[::g]", AuthorityError::InvalidCharacter),
             ("::1", AuthorityError::InvalidCharacter),
         ];
-        for (text, fault) in cases {
-            assert_eq!(Authority::parse(text), Err(fault), "{text:?}");
+        for (text, error) in cases {
+            assert_eq!(Authority::parse(text), Err(error), "{text:?}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What the room says to a call that it turns away: always what to put in the URL.
+//! The refusals of the filter: each says what to change in the sc:// URL.
 
 use super::{
     UnservedReason,
@@ -7,78 +7,78 @@ use super::{
 use crate::{Code, EnvironmentName, Refusal, TeamName, name::NameError};
 use std::fmt;
 
-/// The header by which a call names its team.
+/// The metadata key with the team.
 pub const TEAM: &str = "x-sconce-team";
-/// The header by which a call names its environment.
+/// The metadata key with the environment.
 pub const ENVIRONMENT: &str = "x-sconce-env";
 
-/// Whom a caller may ask about what a caller cannot change.
-pub(super) const OPERATORS: &str = "those who run this service";
-/// What is added while nobody can tell who belongs to some team.
-const MEMBERS_UNKNOWN: &str = "; the configuration of some teams has errors, so that their members are \
+/// The contact for errors that a caller cannot correct.
+pub(super) const OPERATORS: &str = "the operators of this service";
+/// Added while the members of some teams are unknown.
+const MEMBERS_UNKNOWN: &str = "; the configuration of some teams has errors, so that their members \
                         refused: yours may be one of them";
 
-/// How many names a refusal lists at most.
+/// Maximum number of names in a refusal.
 const NAMES_SHOWN_MAX: usize = 20;
 
-/// Why a call has no team or no environment.
+/// Why a call has no route.
 #[derive(Debug)]
 pub(super) enum TeamError {
-    /// Nothing says which team.
+    /// The call names no team, and there is no default.
     TeamMissing { teams: Vec<TeamName> },
-    /// There is no such team.
+    /// The team does not exist.
     TeamUnknown { requested: Escaped, by: ResolvedBy, teams: Vec<TeamName> },
-    /// Nothing says which of the caller's own teams.
+    /// The caller has several teams, and the call names none.
     TeamAmbiguous { teams: Vec<TeamName> },
-    /// The caller does not belong to it, whether or not there is such a team.
+    /// The caller does not belong to the team, which may or may not exist.
     NotMember { requested: Escaped, by: ResolvedBy, teams: Vec<TeamName> },
-    /// The caller belongs to no team at all; unless it is one whose members cannot be known.
+    /// The caller belongs to no team, as far as members are known.
     NoTeam { members_unknown: bool },
-    /// The team is known and not served.
+    /// The team is known but not served.
     TeamUnserved { team: TeamName, reason: UnservedReason },
-    /// The host that was dialled stands for no environment now.
+    /// The dialled host is known but not served.
     AuthorityUnserved { reason: UnservedReason },
-    /// Nothing says which environment of the team.
+    /// The call names no environment, and the team has several.
     EnvironmentMissing { team: TeamName, environments: Vec<EnvironmentName> },
-    /// The team has no such environment.
+    /// The team does not have this environment.
     EnvironmentUnknown {
         team: TeamName,
         requested: Escaped,
         by: ResolvedBy,
         environments: Vec<EnvironmentName>,
     },
-    /// The place that the call was admitted to is gone, and a new call would go elsewhere.
+    /// The route of the call was removed, and a new call would take another one.
     RouteChanged,
-    /// The value of a header is no name.
+    /// The value of a header is not a valid name.
     Malformed { header: &'static str, value: Escaped, error: NameError },
-    /// A header came more than once and says two things.
+    /// A header has two different values.
     ConflictingHeaders { header: &'static str, one: Escaped, other: Escaped },
 }
 
-/// What said a name.
+/// The rule that names a team or an environment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ResolvedBy {
-    /// The call's metadata.
+    /// Metadata of the call.
     Metadata,
     /// The host that the client dialled.
     Authority,
-    /// The default in sconce's own config.
+    /// The default of the configuration.
     Default,
-    /// The caller belongs to this one alone.
+    /// The only team of the caller.
     Membership,
-    /// The team has this one alone.
+    /// The only environment of the team.
     OnlyEnvironment,
 }
 
 impl ResolvedBy {
-    /// The rule in a person's words.
+    /// The rule in `sconce explain`.
     pub(super) fn describe(self, header: &str) -> String {
         match self {
             Self::Metadata => format!("metadata {header}"),
-            Self::Authority => "the host that was dialled (:authority)".to_owned(),
+            Self::Authority => "the dialled host (:authority)".to_owned(),
             Self::Default => "the default".to_owned(),
-            Self::Membership => "the only one that the caller belongs to".to_owned(),
-            Self::OnlyEnvironment => "the only one of the team".to_owned(),
+            Self::Membership => "the only team of the caller".to_owned(),
+            Self::OnlyEnvironment => "the only environment of the team".to_owned(),
         }
     }
 
@@ -86,7 +86,7 @@ impl ResolvedBy {
         match self {
             Self::Metadata => format!(": correct ;{header}={what} in the sc:// URL"),
             Self::Authority => {
-                format!(", which the host stands for: add ;{header}={what} to the sc:// URL")
+                format!(", which the dialled host selects: add ;{header}={what} to the sc:// URL")
             }
             Self::Default | Self::Membership | Self::OnlyEnvironment => {
                 format!(", which is the default: add ;{header}={what} to the sc:// URL")
@@ -96,8 +96,8 @@ impl ResolvedBy {
 }
 
 impl TeamError {
-    pub(super) fn conflicting_headers(header: &'static str, found: ConflictingValues) -> Self {
-        let ConflictingValues { one, other } = found;
+    pub(super) fn conflicting_headers(header: &'static str, values: ConflictingValues) -> Self {
+        let ConflictingValues { one, other } = values;
         Self::ConflictingHeaders { header, one, other }
     }
 }
@@ -111,8 +111,8 @@ impl fmt::Display for TeamError {
                 write!(f, "sc://host:port/;{TEAM}=ads;{ENVIRONMENT}=prod")?;
                 list(f, "teams here", teams)
             }
-            Self::TeamUnknown { requested: asked, by, teams } => {
-                write!(f, "there is no team {asked} here{}", by.advice(TEAM, "<team>"))?;
+            Self::TeamUnknown { requested, by, teams } => {
+                write!(f, "there is no team {requested} here{}", by.advice(TEAM, "<team>"))?;
                 list(f, "teams here", teams)
             }
             Self::TeamAmbiguous { teams } => {
@@ -122,14 +122,14 @@ impl fmt::Display for TeamError {
                 write!(f, "sc://host:port/;{TEAM}={example}")?;
                 list(f, "your teams", teams)
             }
-            Self::NotMember { requested: asked, by, teams } => {
-                write!(f, "you do not belong to team {asked}{}", by.advice(TEAM, "<team>"))?;
+            Self::NotMember { requested, by, teams } => {
+                write!(f, "you do not belong to team {requested}{}", by.advice(TEAM, "<team>"))?;
                 list(f, "your teams", teams)
             }
-            Self::NoTeam { members_unknown: is_unknown } => {
-                let rest = if *is_unknown { MEMBERS_UNKNOWN } else { "" };
+            Self::NoTeam { members_unknown } => {
+                let note = if *members_unknown { MEMBERS_UNKNOWN } else { "" };
                 write!(f, "you belong to no team here: ask {OPERATORS} to add you, or a group ")?;
-                write!(f, "of yours, to a team{rest}")
+                write!(f, "of yours, to a team{note}")
             }
             Self::TeamUnserved { team, reason } => f.write_str(&reason.team_message(team)),
             Self::AuthorityUnserved { reason } => f.write_str(&reason.authority_message()),
@@ -140,16 +140,14 @@ impl fmt::Display for TeamError {
                 write!(f, "sc://host:port/;{TEAM}={team};{ENVIRONMENT}={example}")?;
                 list(f, "its environments", environments)
             }
-            Self::EnvironmentUnknown { team, requested: asked, by, environments } => {
+            Self::EnvironmentUnknown { team, requested, by, environments } => {
                 let advice = by.advice(ENVIRONMENT, "<environment>");
-                write!(f, "team '{team}' has no environment {asked}{advice}")?;
+                write!(f, "team '{team}' has no environment {requested}{advice}")?;
                 list(f, "its environments", environments)
             }
-            Self::RouteChanged => f.write_str(
-                "the configuration has changed where this call goes: make the call again",
-            ),
-            Self::Malformed { header, value: asked, error: fault } => {
-                write!(f, "{header} is {asked}, which cannot be a name, since {fault}: ")?;
+            Self::RouteChanged => f.write_str("a reload has changed the route of this call: retry"),
+            Self::Malformed { header, value: requested, error } => {
+                write!(f, "{header} is {requested}, which cannot be a name, since {error}: ")?;
                 write!(f, "correct ;{header}=... in the sc:// URL")
             }
             Self::ConflictingHeaders { header, one, other } => {
@@ -161,11 +159,11 @@ impl fmt::Display for TeamError {
 }
 
 fn list(f: &mut fmt::Formatter<'_>, what: &str, names: &[impl fmt::Display]) -> fmt::Result {
-    let Some((first, rest)) = names.split_first() else {
+    let Some((first, others)) = names.split_first() else {
         return Ok(());
     };
     write!(f, "; {what}: {first}")?;
-    for name in rest.iter().take(NAMES_SHOWN_MAX.saturating_sub(1)) {
+    for name in others.iter().take(NAMES_SHOWN_MAX.saturating_sub(1)) {
         write!(f, ", {name}")?;
     }
     match names.len().saturating_sub(NAMES_SHOWN_MAX) {
@@ -175,16 +173,16 @@ fn list(f: &mut fmt::Formatter<'_>, what: &str, names: &[impl fmt::Display]) -> 
 }
 
 impl From<TeamError> for Refusal {
-    fn from(denial: TeamError) -> Self {
-        let (code, label) = match &denial {
+    fn from(error: TeamError) -> Self {
+        let (code, label) = match &error {
             TeamError::TeamMissing { .. } => (Code::InvalidArgument, "team.missing"),
             TeamError::TeamUnknown { .. } => (Code::NotFound, "team.unknown"),
-            TeamError::TeamAmbiguous { .. } => (Code::InvalidArgument, "team.unsaid"),
+            TeamError::TeamAmbiguous { .. } => (Code::InvalidArgument, "team.ambiguous"),
             TeamError::NotMember { .. } => (Code::PermissionDenied, "team.not_member"),
-            TeamError::NoTeam { .. } => (Code::PermissionDenied, "team.none"),
+            TeamError::NoTeam { .. } => (Code::PermissionDenied, "team.no_membership"),
             TeamError::TeamUnserved { reason, .. } | TeamError::AuthorityUnserved { reason } => {
                 match reason {
-                    // Clients try UNAVAILABLE again for minutes before they show it.
+                    // Clients retry UNAVAILABLE for minutes before they report it.
                     UnservedReason::Misconfigured => {
                         (Code::FailedPrecondition, "team.misconfigured")
                     }
@@ -195,10 +193,12 @@ impl From<TeamError> for Refusal {
                 (Code::InvalidArgument, "team.environment_missing")
             }
             TeamError::EnvironmentUnknown { .. } => (Code::NotFound, "team.environment_unknown"),
-            TeamError::RouteChanged => (Code::Unavailable, "team.moved"),
+            TeamError::RouteChanged => (Code::Unavailable, "team.route_changed"),
             TeamError::Malformed { .. } => (Code::InvalidArgument, "team.malformed"),
-            TeamError::ConflictingHeaders { .. } => (Code::InvalidArgument, "team.contradiction"),
+            TeamError::ConflictingHeaders { .. } => {
+                (Code::InvalidArgument, "team.conflicting_headers")
+            }
         };
-        Self::new(code, label, denial)
+        Self::new(code, label, error)
     }
 }

@@ -1,37 +1,37 @@
-//! The room itself: it finds a call's place, and asks about it again.
+//! The filter: resolves the team and environment of a call, and rechecks them.
 
 use super::{NAME, Team};
 use crate::{Attribute, Attributes, Call, Decision, Filter, Identity, Refusal, TeamName};
 use std::time::SystemTime;
 
 impl Team {
-    /// Who calls, if that counts here.
+    /// The caller, if teams have members.
     fn caller<'c>(&self, call: &'c Call) -> Result<Option<&'c Identity>, Refusal> {
         self.members.as_ref().map(|_| call.identity().map(|caller| &**caller)).transpose()
     }
 
-    /// The team of a call that has no environment, if its caller may go there.
+    /// The team of a refused call, if its caller belongs to it.
     fn team_of_refused(&self, call: &Call) -> Option<TeamName> {
         self.resolve_team(call, self.caller(call).ok()?).ok()
     }
 
-    /// What it fills in: decided by metadata, and by who calls, which they prove. So once for all
-    /// calls that share them.
+    /// The attributes of a call. They depend on metadata and on the caller, whom metadata
+    /// authenticates: all calls with the same metadata share them.
     fn resolve_attributes(&self, call: &Call) -> Result<Attributes, Refusal> {
-        let notes = call.metadata().cache();
-        if let Some(noted) = notes.and_then(|notes| notes.get::<Attributes>(&self.cache_key)) {
-            return Ok(Attributes::clone(&noted));
+        let cache = call.metadata().cache();
+        if let Some(cached) = cache.and_then(|cache| cache.get::<Attributes>(&self.cache_key)) {
+            return Ok(Attributes::clone(&cached));
         }
         let caller = self.caller(call)?;
-        let slots = match self.resolve(call, caller) {
-            Ok(found) => Attributes::from(found),
-            // Not noted: it depends on time.
-            Err(denial) => return self.resolve_removed(call, caller, denial.into()),
+        let attributes = match self.resolve(call, caller) {
+            Ok(resolved) => Attributes::from(resolved),
+            // Not cached: the result depends on time.
+            Err(error) => return self.resolve_removed(call, caller, error.into()),
         };
-        if let Some(notes) = notes {
-            notes.insert(&self.cache_key, slots.clone());
+        if let Some(cache) = cache {
+            cache.insert(&self.cache_key, attributes.clone());
         }
-        Ok(slots)
+        Ok(attributes)
     }
 }
 
@@ -50,12 +50,12 @@ impl Filter for Team {
 
     fn admit(&self, call: &mut Call) -> Decision {
         match self.resolve_attributes(call) {
-            Ok(slots) => {
-                call.set_attributes(slots);
+            Ok(attributes) => {
+                call.set_attributes(attributes);
                 Decision::Admitted
             }
             Err(refusal) => {
-                // So that the log and the metrics know whose call it was.
+                // The log and the metrics report the team of a refused call.
                 call.set_attributes(Attributes {
                     team: self.team_of_refused(call),
                     ..Attributes::default()
@@ -69,18 +69,18 @@ impl Filter for Team {
         let caller = self.caller(call)?;
         let revoked = match self.recheck_route(call, caller) {
             Ok(()) => None,
-            Err(denial) => Some(self.recheck_removed(call, caller, denial.into())?),
+            Err(error) => Some(self.recheck_removed(call, caller, error.into())?),
         };
         call.set_revoked(revoked);
         Ok(())
     }
 
-    fn recheck_time(&self, call: &Call, wall: SystemTime) -> Result<(), Refusal> {
-        self.recheck_revoked(call, wall)
+    fn recheck_time(&self, call: &Call, wall_time: SystemTime) -> Result<(), Refusal> {
+        self.recheck_revoked(call, wall_time)
     }
 
     fn explain(&self, call: &Call) -> Option<String> {
         let caller = self.caller(call).ok()?;
-        self.resolve(call, caller).ok().map(|found| found.to_string())
+        self.resolve(call, caller).ok().map(|resolved| resolved.to_string())
     }
 }

@@ -1,27 +1,27 @@
-//! What a header of a call says, read without an allocation.
+//! Header values with a name, read without allocation.
 
 use super::error::TeamError;
 use crate::{Metadata, name::NAME_MAX};
 use std::fmt;
 
-/// The value of a header, as far as a name could reach and one octet further.
+/// The first bytes of a header value: one more than a name may have.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct HeaderValue {
     bytes: [u8; NAME_MAX + 1],
     len: usize,
 }
 
-/// A caller's words, fit for a message: printable ASCII in quotes, of a name's length.
+/// A value of the caller for a message: in quotes, printable ASCII, at most as long as a name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Escaped(Box<str>);
 
-/// A header that came more than once and says two things.
+/// Two different values of one header.
 pub(super) struct ConflictingValues {
     pub(super) one: Escaped,
     pub(super) other: Escaped,
 }
 
-/// What a call says in this header.
+/// The value of a header, if there is one.
 pub(super) fn read_header(
     metadata: &dyn Metadata,
     header: &'static str,
@@ -31,7 +31,7 @@ pub(super) fn read_header(
 }
 
 impl HeaderValue {
-    /// What a call says in this header, if it says anything.
+    /// The value of a header, if there is one. Several equal values count as one.
     pub(super) fn read(
         metadata: &dyn Metadata,
         header: &str,
@@ -39,10 +39,10 @@ impl HeaderValue {
         let mut first = None;
         let mut other = None;
         metadata.for_each_value(header, &mut |value| {
-            let said = Self::from_bytes(value);
+            let value = Self::from_bytes(value);
             match first {
-                None => first = Some(said),
-                Some(one) if one != said => other = Some(said),
+                None => first = Some(value),
+                Some(one) if one != value => other = Some(value),
                 Some(_) => {}
             }
         });
@@ -54,25 +54,26 @@ impl HeaderValue {
         }
     }
 
-    /// The beginning of these octets.
+    /// The first bytes of a value.
     pub(super) fn from_bytes(value: &[u8]) -> Self {
-        let mut octets = [0; NAME_MAX + 1];
-        let len = value.len().min(octets.len());
-        octets.iter_mut().zip(value).for_each(|(to, from)| *to = *from);
-        Self { bytes: octets, len }
+        let mut bytes = [0; NAME_MAX + 1];
+        let len = value.len().min(bytes.len());
+        bytes.iter_mut().zip(value).for_each(|(to, from)| *to = *from);
+        Self { bytes, len }
     }
 
-    /// The text, if it is one. Longer than a name can be if the value was.
+    /// The value as text, if it is UTF-8. A value longer than a name gives a text longer than a
+    /// name.
     pub(super) fn text(&self) -> Option<&str> {
         std::str::from_utf8(self.bytes.get(..self.len)?).ok()
     }
 
-    /// The same, to be shown to people.
+    /// The value for a message.
     pub(super) fn escaped(&self) -> Escaped {
         let mut text = String::from("'");
-        for octet in self.bytes.iter().take(self.len.min(NAME_MAX)) {
-            let plain = matches!(octet, b' '..=b'~') && !matches!(octet, b'\'' | b'"' | b'\\');
-            text.push(if plain { char::from(*octet) } else { '?' });
+        for byte in self.bytes.iter().take(self.len.min(NAME_MAX)) {
+            let plain = matches!(byte, b' '..=b'~') && !matches!(byte, b'\'' | b'"' | b'\\');
+            text.push(if plain { char::from(*byte) } else { '?' });
         }
         text.push_str(if self.len > NAME_MAX { "...'" } else { "'" });
         Escaped(text.into())
@@ -90,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_hostile_value_is_shown_without_its_teeth() {
+    fn a_hostile_value_is_escaped() {
         assert_eq!(
             HeaderValue::from_bytes(b"a'b\r\n\x1b[2J\xff").escaped().to_string(),
             "'a?b???[2J?'"
@@ -102,9 +103,9 @@ mod tests {
     }
 
     #[test]
-    fn a_value_of_a_name_s_length_is_shown_whole_and_a_longer_one_is_not() {
-        let shown = |len| HeaderValue::from_bytes(&vec![b'x'; len]).escaped().to_string();
-        assert_eq!(shown(NAME_MAX), format!("'{}'", "x".repeat(NAME_MAX)));
-        assert_eq!(shown(NAME_MAX + 1), format!("'{}...'", "x".repeat(NAME_MAX)));
+    fn only_values_longer_than_a_name_are_truncated() {
+        let escaped = |len| HeaderValue::from_bytes(&vec![b'x'; len]).escaped().to_string();
+        assert_eq!(escaped(NAME_MAX), format!("'{}'", "x".repeat(NAME_MAX)));
+        assert_eq!(escaped(NAME_MAX + 1), format!("'{}...'", "x".repeat(NAME_MAX)));
     }
 }

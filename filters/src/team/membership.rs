@@ -1,14 +1,14 @@
-//! Membership: which teams list a caller, found by the names that the caller has.
+//! The members of teams, indexed by user and by group.
 //!
-//! Must never ask every team about a caller: there may be thousands of them, and of groups
-//! hundreds.
+//! Must not search all teams for a caller: there may be thousands of teams, and hundreds of groups
+//! of one caller.
 
 use super::Members;
 use crate::{Identity, TeamName};
 use rustc_hash::FxHashMap;
 
-/// The teams of each user and of each group. Nobody but the configuration puts names in here: a
-/// quick hash cannot be flooded.
+/// The teams of each user and of each group. Only the configuration adds names, so that an unkeyed
+/// hash is safe.
 #[derive(Debug, Default)]
 pub(super) struct Memberships {
     users: FxHashMap<String, Vec<TeamName>>,
@@ -16,7 +16,7 @@ pub(super) struct Memberships {
 }
 
 impl Memberships {
-    /// Those of teams with their members.
+    /// Indexes the members of these teams.
     pub(super) fn from_teams(teams: impl IntoIterator<Item = (TeamName, Members)>) -> Self {
         let mut all = Self::default();
         for (team, Members { users, groups }) in teams {
@@ -29,7 +29,7 @@ impl Memberships {
         all
     }
 
-    /// The teams that list a caller; one that does so more than once comes as often.
+    /// The teams that list a caller, with duplicates.
     pub(super) fn teams_listing(&self, caller: &Identity) -> impl Iterator<Item = &TeamName> {
         let groups = caller.groups().iter().filter_map(|group| self.groups.get(group));
         self.users.get(caller.user()).into_iter().chain(groups).flatten()

@@ -1,15 +1,16 @@
-//! Team: to which team, and to which of its environments, a call belongs.
+//! `team`: finds the team and the environment of a call.
 //!
-//! Metadata wins over the host that the client dialled, and that host over the defaults. Each half
-//! is decided for itself, so that a call may take its team from the host and name another
-//! environment.
+//! Metadata takes precedence over the host that the client dialled (`:authority`), and the host
+//! over the defaults. Team and environment are resolved separately: a call may take its team from
+//! the host and name another environment.
 //!
-//! Where teams have members, a call goes to no team but its caller's own; a caller who has but one
+//! If teams have members, a call is routed only to a team of its caller; a caller with one team
 //! need not name it.
 //!
-//! Must never lead a call to a team that nobody named: a host that is not listed says nothing, and
-//! an unknown name is a refusal and never a reason to fall back on a default. So is the name or the
-//! host of a team that is known and not served, since its file has an error or is gone.
+//! Must never route a call to a team that nothing names: a host that is not listed names no team,
+//! and an unknown name is refused instead of falling back to a default. The same applies to the
+//! name or host of a team that is known but not served, because its file has an error or was
+//! removed.
 
 mod authority;
 mod error;
@@ -30,5 +31,5 @@ pub use resolve::Team;
 pub use settings::{ListTeams, Members, Settings};
 pub use unserved::{Unserved, UnservedReason};
 
-/// The name of this room in config.
+/// The name in config.
 pub const NAME: &str = "team";

@@ -1,9 +1,9 @@
-//! Removed: teams, environments and members that a reload has taken away a short while ago.
+//! Teams, environments and members that a reload has removed recently.
 //!
-//! A session whose query runs at that moment makes further calls when the query ends, and would
-//! lose its result. For a while, calls that the settings before the reload would have admitted are
-//! admitted with a mark: whoever knows the sessions decides then. Must never admit a call without
-//! that mark, nor after its time.
+//! A session with a running query makes further calls when the query ends, and would lose its
+//! result. For `teams.removal_delay`, calls that the previous settings would have admitted are
+//! admitted with a mark, and the proxy decides by the session. Must never admit such a call without
+//! the mark, or after the delay.
 
 use super::{Settings, Team};
 use crate::{Attributes, Call, Identity, Refusal, Revoked, TeamName};
@@ -15,83 +15,84 @@ use std::{
     time::SystemTime,
 };
 
-/// What a reload has taken away, as the settings before it had it.
+/// The part of the previous settings that a reload has removed.
 pub struct Removed {
     generation: u64,
     expires_at: SystemTime,
     previous: Team,
 }
 
-/// What became of a team.
+/// What a reload has removed from a team.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RemovalKind {
-    /// It is gone.
+    /// The team.
     Team,
-    /// It has lost environments, and perhaps members as well.
+    /// Environments, possibly members as well.
     Environments,
-    /// It has lost members: users or groups.
+    /// Members: users or groups.
     Members,
 }
 
 impl Settings {
-    /// The teams of which something is not there any more in later settings.
+    /// The teams of which later settings have removed a part.
     pub fn removed_in(&self, later: &Self) -> BTreeMap<TeamName, RemovalKind> {
-        let loss = |team: &TeamName| -> Option<RemovalKind> {
+        let removed_part = |team: &TeamName| -> Option<RemovalKind> {
             let Some(now) = later.teams.get(team) else { return Some(RemovalKind::Team) };
             if !self.teams.get(team)?.is_subset(now) {
                 return Some(RemovalKind::Environments);
             }
             let members = |of: &Self| of.members.as_ref()?.get(team).cloned();
-            let (before, now) = (members(self)?, members(later).unwrap_or_default());
-            let stay = before.users.is_subset(&now.users) && before.groups.is_subset(&now.groups);
-            (!stay).then_some(RemovalKind::Members)
+            let (previous, now) = (members(self)?, members(later).unwrap_or_default());
+            let are_kept =
+                previous.users.is_subset(&now.users) && previous.groups.is_subset(&now.groups);
+            (!are_kept).then_some(RemovalKind::Members)
         };
-        self.teams.keys().filter_map(|team| Some((team.clone(), loss(team)?))).collect()
+        self.teams.keys().filter_map(|team| Some((team.clone(), removed_part(team)?))).collect()
     }
 
-    /// What these settings say of some teams.
+    /// These settings, restricted to some teams.
     fn restricted_to(&self, teams: &BTreeSet<&TeamName>) -> Self {
-        let mut about = Self { unserved: BTreeMap::new(), removed: Vec::new(), ..self.clone() };
-        about.teams.retain(|team, _| teams.contains(team));
-        about.authorities.retain(|_, (team, _)| teams.contains(team));
-        about
+        let mut settings = Self { unserved: BTreeMap::new(), removed: Vec::new(), ..self.clone() };
+        settings.teams.retain(|team, _| teams.contains(team));
+        settings.authorities.retain(|_, (team, _)| teams.contains(team));
+        settings
     }
 }
 
 impl Removed {
-    /// What is taken away from these teams of the settings before: by the reload of this number,
-    /// for calls until then.
+    /// What the reload to this configuration generation removes from these teams of the previous
+    /// settings. Calls are admitted by it until `until`.
     pub fn new<'t>(
-        before: &Settings,
+        previous: &Settings,
         teams: impl IntoIterator<Item = &'t TeamName>,
-        number: u64,
+        generation: u64,
         until: SystemTime,
     ) -> Arc<Self> {
         let teams = teams.into_iter().collect();
         Arc::new(Self {
-            generation: number,
+            generation,
             expires_at: until,
-            previous: Team::new(before.restricted_to(&teams)),
+            previous: Team::new(previous.restricted_to(&teams)),
         })
     }
 
-    /// Which reload it was.
+    /// The configuration generation that the reload created.
     pub fn generation(&self) -> u64 {
         self.generation
     }
 
-    /// Until when calls may be admitted by it.
+    /// The end of the removal delay.
     pub fn expires_at(&self) -> SystemTime {
         self.expires_at
     }
 
-    fn is_active(&self, wall: Option<SystemTime>) -> bool {
-        wall.is_some_and(|wall| wall < self.expires_at)
+    fn is_active(&self, wall_time: Option<SystemTime>) -> bool {
+        wall_time.is_some_and(|wall_time| wall_time < self.expires_at)
     }
 }
 
 impl Team {
-    /// The place that a refused call would have had before the latest reload that took it away.
+    /// The route of a refused call previous the latest reload that removed it.
     pub(super) fn resolve_removed(
         &self,
         call: &Call,
@@ -100,23 +101,21 @@ impl Team {
     ) -> Result<Attributes, Refusal> {
         let mut latest_first =
             self.removed.iter().rev().filter(|it| it.is_active(call.wall_time()));
-        let place = latest_first.find_map(|removed| {
+        let route = latest_first.find_map(|removed| {
             let found = removed.previous.resolve(call, caller).ok()?;
             Some((removed.generation, Attributes::from(found)))
         });
-        match place {
-            Some((number, slots)) => {
-                let revoked = Rc::new(Revoked {
-                    generation: number,
-                    refusal: removal_refusal(&slots, refusal),
-                });
-                Ok(Attributes { revoked: Some(revoked), ..slots })
+        match route {
+            Some((generation, attributes)) => {
+                let revoked =
+                    Rc::new(Revoked { generation, refusal: removal_refusal(&attributes, refusal) });
+                Ok(Attributes { revoked: Some(revoked), ..attributes })
             }
             None => Err(refusal),
         }
     }
 
-    /// The same for a call that was admitted, and whose place or caller is not there any more.
+    /// The mark of an admitted call whose route or membership was removed.
     pub(super) fn recheck_removed(
         &self,
         call: &Call,
@@ -126,38 +125,39 @@ impl Team {
         let mut latest_first =
             self.removed.iter().rev().filter(|it| it.is_active(call.wall_time()));
         let by = latest_first.find(|it| it.previous.recheck_route(call, caller).is_ok());
-        let Some(number) = by.map(|removed| removed.generation) else { return Err(refusal) };
-        Ok(Rc::new(Revoked {
-            generation: number,
-            refusal: removal_refusal(call.attributes(), refusal),
-        }))
+        let Some(generation) = by.map(|removed| removed.generation) else { return Err(refusal) };
+        Ok(Rc::new(Revoked { generation, refusal: removal_refusal(call.attributes(), refusal) }))
     }
 
-    /// Whether the mark of a call still counts.
-    pub(super) fn recheck_revoked(&self, call: &Call, wall: SystemTime) -> Result<(), Refusal> {
+    /// Whether the removal delay of a marked call has not passed.
+    pub(super) fn recheck_revoked(
+        &self,
+        call: &Call,
+        wall_time: SystemTime,
+    ) -> Result<(), Refusal> {
         let Some(revoked) = &call.attributes().revoked else { return Ok(()) };
         let removed = self.removed.iter().find(|it| it.generation == revoked.generation);
-        match removed.is_some_and(|removed| removed.is_active(Some(wall))) {
+        match removed.is_some_and(|removed| removed.is_active(Some(wall_time))) {
             true => Ok(()),
             false => Err(revoked.refusal.clone()),
         }
     }
 }
 
-/// The refusal of a call whose place was removed.
-fn removal_refusal(place: &Attributes, refusal: Refusal) -> Refusal {
-    let Attributes { team: Some(team), environment: Some(environment), .. } = place else {
+/// The refusal of a call whose route was removed.
+fn removal_refusal(route: &Attributes, refusal: Refusal) -> Refusal {
+    let Attributes { team: Some(team), environment: Some(environment), .. } = route else {
         return refusal;
     };
     let message = format!(
-        "{team}/{environment} was removed from this service, or you from its team: {}",
+        "{team}/{environment}, or your membership in its team, was removed: {}",
         refusal.message
     );
     Refusal { message, ..refusal }
 }
 
 impl PartialEq for Removed {
-    /// Each reload has a number of its own.
+    /// Each reload has a generation of its own.
     fn eq(&self, other: &Self) -> bool {
         self.generation == other.generation && self.expires_at == other.expires_at
     }
@@ -167,7 +167,7 @@ impl Eq for Removed {}
 
 impl fmt::Debug for Removed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Removed").field("number", &self.generation).finish_non_exhaustive()
+        f.debug_struct("Removed").field("generation", &self.generation).finish_non_exhaustive()
     }
 }
 
@@ -187,7 +187,7 @@ mod tests {
         TeamName::parse(name).unwrap()
     }
 
-    /// Each with environments and users.
+    /// Teams with their environments and users.
     fn settings(teams: &[(&str, &[&str], &[&str])]) -> Settings {
         let mut settings = Settings { members: Some(BTreeMap::new()), ..Settings::default() };
         for (name, environments, users) in teams {
@@ -205,13 +205,13 @@ mod tests {
     }
 
     fn call(user: &str, team: &str, environment: &str, seconds: u64) -> Call {
-        let listed = StaticMetadata::new("h").with(TEAM, team).with("x-sconce-env", environment);
-        call_of(user, listed, seconds)
+        let metadata = StaticMetadata::new("h").with(TEAM, team).with("x-sconce-env", environment);
+        call_of(user, metadata, seconds)
     }
 
-    fn call_of(user: &str, listed: StaticMetadata, seconds: u64) -> Call {
+    fn call_of(user: &str, metadata: StaticMetadata, seconds: u64) -> Call {
         let peer = ([127, 0, 0, 1], 1).into();
-        let call = Call::new(Method::Config, Rc::new(listed), peer, Instant::now());
+        let call = Call::new(Method::Config, Rc::new(metadata), peer, Instant::now());
         let claimed = RawIdentity { user: user.to_owned(), ..RawIdentity::default() };
         let identity = Identity::new(claimed, IdentitySource::Certificate, None).unwrap();
         let mut call = call.with_wall_time(at(seconds));
@@ -222,9 +222,9 @@ mod tests {
         call
     }
 
-    /// The reload by which a call is admitted all the same; 0 if it needs none.
-    fn admitted(room: &Team, mut call: Call) -> Result<u64, &'static str> {
-        match room.admit(&mut call) {
+    /// The generation of the removal by which a call is admitted; 0 if it is admitted without one.
+    fn admitted(filter: &Team, mut call: Call) -> Result<u64, &'static str> {
+        match filter.admit(&mut call) {
             Decision::Admitted => {
                 Ok(call.attributes().revoked.as_ref().map_or(0, |it| it.generation))
             }
@@ -233,20 +233,21 @@ mod tests {
         }
     }
 
-    /// The room of the last settings, after reloads at 100, 110, ... whose removals last 60 s.
+    /// The filter of the last settings, after reloads at 100, 110, ... with a removal delay of 60
+    /// s.
     fn after(reloads: &[Settings]) -> Team {
         let mut removed = Vec::new();
-        for (number, pair) in (1_u64..).zip(reloads.windows(2)) {
+        for (generation, pair) in (1_u64..).zip(reloads.windows(2)) {
             let lost = pair[0].removed_in(&pair[1]);
-            let until = at(90 + number * 10 + 60);
-            removed.push(Removed::new(&pair[0], lost.keys(), number, until));
+            let until = at(90 + generation * 10 + 60);
+            removed.push(Removed::new(&pair[0], lost.keys(), generation, until));
         }
         Team::new(Settings { removed, ..reloads.last().unwrap().clone() })
     }
 
     #[test]
-    fn what_a_reload_takes_away_is_found_by_team() {
-        let before = settings(&[
+    fn removals_are_found_by_team() {
+        let previous = settings(&[
             ("a", &["prod"], &["ann"]),
             ("b", &["prod", "dev"], &["ann"]),
             ("c", &["prod"], &["ann", "bob"]),
@@ -258,82 +259,87 @@ mod tests {
             ("d", &["prod", "dev"], &["ann", "bob"]),
             ("e", &["prod"], &[]),
         ]);
-        let lost = before.removed_in(&later);
+        let lost = previous.removed_in(&later);
         let expected = [
             ("a", RemovalKind::Team),
             ("b", RemovalKind::Environments),
             ("c", RemovalKind::Members),
         ];
-        assert_eq!(lost, expected.map(|(name, loss)| (team(name), loss)).into());
-        assert!(before.removed_in(&before).is_empty());
+        assert_eq!(lost, expected.map(|(name, removed_part)| (team(name), removed_part)).into());
+        assert!(previous.removed_in(&previous).is_empty());
     }
 
     #[test]
-    fn calls_that_a_reload_would_refuse_are_admitted_with_a_mark_for_a_while() {
+    fn calls_to_removed_routes_are_marked_during_the_removal_delay() {
         let full: &[(&str, &[&str], &[&str])] = &[("a", &["prod", "dev"], &["ann", "bob"])];
         for (later, user, environment, label) in [
-            (&[][..], "ann", "prod", "team.none"),
-            (&[("a", &["prod", "dev"][..], &["bob"][..])], "ann", "prod", "team.none"),
+            (&[][..], "ann", "prod", "team.no_membership"),
+            (&[("a", &["prod", "dev"][..], &["bob"][..])], "ann", "prod", "team.no_membership"),
             (&[("a", &["prod"], &["ann"])], "ann", "dev", "team.environment_unknown"),
         ] {
-            let room = after(&[settings(full), settings(later)]);
-            let ask = |user, team, seconds| admitted(&room, call(user, team, environment, seconds));
+            let filter = after(&[settings(full), settings(later)]);
+            let ask =
+                |user, team, seconds| admitted(&filter, call(user, team, environment, seconds));
             assert_eq!(ask(user, "a", 159), Ok(1), "{later:?}");
             assert_eq!(ask(user, "a", 160), Err(label), "{later:?}");
-            assert_eq!(ask("eve", "a", 150), Err("team.none"), "{later:?}");
+            assert_eq!(ask("eve", "a", 150), Err("team.no_membership"), "{later:?}");
             assert!(ask(user, "b", 150).is_err(), "{later:?}");
         }
-        let room = after(&[settings(full), settings(&[("a", &["prod"], &["ann"])])]);
-        assert_eq!(admitted(&room, call("ann", "a", "prod", 120)), Ok(0));
+        let filter = after(&[settings(full), settings(&[("a", &["prod"], &["ann"])])]);
+        assert_eq!(admitted(&filter, call("ann", "a", "prod", 120)), Ok(0));
     }
 
     #[test]
-    fn a_host_that_led_nowhere_before_leads_to_no_team_that_was_removed() {
+    fn a_host_without_a_route_before_the_reload_gets_no_removed_team() {
         let host = Authority::parse("gone.example.com").unwrap();
         let with_host = |settings: Settings| Settings {
             unserved_authorities: [(host.clone(), UnservedReason::Removed)].into(),
             ..settings
         };
-        let before = with_host(settings(&[("a", &["prod"], &["ann"])]));
-        let room = after(&[before, with_host(settings(&[]))]);
-        let ask = |host| admitted(&room, call_of("ann", StaticMetadata::new(host), 150));
+        let previous = with_host(settings(&[("a", &["prod"], &["ann"])]));
+        let filter = after(&[previous, with_host(settings(&[]))]);
+        let ask = |host| admitted(&filter, call_of("ann", StaticMetadata::new(host), 150));
         assert_eq!(ask("gone.example.com"), Err("team.removed"));
         assert_eq!(ask("other.example.com"), Ok(1), "her only team");
     }
 
     #[test]
-    fn the_latest_reload_that_took_a_place_away_is_the_one_that_counts() {
-        let room = after(&[
+    fn the_latest_removal_of_a_route_applies() {
+        let filter = after(&[
             settings(&[("a", &["prod", "dev"], &["ann", "bob"])]),
             settings(&[("a", &["prod"], &["ann", "bob"])]),
             settings(&[("a", &["prod"], &["ann"])]),
             settings(&[]),
         ]);
-        let ask = |user, environment, at| admitted(&room, call(user, "a", environment, at));
+        let ask = |user, environment, at| admitted(&filter, call(user, "a", environment, at));
         assert_eq!(ask("ann", "prod", 125), Ok(3));
         assert_eq!(ask("bob", "prod", 125), Ok(2));
         assert_eq!(ask("ann", "dev", 125), Ok(1));
-        assert_eq!(ask("ann", "dev", 165), Err("team.none"), "the first is over by then");
+        assert_eq!(
+            ask("ann", "dev", 165),
+            Err("team.no_membership"),
+            "the first is refusal by then"
+        );
         assert_eq!(ask("ann", "prod", 165), Ok(3));
     }
 
     #[test]
-    fn a_call_that_was_admitted_before_is_marked_and_its_mark_ends() {
+    fn an_admitted_call_is_marked_until_the_removal_delay_ends() {
         let full = settings(&[("a", &["prod"], &["ann"])]);
         let mut first = call("ann", "a", "prod", 90);
         assert_eq!(Team::new(full.clone()).admit(&mut first).label(), "admitted");
-        let room = after(&[full, settings(&[])]);
-        let mut again = first.copy_for_recheck(at(120));
-        assert_eq!(room.recheck(&mut again), Ok(()));
-        assert_eq!(again.attributes().revoked.as_ref().map(|it| it.generation), Some(1));
-        assert_eq!(room.recheck_time(&again, at(159)), Ok(()));
-        let over = room.recheck_time(&again, at(160)).unwrap_err();
-        let message = "a/prod was removed from this service, or you from its team: you belong to \
-                       no team here";
-        assert!(over.message.starts_with(message), "{over}");
+        let filter = after(&[full, settings(&[])]);
+        let mut copy = first.copy_for_recheck(at(120));
+        assert_eq!(filter.recheck(&mut copy), Ok(()));
+        assert_eq!(copy.attributes().revoked.as_ref().map(|it| it.generation), Some(1));
+        assert_eq!(filter.recheck_time(&copy, at(159)), Ok(()));
+        let refusal = filter.recheck_time(&copy, at(160)).unwrap_err();
+        let message = "a/prod, or your membership in its team, was removed: you belong to no team \
+                       here";
+        assert!(refusal.message.starts_with(message), "{refusal}");
         assert_eq!(
-            room.recheck(&mut first.copy_for_recheck(at(160))).unwrap_err().label,
-            "team.none"
+            filter.recheck(&mut first.copy_for_recheck(at(160))).unwrap_err().label,
+            "team.no_membership"
         );
     }
 

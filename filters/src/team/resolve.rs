@@ -1,4 +1,4 @@
-//! The decision: what a call says, what its host says, what the defaults say, in this order.
+//! Resolves the team and the environment: by metadata, by host, by default, in this order.
 
 use super::{
     Authority, ListTeams, Removed, Settings,
@@ -18,11 +18,11 @@ use std::{
     sync::Arc,
 };
 
-/// Finds the team and the environment of a call.
+/// Resolves the team and the environment of calls.
 #[derive(Debug)]
 pub struct Team {
     pub(super) cache_key: CacheKey,
-    /// Nobody but the configuration puts names in here: a quick hash cannot be flooded.
+    /// Only the configuration adds names, so that an unkeyed hash is safe.
     teams: FxHashMap<TeamName, BTreeSet<EnvironmentName>>,
     authorities: FxHashMap<Authority, (TeamName, EnvironmentName)>,
     default_team: Option<TeamName>,
@@ -33,7 +33,7 @@ pub struct Team {
     unserved: UnservedIndex,
 }
 
-/// A team and an environment that exist, and what said so.
+/// An existing team and environment, and the rules that selected them.
 pub(super) struct Resolved {
     team: TeamName,
     team_by: ResolvedBy,
@@ -41,11 +41,11 @@ pub(super) struct Resolved {
     environment_by: ResolvedBy,
 }
 
-/// A team that exists, its environments, and what said so.
+/// An existing team, its environments, and the rule that selected it.
 type KnownTeam<'t> = (&'t TeamName, &'t BTreeSet<EnvironmentName>, ResolvedBy);
 
 impl Team {
-    /// The room for these teams.
+    /// A filter with these teams.
     pub fn new(settings: Settings) -> Self {
         let Settings { teams, members, unserved, removed, .. } = settings;
         let members = members.map(|mut members| {
@@ -65,20 +65,20 @@ impl Team {
         }
     }
 
-    /// Where a call goes. `caller` must be there if the teams have members.
+    /// The route of a call. `caller` must be given if the teams have members.
     pub(super) fn resolve(
         &self,
         call: &Call,
         caller: Option<&Identity>,
     ) -> Result<Resolved, TeamError> {
-        let ((team, theirs, team_by), host) = self.resolve_team_and_host(call, caller)?;
+        let ((team, environments, team_by), host) = self.resolve_team_and_host(call, caller)?;
         let (environment, environment_by) =
-            self.resolve_environment(call.metadata(), host, (team, theirs))?;
+            self.resolve_environment(call.metadata(), host, (team, environments))?;
         let (team, environment) = (team.clone(), environment.clone());
         Ok(Resolved { team, team_by, environment, environment_by })
     }
 
-    /// The team of a call, whatever its environment is.
+    /// The team of a call, with or without a valid environment.
     pub(super) fn resolve_team(
         &self,
         call: &Call,
@@ -87,7 +87,7 @@ impl Team {
         self.resolve_team_and_host(call, caller).map(|((team, ..), _)| team.clone())
     }
 
-    /// The team of a call, and the environment that the host which was dialled stands for.
+    /// The team of a call, and the environment of the dialled host.
     fn resolve_team_and_host(
         &self,
         call: &Call,
@@ -99,17 +99,18 @@ impl Team {
         if host.is_none() {
             self.unserved.check_authority(&dialled, call.metadata())?;
         }
-        let mine = caller.map(|caller| self.teams_of(caller));
-        let (asked, by) =
-            self.requested_team(call.metadata(), host.map(|(team, _)| team), mine.as_deref())?;
-        let Some(asked) = asked else { return Err(self.unserved.no_team(caller)) };
-        let (team, theirs, by) = self.lookup_team(&asked, by, (caller, mine.as_deref()))?;
+        let own_teams = caller.map(|caller| self.teams_of(caller));
+        let (requested, by) =
+            self.requested_team(call.metadata(), host.map(|(team, _)| team), own_teams.as_deref())?;
+        let Some(requested) = requested else { return Err(self.unserved.no_team(caller)) };
+        let (team, environments, by) =
+            self.lookup_team(&requested, by, (caller, own_teams.as_deref()))?;
         let host = host.filter(|(owner, _)| owner == team).map(|(_, environment)| environment);
-        Ok(((team, theirs, by), host))
+        Ok(((team, environments, by), host))
     }
 
-    /// Whether the place that a call was admitted to is there still, and its caller in the team.
-    /// That a new call would go elsewhere takes nothing away, unless this one's place is gone.
+    /// Whether the route of an admitted call still exists, and its caller still belongs to the
+    /// team. A call keeps its route if new calls would take another one.
     pub(super) fn recheck_route(
         &self,
         call: &Call,
@@ -119,66 +120,69 @@ impl Team {
         else {
             return Err(TeamError::RouteChanged);
         };
-        let is_there = self.teams.get(team).is_some_and(|theirs| theirs.contains(environment));
-        if is_there && caller.is_none_or(|caller| self.teams_of(caller).contains(team)) {
+        let exists =
+            self.teams.get(team).is_some_and(|environments| environments.contains(environment));
+        if exists && caller.is_none_or(|caller| self.teams_of(caller).contains(team)) {
             return Ok(());
         }
         self.resolve(call, caller)?;
         Err(TeamError::RouteChanged)
     }
 
-    /// The teams that a caller belongs to, by name.
+    /// The teams of a caller, by name.
     fn teams_of(&self, caller: &Identity) -> Vec<TeamName> {
         let listed = self.members.iter().flat_map(|members| members.teams_listing(caller));
         let named = caller.teams().iter().filter_map(|name| self.teams.get_key_value(&**name));
-        let mut mine: Vec<_> = listed.chain(named.map(|(team, _)| team)).collect();
-        mine.sort();
-        mine.dedup();
-        mine.into_iter().cloned().collect()
+        let mut own_teams: Vec<_> = listed.chain(named.map(|(team, _)| team)).collect();
+        own_teams.sort();
+        own_teams.dedup();
+        own_teams.into_iter().cloned().collect()
     }
 
-    /// Which team a call asks for, and what says so; none if its caller belongs to none.
+    /// The requested team and the rule that names it; `None` if the caller belongs to no team.
     fn requested_team(
         &self,
         metadata: &dyn Metadata,
         host: Option<&TeamName>,
-        mine: Option<&[TeamName]>,
+        own_teams: Option<&[TeamName]>,
     ) -> Result<(Option<HeaderValue>, ResolvedBy), TeamError> {
         let of = |team: &TeamName| HeaderValue::from_bytes(team.as_str().as_bytes());
-        let usual = self.default_team.as_ref();
-        let usual = usual.filter(|team| mine.is_none_or(|mine| mine.contains(team)));
-        match (read_header(metadata, TEAM)?, host, mine, usual) {
-            (Some(asked), ..) => Ok((Some(asked), ResolvedBy::Metadata)),
+        let default_team = self.default_team.as_ref();
+        let default_team =
+            default_team.filter(|team| own_teams.is_none_or(|own_teams| own_teams.contains(team)));
+        match (read_header(metadata, TEAM)?, host, own_teams, default_team) {
+            (Some(requested), ..) => Ok((Some(requested), ResolvedBy::Metadata)),
             (None, Some(team), ..) => Ok((Some(of(team)), ResolvedBy::Authority)),
             (None, None, Some([only]), _) => Ok((Some(of(only)), ResolvedBy::Membership)),
             (None, None, _, Some(team)) => Ok((Some(of(team)), ResolvedBy::Default)),
             (None, None, None, None) => Err(TeamError::TeamMissing { teams: self.teams_to_list() }),
             (None, None, Some([]), None) => Ok((None, ResolvedBy::Membership)),
-            (None, None, Some(mine), None) => {
-                Err(TeamError::TeamAmbiguous { teams: mine.to_vec() })
+            (None, None, Some(own_teams), None) => {
+                Err(TeamError::TeamAmbiguous { teams: own_teams.to_vec() })
             }
         }
     }
 
     fn lookup_team(
         &self,
-        asked: &HeaderValue,
+        requested: &HeaderValue,
         by: ResolvedBy,
-        (caller, mine): (Option<&Identity>, Option<&[TeamName]>),
+        (caller, own_teams): (Option<&Identity>, Option<&[TeamName]>),
     ) -> Result<KnownTeam<'_>, TeamError> {
-        let known = asked.text().and_then(|asked| self.teams.get_key_value(asked));
-        let theirs = known.filter(|(team, _)| mine.is_none_or(|mine| mine.contains(team)));
-        if let Some((team, theirs)) = theirs {
-            return Ok((team, theirs, by));
+        let known = requested.text().and_then(|requested| self.teams.get_key_value(requested));
+        let allowed =
+            known.filter(|(team, _)| own_teams.is_none_or(|own_teams| own_teams.contains(team)));
+        if let Some((team, environments)) = allowed {
+            return Ok((team, environments, by));
         }
-        asked.text().map_or(Ok(()), |asked| self.unserved.check(asked, caller))?;
-        check_name(TEAM, asked, |text| TeamName::parse(text).err())?;
-        let asked = asked.escaped();
-        Err(match mine {
-            None => TeamError::TeamUnknown { requested: asked, by, teams: self.teams_to_list() },
-            // Whether there is such a team is nothing to those who are not in it.
+        requested.text().map_or(Ok(()), |requested| self.unserved.check(requested, caller))?;
+        check_name(TEAM, requested, |text| TeamName::parse(text).err())?;
+        let requested = requested.escaped();
+        Err(match own_teams {
+            None => TeamError::TeamUnknown { requested, by, teams: self.teams_to_list() },
+            // Whether the team exists must not be revealed to callers outside of it.
             Some([]) => self.unserved.no_team(caller),
-            Some(mine) => TeamError::NotMember { requested: asked, by, teams: mine.to_vec() },
+            Some(own_teams) => TeamError::NotMember { requested, by, teams: own_teams.to_vec() },
         })
     }
 
@@ -186,14 +190,14 @@ impl Team {
         &'s self,
         metadata: &dyn Metadata,
         host: Option<&EnvironmentName>,
-        (team, theirs): (&TeamName, &'s BTreeSet<EnvironmentName>),
+        (team, known): (&TeamName, &'s BTreeSet<EnvironmentName>),
     ) -> Result<(&'s EnvironmentName, ResolvedBy), TeamError> {
-        let environments = || theirs.iter().cloned().collect();
+        let environments = || known.iter().cloned().collect();
         let of = |name: &EnvironmentName| HeaderValue::from_bytes(name.as_str().as_bytes());
-        let only = theirs.first().filter(|_| theirs.len() == 1);
-        let (asked, by) =
+        let only = known.first().filter(|_| known.len() == 1);
+        let (requested, by) =
             match (read_header(metadata, ENVIRONMENT)?, host, &self.default_environment) {
-                (Some(asked), _, _) => (asked, ResolvedBy::Metadata),
+                (Some(requested), _, _) => (requested, ResolvedBy::Metadata),
                 (None, Some(name), _) => (of(name), ResolvedBy::Authority),
                 (None, None, Some(name)) => (of(name), ResolvedBy::Default),
                 (None, None, None) => match only {
@@ -204,12 +208,13 @@ impl Team {
                     }
                 },
             };
-        match asked.text().and_then(|asked| theirs.get(asked)) {
+        match requested.text().and_then(|requested| known.get(requested)) {
             Some(environment) => Ok((environment, by)),
             None => {
-                check_name(ENVIRONMENT, &asked, |text| EnvironmentName::parse(text).err())?;
-                let (team, asked, environments) = (team.clone(), asked.escaped(), environments());
-                Err(TeamError::EnvironmentUnknown { team, requested: asked, by, environments })
+                check_name(ENVIRONMENT, &requested, |text| EnvironmentName::parse(text).err())?;
+                let (team, requested, environments) =
+                    (team.clone(), requested.escaped(), environments());
+                Err(TeamError::EnvironmentUnknown { team, requested, by, environments })
             }
         }
     }
@@ -226,21 +231,21 @@ impl Team {
     }
 }
 
-/// Whether something that was looked up in vain could have been a name at all.
+/// Checks an unknown name: is it a valid name at all?
 fn check_name(
     header: &'static str,
-    asked: &HeaderValue,
-    fault: impl Fn(&str) -> Option<NameError>,
+    requested: &HeaderValue,
+    error: impl Fn(&str) -> Option<NameError>,
 ) -> Result<(), TeamError> {
-    let fault = asked.text().map_or(Some(NameError::InvalidCharacter), fault);
-    fault.map_or(Ok(()), |fault| {
-        Err(TeamError::Malformed { header, value: asked.escaped(), error: fault })
+    let error = requested.text().map_or(Some(NameError::InvalidCharacter), error);
+    error.map_or(Ok(()), |error| {
+        Err(TeamError::Malformed { header, value: requested.escaped(), error })
     })
 }
 
 impl From<Resolved> for Attributes {
-    fn from(found: Resolved) -> Self {
-        let Resolved { team, environment, .. } = found;
+    fn from(resolved: Resolved) -> Self {
+        let Resolved { team, environment, .. } = resolved;
         Self { team: Some(team), environment: Some(environment), ..Self::default() }
     }
 }

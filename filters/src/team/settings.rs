@@ -1,4 +1,4 @@
-//! What the room is built from: which teams there are, and what a call may leave unsaid.
+//! The settings of the filter: the teams, their hosts and members, and the defaults.
 
 use crate::{
     EnvironmentName, TeamName,
@@ -9,47 +9,47 @@ use std::{
     sync::Arc,
 };
 
-/// Every team, and how a call that does not name one finds its own.
+/// The teams, and the rules for calls that do not name one.
 ///
-/// Whoever fills this in has checked that authorities and defaults name environments that exist:
-/// the room asks again, and refuses calls that are led nowhere.
+/// The caller has checked that hosts and defaults name existing environments; the filter refuses
+/// calls to environments that do not exist.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Settings {
-    /// Each team with its environments.
+    /// The environments of each team.
     pub teams: BTreeMap<TeamName, BTreeSet<EnvironmentName>>,
-    /// The environment that a host stands for.
+    /// The environment of each host.
     pub authorities: BTreeMap<Authority, (TeamName, EnvironmentName)>,
-    /// The team of a call that names none, by metadata or by host.
+    /// The team of a call without one in metadata or host.
     pub default_team: Option<TeamName>,
-    /// The environment of a call that names none, by metadata or by host.
+    /// The environment of a call without one in metadata or host.
     pub default_environment: Option<EnvironmentName>,
-    /// Whether a refusal lists the teams there are.
+    /// Whether refusals list the existing teams.
     pub list_teams: ListTeams,
-    /// Who belongs to each team; without it nobody is asked who he is, and every team is
-    /// everybody's.
+    /// The members of each team; `None` if every caller belongs to every team, and callers are not
+    /// authenticated.
     pub members: Option<BTreeMap<TeamName, Members>>,
-    /// What reloads have taken away a short while ago, the latest last.
+    /// Teams, environments and members that recent reloads have removed, the latest last.
     pub removed: Vec<Arc<Removed>>,
-    /// Teams that are known and not served.
+    /// Teams that are known but not served.
     pub unserved: BTreeMap<TeamName, Unserved>,
-    /// Hosts that stand for no environment now, and why: a call that one of them would lead
-    /// anywhere is refused, and not led to the defaults.
+    /// Hosts that are known but not served: a call that depends on one is refused instead of
+    /// falling back to a default.
     pub unserved_authorities: BTreeMap<Authority, UnservedReason>,
 }
 
-/// Who belongs to a team, apart from those whose proof itself names it.
+/// The members of a team, in addition to callers whose credential names the team.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Members {
-    /// Users by their names.
+    /// User names.
     pub users: BTreeSet<String>,
-    /// Everybody in these groups.
+    /// Groups: all their users are members.
     pub groups: BTreeSet<String>,
 }
 
-/// Whether callers may learn which teams there are.
+/// Whether refusals list the existing teams.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ListTeams {
-    /// Refusals name no team but the one that the caller asked for.
+    /// Refusals contain only the requested team.
     #[default]
     Never,
     /// Refusals list all teams.

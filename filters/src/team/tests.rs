@@ -1,4 +1,4 @@
-//! The room tried from outside: which call goes where, and what the others are told.
+//! The whole filter: routes and refusals.
 
 #![expect(clippy::disallowed_methods, reason = "a call made by hand needs some moment")]
 
@@ -44,7 +44,7 @@ pub(super) fn ask(settings: Settings, metadata: StaticMetadata) -> Result<String
     match Team::new(settings).admit(&mut call) {
         Decision::Admitted => Ok(format!("{}/{}", call.team()?, call.environment()?)),
         Decision::Refused(refusal) => Err(refusal),
-        Decision::Pending(_) => panic!("this room has its answer at hand"),
+        Decision::Pending(_) => panic!("this filter has its answer at hand"),
     }
 }
 
@@ -59,14 +59,14 @@ fn metadata_names_team_and_environment() {
 }
 
 #[test]
-fn a_listed_host_stands_for_both_whatever_its_case_and_port() {
+fn a_configured_host_selects_team_and_environment_in_any_case_and_port() {
     for host in ["ads.example.com", "ADS.example.com:443"] {
         assert_eq!(ask(settings(), StaticMetadata::new(host)).unwrap(), "ads/prod");
     }
 }
 
 #[test]
-fn metadata_wins_over_the_host_and_the_host_over_defaults() {
+fn metadata_takes_precedence_over_host_and_host_over_defaults() {
     let defaults = Settings { default_team: TeamName::parse("ml").ok(), ..settings() };
     let host = StaticMetadata::new("ads.example.com");
     assert_eq!(ask(defaults.clone(), host.clone()).unwrap(), "ads/prod");
@@ -81,7 +81,7 @@ fn the_team_may_come_from_the_host_and_the_environment_from_metadata() {
 }
 
 #[test]
-fn the_environment_of_a_host_does_not_serve_another_team() {
+fn the_environment_of_a_host_is_not_used_for_another_team() {
     let mut settings = settings();
     let team = TeamName::parse("web").unwrap();
     settings
@@ -93,12 +93,12 @@ fn the_environment_of_a_host_does_not_serve_another_team() {
 }
 
 #[test]
-fn defaults_take_the_calls_that_say_nothing() {
+fn calls_without_names_use_the_defaults() {
     assert_eq!(ask(with_defaults(), anyone()).unwrap(), "ads/prod");
 }
 
 #[test]
-fn an_unknown_team_never_falls_back_on_the_default() {
+fn an_unknown_team_never_falls_back_to_the_default() {
     let refusal = ask(with_defaults(), anyone().with(TEAM, "sales")).unwrap_err();
     assert_eq!((refusal.code, refusal.label), (Code::NotFound, "team.unknown"));
     assert_eq!(
@@ -108,7 +108,7 @@ fn an_unknown_team_never_falls_back_on_the_default() {
 }
 
 #[test]
-fn a_call_that_names_no_team_is_told_what_to_put_in_the_url() {
+fn a_call_without_a_team_gets_the_url_parameter_to_add() {
     let refusal = ask(settings(), anyone()).unwrap_err();
     assert_eq!((refusal.code, refusal.label), (Code::InvalidArgument, "team.missing"));
     assert_eq!(
@@ -119,7 +119,7 @@ fn a_call_that_names_no_team_is_told_what_to_put_in_the_url() {
 }
 
 #[test]
-fn teams_are_listed_only_when_config_reveals_them() {
+fn teams_are_listed_only_if_configured() {
     let open = Settings { list_teams: ListTeams::Always, ..settings() };
     for metadata in [anyone(), anyone().with(TEAM, "sales")] {
         assert!(!ask(settings(), metadata.clone()).unwrap_err().message.contains("ml"));
@@ -129,7 +129,7 @@ fn teams_are_listed_only_when_config_reveals_them() {
 }
 
 #[test]
-fn a_team_without_an_environment_is_told_its_own() {
+fn a_call_without_an_environment_gets_the_list_of_its_team() {
     let refusal = ask(settings(), anyone().with(TEAM, "ads")).unwrap_err();
     assert_eq!((refusal.code, refusal.label), (Code::InvalidArgument, "team.environment_missing"));
     assert_eq!(
@@ -148,9 +148,12 @@ fn the_only_environment_of_a_team_need_not_be_named() {
     let call = call_of(anyone().with(TEAM, "ml"));
     assert_eq!(
         Team::new(settings()).explain(&call).as_deref(),
-        Some("team 'ml' by metadata x-sconce-team, environment 'lab' by the only one of the team")
+        Some(
+            "team 'ml' by metadata x-sconce-team, environment 'lab' by the only environment \
+             of the team"
+        )
     );
-    // What the call or the configuration says counts all the same.
+    // Names in the call or in the configuration take precedence.
     let refusal = ask(settings(), anyone().with(TEAM, "ml").with(ENVIRONMENT, "prod")).unwrap_err();
     assert_eq!(refusal.label, "team.environment_unknown");
     let refusal = ask(with_defaults(), anyone().with(TEAM, "ml")).unwrap_err();
@@ -158,7 +161,7 @@ fn the_only_environment_of_a_team_need_not_be_named() {
 }
 
 #[test]
-fn a_refused_call_whose_team_is_known_says_so() {
+fn a_refused_call_has_its_team_if_known() {
     let known = |settings: Settings, metadata: StaticMetadata| {
         let mut call = call_of(metadata);
         assert!(matches!(Team::new(settings).admit(&mut call), Decision::Refused(_)));
@@ -173,7 +176,7 @@ fn a_refused_call_whose_team_is_known_says_so() {
 }
 
 #[test]
-fn an_unknown_environment_names_those_there_are() {
+fn an_unknown_environment_is_refused_with_the_existing_ones() {
     let metadata = anyone().with(TEAM, "ads").with(ENVIRONMENT, "test");
     let refusal = ask(settings(), metadata).unwrap_err();
     assert_eq!((refusal.code, refusal.label), (Code::NotFound, "team.environment_unknown"));
@@ -185,7 +188,7 @@ fn an_unknown_environment_names_those_there_are() {
 }
 
 #[test]
-fn a_default_environment_that_this_team_lacks_is_said_to_be_the_default() {
+fn a_missing_default_environment_is_reported_as_the_default() {
     let refusal = ask(with_defaults(), anyone().with(TEAM, "ml")).unwrap_err();
     assert_eq!(
         refusal.message,
@@ -195,7 +198,7 @@ fn a_default_environment_that_this_team_lacks_is_said_to_be_the_default() {
 }
 
 #[test]
-fn what_cannot_be_a_name_is_shown_harmlessly_with_the_reason() {
+fn invalid_names_are_escaped_and_explained() {
     let cases: [(&[u8], &str); 5] = [
         (b"", "'', which cannot be a name, since a name has at least one letter"),
         (b"Ads", "'Ads', which cannot be a name, since a name has only a to z, 0 to 9 and '-'"),
@@ -216,11 +219,11 @@ fn what_cannot_be_a_name_is_shown_harmlessly_with_the_reason() {
 }
 
 #[test]
-fn a_header_given_twice_must_say_the_same() {
+fn a_repeated_header_must_have_equal_values() {
     let twice = |other| anyone().with(ENVIRONMENT, "dev").with(TEAM, "ads").with(TEAM, other);
     assert_eq!(ask(settings(), twice("ads")).unwrap(), "ads/dev");
     let refusal = ask(settings(), twice("ml")).unwrap_err();
-    assert_eq!((refusal.code, refusal.label), (Code::InvalidArgument, "team.contradiction"));
+    assert_eq!((refusal.code, refusal.label), (Code::InvalidArgument, "team.conflicting_headers"));
     assert_eq!(
         refusal.message,
         "x-sconce-team is given more than once, as 'ads' and as 'ml': keep one \
@@ -228,7 +231,8 @@ fn a_header_given_twice_must_say_the_same() {
     );
 }
 
-/// Ann is in ads by her name, and in ml by a group; bob in ml by what proves him.
+/// Ann is a member of ads by her user name, and of ml by a group; bob is a member of ml by his
+/// credential.
 pub(super) fn proven() -> Settings {
     let team = |name| TeamName::parse(name).unwrap();
     let ads = Members { users: ["ann".to_owned()].into(), ..Members::default() };
@@ -251,7 +255,7 @@ pub(super) fn ask_of(
     match Team::new(settings).admit(&mut call) {
         Decision::Admitted => Ok(format!("{}/{}", call.team()?, call.environment()?)),
         Decision::Refused(refusal) => Err(refusal),
-        Decision::Pending(_) => panic!("this room has its answer at hand"),
+        Decision::Pending(_) => panic!("this filter has its answer at hand"),
     }
 }
 
@@ -266,7 +270,7 @@ pub(super) fn bob(teams: &[&str]) -> RawIdentity {
 }
 
 #[test]
-fn who_belongs_to_one_team_need_not_name_it() {
+fn a_caller_with_one_team_need_not_name_it() {
     let dev = || anyone().with(ENVIRONMENT, "dev");
     let lab = || anyone().with(ENVIRONMENT, "lab");
     assert_eq!(ask_as(ann(&[], &[]), dev()).unwrap(), "ads/dev");
@@ -274,9 +278,9 @@ fn who_belongs_to_one_team_need_not_name_it() {
 }
 
 #[test]
-fn who_belongs_to_several_teams_chooses_one_of_them() {
+fn a_caller_with_several_teams_must_name_one() {
     let refusal = ask_as(ann(&["science"], &[]), anyone()).unwrap_err();
-    assert_eq!((refusal.code, refusal.label), (Code::InvalidArgument, "team.unsaid"));
+    assert_eq!((refusal.code, refusal.label), (Code::InvalidArgument, "team.ambiguous"));
     assert_eq!(
         refusal.message,
         "you belong to several teams and the call names none: add ;x-sconce-team=<team> to the \
@@ -289,7 +293,7 @@ fn who_belongs_to_several_teams_chooses_one_of_them() {
 }
 
 #[test]
-fn a_team_counts_once_however_often_its_caller_is_in_it_and_only_if_it_exists() {
+fn a_team_counts_once_per_caller_and_must_exist() {
     let everywhere = || Members {
         users: ["ann".to_owned()].into(),
         groups: ["science".to_owned(), "all".to_owned()].into(),
@@ -307,14 +311,14 @@ fn a_team_counts_once_however_often_its_caller_is_in_it_and_only_if_it_exists() 
 }
 
 #[test]
-fn a_team_of_others_is_denied_like_one_that_does_not_exist() {
-    for asked in ["ml", "nobody-s"] {
-        let refusal = ask_as(ann(&[], &[]), anyone().with(TEAM, asked)).unwrap_err();
+fn another_team_is_refused_like_a_nonexistent_one() {
+    for team in ["ml", "nobody-s"] {
+        let refusal = ask_as(ann(&[], &[]), anyone().with(TEAM, team)).unwrap_err();
         assert_eq!((refusal.code, refusal.label), (Code::PermissionDenied, "team.not_member"));
         assert_eq!(
             refusal.message,
             format!(
-                "you do not belong to team '{asked}': correct ;x-sconce-team=<team> in the sc:// \
+                "you do not belong to team '{team}': correct ;x-sconce-team=<team> in the sc:// \
                  URL; your teams: ads"
             )
         );
@@ -324,23 +328,27 @@ fn a_team_of_others_is_denied_like_one_that_does_not_exist() {
 }
 
 #[test]
-fn who_belongs_to_no_team_is_told_whom_to_ask() {
+fn callers_without_a_team_are_sent_to_the_operators() {
     for metadata in [anyone(), anyone().with(TEAM, "ads"), StaticMetadata::new("ads.example.com")] {
         let refusal = ask_as(bob(&["sales"]), metadata).unwrap_err();
-        assert_eq!((refusal.code, refusal.label), (Code::PermissionDenied, "team.none"));
+        assert_eq!((refusal.code, refusal.label), (Code::PermissionDenied, "team.no_membership"));
     }
 }
 
 #[test]
-fn without_a_proof_no_team_with_members_is_found() {
+fn teams_with_members_need_an_identity() {
     let refusal = ask(proven(), anyone().with(TEAM, "ads")).unwrap_err();
     assert_eq!(refusal.code, Code::Internal);
     assert_eq!(Team::new(proven()).requires(), [Attribute::Identity]);
     assert!(Team::new(settings()).requires().is_empty());
 }
 
-/// What a room says to a call that one with other settings has admitted.
-fn again(before: Settings, after: Settings, metadata: StaticMetadata) -> Result<(), &'static str> {
+/// The recheck of a call that a filter with other settings has admitted.
+fn recheck_after(
+    before: Settings,
+    after: Settings,
+    metadata: StaticMetadata,
+) -> Result<(), &'static str> {
     let mut call = call_of(metadata);
     let identity = Identity::new(ann(&[], &[]), IdentitySource::Certificate, None).unwrap();
     call.set_attributes(Attributes { identity: Some(Rc::new(identity)), ..Attributes::default() });
@@ -349,56 +357,69 @@ fn again(before: Settings, after: Settings, metadata: StaticMetadata) -> Result<
 }
 
 #[test]
-fn a_call_whose_place_is_there_still_goes_on_though_a_new_one_would_go_elsewhere() {
+fn a_call_keeps_an_existing_route_if_new_calls_take_another() {
     let elsewhere =
         Settings { default_environment: EnvironmentName::parse("dev").ok(), ..settings() };
     let ads = || anyone().with(TEAM, "ads");
     assert_eq!(ask(elsewhere.clone(), ads()).unwrap(), "ads/dev");
-    assert_eq!(again(with_defaults(), elsewhere, ads()), Ok(()));
-    assert_eq!(again(proven(), proven(), ads().with(ENVIRONMENT, "dev")), Ok(()));
+    assert_eq!(recheck_after(with_defaults(), elsewhere, ads()), Ok(()));
+    assert_eq!(recheck_after(proven(), proven(), ads().with(ENVIRONMENT, "dev")), Ok(()));
 }
 
 #[test]
-fn a_call_whose_place_or_membership_is_gone_is_refused() {
+fn a_call_whose_route_or_membership_was_removed_is_refused() {
     let without_prod = |settings: Settings| {
         let mut settings = settings;
-        settings.teams.values_mut().for_each(|theirs| theirs.retain(|it| it.as_str() != "prod"));
+        settings
+            .teams
+            .values_mut()
+            .for_each(|environments| environments.retain(|it| it.as_str() != "prod"));
         settings
     };
     let without_members = Settings { members: Some([].into()), ..proven() };
     let prod = || anyone().with(TEAM, "ads").with(ENVIRONMENT, "prod");
     let unknown = Err("team.environment_unknown");
-    assert_eq!(again(settings(), without_prod(settings()), prod()), unknown);
-    assert_eq!(again(proven(), without_prod(proven()), prod()), unknown, "a member still");
-    assert_eq!(again(proven(), without_members, prod()), Err("team.none"), "the place is there");
+    assert_eq!(recheck_after(settings(), without_prod(settings()), prod()), unknown);
+    assert_eq!(recheck_after(proven(), without_prod(proven()), prod()), unknown, "a member still");
+    assert_eq!(
+        recheck_after(proven(), without_members, prod()),
+        Err("team.no_membership"),
+        "the place is there"
+    );
     let dev =
         Settings { default_environment: EnvironmentName::parse("dev").ok(), ..with_defaults() };
-    assert_eq!(again(with_defaults(), without_prod(dev), anyone()), Err("team.moved"));
-}
-
-#[test]
-fn a_call_that_was_led_nowhere_is_not_asked_about_again() {
-    let mut call = call_of(anyone());
-    assert_eq!(Team::new(with_defaults()).recheck(&mut call).unwrap_err().label, "team.moved");
-}
-
-#[test]
-fn the_chain_is_told_its_name_and_what_it_fills() {
-    let room = Team::new(settings());
     assert_eq!(
-        (room.name(), room.provides()),
+        recheck_after(with_defaults(), without_prod(dev), anyone()),
+        Err("team.route_changed")
+    );
+}
+
+#[test]
+fn a_call_without_a_route_is_not_rechecked() {
+    let mut call = call_of(anyone());
+    assert_eq!(
+        Team::new(with_defaults()).recheck(&mut call).unwrap_err().label,
+        "team.route_changed"
+    );
+}
+
+#[test]
+fn it_declares_its_name_and_attributes() {
+    let filter = Team::new(settings());
+    assert_eq!(
+        (filter.name(), filter.provides()),
         ("team", &[Attribute::Team, Attribute::Environment][..])
     );
 }
 
 #[test]
-fn it_explains_by_which_rule_it_found_each() {
+fn it_explains_the_rule_for_team_and_environment() {
     let metadata = StaticMetadata::new("ads.example.com").with(ENVIRONMENT, "dev");
     let peer = ([127, 0, 0, 1], 1).into();
     let call = Call::new(Method::Config, Rc::new(metadata), peer, Instant::now());
     assert_eq!(
         Team::new(settings()).explain(&call).unwrap(),
-        "team 'ads' by the host that was dialled (:authority), environment 'dev' by metadata \
+        "team 'ads' by the dialled host (:authority), environment 'dev' by metadata \
          x-sconce-env"
     );
 }

@@ -50,7 +50,7 @@ fn a_url_says_as_much_as_the_flags() {
     let (told, end) = ask(&["sc://10.0.0.1:1/;x-sconce-team=ads"]);
     assert!(end.is_ok() && told.contains("to 10.0.0.1:1\n"), "{told}");
     let (told, end) = ask(&["sc://ads.example.com"]);
-    assert!(end.is_ok() && told.contains("by the host that was dialled"), "{told}");
+    assert!(end.is_ok() && told.contains("by the dialled host"), "{told}");
 }
 
 #[test]

@@ -1,10 +1,11 @@
-//! The keys of identity providers: which are wanted, and the one who fetches them.
+//! JWKS of identity providers: the providers of the live configuration, and their refresh.
 //!
-//! A plan names providers; [`Book`] knows those of the live one, so that a reload finds their keys
-//! in place. [`keep`] fills the rings, beside the way of the calls: a provider that is slow, dead
-//! or lying changes nothing about the keys there are.
+//! [`JwksProviders`] has the providers of the live configuration, so that a reload keeps fetched
+//! keys. [`refresh_loop`] fills the caches on the control plane: a slow, dead or misconfigured
+//! provider does not affect cached keys.
 //!
-//! Must never happen here: an attempt without an end, or keys that go because none came.
+//! Must not happen here: a fetch without a time limit, or the removal of cached keys because a
+//! fetch failed.
 
 mod fetch;
 mod providers;

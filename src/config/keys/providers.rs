@@ -1,37 +1,36 @@
-//! Which ring belongs to which provider.
+//! The identity providers of the live configuration, and their JWKS caches.
 //!
-//! A ring is known by its issuer: how often its keys are fetched, and from where, may change while
-//! calls use it. Must never happen here: keys that change, come or go by a reading of the files
-//! which nobody has made the live plan.
+//! A cache belongs to an issuer: refresh interval and location may change while calls use it. A
+//! configuration that is not live must not change, add or remove keys.
 
 use rustls::pki_types::CertificateDer;
 use sconce_filters::authenticate::{Algorithm, JwksCache, KeySet, RefreshCooldown};
 use std::{fmt, sync::Arc, time::Duration};
 use tokio::sync::watch;
 
-/// Where the keys of one provider come from.
+/// The source of the keys of one provider.
 #[derive(Clone, PartialEq, Eq)]
 pub struct JwksSource {
-    /// The provider, as its tokens spell it.
+    /// The issuer, as its tokens spell it.
     pub issuer: String,
-    /// Where its keys are.
+    /// The location of its keys.
     pub location: JwksLocation,
-    /// Whom to trust when it is asked by TLS; whom the system trusts, if nobody is named.
+    /// Trusted certificate authorities for its TLS; `None` for those of the system.
     pub authorities: Option<Vec<CertificateDer<'static>>>,
-    /// How often they are fetched.
+    /// The refresh interval.
     pub refresh: Duration,
-    /// What its tokens may be signed with; all that is known, if nothing is named.
+    /// The signature algorithms of its tokens; empty for all supported algorithms.
     pub algorithms: Vec<Algorithm>,
 }
 
-/// Where keys are.
+/// The location of keys.
 #[derive(Clone, PartialEq, Eq)]
 pub enum JwksLocation {
-    /// Where the provider's own document says (OpenID Connect Discovery 1.0, 4).
+    /// The `jwks_uri` of the provider's discovery document (OpenID Connect Discovery 1.0, 4).
     Discovery,
-    /// At a URL.
+    /// A URL.
     Url(String),
-    /// Here: they stood in a file.
+    /// The keys of a file; never fetched.
     Static(KeySet),
 }
 
@@ -41,23 +40,23 @@ impl fmt::Debug for JwksSource {
     }
 }
 
-/// A source of keys, and the ring that they are put into.
+/// A source of keys, and the cache for them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JwksProvider {
-    /// Where they come from.
+    /// The source.
     pub source: JwksSource,
-    /// Where they go.
+    /// The cache.
     pub jwks: Arc<JwksCache>,
 }
 
-/// The providers of the live plan. A clone is the same book.
+/// The providers of the live configuration. A clone shares them.
 #[derive(Clone, Debug)]
 pub struct JwksProviders(Arc<watch::Sender<Vec<ProviderEntry>>>);
 
 #[derive(Clone, Debug)]
 struct ProviderEntry {
     provider: JwksProvider,
-    /// Whether keys that fit its algorithms have come once; true where they stood in a file.
+    /// Whether usable keys have been fetched once; always true for the keys of a file.
     has_keys: bool,
 }
 
@@ -68,111 +67,114 @@ impl Default for JwksProviders {
 }
 
 impl JwksProviders {
-    /// The provider of a source: the live one of its issuer has its ring already; another gets one
-    /// for which calls wait, unless the source brings the keys along. Nothing becomes live by this.
+    /// The provider of a source: with the cache of the live provider of its issuer, or with a new
+    /// cache. Calls wait for the keys of a new cache, unless the source has keys itself. The live
+    /// providers do not change.
     pub fn provider(&self, source: JwksSource) -> JwksProvider {
         let live = self.0.borrow();
-        let known = live.iter().find(|page| page.provider.source.issuer == source.issuer);
-        if let Some(page) = known {
-            return JwksProvider { source, jwks: Arc::clone(&page.provider.jwks) };
+        let known = live.iter().find(|entry| entry.provider.source.issuer == source.issuer);
+        if let Some(entry) = known {
+            return JwksProvider { source, jwks: Arc::clone(&entry.provider.jwks) };
         }
-        let ring = Arc::new(JwksCache::new());
+        let jwks = Arc::new(JwksCache::new());
         match &source.location {
-            // A call may come before whoever fetches has heard of the ring: it waits.
-            JwksLocation::Discovery | JwksLocation::Url(_) => ring.allow_refresh(),
-            JwksLocation::Static(keys) => ring.replace(keys.clone()),
+            // A call may arrive before the first fetch begins: it waits.
+            JwksLocation::Discovery | JwksLocation::Url(_) => jwks.allow_refresh(),
+            JwksLocation::Static(keys) => jwks.replace(keys.clone()),
         }
-        JwksProvider { source, jwks: ring }
+        JwksProvider { source, jwks }
     }
 
-    /// Makes these the providers of the live plan. Keys that are to be fetched from another place
-    /// replace those there are once they have come, and those of a file at once.
+    /// Makes these the live providers. Keys of a new location replace the cached keys when they
+    /// have been fetched, keys of a file immediately.
     pub fn set_live(&self, providers: &[JwksProvider]) {
         self.0.send_modify(|live| {
-            let gone = live.iter().filter(|page| {
-                let is_its = |provider: &JwksProvider| provider.jwks == page.provider.jwks;
-                !providers.iter().any(is_its)
+            let removed = live.iter().filter(|entry| {
+                let has_cache = |provider: &JwksProvider| provider.jwks == entry.provider.jwks;
+                !providers.iter().any(has_cache)
             });
-            // Nobody fetches for those calls any more that still know it.
-            gone.for_each(|page| page.provider.jwks.close());
-            let pages = providers.iter().map(|provider| {
-                let known = live.iter().find(|page| page.provider.jwks == provider.jwks);
+            // Calls of the previous configuration may still use the cache.
+            removed.for_each(|entry| entry.provider.jwks.close());
+            let entries = providers.iter().map(|provider| {
+                let known = live.iter().find(|entry| entry.provider.jwks == provider.jwks);
                 let has_keys = match (&provider.source.location, known) {
-                    (JwksLocation::Static(keys), Some(page)) if page.provider != *provider => {
+                    (JwksLocation::Static(keys), Some(entry)) if entry.provider != *provider => {
                         provider.jwks.replace(keys.clone());
                         true
                     }
                     (JwksLocation::Static(_), _) => true,
-                    (JwksLocation::Discovery | JwksLocation::Url(_), page) => {
-                        page.is_some_and(|page| page.has_keys)
+                    (JwksLocation::Discovery | JwksLocation::Url(_), entry) => {
+                        entry.is_some_and(|entry| entry.has_keys)
                     }
                 };
                 ProviderEntry { provider: provider.clone(), has_keys }
             });
-            *live = pages.collect();
+            *live = entries.collect();
         });
     }
 
-    /// Who is told of the providers whose keys are fetched.
+    /// A receiver of the providers whose keys are fetched.
     pub(super) fn subscribe(&self) -> ProvidersReceiver {
         ProvidersReceiver(self.0.subscribe())
     }
 
-    /// What came of an attempt to fetch the keys of a provider, and how long it is until the next
-    /// one, if there will be one. It counts for nothing if the source is not the live one any more.
+    /// Records the result of a fetch, and the cooldown if a further fetch will follow. Ignored if
+    /// the source is not live any more.
     pub(super) fn record_fetch(
         &self,
         provider: &JwksProvider,
         keys: Option<KeySet>,
-        rest: Option<RefreshCooldown>,
+        cooldown: Option<RefreshCooldown>,
     ) {
         self.0.send_if_modified(|live| {
-            let mut pages = live.iter_mut();
-            let Some(page) = pages.find(|page| page.provider == *provider) else { return false };
-            let algorithms = &page.provider.source.algorithms;
+            let mut entries = live.iter_mut();
+            let Some(entry) = entries.find(|entry| entry.provider == *provider) else {
+                return false;
+            };
+            let algorithms = &entry.provider.source.algorithms;
             let fits = |keys: &KeySet| algorithms.is_empty() || keys.supports_any(algorithms);
-            let has_keys = page.has_keys || keys.as_ref().is_some_and(fits);
-            match (keys, rest) {
-                (keys, Some(rest)) => provider.jwks.fetch_finished(keys, rest),
+            let has_keys = entry.has_keys || keys.as_ref().is_some_and(fits);
+            match (keys, cooldown) {
+                (keys, Some(cooldown)) => provider.jwks.fetch_finished(keys, cooldown),
                 (Some(keys), None) => provider.jwks.replace(keys),
                 (None, None) => provider.jwks.close(),
             }
-            std::mem::replace(&mut page.has_keys, has_keys) != has_keys
+            std::mem::replace(&mut entry.has_keys, has_keys) != has_keys
         });
     }
 
-    /// Ends when usable keys of each live provider have come once.
+    /// Completes when usable keys of all live providers have been fetched once.
     pub async fn all_fetched(&self) {
         let mut live = self.0.subscribe();
-        // The sender is `self`: the channel cannot be closed meanwhile.
-        let _ = live.wait_for(|live| live.iter().all(|page| page.has_keys)).await;
+        // `self` has the sender, so the channel cannot be closed meanwhile.
+        let _ = live.wait_for(|live| live.iter().all(|entry| entry.has_keys)).await;
     }
 
-    /// The issuers whose usable keys have not come yet.
+    /// The issuers without usable keys.
     pub fn issuers_without_keys(&self) -> Vec<String> {
         let live = self.0.borrow();
-        let missing = live.iter().filter(|page| !page.has_keys);
-        missing.map(|page| page.provider.source.issuer.clone()).collect()
+        let missing = live.iter().filter(|entry| !entry.has_keys);
+        missing.map(|entry| entry.provider.source.issuer.clone()).collect()
     }
 }
 
-/// Who is told whenever the live providers change.
+/// Observes the live providers.
 pub(super) struct ProvidersReceiver(watch::Receiver<Vec<ProviderEntry>>);
 
 impl ProvidersReceiver {
     /// The live providers whose keys are fetched.
     pub(super) fn remote_providers(&mut self) -> Vec<JwksProvider> {
         let live = self.0.borrow_and_update();
-        let providers = live.iter().map(|page| &page.provider);
+        let providers = live.iter().map(|entry| &entry.provider);
         providers
             .filter(|it| !matches!(it.source.location, JwksLocation::Static(_)))
             .cloned()
             .collect()
     }
 
-    /// Ends when they may have changed since they were asked for.
+    /// Completes when the live providers may have changed since the last read.
     pub(super) async fn changed(&mut self) {
-        // Whoever reads holds the book as well: the channel cannot be closed meanwhile.
+        // The reader has a sender as well, so the channel cannot be closed meanwhile.
         let _ = self.0.changed().await;
     }
 }
@@ -198,98 +200,98 @@ mod tests {
         source("a", JwksLocation::Url(url.to_owned()), SECOND)
     }
 
-    /// What a ring holds, as a person would see it.
-    fn held(ring: &JwksCache) -> String {
-        format!("{ring:?}")
+    /// The keys of a cache in debug output.
+    fn held(jwks: &JwksCache) -> String {
+        format!("{jwks:?}")
     }
 
     #[test]
-    fn a_provider_keeps_its_keys_however_often_and_from_where_they_are_fetched() {
-        let book = JwksProviders::default();
-        let first = book.provider(at("one"));
-        book.set_live(std::slice::from_ref(&first));
-        book.record_fetch(&first, Some(keys("k")), None);
+    fn a_provider_keeps_its_keys_when_interval_or_location_changes() {
+        let providers = JwksProviders::default();
+        let first = providers.provider(at("one"));
+        providers.set_live(std::slice::from_ref(&first));
+        providers.record_fetch(&first, Some(keys("k")), None);
         for other in [
             at("two"),
             source("a", JwksLocation::Discovery, SECOND),
             source("a", JwksLocation::Discovery, SECOND * 9),
         ] {
-            let provider = book.provider(other);
-            book.set_live(std::slice::from_ref(&provider));
+            let provider = providers.provider(other);
+            providers.set_live(std::slice::from_ref(&provider));
             assert_eq!(provider.jwks, first.jwks);
             assert!(held(&provider.jwks).contains('k'));
-            assert_eq!(book.subscribe().remote_providers(), [provider]);
+            assert_eq!(providers.subscribe().remote_providers(), [provider]);
         }
-        let stranger = book.provider(source("b", JwksLocation::Discovery, SECOND));
+        let stranger = providers.provider(source("b", JwksLocation::Discovery, SECOND));
         assert_ne!(stranger.jwks, first.jwks);
     }
 
     #[test]
-    fn a_reading_that_does_not_become_live_changes_nothing() {
-        let book = JwksProviders::default();
-        let live = book.provider(source("a", JwksLocation::Static(keys("old")), SECOND));
-        book.set_live(std::slice::from_ref(&live));
+    fn a_config_that_is_not_applied_changes_no_provider() {
+        let providers = JwksProviders::default();
+        let live = providers.provider(source("a", JwksLocation::Static(keys("old")), SECOND));
+        providers.set_live(std::slice::from_ref(&live));
         let before = held(&live.jwks);
-        book.provider(source("a", JwksLocation::Static(keys("new")), SECOND));
-        book.provider(at("one"));
+        providers.provider(source("a", JwksLocation::Static(keys("new")), SECOND));
+        providers.provider(at("one"));
         assert_eq!(held(&live.jwks), before);
-        assert!(book.subscribe().remote_providers().is_empty());
+        assert!(providers.subscribe().remote_providers().is_empty());
     }
 
     #[test]
-    fn the_keys_of_a_file_count_at_once_and_those_of_a_url_once_they_have_come() {
-        let book = JwksProviders::default();
+    fn keys_of_a_file_apply_at_once_and_keys_of_a_url_after_a_fetch() {
+        let providers = JwksProviders::default();
         let follow = |source| {
-            let provider = book.provider(source);
-            book.set_live(std::slice::from_ref(&provider));
+            let provider = providers.provider(source);
+            providers.set_live(std::slice::from_ref(&provider));
             provider
         };
         let holds = |provider: &JwksProvider, kid: &str| held(&provider.jwks).contains(kid);
         let file = follow(source("a", JwksLocation::Static(keys("file")), SECOND));
         assert!(holds(&file, "file"));
         let url = follow(at("url"));
-        book.record_fetch(&url, None, None);
+        providers.record_fetch(&url, None, None);
         assert!(holds(&url, "file"), "none have come");
-        book.record_fetch(&url, Some(keys("web")), None);
+        providers.record_fetch(&url, Some(keys("web")), None);
         assert!(holds(&url, "web") && !holds(&url, "file"));
         let file = follow(source("a", JwksLocation::Static(keys("file")), SECOND));
         assert!(holds(&file, "file") && !holds(&file, "web"));
-        book.record_fetch(&url, Some(keys("web")), None);
+        providers.record_fetch(&url, Some(keys("web")), None);
         assert!(holds(&file, "file"), "an attempt that ends late counts for nothing");
     }
 
     #[test]
-    fn an_issuer_is_missing_until_keys_that_fit_its_algorithms_have_come_once() {
-        let book = JwksProviders::default();
-        let file = book.provider(source("file", JwksLocation::Static(keys("k")), SECOND));
-        let ours = book.provider(at("one"));
+    fn an_issuer_has_no_keys_until_usable_keys_were_fetched() {
+        let providers = JwksProviders::default();
+        let file = providers.provider(source("file", JwksLocation::Static(keys("k")), SECOND));
+        let ours = providers.provider(at("one"));
         let other = Algorithm::parse("RS256").unwrap();
         let unfit =
             JwksSource { algorithms: vec![other], ..source("b", JwksLocation::Discovery, SECOND) };
-        let unfit = book.provider(unfit);
-        book.set_live(&[file.clone(), ours.clone(), unfit.clone()]);
-        assert_eq!(book.issuers_without_keys(), ["a", "b"]);
-        book.record_fetch(&ours, None, None);
-        assert_eq!(book.issuers_without_keys(), ["a", "b"], "an attempt that failed is none");
-        book.record_fetch(&ours, Some(keys("k")), None);
-        book.record_fetch(&unfit, Some(keys("k")), None);
-        assert_eq!(book.issuers_without_keys(), ["b"], "no token of b could be verified");
-        book.record_fetch(&ours, None, None);
-        book.set_live(&[file, book.provider(at("two"))]);
+        let unfit = providers.provider(unfit);
+        providers.set_live(&[file.clone(), ours.clone(), unfit.clone()]);
+        assert_eq!(providers.issuers_without_keys(), ["a", "b"]);
+        providers.record_fetch(&ours, None, None);
+        assert_eq!(providers.issuers_without_keys(), ["a", "b"], "an attempt that failed is none");
+        providers.record_fetch(&ours, Some(keys("k")), None);
+        providers.record_fetch(&unfit, Some(keys("k")), None);
+        assert_eq!(providers.issuers_without_keys(), ["b"], "no token of b could be verified");
+        providers.record_fetch(&ours, None, None);
+        providers.set_live(&[file, providers.provider(at("two"))]);
         assert_eq!(
-            book.issuers_without_keys(),
+            providers.issuers_without_keys(),
             [""; 0],
-            "once is enough, and who is gone is not waited for"
+            "once is enough, and who is removed is not waited for"
         );
     }
 
     #[test]
-    fn a_provider_that_no_live_plan_names_is_not_fetched_though_a_call_knows_it() {
-        let book = JwksProviders::default();
-        let gone = book.provider(at("one"));
-        book.set_live(std::slice::from_ref(&gone));
-        book.set_live(&[]);
-        assert!(book.subscribe().remote_providers().is_empty());
-        assert_ne!(book.provider(at("one")).jwks, gone.jwks);
+    fn a_removed_provider_is_not_fetched_while_a_call_uses_its_cache() {
+        let providers = JwksProviders::default();
+        let removed = providers.provider(at("one"));
+        providers.set_live(std::slice::from_ref(&removed));
+        providers.set_live(&[]);
+        assert!(providers.subscribe().remote_providers().is_empty());
+        assert_ne!(providers.provider(at("one")).jwks, removed.jwks);
     }
 }

@@ -1,4 +1,4 @@
-//! The keeper: fetches keys when they are due, or when a call has met one that it does not know.
+//! Refreshes JWKS caches: at intervals, and when a call has an unknown key.
 
 use crate::config::keys::{JwksProvider, JwksProviders, fetch};
 use crate::telemetry::{ControlMetrics, IssuerMetrics};
@@ -9,132 +9,134 @@ use std::{
 };
 use tokio::{task::JoinSet, time};
 
-/// No provider is asked again sooner, however many unknown keys are met.
+/// Minimum interval between two fetches of a provider, however many unknown keys arrive.
 const FETCH_INTERVAL_MIN: Duration = Duration::from_secs(10);
-/// How long to wait after the first failure in a row; each further one doubles it.
+/// Delay after the first failed fetch; each further failure doubles it.
 const BACKOFF_MIN: Duration = Duration::from_secs(10);
 
-/// A provider whose keys are fetched, until this is dropped.
+/// The log message of a failed fetch if no earlier one has succeeded.
+const NO_KEYS: &str = "JWKS refresh failed; no keys are cached, tokens of this issuer are refused";
+
+/// A provider and the task that refreshes its keys. Dropping it stops the task.
 struct RefreshTask {
     provider: JwksProvider,
     metrics: Arc<IssuerMetrics>,
     _task: JoinSet<()>,
 }
 
-/// Keeps the rings of a book filled. Never ends.
-pub async fn refresh_loop(book: JwksProviders, metrics: ControlMetrics) {
-    let mut live = book.subscribe();
-    let mut kept: Vec<RefreshTask> = Vec::new();
+/// Refreshes the caches of all live providers. Never returns.
+pub async fn refresh_loop(providers: JwksProviders, metrics: ControlMetrics) {
+    let mut live = providers.subscribe();
+    let mut tasks: Vec<RefreshTask> = Vec::new();
     loop {
-        let mut before = kept;
-        let keep = |provider: JwksProvider| {
-            let known = before.iter().position(|it| it.provider.jwks == provider.jwks);
-            let told = match known.map(|at| before.swap_remove(at)) {
+        let mut running = tasks;
+        let start = |provider: JwksProvider| {
+            let known = running.iter().position(|it| it.provider.jwks == provider.jwks);
+            let issuer_metrics = match known.map(|at| running.swap_remove(at)) {
                 Some(same) if same.provider == provider => return same,
                 Some(other) => other.metrics,
                 None => metrics.register_issuer(&provider.source.issuer),
             };
-            told.set_refresh_interval(provider.source.refresh);
+            issuer_metrics.set_refresh_interval(provider.source.refresh);
             let mut task = JoinSet::new();
             task.spawn(refresh_provider(
-                book.clone(),
+                providers.clone(),
                 provider.clone(),
-                Arc::clone(&told),
+                Arc::clone(&issuer_metrics),
                 metrics.clone(),
             ));
-            RefreshTask { provider, metrics: told, _task: task }
+            RefreshTask { provider, metrics: issuer_metrics, _task: task }
         };
-        kept = live.remote_providers().into_iter().map(keep).collect();
+        tasks = live.remote_providers().into_iter().map(start).collect();
         live.changed().await;
     }
 }
 
-/// How a provider has answered.
+/// The result of one fetch.
 #[derive(Clone, Debug)]
 pub struct FetchReport {
-    /// The provider, as its tokens spell it.
+    /// The issuer.
     pub issuer: String,
-    /// How long that took.
+    /// The duration of the fetch.
     pub duration: Duration,
-    /// How many keys there are, or what went wrong.
+    /// The number of keys, or the error.
     pub keys: Result<usize, String>,
 }
 
 impl FetchReport {
-    /// What went wrong, in a sentence.
+    /// The error in one sentence.
     pub fn error(&self) -> Option<String> {
-        let what = self.keys.as_ref().err()?;
-        Some(format!("the keys of {} are not there: {what}", self.issuer))
+        let error = self.keys.as_ref().err()?;
+        Some(format!("no keys of {}: {error}", self.issuer))
     }
 }
 
-/// Fetches the keys of all providers once, but for those in files.
-#[expect(clippy::disallowed_methods, reason = "whoever asks wants to know the time")]
-pub async fn fetch_all_once(book: &JwksProviders) -> Vec<FetchReport> {
+/// Fetches the keys of all providers once, except for keys in files.
+#[expect(clippy::disallowed_methods, reason = "measures the fetch")]
+pub async fn fetch_all_once(providers: &JwksProviders) -> Vec<FetchReport> {
     let mut tasks = JoinSet::new();
-    for provider in book.subscribe().remote_providers() {
-        let book = book.clone();
+    for provider in providers.subscribe().remote_providers() {
+        let providers = providers.clone();
         tasks.spawn(async move {
             let began = Instant::now();
             let fetched = fetch(&provider.source).await.map(|(keys, _)| keys);
             let keys = fetched.as_ref().map(KeySet::count).map_err(Clone::clone);
-            let (issuer, took) = (provider.source.issuer.clone(), began.elapsed());
-            book.record_fetch(&provider, fetched.ok(), None);
-            FetchReport { issuer, duration: took, keys }
+            let (issuer, duration) = (provider.source.issuer.clone(), began.elapsed());
+            providers.record_fetch(&provider, fetched.ok(), None);
+            FetchReport { issuer, duration, keys }
         });
     }
     tasks.join_all().await
 }
 
-/// Fills the ring of a provider. Never ends.
+/// Refreshes the cache of one provider. Never returns.
 #[expect(clippy::disallowed_methods, reason = "this is a loop that owns its clock")]
 async fn refresh_provider(
-    book: JwksProviders,
+    providers: JwksProviders,
     provider: JwksProvider,
-    told: Arc<IssuerMetrics>,
+    issuer_metrics: Arc<IssuerMetrics>,
     metrics: ControlMetrics,
 ) {
-    let JwksProvider { source, jwks: ring } = &provider;
+    let JwksProvider { source, jwks } = &provider;
     let issuer = &source.issuer;
-    let (mut failures, mut known_unfit) = (0_u32, Vec::new());
+    let (mut failures, mut known_skipped) = (0_u32, Vec::new());
     loop {
-        // Calls that come before the first keys wait for them.
-        ring.allow_refresh();
-        ring.fetch_started();
+        // Calls that arrive before the first keys wait for them.
+        jwks.allow_refresh();
+        jwks.fetch_started();
         let fetched = fetch(source).await;
         metrics.jwks_fetched(fetched.is_ok());
         let keys = match fetched {
-            Ok((keys, passed_over)) => {
+            Ok((keys, skipped)) => {
                 let count = keys.count();
-                tracing::debug!(%issuer, count, "keys fetched");
+                tracing::debug!(%issuer, count, "JWKS fetched");
                 if failures > 0 {
-                    tracing::info!(%issuer, count, failures, "keys fetched again");
+                    tracing::info!(%issuer, count, failures, "JWKS refresh succeeded again");
                 }
-                // They are much the same each time: only what is new is worth a warning.
-                if passed_over != known_unfit && !passed_over.is_empty() {
-                    tracing::warn!(%issuer, ?passed_over, "some of the keys cannot be used");
+                // Most fetches skip the same keys: only a change is logged.
+                if skipped != known_skipped && !skipped.is_empty() {
+                    tracing::warn!(%issuer, ?skipped, "JWKS keys skipped");
                 }
-                known_unfit = passed_over;
-                told.record_fetch(SystemTime::now());
+                known_skipped = skipped;
+                issuer_metrics.record_fetch(SystemTime::now());
                 failures = 0;
                 Some(keys)
             }
-            Err(what) => {
-                if ring.has_keys() {
-                    tracing::warn!(%issuer, %what, "keys not fetched: those there are stay");
+            Err(error) => {
+                if jwks.has_keys() {
+                    tracing::warn!(%issuer, %error, "JWKS refresh failed; keeping the cached keys");
                 } else {
-                    let said = "keys not fetched: there are none yet, calls are refused";
-                    tracing::warn!(%issuer, %what, "{said}");
+                    tracing::warn!(%issuer, %error, "{NO_KEYS}");
                 }
                 failures = failures.saturating_add(1);
                 None
             }
         };
-        let pause = delay_after(source.refresh, failures);
-        let shut =
-            RefreshCooldown { started_at: Instant::now(), duration: FETCH_INTERVAL_MIN.min(pause) };
-        book.record_fetch(&provider, keys, Some(shut));
-        wait_for_refresh(ring, pause).await;
+        let delay = delay_after(source.refresh, failures);
+        let cooldown =
+            RefreshCooldown { started_at: Instant::now(), duration: FETCH_INTERVAL_MIN.min(delay) };
+        providers.record_fetch(&provider, keys, Some(cooldown));
+        wait_for_refresh(jwks, delay).await;
     }
 }
 
@@ -145,14 +147,14 @@ fn delay_after(refresh: Duration, failures: u32) -> Duration {
     }
 }
 
-/// Waits for so long, or until a call asks for other keys, which none may before the floor.
-async fn wait_for_refresh(ring: &JwksCache, pause: Duration) {
-    time::sleep(FETCH_INTERVAL_MIN.min(pause)).await;
-    let left = pause.saturating_sub(FETCH_INTERVAL_MIN);
+/// Waits for the delay, or until a call requests a refresh after the minimum interval.
+async fn wait_for_refresh(jwks: &JwksCache, delay: Duration) {
+    time::sleep(FETCH_INTERVAL_MIN.min(delay)).await;
+    let left = delay.saturating_sub(FETCH_INTERVAL_MIN);
     if !left.is_zero() {
-        ring.allow_refresh();
-        // Either is a reason to fetch.
-        let _ = time::timeout(left, ring.refresh_requested()).await;
+        jwks.allow_refresh();
+        // Both the delay and a request lead to a fetch.
+        let _ = time::timeout(left, jwks.refresh_requested()).await;
     }
 }
 
@@ -161,10 +163,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn failures_in_a_row_are_tried_again_ever_more_slowly_but_no_more_so_than_in_good_times() {
+    fn retries_back_off_up_to_the_refresh_interval() {
         let refresh = Duration::from_secs(600);
-        let pauses: Vec<_> =
+        let delays: Vec<_> =
             (0..9).map(|failures| delay_after(refresh, failures).as_secs()).collect();
-        assert_eq!(pauses, [600, 10, 20, 40, 80, 160, 320, 600, 600]);
+        assert_eq!(delays, [600, 10, 20, 40, 80, 160, 320, 600, 600]);
     }
 }

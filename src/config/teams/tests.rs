@@ -130,7 +130,7 @@ fn the_refusal_of_a_team_whose_file_has_an_error_points_to_the_operators() {
     let refusal = home.ask("ml/lab").unwrap_err();
     assert_eq!(refusal.code.number(), 9, "FAILED_PRECONDITION, which clients do not try again");
     let expected = "team 'ml' cannot be served: its configuration here has an error; your URL may \
-                    be right: ask those who run this service to correct the team's file";
+                    be right: ask the operators of this service to correct the team's file";
     assert_eq!(refusal.message, expected);
 }
 

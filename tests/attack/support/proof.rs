@@ -19,7 +19,7 @@ pub const INTERNAL: u32 = 13;
 
 /// What somebody reads whose token has expired.
 pub const EXPIRED: &str =
-    "the token has expired: call spark.stop(), then begin a new session with a new token";
+    "the token has expired: call spark.stop(), then create a new session with a new token";
 
 /// Somebody with a token that the config lists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

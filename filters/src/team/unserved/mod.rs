@@ -1,6 +1,6 @@
 //! Refusals for teams and hosts that are known but not served.
 //!
-//! Must never tell a caller of a removed team that the caller did not belong to.
+//! Must never tell a former member of a removed team that the caller does not belong to it.
 
 #[cfg(test)]
 mod tests;
@@ -15,26 +15,26 @@ use crate::{Identity, Metadata, TeamName};
 use rustc_hash::FxHashMap;
 use std::collections::BTreeMap;
 
-/// A team that is known and not served.
+/// A team that is known but not served.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unserved {
-    /// Why.
+    /// The reason.
     pub reason: UnservedReason,
-    /// Who belonged to it, as far as that is known.
+    /// Its members, as far as they are known.
     pub members: Members,
 }
 
-/// Why a team, or a host, is not served.
+/// Why a team or a host is not served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UnservedReason {
-    /// The configuration has an error there, and has had no valid one before.
+    /// Its configuration has an error, and there is no earlier valid one.
     Misconfigured,
-    /// The configuration had it, and has it no more.
+    /// A reload has removed it.
     Removed,
 }
 
 impl UnservedReason {
-    /// What a caller of such a team is told.
+    /// The message to a caller of the team.
     pub(super) fn team_message(self, team: &TeamName) -> String {
         match self {
             Self::Misconfigured => format!(
@@ -48,7 +48,7 @@ impl UnservedReason {
         }
     }
 
-    /// What a caller is told who dialled such a host.
+    /// The message to a caller who dialled the host.
     pub(super) fn authority_message(self) -> String {
         let why = match self {
             Self::Misconfigured => "cannot be served: the configuration has an error there",
@@ -61,12 +61,13 @@ impl UnservedReason {
     }
 }
 
-/// All of them. Nobody but the configuration puts names in here: a quick hash cannot be flooded.
+/// All teams and hosts that are not served. Only the configuration adds names, so that an unkeyed
+/// hash is safe.
 #[derive(Debug)]
 pub(super) struct UnservedIndex {
     teams: FxHashMap<TeamName, UnservedReason>,
     authorities: FxHashMap<Authority, UnservedReason>,
-    /// Who belonged to the teams.
+    /// The former members of the teams.
     former_members: Memberships,
 }
 
@@ -85,37 +86,41 @@ impl UnservedIndex {
         }
     }
 
-    /// Refuses a call to a team that is not served, if its caller may know of it: of one that is
-    /// misconfigured all may, since nobody can tell who belongs to it.
-    pub(super) fn check(&self, asked: &str, caller: Option<&Identity>) -> Result<(), TeamError> {
-        let Some((team, reason)) = self.teams.get_key_value(asked) else { return Ok(()) };
-        let was_in = |caller: &Identity| {
+    /// Refuses a call to a team that is not served, if the caller may know that it existed. If the
+    /// team's configuration has an error, its members are unknown, so that every caller may.
+    pub(super) fn check(
+        &self,
+        requested: &str,
+        caller: Option<&Identity>,
+    ) -> Result<(), TeamError> {
+        let Some((team, reason)) = self.teams.get_key_value(requested) else { return Ok(()) };
+        let was_member = |caller: &Identity| {
             let is_named = caller.teams().iter().any(|name| name == team.as_str());
             is_named || self.former_members.teams_listing(caller).any(|it| it == team)
         };
         match reason {
-            UnservedReason::Removed if !caller.is_none_or(was_in) => Ok(()),
+            UnservedReason::Removed if !caller.is_none_or(was_member) => Ok(()),
             UnservedReason::Removed | UnservedReason::Misconfigured => {
                 Err(unserved_error((team, reason)))
             }
         }
     }
 
-    /// Refuses a call that a host which stands for nothing now would have led somewhere.
+    /// Refuses a call that depends on a host that is not served.
     pub(super) fn check_authority(
         &self,
         host: &str,
         metadata: &dyn Metadata,
     ) -> Result<(), TeamError> {
         let Some(reason) = self.authorities.get(host) else { return Ok(()) };
-        let is_said = |header| read_header(metadata, header).map(|said| said.is_some());
-        match is_said(TEAM)? && is_said(ENVIRONMENT)? {
+        let is_given = |header| read_header(metadata, header).map(|value| value.is_some());
+        match is_given(TEAM)? && is_given(ENVIRONMENT)? {
             true => Ok(()),
             false => Err(TeamError::AuthorityUnserved { reason: *reason }),
         }
     }
 
-    /// What a caller is told who belongs to no team that is served.
+    /// The error for a caller who belongs to no served team.
     pub(super) fn no_team(&self, caller: Option<&Identity>) -> TeamError {
         let named = |caller: &Identity| {
             caller.teams().iter().find_map(|name| self.teams.get_key_value(&**name))
@@ -128,8 +133,9 @@ impl UnservedIndex {
         if let Some(found) = caller.and_then(|caller| listed(caller).or_else(|| named(caller))) {
             return unserved_error(found);
         }
-        let is_unknown = self.teams.values().any(|reason| *reason == UnservedReason::Misconfigured);
-        TeamError::NoTeam { members_unknown: is_unknown }
+        let members_unknown =
+            self.teams.values().any(|reason| *reason == UnservedReason::Misconfigured);
+        TeamError::NoTeam { members_unknown }
     }
 }
 

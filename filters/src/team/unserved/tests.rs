@@ -1,4 +1,4 @@
-//! Teams and hosts that are known and not served: who is told what.
+//! Teams and hosts that are known but not served: the refusal for each caller.
 
 use crate::call::StaticMetadata;
 use crate::{
@@ -9,8 +9,8 @@ use crate::{
     },
 };
 
-/// The settings of `proven`, and teams that are not served: sales had ann, and nobody knows whom
-/// ops has.
+/// The settings of `proven`, and teams that are not served: ann was a member of sales; the members
+/// of ops are unknown.
 fn with_unserved() -> Settings {
     let team = |name| TeamName::parse(name).unwrap();
     let host = |name| Authority::parse(name).unwrap();
@@ -30,34 +30,34 @@ fn with_unserved() -> Settings {
 }
 
 #[test]
-fn a_removed_team_is_told_to_those_who_were_in_it_alone() {
+fn only_former_members_learn_that_a_team_was_removed() {
     let label = |claimed, team: &str| {
         ask_of(with_unserved(), claimed, anyone().with(TEAM, team)).unwrap_err().label
     };
     assert_eq!(label(ann(&[], &[]), "sales"), "team.removed");
     assert_eq!(label(bob(&["ml"]), "sales"), "team.not_member");
     assert_eq!(label(bob(&["ml", "sales"]), "sales"), "team.removed", "by what proves him");
-    assert_eq!(label(bob(&[]), "sales"), "team.none");
+    assert_eq!(label(bob(&[]), "sales"), "team.no_membership");
     let open = Settings { members: None, ..with_unserved() };
     let refusal = ask(open, anyone().with(TEAM, "sales")).unwrap_err();
     assert_eq!((refusal.code, refusal.label), (Code::NotFound, "team.removed"));
 }
 
 #[test]
-fn a_team_whose_members_nobody_knows_points_everybody_who_names_it_to_the_operators() {
+fn callers_of_a_misconfigured_team_are_sent_to_the_operators() {
     for claimed in [ann(&[], &[]), bob(&[])] {
         let refusal = ask_of(with_unserved(), claimed, anyone().with(TEAM, "ops")).unwrap_err();
         assert_eq!((refusal.code, refusal.label), (Code::FailedPrecondition, "team.misconfigured"));
     }
     let refusal = ask_of(with_unserved(), bob(&[]), anyone()).unwrap_err();
-    assert_eq!(refusal.label, "team.none");
+    assert_eq!(refusal.label, "team.no_membership");
     assert!(refusal.message.ends_with("yours may be one of them"), "{}", refusal.message);
     let refusal = ask_of(with_unserved(), bob(&["ops"]), anyone()).unwrap_err();
     assert_eq!(refusal.label, "team.misconfigured", "what proves him names it");
 }
 
 #[test]
-fn a_host_that_stands_for_nothing_now_leads_to_no_other_team() {
+fn an_unserved_host_never_falls_back_to_another_team() {
     let open = Settings { members: None, ..with_unserved() };
     for (host, label) in
         [("sales.example.com", "team.removed"), ("OPS.example.com:1", "team.misconfigured")]
