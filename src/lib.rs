@@ -7,7 +7,8 @@
 //!   route                      the live snapshot: which call goes where, right now
 //!   config                     files that people write -> a plan the proxy can trust
 //!   grpc                       what sconce understands of gRPC and of Spark Connect, and no more
-//!   wire   telemetry   filters three foundations; none knows of another
+//!   wire   telemetry           two foundations; neither knows of the other
+//!   filters                    the filters and their API: a crate of its own, below all layers
 //! ```
 //!
 //! **The one law:** a layer may import any layer drawn below it; never one above, never one beside.

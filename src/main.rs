@@ -4,5 +4,5 @@
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> std::process::ExitCode {
-    sconce::cli::run()
+    sconce::cli::run(&sconce_filters::FilterRegistry::built_in())
 }

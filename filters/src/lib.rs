@@ -1,19 +1,20 @@
-//! The filter chain of sconce: what is asked of a call before it reaches a driver.
+//! The filters of sconce: they decide about each call before it reaches a driver.
 //!
-//! One folder is one room, that is one [`Filter`]: `authenticate` proves who calls, `team` finds
-//! where the call goes. A room may admit a call, refuse it, or wait; once the call has ended, each
-//! room that admitted it hears the [`Outcome`].
-//! The order of the rooms is data: see [`Chain`].
+//! A [`Filter`] admits a call, refuses it, or waits. When the call has ended, each filter that
+//! admitted it receives the [`Outcome`]. The order of the filters is configuration: see
+//! [`FilterChain`]. `README.md` in this folder explains step by step how to add a filter.
 //!
-//! Must never happen here: a socket, a route, a clock, a Spark cluster. This is a crate of its own,
-//! so Cargo keeps them out. A room never imports another room: what two rooms share is a slot of
-//! the [`Call`]. To add a room: its folder, and one line in `registry.rs`.
+//! Must not be here: sockets, routes, a clock, Spark clusters. This is a crate of its own, so that
+//! Cargo enforces it. A filter must not import another filter: two filters share attributes of the
+//! [`Call`].
 
+pub mod attributes;
 pub mod authenticate;
 pub mod bounded_cache;
 pub mod call;
 pub mod certificate;
 pub mod chain;
+mod factory;
 pub mod head_cache;
 pub mod identity;
 pub mod method;
@@ -22,19 +23,24 @@ pub mod outcome;
 pub mod refusal;
 pub mod registry;
 pub mod revoked;
+pub mod section;
 pub mod team;
 
+pub use attributes::{Attribute, Attributes, CallAttribute, CustomAttributes};
 pub use bounded_cache::BoundedCache;
-pub use call::{Attribute, Attributes, Call, Metadata};
+pub use call::{Call, Metadata, StaticMetadata};
 pub use certificate::{Certificate, NameKind};
 pub use chain::{ChainStep, Explanation, FilterChain};
+pub use factory::{FilterConfig, FilterFactory};
 pub use head_cache::{CacheKey, HeadCache};
 pub use identity::Identity;
 pub use method::Method;
 pub use name::{EnvironmentName, TeamName};
 pub use outcome::{EndReason, Outcome};
 pub use refusal::{Code, Cost, Refusal};
+pub use registry::FilterRegistry;
 pub use revoked::Revoked;
+pub use section::{Located, Section, SectionSource, StaticSection, ValueError};
 
 use std::{
     fmt,
@@ -44,41 +50,40 @@ use std::{
     time::SystemTime,
 };
 
-/// One room of the chain.
+/// One filter of the chain.
 ///
-/// A filter is shared by all workers; a call belongs to one of them.
+/// All workers share a filter; a call belongs to one worker.
 pub trait Filter: Send + Sync {
-    /// The word for this room in config, metrics and messages.
+    /// The name in config, metrics and messages.
     fn name(&self) -> &'static str;
 
-    /// The slots of a call that must have been filled before this room; checked when the chain is
-    /// built.
+    /// The attributes that an earlier filter must provide; checked when the chain is built.
     fn requires(&self) -> &'static [Attribute] {
         &[]
     }
 
-    /// The slots that are full in every call which this room admits; checked when the chain is
-    /// built, and again at each admission.
+    /// The attributes that are set in every call which this filter admits; checked when the chain
+    /// is built, and again at each admission.
     fn provides(&self) -> &'static [Attribute] {
         &[]
     }
 
-    /// Decides about one call. A room that has its answer at hand allocates nothing.
+    /// Decides about one call. Must not allocate if the answer is at hand.
     fn admit(&self, call: &mut Call) -> Decision;
 
-    /// Decides again about a call that was admitted a while ago, by this room or by the one that a
-    /// reload has replaced with it: would it be admitted now? The call is a copy of the first one,
-    /// at the time of day it is now; a slot that this room fills may be filled anew. Never waits,
-    /// counts nothing, and is not followed by [`Filter::settle`].
+    /// Decides again about a call that this filter, or the filter that a reload has replaced with
+    /// it, has admitted: would it be admitted now? The call is a copy of the first one with the
+    /// current wall-clock time; an attribute that this filter provides may be set anew. Must not
+    /// wait or count anything. [`Filter::on_complete`] does not follow.
     ///
     /// # Errors
-    /// The refusal that a new call would get.
+    /// The refusal that a new call would receive.
     fn recheck(&self, _call: &mut Call) -> Result<(), Refusal> {
         Ok(())
     }
 
-    /// The part of [`Filter::recheck`] that can change without a reload, for a call that this very
-    /// room has admitted or rechecked: what depends on the time of day, or on keys.
+    /// The part of [`Filter::recheck`] whose result can change without a reload, for a call that
+    /// this filter has admitted or rechecked: validity periods and keys.
     ///
     /// # Errors
     /// As for [`Filter::recheck`].
@@ -86,29 +91,30 @@ pub trait Filter: Send + Sync {
         Ok(())
     }
 
-    /// Hears how a call ended that this room admitted: once, rooms that came later first.
+    /// Receives the outcome of a call that this filter admitted: exactly once, in reverse order of
+    /// the chain.
     fn on_complete(&self, _call: &Call, _outcome: &Outcome) {}
 
-    /// One sentence for a person: what this room makes of the call, and by which rule.
+    /// One line for `sconce explain`: the decision, and the rule behind it.
     fn explain(&self, _call: &Call) -> Option<String> {
         None
     }
 
-    /// What an operator needs to see beside that, whether the call is admitted or not: what it
-    /// says, and what would be right. Callers are never shown it. Never a credential.
+    /// Further lines for `sconce explain`, for admitted and refused calls: the values of the call
+    /// and the expected values. Callers never see them. Must not contain credentials.
     fn details(&self, _call: &Call) -> Vec<String> {
         Vec::new()
     }
 }
 
-/// What a room says to a call.
+/// The decision of a filter about a call.
 #[derive(Debug)]
 pub enum Decision {
-    /// The call may go on to the next room.
+    /// The next filter decides.
     Admitted,
-    /// The call ends here.
+    /// The call ends with this refusal.
     Refused(Refusal),
-    /// The room does not know yet.
+    /// The decision follows when this future completes.
     Pending(PendingDecision),
 }
 
@@ -121,17 +127,17 @@ impl From<Result<(), Refusal>> for Decision {
     }
 }
 
-/// A room's answer that is still to come: the slots it fills, or a refusal.
+/// A decision that is not made yet: a future of the attributes to set, or of a refusal.
 ///
-/// It owns all that it needs and borrows neither the call nor the room, so the call stays with the
-/// proxy, which can still settle it when the client goes away first. Dropping it gives up the wait.
+/// It owns all that it needs and borrows neither the call nor the filter, so that the proxy can
+/// complete the call when the client disconnects first. Dropping it cancels the decision.
 pub struct PendingDecision(Pin<Box<dyn Future<Output = PendingResult>>>);
 
-/// What a wait ends with.
+/// The result of a [`PendingDecision`].
 pub type PendingResult = Result<Attributes, Refusal>;
 
 impl PendingDecision {
-    /// Wraps the future of a room. It need not be `Send`: a call lives on one worker.
+    /// Wraps a future. It need not be `Send`: a call stays on one worker.
     pub fn new(answer: impl Future<Output = PendingResult> + 'static) -> Self {
         Self(Box::pin(answer))
     }

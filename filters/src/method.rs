@@ -1,97 +1,82 @@
-//! The RPCs of Spark Connect, by name.
-//!
-//! The list grows with Spark; a path that is not on it is a method like any other, kept as it is.
+//! The RPCs of Spark Connect, by name: for filters, metrics and logs.
 
-use std::{fmt, sync::Arc};
+use std::fmt;
 
-/// The service whose methods sconce knows by name.
+/// The service whose methods sconce serves.
 pub const SERVICE: &str = "spark.connect.SparkConnectService";
 
-/// The RPC that a call names in its `:path`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+/// The RPC that the `:path` of a call names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Method {
     /// Runs a plan and streams its result.
     ExecutePlan,
-    /// Asks about a plan without running it.
+    /// Analyses a plan without running it.
     AnalyzePlan,
     /// Reads and writes the session's configuration.
     Config,
-    /// Streams files up to the session.
+    /// Uploads files to the session.
     AddArtifacts,
-    /// Asks which files the session has.
+    /// Reports which files the session has.
     ArtifactStatus,
     /// Stops operations of the session.
     Interrupt,
-    /// Takes up the result stream of an operation again.
+    /// Resumes the result stream of an operation.
     ReattachExecute,
-    /// Lets go of results that were received.
+    /// Releases received results.
     ReleaseExecute,
     /// Ends the session.
     ReleaseSession,
-    /// Asks for the whole story of an error.
+    /// Returns the details of an error.
     FetchErrorDetails,
     /// Copies the session; Spark 4.1 and later.
     CloneSession,
-    /// Asks for the state of operations; Spark 4.2 and later.
+    /// Returns the state of operations; Spark 4.2 and later.
     GetStatus,
-    /// A method that this list does not know, by its whole path.
-    Other(Arc<str>),
+    /// Any other method, later additions to Spark Connect included. Its path is the value of
+    /// `:path` in the call's metadata.
+    Other,
 }
 
-/// Each known method: the path on the wire, and the word for metrics and messages.
-const KNOWN: &[(Method, &str, &str)] = &[
-    (Method::ExecutePlan, "/spark.connect.SparkConnectService/ExecutePlan", "ExecutePlan"),
-    (Method::AnalyzePlan, "/spark.connect.SparkConnectService/AnalyzePlan", "AnalyzePlan"),
-    (Method::Config, "/spark.connect.SparkConnectService/Config", "Config"),
-    (Method::AddArtifacts, "/spark.connect.SparkConnectService/AddArtifacts", "AddArtifacts"),
-    (Method::ArtifactStatus, "/spark.connect.SparkConnectService/ArtifactStatus", "ArtifactStatus"),
-    (Method::Interrupt, "/spark.connect.SparkConnectService/Interrupt", "Interrupt"),
-    (
-        Method::ReattachExecute,
-        "/spark.connect.SparkConnectService/ReattachExecute",
-        "ReattachExecute",
-    ),
-    (Method::ReleaseExecute, "/spark.connect.SparkConnectService/ReleaseExecute", "ReleaseExecute"),
-    (Method::ReleaseSession, "/spark.connect.SparkConnectService/ReleaseSession", "ReleaseSession"),
-    (
-        Method::FetchErrorDetails,
-        "/spark.connect.SparkConnectService/FetchErrorDetails",
-        "FetchErrorDetails",
-    ),
-    (Method::CloneSession, "/spark.connect.SparkConnectService/CloneSession", "CloneSession"),
-    (Method::GetStatus, "/spark.connect.SparkConnectService/GetStatus", "GetStatus"),
-];
-
 impl Method {
-    /// The method that a `:path` names. Allocates only for one that is not on the list.
+    /// Every method, by its index.
+    pub const ALL: [Self; 13] = [
+        Self::ExecutePlan,
+        Self::AnalyzePlan,
+        Self::Config,
+        Self::AddArtifacts,
+        Self::ArtifactStatus,
+        Self::Interrupt,
+        Self::ReattachExecute,
+        Self::ReleaseExecute,
+        Self::ReleaseSession,
+        Self::FetchErrorDetails,
+        Self::CloneSession,
+        Self::GetStatus,
+        Self::Other,
+    ];
+
+    /// The method that a `:path` names, compared byte for byte: a path is not normalised, so that
+    /// a similar one is [`Method::Other`].
+    #[must_use]
     pub fn from_path(path: &str) -> Self {
-        match KNOWN.iter().find(|(_, known, _)| *known == path) {
-            Some((method, _, _)) => method.clone(),
-            None => Self::Other(path.into()),
-        }
+        let name = path
+            .strip_prefix('/')
+            .and_then(|path| path.strip_prefix(SERVICE))
+            .and_then(|path| path.strip_prefix('/'));
+        let known = Self::ALL.into_iter().filter(|method| *method != Self::Other);
+        name.and_then(|name| known.into_iter().find(|method| method.label() == name))
+            .unwrap_or(Self::Other)
     }
 
-    /// The `:path` on the wire.
-    pub fn path(&self) -> &str {
-        match self {
-            Self::Other(path) => path,
-            Self::ExecutePlan
-            | Self::AnalyzePlan
-            | Self::Config
-            | Self::AddArtifacts
-            | Self::ArtifactStatus
-            | Self::Interrupt
-            | Self::ReattachExecute
-            | Self::ReleaseExecute
-            | Self::ReleaseSession
-            | Self::FetchErrorDetails
-            | Self::CloneSession
-            | Self::GetStatus => self.entry().map_or("", |(_, path, _)| path),
-        }
+    /// The place in [`Method::ALL`].
+    #[must_use]
+    pub const fn index(self) -> usize {
+        self as usize
     }
 
-    /// Whether it only ends what its caller has begun, and tells nothing of it.
-    pub fn is_release(&self) -> bool {
+    /// Whether it only ends work of its caller, and returns no results.
+    #[must_use]
+    pub fn is_release(self) -> bool {
         match self {
             Self::Interrupt | Self::ReleaseExecute | Self::ReleaseSession => true,
             Self::ExecutePlan
@@ -103,24 +88,35 @@ impl Method {
             | Self::FetchErrorDetails
             | Self::CloneSession
             | Self::GetStatus
-            | Self::Other(_) => false,
+            | Self::Other => false,
         }
     }
 
-    /// One word for metrics: the method's own name, or `other`, so that callers cannot add to the
-    /// number of time series.
-    pub fn label(&self) -> &'static str {
-        self.entry().map_or("other", |(_, _, label)| label)
-    }
-
-    fn entry(&self) -> Option<&'static (Self, &'static str, &'static str)> {
-        KNOWN.iter().find(|(known, _, _)| known == self)
+    /// The label in metrics, logs and messages: the name of the method; `other` for every method
+    /// that is not listed, so that clients cannot add time series.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::ExecutePlan => "ExecutePlan",
+            Self::AnalyzePlan => "AnalyzePlan",
+            Self::Config => "Config",
+            Self::AddArtifacts => "AddArtifacts",
+            Self::ArtifactStatus => "ArtifactStatus",
+            Self::Interrupt => "Interrupt",
+            Self::ReattachExecute => "ReattachExecute",
+            Self::ReleaseExecute => "ReleaseExecute",
+            Self::ReleaseSession => "ReleaseSession",
+            Self::FetchErrorDetails => "FetchErrorDetails",
+            Self::CloneSession => "CloneSession",
+            Self::GetStatus => "GetStatus",
+            Self::Other => "other",
+        }
     }
 }
 
 impl fmt::Display for Method {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.path())
+        f.write_str(self.label())
     }
 }
 
@@ -129,19 +125,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_known_method_is_found_by_its_path_and_labelled_by_its_last_word() {
-        for (method, path, label) in KNOWN {
-            assert_eq!(&Method::from_path(path), method);
-            assert_eq!(method.path(), *path);
-            assert_eq!(*path, format!("/{SERVICE}/{label}"));
-            assert_eq!(method.label(), *label);
+    fn each_method_is_found_by_its_path_and_has_its_index() {
+        for (index, method) in Method::ALL.into_iter().enumerate() {
+            assert_eq!(Method::from_path(&format!("/{SERVICE}/{method}")), method);
+            assert_eq!(method.index(), index);
         }
     }
 
     #[test]
-    fn a_method_of_tomorrow_keeps_its_path_and_shares_one_label() {
-        let method = Method::from_path("/spark.connect.SparkConnectService/Tomorrow");
-        assert_eq!(method.path(), "/spark.connect.SparkConnectService/Tomorrow");
-        assert_eq!(method.label(), "other");
+    fn a_path_that_differs_in_one_byte_is_another_method() {
+        for path in [
+            "/spark.connect.SparkConnectService/Tomorrow",
+            "//spark.connect.SparkConnectService/Config",
+            "/spark.connect.SparkConnectService/config",
+            "/spark.connect.SparkConnectService/Config/",
+            "/grpc.health.v1.Health/Check",
+            "",
+        ] {
+            assert_eq!(Method::from_path(path), Method::Other, "{path}");
+        }
     }
 }

@@ -1,8 +1,9 @@
 //! `sconce check`: all that is wrong with the configuration, one line each.
 
 use crate::cli::{ConfigFile, terminal};
-use crate::config::{self, Config, Served, TeamErrors, keys::JwksProviders};
+use crate::config::{self, Config, LoadContext, Served, TeamErrors};
 use clap::Args;
+use sconce_filters::FilterRegistry;
 use std::{process::ExitCode, time::SystemTime};
 
 /// What is to be checked, and how strictly.
@@ -17,8 +18,9 @@ pub(super) struct CheckArgs {
 
 /// Prints `file:line: key: what; remedy` for each thing wrong, and what becomes of each team whose
 /// file has errors; or one line that says `ok`, behind what will not stay so.
-pub(super) fn run(wanted: &CheckArgs) -> ExitCode {
-    let reading = config::read(&wanted.file.config, &JwksProviders::default(), None);
+pub(super) fn run(wanted: &CheckArgs, filters: &FilterRegistry) -> ExitCode {
+    let context = LoadContext { filters: filters.clone(), ..LoadContext::default() };
+    let reading = config::read(&wanted.file.config, &context, None);
     let warnings: Vec<_> = reading.warnings.iter().map(ToString::to_string).collect();
     let teams: Vec<_> =
         reading.config.iter().flat_map(|_| &reading.team_errors).map(team_summary).collect();

@@ -15,6 +15,7 @@ mod token;
 mod url;
 
 use clap::{Args, Parser, Subcommand};
+use sconce_filters::FilterRegistry;
 use std::{path::PathBuf, process::ExitCode};
 
 /// The front door for Apache Spark Connect: one address for the drivers of many teams.
@@ -49,15 +50,16 @@ struct ConfigFile {
 
 /// Runs what was typed. The status is 0 when all is well, 1 when something is wrong, and 2 for a
 /// command line that cannot be read; `explain` ends with 3 for a call that would be refused.
-pub fn run() -> ExitCode {
+/// `filters` are the filters that `chain` may name: see `filters/README.md`.
+pub fn run(filters: &FilterRegistry) -> ExitCode {
     let cli = match command_line::parse() {
         Ok(cli) => cli,
         Err(status) => return status,
     };
     match cli.command {
-        Command::Serve(ConfigFile { config }) => serve::run(&config),
-        Command::Check(wanted) => check::run(&wanted),
-        Command::Explain(question) => explain::run(&question),
+        Command::Serve(ConfigFile { config }) => serve::run(&config, filters),
+        Command::Check(wanted) => check::run(&wanted, filters),
+        Command::Explain(question) => explain::run(&question, filters),
         Command::Token(wanted) => token::run(&wanted),
         Command::Completions(wanted) => completions::run(&wanted),
     }

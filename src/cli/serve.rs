@@ -11,6 +11,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use sconce_filters::FilterRegistry;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
@@ -18,7 +19,7 @@ use tokio::task::JoinSet;
 use crate::admin;
 use crate::cli::terminal;
 use crate::config::keys::{self, JwksProviders};
-use crate::config::{Config, Drain, Format};
+use crate::config::{Config, Drain, Format, LoadContext};
 use crate::proxy::{self, Options, Proxy, Shutdown};
 use crate::route::{Reloader, SnapshotHandle};
 use crate::telemetry::log::{self, LogFormat};
@@ -32,10 +33,11 @@ const TEAMS_LISTED_MAX: usize = 20;
 
 /// Serves until told to stop. The status is 0 after a drain, 1 when there was nothing to serve or
 /// no way to, and 3 when a second signal has cut calls.
-pub(super) fn run(file: &Path) -> ExitCode {
+pub(super) fn run(file: &Path, filters: &FilterRegistry) -> ExitCode {
     let metrics = Metrics::new(env!("CARGO_PKG_VERSION"));
     let book = JwksProviders::default();
-    let (mut steward, live) = match Reloader::start(file, &book, metrics.control()) {
+    let context = LoadContext { filters: filters.clone(), jwks: book.clone() };
+    let (mut steward, live) = match Reloader::start(file, &context, metrics.control()) {
         Ok(started) => started,
         Err(complaints) => {
             for complaint in complaints {

@@ -20,7 +20,7 @@ pub(super) struct Defaults {
 impl Defaults {
     /// Whether they lead somewhere.
     pub(super) fn check(&self, desk: &Diagnostics, roster: &mut TeamFiles, live: Option<&Config>) {
-        let live = live.map(|live| &live.filters.settings.team);
+        let live = live.and_then(|live| live.filters.team());
         let default = self.team.as_ref().map(|(team, _)| team);
         if let Some((team, line)) = &self.team
             && !roster.teams.contains_key(team)

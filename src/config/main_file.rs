@@ -5,6 +5,7 @@ use crate::config::{
     defaults::Defaults,
     diagnostics::{ConfigError, Diagnostics, Problem, quote},
     files,
+    filter_section::{FilterSections, Presets},
     keys::JwksProviders,
     members::CallerNames,
     parse, secrets,
@@ -14,10 +15,19 @@ use crate::config::{
     yaml,
 };
 use sconce_filters::{
-    Attribute, FilterChain, authenticate as room, registry,
+    Attribute, FilterChain, FilterConfig, FilterRegistry, authenticate as room,
     team::{ListTeams, NAME as TEAM, Settings as TeamSettings},
 };
 use std::{net::SocketAddr, path::Path, time::Duration};
+
+/// The state of the process that reading the files needs. A clone shares it.
+#[derive(Clone, Debug, Default)]
+pub struct LoadContext {
+    /// The filters that `chain` may name.
+    pub filters: FilterRegistry,
+    /// The identity providers of the live configuration.
+    pub jwks: JwksProviders,
+}
 
 /// What one reading of the files gave.
 #[derive(Debug)]
@@ -51,7 +61,7 @@ impl LoadResult {
 
 /// Reads `sconce.yaml` and the files that it leads to. The keys of identity providers are those of
 /// the book. Teams whose files have errors stay as they are in the live plan, if there is one.
-pub fn read(file: &Path, book: &JwksProviders, live: Option<&Config>) -> LoadResult {
+pub fn read(file: &Path, context: &LoadContext, live: Option<&Config>) -> LoadResult {
     let desk = Diagnostics::new(file);
     let (mut errors, mut warnings) = (ErrorsByTeam::new(), Vec::new());
     let mut sources = WatchedFiles { main_file: file.to_owned(), ..WatchedFiles::default() };
@@ -64,7 +74,7 @@ pub fn read(file: &Path, book: &JwksProviders, live: Option<&Config>) -> LoadRes
             let desk = &desk;
             let (errors, sources, warnings) = (&mut errors, &mut sources, &mut warnings);
             let mut reader =
-                MainFileReader { diagnostics: desk, book, live, errors, warnings, sources };
+                MainFileReader { diagnostics: desk, context, live, errors, warnings, sources };
             reader.config(Section::new(desk, "", node))
         }
         Err((line, fault)) => {
@@ -96,7 +106,7 @@ struct TeamsSection {
 /// One reading of `sconce.yaml`.
 struct MainFileReader<'r> {
     diagnostics: &'r Diagnostics,
-    book: &'r JwksProviders,
+    context: &'r LoadContext,
     live: Option<&'r Config>,
     errors: &'r mut ErrorsByTeam,
     /// Warnings about other files.
@@ -104,8 +114,8 @@ struct MainFileReader<'r> {
     sources: &'r mut WatchedFiles,
 }
 
-impl MainFileReader<'_> {
-    fn config(&mut self, mut top: Section<'_>) -> Option<Config> {
+impl<'r> MainFileReader<'r> {
+    fn config(&mut self, mut top: Section<'r>) -> Option<Config> {
         let desk = self.diagnostics;
         let listen = sections::listen(desk, top.section("listen"), &mut self.sources.others);
         let admin = sections::admin(top.section("admin"), desk, listen.as_ref());
@@ -119,7 +129,7 @@ impl MainFileReader<'_> {
         let authenticate = authenticate.map(|section| {
             let line = section.line();
             let files = &mut self.sources.others;
-            let known = (self.book, listen.as_ref());
+            let known = (&self.context.jwks, listen.as_ref());
             let trust = authenticate::read(desk, section, known, files);
             providers = trust.providers;
             if trust.settings.issuers.len() + trust.settings.tokens.len() > 0 {
@@ -142,9 +152,11 @@ impl MainFileReader<'_> {
         let callers = callers.map(|(settings, _)| CallerNames::new(settings));
         let own = listen.as_ref().map(|listen| listen.address);
         let teams = self.teams(&mut top, (callers, order.has_authenticate(), own));
+        let own_sections = FilterSections::take(desk, &mut top, &self.context.filters);
         top.finish();
         let (listen, teams) = (listen?, teams?);
-        let rooms = filters(desk, order, authenticate, &teams)?;
+        let rooms =
+            filters((desk, &self.context.filters), order, authenticate, &teams, own_sections)?;
         let TeamsSection { roster: TeamFiles { teams, .. }, removal_delay, .. } = teams;
         Some(Config {
             listen,
@@ -232,10 +244,11 @@ impl ChainSection {
 
 /// Builds the chain, so that its contract is checked before anybody trusts it.
 fn filters(
-    desk: &Diagnostics,
+    (desk, registry): (&Diagnostics, &FilterRegistry),
     order: ChainSection,
     authenticate: Option<(room::Settings, u64)>,
     teams: &TeamsSection,
+    mut own_sections: FilterSections<'_>,
 ) -> Option<Filters> {
     let asks = order.has_authenticate();
     let ChainSection { names, line } = order;
@@ -256,7 +269,7 @@ fn filters(
         }
         Some(_) | None => {}
     }
-    let settings = registry::Settings {
+    let presets = Presets {
         authenticate: authenticate.map(|(settings, _)| settings).unwrap_or_default(),
         team: TeamSettings {
             teams: teams.roster.environments(),
@@ -270,29 +283,28 @@ fn filters(
             removed: Vec::new(),
         },
     };
-    chain(desk, names, line, &settings).map(|chain| Filters { chain, settings })
-}
-
-fn chain(
-    desk: &Diagnostics,
-    names: Vec<Scalar>,
-    line: u64,
-    settings: &registry::Settings,
-) -> Option<FilterChain> {
-    let mut rooms = Vec::new();
-    for word in names {
-        match registry::build(&word.text, settings) {
-            Some(room) => rooms.push(room),
-            None => {
-                let all: Vec<_> = registry::names().collect();
-                let what = format!("there is no filter {}", quote(&word.text));
-                let fault = Problem::new(what, format!("the filters are {}", all.join(", ")));
-                desk.report(word.line, "chain", fault);
-                return None;
-            }
+    let mut configs: Vec<Option<FilterConfig>> = Vec::new();
+    for (at, word) in names.iter().enumerate() {
+        // A filter that is listed twice is an error of the chain, and not of its section.
+        let first = names.iter().take(at).position(|other| other.text == word.text);
+        configs.push(match first.and_then(|first| configs.get(first)) {
+            Some(config) => config.clone(),
+            None => own_sections.parse(registry, &word.text, &presets),
+        });
+        if !registry.contains(&word.text) {
+            let all: Vec<_> = registry.names().collect();
+            let what = format!("there is no filter {}", quote(&word.text));
+            let fault = Problem::new(what, format!("the filters are {}", all.join(", ")));
+            desk.report(word.line, "chain", fault);
         }
     }
-    let chain = match FilterChain::new(rooms) {
+    own_sections.finish(&names);
+    let configs: Vec<_> = configs.into_iter().collect::<Option<_>>()?;
+    chain(desk, line, &configs).map(|chain| Filters { chain, configs })
+}
+
+fn chain(desk: &Diagnostics, line: u64, configs: &[FilterConfig]) -> Option<FilterChain> {
+    let chain = match FilterChain::new(configs.iter().map(FilterConfig::build).collect()) {
         Ok(chain) => chain,
         Err(breach) => {
             desk.report(line, "chain", Problem::new(breach.to_string(), "correct the order"));
@@ -300,7 +312,7 @@ fn chain(
         }
     };
     if let Some(slot) = chain.first_unprovided(&[Attribute::Team, Attribute::Environment]) {
-        let what = format!("no filter finds the {} of a call", slot.name());
+        let what = format!("no filter provides the {} of a call", slot.name());
         desk.report(line, "chain", Problem::new(what, format!("add {TEAM}")));
         return None;
     }

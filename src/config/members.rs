@@ -135,7 +135,7 @@ pub(super) fn read(
 
 #[cfg(test)]
 mod tests {
-    use crate::config::{self, LoadResult, keys::JwksProviders};
+    use crate::config::{self, LoadContext, LoadResult};
     use std::fs;
 
     /// The warnings about a team with these members, where an `authenticate` section says so much.
@@ -156,7 +156,7 @@ mod tests {
         );
         fs::write(&main, text).unwrap();
         let LoadResult { config: plan, warnings, .. } =
-            config::read(&main, &JwksProviders::default(), None);
+            config::read(&main, &LoadContext::default(), None);
         plan.unwrap();
         warnings.iter().map(|it| format!("{}: {}: {}", it.line, it.key, it.what)).collect()
     }

@@ -17,6 +17,7 @@ mod credential;
 mod defaults;
 mod diagnostics;
 mod files;
+mod filter_section;
 pub mod keys;
 mod main_file;
 mod members;
@@ -42,7 +43,7 @@ pub use authorities::ClientAuthorities;
 pub use cert_validity::{CertUse, CertValidity, CertWarning, ValidityState};
 pub use diagnostics::ConfigError;
 pub use files::{FILE_MAX, TEAM_FILES_MAX};
-pub use main_file::{LoadResult, read};
+pub use main_file::{LoadContext, LoadResult, read};
 pub use model::{
     Config, Drain, Environment, Filters, Format, Level, Limits, Listen, Log, Team, Timeouts,
     TokenLeeway, Workers,
@@ -52,7 +53,6 @@ pub use teams::{ErrorsByTeam, Served, TeamErrors};
 pub use tls::Tls;
 pub use watch::{FileWatcher, WatchedFiles};
 
-use crate::config::keys::JwksProviders;
 use std::path::Path;
 
 /// Reads `sconce.yaml` and the team files that it leads to.
@@ -60,7 +60,7 @@ use std::path::Path;
 /// # Errors
 /// All that is wrong in all files, by file and line.
 pub fn load(file: &Path) -> Result<Config, Vec<ConfigError>> {
-    read(file, &JwksProviders::default(), None).into_result()
+    read(file, &LoadContext::default(), None).into_result()
 }
 
 /// A whole number and its unit, as in the files: `500ms`, `5s`, `2m`, `1h`.

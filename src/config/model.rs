@@ -8,10 +8,9 @@ use crate::config::{
 };
 use crate::grpc::{credential::Credential, redact::HiddenKeys, user_context::Policy};
 use sconce_filters::{
-    EnvironmentName, FilterChain, Method, TeamName, authenticate,
+    EnvironmentName, FilterChain, FilterConfig, Method, TeamName, authenticate,
     identity::IdentitySource,
-    registry::{self, Settings},
-    team::{Authority, Members, RemovalKind, Removed},
+    team::{self, Authority, Members, RemovalKind, Removed},
 };
 use std::{
     collections::BTreeMap,
@@ -209,24 +208,26 @@ impl Level {
 #[derive(Clone)]
 pub struct Filters {
     pub(super) chain: FilterChain,
-    pub(super) settings: Settings,
+    pub(super) configs: Vec<FilterConfig>,
 }
 
 impl Filters {
     /// The prefixes that names of one source alone could begin with before, and any name can now.
     pub fn freed_prefixes<'b>(&self, before: &'b Self) -> Vec<&'b str> {
-        let reserved = &self.settings.authenticate.reserved;
-        reserved.no_longer_reserved(&before.settings.authenticate.reserved)
+        let Some(before) = before.authenticate() else { return Vec::new() };
+        let reserved = self.authenticate().map(|now| now.reserved.clone()).unwrap_or_default();
+        reserved.no_longer_reserved(&before.reserved)
     }
 
     /// What those before had for teams, and these have not.
     pub fn losses_since(&self, before: &Self) -> BTreeMap<TeamName, RemovalKind> {
-        before.settings.team.removed_in(&self.settings.team)
+        let unset = team::Settings::default();
+        before.team().unwrap_or(&unset).removed_in(self.team().unwrap_or(&unset))
     }
 
     /// Whether both know who calls, or neither does.
     pub fn has_same_authentication(&self, other: &Self) -> bool {
-        let asks = |rooms: &Self| rooms.settings.team.members.is_some();
+        let asks = |rooms: &Self| rooms.team().is_some_and(|team| team.members.is_some());
         asks(self) == asks(other)
     }
 
@@ -237,16 +238,31 @@ impl Filters {
         number: u64,
         until: SystemTime,
     ) -> Arc<Removed> {
-        Removed::new(&self.settings.team, teams, number, until)
+        let unset = team::Settings::default();
+        Removed::new(self.team().unwrap_or(&unset), teams, number, until)
     }
 
     /// The chain, of filters that admit with a mark what was removed.
     pub fn chain_with_removed(&self, removed: Vec<Arc<Removed>>) -> FilterChain {
-        let mut settings = self.settings.clone();
-        settings.team.removed = removed;
-        let rooms = self.chain.names().filter_map(|name| registry::build(name, &settings));
+        let build = |config: &FilterConfig| match config.get::<team::Settings>() {
+            Some(settings) => {
+                let settings = team::Settings { removed: removed.clone(), ..settings.clone() };
+                FilterConfig::new(team::Factory, settings).build()
+            }
+            None => config.build(),
+        };
         // The contract of the same filters in the same order holds.
-        FilterChain::new(rooms.collect()).unwrap_or_else(|_| self.chain.clone())
+        FilterChain::new(self.configs.iter().map(build).collect())
+            .unwrap_or_else(|_| self.chain.clone())
+    }
+
+    /// The settings of `team`, if it is in the chain.
+    pub(super) fn team(&self) -> Option<&team::Settings> {
+        self.configs.iter().find_map(FilterConfig::get)
+    }
+
+    fn authenticate(&self) -> Option<&authenticate::Settings> {
+        self.configs.iter().find_map(FilterConfig::get)
     }
 
     /// The chain, its contract checked.
@@ -256,7 +272,7 @@ impl Filters {
 
     /// How much longer a caller's proof is good than it says.
     pub fn token_leeway(&self) -> TokenLeeway {
-        let authenticate = &self.settings.authenticate;
+        let Some(authenticate) = self.authenticate() else { return TokenLeeway::default() };
         let (grace, release_grace) = (authenticate.grace, authenticate.release_grace);
         TokenLeeway { skew: authenticate.skew, grace, release_grace }
     }
@@ -285,7 +301,7 @@ impl TokenLeeway {
     }
 
     /// What of it calls of a method have for any session.
-    pub fn for_any_session(self, method: &Method) -> Duration {
+    pub fn for_any_session(self, method: Method) -> Duration {
         match method.is_release() {
             true => self.skew.saturating_add(self.release_grace),
             false => self.skew,
@@ -296,7 +312,7 @@ impl TokenLeeway {
 impl PartialEq for Filters {
     /// Two are equal when they would decide alike.
     fn eq(&self, other: &Self) -> bool {
-        self.chain.names().eq(other.chain.names()) && self.settings == other.settings
+        self.configs == other.configs
     }
 }
 

@@ -254,7 +254,10 @@ fn the_chain_must_exist_and_find_a_team() {
         said("[team, team]"),
         ["sconce.yaml:2: chain: team is listed twice; correct the order"]
     );
-    assert_eq!(said("[]"), ["sconce.yaml:1: chain: no filter finds the team of a call; add team"]);
+    assert_eq!(
+        said("[]"),
+        ["sconce.yaml:1: chain: no filter provides the team of a call; add team"]
+    );
     assert_eq!(said("team"), ["sconce.yaml:2: chain: must be a list; write [team]"]);
 }
 
@@ -358,7 +361,7 @@ fn a_driver_s_token_is_of_its_environment_or_of_the_team_and_hides_its_key() {
     let ml = "team: ml\nenvironments:\n  prod: { driver: 'c:1' }\n";
     let home = Home::new(LEAST, &[("ads.yaml", ads), ("ml.yaml", ml)]);
     fs::write(home.0.path().join("ads.token"), "of-the-team\n").unwrap();
-    let read = read(&home.main(), &JwksProviders::default(), None);
+    let read = read(&home.main(), &LoadContext::default(), None);
     let token = home.0.path().join("teams").join("../ads.token");
     assert_eq!(read.files.others, [token]);
     let plan = read.config.unwrap();

@@ -7,9 +7,7 @@
 //! Runs on the control plane's runtime; files are read on a thread beside it.
 
 use crate::{
-    config::{
-        self, Config, ConfigError, FileWatcher, LoadResult, WatchedFiles, keys::JwksProviders,
-    },
+    config::{self, Config, ConfigError, FileWatcher, LoadContext, LoadResult, WatchedFiles},
     route::{
         Snapshot,
         cert_expiry::CertExpiryMonitor,
@@ -136,8 +134,8 @@ impl SnapshotReader {
 pub struct Reloader {
     /// The files that were last read.
     files: WatchedFiles,
-    /// The keys of identity providers.
-    book: JwksProviders,
+    /// The filters and identity providers.
+    context: LoadContext,
     live: SnapshotHandle,
     /// What is live.
     config: Arc<Config>,
@@ -160,10 +158,10 @@ impl Reloader {
     /// served: without a plan there is nothing to serve.
     pub fn start(
         file: &Path,
-        book: &JwksProviders,
+        context: &LoadContext,
         metrics: ControlMetrics,
     ) -> Result<(Self, SnapshotHandle), Vec<ConfigError>> {
-        let reading = config::read(file, book, None);
+        let reading = config::read(file, context, None);
         if reading.config.is_err() {
             return Err(reading.into_result().err().unwrap_or_default());
         }
@@ -183,14 +181,14 @@ impl Reloader {
         publish_driver_health(&metrics, &live.load());
         error_report::update_metrics(&errors, &metrics);
         let (started, handed) = (Arc::clone(&plan), live.clone());
-        book.set_live(&plan.providers);
-        let (book, mut almanac) = (book.clone(), CertExpiryMonitor::new(metrics.clone()));
+        context.jwks.set_live(&plan.providers);
+        let (context, mut almanac) = (context.clone(), CertExpiryMonitor::new(metrics.clone()));
         almanac.track(plan.certificates());
         let (errors, warned) = (ReportedErrors::new(metrics.clone()), BTreeSet::new());
         let level = None;
         let steward = Self {
             files: sources,
-            book,
+            context,
             live,
             config: plan,
             startup_config: started,
@@ -224,7 +222,8 @@ impl Reloader {
         }
         loop {
             // The first round finds what changed between the start and the watch.
-            let reading = read_until_stable(&self.files.main_file, &self.book, &self.config).await;
+            let reading =
+                read_until_stable(&self.files.main_file, &self.context, &self.config).await;
             if let Some(reading) = reading {
                 let verdict = self.apply(reading, is_asked);
                 if std::mem::take(&mut is_asked) {
@@ -249,7 +248,7 @@ impl Reloader {
 
     /// Reads the files now. Blocks for as long as that takes.
     pub fn reload(&mut self) -> ReloadOutcome {
-        self.apply(config::read(&self.files.main_file, &self.book, Some(&self.config)), false)
+        self.apply(config::read(&self.files.main_file, &self.context, Some(&self.config)), false)
     }
 
     /// Applies a reading, and logs what is wrong with it: all of that again where somebody asked.
@@ -304,7 +303,7 @@ impl Reloader {
         if let Some(level) = self.log_level.as_ref().filter(|_| from != to) {
             level.change(from.level_filter(), to.level_filter());
         }
-        self.book.set_live(&plan.providers);
+        self.context.jwks.set_live(&plan.providers);
         self.live.snapshot.store(Arc::new(snapshot));
         self.live.published.send_replace(generation);
         self.metrics.reload_succeeded(generation, at);

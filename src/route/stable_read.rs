@@ -4,7 +4,7 @@
 //! old one away before it writes the new one, and a network file system may miss one that is
 //! renamed.
 
-use crate::config::{self, Config, LoadResult, keys::JwksProviders};
+use crate::config::{self, Config, LoadContext, LoadResult};
 use sconce_filters::TeamName;
 use std::{collections::BTreeSet, path::Path, sync::Arc, time::Duration};
 use tokio::{task, time};
@@ -18,14 +18,14 @@ const READS_MAX: usize = 5;
 /// row have missed that of each live team which has lost it. `None` if the thread has failed.
 pub(super) async fn read_until_stable(
     file: &Path,
-    book: &JwksProviders,
+    context: &LoadContext,
     live: &Arc<Config>,
 ) -> Option<LoadResult> {
     let mut known = BTreeSet::new();
     let mut looks: usize = 0;
     loop {
-        let (file, book, before) = (file.to_owned(), book.clone(), Arc::clone(live));
-        let read = move || config::read(&file, &book, Some(&before));
+        let (file, context, before) = (file.to_owned(), context.clone(), Arc::clone(live));
+        let read = move || config::read(&file, &context, Some(&before));
         let reading = task::spawn_blocking(read).await.ok()?;
         looks = looks.saturating_add(1);
         let gone = teams_without_file(&reading, live);
@@ -66,7 +66,7 @@ mod tests {
         fs::write(home.path().join("teams/ads.yaml"), team("ads", "ads")).unwrap();
         fs::write(home.path().join("teams/ml.yaml"), team("ml", "ml")).unwrap();
         let main = home.path().join("sconce.yaml");
-        let plan = config::read(&main, &JwksProviders::default(), None).config.unwrap();
+        let plan = config::read(&main, &LoadContext::default(), None).config.unwrap();
         fs::write(home.path().join("teams/b.yaml"), team("ads", "other")).unwrap();
         (home, Arc::new(plan))
     }
@@ -79,9 +79,9 @@ mod tests {
             time::sleep(RETRY_DELAY / 2).await;
             meanwhile();
         };
-        let book = JwksProviders::default();
+        let context = LoadContext::default();
         let (reading, ()) = runtime
-            .block_on(async { tokio::join!(read_until_stable(&main, &book, live), meanwhile) });
+            .block_on(async { tokio::join!(read_until_stable(&main, &context, live), meanwhile) });
         reading.unwrap().config.unwrap()
     }
 

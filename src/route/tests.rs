@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    config::keys::JwksProviders,
+    config::LoadContext,
     telemetry::{Metrics, MetricsFormat},
 };
 use sconce_filters::{Attributes, Code, EnvironmentName, Refusal, Revoked, TeamName};
@@ -34,7 +34,7 @@ impl House {
 
     fn start(&self) -> (Reloader, SnapshotHandle) {
         let file = self.home.path().join("sconce.yaml");
-        Reloader::start(&file, &JwksProviders::default(), self.metrics.control()).unwrap()
+        Reloader::start(&file, &LoadContext::default(), self.metrics.control()).unwrap()
     }
 }
 
@@ -209,7 +209,7 @@ fn without_a_plan_there_is_no_start() {
     house.write("teams/ads.yaml", "team: ads\n");
     let file = house.home.path().join("sconce.yaml");
     let complaints =
-        Reloader::start(&file, &JwksProviders::default(), house.metrics.control()).unwrap_err();
+        Reloader::start(&file, &LoadContext::default(), house.metrics.control()).unwrap_err();
     let keys: Vec<_> = complaints.iter().map(|complaint| &*complaint.key).collect();
     assert_eq!(keys, ["environments"], "no team can be served");
 }

@@ -5,16 +5,18 @@ use std::fmt;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, PoisonError};
 
+use sconce_filters::Method;
+
 use super::names::{
     self, AnsweredBy, CODES, ConnectFailure, DURATION_BOUNDS_MS, FIRST_BYTE_BOUNDS_MS, Family,
-    MethodLabel, OTHER, key,
+    OTHER, key,
 };
 use super::page::{Labels, MetricsPage, count_line};
 use super::shard::{DurationHistogram, MethodCounters, Shard, TenantCounters, read};
 use super::state::{ControlState, MetricsState};
 use super::tenants::TenantId;
 
-const METHODS: usize = MethodLabel::ALL.len();
+const METHODS: usize = Method::ALL.len();
 
 /// Open calls of one team and environment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,7 +53,7 @@ impl<'a> ByTeam<'a> {
     }
 
     fn with_method(&self, method: usize) -> Labels<'a> {
-        let method = MethodLabel::ALL.get(method).map_or(OTHER, |method| method.as_str());
+        let method = Method::ALL.get(method).map_or(OTHER, |method| method.label());
         [vec![(key::METHOD, method)], self.labels()].concat()
     }
 
@@ -185,7 +187,7 @@ impl MetricsPage<'_> {
     fn active_calls(&mut self, open: Vec<(usize, (&str, &str), u64)>) -> fmt::Result {
         let mut family = self.family(&names::CALLS_ACTIVE)?;
         for (method, (team, environment), calls) in open {
-            let method = MethodLabel::ALL.get(method).map_or(OTHER, |method| method.as_str());
+            let method = Method::ALL.get(method).map_or(OTHER, |method| method.label());
             let labels: Labels<'_> =
                 vec![(key::METHOD, method), (key::TEAM, team), (key::ENVIRONMENT, environment)];
             family.encode_family(&labels)?.encode_gauge(&calls)?;

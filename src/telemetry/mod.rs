@@ -28,7 +28,7 @@ mod tests;
 pub(crate) use config_errors::ConfigErrorCount;
 pub(crate) use driver_health::DriverHealth;
 pub(crate) use metrics::{ControlMetrics, Metrics, MetricsFormat};
-pub(crate) use names::{AnsweredBy, ConnectFailure, MethodLabel, PeerSide};
+pub(crate) use names::{AnsweredBy, ConnectFailure, PeerSide};
 pub(crate) use shard::{CallEnd, WorkerMetrics};
 pub(crate) use state::{CertificateExpiry, IssuerMetrics};
 pub(crate) use tenants::TenantId;

@@ -215,98 +215,6 @@ impl ConnectFailure {
     }
 }
 
-/// The method of a call as metrics tell it: the methods of Spark Connect up to Spark 4.2 by name,
-/// the standard health service, and one word for everything that is none of them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum MethodLabel {
-    /// `ExecutePlan`.
-    ExecutePlan,
-    /// `AnalyzePlan`.
-    AnalyzePlan,
-    /// `Config`.
-    Config,
-    /// `AddArtifacts`.
-    AddArtifacts,
-    /// `ArtifactStatus`.
-    ArtifactStatus,
-    /// `Interrupt`.
-    Interrupt,
-    /// `ReattachExecute`.
-    ReattachExecute,
-    /// `ReleaseExecute`.
-    ReleaseExecute,
-    /// `ReleaseSession`.
-    ReleaseSession,
-    /// `FetchErrorDetails`.
-    FetchErrorDetails,
-    /// `CloneSession`, Spark 4.1 and later.
-    CloneSession,
-    /// `GetStatus`, Spark 4.2 and later.
-    GetStatus,
-    /// Any method of `grpc.health.v1.Health`.
-    Health,
-    /// Everything else, future methods of Spark Connect included.
-    Other,
-}
-
-impl MethodLabel {
-    /// All of them, in the order in which counters keep them.
-    pub const ALL: [Self; 14] = [
-        Self::ExecutePlan,
-        Self::AnalyzePlan,
-        Self::Config,
-        Self::AddArtifacts,
-        Self::ArtifactStatus,
-        Self::Interrupt,
-        Self::ReattachExecute,
-        Self::ReleaseExecute,
-        Self::ReleaseSession,
-        Self::FetchErrorDetails,
-        Self::CloneSession,
-        Self::GetStatus,
-        Self::Health,
-        Self::Other,
-    ];
-
-    /// The label of a whole `:path`, byte for byte: nothing is normalised, so a path that only
-    /// looks like a method of Spark is [`MethodLabel::Other`].
-    #[must_use]
-    pub fn of_path(path: &[u8]) -> Self {
-        if let Some(method) = path.strip_prefix(b"/spark.connect.SparkConnectService/") {
-            Self::ALL
-                .into_iter()
-                .take_while(|label| *label != Self::Health)
-                .find(|label| label.as_str().as_bytes() == method)
-                .unwrap_or(Self::Other)
-        } else if path.starts_with(b"/grpc.health.v1.Health/") {
-            Self::Health
-        } else {
-            Self::Other
-        }
-    }
-
-    /// The label's value.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::ExecutePlan => "ExecutePlan",
-            Self::AnalyzePlan => "AnalyzePlan",
-            Self::Config => "Config",
-            Self::AddArtifacts => "AddArtifacts",
-            Self::ArtifactStatus => "ArtifactStatus",
-            Self::Interrupt => "Interrupt",
-            Self::ReattachExecute => "ReattachExecute",
-            Self::ReleaseExecute => "ReleaseExecute",
-            Self::ReleaseSession => "ReleaseSession",
-            Self::FetchErrorDetails => "FetchErrorDetails",
-            Self::CloneSession => "CloneSession",
-            Self::GetStatus => "GetStatus",
-            Self::Health => "grpc.health",
-            Self::Other => "other",
-        }
-    }
-}
-
 /// Side of a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PeerSide {
@@ -354,25 +262,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_path_is_a_method_only_octet_for_octet() {
-        let label = |path: &str| MethodLabel::of_path(path.as_bytes());
-        for method in MethodLabel::ALL {
-            let path = format!("/spark.connect.SparkConnectService/{}", method.as_str());
-            let of_spark = !matches!(method, MethodLabel::Health | MethodLabel::Other);
-            assert_eq!(label(&path), if of_spark { method } else { MethodLabel::Other });
-        }
-        assert_eq!(label("/grpc.health.v1.Health/Check"), MethodLabel::Health);
-        assert_eq!(label("//spark.connect.SparkConnectService/Config"), MethodLabel::Other);
-        assert_eq!(label("/spark.connect.SparkConnectService/config"), MethodLabel::Other);
-        assert_eq!(label("/spark.connect.SparkConnectService/Config/"), MethodLabel::Other);
-        assert_eq!(label(""), MethodLabel::Other);
-    }
-
-    #[test]
-    fn counters_keep_methods_in_the_order_of_the_enum() {
-        for (at, method) in MethodLabel::ALL.into_iter().enumerate() {
-            assert_eq!(at, method as usize);
-        }
+    fn counters_are_in_the_order_of_their_enum() {
         assert_eq!(AnsweredBy::ALL.map(|by| by as usize), [0, 1]);
         assert_eq!(ConnectFailure::ALL.map(|reason| reason as usize), [0, 1, 2]);
     }

@@ -13,14 +13,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use sconce_filters::Method;
+
 use super::names::{
     AnsweredBy, CODE_UNKNOWN, CODES, ConnectFailure, DURATION_BOUNDS_MS, FIRST_BYTE_BOUNDS_MS,
-    LABELS_MAX, MethodLabel, OTHER, PeerSide, TENANTS_MAX,
+    LABELS_MAX, OTHER, PeerSide, TENANTS_MAX,
 };
 use super::table::Table;
 use super::tenants::{TenantId, Tenants};
 
-const METHODS: usize = MethodLabel::ALL.len();
+const METHODS: usize = Method::ALL.len();
 const DURATIONS: usize = DURATION_BOUNDS_MS.len() + 1;
 const FIRST_BYTES: usize = FIRST_BYTE_BOUNDS_MS.len() + 1;
 
@@ -38,7 +40,7 @@ pub struct WorkerMetrics(Arc<Shard>);
 #[derive(Clone, Copy, Debug)]
 pub struct CallEnd {
     /// The method.
-    pub method: MethodLabel,
+    pub method: Method,
     /// Team and environment, as passed to [`WorkerMetrics::call_routed`]; `None` if the call ended
     /// before they were known.
     pub tenant: Option<TenantId>,
@@ -65,19 +67,19 @@ impl WorkerMetrics {
     }
 
     /// Counts a call whose request headers are complete.
-    pub fn call_opened(&self, method: MethodLabel) {
-        if let Some(opened) = self.0.calls_opened.get(method as usize) {
+    pub fn call_opened(&self, method: Method) {
+        if let Some(opened) = self.0.calls_opened.get(method.index()) {
             add(opened, 1);
         }
     }
 
     /// Counts a call whose team and environment are known. Once for each call.
-    pub fn call_routed(&self, method: MethodLabel, tenant: TenantId) {
+    pub fn call_routed(&self, method: Method, tenant: TenantId) {
         self.0.count(tenant, method, |counts| add(&counts.routed, 1));
     }
 
     /// Counts the first byte of a response, `after` the request headers.
-    pub fn call_first_byte(&self, method: MethodLabel, tenant: TenantId, after: Duration) {
+    pub fn call_first_byte(&self, method: Method, tenant: TenantId, after: Duration) {
         self.0.count(tenant, method, |counts| {
             counts.first_byte.record(after, &FIRST_BYTE_BOUNDS_MS);
         });
@@ -237,7 +239,7 @@ impl Shard {
         self.tenants.get(tenant.index()).map(|slot| &**slot.get_or_init(Box::default))
     }
 
-    fn count(&self, tenant: TenantId, method: MethodLabel, count: impl FnOnce(&MethodCounters)) {
+    fn count(&self, tenant: TenantId, method: Method, count: impl FnOnce(&MethodCounters)) {
         if let Some(counts) = self.tenant(tenant).and_then(|tenant| tenant.counts(method)) {
             count(counts);
         }
@@ -250,8 +252,8 @@ impl TenantCounters {
         self.methods.get(method)?.get().map(|counts| &**counts)
     }
 
-    fn counts(&self, method: MethodLabel) -> Option<&MethodCounters> {
-        self.methods.get(method as usize).map(|slot| &**slot.get_or_init(Box::default))
+    fn counts(&self, method: Method) -> Option<&MethodCounters> {
+        self.methods.get(method.index()).map(|slot| &**slot.get_or_init(Box::default))
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use super::names::TENANTS_MAX;
 use super::*;
+use sconce_filters::Method;
 
 const LABELS: &str = r#"method="Config",team="ads",environment="prod""#;
 
@@ -16,7 +17,7 @@ fn now() -> Instant {
 /// A completed call with this status.
 fn ended(tenant: Option<TenantId>, code: u8) -> CallEnd {
     CallEnd {
-        method: MethodLabel::Config,
+        method: Method::Config,
         tenant,
         answered_by: AnsweredBy::Driver,
         code,
@@ -29,8 +30,8 @@ fn ended(tenant: Option<TenantId>, code: u8) -> CallEnd {
 /// Opens and completes a call of this team.
 fn call(worker: &WorkerMetrics, team: &str, code: u8) {
     let tenant = worker.tenant(Some(team), Some("prod"));
-    worker.call_opened(MethodLabel::Config);
-    worker.call_routed(MethodLabel::Config, tenant);
+    worker.call_opened(Method::Config);
+    worker.call_routed(Method::Config, tenant);
     worker.call_ended(&ended(Some(tenant), code));
 }
 
@@ -47,7 +48,7 @@ fn assert_line(metrics: &Metrics, line: &str) {
 fn workers_are_summed() {
     let metrics = Metrics::new("1.2.3");
     for worker in [metrics.worker(), metrics.worker()] {
-        worker.call_opened(MethodLabel::Config);
+        worker.call_opened(Method::Config);
         call(&worker, "ads", 0);
         worker.downstream_opened();
         worker.upstream_opened();
@@ -229,9 +230,9 @@ fn an_open_call_counts_as_unknown_until_it_is_routed_and_then_for_its_team() {
         assert_line(&metrics, &format!("{name}=\"-\",environment=\"-\"}} {unknown}"));
         assert_line(&metrics, &format!("{name}=\"ads\",environment=\"prod\"}} {ads}"));
     };
-    worker.call_opened(MethodLabel::Config);
-    worker.call_opened(MethodLabel::Config);
-    worker.call_routed(MethodLabel::Config, tenant);
+    worker.call_opened(Method::Config);
+    worker.call_opened(Method::Config);
+    worker.call_routed(Method::Config, tenant);
     assert_open(1, 1);
     worker.call_ended(&ended(None, 5));
     assert_open(0, 1);
@@ -261,7 +262,7 @@ fn the_time_to_the_first_byte_is_a_separate_histogram() {
     let metrics = Metrics::new("1");
     let worker = metrics.worker();
     let tenant = worker.tenant(Some("ads"), Some("prod"));
-    worker.call_first_byte(MethodLabel::Config, tenant, Duration::from_millis(30));
+    worker.call_first_byte(Method::Config, tenant, Duration::from_millis(30));
     let name = "sconce_call_first_byte_seconds";
     for (bound, count) in [("0.025", 0), ("0.1", 1), ("+Inf", 1)] {
         assert_line(&metrics, &format!("{name}_bucket{{le=\"{bound}\",{LABELS}}} {count}"));

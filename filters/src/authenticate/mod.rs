@@ -11,6 +11,7 @@ mod certificates;
 mod claims;
 mod details;
 mod error;
+mod factory;
 mod filter;
 mod json;
 mod jwks_cache;
@@ -29,6 +30,7 @@ mod waiters;
 
 pub use algorithm::Algorithm;
 pub use error::token_expired;
+pub use factory::Factory;
 pub use filter::Authenticate;
 pub use jwks_cache::{JwksCache, RefreshCooldown};
 pub use key_set::{DOCUMENT_MAX, KEYS_MAX, KeySet, KeySetError};

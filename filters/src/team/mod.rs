@@ -14,6 +14,7 @@
 
 mod authority;
 mod error;
+mod factory;
 mod filter;
 mod header_value;
 mod membership;
@@ -26,6 +27,7 @@ mod unserved;
 
 pub use authority::{Authority, AuthorityError, HOST_MAX, host_of};
 pub use error::{ENVIRONMENT, TEAM};
+pub use factory::Factory;
 pub use removed::{RemovalKind, Removed};
 pub use resolve::Team;
 pub use settings::{ListTeams, Members, Settings};

@@ -12,11 +12,13 @@ pub(super) use args::ExplainArgs;
 
 use crate::{
     cli::terminal,
-    config::{self, Config, keys::JwksProviders},
+    config::{self, Config, LoadContext},
     route::{Cluster, Table},
 };
 use args::{SimulatedRequest, TOKEN_VARIABLE, check_path};
-use sconce_filters::{Call, Code, Explanation, Method, Refusal, call::StaticMetadata};
+use sconce_filters::{
+    Call, Code, Explanation, FilterRegistry, Method, Refusal, call::StaticMetadata,
+};
 use std::{
     env,
     net::Ipv4Addr,
@@ -32,7 +34,7 @@ const USAGE_ERROR: u8 = 2;
 const REFUSED: u8 = 3;
 
 /// Prints what each room says and where the call goes.
-pub(super) fn run(question: &ExplainArgs) -> ExitCode {
+pub(super) fn run(question: &ExplainArgs, filters: &FilterRegistry) -> ExitCode {
     let asked = match question.request(env::var(TOKEN_VARIABLE).ok()) {
         Ok(asked) => asked,
         Err(what) => {
@@ -40,8 +42,8 @@ pub(super) fn run(question: &ExplainArgs) -> ExitCode {
             return ExitCode::from(USAGE_ERROR);
         }
     };
-    let book = JwksProviders::default();
-    let mut reading = config::read(&question.file.config, &book, None);
+    let context = LoadContext { filters: filters.clone(), ..LoadContext::default() };
+    let mut reading = config::read(&question.file.config, &context, None);
     let errors = std::mem::take(&mut reading.team_errors);
     let errors = errors.into_values().flat_map(|errors| errors.errors);
     let plan = match reading.config {
@@ -54,8 +56,8 @@ pub(super) fn run(question: &ExplainArgs) -> ExitCode {
     };
     // They concern their own teams alone, which `serve` would refuse.
     errors.for_each(terminal::print_error);
-    book.set_live(&plan.providers);
-    let providers = dial::fetch_keys(&book);
+    context.jwks.set_live(&plan.providers);
+    let providers = dial::fetch_keys(&context.jwks);
     for fault in providers.iter().filter_map(dial::FetchReport::error) {
         terminal::print_error(format_args!("sconce: {fault}"));
     }
@@ -95,7 +97,7 @@ fn trace_call(
         "" => "nowhere in particular",
         authority => authority,
     };
-    push_line(told, "call", &format!("{} to {dialled}{}", call.method(), asked.token_origin));
+    push_line(told, "call", &format!("{} to {dialled}{}", question.method, asked.token_origin));
     if let Err(what) = asked.check(&question.method) {
         push_line(told, "sconce", &format!("rejects its head: {what}"));
         return Err(Refusal::new(Code::Internal, "request", what));

@@ -140,7 +140,7 @@ fn tokens_that_come_without_tls_from_other_machines_are_a_warning() {
              {authenticate} }}\n"
         );
         fs::write(&main, text).unwrap();
-        let reading = config::read(&main, &config::keys::JwksProviders::default(), None);
+        let reading = config::read(&main, &config::LoadContext::default(), None);
         assert!(reading.config.is_ok() && reading.team_errors.is_empty(), "{reading:?}");
         let warnings = reading.warnings.iter();
         warnings.filter(|it| it.key == "authenticate").map(|it| it.line).collect::<Vec<_>>()

@@ -1,6 +1,6 @@
 //! What team files can and cannot name, and what is said of it.
 
-use crate::config::{self, keys::JwksProviders};
+use crate::config::{self, LoadContext};
 use std::{fs, os::unix::fs::symlink, path::Path};
 use tempfile::TempDir;
 
@@ -25,7 +25,7 @@ fn home(keys: &str, teams: &[(&str, &str)]) -> TempDir {
 
 /// The complaints and the warnings, with the directory itself left out.
 fn said(home: &Path) -> (Vec<String>, Vec<String>) {
-    let mut reading = config::read(&home.join("sconce.yaml"), &JwksProviders::default(), None);
+    let mut reading = config::read(&home.join("sconce.yaml"), &LoadContext::default(), None);
     let warnings = std::mem::take(&mut reading.warnings);
     let here = format!("{}/", home.display());
     let shown = |all: Vec<config::ConfigError>| {

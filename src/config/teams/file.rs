@@ -271,7 +271,7 @@ fn hidden_keys(desk: &Diagnostics, top: &mut Section<'_>) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use crate::config::{self, LoadResult, Served, keys::JwksProviders};
+    use crate::config::{self, LoadContext, LoadResult, Served};
     use std::{
         fs,
         time::{Duration, Instant},
@@ -300,7 +300,7 @@ mod tests {
             fs::write(teams.join("ml.yaml"), text).unwrap();
             let began = Instant::now();
             let LoadResult { config: plan, team_errors: errors, .. } =
-                config::read(&main, &JwksProviders::default(), None);
+                config::read(&main, &LoadContext::default(), None);
             assert!(plan.is_ok() && errors["ml"].served == Served::Nothing);
             assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
         }

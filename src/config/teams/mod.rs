@@ -182,7 +182,7 @@ impl TeamFiles {
                 claims.add_unserved(file);
             }
         }
-        let live = live.map(|live| &live.filters.settings.team.authorities);
+        let live = live.and_then(|live| live.filters.team()).map(|team| &team.authorities);
         for (host, claim) in claims.decide(live) {
             match claim {
                 Some(place) => drop(self.authorities.insert(host, place)),
@@ -205,7 +205,7 @@ impl TeamFiles {
 
     /// Remembers the teams that are live and have no file any more, and those before them.
     fn remember_removed(&mut self, live: &Config) {
-        let known = &live.filters.settings.team;
+        let Some(known) = live.filters.team() else { return };
         let gone = live.teams.iter().filter(|(name, _)| !self.teams.contains_key(*name));
         let gone = gone.map(|(name, team)| {
             let (reason, members) = (UnservedReason::Removed, team.members.clone());

@@ -1,6 +1,6 @@
 //! Team files with errors, read as at a start and as at a reload: whom they affect.
 
-use crate::config::{self, Config, LoadResult, Served, keys::JwksProviders};
+use crate::config::{self, Config, LoadContext, LoadResult, Served};
 use sconce_filters::{Call, ChainStep, Method, Refusal, call::StaticMetadata};
 use std::{collections::BTreeMap, fs, rc::Rc, time::Instant};
 use tempfile::TempDir;
@@ -52,7 +52,7 @@ impl Home {
 
     fn read(&self) -> LoadResult {
         let main = self.home.path().join("sconce.yaml");
-        config::read(&main, &JwksProviders::default(), self.live.as_ref())
+        config::read(&main, &LoadContext::default(), self.live.as_ref())
     }
 
     /// Reads the files and makes them live. What is wrong, by team.

@@ -68,7 +68,7 @@ impl Relay {
         let Request { method, timeout } = &parsed.request;
         let deadline = timeout.and_then(|timeout| self.now.checked_add(timeout));
         let metadata: Rc<dyn sconce_filters::Metadata> = Rc::clone(&parsed.head) as _;
-        let call = Call::new(method.clone(), metadata, self.peer, self.now);
+        let call = Call::new(*method, metadata, self.peer, self.now);
         let call = call.with_deadline(deadline).with_wall_time(self.last_read_wall);
         let mut call = call.with_certificate(self.downstream.certificate());
         self.ctx.metrics.call_opened(parsed.label);
@@ -301,7 +301,7 @@ fn check_header_list(stream: &ActiveStream, cluster: &Cluster) -> Result<(), Ref
 /// The redactor for the response of a Config call, if the cluster hides keys. It observes the part
 /// of the request that has already arrived.
 fn new_redactor(stream: &ActiveStream, cluster: &Cluster) -> Option<Box<Redactor>> {
-    let answers = *stream.call.method() == Method::Config && !cluster.hidden_keys().is_empty();
+    let answers = stream.call.method() == Method::Config && !cluster.hidden_keys().is_empty();
     answers.then(|| {
         let mut redactor = Box::new(Redactor::new(cluster.hidden_keys().clone()));
         redactor.observe_request(stream.upload.buffered());

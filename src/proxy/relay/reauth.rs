@@ -51,6 +51,6 @@ impl Relay {
 
 /// Whether the client will reattach the stream.
 fn is_reattachable(call: &Call, writer: Option<&UserContextWriter>) -> bool {
-    *call.method() == Method::ReattachExecute
+    call.method() == Method::ReattachExecute
         || writer.is_some_and(UserContextWriter::is_reattachable)
 }

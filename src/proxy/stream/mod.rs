@@ -12,7 +12,9 @@ pub(super) mod request_id;
 use std::rc::Rc;
 use std::time::Instant;
 
-use sconce_filters::{Call, Code, EndReason, EnvironmentName, Outcome, PendingDecision, TeamName};
+use sconce_filters::{
+    Call, Code, EndReason, EnvironmentName, Method, Outcome, PendingDecision, TeamName,
+};
 
 use crate::grpc::boundary::MessageBoundary;
 use crate::grpc::redact::Redactor;
@@ -26,7 +28,7 @@ use crate::proxy::stream::grace::TokenStanding;
 use crate::proxy::stream::request::ParsedRequest;
 use crate::proxy::stream::request_id::request_id_of;
 use crate::route::SnapshotRef;
-use crate::telemetry::{AnsweredBy, CallEnd, MethodLabel, TenantId, WorkerMetrics};
+use crate::telemetry::{AnsweredBy, CallEnd, TenantId, WorkerMetrics};
 use crate::wire::frame::StreamId;
 use crate::wire::hpack::Fields;
 
@@ -46,7 +48,7 @@ pub(crate) struct ActiveStream {
     /// Times that it was reassigned because its upstream connection ended before its head had left.
     pub(crate) reassignments: u8,
     pub(crate) call: Call,
-    pub(crate) method: MethodLabel,
+    pub(crate) method: Method,
     /// The counters of its team and environment, once it has an upstream.
     pub(crate) tenant: Option<TenantId>,
     /// The snapshot at its beginning, which it keeps to the end.

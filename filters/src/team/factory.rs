@@ -1,0 +1,26 @@
+//! Builds the filter from settings that the configuration reader has prepared: the same
+//! files also configure the routes.
+
+use super::{NAME, Settings, Team};
+use crate::{Filter, FilterFactory, Section};
+use std::sync::Arc;
+
+/// The factory of `team`.
+#[derive(Clone, Copy, Debug)]
+pub struct Factory;
+
+impl FilterFactory for Factory {
+    type Config = Settings;
+
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn parse(&self, section: &mut Section<'_>) -> Option<Settings> {
+        section.preset()
+    }
+
+    fn build(&self, settings: &Settings) -> Arc<dyn Filter> {
+        Arc::new(Team::new(settings.clone()))
+    }
+}
