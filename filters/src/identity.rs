@@ -29,7 +29,7 @@ pub struct RawIdentity {
     pub display_name: Option<String>,
     /// The groups that the user is in.
     pub groups: Vec<String>,
-    /// The teams that the proof itself admits the user to.
+    /// The teams that the credential grants the user.
     pub teams: Vec<String>,
 }
 
@@ -155,7 +155,7 @@ impl Identity {
         &self.raw.groups
     }
 
-    /// The teams that the proof itself admits the user to.
+    /// The teams that the credential grants the user.
     pub fn teams(&self) -> &[String] {
         &self.raw.teams
     }

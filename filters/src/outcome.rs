@@ -14,7 +14,7 @@ pub struct Outcome {
     pub request_bytes: u64,
     /// Response body, in bytes, that sconce sent to the client.
     pub response_bytes: u64,
-    /// By whose doing it ended.
+    /// Why it ended.
     pub reason: EndReason,
 }
 

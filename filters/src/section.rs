@@ -6,7 +6,7 @@
 use crate::FilterFactory;
 use std::{any::Any, fmt, ops::RangeInclusive};
 
-/// The section that a [`FilterFactory`](crate::FilterFactory) parses: the mapping under the
+/// The section that a [`FilterFactory`] parses: the mapping under the
 /// filter's name at the top level of `sconce.yaml`.
 pub struct Section<'s> {
     source: &'s mut dyn SectionSource,

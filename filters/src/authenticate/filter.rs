@@ -197,17 +197,17 @@ mod tests {
         call(StaticMetadata::new("a").with("authorization", format!("Bearer {token}")))
     }
 
-    fn label(admission: Decision) -> &'static str {
-        match admission {
+    fn label(decision: Decision) -> &'static str {
+        match decision {
             Decision::Refused(refusal) => refusal.label,
             Decision::Admitted => "admitted",
-            Decision::Pending(_) => "waits",
+            Decision::Pending(_) => "pending",
         }
     }
 
-    fn waits(filter: &Authenticate, token: &str) -> PendingDecision {
+    fn pending(filter: &Authenticate, token: &str) -> PendingDecision {
         match filter.admit(&mut with(token)) {
-            Decision::Pending(wait) => wait,
+            Decision::Pending(pending_call) => pending_call,
             other @ (Decision::Admitted | Decision::Refused(_)) => panic!("{}", label(other)),
         }
     }
@@ -218,15 +218,17 @@ mod tests {
         let filter = Authenticate::new(settings(&jwks));
         jwks.allow_refresh();
         let token = Signer::P384.sign("new", &claims());
-        let mut wait = waits(&filter, &token);
-        assert!(poll(pin!(&mut wait)).is_pending());
+        let mut pending_call = pending(&filter, &token);
+        assert!(poll(pin!(&mut pending_call)).is_pending());
         jwks.replace(key_set(&[Signer::P384.jwk("new")]));
-        let Poll::Ready(Ok(attributes)) = poll(pin!(wait)) else { panic!("the key is there") };
+        let Poll::Ready(Ok(attributes)) = poll(pin!(pending_call)) else {
+            panic!("the key is there")
+        };
         assert_eq!(attributes.identity.unwrap().user(), "ann");
         assert_eq!(label(filter.admit(&mut with(&token))), "admitted");
     }
 
-    fn resting() -> RefreshCooldown {
+    fn cooldown() -> RefreshCooldown {
         RefreshCooldown { started_at: Instant::now(), duration: Duration::from_secs(10) }
     }
 
@@ -237,17 +239,17 @@ mod tests {
         let token = Signer::P384.sign("new", &claims());
         assert_eq!(label(filter.admit(&mut with(&token))), "authenticate.key_unknown", "of a file");
         let came: fn(&JwksCache) =
-            |jwks| jwks.fetch_finished(Some(key_set(&[Signer::RSA.jwk("x")])), resting());
-        let failed: fn(&JwksCache) = |jwks| jwks.fetch_finished(None, resting());
+            |jwks| jwks.fetch_finished(Some(key_set(&[Signer::RSA.jwk("x")])), cooldown());
+        let failed: fn(&JwksCache) = |jwks| jwks.fetch_finished(None, cooldown());
         let unknown = (Code::Unauthenticated, "authenticate.key_unknown");
         let unasked = (Code::Unavailable, "authenticate.key_not_refreshed");
         for (end, expected) in [(failed, unasked), (came, unknown), (failed, unasked)] {
             jwks.allow_refresh();
-            let wait = waits(&filter, &token);
+            let pending_call = pending(&filter, &token);
             jwks.fetch_started();
-            let late = waits(&filter, &token);
+            let late = pending(&filter, &token);
             end(&jwks);
-            let Poll::Ready(Err(waited)) = poll(pin!(wait)) else { panic!("it has ended") };
+            let Poll::Ready(Err(waited)) = poll(pin!(pending_call)) else { panic!("it has ended") };
             assert_eq!((waited.code, waited.label), expected);
             let Poll::Ready(Err(late)) = poll(pin!(late)) else { panic!("it has ended") };
             let Decision::Refused(closed) = filter.admit(&mut with(&token)) else {
@@ -271,8 +273,8 @@ mod tests {
         let recheck = |wall_time| filter.recheck_time(&call, wall_time).err();
         let expired = recheck(wall_time + Duration::from_secs(3600)).map(|refusal| refusal.label);
         assert_eq!((recheck(wall_time), expired), (None, Some("authenticate.expired")));
-        jwks.fetch_finished(Some(key_set(&[Signer::P384.jwk("b")])), resting());
-        jwks.fetch_finished(None, resting());
+        jwks.fetch_finished(Some(key_set(&[Signer::P384.jwk("b")])), cooldown());
+        jwks.fetch_finished(None, cooldown());
         let refusal = recheck(wall_time).unwrap();
         assert_eq!(
             (refusal.code, refusal.label),
@@ -313,7 +315,7 @@ mod tests {
         jwks.allow_refresh();
         let token = |at: usize| Signer::ED25519.sign(&*format!("key {at}"), &claims());
         let most = WAITERS_MAX / 2;
-        let mut waiting: Vec<_> = (0..most).map(|at| waits(&filter, &token(at))).collect();
+        let mut waiting: Vec<_> = (0..most).map(|at| pending(&filter, &token(at))).collect();
         let Decision::Refused(refusal) = filter.admit(&mut with(&token(most))) else {
             panic!("too many wait")
         };
@@ -324,10 +326,10 @@ mod tests {
         let elsewhere = ([127, 0, 0, 2], 1).into();
         let other = Call::new(Method::Config, Rc::new(metadata), elsewhere, Instant::now());
         let wall_time = SystemTime::UNIX_EPOCH + Duration::from_secs(NOW);
-        assert_eq!(label(filter.admit(&mut other.with_wall_time(wall_time))), "waits");
+        assert_eq!(label(filter.admit(&mut other.with_wall_time(wall_time))), "pending");
         assert_eq!(poll(pin!(jwks.refresh_requested())), Poll::Ready(()));
-        jwks.fetch_finished(None, resting());
-        assert!(waiting.iter_mut().all(|wait| poll(pin!(wait)).is_ready()));
+        jwks.fetch_finished(None, cooldown());
+        assert!(waiting.iter_mut().all(|pending_call| poll(pin!(pending_call)).is_ready()));
         assert_eq!(poll(pin!(jwks.refresh_requested())), Poll::Pending);
         assert_eq!(label(filter.admit(&mut with(&token(0)))), "authenticate.key_not_refreshed");
         let known = Signer::P256.sign("old", &claims());
@@ -343,12 +345,12 @@ mod tests {
         assert_eq!((refusal.code, refusal.label), (Code::Unavailable, "authenticate.keys_missing"));
         assert_eq!(refusal.retry_after, Some(Duration::from_secs(1)));
         jwks.allow_refresh();
-        let failed = waits(&filter, &token);
+        let failed = pending(&filter, &token);
         jwks.close();
         let Poll::Ready(Err(refusal)) = poll(pin!(failed)) else { panic!("it has ended") };
         assert_eq!(refusal.label, "authenticate.keys_missing");
         jwks.allow_refresh();
-        let fetched = waits(&filter, &token);
+        let fetched = pending(&filter, &token);
         jwks.replace(key_set(&[Signer::P256.jwk("a")]));
         assert!(matches!(poll(pin!(fetched)), Poll::Ready(Ok(_))));
     }

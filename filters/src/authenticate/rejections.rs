@@ -111,7 +111,7 @@ mod tests {
         match filter.admit(call) {
             Decision::Refused(refusal) => (refusal.label, refusal.cost),
             Decision::Admitted => ("admitted", Cost::Cheap),
-            Decision::Pending(_) => ("waits", Cost::Cheap),
+            Decision::Pending(_) => ("pending", Cost::Cheap),
         }
     }
 
@@ -185,7 +185,7 @@ mod tests {
         let unknown = Signer::P384.sign("b", &claims());
         assert_ne!(ask(&filter, &unknown).0, "admitted");
         keys.allow_refresh();
-        assert_eq!(ask(&filter, &unknown).0, "waits");
+        assert_eq!(ask(&filter, &unknown).0, "pending");
     }
 
     #[test]

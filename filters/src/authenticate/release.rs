@@ -52,14 +52,14 @@ mod tests {
         Method::GetStatus,
     ];
 
-    fn asked(filter: &Authenticate, method: Method, token: &str, seconds: u64) -> &'static str {
-        let listed = StaticMetadata::new("a").with("authorization", format!("Bearer {token}"));
-        let call = Call::new(method, Rc::new(listed), ([127, 0, 0, 1], 1).into(), Instant::now());
-        let wall = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
-        match filter.admit(&mut call.with_wall_time(wall)) {
+    fn label_of(filter: &Authenticate, method: Method, token: &str, seconds: u64) -> &'static str {
+        let metadata = StaticMetadata::new("a").with("authorization", format!("Bearer {token}"));
+        let call = Call::new(method, Rc::new(metadata), ([127, 0, 0, 1], 1).into(), Instant::now());
+        let wall_time = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+        match filter.admit(&mut call.with_wall_time(wall_time)) {
             Decision::Admitted => "admitted",
             Decision::Refused(refusal) => refusal.label,
-            Decision::Pending(_) => "waits",
+            Decision::Pending(_) => "pending",
         }
     }
 
@@ -74,7 +74,7 @@ mod tests {
         (Authenticate::new(settings), jwks)
     }
 
-    fn ending(at: u64) -> String {
+    fn token_expiring_at(at: u64) -> String {
         let mut claims = claims();
         claims["exp"] = at.into();
         Signer::P256.sign("a", &claims)
@@ -83,24 +83,24 @@ mod tests {
     #[test]
     fn an_expired_token_is_accepted_for_release_calls_only_within_the_grace() {
         let (filter, _) = filter(0, DAY);
-        let token = ending(NOW);
+        let token = token_expiring_at(NOW);
         let last = NOW + 30 + DAY - 1;
         // The rejection of one kind of call must not be used for the other kind.
         for _ in 0..2 {
             for seconds in [NOW + 30, last] {
                 for method in OTHERS {
-                    assert_eq!(asked(&filter, method, &token, seconds), "authenticate.expired");
+                    assert_eq!(label_of(&filter, method, &token, seconds), "authenticate.expired");
                 }
                 for method in RELEASES {
-                    assert_eq!(asked(&filter, method, &token, seconds), "admitted");
+                    assert_eq!(label_of(&filter, method, &token, seconds), "admitted");
                 }
             }
             for method in RELEASES {
-                assert_eq!(asked(&filter, method, &token, last + 1), "authenticate.expired");
+                assert_eq!(label_of(&filter, method, &token, last + 1), "authenticate.expired");
             }
         }
         let other = Method::Other;
-        assert_eq!(asked(&filter, other, &token, NOW + 30), "authenticate.expired");
+        assert_eq!(label_of(&filter, other, &token, NOW + 30), "authenticate.expired");
     }
 
     #[test]
@@ -114,16 +114,16 @@ mod tests {
         let mut claims = claims();
         claims["exp"] = 1.5.into();
         let token = Signer::P256.sign("a", &claims);
-        assert_eq!(asked(&filter, Method::Config, &token, NOW), refusal.label);
+        assert_eq!(label_of(&filter, Method::Config, &token, NOW), refusal.label);
     }
 
     #[test]
     fn an_expired_invalid_token_is_refused_for_release_calls() {
         let (filter, jwks) = filter(0, DAY);
-        let forged = format!("{}A", ending(NOW));
+        let forged = format!("{}A", token_expiring_at(NOW));
         let unknown = Signer::P384.sign("b", &claims());
-        let good = ending(NOW);
-        let ask = |token: &str| asked(&filter, Method::Interrupt, token, NOW + 100);
+        let good = token_expiring_at(NOW);
+        let ask = |token: &str| label_of(&filter, Method::Interrupt, token, NOW + 100);
         assert_eq!(ask(&forged), "authenticate.signature");
         assert_eq!(ask(&unknown), "authenticate.key_unknown");
         assert_eq!(ask(&good), "admitted");
@@ -134,8 +134,14 @@ mod tests {
     #[test]
     fn release_calls_have_the_longer_of_both_graces() {
         let at = |(grace, release): (u64, u64), late| {
-            let ask =
-                |method| asked(&filter(grace, release).0, method, &ending(NOW), NOW + 30 + late);
+            let ask = |method| {
+                label_of(
+                    &filter(grace, release).0,
+                    method,
+                    &token_expiring_at(NOW),
+                    NOW + 30 + late,
+                )
+            };
             (ask(Method::ReleaseSession), ask(Method::Config))
         };
         let expired = "authenticate.expired";
