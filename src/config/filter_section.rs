@@ -12,20 +12,6 @@ use sconce_filters::{
 };
 use std::any::Any;
 
-/// Keys of the main file that are not sections of filters.
-const CORE_KEYS: [&str; 10] = [
-    "listen",
-    "admin",
-    "workers",
-    "log",
-    "chain",
-    "teams",
-    "timeouts",
-    "drain",
-    "limits",
-    "user_context",
-];
-
 /// The settings of the built-in filters.
 pub(super) struct Presets {
     pub(super) authenticate: authenticate::Settings,
@@ -33,7 +19,10 @@ pub(super) struct Presets {
 }
 
 /// The sections of all other filters.
-pub(super) struct FilterSections<'d>(Vec<FilterSection<'d>>);
+pub(super) struct FilterSections<'d> {
+    diagnostics: &'d Diagnostics,
+    sections: Vec<FilterSection<'d>>,
+}
 
 /// The section of one filter.
 struct FilterSection<'d> {
@@ -44,20 +33,21 @@ struct FilterSection<'d> {
 }
 
 impl<'d> FilterSections<'d> {
-    /// Takes the sections of these filters out of the main file.
+    /// Takes the sections of these filters out of the main file, after all other keys.
     pub(super) fn take(
         diagnostics: &'d Diagnostics,
         top: &mut Section<'d>,
         registry: &FilterRegistry,
     ) -> Self {
-        let is_own = |name: &&str| {
-            ![authenticate::NAME, team::NAME].contains(name) && !CORE_KEYS.contains(name)
-        };
-        let sections = registry.names().filter(is_own).map(|name| {
-            let is_present = top.has(name);
-            FilterSection { name, diagnostics, section: top.section(name), is_present }
-        });
-        Self(sections.collect())
+        let mut sections = Vec::new();
+        for name in registry.names().filter(|name| *name != team::NAME) {
+            if !top.is_known(name) {
+                let is_present = top.has(name);
+                let section = top.section(name);
+                sections.push(FilterSection { name, diagnostics, section, is_present });
+            }
+        }
+        Self { diagnostics, sections }
     }
 
     /// Parses the section of one filter of the chain. `None` if there is no such filter, or if its
@@ -72,16 +62,28 @@ impl<'d> FilterSections<'d> {
             authenticate::NAME => Box::new(presets.authenticate.clone()),
             team::NAME => Box::new(presets.team.clone()),
             _ => {
-                let section = self.0.iter_mut().find(|section| section.name == name)?;
+                let Some(section) = self.sections.iter_mut().find(|it| it.name == name) else {
+                    self.report_reserved(registry, name);
+                    return None;
+                };
                 return section.parse(registry);
             }
         };
         registry.parse(name, &mut Preset(Some(preset)))
     }
 
+    /// Reports a filter that cannot have a section, since another key has its name.
+    fn report_reserved(&self, registry: &FilterRegistry, name: &str) {
+        if registry.contains(name) {
+            let problem = format!("the filter {name} has the name of another key of this file");
+            let problem = Problem::new(problem, "rename the filter in its FilterFactory");
+            self.diagnostics.report(0, "chain", problem);
+        }
+    }
+
     /// Reports unknown keys, and sections of filters that are not in the chain.
     pub(super) fn finish(self, chain: &[Scalar]) {
-        for FilterSection { name, diagnostics, section, is_present } in self.0 {
+        for FilterSection { name, diagnostics, section, is_present } in self.sections {
             if chain.iter().any(|filter| filter.text == name) {
                 section.finish();
             } else if is_present {
@@ -176,13 +178,13 @@ mod tests {
         }
     }
 
-    struct LimitFactory;
+    struct LimitFactory(&'static str);
 
     impl FilterFactory for LimitFactory {
         type Config = u64;
 
         fn name(&self) -> &'static str {
-            "limit"
+            self.0
         }
 
         fn parse(&self, section: &mut FilterSection<'_>) -> Option<u64> {
@@ -202,11 +204,17 @@ mod tests {
         fs::create_dir(home.path().join("teams")).unwrap();
         let team = "team: ads\nenvironments: { prod: { driver: 'ads:1' } }\n";
         fs::write(home.path().join("teams/ads.yaml"), team).unwrap();
-        let filters = FilterRegistry::built_in().with(LimitFactory);
+        let filters =
+            FilterRegistry::built_in().with(LimitFactory("limit")).with(LimitFactory("drain"));
         let context = LoadContext { filters, ..LoadContext::default() };
         let file = format!("{}:", main.display());
         let errors = config::read(&main, &context, None).into_result();
-        errors.map_err(|errors| errors.iter().map(|it| it.to_string().replace(&file, "")).collect())
+        errors.map_err(|errors| {
+            errors
+                .iter()
+                .map(|it| it.to_string().replace(&file, "").trim_start().to_owned())
+                .collect()
+        })
     }
 
     #[test]
@@ -230,6 +238,11 @@ mod tests {
                 "3: limit.min: there is no key 'min'; the keys here are max",
             ),
             ("chain: [team, limit]\n", "1: limit: is not valid; correct the section"),
+            (
+                "chain: [team, drain]\n",
+                "chain: the filter drain has the name of another key of this file; rename the \
+                 filter in its FilterFactory",
+            ),
             (
                 "limit: { max: 3 }\n",
                 "2: limit: is the section of a filter that is not in chain; add limit to chain, \

@@ -255,6 +255,11 @@ impl<'d> Section<'d> {
         self.is_malformed
     }
 
+    /// Whether a key has been read.
+    pub(super) fn is_known(&self, key: &str) -> bool {
+        self.known.contains(&key)
+    }
+
     /// Whether a key is there, read or not.
     pub(super) fn has(&self, key: &str) -> bool {
         self.entries.iter().any(|(entry, _)| entry.text == key)
