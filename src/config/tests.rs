@@ -245,11 +245,9 @@ fn defaults_must_lead_somewhere() {
 #[test]
 fn the_chain_must_exist_and_find_a_team() {
     let said = |chain: &str| main_says(&format!("{LEAST}chain: {chain}\n"));
-    assert_eq!(
-        said("[team, magic]"),
-        ["sconce.yaml:2: chain: there is no filter 'magic'; the filters are authenticate, \
-          team"]
-    );
+    let unknown =
+        "sconce.yaml:2: chain: there is no filter 'magic'; the filters are authenticate, team";
+    assert!(said("[team, magic]")[0].starts_with(unknown));
     assert_eq!(
         said("[team, team]"),
         ["sconce.yaml:2: chain: team is listed twice; correct the order"]
