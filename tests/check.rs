@@ -19,8 +19,8 @@ impl Home {
         home.write(
             "sconce.yaml",
             &format!(
-                "listen: {{ {listen} }}\nteams: {{ directory: teams }}\nauthenticate:\n  tokens: [{{ \
-                 name: ann, user: ann, sha256: {HASH} }}]\n"
+                "listen: {{ {listen} }}\nteams: {{ directory: teams }}\nauthenticate:\n  tokens: \
+                 [{{ name: ann, user: ann, sha256: {HASH} }}]\n"
             ),
         );
         home.certify(|_| ());
@@ -69,23 +69,23 @@ fn a_sound_configuration_has_no_warnings() {
 fn each_warning_leaves_the_status_at_0_and_makes_it_1_where_warnings_are_denied() {
     type Spoil = fn(&Home);
     let cases: [(&str, Spoil); 6] = [
-        ("authenticate: takes tokens, and listen.tls is missing", |home| {
+        ("authenticate: accepts tokens, but listen.tls is missing", |home| {
             let main = fs::read_to_string(home.0.path().join("sconce.yaml")).unwrap();
             home.write("sconce.yaml", &main.replace(TLS, ""));
         }),
-        ("nobody can belong to the team 'ads'", |home| {
+        ("the team 'ads' can have no members", |home| {
             home.write("teams/ads.yaml", &ADS.replace("members: { users: [ann] }\n", ""));
         }),
-        ("'bob' is among the users that no caller can have", |home| {
+        ("'bob' in users matches no possible caller", |home| {
             home.write("teams/ads.yaml", &ADS.replace("[ann]", "[ann, bob]"));
         }),
         ("a.crt has no DNS name and no IP address in its subjectAltName", |home| {
             home.certify(|params| params.subject_alt_names.clear());
         }),
-        ("a.crt is that of an authority (CA:TRUE)", |home| {
+        ("a.crt is a CA certificate (CA:TRUE)", |home| {
             home.certify(|params| params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained));
         }),
-        ("a.crt is not for servers (no serverAuth in its extendedKeyUsage)", |home| {
+        ("a.crt is not a server certificate (no serverAuth in its extendedKeyUsage)", |home| {
             home.certify(|params| params.extended_key_usages.clear());
         }),
     ];
@@ -98,7 +98,8 @@ fn each_warning_leaves_the_status_at_0_and_makes_it_1_where_warnings_are_denied(
         assert_eq!(status, 0);
         let (text, status) = home.check(&["--deny-warnings"]);
         assert!(
-            text.contains(expected) && text.ends_with("1 warning, and none is allowed\n"),
+            text.contains(expected)
+                && text.ends_with("1 warning, not allowed by --deny-warnings\n"),
             "{text}"
         );
         assert_eq!(status, 1);
@@ -127,12 +128,9 @@ fn a_team_whose_file_has_an_error_is_named_with_what_becomes_of_it() {
     assert_eq!(status, 1);
     let lines: Vec<_> = text.lines().collect();
     assert_eq!(lines.len(), 4, "{text}");
-    assert!(
-        lines[0].starts_with("teams/ml.yaml:1: environments: there is no environment; "),
-        "{text}"
-    );
-    assert!(lines[1].starts_with("teams/x.yaml:1: must hold keys; "), "{text}");
-    let fate = "1 error: at a start it is refused, and the other teams are served; a running sconce \
-                goes on with its last good configuration";
+    assert!(lines[0].starts_with("teams/ml.yaml:1: environments: is empty; "), "{text}");
+    assert!(lines[1].starts_with("teams/x.yaml:1: must be a mapping; "), "{text}");
+    let fate = "1 error: a start refuses its calls and serves the other teams; a reload keeps its \
+                last good configuration";
     assert_eq!(lines[2..], [format!("team ml: {fate}"), format!("team x.yaml: {fate}")]);
 }

@@ -18,8 +18,8 @@ fn sample() -> Config {
 }
 
 fn load(file: &Path) -> Config {
-    config::load(file).unwrap_or_else(|complaints: Vec<ConfigError>| {
-        panic!("{}", complaints.iter().map(|it| format!("{it}\n")).collect::<String>())
+    config::load(file).unwrap_or_else(|errors: Vec<ConfigError>| {
+        panic!("{}", errors.iter().map(|it| format!("{it}\n")).collect::<String>())
     })
 }
 

@@ -146,8 +146,7 @@ impl Drop for Sconce {
 fn write_config(home: &Path, provider: SocketAddr, drain: &str) {
     let authenticate = format!(
         "authenticate:\n  allow_insecure_loopback: true\n  issuers:\n    - issuer: \
-         https://sconce.invalid/dev\n      audiences: [a]\n      keys_url: \
-         http://{provider}/keys\n"
+         https://sconce.invalid/dev\n      audiences: [a]\n      keys_url: http://{provider}/keys\n"
     );
     let nowhere = SocketAddr::from(([127, 0, 0, 1], 1));
     write_main(home, nowhere, drain, &authenticate);
@@ -198,7 +197,7 @@ fn a_signal_while_the_first_keys_are_waited_for_ends_the_process_at_once() {
     sconce.terminate();
     assert_eq!(sconce.ends_within(SOON).code(), Some(0));
     sconce.hears("draining");
-    sconce.hears("ended");
+    sconce.hears("stopped");
 }
 
 #[test]
@@ -211,14 +210,14 @@ fn a_drain_that_begins_before_the_first_keys_is_a_drain_like_any_other() {
     assert_eq!(sconce.readiness(), "503 draining");
     sconce.terminate();
     assert_eq!(sconce.ends_within(SOON).code(), Some(0));
-    sconce.hears("a second signal: ending now");
+    sconce.hears("second signal; terminating open calls");
 }
 
 #[test]
 fn a_grace_that_ends_says_how_many_calls_it_ends_and_whose() {
     let (mut sconce, _client) = Sconce::with_a_call("{ delay: 0s, grace: 300ms }");
     sconce.terminate();
-    let line = sconce.hears("the grace is over: ending the calls that are left");
+    let line = sconce.hears("drain grace period expired; terminating open calls");
     assert!(line.contains("calls=1") && line.contains("ads/prod 1"), "{line}");
     assert_eq!(sconce.ends_within(SOON).code(), Some(0));
 }
@@ -229,7 +228,7 @@ fn a_second_signal_that_cuts_calls_says_so_and_ends_with_another_status() {
     sconce.terminate();
     sconce.hears("draining");
     sconce.terminate();
-    let line = sconce.hears("a second signal: ending now");
+    let line = sconce.hears("second signal; terminating open calls");
     assert!(line.contains("calls=1") && line.contains("ads/prod 1"), "{line}");
     assert_eq!(sconce.ends_within(SOON).code(), Some(3));
 }
@@ -240,7 +239,7 @@ fn a_hangup_has_the_files_read_and_ends_nothing() {
     let hangup = format!("kill -HUP {}", sconce.child.id());
     for _ in 0..2 {
         assert!(Command::new("sh").args(["-c", &hangup]).status().unwrap().success());
-        sconce.hears("SIGHUP: reading the configuration");
+        sconce.hears("SIGHUP: reloading the configuration");
     }
     assert_eq!(sconce.child.try_wait().unwrap(), None, "it has ended");
     sconce.terminate();
@@ -263,8 +262,11 @@ fn an_address_that_is_taken_is_said_with_a_remedy() {
         let output = command.args(["serve", "--config"]).arg(&main).output().unwrap();
         let told = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(1), "{told}");
-        let expected = format!("{key}.address: {address} cannot be listened on: ");
+        let expected = format!("{key}.address: cannot listen on {address}: ");
         assert!(told.contains(&expected), "{told}");
-        assert!(told.trim_end().ends_with("; stop what listens there, or write another port"));
+        assert!(
+            told.trim_end()
+                .ends_with("; stop the process that uses this port, or set another port")
+        );
     }
 }

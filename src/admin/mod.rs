@@ -1,9 +1,8 @@
-//! Admin: what an operator, a probe or a scraper asks over HTTP.
+//! Admin: HTTP pages for operators, probes and scrapers.
 //!
-//! `/healthz` says that the process lives, `/readyz` whether calls are welcome, `/metrics` what was
-//! counted. Runs on the control plane's runtime, on an address of its own that clients of Spark
-//! never need. What must never happen here: anything that changes the course of a call, an answer
-//! that waits for a worker, a secret in a page.
+//! `/healthz` is liveness, `/readyz` readiness, `/metrics` the Prometheus metrics. The pages run on
+//! the control plane's runtime and on their own address. Must never happen here: an effect on
+//! calls, a response that waits for a worker, a secret in a page.
 
 mod negotiation;
 mod pages;

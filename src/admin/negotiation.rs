@@ -1,22 +1,21 @@
-//! Which of two formats a caller of `/metrics` prefers (RFC 9110, 12.4.2 and 12.5.1).
+//! Content negotiation for `/metrics` (RFC 9110, 12.4.2 and 12.5.1).
 
 use http::HeaderMap;
 use http::header::ACCEPT;
 
 use crate::telemetry::MetricsFormat;
 
-/// Parts of an `Accept` that are looked at.
+/// Maximum number of media ranges of an `Accept` header that are evaluated.
 const RANGES_MAX: usize = 64;
 
 const OPENMETRICS: Media =
     Media { kind: "application", subtype: "openmetrics-text", versions: OPENMETRICS_VERSIONS };
 const PLAIN_TEXT: Media = Media { kind: "text", subtype: "plain", versions: &["0.0.4"] };
-/// What the versions of OpenMetrics have changed does not occur on our page.
+/// The page uses no feature that differs between these versions.
 const OPENMETRICS_VERSIONS: &[&str] = &["1.0.0", "0.0.1"];
 
-/// The format to answer in: the one with the greater weight. Whoever weighs both alike gets
-/// OpenMetrics if they name it, and the older format if they do not. Who wants neither gets that
-/// one too, which is better than nothing to read.
+/// The format of the response: the one with the higher weight. With equal weights, OpenMetrics if
+/// the header names it, otherwise the text format. The text format also if both have weight 0.
 pub(super) fn negotiate(headers: &HeaderMap) -> MetricsFormat {
     let all = headers.get_all(ACCEPT).iter().filter_map(|accept| accept.to_str().ok());
     let ranges: Vec<Range<'_>> = all.flat_map(split).take(RANGES_MAX).map(Range::of).collect();
@@ -27,19 +26,20 @@ pub(super) fn negotiate(headers: &HeaderMap) -> MetricsFormat {
     if is_open { MetricsFormat::OpenMetrics } else { MetricsFormat::Classic }
 }
 
-/// The parts between commas; quoted ones count for nothing here, since none of ours has a comma.
+/// Splits at commas. A comma in a quoted string also splits, which is harmless: no supported media
+/// type contains one.
 fn split(accept: &str) -> impl Iterator<Item = &str> {
     accept.split(',').map(str::trim).filter(|range| !range.is_empty())
 }
 
-/// A type that we can answer in.
+/// A supported media type.
 struct Media {
     kind: &'static str,
     subtype: &'static str,
     versions: &'static [&'static str],
 }
 
-/// How closely a range names a type: the closest range decides.
+/// Specificity of a media range for a media type: the most specific range decides.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 enum Specificity {
     #[default]
@@ -49,14 +49,14 @@ enum Specificity {
     Named,
 }
 
-/// What a caller makes of a type, in thousandths.
+/// Preference of a client for a media type; the weight in thousandths.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 struct Preference {
     specificity: Specificity,
     weight: u16,
 }
 
-/// One part of an `Accept`.
+/// One media range of an `Accept` header.
 struct Range<'a> {
     kind: &'a str,
     subtype: &'a str,
@@ -95,7 +95,8 @@ impl<'a> Range<'a> {
 }
 
 impl Media {
-    /// Of ranges that fit as closely, the one with the greatest weight counts.
+    /// The preference by the most specific range; among equally specific ranges, the highest
+    /// weight.
     fn weight(&self, ranges: &[Range<'_>]) -> Preference {
         let wanted = ranges
             .iter()
@@ -104,8 +105,7 @@ impl Media {
     }
 }
 
-/// A weight in thousandths: `0.75` is 750. What is no weight counts as the greatest, as if it were
-/// not there.
+/// A weight in thousandths: `0.75` is 750. An invalid weight counts as 1, like a missing one.
 fn weight(text: &str) -> u16 {
     let (whole, part) = text.split_once('.').unwrap_or((text, ""));
     let thousandths = format!("{part:0<3}").get(..3).and_then(|part| part.parse().ok());
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn the_greater_weight_decides_and_none_is_not_this() {
+    fn the_higher_weight_decides_and_weight_0_excludes_a_format() {
         for accept in [
             "application/openmetrics-text;q=0,text/plain",
             "application/openmetrics-text;q=0.3,text/plain;q=0.4",
@@ -160,14 +160,14 @@ mod tests {
     }
 
     #[test]
-    fn several_headers_are_one_list() {
+    fn several_accept_headers_are_one_list() {
         let format = asked(&["text/plain;q=0.1", "application/openmetrics-text;q=0.2"]);
         assert_eq!(format, MetricsFormat::OpenMetrics);
         assert_eq!(asked(&[]), MetricsFormat::Classic);
     }
 
     #[test]
-    fn prometheus_gets_what_it_prefers() {
+    fn prometheus_gets_openmetrics() {
         let accept = "application/openmetrics-text;version=1.0.0,application/openmetrics-text;\
                       version=0.0.1;q=0.75,text/plain;version=0.0.4;q=0.5,*/*;q=0.1";
         assert_eq!(asked(&[accept]), MetricsFormat::OpenMetrics);
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn a_weight_has_three_digits() {
+    fn a_weight_has_up_to_three_decimal_places() {
         for (text, expected) in
             [("0", 0), ("0.5", 500), ("0.05", 50), ("0.1234", 123), ("1", 1000), ("1.000", 1000)]
         {

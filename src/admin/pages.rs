@@ -1,4 +1,4 @@
-//! The pages: what is answered to which path.
+//! The pages, by path.
 
 use http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
@@ -14,33 +14,33 @@ pub(super) type Page = Response<Full<Bytes>>;
 
 const TEXT: &str = "text/plain; charset=utf-8";
 
-/// The most teams, and the most issuers, that /readyz lists.
+/// Maximum number of teams, and of issuers, that /readyz lists.
 const LINES_MAX: usize = 20;
 
 const INDEX: &str = "\
 sconce, the front door for Apache Spark Connect
 
-/healthz  200 while the process lives
-/readyz   200 while calls are welcome, else 503 and the reason
+/healthz  200 while the process runs
+/readyz   200 when ready for calls, otherwise 503 and the reason
 /metrics  Prometheus metrics
 ";
 
-/// Answers one request. The body is never looked at: a request that brings one is refused.
+/// Answers one request. Rejects requests with a body.
 pub(super) fn respond<B>(request: &Request<B>, state: &State) -> Page {
     match request.uri().path() {
         "/" | "/healthz" | "/readyz" | "/metrics" if !is_get_or_head(request.method()) => {
-            let mut page = text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n");
+            let mut page = text(StatusCode::METHOD_NOT_ALLOWED, "use GET or HEAD\n");
             page.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
             page
         }
         _ if has_body(request.headers()) => {
-            text(StatusCode::PAYLOAD_TOO_LARGE, "no body is taken here\n")
+            text(StatusCode::PAYLOAD_TOO_LARGE, "a request body is not accepted here\n")
         }
         "/" => text(StatusCode::OK, INDEX),
         "/healthz" => text(StatusCode::OK, "ok\n"),
         "/readyz" => readiness(state.readiness()),
         "/metrics" => metrics(request.headers(), state),
-        _ => text(StatusCode::NOT_FOUND, "no such page; / lists them\n"),
+        _ => text(StatusCode::NOT_FOUND, "page not found; / lists all pages\n"),
     }
 }
 
@@ -56,7 +56,7 @@ fn has_body(headers: &HeaderMap) -> bool {
 fn readiness(readiness: Readiness) -> Page {
     match readiness {
         Readiness::Starting { missing } if missing.is_empty() => {
-            text(StatusCode::SERVICE_UNAVAILABLE, "starting: no plan is live yet\n")
+            text(StatusCode::SERVICE_UNAVAILABLE, "starting: the configuration is not loaded yet\n")
         }
         Readiness::Starting { missing } => {
             let missing = missing_keys("starting", &missing);
@@ -67,27 +67,27 @@ fn readiness(readiness: Readiness) -> Page {
             text(StatusCode::OK, format!("ready\n{missing}{errors}"))
         }
         Readiness::Draining => {
-            text(StatusCode::SERVICE_UNAVAILABLE, "draining: open calls may finish\n")
+            text(StatusCode::SERVICE_UNAVAILABLE, "draining: waiting for open calls\n")
         }
     }
 }
 
-/// The issuers whose keys have not come, a line for each.
+/// A line for each issuer without usable keys.
 fn missing_keys(subject: &str, issuers: &[String]) -> String {
     let lines = issuers.iter().take(LINES_MAX).map(|issuer| {
         format!(
-            "{subject}: no usable keys of issuer {issuer} have come yet, its tokens are refused; \
-             the log tells why\n"
+            "{subject}: issuer {issuer} has no usable keys yet, its tokens are refused; the log \
+             shows the reason\n"
         )
     });
     lines.collect()
 }
 
-/// What is wrong with the configuration, a line for each team.
+/// A line for each team with config errors, and for the main file.
 fn config_error_lines(errors: &[ConfigErrorCount]) -> String {
     let line = |errors: &ConfigErrorCount| {
         let ConfigErrorCount { team, count, effect: served } = errors;
-        // It may be the name of a file.
+        // The name may be a file name.
         let team = Escaped(team);
         match errors.is_main_file() {
             true => format!("config: errors in the main file: {count}; {served}\n"),
@@ -99,7 +99,7 @@ fn config_error_lines(errors: &[ConfigErrorCount]) -> String {
         lines.push_str(&format!("config: errors in the files of {more} more teams\n"));
     }
     if !errors.is_empty() {
-        lines.push_str("config: sconce check shows each error\n");
+        lines.push_str("config: run sconce check to list all errors\n");
     }
     lines
 }
@@ -125,7 +125,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_name_of_a_file_makes_no_line_of_its_own() {
+    fn a_file_name_cannot_add_a_line() {
         let team = "a\nready\n.yaml".to_owned();
         let page = config_error_lines(&[ConfigErrorCount {
             team,
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn no_more_teams_are_listed_than_fit() {
+    fn the_number_of_listed_teams_is_limited() {
         let team = |at| ConfigErrorCount { team: format!("t{at}"), count: 1, effect: "" };
         let page = config_error_lines(&(0..LINES_MAX + 5).map(team).collect::<Vec<_>>());
         assert_eq!(page.lines().count(), LINES_MAX + 2, "{page}");

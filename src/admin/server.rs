@@ -1,8 +1,7 @@
-//! The admin listener: sockets and deadlines.
+//! The admin listener: sockets and timeouts.
 //!
-//! A connection serves one request and is closed, so that nothing has to be said about idle ones:
-//! every connection ends within [`LIFE`], whatever its peer does or leaves undone. HTTP/1 only: no
-//! probe and no scraper speaks HTTP/2 in clear text.
+//! A connection serves one request and is closed within [`CONNECTION_TIMEOUT`]. HTTP/1 only: probes
+//! and scrapers do not use HTTP/2 without TLS.
 
 use std::convert::Infallible;
 use std::future::ready;
@@ -21,25 +20,25 @@ use super::pages::respond;
 use super::state::State;
 use crate::telemetry::log_limit::{self, LineKind};
 
-/// How many connections at once; more wait in the listener's queue.
+/// Maximum concurrent connections; more wait in the accept queue.
 const CONNECTIONS_MAX: usize = 64;
 
-/// How long the head of a request may take.
+/// Time to receive the request headers.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long a connection may take altogether.
+/// Maximum duration of a connection.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How many octets the head of a request may have.
+/// Maximum size of the request line and headers in bytes.
 const HEAD_BYTES_MAX: usize = 16 << 10;
 
-/// How many headers a request may have.
+/// Maximum number of request headers.
 const HEADERS_MAX: usize = 64;
 
-/// How long to wait before the next try when the system has no descriptor left.
+/// Pause after a failed accept, for example without free file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Answers on `listener` until it is dropped, and every connection with it.
+/// Serves the pages on `listener`. Dropping the future closes every connection.
 pub async fn serve(listener: TcpListener, state: Arc<State>) -> Infallible {
     let mut connections = JoinSet::new();
     loop {
@@ -51,9 +50,9 @@ pub async fn serve(listener: TcpListener, state: Arc<State>) -> Infallible {
                 Ok((socket, _)) => {
                     connections.spawn(serve_connection(socket, Arc::clone(&state)));
                 }
-                Err(fault) => {
+                Err(error) => {
                     if log_limit::allow(LineKind::NotAccepted, &"admin") {
-                        warn!(%fault, "admin connection not accepted");
+                        warn!(%error, "cannot accept an admin connection");
                     }
                     sleep(ACCEPT_PAUSE).await;
                 }
@@ -63,7 +62,7 @@ pub async fn serve(listener: TcpListener, state: Arc<State>) -> Infallible {
     }
 }
 
-/// One connection, one request.
+/// Serves one request on one connection.
 async fn serve_connection(socket: TcpStream, state: Arc<State>) {
     let service = service_fn(|request| ready(Ok::<_, Infallible>(respond(&request, &state))));
     let conversation = http1::Builder::new()
@@ -75,7 +74,7 @@ async fn serve_connection(socket: TcpStream, state: Arc<State>) {
         .serve_connection(TokioIo::new(socket), service);
     match timeout(CONNECTION_TIMEOUT, conversation).await {
         Ok(Ok(())) => {}
-        Ok(Err(fault)) => debug!(%fault, "admin connection failed"),
-        Err(_) => debug!("admin connection took too long"),
+        Ok(Err(error)) => debug!(%error, "admin connection failed"),
+        Err(_) => debug!("admin connection timed out"),
     }
 }

@@ -1,8 +1,8 @@
-//! What the pages tell: one state, said in one place.
+//! The state behind the pages.
 //!
-//! Readiness moves one way only: starting, ready, draining. A bad edit of the configuration does
-//! not touch it, since the last good plan goes on; it only shows in the text. Neither do keys of an
-//! issuer that do not come, once they were waited for.
+//! Readiness changes in one direction: starting, ready, draining. Config errors do not change it,
+//! because the last good configuration stays; the page only shows them. The same holds for an
+//! issuer without keys after the initial fetch timeout.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -14,7 +14,7 @@ const STARTING: u8 = 0;
 const READY: u8 = 1;
 const DRAINING: u8 = 2;
 
-/// Whether calls are welcome, and the metrics.
+/// Readiness, identity providers and metrics.
 #[derive(Debug)]
 pub struct State {
     stage: AtomicU8,
@@ -23,34 +23,34 @@ pub struct State {
     control: ControlMetrics,
 }
 
-/// What `/readyz` answers by.
+/// Content of `/readyz`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Readiness {
-    /// Calls are not welcome yet, while the keys of these issuers have not come.
+    /// Not ready: these issuers have no usable keys yet.
     Starting { missing: Vec<String> },
-    /// Calls are welcome, whatever is wrong with the configuration as last read, and though the
-    /// keys of these issuers have not come.
+    /// Ready, even with config errors since the last reload and with issuers without keys.
     Ready { missing: Vec<String>, errors: Arc<[ConfigErrorCount]> },
-    /// The drain has begun.
+    /// The drain has started.
     Draining,
 }
 
 impl State {
-    /// Starting, over these metrics and the keys of identity providers.
+    /// The state of a starting process.
     #[must_use]
     pub fn new(metrics: Metrics, keys: JwksProviders) -> Self {
         Self { stage: AtomicU8::new(STARTING), keys, control: metrics.control(), metrics }
     }
 
-    /// A plan is live, the listeners are open, and the keys have come or were waited for. Too late
-    /// once the drain has begun.
+    /// Marks the process as ready: the configuration is live, the listeners are open, and the
+    /// issuers' keys are present or the initial fetch timeout has expired. No effect after the
+    /// start of the drain.
     pub fn set_ready(&self) {
         let moved =
             self.stage.compare_exchange(STARTING, READY, Ordering::AcqRel, Ordering::Acquire);
         self.control.set_ready(moved.is_ok() || moved == Err(READY));
     }
 
-    /// The drain begins: `/readyz` answers 503 from now on.
+    /// Marks the process as draining: `/readyz` answers 503 from now on.
     pub fn set_draining(&self) {
         self.stage.store(DRAINING, Ordering::Release);
         self.control.set_ready(false);
@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_drain_is_not_undone_by_a_late_start() {
+    fn set_ready_during_a_drain_has_no_effect() {
         let state = State::new(Metrics::new("1"), JwksProviders::default());
         assert_eq!(state.readiness(), Readiness::Starting { missing: Vec::new() });
         state.set_draining();
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_edit_leaves_it_ready_and_shows() {
+    fn config_errors_do_not_change_readiness() {
         let metrics = Metrics::new("1");
         let state = State::new(metrics.clone(), JwksProviders::default());
         let ready = |errors| Readiness::Ready { missing: Vec::new(), errors };

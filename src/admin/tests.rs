@@ -81,7 +81,7 @@ async fn a_process_that_lives_is_healthy_before_it_is_ready() {
     assert_eq!((status(&answer), body(&answer)), ("200", "ok\n"));
     let answer = port.get("/readyz").await;
     assert_eq!(status(&answer), "503");
-    assert!(body(&answer).contains("no plan is live"), "{answer}");
+    assert!(body(&answer).contains("the configuration is not loaded yet"), "{answer}");
 }
 
 #[tokio::test]
@@ -107,9 +107,9 @@ async fn a_bad_edit_stays_ready_and_is_told() {
     port.metrics.control().set_config_errors(vec![ConfigErrorCount::main_file(2), ml]);
     let answer = port.get("/readyz").await;
     assert_eq!(status(&answer), "200");
-    let expected = "ready\nconfig: errors in the main file: 2; no change of any file takes effect; \
-                    the last valid configuration stays active\nconfig: errors in the file of team \
-                    ml: 3; its calls are refused\nconfig: sconce check shows each error\n";
+    let expected = "ready\nconfig: errors in the main file: 2; no change of any file takes effect, \
+                    the last good configuration is served\nconfig: errors in the file of team ml: \
+                    3; its calls are refused\nconfig: run sconce check to list all errors\n";
     assert_eq!(body(&answer), expected);
 }
 
@@ -125,8 +125,8 @@ async fn metrics_come_in_the_format_that_is_asked_for() {
     let open = port.say(asked.as_bytes()).await;
     assert!(open.contains("application/openmetrics-text"), "{open}");
     assert!(body(&open).ends_with("# EOF\n"), "{open}");
-    let asked = "GET /metrics HTTP/1.1\r\nhost: a\r\naccept: application/openmetrics-text;q=0,\
-                 text/plain\r\n\r\n";
+    let asked = "GET /metrics HTTP/1.1\r\nhost: a\r\naccept: \
+                 application/openmetrics-text;q=0,text/plain\r\n\r\n";
     let classic = port.say(asked.as_bytes()).await;
     assert!(classic.contains("text/plain; version=0.0.4"), "{classic}");
     let asked = "GET /metrics HTTP/1.1\r\nhost: a\r\naccept: Application/OpenMetrics-Text\r\n\r\n";
@@ -204,10 +204,8 @@ async fn a_head_that_dribbles_is_cut_off() {
         all
     };
     let cut = timeout(Duration::from_secs(15), async {
-        tokio::select! {
-            () = dribble => {}
-            said = end => assert!(!said.starts_with(b"HTTP/1.1 200")),
-        }
+        tokio::select! { () = dribble => {}, said = end => assert!(!said.starts_with(b"HTTP/1.1 \
+        200")) }
     });
     cut.await.expect("a head that never ends kept its connection");
 }

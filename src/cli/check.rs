@@ -1,4 +1,4 @@
-//! `sconce check`: all that is wrong with the configuration, one line each.
+//! `sconce check`: every error of the configuration, one line each.
 
 use crate::cli::{ConfigFile, terminal};
 use crate::config::{self, Config, LoadContext, Served, TeamErrors};
@@ -6,72 +6,77 @@ use clap::Args;
 use sconce_filters::FilterRegistry;
 use std::{process::ExitCode, time::SystemTime};
 
-/// What is to be checked, and how strictly.
+/// Arguments of `check`.
 #[derive(Args, Debug)]
 pub(super) struct CheckArgs {
     #[command(flatten)]
     file: ConfigFile,
-    /// End with status 1 if there is any warning, as for an error
+    /// Exit with status 1 if there are warnings, as for errors
     #[arg(long)]
     deny_warnings: bool,
 }
 
-/// Prints `file:line: key: what; remedy` for each thing wrong, and what becomes of each team whose
-/// file has errors; or one line that says `ok`, behind what will not stay so.
-pub(super) fn run(wanted: &CheckArgs, filters: &FilterRegistry) -> ExitCode {
+/// Prints warnings, then `file:line: key: what; help` for each error and a summary of each team
+/// whose file has errors. Without errors, the last line starts with `ok`.
+pub(super) fn run(args: &CheckArgs, filters: &FilterRegistry) -> ExitCode {
     let context = LoadContext { filters: filters.clone(), ..LoadContext::default() };
-    let reading = config::read(&wanted.file.config, &context, None);
-    let warnings: Vec<_> = reading.warnings.iter().map(ToString::to_string).collect();
+    let loaded = config::read(&args.file.config, &context, None);
+    let warnings: Vec<_> = loaded.warnings.iter().map(ToString::to_string).collect();
     let teams: Vec<_> =
-        reading.config.iter().flat_map(|_| &reading.team_errors).map(team_summary).collect();
-    match reading.into_result() {
-        Ok(plan) => {
-            let ends = certificate_warnings(&plan, SystemTime::now());
+        loaded.config.iter().flat_map(|_| &loaded.team_errors).map(team_summary).collect();
+    match loaded.into_result() {
+        Ok(config) => {
+            let ends = certificate_warnings(&config, SystemTime::now());
             let warnings = ends.into_iter().chain(warnings).map(|it| format!("warning: {it}"));
             let warnings: Vec<_> = warnings.collect();
-            let is_denied = wanted.deny_warnings && !warnings.is_empty();
+            let is_denied = args.deny_warnings && !warnings.is_empty();
             let summary = match is_denied {
-                true => format!("{}, and none is allowed", counted(warnings.len(), "warning")),
-                false => summary(&plan),
+                true => format!(
+                    "{}, not allowed by --deny-warnings",
+                    counted(warnings.len(), "warning")
+                ),
+                false => summary(&config),
             };
             terminal::print(warnings.into_iter().chain([summary]));
             if is_denied { ExitCode::FAILURE } else { ExitCode::SUCCESS }
         }
-        Err(complaints) => {
+        Err(errors) => {
             let warnings = warnings.into_iter().map(|it| format!("warning: {it}"));
-            let complaints = complaints.iter().map(ToString::to_string);
-            terminal::print(warnings.chain(complaints).chain(teams));
+            let errors = errors.iter().map(ToString::to_string);
+            terminal::print(warnings.chain(errors).chain(teams));
             ExitCode::FAILURE
         }
     }
 }
 
-/// What becomes of a team whose file has errors.
+/// How a team is served while its file has errors.
 fn team_summary((team, errors): (&String, &TeamErrors)) -> String {
-    let TeamErrors { errors: complaints, served } = errors;
+    let TeamErrors { errors: of_team, served } = errors;
     let served = match served {
-        Served::ValidParts | Served::LastGood => "served as far as its file is right",
-        Served::Nothing => "refused",
+        Served::ValidParts | Served::LastGood => "serves the valid parts of its file",
+        Served::Nothing => "refuses its calls",
     };
-    let errors = counted(complaints.len(), "error");
+    let errors = counted(of_team.len(), "error");
     format!(
-        "team {team}: {errors}: at a start it is {served}, and the other teams are served; a \
-         running sconce goes on with its last good configuration"
+        "team {team}: {errors}: a start {served} and serves the other teams; a reload keeps its \
+         last good configuration"
     )
 }
 
-/// One line for each certificate that has ended, is about to, or is not valid yet.
-fn certificate_warnings(plan: &Config, now: SystemTime) -> Vec<String> {
-    let concerns =
-        plan.certificates().iter().filter_map(|term| Some((term.file(), term.warning(now)?)));
-    concerns.map(|(file, concern)| format!("{}: {concern}", file.display())).collect()
+/// One line for each certificate that is expired, expires soon or is not valid yet.
+fn certificate_warnings(config: &Config, now: SystemTime) -> Vec<String> {
+    let warnings = config
+        .certificates()
+        .iter()
+        .filter_map(|certificate| Some((certificate.file(), certificate.warning(now)?)));
+    warnings.map(|(file, warning)| format!("{}: {warning}", file.display())).collect()
 }
 
-fn summary(plan: &Config) -> String {
-    let environments = plan.teams.values().map(|team| team.environments.len()).sum();
-    let teams = counted(plan.teams.len(), "team");
+fn summary(config: &Config) -> String {
+    let environments = config.teams.values().map(|team| team.environments.len()).sum();
+    let teams = counted(config.teams.len(), "team");
     let environments = counted(environments, "environment");
-    let chain: Vec<_> = plan.filters.chain().names().collect();
+    let chain: Vec<_> = config.filters.chain().names().collect();
     format!("ok: {teams}, {environments}, chain {}", chain.join(" > "))
 }
 
@@ -85,7 +90,7 @@ mod tests {
     use std::{fs, time::Duration};
 
     #[test]
-    fn a_certificate_that_will_not_last_is_a_warning_and_no_complaint() {
+    fn an_expired_certificate_is_a_warning_not_an_error() {
         let home = tempfile::tempdir().unwrap();
         let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
         fs::write(home.path().join("a.crt"), made.cert.pem()).unwrap();
@@ -97,15 +102,15 @@ mod tests {
         let tls = "{ certificates: [{ certificate: a.crt, key: a.key }] }";
         let text = format!("teams: {{ directory: teams }}\nlisten: {{ tls: {tls} }}\n");
         fs::write(&main, text).unwrap();
-        let plan = config::load(&main).unwrap();
-        assert_eq!(certificate_warnings(&plan, SystemTime::now()), [""; 0]);
-        // Certificates of rcgen end with the year 4095.
+        let config = config::load(&main).unwrap();
+        assert_eq!(certificate_warnings(&config, SystemTime::now()), [""; 0]);
+        // The certificates of rcgen expire with the year 4095.
         let late = SystemTime::UNIX_EPOCH + Duration::from_secs(67_100_000_000);
         let expected = format!(
-            "{}: the certificate has expired on 4096-01-01 00:00:00 UTC; clients refuse it: put a \
-             new one in its place, with its key",
+            "{}: the certificate expired on 4096-01-01 00:00:00 UTC; clients reject it: replace it \
+             and its key",
             home.path().join("a.crt").display()
         );
-        assert_eq!(certificate_warnings(&plan, late), [expected]);
+        assert_eq!(certificate_warnings(&config, late), [expected]);
     }
 }

@@ -1,44 +1,45 @@
-//! Reads what was typed. A message about it repeats no word that may be a token.
+//! Parses the command line. An error message does not repeat arguments, which may be tokens.
 
 use crate::cli::{Cli, terminal};
 use clap::{CommandFactory, Parser};
 use std::{env, process::ExitCode};
 
-/// The status of a command line that cannot be read.
+/// Exit status for an invalid command line.
 const USAGE_ERROR: u8 = 2;
-/// Words of a command line that are shorter than this are no tokens.
+/// Minimum length in bytes of an argument that may be a token.
 const SECRET_LENGTH_MIN: usize = 8;
 
-/// What was typed.
+/// Parses the arguments of this process.
 ///
 /// # Errors
-/// The status to end with, once it is said what is wrong.
+/// The exit status; the error is already printed.
 pub(super) fn parse() -> Result<Cli, ExitCode> {
     match Cli::try_parse() {
         Ok(cli) => Ok(cli),
-        Err(fault) if fault.use_stderr() => {
-            let typed = env::args_os().map(|word| word.to_string_lossy().into_owned());
-            let message = redact_arguments(fault.render().to_string(), typed);
+        Err(error) if error.use_stderr() => {
+            let typed = env::args_os().map(|argument| argument.to_string_lossy().into_owned());
+            let message = redact_arguments(error.render().to_string(), typed);
             terminal::print_error_lines(&message);
             Err(ExitCode::from(USAGE_ERROR))
         }
         // Help, and the version.
-        Err(asked) => asked.exit(),
+        Err(help_or_version) => help_or_version.exit(),
     }
 }
 
-/// Of what was typed, only verbs and names of flags are shown.
+/// Replaces the arguments in a message, except commands and names of flags.
 fn redact_arguments(message: String, typed: impl Iterator<Item = String>) -> String {
-    let words = typed.skip(1).flat_map(|word| {
-        let value = word.split_once('=').map(|(_, value)| value.to_owned());
-        let whole = (!word.starts_with('-')).then_some(word);
+    let arguments = typed.skip(1).flat_map(|argument| {
+        let value = argument.split_once('=').map(|(_, value)| value.to_owned());
+        let whole = (!argument.starts_with('-')).then_some(argument);
         [whole, value].into_iter().flatten().collect::<Vec<_>>()
     });
-    let is_verb = |word: &str| Cli::command().find_subcommand(word).is_some();
-    let mut words: Vec<_> =
-        words.filter(|word| word.len() >= SECRET_LENGTH_MIN && !is_verb(word)).collect();
-    words.sort_by_key(|word| std::cmp::Reverse(word.len()));
-    words.iter().fold(message, |message, word| message.replace(&**word, "(not shown)"))
+    let is_command = |argument: &str| Cli::command().find_subcommand(argument).is_some();
+    let mut arguments: Vec<_> = arguments
+        .filter(|argument| argument.len() >= SECRET_LENGTH_MIN && !is_command(argument))
+        .collect();
+    arguments.sort_by_key(|argument| std::cmp::Reverse(argument.len()));
+    arguments.iter().fold(message, |message, argument| message.replace(&**argument, "(not shown)"))
 }
 
 #[cfg(test)]
@@ -46,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_command_line_that_cannot_be_read_is_not_repeated() {
+    fn an_invalid_command_line_is_not_repeated() {
         for words in [
             &["explain", "sc://h", "eyJSEKRET"][..],
             &["explain", "--token=eyJSEKRET"],
@@ -55,9 +56,12 @@ mod tests {
             &["eyJSEKRET"],
         ] {
             let typed = ["sconce"].iter().chain(words).map(|word| (*word).to_owned());
-            let fault = Cli::try_parse_from(typed.clone()).unwrap_err();
-            let said = redact_arguments(fault.render().to_string(), typed);
-            assert!(!said.contains("SEKRET") && said.contains("error:"), "{words:?}: {said}");
+            let error = Cli::try_parse_from(typed.clone()).unwrap_err();
+            let messages = redact_arguments(error.render().to_string(), typed);
+            assert!(
+                !messages.contains("SEKRET") && messages.contains("error:"),
+                "{words:?}: {messages}"
+            );
         }
     }
 }

@@ -1,4 +1,4 @@
-//! `sconce completions`: a script by which a shell completes what is typed.
+//! `sconce completions`: a script for the completion of commands in a shell.
 
 use crate::cli::Cli;
 use crate::cli::terminal;
@@ -6,17 +6,17 @@ use clap::{Args, CommandFactory};
 use clap_complete::Shell;
 use std::process::ExitCode;
 
-/// For whom.
+/// Arguments of `completions`.
 #[derive(Args, Debug)]
 pub(super) struct CompletionsArgs {
-    /// The shell
+    /// Shell of the script
     shell: Shell,
 }
 
 /// Prints the script.
-pub(super) fn run(wanted: &CompletionsArgs) -> ExitCode {
+pub(super) fn run(args: &CompletionsArgs) -> ExitCode {
     let mut script = Vec::new();
-    clap_complete::generate(wanted.shell, &mut Cli::command(), "sconce", &mut script);
+    clap_complete::generate(args.shell, &mut Cli::command(), "sconce", &mut script);
     terminal::print_raw(&script);
     ExitCode::SUCCESS
 }

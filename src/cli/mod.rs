@@ -1,8 +1,8 @@
-//! What people type: one file a verb.
+//! The command line: one file for each command.
 //!
-//! A verb parses its words, asks a layer below and prints. Must never happen here: a decision that
-//! another layer needs as well, a panic because somebody closed the pipe, or text of others that
-//! reaches a terminal as it is.
+//! A command parses its arguments, calls a lower layer and prints the result. Must never happen
+//! here: a decision that another layer also needs, a panic on a closed pipe, or unescaped text from
+//! files, providers or calls on a terminal.
 
 mod check;
 mod command_line;
@@ -18,7 +18,7 @@ use clap::{Args, Parser, Subcommand};
 use sconce_filters::FilterRegistry;
 use std::{path::PathBuf, process::ExitCode};
 
-/// The front door for Apache Spark Connect: one address for the drivers of many teams.
+/// Proxy for Apache Spark Connect: one address for the drivers of many teams
 #[derive(Debug, Parser)]
 #[command(name = "sconce", version, about, max_term_width = 100)]
 struct Cli {
@@ -28,29 +28,30 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Takes calls and relays them, until it is told to stop
+    /// Run the proxy until SIGTERM or SIGINT
     Serve(ConfigFile),
-    /// Reads the configuration and tells all that is wrong with it
+    /// Check the configuration and report every error
     Check(check::CheckArgs),
-    /// Tells where a call would go, and why
+    /// Show how a call would be routed, and why
     Explain(explain::ExplainArgs),
-    /// Mints a token with a key of your own, for development
+    /// Create a token signed with a local key, for development
     Token(token::TokenArgs),
-    /// Prints completions for a shell
+    /// Print a shell completion script
     Completions(completions::CompletionsArgs),
 }
 
-/// Which configuration is meant.
+/// The configuration to read.
 #[derive(Args, Debug)]
 struct ConfigFile {
-    /// The main file of the configuration
+    /// Main configuration file
     #[arg(long, value_name = "FILE", env = "SCONCE_CONFIG", default_value = "config/sconce.yaml")]
     config: PathBuf,
 }
 
-/// Runs what was typed. The status is 0 when all is well, 1 when something is wrong, and 2 for a
-/// command line that cannot be read; `explain` ends with 3 for a call that would be refused.
-/// `filters` are the filters that `chain` may name: see `filters/README.md`.
+/// Runs the command of this process. The exit status is 0 for success, 1 for a failure and 2 for an
+/// invalid command line; `explain` exits with 3 for a call that would be refused.
+///
+/// `filters` are the filters that `chain` can name: see `filters/README.md`.
 pub fn run(filters: &FilterRegistry) -> ExitCode {
     let cli = match command_line::parse() {
         Ok(cli) => cli,
@@ -58,10 +59,10 @@ pub fn run(filters: &FilterRegistry) -> ExitCode {
     };
     match cli.command {
         Command::Serve(ConfigFile { config }) => serve::run(&config, filters),
-        Command::Check(wanted) => check::run(&wanted, filters),
-        Command::Explain(question) => explain::run(&question, filters),
-        Command::Token(wanted) => token::run(&wanted),
-        Command::Completions(wanted) => completions::run(&wanted),
+        Command::Check(args) => check::run(&args, filters),
+        Command::Explain(args) => explain::run(&args, filters),
+        Command::Token(args) => token::run(&args),
+        Command::Completions(args) => completions::run(&args),
     }
 }
 
@@ -71,10 +72,13 @@ mod tests {
     use clap::CommandFactory;
 
     #[test]
-    fn every_verb_that_reads_the_configuration_takes_it_by_the_same_flag() {
+    fn every_command_with_a_configuration_has_the_same_flag() {
         Cli::command().debug_assert();
-        for verb in ["serve", "check", "explain"] {
-            assert!(Cli::try_parse_from(["sconce", verb, "--config", "x.yaml"]).is_ok(), "{verb}");
+        for command in ["serve", "check", "explain"] {
+            assert!(
+                Cli::try_parse_from(["sconce", command, "--config", "x.yaml"]).is_ok(),
+                "{command}"
+            );
         }
     }
 }

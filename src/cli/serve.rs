@@ -1,7 +1,7 @@
 //! `sconce serve`: builds every layer from the bottom up, then waits for signals.
 //!
-//! The first SIGTERM or SIGINT drains, a second one ends at once, with a status of its own if that
-//! cut calls. SIGHUP has the files read.
+//! The first SIGTERM or SIGINT starts the drain. A second one terminates immediately, with its own
+//! exit status if calls were open. SIGHUP reloads the configuration.
 
 use std::fmt::Display;
 use std::future::Future;
@@ -26,115 +26,115 @@ use crate::telemetry::log::{self, LogFormat};
 use crate::telemetry::log_limit;
 use crate::telemetry::{ControlMetrics, Metrics};
 
-/// The status when a second signal has cut calls.
+/// Exit status after a second signal that terminated open calls.
 const CALLS_TERMINATED: u8 = 3;
-/// Teams that are named when calls are cut.
+/// Maximum number of teams in the log line about terminated calls.
 const TEAMS_LISTED_MAX: usize = 20;
 
-/// Serves until told to stop. The status is 0 after a drain, 1 when there was nothing to serve or
-/// no way to, and 3 when a second signal has cut calls.
+/// Serves until SIGTERM or SIGINT. The exit status is 0 after a drain, 1 if the start failed, and 3
+/// if a second signal terminated open calls.
 pub(super) fn run(file: &Path, filters: &FilterRegistry) -> ExitCode {
     let metrics = Metrics::new(env!("CARGO_PKG_VERSION"));
-    let book = JwksProviders::default();
-    let context = LoadContext { filters: filters.clone(), jwks: book.clone() };
-    let (mut steward, live) = match Reloader::start(file, &context, metrics.control()) {
+    let providers = JwksProviders::default();
+    let context = LoadContext { filters: filters.clone(), jwks: providers.clone() };
+    let (mut reloader, snapshots) = match Reloader::start(file, &context, metrics.control()) {
         Ok(started) => started,
-        Err(complaints) => {
-            for complaint in complaints {
-                terminal::print_error(complaint);
+        Err(errors) => {
+            for error in errors {
+                terminal::print_error(error);
             }
             return ExitCode::FAILURE;
         }
     };
-    let plan = steward.config().clone();
-    let format = match plan.log.format {
+    let config = reloader.config().clone();
+    let format = match config.log.format {
         Format::Json => LogFormat::Json,
         Format::Pretty => LogFormat::Pretty,
     };
-    let (_log, level) = match log::start(format, plan.log.level.level_filter(), &metrics.control())
-    {
-        Ok(started) => started,
-        Err(fault) => return fail(&fault),
-    };
-    steward.set_log_level(level);
+    let (_log, level) =
+        match log::start(format, config.log.level.level_filter(), &metrics.control()) {
+            Ok(started) => started,
+            Err(error) => return fail(&error),
+        };
+    reloader.set_log_level(level);
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(fault) => return fail(&fault),
+        Err(error) => return fail(&error),
     };
-    let served = runtime.block_on(serve(&plan, steward, live, (book, metrics)));
+    let served = runtime.block_on(serve(&config, reloader, snapshots, (providers, metrics)));
     runtime.shutdown_background();
     match served {
         Ok(Exit::Drained) => ExitCode::SUCCESS,
         Ok(Exit::Terminated) => ExitCode::from(CALLS_TERMINATED),
-        Err(fault) => fail(&fault),
+        Err(error) => fail(&error),
     }
 }
 
-fn fail(fault: &dyn Display) -> ExitCode {
-    terminal::print_error(format_args!("sconce: {fault}"));
+fn fail(error: &dyn Display) -> ExitCode {
+    terminal::print_error(format_args!("sconce: {error}"));
     ExitCode::FAILURE
 }
 
-/// How it ended.
+/// Result of a run.
 enum Exit {
     Drained,
-    /// Calls were cut by a second signal.
+    /// A second signal terminated open calls.
     Terminated,
 }
 
 async fn serve(
-    plan: &Config,
-    steward: Reloader,
-    live: SnapshotHandle,
-    (book, metrics): (JwksProviders, Metrics),
+    config: &Config,
+    reloader: Reloader,
+    snapshots: SnapshotHandle,
+    (providers, metrics): (JwksProviders, Metrics),
 ) -> io::Result<Exit> {
     let mut signals = Signals::new()?;
-    let (address, backlog) = (plan.listen.address, plan.listen.backlog);
+    let (address, backlog) = (config.listen.address, config.listen.backlog);
     let listener = explain_bind_error("listen.address", address, proxy::listen(address, backlog))?;
-    let admin_listener = TcpListener::bind(plan.admin).await;
-    let admin_listener = explain_bind_error("admin.address", plan.admin, admin_listener)?;
+    let admin_listener = TcpListener::bind(config.admin).await;
+    let admin_listener = explain_bind_error("admin.address", config.admin, admin_listener)?;
     let (address, admin_address) = (listener.local_addr()?, admin_listener.local_addr()?);
-    let options = Options { workers: plan.workers.count() };
-    let proxy = Proxy::start(&options, listener, &live, &metrics)?;
+    let options = Options { workers: config.workers.count() };
+    let proxy = Proxy::start(&options, listener, &snapshots, &metrics)?;
     let mut background = JoinSet::new();
-    background.spawn(keys::refresh_loop(book.clone(), metrics.control()));
+    background.spawn(keys::refresh_loop(providers.clone(), metrics.control()));
     let control = metrics.control();
-    let state = Arc::new(admin::State::new(metrics, book.clone()));
-    background.spawn(steward.run());
+    let state = Arc::new(admin::State::new(metrics, providers.clone()));
+    background.spawn(reloader.run());
     background.spawn(log_limit::report());
-    background.spawn(proxy::probe::unreachable_drivers(live.clone()));
-    background.spawn(reload_on_hangup(signal(SignalKind::hangup())?, live.clone()));
+    background.spawn(proxy::probe::unreachable_drivers(snapshots.clone()));
+    background.spawn(reload_on_hangup(signal(SignalKind::hangup())?, snapshots.clone()));
     background.spawn({
         let state = Arc::clone(&state);
         async move { match admin::serve(admin_listener, state).await {} }
     });
     tracing::info!(%address, admin = %admin_address, workers = options.workers, "listening");
-    // Who is ready without keys replaces others that have them in a rolling update. But a provider
-    // that stays away must not keep those out for ever whose proof needs no keys of it.
-    let first_keys = tokio::time::timeout(plan.initial_fetch_timeout, book.all_fetched());
+    // In a rolling update, an instance without keys must not replace one with keys. But an
+    // unreachable provider must not block callers of other providers forever, hence the timeout.
+    let first_keys = tokio::time::timeout(config.initial_fetch_timeout, providers.all_fetched());
     if unless_signalled(&mut signals, first_keys).await.is_some() {
-        for issuer in book.issuers_without_keys() {
-            tracing::warn!(%issuer, "ready without the keys of an issuer: its tokens are refused");
+        for issuer in providers.issuers_without_keys() {
+            tracing::warn!(%issuer, "ready without the keys of an issuer; refusing its tokens");
         }
         state.set_ready();
         signals.next().await;
     }
     state.set_draining();
-    let drain = live.load().drain;
+    let drain = snapshots.load().drain;
     tracing::info!(delay = ?drain.delay, grace = ?drain.grace, "draining");
     let mut end = Exit::Drained;
     if unless_signalled(&mut signals, drain_connections(&proxy, drain, &control)).await.is_none() {
         let (calls, teams) = open_calls(&control);
-        tracing::warn!(calls, teams, "a second signal: ending now");
+        tracing::warn!(calls, teams, "second signal; terminating open calls");
         if calls > 0 {
             end = Exit::Terminated;
         }
     }
-    tracing::info!("ended");
+    tracing::info!("stopped");
     Ok(end)
 }
 
-/// How many calls are open, and whose: `ads/prod 7, ml/lab 1`.
+/// Number of open calls, and the number for each environment: `ads/prod 7, ml/lab 1`.
 fn open_calls(control: &ControlMetrics) -> (u64, String) {
     let open = control.open_calls();
     let calls = open.iter().map(|of| of.calls).sum();
@@ -147,31 +147,32 @@ fn open_calls(control: &ControlMetrics) -> (u64, String) {
     (calls, teams)
 }
 
-/// Has the files read at each signal. They are read anyway when they change, but who is used to
-/// asking must not end the process.
-async fn reload_on_hangup(mut hangup: Signal, live: SnapshotHandle) {
+/// Reloads the configuration at each SIGHUP. sconce also reloads when files change, but without
+/// this handler SIGHUP would end the process.
+async fn reload_on_hangup(mut hangup: Signal, snapshots: SnapshotHandle) {
     while hangup.recv().await.is_some() {
-        tracing::info!("SIGHUP: reading the configuration");
-        live.request_reload();
+        tracing::info!("SIGHUP: reloading the configuration");
+        snapshots.request_reload();
     }
 }
 
-/// Drains: connections are taken for a while, then asked to go, then ended.
+/// Drains: accepts connections during the delay, sends GOAWAY, and terminates open calls after the
+/// grace period.
 async fn drain_connections(proxy: &Proxy, drain: Drain, control: &ControlMetrics) {
     tokio::time::sleep(drain.delay).await;
     proxy.shutdown(Shutdown::Drain);
     if tokio::time::timeout(drain.grace, proxy.wait_closed()).await.is_err() {
         let (calls, teams) = open_calls(control);
-        tracing::warn!(calls, teams, "the grace is over: ending the calls that are left");
+        tracing::warn!(calls, teams, "drain grace period expired; terminating open calls");
         proxy.shutdown(Shutdown::Terminate);
         let _ = tokio::time::timeout(FLUSH_TIMEOUT, proxy.wait_closed()).await;
     }
 }
 
-/// How long the last answers of a drain may take to be written.
+/// Time to write the last responses of a drain.
 const FLUSH_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(3);
 
-/// `None` when a signal came first.
+/// The result of `work`; `None` if a signal arrives first.
 async fn unless_signalled<T>(signals: &mut Signals, work: impl Future<Output = T>) -> Option<T> {
     tokio::select! {
         done = work => Some(done),
@@ -180,19 +181,19 @@ async fn unless_signalled<T>(signals: &mut Signals, work: impl Future<Output = T
 }
 
 fn explain_bind_error<T>(key: &str, address: SocketAddr, listener: io::Result<T>) -> io::Result<T> {
-    listener.map_err(|fault| {
-        let is = |kind| fault.kind() == kind;
-        let remedy = if is(io::ErrorKind::AddrInUse) {
-            "stop what listens there, or write another port"
+    listener.map_err(|error| {
+        let is = |kind| error.kind() == kind;
+        let help = if is(io::ErrorKind::AddrInUse) {
+            "stop the process that uses this port, or set another port"
         } else if is(io::ErrorKind::PermissionDenied) {
-            "write a port of 1024 or more, or allow sconce the port (CAP_NET_BIND_SERVICE)"
+            "set a port of 1024 or higher, or grant CAP_NET_BIND_SERVICE"
         } else if is(io::ErrorKind::AddrNotAvailable) {
-            "write an address of this machine, or 0.0.0.0"
+            "set an address of this host, or 0.0.0.0"
         } else {
-            "write another address"
+            "set another address"
         };
-        let what = format!("{key}: {address} cannot be listened on: {fault}; {remedy}");
-        io::Error::new(fault.kind(), what)
+        let what = format!("{key}: cannot listen on {address}: {error}; {help}");
+        io::Error::new(error.kind(), what)
     })
 }
 

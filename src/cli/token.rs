@@ -1,7 +1,7 @@
-//! `sconce token`: mints tokens with a key of one's own, for development and first days.
+//! `sconce token`: creates tokens signed with a local key, for development and first tests.
 //!
-//! What it mints is an ordinary signed token: the gateway trusts it because its configuration names
-//! the public half of the key, and for no other reason.
+//! Such a token is an ordinary signed JWT. sconce accepts it only if its configuration contains the
+//! public key.
 
 use crate::cli::{
     key_file::{self, KeyFile, NOT_OUR_KEY},
@@ -26,43 +26,43 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-/// The longest life of such a token: it is for development.
+/// Maximum lifetime of a token.
 const LIFETIME_MAX: Duration = Duration::from_secs(366 * 24 * 3_600);
 
-/// What the token shall say.
+/// Arguments of `token`.
 #[derive(Args, Clone, Debug)]
 pub(super) struct TokenArgs {
-    /// The private key; it is made if it is not there, and its public half beside it, as
-    /// FILE.jwks, which is what authenticate.issuers.keys_file wants
+    /// Private key file. If it does not exist, sconce creates it, with the public key in FILE.jwks
+    /// for authenticate.issuers.keys_file
     #[arg(long, value_name = "FILE", default_value = "dev.key")]
     key: PathBuf,
-    /// Whose token it is, as authenticate.issuers.issuer says
+    /// Issuer (iss): the value of authenticate.issuers.issuer
     #[arg(long, value_name = "URL", default_value = "https://sconce.invalid/dev")]
     issuer: String,
-    /// Whom it is meant for, as authenticate.issuers.audiences says
+    /// Audience (aud): one of authenticate.issuers.audiences
     #[arg(long, value_name = "NAME", default_value = "sconce")]
     audience: String,
-    /// Who calls
+    /// User name (sub)
     #[arg(long, value_name = "NAME")]
     user: String,
-    /// How people call the user
+    /// Display name (name) [default: the user name]
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
-    /// A group of the user; may be given several times
+    /// Group of the user; repeat for several groups
     #[arg(long = "group", value_name = "NAME")]
     groups: Vec<String>,
-    /// A team of the user, in the claim "teams"; may be given several times. It counts only if the
-    /// issuer has claims: { teams: teams } in the configuration
+    /// Team of the user, in the claim "teams"; repeat for several teams. Requires claims: { teams:
+    /// teams } for the issuer in the configuration
     #[arg(long = "team", value_name = "NAME")]
     teams: Vec<String>,
-    /// How long it is good, as 30m or 12h
+    /// Lifetime, for example 30m or 12h
     #[arg(long, value_name = "TIME", default_value = "12h", value_parser = lifetime)]
     expires: Duration,
 }
 
-/// Prints a token.
-pub(super) fn run(wanted: &TokenArgs) -> ExitCode {
-    match mint(wanted) {
+/// Creates and prints a token.
+pub(super) fn run(args: &TokenArgs) -> ExitCode {
+    match mint(args) {
         Ok(token) => {
             terminal::print([token]);
             ExitCode::SUCCESS
@@ -77,70 +77,75 @@ pub(super) fn run(wanted: &TokenArgs) -> ExitCode {
 fn lifetime(text: &str) -> Result<Duration, String> {
     let life = crate::config::duration(text)?;
     match life.is_zero() || life > LIFETIME_MAX {
-        true => Err("write 1s to 366 days".to_owned()),
+        true => Err("write a duration from 1s to 8784h".to_owned()),
         false => Ok(life),
     }
 }
 
-/// Names that no gateway would admit are not written into a token.
-fn check(wanted: &TokenArgs) -> Result<(), String> {
-    let TokenArgs { user, name, groups, teams, .. } = wanted.clone();
+/// Rejects names that sconce would not accept in a token.
+fn check(args: &TokenArgs) -> Result<(), String> {
+    let TokenArgs { user, name, groups, teams, .. } = args.clone();
     let claimed = RawIdentity { user, display_name: name, groups, teams };
     let checked = Identity::new(claimed, IdentitySource::Certificate, None);
-    checked.map(drop).map_err(|fault| format!("{fault}: correct it"))
+    checked.map(drop).map_err(|error| format!("{error}: correct it"))
 }
 
-fn mint(wanted: &TokenArgs) -> Result<String, String> {
-    check(wanted)?;
-    let said = |what: String| format!("{}: {what}", wanted.key.display());
+fn mint(args: &TokenArgs) -> Result<String, String> {
+    check(args)?;
+    let in_file = |what: String| format!("{}: {what}", args.key.display());
     let (KeyFile { pkcs8, is_readable_by_others: is_readable }, made) =
-        load_or_create_key(&wanted.key).map_err(said)?;
-    let pair = key_pair(&pkcs8).map_err(|()| said(NOT_OUR_KEY.to_owned()))?;
+        load_or_create_key(&args.key).map_err(in_file)?;
+    let pair = key_pair(&pkcs8).map_err(|()| in_file(NOT_OUR_KEY.to_owned()))?;
     if is_readable {
-        let what = "others can read it, and mint tokens as well: chmod 600";
-        terminal::print_error(format_args!("sconce: {}: {what}", wanted.key.display()));
+        let what = "other users can read the key and mint tokens: run chmod 600 on it";
+        terminal::print_error(format_args!("sconce: {}: {what}", args.key.display()));
     }
-    write_public_key(&wanted.key, &pair, made).map_err(said)?;
+    write_public_key(&args.key, &pair, made).map_err(in_file)?;
     let mut header = Header::new(Algorithm::ES256);
     header.kid = Some(key_id(&pair));
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let claims = json!({
-        "iss": wanted.issuer,
-        "aud": wanted.audience,
-        "sub": wanted.user,
-        "name": wanted.name.as_ref().unwrap_or(&wanted.user),
-        "groups": wanted.groups,
-        "teams": wanted.teams,
+        "iss": args.issuer,
+        "aud": args.audience,
+        "sub": args.user,
+        "name": args.name.as_ref().unwrap_or(&args.user),
+        "groups": args.groups,
+        "teams": args.teams,
         "iat": now.as_secs(),
-        "exp": now.saturating_add(wanted.expires).as_secs(),
+        "exp": now.saturating_add(args.expires).as_secs(),
     });
-    encode(&header, &claims, &EncodingKey::from_ec_der(&pkcs8)).map_err(|fault| fault.to_string())
+    encode(&header, &claims, &EncodingKey::from_ec_der(&pkcs8)).map_err(|error| error.to_string())
 }
 
-/// The private key in a file; made if there is none, and whether it was.
+/// The private key of a file, created if it does not exist, and whether it was created.
 fn load_or_create_key(file: &Path) -> Result<(KeyFile, bool), String> {
     if let Some(key) = key_file::read(file)? {
         return Ok((key, false));
     }
     let signing = &ECDSA_P256_SHA256_FIXED_SIGNING;
     let made = EcdsaKeyPair::generate_pkcs8(signing, &SystemRandom::new());
-    let pkcs8 = made.map_err(|_| "no key can be made".to_owned())?.as_ref().to_vec();
+    let pkcs8 = made.map_err(|_| "cannot generate a key".to_owned())?.as_ref().to_vec();
     key_file::write_private_key(file, &pkcs8)?;
     Ok((KeyFile { pkcs8, is_readable_by_others: false }, true))
 }
 
-/// Writes the public half beside the key, unless it is there.
+/// Writes the public key next to the private key, unless it exists.
 fn write_public_key(file: &Path, pair: &EcdsaKeyPair, made: bool) -> Result<(), String> {
     let public = file.with_added_extension("jwks");
-    let said = |what: String| format!("{}: {what}", public.display());
-    if !made && key_file::public_key_exists(&public).map_err(said)? {
+    let in_file = |what: String| format!("{}: {what}", public.display());
+    if !made && key_file::public_key_exists(&public).map_err(in_file)? {
         return Ok(());
     }
-    key_file::write_public_key(&public, &format!("{:#}", jwks(pair))).map_err(said)?;
-    let secret =
-        if made { format!("{}, to be kept secret, and ", file.display()) } else { "".into() };
+    key_file::write_public_key(&public, &format!("{:#}", jwks(pair))).map_err(in_file)?;
+    let secret = if made {
+        format!("{} (private key, keep it secret) and ", file.display())
+    } else {
+        "".into()
+    };
     let public = public.display();
-    terminal::print_error(format_args!("sconce: made {secret}{public}, for keys_file"));
+    terminal::print_error(format_args!(
+        "sconce: created {secret}{public} (public key, for keys_file)"
+    ));
     Ok(())
 }
 
@@ -148,19 +153,20 @@ fn key_pair(pkcs8: &[u8]) -> Result<EcdsaKeyPair, ()> {
     EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, pkcs8).map_err(|_| ())
 }
 
-/// The public half as a JSON Web Key Set (RFC 7517, 5).
+/// The public key as a JSON Web Key Set (RFC 7517, 5).
 fn jwks(pair: &EcdsaKeyPair) -> serde_json::Value {
-    // An uncompressed point: a mark, then both coordinates (SEC 1, 2.3.3).
+    // An uncompressed point: one tag byte, then both coordinates (SEC 1, 2.3.3).
     let point = pair.public_key().as_ref();
     let coordinate =
         |from: usize| URL_SAFE_NO_PAD.encode(point.get(from..from + 32).unwrap_or_default());
     let (x, y) = (coordinate(1), coordinate(33));
     json!({ "keys": [{
-        "kty": "EC", "crv": "P-256", "alg": "ES256", "use": "sig", "kid": key_id(pair), "x": x, "y": y,
+        "kty": "EC", "crv": "P-256", "alg": "ES256", "use": "sig", "kid": key_id(pair),
+        "x": x, "y": y,
     }] })
 }
 
-/// A name for the key that only this key has.
+/// Key ID: the first 12 bytes of the public key's SHA-256, in base64url.
 fn key_id(pair: &EcdsaKeyPair) -> String {
     let digest = digest::digest(&digest::SHA256, pair.public_key().as_ref());
     URL_SAFE_NO_PAD.encode(digest.as_ref().get(..12).unwrap_or_default())
@@ -174,7 +180,7 @@ mod tests {
         os::unix::fs::{PermissionsExt, chown, symlink},
     };
 
-    fn wanted(key: PathBuf, user: &str, team: &str) -> TokenArgs {
+    fn args(key: PathBuf, user: &str, team: &str) -> TokenArgs {
         TokenArgs {
             key,
             issuer: "https://i".to_owned(),
@@ -188,32 +194,33 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_nobody_can_have_is_refused_before_a_key_is_made() {
+    fn an_invalid_name_is_rejected_before_a_key_is_created() {
         let place = tempfile::tempdir().unwrap();
-        let wanted = |user, team| wanted(place.path().join("dev.key"), user, team);
-        assert_eq!(mint(&wanted("", "ads")).unwrap_err(), "a user is empty: correct it");
-        assert!(mint(&wanted("a\nb", "ads")).unwrap_err().contains("control or hidden character"));
-        assert_eq!(mint(&wanted("ann", "")).unwrap_err(), "a team is empty: correct it");
+        let args = |user, team| args(place.path().join("dev.key"), user, team);
+        assert_eq!(mint(&args("", "ads")).unwrap_err(), "a user is empty: correct it");
+        assert!(mint(&args("a\nb", "ads")).unwrap_err().contains("control or hidden character"));
+        assert_eq!(mint(&args("ann", "")).unwrap_err(), "a team is empty: correct it");
         assert!(!place.path().join("dev.key").exists());
-        assert!(mint(&wanted("ann", "ads")).is_ok());
+        assert!(mint(&args("ann", "ads")).is_ok());
     }
 
     #[test]
-    fn a_public_half_that_is_lost_is_made_anew_and_one_that_is_there_is_left() {
+    fn a_missing_public_key_is_created_and_an_existing_one_is_kept() {
         let place = tempfile::tempdir().unwrap();
-        let wanted = wanted(place.path().join("dev.key"), "ann", "ads");
+        let args = args(place.path().join("dev.key"), "ann", "ads");
         let public = place.path().join("dev.key.jwks");
-        mint(&wanted).unwrap();
+        mint(&args).unwrap();
         let first = fs::read_to_string(&public).unwrap();
         fs::remove_file(&public).unwrap();
-        mint(&wanted).unwrap();
+        mint(&args).unwrap();
         assert_eq!(fs::read_to_string(&public).unwrap(), first);
         fs::write(&public, "with others").unwrap();
-        mint(&wanted).unwrap();
+        mint(&args).unwrap();
         assert_eq!(fs::read_to_string(&public).unwrap(), "with others");
     }
 
-    /// A file that is somebody else's: made so by who may, or found.
+    /// A file of another user: created if this process may change owners, otherwise an existing
+    /// one.
     fn somebody_else_s(place: &Path) -> PathBuf {
         let file = place.join("theirs.key");
         fs::write(&file, "x").unwrap();
@@ -225,90 +232,90 @@ mod tests {
     }
 
     #[test]
-    fn a_key_of_somebody_else_or_that_others_can_write_is_not_used() {
+    fn a_key_of_another_user_or_writable_by_others_is_not_used() {
         let place = tempfile::tempdir().unwrap();
         let theirs = somebody_else_s(place.path());
-        let told = mint(&wanted(theirs.clone(), "ann", "ads")).unwrap_err();
-        assert!(told.contains("belongs to another user"), "{told}");
+        let error = mint(&args(theirs.clone(), "ann", "ads")).unwrap_err();
+        assert!(error.contains("belongs to another user"), "{error}");
         let link = place.path().join("link.key");
         symlink(&theirs, &link).unwrap();
-        let told = mint(&wanted(link, "ann", "ads")).unwrap_err();
-        assert!(told.contains("belongs to another user"), "{told}");
-        let wanted = wanted(place.path().join("dev.key"), "ann", "ads");
-        mint(&wanted).unwrap();
+        let error = mint(&args(link, "ann", "ads")).unwrap_err();
+        assert!(error.contains("belongs to another user"), "{error}");
+        let args = args(place.path().join("dev.key"), "ann", "ads");
+        mint(&args).unwrap();
         for mode in [0o620, 0o602, 0o666] {
-            fs::set_permissions(&wanted.key, Permissions::from_mode(mode)).unwrap();
-            let told = mint(&wanted).unwrap_err();
-            assert!(told.contains("others can write it"), "{mode:o}: {told}");
+            fs::set_permissions(&args.key, Permissions::from_mode(mode)).unwrap();
+            let error = mint(&args).unwrap_err();
+            assert!(error.contains("other users can write it"), "{mode:o}: {error}");
         }
-        fs::set_permissions(&wanted.key, Permissions::from_mode(0o400)).unwrap();
-        mint(&wanted).unwrap();
+        fs::set_permissions(&args.key, Permissions::from_mode(0o400)).unwrap();
+        mint(&args).unwrap();
     }
 
     #[test]
-    fn a_key_that_others_can_read_is_told() {
+    fn a_key_readable_by_others_is_reported() {
         let place = tempfile::tempdir().unwrap();
-        let wanted = wanted(place.path().join("dev.key"), "ann", "ads");
-        mint(&wanted).unwrap();
+        let args = args(place.path().join("dev.key"), "ann", "ads");
+        mint(&args).unwrap();
         for (mode, is_told) in [(0o600, false), (0o640, true), (0o604, true), (0o644, true)] {
-            fs::set_permissions(&wanted.key, Permissions::from_mode(mode)).unwrap();
-            let (key, is_new) = load_or_create_key(&wanted.key).unwrap();
+            fs::set_permissions(&args.key, Permissions::from_mode(mode)).unwrap();
+            let (key, is_new) = load_or_create_key(&args.key).unwrap();
             assert_eq!((is_new, key.is_readable_by_others), (false, is_told), "{mode:o}");
         }
     }
 
     #[test]
-    fn the_public_half_is_never_written_through_a_link() {
+    fn the_public_key_is_not_written_through_a_symbolic_link() {
         let place = tempfile::tempdir().unwrap();
         let public = place.path().join("dev.key.jwks");
-        let wanted = wanted(place.path().join("dev.key"), "ann", "ads");
+        let args = args(place.path().join("dev.key"), "ann", "ads");
         for victim in [None, Some("precious")] {
             let other = place.path().join("other");
             if let Some(text) = victim {
                 fs::write(&other, text).unwrap();
             }
             symlink(&other, &public).unwrap();
-            mint(&wanted).unwrap();
+            mint(&args).unwrap();
             assert_eq!(fs::read_to_string(&other).ok().as_deref(), victim);
             let found = fs::symlink_metadata(&public).unwrap();
             assert!(found.is_file(), "the link is still there");
             assert_eq!(found.permissions().mode() & 0o777, 0o644);
             assert!(fs::read_to_string(&public).unwrap().contains("\"kid\""));
             fs::remove_file(&public).unwrap();
-            fs::remove_file(&wanted.key).unwrap();
+            fs::remove_file(&args.key).unwrap();
         }
         let left: Vec<_> = fs::read_dir(place.path()).unwrap().map(|it| it.unwrap()).collect();
         assert_eq!(left.len(), 1, "{left:?}");
     }
 
     #[test]
-    fn a_public_half_of_somebody_else_is_not_taken_for_ours() {
+    fn a_public_key_of_another_user_is_not_used() {
         let place = tempfile::tempdir().unwrap();
-        let wanted = wanted(place.path().join("dev.key"), "ann", "ads");
-        mint(&wanted).unwrap();
+        let args = args(place.path().join("dev.key"), "ann", "ads");
+        mint(&args).unwrap();
         let public = place.path().join("dev.key.jwks");
         fs::remove_file(&public).unwrap();
         symlink(somebody_else_s(place.path()), &public).unwrap();
-        let told = mint(&wanted).unwrap_err();
-        assert!(told.contains("dev.key.jwks: belongs to another user"), "{told}");
+        let error = mint(&args).unwrap_err();
+        assert!(error.contains("dev.key.jwks: belongs to another user"), "{error}");
     }
 
     #[test]
-    fn a_file_that_will_not_do_is_left_alone_and_another_is_asked_for() {
+    fn an_unusable_key_file_is_not_changed() {
         let place = tempfile::tempdir().unwrap();
         let file = place.path().join("dev.key");
-        let said = |file: &Path| {
-            let said = mint(&wanted(file.to_owned(), "ann", "ads")).unwrap_err();
-            said.replace(&format!("{}/", place.path().display()), "")
+        let in_file = |file: &Path| {
+            let in_file = mint(&args(file.to_owned(), "ann", "ads")).unwrap_err();
+            in_file.replace(&format!("{}/", place.path().display()), "")
         };
-        for octets in [&b"-----BEGIN PRIVATE KEY-----"[..], b"QUJD", b"\xff"] {
-            fs::write(&file, octets).unwrap();
-            assert_eq!(said(&file), format!("dev.key: {NOT_OUR_KEY}"));
-            assert_eq!(fs::read(&file).unwrap(), octets);
+        for bytes in [&b"-----BEGIN PRIVATE KEY-----"[..], b"QUJD", b"\xff"] {
+            fs::write(&file, bytes).unwrap();
+            assert_eq!(in_file(&file), format!("dev.key: {NOT_OUR_KEY}"));
+            assert_eq!(fs::read(&file).unwrap(), bytes);
         }
-        let nowhere = said(&place.path().join("none/dev.key"));
-        let expected = "none/dev.key: cannot be made there: No such file or directory (os error \
-                        2); name a file in a directory that you may write, with --key";
+        let nowhere = in_file(&place.path().join("none/dev.key"));
+        let expected = "none/dev.key: cannot be created: No such file or directory (os error 2); \
+                        choose a file in a writable directory with --key";
         assert_eq!(nowhere, expected);
     }
 }

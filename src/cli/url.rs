@@ -1,57 +1,58 @@
-//! A `sc://` URL as Spark's clients read it: the host they dial and the metadata they send.
+//! Parser for `sc://` URLs with the rules of Spark's clients: host and request metadata.
 
-/// The keys that clients keep for themselves; every other one is sent as a header, and the token as
-/// their credential.
+/// Parameters that clients do not send. `token` becomes the `authorization` header; every other
+/// parameter becomes a header with its name.
 const CLIENT_KEYS: [&str; 5] =
     ["use_ssl", "user_id", "user_agent", "session_id", "grpc_max_message_size"];
 
-/// The port that clients dial when the URL names none.
+/// Port of a URL without a port.
 const DEFAULT_PORT: u16 = 15002;
 
-/// What a client makes of a URL.
+/// A parsed URL.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Url {
     pub(super) authority: String,
     pub(super) headers: Vec<(String, String)>,
 }
 
-/// A token may stand where a port should: what stands there is not shown.
-const BAD_PORT: &str = "the port of the URL is no number from 1 to 65535";
+/// Does not show the invalid port, which may be a token.
+const BAD_PORT: &str = "the port of the URL is not a number from 1 to 65535";
 
-/// Octets of a host and its port: a name of DNS has 253 at most. What is longer may be a token.
+/// Maximum length of host and port in bytes: a DNS name has at most 253. Longer text may be a
+/// token.
 const HOST_MAX: usize = 253 + ":65535".len();
 
-/// Whether this may be the host that a client dials.
+/// Checks the host of a URL or of `--authority`.
 pub(super) fn check_host(host: &str) -> Result<(), String> {
     if host.contains('@') {
-        return Err("what a client dials has no user in front of '@': write host and port alone, \
-                    as sc://host:port/;token=..."
+        return Err("the host contains '@': write host:port without a user, for example \
+                    sc://host:port/;token=..."
             .to_owned());
     }
     if host.contains(['/', '?', '#', '\\', ' ']) {
-        return Err("what a client dials is not a host, with or without a port".to_owned());
+        return Err("the host contains an invalid character: write host or host:port".to_owned());
     }
     match host.len() > HOST_MAX {
-        true => Err("what a client dials is longer than a host can be".to_owned()),
+        true => Err("the host is longer than 253 characters".to_owned()),
         false => Ok(()),
     }
 }
 
-/// Reads a URL; the error says what is wrong with it, and repeats nothing that may be a token.
+/// Parses a URL. Errors do not repeat text that may be a token.
 pub(super) fn parse(text: &str) -> Result<Url, String> {
-    let rest = text.strip_prefix("sc://").ok_or("a Spark Connect URL begins with sc://")?;
+    let rest = text.strip_prefix("sc://").ok_or("a Spark Connect URL starts with sc://")?;
     let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
     if authority.is_empty() {
-        return Err("the URL names no host".to_owned());
+        return Err("the URL has no host".to_owned());
     }
     if authority.contains(';') {
-        return Err("parameters stand behind a '/', as sc://host:port/;key=value".to_owned());
+        return Err("write '/' before the parameters: sc://host:port/;key=value".to_owned());
     }
     check_host(authority)?;
     let parameters = match path.split_once(';') {
         None if path.is_empty() => "",
         Some(("", parameters)) => parameters,
-        None | Some(_) => return Err("between '/' and ';' there must be nothing".to_owned()),
+        None | Some(_) => return Err("remove the text between '/' and ';'".to_owned()),
     };
     let mut headers = Vec::new();
     let parameters = parameters.split(';').filter(|parameter| !parameter.is_empty());
@@ -66,7 +67,7 @@ pub(super) fn parse(text: &str) -> Result<Url, String> {
         }
     }
     if let Some((_, port)) = authority.rsplit_once(':').filter(|(_, port)| !port.contains(']')) {
-        let is_port = port.bytes().all(|octet| octet.is_ascii_digit());
+        let is_port = port.bytes().all(|byte| byte.is_ascii_digit());
         if !is_port || !port.parse::<u16>().is_ok_and(|port| port > 0) {
             return Err(BAD_PORT.to_owned());
         }
@@ -76,9 +77,9 @@ pub(super) fn parse(text: &str) -> Result<Url, String> {
     Ok(Url { authority, headers })
 }
 
-/// Undoes percent-encoding; what is no encoding stays as it is.
+/// Decodes percent-encoding. Invalid sequences are not changed.
 fn percent_decode(value: &str) -> String {
-    let mut octets = Vec::with_capacity(value.len());
+    let mut bytes = Vec::with_capacity(value.len());
     let mut rest = value.as_bytes();
     while let Some((first, after)) = rest.split_first() {
         let escaped = (*first == b'%')
@@ -86,11 +87,11 @@ fn percent_decode(value: &str) -> String {
             .flatten()
             .and_then(|(digits, after)| Some((std::str::from_utf8(digits).ok()?, after)))
             .and_then(|(digits, after)| Some((u8::from_str_radix(digits, 16).ok()?, after)));
-        let (octet, after) = escaped.unwrap_or((*first, after));
-        octets.push(octet);
+        let (byte, after) = escaped.unwrap_or((*first, after));
+        bytes.push(byte);
         rest = after;
     }
-    String::from_utf8_lossy(&octets).into_owned()
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 #[cfg(test)]
@@ -110,12 +111,12 @@ mod tests {
     }
 
     #[test]
-    fn what_a_client_would_not_take_is_said() {
+    fn an_invalid_url_is_an_error() {
         let cases = [
-            ("http://h", "a Spark Connect URL begins with sc://"),
-            ("sc:///;a=b", "the URL names no host"),
-            ("sc://h;a=b", "parameters stand behind a '/', as sc://host:port/;key=value"),
-            ("sc://h/x;a=b", "between '/' and ';' there must be nothing"),
+            ("http://h", "a Spark Connect URL starts with sc://"),
+            ("sc:///;a=b", "the URL has no host"),
+            ("sc://h;a=b", "write '/' before the parameters: sc://host:port/;key=value"),
+            ("sc://h/x;a=b", "remove the text between '/' and ';'"),
             ("sc://h/;b=c;a", "parameter 2 of the URL is not key=value"),
             ("sc://h:99999", BAD_PORT),
             ("sc://h:0/", BAD_PORT),
@@ -127,13 +128,13 @@ mod tests {
         }
         let long = format!("sc://{}/", "SEKRET".repeat(50));
         for text in ["sc://ann:SEKRET@h:1/", "sc://SEKRET@h", &long] {
-            let fault = parse(text).unwrap_err();
-            assert!(!fault.contains("SEKRET"), "{fault}");
+            let error = parse(text).unwrap_err();
+            assert!(!error.contains("SEKRET"), "{error}");
         }
     }
 
     #[test]
-    fn a_percent_sign_that_encodes_nothing_stays() {
+    fn an_invalid_percent_sequence_is_not_changed() {
         assert_eq!(percent_decode("a%20b%zz%4"), "a b%zz%4");
     }
 }

@@ -1,4 +1,4 @@
-//! Where a driver listens.
+//! Addresses of drivers.
 
 use std::{
     fmt,
@@ -6,24 +6,24 @@ use std::{
     sync::Arc,
 };
 
-/// A driver's host and port. A clone is cheap.
+/// Host and port of a driver. A clone is cheap.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct DriverAddress {
     host: Host,
     port: u16,
 }
 
-/// The host half of an address.
+/// A host.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Host {
-    /// An address that needs no look-up.
+    /// An IP address.
     Ip(IpAddr),
-    /// A name for DNS, in lower case, without its final dot.
+    /// A DNS name in lower case, without a final dot.
     Name(Arc<str>),
 }
 
 impl DriverAddress {
-    /// An address from its two halves.
+    /// An address of host and port.
     pub fn new(host: Host, port: u16) -> Self {
         Self { host, port }
     }
@@ -33,7 +33,8 @@ impl DriverAddress {
         &self.host
     }
 
-    /// Whether who listens on `own` would answer here, as far as that can be told without DNS.
+    /// Whether a listener on `own` would accept connections to this address, as far as known
+    /// without DNS.
     pub fn is_served_by(&self, own: SocketAddr) -> bool {
         let here = match &self.host {
             Host::Ip(ip) => *ip == own.ip() || (own.ip().is_unspecified() && ip.is_loopback()),
@@ -42,7 +43,7 @@ impl DriverAddress {
         here && self.port == own.port()
     }
 
-    /// The port; never 0 when it comes from a file.
+    /// The port; not 0 in a validated config.
     pub fn port(&self) -> u16 {
         self.port
     }
@@ -67,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_driver_that_is_the_listener_itself_is_known() {
+    fn a_driver_address_equal_to_the_listen_address_is_detected() {
         let at = |host, port| DriverAddress::new(host, port);
         let ip = |text: &str| Host::Ip(text.parse().unwrap());
         let any: SocketAddr = "0.0.0.0:15009".parse().unwrap();

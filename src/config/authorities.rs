@@ -1,4 +1,4 @@
-//! Who signs the certificates of clients, and whether a certificate is signed by them.
+//! Certificate authorities for client certificates.
 
 use rustls::{
     crypto::CryptoProvider,
@@ -20,10 +20,10 @@ pub struct ClientAuthorities {
 }
 
 impl ClientAuthorities {
-    /// These. Whoever has no certificate at all is let in unless one is required.
+    /// These authorities. Clients without a certificate are accepted unless it is required.
     ///
     /// # Errors
-    /// What is wrong with them, in a sentence for a complaint.
+    /// The invalid authority, as text for a config error.
     pub(super) fn new(
         trusted: Vec<CertificateDer<'static>>,
         is_required: bool,
@@ -32,17 +32,17 @@ impl ClientAuthorities {
         let roots = Arc::new(pem::roots(&trusted)?);
         let builder = WebPkiClientVerifier::builder_with_provider(roots, Arc::clone(provider));
         let builder = if is_required { builder } else { builder.allow_unauthenticated() };
-        let verifier = builder.build().map_err(|fault| fault.to_string())?;
+        let verifier = builder.build().map_err(|error| error.to_string())?;
         Ok(Self { trusted, verifier })
     }
 
-    /// What TLS asks at each handshake.
+    /// The verifier for TLS handshakes.
     pub(super) fn verifier(&self) -> Arc<dyn ClientCertVerifier> {
         Arc::clone(&self.verifier)
     }
 
-    /// Whether a chain that a client has shown, its own certificate first, is good by these. That
-    /// the client has the key was shown by its handshake.
+    /// Whether a client's chain, its own certificate first, is valid. The handshake proves that the
+    /// client has the key.
     pub fn verify(&self, chain: &[CertificateDer<'_>], now: SystemTime) -> bool {
         let Some((own, between)) = chain.split_first() else { return false };
         let now = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
@@ -71,7 +71,7 @@ mod tests {
     use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
     use rustls::crypto::aws_lc_rs;
 
-    /// An authority, and a certificate that it has signed.
+    /// A CA certificate, and a certificate signed by it.
     fn signed() -> (CertificateDer<'static>, CertificateDer<'static>) {
         let mut params = CertificateParams::new(["authority".to_owned()]).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -84,12 +84,12 @@ mod tests {
     }
 
     #[test]
-    fn a_chain_is_good_by_the_authority_that_signed_it_and_by_no_other() {
+    fn a_chain_is_valid_for_the_authority_that_signed_it_only() {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let of = |der| ClientAuthorities::new(vec![der], false, &provider).unwrap();
         let ((one, ann), (other, bob)) = (signed(), signed());
         let (one, other) = (of(one), of(other));
-        // In the middle of the years for which certificates of tests are good.
+        // A time at which test certificates are valid.
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000);
         assert!(one.verify(std::slice::from_ref(&ann), now));
         assert!(!one.verify(&[bob], now));

@@ -1,6 +1,6 @@
-//! Every number of `sconce.yaml`: how little, how much, and what it is when nobody says.
+//! Minimum, maximum and default of every number in the main file.
 //!
-//! One table, so that the documentation can be held to it by a test.
+//! One table, so that a test can compare it with the documentation.
 
 use crate::config::{
     diagnostics::{Problem, quote},
@@ -8,55 +8,56 @@ use crate::config::{
 };
 use std::{ops::RangeInclusive, time::Duration};
 
-/// What a whole number may be.
+/// The range of an integer key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IntRange {
-    /// The key, with those that it stands under.
+    /// The path of the key.
     pub key: &'static str,
-    /// The smallest that is taken.
+    /// The minimum.
     pub min: u32,
-    /// The largest that is taken.
+    /// The maximum.
     pub max: u32,
-    /// The value when the key is absent.
+    /// The default.
     pub default: u32,
 }
 
-/// What a length of time may be.
+/// The range of a duration key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DurationRange {
-    /// The key, with those that it stands under.
+    /// The path of the key.
     pub key: &'static str,
-    /// The shortest that is taken.
+    /// The minimum.
     pub min: Duration,
-    /// The longest that is taken.
+    /// The maximum.
     pub max: Duration,
-    /// The value when the key is absent.
+    /// The default.
     pub default: Duration,
 }
 
-/// Client connections at once. Each costs a descriptor, and one more for each leg to a driver.
+/// Concurrent client connections. Each uses a file descriptor, and one more for each driver
+/// connection.
 pub const CONNECTIONS: IntRange = int_range("listen.connections", 1..=1_000_000, 10_000);
-/// Client connections of one source address at once; none said: a quarter of all.
+/// Concurrent client connections from one source address; 0: a quarter of `listen.connections`.
 pub const CONNECTIONS_PER_SOURCE: IntRange =
     int_range("listen.connections_per_source", 0..=1_000_000, 0);
-/// TLS handshakes that a worker goes on with before its other connections have their turn.
+/// Concurrent TLS handshakes of one worker.
 pub const HANDSHAKES_PER_WORKER: IntRange = int_range("listen.handshakes_per_worker", 1..=1000, 8);
-/// Connections that wait to be accepted; none said: as many as the kernel allows.
+/// Length of the accept queue; 0: the kernel's maximum.
 pub const BACKLOG: IntRange = int_range("listen.backlog", 0..=1_000_000, 0);
-/// SETTINGS_MAX_CONCURRENT_STREAMS towards clients (RFC 9113, 6.5.2).
+/// SETTINGS_MAX_CONCURRENT_STREAMS for clients (RFC 9113, 6.5.2).
 pub const STREAMS_PER_CONNECTION: IntRange =
     int_range("listen.streams_per_connection", 1..=10_000, 100);
-/// Worker threads; none said: one for each core.
+/// Worker threads; 0: one for each core.
 pub const WORKERS: IntRange = int_range("workers", 0..=1024, 0);
-/// Octets of a request's header list, counted as in RFC 7541, 4.1.
+/// Size of a request's header list in bytes, counted as in RFC 7541, 4.1.
 pub const HEADER_LIST: IntRange = int_range("limits.header_list", 1024..=262_144, 16_384);
 /// Fields of a request's header list.
 pub const HEADER_COUNT: IntRange = int_range("limits.header_count", 16..=4096, 128);
-/// Octets of a header list that is sent to a driver. Spark's server takes 8,192, and answers a list
-/// over 10,240 with GOAWAY for the whole connection.
+/// Size of a header list to a driver in bytes. Spark's server accepts 8,192, and closes the
+/// connection with GOAWAY for a list over 10,240.
 pub const DRIVER_HEADER_LIST: IntRange =
     int_range("limits.driver_header_list", 1024..=262_144, 8192);
-/// Octets that one upload may have under way at most.
+/// Maximum flow-control window of one upload in bytes.
 pub const UPLOAD_WINDOW: IntRange =
     int_range("limits.upload_window", 65_535..=67_108_864, 4_194_304);
 
@@ -68,7 +69,7 @@ pub const SETTINGS_ACK: DurationRange =
 /// See [`crate::config::Timeouts::body_progress`].
 pub const BODY_PROGRESS: DurationRange =
     duration_range("timeouts.body_progress", ms(100)..=h(1), s(10));
-/// See [`crate::config::Timeouts::body_age`]. Gigabytes of artifacts over a slow link take long.
+/// See [`crate::config::Timeouts::body_age`]. Allows uploads of gigabytes over a slow link.
 pub const BODY_AGE: DurationRange = duration_range("timeouts.body_age", ms(100)..=h(24), h(1));
 /// See [`crate::config::Timeouts::window_closed`].
 pub const WINDOW_CLOSED: DurationRange =
@@ -88,8 +89,8 @@ pub const CONNECT: DurationRange = duration_range("timeouts.connect", ms(10)..=m
 /// See [`crate::config::Timeouts::driver_keepalive`].
 pub const DRIVER_KEEPALIVE: DurationRange =
     duration_range("timeouts.driver_keepalive", ms(100)..=h(1), s(10));
-/// See [`crate::config::Timeouts::driver_keepalive_ack`]. A driver may stand still for half a minute, as in a
-/// long garbage collection, and a host that is gone is found within a minute.
+/// See [`crate::config::Timeouts::driver_keepalive_ack`]. Tolerates a driver pause of half a
+/// minute, such as a long garbage collection, and detects a failed host within a minute.
 pub const DRIVER_KEEPALIVE_ACK: DurationRange =
     duration_range("timeouts.driver_keepalive_ack", ms(100)..=m(5), s(40));
 /// See [`crate::config::Drain::delay`].
@@ -98,29 +99,30 @@ pub const DRAIN_DELAY: DurationRange =
 /// See [`crate::config::Drain::grace`].
 pub const DRAIN_GRACE: DurationRange = duration_range("drain.grace", Duration::ZERO..=h(24), s(30));
 
-/// Octets of a compressed message, before it is inflated and after.
+/// Size of a compressed message in bytes, before and after decompression.
 pub const INFLATED_MAX: IntRange =
     int_range("user_context.inflated", 1024..=134_217_728, 4_194_304);
-/// How far the clocks of sconce and of identity providers may be apart.
+/// Tolerated clock difference between sconce and identity providers.
 pub const SKEW: DurationRange = duration_range("authenticate.skew", Duration::ZERO..=m(5), s(30));
-/// How long a token is still good after its end.
+/// Time for which existing sessions may use a token after its expiry.
 pub const GRACE: DurationRange =
     duration_range("authenticate.grace", Duration::ZERO..=h(24), Duration::ZERO);
-/// How long after its end a token may still release what its user has begun.
+/// Time after a token's expiry for calls that release resources of its user.
 pub const RELEASE_GRACE: DurationRange =
     duration_range("authenticate.release_grace", Duration::ZERO..=h(168), h(24));
-/// How long sessions with an open execution go on when their team or member is removed.
+/// Time for which sessions with an open execution continue after the removal of their team or
+/// member.
 pub const REMOVAL_DELAY: DurationRange =
     duration_range("teams.removal_delay", Duration::ZERO..=h(1), m(1));
-/// How often the keys of a provider are fetched.
+/// Interval of JWKS refreshes.
 pub const REFRESH: DurationRange =
     duration_range("authenticate.issuers.refresh", s(30)..=h(24), m(10));
 
-/// How long `/readyz` says no at the start while an issuer's keys have not come.
+/// Time after a start for which `/readyz` answers 503 while an issuer has no usable keys.
 pub const INITIAL_FETCH_TIMEOUT: DurationRange =
     duration_range("authenticate.initial_fetch_timeout", Duration::ZERO..=h(1), m(5));
 
-/// All whole numbers.
+/// All integer keys.
 pub const INT_RANGES: [IntRange; 10] = [
     CONNECTIONS,
     CONNECTIONS_PER_SOURCE,
@@ -134,7 +136,7 @@ pub const INT_RANGES: [IntRange; 10] = [
     INFLATED_MAX,
 ];
 
-/// All lengths of time.
+/// All duration keys.
 pub const DURATION_RANGES: [DurationRange; 20] = [
     INITIAL_FETCH_TIMEOUT,
     HANDSHAKE,
@@ -160,14 +162,14 @@ pub const DURATION_RANGES: [DurationRange; 20] = [
 
 impl IntRange {
     pub(super) fn parse(&self, text: &str) -> Result<u32, Problem> {
-        let Self { min: least, max: most, default: usual, .. } = self;
-        let remedy = || format!("write a whole number from {least} to {most} (default {usual})");
-        let said = text.parse::<i128>();
-        let said =
-            said.map_err(|_| Problem::new(format!("{} is no number", quote(text)), remedy()))?;
-        match u32::try_from(said) {
-            Ok(value) if (*least..=*most).contains(&value) => Ok(value),
-            Ok(_) | Err(_) => Err(Problem::new(format!("{said} is out of range"), remedy())),
+        let Self { min, max, default, .. } = self;
+        let help = || format!("write a whole number from {min} to {max} (default {default})");
+        let number = text.parse::<i128>();
+        let number = number
+            .map_err(|_| Problem::new(format!("{} is not a whole number", quote(text)), help()))?;
+        match u32::try_from(number) {
+            Ok(value) if (*min..=*max).contains(&value) => Ok(value),
+            Ok(_) | Err(_) => Err(Problem::new(format!("{number} is out of range"), help())),
         }
     }
 }
@@ -178,13 +180,13 @@ impl DurationRange {
         if (self.min..=self.max).contains(&value) {
             return Ok(value);
         }
-        let [least, most, usual] = [self.min, self.max, self.default].map(format_duration);
+        let [min, max, default] = [self.min, self.max, self.default].map(format_duration);
         let what = format!("{} is out of range", quote(text));
-        Err(Problem::new(what, format!("write {least} to {most} (default {usual})")))
+        Err(Problem::new(what, format!("write {min} to {max} (default {default})")))
     }
 }
 
-/// A duration as a person writes it, in its largest whole unit.
+/// A duration in its largest whole unit, as in the files.
 pub fn format_duration(duration: Duration) -> String {
     let (millis, secs) = (duration.as_millis(), duration.as_secs());
     match (millis, secs) {
@@ -196,16 +198,16 @@ pub fn format_duration(duration: Duration) -> String {
     }
 }
 
-const fn int_range(key: &'static str, range: RangeInclusive<u32>, usual: u32) -> IntRange {
-    IntRange { key, min: *range.start(), max: *range.end(), default: usual }
+const fn int_range(key: &'static str, range: RangeInclusive<u32>, default: u32) -> IntRange {
+    IntRange { key, min: *range.start(), max: *range.end(), default }
 }
 
 const fn duration_range(
     key: &'static str,
     range: RangeInclusive<Duration>,
-    usual: Duration,
+    default: Duration,
 ) -> DurationRange {
-    DurationRange { key, min: *range.start(), max: *range.end(), default: usual }
+    DurationRange { key, min: *range.start(), max: *range.end(), default }
 }
 
 const fn ms(millis: u64) -> Duration {
@@ -229,37 +231,37 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_usual_value_is_within_its_own_bounds() {
-        for IntRange { key, min: least, max: most, default: usual } in INT_RANGES {
-            assert!((least..=most).contains(&usual), "{key}");
+    fn each_default_is_within_its_range() {
+        for IntRange { key, min, max, default } in INT_RANGES {
+            assert!((min..=max).contains(&default), "{key}");
         }
-        for DurationRange { key, min: least, max: most, default: usual } in DURATION_RANGES {
-            assert!((least..=most).contains(&usual), "{key}");
-            assert_eq!(parse::duration(&format_duration(usual)).unwrap(), usual, "{key}");
+        for DurationRange { key, min, max, default } in DURATION_RANGES {
+            assert!((min..=max).contains(&default), "{key}");
+            assert_eq!(parse::duration(&format_duration(default)).unwrap(), default, "{key}");
         }
     }
 
     #[test]
-    fn a_number_out_of_bounds_is_told_the_bounds() {
-        let said = |text| {
-            let Problem { what, help: remedy } = STREAMS_PER_CONNECTION.parse(text).unwrap_err();
-            format!("{what}; {remedy}")
+    fn an_error_for_a_number_names_the_range() {
+        let messages = |text| {
+            let Problem { what, help } = STREAMS_PER_CONNECTION.parse(text).unwrap_err();
+            format!("{what}; {help}")
         };
-        let remedy = "write a whole number from 1 to 10000 (default 100)";
-        assert_eq!(said("0"), format!("0 is out of range; {remedy}"));
-        assert_eq!(said("10001"), format!("10001 is out of range; {remedy}"));
-        assert_eq!(said("-1"), format!("-1 is out of range; {remedy}"));
-        assert_eq!(said("4294967297"), format!("4294967297 is out of range; {remedy}"));
-        assert_eq!(said("many"), format!("'many' is no number; {remedy}"));
-        assert_eq!(said("1.5"), format!("'1.5' is no number; {remedy}"));
+        let help = "write a whole number from 1 to 10000 (default 100)";
+        assert_eq!(messages("0"), format!("0 is out of range; {help}"));
+        assert_eq!(messages("10001"), format!("10001 is out of range; {help}"));
+        assert_eq!(messages("-1"), format!("-1 is out of range; {help}"));
+        assert_eq!(messages("4294967297"), format!("4294967297 is out of range; {help}"));
+        assert_eq!(messages("many"), format!("'many' is not a whole number; {help}"));
+        assert_eq!(messages("1.5"), format!("'1.5' is not a whole number; {help}"));
         assert_eq!(STREAMS_PER_CONNECTION.parse("100"), Ok(100));
     }
 
     #[test]
-    fn a_duration_out_of_bounds_is_told_the_bounds() {
-        let Problem { what, help: remedy } = CONNECT.parse("6m").unwrap_err();
+    fn an_error_for_a_duration_names_the_range() {
+        let Problem { what, help } = CONNECT.parse("6m").unwrap_err();
         assert_eq!(
-            format!("{what}; {remedy}"),
+            format!("{what}; {help}"),
             "'6m' is out of range; write 10ms to 5m (default 2s)"
         );
     }

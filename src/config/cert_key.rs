@@ -1,6 +1,6 @@
-//! A server's certificate with what leads to its root, and the key that belongs to it.
+//! A server certificate chain and its private key.
 //!
-//! Must never happen here: a key in a message.
+//! Must never happen here: a private key in a message.
 
 use crate::config::diagnostics::Problem;
 use rustls::{
@@ -11,7 +11,7 @@ use rustls::{
 };
 use std::{fmt, path::Path, sync::Arc};
 
-/// What the two files said.
+/// A certificate chain and its private key.
 #[derive(PartialEq, Eq)]
 pub(super) struct CertKey {
     chain: Vec<CertificateDer<'static>>,
@@ -19,22 +19,22 @@ pub(super) struct CertKey {
 }
 
 impl fmt::Debug for CertKey {
-    /// Without the key.
+    /// Does not show the key.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Pair").field("chain", &self.chain.len()).finish_non_exhaustive()
     }
 }
 
 impl CertKey {
-    /// The chain of this file with a key, or what is wrong with the key.
+    /// The chain of a file with a private key, or the problem with the key.
     pub(super) fn new(
         (file, chain): (&Path, Vec<CertificateDer<'static>>),
         key: PrivateKeyDer<'static>,
         keys: &dyn KeyProvider,
     ) -> Result<(Self, Arc<CertifiedKey>), Problem> {
         let signer = keys.load_private_key(key.clone_key()).map_err(|_| {
-            let remedy = "use ECDSA P-256 or P-384, Ed25519, or RSA of 2048 bits or more";
-            Problem::new("holds a key that TLS cannot use", remedy)
+            let help = "use ECDSA P-256 or P-384, Ed25519, or RSA of 2048 bits or more";
+            Problem::new("contains a private key that TLS does not support", help)
         })?;
         let certified = CertifiedKey::new(chain.clone(), Arc::clone(&signer));
         match certified.keys_match() {
@@ -49,24 +49,28 @@ impl CertKey {
                 let place = (1..).zip(&chain).find(|(_, one)| fits(one));
                 Err(key_mismatch(file, place.map(|(place, _)| place)))
             }
-            Err(fault) => {
-                let what = format!("has a certificate that cannot be shown: {fault}");
-                Err(Problem::new(what, "use a certificate of X.509 version 3 for a server"))
+            Err(problem) => {
+                let what = format!("has an unusable certificate: {problem}");
+                Err(Problem::new(what, "use an X.509 version 3 server certificate"))
             }
         }
     }
 }
 
-/// A key that is not that of the first certificate, but may be that of another in the file.
+/// The problem of a key that does not match the first certificate; `place` is the certificate that
+/// it matches.
 fn key_mismatch(file: &Path, place: Option<u32>) -> Problem {
     match place {
         Some(place) => {
             let what = format!("belongs to certificate {place} of {}", file.display());
-            Problem::new(what, "put that one first, then who signed it, and so on")
+            Problem::new(
+                what,
+                "write that certificate first, then the certificate of its issuer, and so on",
+            )
         }
         None => {
-            let remedy = "put the server's own certificate first, and name its key";
-            Problem::new("is not the key of this certificate", remedy)
+            let help = "write the server certificate first, and the path of its private key";
+            Problem::new("does not match the certificate", help)
         }
     }
 }
@@ -77,7 +81,7 @@ mod tests {
     use rustls::crypto::aws_lc_rs;
 
     #[test]
-    fn a_key_of_another_certificate_in_the_chain_is_told_to_which_it_belongs() {
+    fn the_error_for_a_wrong_key_names_the_matching_certificate() {
         let made = || rcgen::generate_simple_self_signed(["a".to_owned()]).unwrap();
         let (own, issuer, other) = (made(), made(), made());
         let keys = aws_lc_rs::default_provider().key_provider;
@@ -89,6 +93,6 @@ mod tests {
         };
         assert_eq!(read([&own, &issuer]), Ok(()));
         assert_eq!(read([&issuer, &own]), Err("belongs to certificate 2 of a.crt".to_owned()));
-        assert_eq!(read([&issuer, &other]), Err("is not the key of this certificate".to_owned()));
+        assert_eq!(read([&issuer, &other]), Err("does not match the certificate".to_owned()));
     }
 }

@@ -1,7 +1,7 @@
-//! Term: from when to when a certificate is good, and what a person should hear about that.
+//! Validity of certificates, and warnings about it.
 //!
-//! The time is an argument: who asks owns the clock. Must never happen here: a start that fails
-//! because of a date. Clients judge for themselves, and some know a certificate by heart.
+//! The time is an argument. Must never happen here: a failed start because of a date. Clients check
+//! dates themselves, and some pin a certificate.
 
 use crate::config::diagnostics::{ConfigError, quote};
 use rustls::pki_types::CertificateDer;
@@ -12,23 +12,24 @@ use std::{
 };
 use x509_parser::{certificate::X509Certificate, prelude::FromDer, time::ASN1Time};
 
-/// So many seconds before its end a certificate that lives for long is told about. A shorter life
-/// is told about in its last part: what is renewed every few days would never be silent otherwise.
+/// Maximum time before the expiry for a warning, in seconds. A shorter lifetime uses its last
+/// [`LIFETIME_FRACTION`]: otherwise there would always be a warning about certificates that are
+/// renewed every few days.
 const WARNING_PERIOD_MAX: i64 = 30 * 24 * 3600;
-/// The last one of so many parts of a life.
+/// The warning starts in the last one of this many parts of the lifetime.
 const LIFETIME_FRACTION: i64 = 3;
 
-/// What a certificate is there for.
+/// Use of a certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum CertUse {
-    /// Clients are shown it.
+    /// A server certificate or its chain.
     Server,
-    /// It signs the certificates of clients.
+    /// A certificate authority for client certificates.
     ClientAuthority,
 }
 
 impl CertUse {
-    /// The word in metrics.
+    /// The label value in metrics.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Server => "server",
@@ -37,14 +38,14 @@ impl CertUse {
     }
 }
 
-/// One certificate of a file, and from when to when it is good.
+/// A certificate of a file and its validity.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct CertValidity {
     file: PathBuf,
-    /// Where the file is named.
+    /// Line of the file's key.
     line: u64,
     cert_use: CertUse,
-    /// How many certificates stand before it in the file.
+    /// Position in the file, from 0.
     position: usize,
     subject: String,
     serial: String,
@@ -52,23 +53,23 @@ pub struct CertValidity {
     not_after: ASN1Time,
 }
 
-/// How a certificate stands at some moment.
+/// State of a certificate at some time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ValidityState {
-    /// There is nothing to say.
+    /// Valid, no warning.
     Valid,
-    /// It is not valid yet.
+    /// Not valid yet.
     NotYetValid,
-    /// It is about to end.
+    /// Expires soon.
     ExpiresSoon,
-    /// It has ended.
+    /// Expired.
     Expired,
 }
 
-/// What a person should hear about a certificate.
+/// A warning about a certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CertWarning {
-    /// What there is.
+    /// What is wrong.
     pub what: String,
     /// What to do.
     pub help: &'static str,
@@ -80,14 +81,13 @@ impl fmt::Display for CertWarning {
     }
 }
 
-/// The terms of the certificates of a file that is named on this line. One that cannot be read has
-/// none.
+/// The validity of the certificates in a file. Certificates that cannot be parsed are skipped.
 pub(super) fn read(
     (file, line): (&Path, u64),
     used: CertUse,
     certificates: &[CertificateDer<'_>],
 ) -> Vec<CertValidity> {
-    let term = |(place, der): (usize, &CertificateDer<'_>)| {
+    let certificate = |(place, der): (usize, &CertificateDer<'_>)| {
         let (_, parsed) = X509Certificate::from_der(der).ok()?;
         let validity = parsed.validity();
         Some(CertValidity {
@@ -101,26 +101,26 @@ pub(super) fn read(
             not_after: validity.not_after,
         })
     };
-    certificates.iter().enumerate().filter_map(term).collect()
+    certificates.iter().enumerate().filter_map(certificate).collect()
 }
 
 impl CertValidity {
-    /// The file that the certificate stands in.
+    /// The file of the certificate.
     pub fn file(&self) -> &Path {
         &self.file
     }
 
-    /// What it is there for.
+    /// The use of the certificate.
     pub fn cert_use(&self) -> CertUse {
         self.cert_use
     }
 
-    /// Its last second, since the epoch.
+    /// Last second of its validity, in Unix time.
     pub fn not_after(&self) -> i64 {
         self.not_after.timestamp()
     }
 
-    /// How it stands now.
+    /// Its state at this time.
     pub fn state(&self, now: SystemTime) -> ValidityState {
         let now = unix_seconds(now);
         if now > self.not_after() {
@@ -134,7 +134,7 @@ impl CertValidity {
         }
     }
 
-    /// How long it will stand so; `None` if for ever.
+    /// Time to the next change of its state; `None` if there is none.
     pub fn until_change(&self, now: SystemTime) -> Option<Duration> {
         let marks =
             [self.not_before.timestamp(), self.warn_from(), self.not_after().saturating_add(1)];
@@ -143,7 +143,7 @@ impl CertValidity {
         left.min().map(Duration::from_secs)
     }
 
-    /// What a person should hear about it now.
+    /// The warning at this time.
     pub fn warning(&self, now: SystemTime) -> Option<CertWarning> {
         let (begins, ends) = (format_time(self.not_before), format_time(self.not_after));
         let what = match self.state(now) {
@@ -152,7 +152,7 @@ impl CertValidity {
                 format!("{} is not valid before {begins}", self.subject_text())
             }
             ValidityState::ExpiresSoon => format!("{} expires on {ends}", self.subject_text()),
-            ValidityState::Expired => format!("{} has expired on {ends}", self.subject_text()),
+            ValidityState::Expired => format!("{} expired on {ends}", self.subject_text()),
         };
         Some(CertWarning { what, help: self.help(now) })
     }
@@ -161,36 +161,37 @@ impl CertValidity {
         match (self.cert_use, self.position) {
             (CertUse::Server, 0) => "the certificate".to_owned(),
             (CertUse::Server, _) => {
-                format!("the certificate of {} in the chain", quote(&self.subject))
+                format!("the chain certificate {}", quote(&self.subject))
             }
-            (CertUse::ClientAuthority, _) => format!("the authority {}", quote(&self.subject)),
+            (CertUse::ClientAuthority, _) => {
+                format!("the certificate authority {}", quote(&self.subject))
+            }
         }
     }
 
     fn help(&self, now: SystemTime) -> &'static str {
         match (self.cert_use, self.state(now)) {
-            (_, ValidityState::Valid) => "leave it",
+            (_, ValidityState::Valid) => "no action needed",
             (CertUse::Server, _) if self.position > 0 => {
-                "write the chain into the file as its issuer has it now"
+                "replace the chain with the current one of its issuer"
             }
             (CertUse::Server, ValidityState::NotYetValid) => {
-                "clients refuse it until then: put a valid one in its place, with its key, or see \
-                 to the clock of this machine"
+                "clients reject it until then: replace it and its key, or correct the clock of \
+                 this host"
             }
-            (CertUse::Server, ValidityState::ExpiresSoon) => {
-                "put a new one in its place before that, with its key"
-            }
+            (CertUse::Server, ValidityState::ExpiresSoon) => "replace it and its key before then",
             (CertUse::Server, ValidityState::Expired) => {
-                "clients refuse it: put a new one in its place, with its key"
+                "clients reject it: replace it and its key"
             }
             (CertUse::ClientAuthority, ValidityState::NotYetValid) => {
-                "what it has signed is taken all the same: see to the clock of this machine"
+                "certificates that it signed are accepted anyway: check the clock of this host"
             }
             (CertUse::ClientAuthority, ValidityState::ExpiresSoon) => {
-                "put its successor beside it before that"
+                "add its successor to the file before then"
             }
             (CertUse::ClientAuthority, ValidityState::Expired) => {
-                "what it has signed is taken still: put its successor in its place, or remove it"
+                "certificates that it signed are still accepted: replace it with its successor, or \
+                 remove it"
             }
         }
     }
@@ -200,7 +201,7 @@ impl CertValidity {
         self.not_after().saturating_sub(WARNING_PERIOD_MAX.min(life / LIFETIME_FRACTION))
     }
 
-    /// Whether a client judges the server by it.
+    /// Whether this is the server's own certificate, not one of its chain.
     fn is_server_leaf(&self) -> bool {
         self.cert_use == CertUse::Server && self.position == 0
     }
@@ -211,30 +212,33 @@ impl CertValidity {
     }
 }
 
-/// What clients would lose, were they shown these certificates instead of those that are live: one
-/// that has expired by now takes no place while any is good.
+/// Errors for server certificates that are expired by now, while a live one is still valid.
 pub(super) fn expired_replacements(
     (new, live): (&[CertValidity], &[CertValidity]),
     file: &Path,
     now: SystemTime,
 ) -> Vec<ConfigError> {
-    let is_over = |term: &CertValidity| term.state(now) == ValidityState::Expired;
-    if !live.iter().any(|term| term.is_server_leaf() && !is_over(term)) {
+    let is_expired = |certificate: &CertValidity| certificate.state(now) == ValidityState::Expired;
+    if !live.iter().any(|certificate| certificate.is_server_leaf() && !is_expired(certificate)) {
         return Vec::new();
     }
-    let is_lost = |term: &&CertValidity| {
-        term.is_server_leaf()
-            && is_over(term)
-            && !live.iter().any(|it| it.is_same_certificate(term))
+    let is_regression = |certificate: &&CertValidity| {
+        certificate.is_server_leaf()
+            && is_expired(certificate)
+            && !live.iter().any(|it| it.is_same_certificate(certificate))
     };
-    let complaint = |term: &CertValidity| ConfigError {
+    let error = |certificate: &CertValidity| ConfigError {
         file: file.to_owned(),
-        line: term.line,
+        line: certificate.line,
         key: "listen.tls.certificates.certificate".to_owned(),
-        what: format!("{} has expired on {}", term.file.display(), format_time(term.not_after)),
-        help: "put a certificate in its place that is good, with its key".to_owned(),
+        what: format!(
+            "{} expired on {}",
+            certificate.file.display(),
+            format_time(certificate.not_after)
+        ),
+        help: "replace it with a valid certificate and its key".to_owned(),
     };
-    new.iter().filter(is_lost).map(complaint).collect()
+    new.iter().filter(is_regression).map(error).collect()
 }
 
 fn unix_seconds(now: SystemTime) -> i64 {
@@ -256,7 +260,7 @@ mod tests {
 
     const DAY: u64 = 24 * 3600;
 
-    /// The term of a certificate that is good from the first day of 2001, for so long.
+    /// A certificate that is valid from 2001-01-01 for this time.
     fn term(used: CertUse, life: Duration) -> CertValidity {
         let mut params = CertificateParams::new(["localhost".to_owned()]).unwrap();
         params.not_before = date_time_ymd(2001, 1, 1);
@@ -265,7 +269,7 @@ mod tests {
         read((Path::new("a.crt"), 7), used, &[made.der().clone()]).remove(0)
     }
 
-    /// So long after the first day of 2001.
+    /// This time after 2001-01-01.
     fn after(span: Duration) -> SystemTime {
         UNIX_EPOCH + Duration::from_secs(978_307_200) + span
     }
@@ -277,7 +281,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     #[test]
-    fn a_year_is_told_about_in_its_last_thirty_days_and_ends_after_its_last_second() {
+    fn a_certificate_for_a_year_warns_in_its_last_30_days_and_expires_after_its_last_second() {
         let term = term(CertUse::Server, days(365));
         for (at, standing) in [
             (after(days(0)) - SECOND, ValidityState::NotYetValid),
@@ -293,14 +297,14 @@ mod tests {
     }
 
     #[test]
-    fn a_week_is_told_about_in_its_last_third() {
+    fn a_certificate_for_a_week_warns_in_its_last_third() {
         let term = term(CertUse::Server, days(6));
         assert_eq!(term.state(after(days(4)) - SECOND), ValidityState::Valid);
         assert_eq!(term.state(after(days(4))), ValidityState::ExpiresSoon);
     }
 
     #[test]
-    fn the_next_look_is_due_when_the_standing_changes() {
+    fn until_change_is_the_time_to_the_next_state() {
         let term = term(CertUse::Server, days(90));
         let mut now = after(days(0)) - days(1);
         let mut seen = vec![term.state(now)];
@@ -322,69 +326,69 @@ mod tests {
     }
 
     #[test]
-    fn a_concern_says_what_the_date_is_and_what_to_do() {
-        let said = |used, at| term(used, days(365)).warning(at).map(|it| it.to_string());
-        assert_eq!(said(CertUse::Server, after(days(9))), None);
+    fn a_warning_has_the_date_and_the_help() {
+        let messages = |used, at| term(used, days(365)).warning(at).map(|it| it.to_string());
+        assert_eq!(messages(CertUse::Server, after(days(9))), None);
         for (used, at, expected) in [
             (
                 CertUse::Server,
                 after(days(350)),
-                "the certificate expires on 2002-01-01 00:00:00 UTC; put a new one in its place \
-                 before that, with its key",
+                "the certificate expires on 2002-01-01 00:00:00 UTC; replace it and its key before \
+                 then",
             ),
             (
                 CertUse::Server,
                 after(days(366)),
-                "the certificate has expired on 2002-01-01 00:00:00 UTC; clients refuse it: put a \
-                 new one in its place, with its key",
+                "the certificate expired on 2002-01-01 00:00:00 UTC; clients reject it: replace it \
+                 and its key",
             ),
             (
                 CertUse::Server,
                 after(days(0)) - days(9),
-                "the certificate is not valid before 2001-01-01 00:00:00 UTC; clients refuse it \
-                 until then: put a valid one in its place, with its key, or see to the clock of \
-                 this machine",
+                "the certificate is not valid before 2001-01-01 00:00:00 UTC; clients reject it \
+                 until then: replace it and its key, or correct the clock of this host",
             ),
             (
                 CertUse::ClientAuthority,
                 after(days(366)),
-                "the authority 'CN=rcgen self signed cert' has expired on 2002-01-01 00:00:00 UTC; \
-                 what it has signed is taken still: put its successor in its place, or remove it",
+                "the certificate authority 'CN=rcgen self signed cert' expired on 2002-01-01 \
+                 00:00:00 UTC; certificates that it signed are still accepted: replace it with its \
+                 successor, or remove it",
             ),
         ] {
-            assert_eq!(said(used, at).as_deref(), Some(expected));
+            assert_eq!(messages(used, at).as_deref(), Some(expected));
         }
     }
 
     #[test]
-    fn what_has_expired_takes_no_place_of_what_is_good() {
+    fn an_expired_certificate_does_not_replace_a_valid_one() {
         let (long, short) = (term(CertUse::Server, days(365)), term(CertUse::Server, days(10)));
         let other = term(CertUse::Server, days(9));
-        let said = |new: &CertValidity, live: &[&CertValidity], now| {
+        let messages = |new: &CertValidity, live: &[&CertValidity], now| {
             let live: Vec<_> = live.iter().copied().cloned().collect();
-            let said =
+            let messages =
                 expired_replacements((std::slice::from_ref(new), &live), Path::new("s.yaml"), now);
-            said.iter().map(ConfigError::to_string).collect::<Vec<_>>()
+            messages.iter().map(ConfigError::to_string).collect::<Vec<_>>()
         };
         let now = after(days(20));
-        let expected = "s.yaml:7: listen.tls.certificates.certificate: a.crt has expired on \
-                        2001-01-11 00:00:00 UTC; put a certificate in its place that is good, \
-                        with its key";
-        assert_eq!(said(&short, &[&long], now), [expected]);
-        // In time, or live already, or no worse than what is live, or for the first time.
-        assert!(said(&short, &[&long], after(days(5))).is_empty());
-        assert!(said(&short, &[&long, &short], now).is_empty());
-        assert!(said(&short, &[&other], now).is_empty());
-        assert!(said(&short, &[], now).is_empty());
-        assert!(said(&long, &[&long], now).is_empty());
+        let expected = "s.yaml:7: listen.tls.certificates.certificate: a.crt expired on 2001-01-11 \
+                        00:00:00 UTC; replace it with a valid certificate and its key";
+        assert_eq!(messages(&short, &[&long], now), [expected]);
+        // No error: not expired yet, already live, no valid live certificate, or no live
+        // certificate.
+        assert!(messages(&short, &[&long], after(days(5))).is_empty());
+        assert!(messages(&short, &[&long, &short], now).is_empty());
+        assert!(messages(&short, &[&other], now).is_empty());
+        assert!(messages(&short, &[], now).is_empty());
+        assert!(messages(&long, &[&long], now).is_empty());
     }
 
     #[test]
-    fn a_chain_is_told_apart_from_what_stands_in_front_of_it() {
+    fn a_chain_certificate_has_its_own_warning() {
         let mut link = term(CertUse::Server, days(10));
         link.position = 1;
         let concern = link.warning(after(days(20))).unwrap();
-        assert!(concern.what.starts_with("the certificate of 'CN=rcgen"), "{concern}");
+        assert!(concern.what.starts_with("the chain certificate 'CN=rcgen"), "{concern}");
         let live = [term(CertUse::Server, days(365))];
         assert!(
             expired_replacements((&[link], &live), Path::new("s.yaml"), after(days(20))).is_empty()

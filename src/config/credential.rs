@@ -1,4 +1,4 @@
-//! Where the token of a driver comes from: a file, or an environment variable.
+//! The token for a driver, from a file or an environment variable.
 
 use crate::config::{
     diagnostics::{Diagnostics, Problem, quote},
@@ -15,10 +15,9 @@ use std::{
 const FILE_KEY: &str = "driver_token_file";
 const VARIABLE_KEY: &str = "driver_token_variable";
 
-/// Reads what either key of a section names, if the team may name it. What it names is told in
-/// `uses`.
+/// Reads the token of a section, if the team may use its source. Records the source in `uses`.
 pub(super) fn read(
-    desk: &Diagnostics,
+    diagnostics: &Diagnostics,
     section: &mut Section<'_>,
     scope: SecretScope<'_>,
     uses: &mut SecretUses,
@@ -29,9 +28,9 @@ pub(super) fn read(
     let check = |name: &str| if scope.is_unknown() { Ok(None) } else { variable(scope, name) };
     let held = section.scalar_at(VARIABLE_KEY, check);
     if twice {
-        let what = format!("stands beside {FILE_KEY}");
+        let what = format!("conflicts with {FILE_KEY}");
         let line = held.map_or(section.line(), |(_, line)| line);
-        desk.report(
+        diagnostics.report(
             line,
             &section.path_of(VARIABLE_KEY),
             Problem::new(what, "keep one of the two"),
@@ -49,41 +48,38 @@ pub(super) fn read(
         }
         Some((named, line)) => match file(scope, &named) {
             Ok((credential, place)) => (credential, place, line, path),
-            Err(fault) => {
-                desk.report(line, &path, fault);
+            Err(problem) => {
+                diagnostics.report(line, &path, problem);
                 return None;
             }
         },
     };
     if let Some(team) = scope.team() {
-        uses.record(desk, (line, &key), place, team);
+        uses.record(diagnostics, (line, &key), place, team);
     }
     Some(credential)
 }
 
-/// The credential that a file holds. The file that is read is the one that was looked at: a link
-/// that is changed meanwhile leads nowhere else.
+/// Reads a token file. Reads the resolved path that was checked, so that a later change of a
+/// symbolic link has no effect.
 fn file(scope: SecretScope<'_>, named: &Path) -> Result<(Credential, SecretLocation), Problem> {
     let meant = scope.file(named)?;
-    let about = |Problem { what, help: remedy }| {
-        Problem::new(format!("{} {what}", named.display()), remedy)
-    };
-    let octets = files::read_bytes(&meant, "name the file itself").map_err(about)?;
-    let text = files::utf8_text(octets).map_err(|(_, fault)| about(fault))?;
+    let about = |Problem { what, help }| Problem::new(format!("{} {what}", named.display()), help);
+    let bytes = files::read_bytes(&meant, "write the path of a file").map_err(about)?;
+    let text = files::utf8_text(bytes).map_err(|(_, problem)| about(problem))?;
     let credential = credential(&text, &named.display().to_string())?;
     let place: PathBuf = fs::canonicalize(&meant).unwrap_or(meant);
     Ok((credential, SecretLocation::File(place)))
 }
 
-/// The credential that an environment variable holds. What cannot be the name of one may be the
-/// token itself, and is not repeated.
+/// Reads an environment variable. An invalid name may be the token itself and is not repeated.
 fn variable(
     scope: SecretScope<'_>,
     name: &str,
 ) -> Result<Option<(Credential, SecretLocation)>, Problem> {
     if !parse::is_variable_name(name) {
-        let remedy = "write its name, as ADS_TOKEN, and set the variable where sconce is started";
-        return Err(Problem::new("is not the name of an environment variable", remedy));
+        let help = "write a name such as ADS_TOKEN, and set that variable in sconce's environment";
+        return Err(Problem::new("is not the name of an environment variable", help));
     }
     scope.variable(name)?;
     let text = env::var(name).map_err(|error| {
@@ -91,8 +87,8 @@ fn variable(
             env::VarError::NotPresent => "is not set",
             env::VarError::NotUnicode(_) => "is not UTF-8",
         };
-        let remedy = format!("set it where sconce is started, or write {FILE_KEY} instead");
-        Problem::new(format!("the environment variable {} {why}", quote(name)), remedy)
+        let help = format!("set it in sconce's environment, or use {FILE_KEY}");
+        Problem::new(format!("the environment variable {} {why}", quote(name)), help)
     })?;
     let credential = credential(&text, &format!("the environment variable {}", quote(name)))?;
     Ok(Some((credential, SecretLocation::Variable(name.to_owned()))))
@@ -105,9 +101,9 @@ fn credential(text: &str, place: &str) -> Result<Credential, Problem> {
             "" => "is empty".to_owned(),
             _ if token.lines().count() > 1 => format!("has {} lines", token.lines().count()),
             _ if token.len() > TOKEN_MAX => format!("has {} characters", token.len()),
-            _ => "has a space, or another character that no token has".to_owned(),
+            _ => "contains a space or another character that is invalid in a token".to_owned(),
         };
-        let remedy = format!("put one line of 1 to {TOKEN_MAX} visible ASCII characters into it");
-        Problem::new(format!("{place} {what}"), remedy)
+        let help = format!("write one line of 1 to {TOKEN_MAX} visible ASCII characters");
+        Problem::new(format!("{place} {what}"), help)
     })
 }

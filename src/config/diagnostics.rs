@@ -1,6 +1,5 @@
-//! What is wrong with a file, said so that a person can mend it.
-//!
-//! Complaints are gathered, never thrown: one reading tells everything that is wrong in every file.
+//! Errors and warnings of configuration files, collected: one read reports all problems of all
+//! files.
 
 use std::{
     cell::RefCell,
@@ -8,21 +7,21 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// The most octets of a value that a complaint repeats.
+/// Maximum length in bytes of a quoted value in a message.
 const QUOTED_MAX: usize = 80;
-/// The most characters of a key that a complaint repeats.
+/// Maximum length in characters of a key in a message.
 const KEY_MAX: usize = 200;
-/// The most complaints about one file; one more says that there are more.
+/// Maximum number of errors of one file; one more error says that there are more.
 const ERRORS_MAX: usize = 100;
 
-/// One thing that is wrong, where it stands, and what to do about it.
+/// An error or a warning: what is wrong, where, and what to do.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ConfigError {
-    /// The file, as it was opened.
+    /// The path of the file.
     pub file: PathBuf,
-    /// The line in it, from 1; 0 when it concerns the whole file.
+    /// The line, from 1; 0 for the whole file.
     pub line: u64,
-    /// The key, with those that it stands under: `listen.address`. Empty for the whole file.
+    /// The path of the key, such as `listen.address`; empty for the whole file.
     pub key: String,
     /// What is wrong.
     pub what: String,
@@ -45,7 +44,7 @@ impl fmt::Display for ConfigError {
 
 impl std::error::Error for ConfigError {}
 
-/// What is wrong with a value, before it is known where the value stands.
+/// An error or a warning without its location.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Problem {
     pub(super) what: String,
@@ -53,13 +52,12 @@ pub(super) struct Problem {
 }
 
 impl Problem {
-    pub(super) fn new(what: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self { what: what.into(), help: remedy.into() }
+    pub(super) fn new(what: impl Into<String>, help: impl Into<String>) -> Self {
+        Self { what: what.into(), help: help.into() }
     }
 }
 
-/// Where the complaints about one file are gathered, and the warnings: what is wrong without a plan
-/// being unsound for it.
+/// Errors and warnings of one file. A warning does not make the config invalid.
 #[derive(Debug)]
 pub(super) struct Diagnostics {
     file: PathBuf,
@@ -69,50 +67,50 @@ pub(super) struct Diagnostics {
 
 impl Diagnostics {
     pub(super) fn new(file: &Path) -> Self {
-        let (complaints, warnings) = (RefCell::default(), RefCell::default());
-        Self { file: file.to_owned(), errors: complaints, warnings }
+        let (errors, warnings) = (RefCell::default(), RefCell::default());
+        Self { file: file.to_owned(), errors, warnings }
     }
 
     pub(super) fn file(&self) -> &Path {
         &self.file
     }
 
-    pub(super) fn report(&self, line: u64, key: &str, fault: Problem) {
-        self.push(&self.errors, (line, key), fault);
+    pub(super) fn report(&self, line: u64, key: &str, problem: Problem) {
+        self.push(&self.errors, (line, key), problem);
     }
 
-    /// Says what an operator should know about a plan that is taken all the same.
-    pub(super) fn warn(&self, line: u64, key: &str, fault: Problem) {
-        self.push(&self.warnings, (line, key), fault);
+    /// Adds a warning.
+    pub(super) fn warn(&self, line: u64, key: &str, problem: Problem) {
+        self.push(&self.warnings, (line, key), problem);
     }
 
-    fn push(&self, into: &RefCell<Vec<ConfigError>>, (line, key): (u64, &str), fault: Problem) {
-        let told = into.borrow().len();
-        let (line, key, fault) = match told {
-            0..ERRORS_MAX => (line, key, fault),
-            ERRORS_MAX => (0, "", Problem::new("has more that is wrong", "mend the rest first")),
+    fn push(&self, into: &RefCell<Vec<ConfigError>>, (line, key): (u64, &str), problem: Problem) {
+        let count = into.borrow().len();
+        let (line, key, problem) = match count {
+            0..ERRORS_MAX => (line, key, problem),
+            ERRORS_MAX => (0, "", Problem::new("has more errors", "fix these first")),
             _ => return,
         };
-        into.borrow_mut().push(self.error(line, key, fault));
+        into.borrow_mut().push(self.error(line, key, problem));
     }
 
-    /// A complaint about the file that is gathered elsewhere.
+    /// An error of this file that is collected elsewhere.
     pub(super) fn error(
         &self,
         line: u64,
         key: &str,
-        Problem { what, help: remedy }: Problem,
+        Problem { what, help }: Problem,
     ) -> ConfigError {
         let key = key.chars().take(KEY_MAX).flat_map(char::escape_debug).collect();
-        ConfigError { file: self.file.clone(), line, key, what, help: remedy }
+        ConfigError { file: self.file.clone(), line, key, what, help }
     }
 
-    /// How much was complained about so far.
+    /// The number of errors so far.
     pub(super) fn error_count(&self) -> usize {
         self.errors.borrow().len()
     }
 
-    /// The warnings so far; they are not given again.
+    /// Takes the warnings out.
     pub(super) fn take_warnings(&self) -> Vec<ConfigError> {
         self.warnings.take()
     }
@@ -122,7 +120,7 @@ impl Diagnostics {
     }
 }
 
-/// A value in quotes, fit for a message: no control characters, not too long.
+/// A quoted value for a message: control characters escaped, length limited.
 pub(super) fn quote(text: &str) -> String {
     let mut shown = String::from("'");
     for letter in text.chars() {
@@ -144,32 +142,33 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_complaint_reads_file_line_key_what_remedy() {
-        let desk = Diagnostics::new(Path::new("sconce.yaml"));
-        desk.report(3, "listen.address", Problem::new("no port", "add one"));
-        desk.report(0, "", Problem::new("not readable", "give it a mode"));
-        let said: Vec<_> = desk.into_errors().iter().map(ConfigError::to_string).collect();
+    fn an_error_shows_file_line_key_problem_and_help() {
+        let diagnostics = Diagnostics::new(Path::new("sconce.yaml"));
+        diagnostics.report(3, "listen.address", Problem::new("no port", "add one"));
+        diagnostics.report(0, "", Problem::new("not readable", "give it a mode"));
+        let messages: Vec<_> =
+            diagnostics.into_errors().iter().map(ConfigError::to_string).collect();
         let expected = [
             "sconce.yaml:3: listen.address: no port; add one",
             "sconce.yaml: not readable; give it a mode",
         ];
-        assert_eq!(said, expected);
+        assert_eq!(messages, expected);
     }
 
     #[test]
-    fn a_file_full_of_mistakes_is_complained_about_within_bounds() {
-        let desk = Diagnostics::new(Path::new("a.yaml"));
+    fn the_number_of_errors_of_a_file_is_limited() {
+        let diagnostics = Diagnostics::new(Path::new("a.yaml"));
         for line in 1..10_000 {
-            desk.report(line, "x", Problem::new("is wrong", "mend it"));
+            diagnostics.report(line, "x", Problem::new("is wrong", "fix it"));
         }
-        let complaints = desk.into_errors();
-        assert_eq!(complaints.len(), ERRORS_MAX + 1);
-        let last = complaints.last().unwrap().to_string();
-        assert_eq!(last, "a.yaml: has more that is wrong; mend the rest first");
+        let errors = diagnostics.into_errors();
+        assert_eq!(errors.len(), ERRORS_MAX + 1);
+        let last = errors.last().unwrap().to_string();
+        assert_eq!(last, "a.yaml: has more errors; fix these first");
     }
 
     #[test]
-    fn a_value_is_shown_short_and_without_control_characters() {
+    fn a_quoted_value_is_short_and_has_no_control_characters() {
         assert_eq!(quote("a\u{1b}b\n"), r"'a\u{1b}b\n'");
         assert!(quote(&"x".repeat(5000)).len() < 100);
     }

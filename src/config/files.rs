@@ -1,7 +1,7 @@
-//! Files and directories read within bounds, whatever lies in them.
+//! Reads of files and directories, with limits.
 //!
-//! Must never happen here: waiting for a pipe, following a link in circles, or holding a file that
-//! has no end.
+//! Must never happen here: a blocking read from a pipe, an endless loop of symbolic links, or a
+//! file of unlimited size in memory.
 
 use crate::config::diagnostics::Problem;
 use std::{
@@ -10,60 +10,59 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// The most octets that a file may have.
+/// Maximum size of a file in bytes.
 pub const FILE_MAX: u64 = 1024 * 1024;
-/// The most team files that are read.
+/// Maximum number of team files.
 pub const TEAM_FILES_MAX: usize = 10_000;
-/// The most entries that a directory may have.
+/// Maximum number of directory entries.
 const ENTRIES_MAX: usize = 100_000;
 
-/// Marks a text as UTF-8.
+/// UTF-8 byte order mark.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// What is wrong with a file, and on which line if it is on one.
+/// A problem of a file and its line; 0 for the whole file.
 pub(super) type ReadError = (u64, Problem);
 
-/// The text of a YAML file.
+/// Reads a YAML file.
 pub(super) fn read_yaml(file: &Path) -> Result<String, ReadError> {
-    utf8_text(read_bytes(file, "put a YAML file in its place").map_err(|fault| (0, fault))?)
+    utf8_text(read_bytes(file, "replace it with a YAML file").map_err(|problem| (0, problem))?)
 }
 
-/// The text that these octets are.
-pub(super) fn utf8_text(octets: Vec<u8>) -> Result<String, ReadError> {
-    String::from_utf8(octets).map_err(|error| {
+/// Decodes UTF-8.
+pub(super) fn utf8_text(bytes: Vec<u8>) -> Result<String, ReadError> {
+    String::from_utf8(bytes).map_err(|error| {
         let sound = error.utf8_error().valid_up_to();
-        let lines = error.as_bytes().iter().take(sound).filter(|octet| **octet == b'\n').count();
+        let lines = error.as_bytes().iter().take(sound).filter(|byte| **byte == b'\n').count();
         let line = u64::try_from(lines).unwrap_or(0).saturating_add(1);
-        (line, Problem::new("is not UTF-8", "save it as text in UTF-8"))
+        (line, Problem::new("is not UTF-8", "save it as UTF-8 text"))
     })
 }
 
-/// The octets of a file, without the mark that some editors put in front. What is no file gets the
-/// remedy `instead`.
+/// Reads a file and removes a byte order mark. `instead` is the help for a path that is not a file.
 pub(super) fn read_bytes(file: &Path, instead: &str) -> Result<Vec<u8>, Problem> {
     let kind = fs::metadata(file).map_err(|error| io_problem(&error))?;
     if !kind.is_file() {
-        let what = if kind.is_dir() { "is a directory" } else { "is not a plain file" };
+        let what = if kind.is_dir() { "is a directory" } else { "is not a regular file" };
         return Err(Problem::new(what, instead));
     }
-    let mut octets = Vec::new();
+    let mut bytes = Vec::new();
     let opened = File::open(file).map_err(|error| io_problem(&error))?;
-    let read = opened.take(FILE_MAX.saturating_add(1)).read_to_end(&mut octets);
+    let read = opened.take(FILE_MAX.saturating_add(1)).read_to_end(&mut bytes);
     read.map_err(|error| io_problem(&error))?;
-    if u64::try_from(octets.len()).unwrap_or(u64::MAX) > FILE_MAX {
-        return Err(Problem::new("is larger than 1 MiB", "split it, or remove what is not used"));
+    if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > FILE_MAX {
+        return Err(Problem::new("is larger than 1 MiB", "split it, or remove unused parts"));
     }
-    if octets.starts_with(BYTE_ORDER_MARK) {
-        octets.drain(..BYTE_ORDER_MARK.len());
+    if bytes.starts_with(BYTE_ORDER_MARK) {
+        bytes.drain(..BYTE_ORDER_MARK.len());
     }
-    Ok(octets)
+    Ok(bytes)
 }
 
-/// The team files of a directory, by name, and complaints about names that would be passed over.
+/// Lists the team files of a directory, sorted by name, and files with a similar extension.
 pub(super) fn list_team_files(directory: &Path) -> Result<Listing, Problem> {
     let entries = fs::read_dir(directory).map_err(|error| {
         if error.kind() == io::ErrorKind::NotADirectory {
-            Problem::new("is not a directory", "name the directory in which the team files are")
+            Problem::new("is not a directory", "write the directory of the team files")
         } else {
             io_problem(&error)
         }
@@ -71,9 +70,9 @@ pub(super) fn list_team_files(directory: &Path) -> Result<Listing, Problem> {
     let mut listing = Listing::default();
     for (seen, entry) in entries.enumerate() {
         if seen >= ENTRIES_MAX {
-            // A team whose file is not looked at must not count as removed.
+            // A team whose file is not read must not count as removed.
             let what = format!("has more than {ENTRIES_MAX} entries");
-            return Err(Problem::new(what, "move away what is no team's file"));
+            return Err(Problem::new(what, "move other files to another directory"));
         }
         let path = entry.map_err(|error| io_problem(&error))?.path();
         let hidden = path.file_name().is_none_or(|name| name.as_encoded_bytes().starts_with(b"."));
@@ -89,31 +88,31 @@ pub(super) fn list_team_files(directory: &Path) -> Result<Listing, Problem> {
     }
     if listing.files.len() > TEAM_FILES_MAX {
         let what = format!("has more than {TEAM_FILES_MAX} team files");
-        return Err(Problem::new(what, "serve some of the teams from another sconce"));
+        return Err(Problem::new(what, "move some teams to another sconce"));
     }
     listing.files.sort();
     listing.misnamed.sort();
     Ok(listing)
 }
 
-/// What a directory holds that could be meant for sconce.
+/// Possible team files of a directory.
 #[derive(Debug, Default)]
 pub(super) struct Listing {
-    /// Files whose names end in `.yaml`.
+    /// Files with the extension `.yaml`.
     pub(super) files: Vec<PathBuf>,
-    /// Files whose names nearly do.
+    /// Files with a similar extension, which would be ignored.
     pub(super) misnamed: Vec<PathBuf>,
 }
 
 fn io_problem(error: &io::Error) -> Problem {
-    let remedy = if error.kind() == io::ErrorKind::NotFound {
-        "make it, or correct the path"
+    let help = if error.kind() == io::ErrorKind::NotFound {
+        "create it, or correct the path"
     } else if error.kind() == io::ErrorKind::PermissionDenied {
-        "let the user that runs sconce read it"
+        "grant read permission to the user that runs sconce"
     } else {
-        "see to the file system"
+        "check the file system"
     };
-    Problem::new(format!("cannot be read: {error}"), remedy)
+    Problem::new(format!("cannot be read: {error}"), help)
 }
 
 #[cfg(test)]
@@ -121,13 +120,13 @@ mod tests {
     use super::*;
     use std::os::unix::fs::symlink;
 
-    fn said(result: Result<impl std::fmt::Debug, ReadError>) -> (u64, String) {
-        let (line, Problem { what, help: remedy }) = result.unwrap_err();
-        (line, format!("{what}; {remedy}"))
+    fn messages(result: Result<impl std::fmt::Debug, ReadError>) -> (u64, String) {
+        let (line, Problem { what, help }) = result.unwrap_err();
+        (line, format!("{what}; {help}"))
     }
 
     #[test]
-    fn a_file_without_end_is_refused_and_the_largest_is_read() {
+    fn a_file_above_the_size_limit_is_an_error() {
         let home = tempfile::tempdir().unwrap();
         let file = home.path().join("a.yaml");
         let most = usize::try_from(FILE_MAX).unwrap();
@@ -135,42 +134,45 @@ mod tests {
         assert_eq!(read_yaml(&file).unwrap().len(), most);
         fs::write(&file, vec![b'#'; most + 1]).unwrap();
         assert_eq!(
-            said(read_yaml(&file)).1,
-            "is larger than 1 MiB; split it, or remove what is not used"
+            messages(read_yaml(&file)).1,
+            "is larger than 1 MiB; split it, or remove unused parts"
         );
         assert_eq!(
-            said(read_yaml(Path::new("/dev/zero"))).1,
-            "is not a plain file; put a YAML file in its place"
+            messages(read_yaml(Path::new("/dev/zero"))).1,
+            "is not a regular file; replace it with a YAML file"
         );
     }
 
     #[test]
-    fn links_in_circles_directories_and_missing_files_are_said() {
+    fn link_loops_directories_and_missing_files_are_errors() {
         let home = tempfile::tempdir().unwrap();
         let (one, two) = (home.path().join("one.yaml"), home.path().join("two.yaml"));
         symlink(&one, &two).unwrap();
         symlink(&two, &one).unwrap();
         assert!(
-            said(read_yaml(&one))
+            messages(read_yaml(&one))
                 .1
                 .starts_with("cannot be read: Too many levels of symbolic links")
         );
-        assert_eq!(said(read_yaml(home.path())).1, "is a directory; put a YAML file in its place");
-        let missing = said(read_yaml(&home.path().join("none.yaml"))).1;
-        assert!(missing.ends_with("; make it, or correct the path"), "{missing}");
+        assert_eq!(
+            messages(read_yaml(home.path())).1,
+            "is a directory; replace it with a YAML file"
+        );
+        let missing = messages(read_yaml(&home.path().join("none.yaml"))).1;
+        assert!(missing.ends_with("; create it, or correct the path"), "{missing}");
     }
 
     #[test]
-    fn octets_that_are_not_utf_8_are_found_by_line() {
+    fn the_error_for_invalid_utf_8_has_the_line() {
         let home = tempfile::tempdir().unwrap();
         let file = home.path().join("a.yaml");
         fs::write(&file, b"team: ads\nx: \xff\n").unwrap();
-        let expected = "is not UTF-8; save it as text in UTF-8";
-        assert_eq!(said(read_yaml(&file)), (2, expected.to_owned()));
+        let expected = "is not UTF-8; save it as UTF-8 text";
+        assert_eq!(messages(read_yaml(&file)), (2, expected.to_owned()));
     }
 
     #[test]
-    fn the_mark_of_an_editor_is_no_part_of_the_text() {
+    fn a_byte_order_mark_is_removed() {
         let home = tempfile::tempdir().unwrap();
         let file = home.path().join("a.yaml");
         fs::write(&file, "\u{feff}team: ads\n").unwrap();
@@ -178,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn only_plain_names_that_end_in_yaml_are_team_files() {
+    fn only_visible_yaml_files_are_team_files() {
         let home = tempfile::tempdir().unwrap();
         for name in ["b.yaml", "a.yaml", ".a.yaml.swp", ".a.yaml", "a.yaml~", "README.md", "c.yml"]
         {

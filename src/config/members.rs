@@ -1,7 +1,7 @@
-//! Members of teams: the names that a team's file lists, held against those that callers can have.
+//! Members of teams, checked against the names that callers can have.
 //!
-//! A name that nobody can have admits nobody, so that it is a warning and no complaint. Must never
-//! happen here: a change of what is listed.
+//! A name that no caller can have is a warning, not an error, because it admits nobody. Must never
+//! happen here: a change of the member list.
 
 use crate::config::{
     diagnostics::{Diagnostics, Problem, quote},
@@ -21,25 +21,25 @@ pub(super) struct CallerNames {
     users: NameSources,
     groups: NameSources,
     reserved: ReservedPrefixes,
-    /// Whether tokens of an issuer say which teams their callers are in.
+    /// Whether an issuer has `claims.teams`.
     has_team_claims: bool,
-    /// The teams of listed tokens.
+    /// The teams of static tokens.
     teams: BTreeSet<String>,
 }
 
-/// Where names of one kind come from.
+/// The sources of users or of groups.
 #[derive(Debug)]
 struct NameSources {
-    /// What the names of each issuer begin with.
+    /// The prefixes of the issuers.
     prefixes: Vec<String>,
-    /// Whether there is a source whose names may begin with anything.
+    /// Whether a source has no prefix.
     has_unprefixed: bool,
-    /// The names of listed tokens.
+    /// The names of static tokens.
     listed: BTreeSet<String>,
 }
 
 impl CallerNames {
-    /// Those that these settings can prove.
+    /// The possible names with these settings.
     pub(super) fn new(settings: &Settings) -> Self {
         let Settings { issuers, tokens, certificates, reserved, .. } = settings;
         let sources = |kind: SubjectKind, has_more: bool| {
@@ -57,10 +57,10 @@ impl CallerNames {
         Self { users, groups, reserved, has_team_claims, teams }
     }
 
-    /// Warns of a team that nobody can belong to.
+    /// Warns about a team without possible members.
     pub(super) fn check_team(
         &self,
-        desk: &Diagnostics,
+        diagnostics: &Diagnostics,
         (team, line): (&TeamName, u64),
         all: &Members,
     ) {
@@ -73,15 +73,15 @@ impl CallerNames {
             return;
         }
         let what = format!(
-            "nobody can belong to the team '{team}': its file lists nobody who can be a caller, \
-             no issuer has claims.teams, and no listed token names it"
+            "the team '{team}' can have no members: its file lists no possible caller, no issuer \
+             has claims.teams, and no static token names it"
         );
-        let remedy = "write members: { groups: [...] } into this file, or claims: { teams: ... } \
-                      for an issuer into the main file";
-        desk.warn(line, "team", Problem::new(what, remedy));
+        let help = "add members: { groups: [...] } to this file, or claims: { teams: ... } to an \
+                    issuer in the main file";
+        diagnostics.warn(line, "team", Problem::new(what, help));
     }
 
-    /// Why nobody can have this name, if so.
+    /// Why no caller can have this name, if so.
     fn impossible_name(&self, kind: SubjectKind, name: &str) -> Option<Problem> {
         let sources = match kind {
             SubjectKind::Users => &self.users,
@@ -92,42 +92,42 @@ impl CallerNames {
             return None;
         }
         let why = match kind.reserved_by(&self.reserved, name) {
-            Some(prefix) => format!("it begins with {}, and not as an issuer's do", quote(prefix)),
+            Some(prefix) => format!(
+                "no issuer has names with the reserved prefix {} in this spelling",
+                quote(prefix)
+            ),
             None if sources.has_unprefixed => return None,
-            None if sources.prefixes.is_empty() => "no token has it".to_owned(),
-            None => format!("those of each issuer begin with its {}", kind.prefix_key()),
+            None if sources.prefixes.is_empty() => "no static token has it".to_owned(),
+            None => format!("the names of each issuer start with its {}", kind.prefix_key()),
         };
-        let what = format!(
-            "{} is among the {} that no caller can have: {why}",
-            quote(name),
-            kind.as_str()
-        );
-        Some(Problem::new(what, "write it as authenticate names callers, or remove it"))
+        let what =
+            format!("{} in {} matches no possible caller: {why}", quote(name), kind.as_str());
+        Some(Problem::new(what, "write it exactly as authenticate produces it, or remove it"))
     }
 }
 
-/// Reads the members of a team, and warns of those that nobody can be.
+/// Reads the members of a team, and warns about names that no caller can have.
 pub(super) fn read(
-    desk: &Diagnostics,
+    diagnostics: &Diagnostics,
     mut section: Section<'_>,
     names: Option<&CallerNames>,
 ) -> Members {
     let mut members = |kind: SubjectKind| {
         let path = section.path_of(kind.as_str());
-        let words = section.scalars(kind.as_str()).unwrap_or_default();
+        let listed = section.scalars(kind.as_str()).unwrap_or_default();
         let read = |Scalar { line, text }: Scalar| {
-            if let Some(fault) = names.and_then(|names| names.impossible_name(kind, &text)) {
-                desk.warn(line, &path, fault);
+            if let Some(problem) = names.and_then(|names| names.impossible_name(kind, &text)) {
+                diagnostics.warn(line, &path, problem);
             }
             text
         };
-        words.into_iter().map(read).collect()
+        listed.into_iter().map(read).collect()
     };
     let members =
         Members { users: members(SubjectKind::Users), groups: members(SubjectKind::Groups) };
     if members == Members::default() {
-        let fault = Problem::new("lists nobody", "list users or groups, or remove the key");
-        desk.warn(section.line(), "members", fault);
+        let problem = Problem::new("is empty", "add users or groups, or remove the key");
+        diagnostics.warn(section.line(), "members", problem);
     }
     section.finish();
     members
@@ -138,12 +138,12 @@ mod tests {
     use crate::config::{self, LoadContext, LoadResult};
     use std::fs;
 
-    /// The warnings about a team with these members, where an `authenticate` section says so much.
+    /// The warnings about these members with this `authenticate` section.
     fn warned(members: &str, authenticate: &str) -> Vec<String> {
         warned_of(&format!("members: {{ {members} }}\n"), authenticate)
     }
 
-    /// The same, of a team's file with this line.
+    /// The warnings about a team file with this line.
     fn warned_of(line: &str, authenticate: &str) -> Vec<String> {
         let home = tempfile::tempdir().unwrap();
         fs::create_dir(home.path().join("teams")).unwrap();
@@ -155,55 +155,65 @@ mod tests {
              {authenticate} }}\n"
         );
         fs::write(&main, text).unwrap();
-        let LoadResult { config: plan, warnings, .. } =
+        let LoadResult { config, warnings, .. } =
             config::read(&main, &LoadContext::default(), None);
-        plan.unwrap();
+        config.unwrap();
         warnings.iter().map(|it| format!("{}: {}: {}", it.line, it.key, it.what)).collect()
     }
 
-    const P: &str = "{ issuer: 'https://p', audiences: [a], \
-                     claims: { user_prefix: 'p:', groups_prefix: 'p/' } }";
+    const P: &str = "{ issuer: 'https://p', audiences: [a], claims: { user_prefix: 'p:', \
+                     groups_prefix: 'p/' } }";
     const OPEN: &str = "{ issuer: 'https://o', audiences: [a] }";
     const TOKEN: &str = "tokens: [{ name: t, user: cron, groups: [jobs], sha256: \
                          c247979cfbaf586e2deb692c8e39f7ed4098012ee8fb1063ca0d23507bf8c483 }]";
 
     #[test]
-    fn members_that_nobody_can_be_are_a_warning() {
+    fn impossible_members_are_a_warning() {
         let users = "users: ['p:ann', 'P:ann', ann, cron]";
         let groups = "groups: ['p/eng', 'P/eng', eng, jobs]";
         let both = format!("{users}, {groups}");
-        let says = |kind: &str, name: &str, why: &str| {
-            let among = format!("'{name}' is among the {kind} that no caller can have: {why}");
-            format!("2: members.{kind}: {among}")
+        let expected_text = |kind: &str, name: &str, why: &str| {
+            format!("2: members.{kind}: '{name}' in {kind} matches no possible caller: {why}")
         };
         let [case, other] = [
-            "it begins with 'p:', and not as an issuer's do",
-            "it begins with 'p/', and not as an issuer's do",
+            "no issuer has names with the reserved prefix 'p:' in this spelling",
+            "no issuer has names with the reserved prefix 'p/' in this spelling",
         ];
         let open = format!("issuers: [{P}, {OPEN}], {TOKEN}");
         assert_eq!(
             warned(&both, &open),
-            [says("groups", "P/eng", other), says("users", "P:ann", case)]
+            [expected_text("groups", "P/eng", other), expected_text("users", "P:ann", case)]
         );
         let shut = format!("issuers: [{P}], {TOKEN}");
         assert_eq!(
             warned(&both, &shut),
             [
-                says("groups", "P/eng", other),
-                says("groups", "eng", "those of each issuer begin with its groups_prefix"),
-                says("users", "P:ann", case),
-                says("users", "ann", "those of each issuer begin with its user_prefix"),
+                expected_text("groups", "P/eng", other),
+                expected_text(
+                    "groups",
+                    "eng",
+                    "the names of each issuer start with its groups_prefix"
+                ),
+                expected_text("users", "P:ann", case),
+                expected_text(
+                    "users",
+                    "ann",
+                    "the names of each issuer start with its user_prefix"
+                ),
             ]
         );
         let tokens = warned("users: [cron, ann], groups: [jobs, eng]", TOKEN);
         assert_eq!(
             tokens,
-            [says("groups", "eng", "no token has it"), says("users", "ann", "no token has it")]
+            [
+                expected_text("groups", "eng", "no static token has it"),
+                expected_text("users", "ann", "no static token has it")
+            ]
         );
     }
 
     #[test]
-    fn members_that_somebody_can_be_are_none() {
+    fn possible_members_are_no_warning() {
         let shared = format!("issuers: [{P}, {OPEN}], shared_users: true");
         for (members, authenticate) in [
             ("users: ['p:ann'], groups: ['p/eng']", format!("issuers: [{P}]")),
@@ -217,17 +227,17 @@ mod tests {
     }
 
     #[test]
-    fn a_team_that_nobody_can_belong_to_is_a_warning() {
+    fn a_team_without_possible_members_is_a_warning() {
         let nobody = |line: u64| {
             format!(
-                "{line}: team: nobody can belong to the team 'ads': its file lists nobody who can \
-                 be a caller, no issuer has claims.teams, and no listed token names it"
+                "{line}: team: the team 'ads' can have no members: its file lists no possible \
+                 caller, no issuer has claims.teams, and no static token names it"
             )
         };
         let issuers = format!("issuers: [{OPEN}]");
         assert_eq!(warned_of("", &issuers), [nobody(1)]);
         let empty = "members: {}\n";
-        let lists = "2: members: lists nobody".to_owned();
+        let lists = "2: members: is empty".to_owned();
         assert_eq!(warned_of(empty, &issuers), [nobody(1), lists.clone()]);
         let shut = warned_of("members: { users: [ann] }\n", &format!("issuers: [{P}]"));
         assert_eq!((shut.len(), &shut[0]), (2, &nobody(1)));

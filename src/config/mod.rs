@@ -1,11 +1,11 @@
-//! Files that people write, checked into a plan that the proxy can trust.
+//! Configuration files, parsed and validated into a [`Config`].
 //!
-//! One way leads through here: text to a tree that knows its lines (`draft`), the tree to checked
-//! values (`section`, `words`, `bounds`), and those, with the team files, to a [`Plan`]. Whatever
-//! is wrong is a [`Complaint`], and all of them are told at once. What an operator should know
-//! about a plan that is sound all the same is a warning, which stands beside the plan.
+//! Steps: text to a tree with line numbers (`yaml`), the tree to validated values (`section`,
+//! `parse`, `bounds`), and those, with the team files, to a [`Config`]. Each error is a
+//! [`ConfigError`], and one read reports all of them. A warning is a problem that does not make the
+//! config invalid.
 //!
-//! Must never happen here: a plan that is half right, or a reading that ends at the first mistake.
+//! Must never happen here: a partly valid config, or a read that stops at the first error.
 
 mod address;
 mod authenticate;
@@ -55,18 +55,18 @@ pub use watch::{FileWatcher, WatchedFiles};
 
 use std::path::Path;
 
-/// Reads `sconce.yaml` and the team files that it leads to.
+/// Reads the main file and the team files.
 ///
 /// # Errors
-/// All that is wrong in all files, by file and line.
+/// All errors in all files, by file and line.
 pub fn load(file: &Path) -> Result<Config, Vec<ConfigError>> {
     read(file, &LoadContext::default(), None).into_result()
 }
 
-/// A whole number and its unit, as in the files: `500ms`, `5s`, `2m`, `1h`.
+/// Parses a duration, a whole number with a unit: `500ms`, `5s`, `2m`, `1h`.
 ///
 /// # Errors
-/// What to write instead.
+/// The help for the user.
 pub fn duration(text: &str) -> Result<std::time::Duration, String> {
-    parse::duration(text).map_err(|fault| fault.help)
+    parse::duration(text).map_err(|problem| problem.help)
 }

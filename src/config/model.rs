@@ -1,7 +1,6 @@
-//! What the proxy trusts: every value checked, every reference resolved.
+//! The validated configuration: every value checked, every reference resolved.
 //!
-//! If you hold a [`Plan`], it is sound. Must never happen here: a value that somebody still has to
-//! check.
+//! Must never happen here: a value that needs further validation.
 
 use crate::config::{
     CertValidity, ConfigError, DriverAddress, Network, Tls, cert_validity, keys::JwksProvider,
@@ -25,55 +24,56 @@ use std::{
 
 use tracing::level_filters::LevelFilter;
 
-/// What it would mean to go on without TLS.
-const WITHOUT_TLS: &str = "tokens would come in clear text";
+/// Effect of a missing `listen.tls`.
+const WITHOUT_TLS: &str = "tokens would be unencrypted";
 
-/// All that the files say.
+/// The complete configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// Where clients come in. The address needs a restart to change.
+    /// Listener for clients. A new address requires a restart.
     pub listen: Listen,
-    /// Where operators look in. Needs a restart to change.
+    /// Address of the admin listener. Requires a restart.
     pub admin: SocketAddr,
-    /// How many threads move bytes. Needs a restart to change.
+    /// Number of worker threads. Requires a restart.
     pub workers: Workers,
-    /// What is logged, and how. The format needs a restart to change.
+    /// Log level and format. A new format requires a restart.
     pub log: Log,
-    /// The filters, in their order.
+    /// The filter chain.
     pub filters: Filters,
-    /// Where the keys of identity providers come from.
+    /// The sources of the identity providers' keys.
     pub providers: Vec<JwksProvider>,
-    /// How long `/readyz` says no at the start while an issuer's keys have not come.
+    /// Time after a start for which `/readyz` answers 503 while an issuer has no usable keys.
     pub initial_fetch_timeout: Duration,
-    /// Every team.
+    /// All teams.
     pub teams: BTreeMap<TeamName, Team>,
-    /// How long sessions with an open execution go on when their team or member is removed.
+    /// Time for which sessions with an open execution continue after the removal of their team or
+    /// member.
     pub removal_delay: Duration,
-    /// How long each thing may take.
+    /// Time limits.
     pub timeouts: Timeouts,
-    /// How sconce goes away.
+    /// Times of the drain.
     pub drain: Drain,
-    /// How large a request's head may be.
+    /// Size limits.
     pub limits: Limits,
-    /// What may stand in a message beside the caller who is written into it.
+    /// Policy for user context sent by clients.
     pub user_context: Policy,
 }
 
 impl Config {
-    /// From when to when the certificates of all files are good.
+    /// The validity of all certificates.
     pub fn certificates(&self) -> &[CertValidity] {
         self.listen.tls.as_ref().map(Tls::certificates).unwrap_or_default()
     }
 
-    /// Whether sessions end with the tokens that they were begun with.
+    /// Whether sessions end when their tokens expire.
     pub fn ends_sessions_with_tokens(&self) -> bool {
         !self.providers.is_empty() && self.filters.token_leeway().grace.is_zero()
     }
 
-    /// This plan, which `file` says, if it may follow upon the one that is live.
+    /// This config, read from `file`, if a reload may replace the live config with it.
     ///
     /// # Errors
-    /// What would be lost by it.
+    /// A valid certificate would be replaced by an expired one, or a protection would be removed.
     pub fn validate_reload(
         self,
         live: &Self,
@@ -89,11 +89,17 @@ impl Config {
         if lost.is_empty() { Ok(self) } else { Err(lost) }
     }
 
-    /// What was asked of callers and is not any more: half a file must not open the door.
+    /// Removed protections: a reload must not remove authentication or TLS, because the file may be
+    /// truncated.
     fn removed_protections(&self, live: &Self, file: &Path) -> Vec<ConfigError> {
-        let asks = |plan: &Self| plan.filters.chain.names().any(|name| name == authenticate::NAME);
+        let has_authenticate =
+            |config: &Self| config.filters.chain.names().any(|name| name == authenticate::NAME);
         let parts = [
-            ("authenticate", asks(live) && !asks(self), "who calls would not be asked any more"),
+            (
+                "authenticate",
+                has_authenticate(live) && !has_authenticate(self),
+                "callers would not be authenticated",
+            ),
             ("listen.tls", live.listen.tls.is_some() && self.listen.tls.is_none(), WITHOUT_TLS),
         ];
         let gone = parts.into_iter().filter(|(_, is_gone, _)| *is_gone);
@@ -101,48 +107,48 @@ impl Config {
             file: file.to_owned(),
             line: 0,
             key: key.to_owned(),
-            what: format!("is gone: {what}"),
-            help: "put it back; where it is to go for good, restart sconce".to_owned(),
+            what: format!("was removed: {what}"),
+            help: "put it back, or restart sconce to remove it".to_owned(),
         })
         .collect()
     }
 }
 
-/// Where clients come in.
+/// Listener for clients.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listen {
-    /// The address to bind; with port 0 the system chooses one.
+    /// Listen address; with port 0 the system chooses a port.
     pub address: SocketAddr,
-    /// How many connections may wait to be accepted; `None`: as many as the kernel allows.
+    /// Length of the accept queue; `None`: the kernel's maximum.
     pub backlog: Option<u32>,
-    /// How many client connections there may be at once.
+    /// Maximum concurrent client connections.
     pub connections: u32,
-    /// How many of them may come from one source: an IPv4 address, or a /64 of IPv6.
+    /// Maximum concurrent connections from one source: an IPv4 address or an IPv6 /64 network.
     pub connections_per_source: u32,
-    /// Networks whose addresses may have more than that.
+    /// Networks without a limit per source.
     pub exempt_networks: Vec<Network>,
-    /// How many TLS handshakes a worker goes on with before its other connections have their turn.
+    /// Maximum concurrent TLS handshakes of one worker.
     pub handshakes_per_worker: u32,
-    /// How many streams a client connection may have open at once.
+    /// Maximum concurrent streams of a client connection.
     pub streams_per_connection: u32,
-    /// Whether something in front of sconce, such as a load balancer, ends the clients' TLS: then
-    /// nobody is warned of tokens in clear text.
+    /// Whether a proxy in front of sconce terminates TLS. Then there is no warning about tokens
+    /// without TLS.
     pub is_tls_external: bool,
-    /// The TLS that clients are met with; without it they come in clear text.
+    /// TLS for clients; `None`: no encryption.
     pub tls: Option<Tls>,
 }
 
-/// How many threads move bytes.
+/// Number of worker threads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Workers {
-    /// One for each core that this process may use.
+    /// One for each CPU core available to this process.
     OnePerCore,
-    /// So many.
+    /// This number.
     Fixed(NonZeroUsize),
 }
 
 impl Workers {
-    /// The number of threads on this machine; at least one.
+    /// The number of threads on this host; at least one.
     pub fn count(self) -> usize {
         match self {
             Self::OnePerCore => thread::available_parallelism().map_or(1, NonZeroUsize::get),
@@ -151,25 +157,25 @@ impl Workers {
     }
 }
 
-/// What is logged, and how.
+/// Log settings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Log {
-    /// How a line looks.
+    /// Format of log lines.
     pub format: Format,
-    /// How much is said.
+    /// Minimum level of log lines.
     pub level: Level,
 }
 
-/// How a line of the log looks.
+/// Format of log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
-    /// One JSON object.
+    /// One JSON object per line.
     Json,
-    /// For a person at a terminal.
+    /// Text for a terminal.
     Pretty,
 }
 
-/// How much is said.
+/// Minimum level of log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "each is what its word says")]
 pub enum Level {
@@ -181,7 +187,7 @@ pub enum Level {
 }
 
 impl Level {
-    /// What the log takes for it.
+    /// The level filter for `tracing`.
     pub fn level_filter(self) -> LevelFilter {
         match self {
             Self::Error => LevelFilter::ERROR,
@@ -192,7 +198,7 @@ impl Level {
         }
     }
 
-    /// The word in config.
+    /// The value in the configuration.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Error => "error",
@@ -204,7 +210,7 @@ impl Level {
     }
 }
 
-/// The filters in their order, and what they were built from.
+/// The filter chain and its settings.
 #[derive(Clone)]
 pub struct Filters {
     pub(super) chain: FilterChain,
@@ -212,26 +218,27 @@ pub struct Filters {
 }
 
 impl Filters {
-    /// The prefixes that names of one source alone could begin with before, and any name can now.
+    /// Prefixes that were reserved for one issuer in `before` and are not reserved any more.
     pub fn freed_prefixes<'b>(&self, before: &'b Self) -> Vec<&'b str> {
         let Some(before) = before.authenticate() else { return Vec::new() };
         let reserved = self.authenticate().map(|now| now.reserved.clone()).unwrap_or_default();
         reserved.no_longer_reserved(&before.reserved)
     }
 
-    /// What those before had for teams, and these have not.
+    /// The losses of teams between the two.
     pub fn losses_since(&self, before: &Self) -> BTreeMap<TeamName, RemovalKind> {
         let unset = team::Settings::default();
         before.team().unwrap_or(&unset).removed_in(self.team().unwrap_or(&unset))
     }
 
-    /// Whether both know who calls, or neither does.
+    /// Whether authentication is enabled in both or in neither.
     pub fn has_same_authentication(&self, other: &Self) -> bool {
-        let asks = |rooms: &Self| rooms.team().is_some_and(|team| team.members.is_some());
-        asks(self) == asks(other)
+        let has_authenticate =
+            |filters: &Self| filters.team().is_some_and(|team| team.members.is_some());
+        has_authenticate(self) == has_authenticate(other)
     }
 
-    /// The record of what a reload takes away from some teams: see [`Removed::new`].
+    /// The record of the removals by a reload: see [`Removed::new`].
     pub fn removed<'t>(
         &self,
         teams: impl Iterator<Item = &'t TeamName>,
@@ -242,7 +249,7 @@ impl Filters {
         Removed::new(self.team().unwrap_or(&unset), teams, number, until)
     }
 
-    /// The chain, of filters that admit with a mark what was removed.
+    /// The chain with filters that also admit calls because of removals.
     pub fn chain_with_removed(&self, removed: Vec<Arc<Removed>>) -> FilterChain {
         let build = |config: &FilterConfig| match config.get::<team::Settings>() {
             Some(settings) => {
@@ -251,12 +258,12 @@ impl Filters {
             }
             None => config.build(),
         };
-        // The contract of the same filters in the same order holds.
+        // The same filters in the same order were validated before.
         FilterChain::new(self.configs.iter().map(build).collect())
             .unwrap_or_else(|_| self.chain.clone())
     }
 
-    /// The settings of `team`, if it is in the chain.
+    /// The settings of the filter `team`, if it is in the chain.
     pub(super) fn team(&self) -> Option<&team::Settings> {
         self.configs.iter().find_map(FilterConfig::get)
     }
@@ -265,12 +272,12 @@ impl Filters {
         self.configs.iter().find_map(FilterConfig::get)
     }
 
-    /// The chain, its contract checked.
+    /// The validated filter chain.
     pub fn chain(&self) -> &FilterChain {
         &self.chain
     }
 
-    /// How much longer a caller's proof is good than it says.
+    /// Extra validity of tokens after their expiry.
     pub fn token_leeway(&self) -> TokenLeeway {
         let Some(authenticate) = self.authenticate() else { return TokenLeeway::default() };
         let (grace, release_grace) = (authenticate.grace, authenticate.release_grace);
@@ -278,19 +285,19 @@ impl Filters {
     }
 }
 
-/// How much longer a caller's proof is good than it says.
+/// Extra validity of tokens after their expiry.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TokenLeeway {
-    /// For whatever it is used: clocks may be apart by so much.
+    /// For all uses: the tolerated clock difference.
     pub skew: Duration,
-    /// And after that, for sessions that began before.
+    /// In addition, for existing sessions.
     pub grace: Duration,
-    /// And after the skew, for calls that release what their caller has begun.
+    /// In addition to the skew, for calls that release resources of their user.
     pub release_grace: Duration,
 }
 
 impl TokenLeeway {
-    /// All of it, for what this proves: a certificate has no grace.
+    /// The total for an identity from this source. A certificate has no grace.
     pub fn for_source(self, source: &IdentitySource) -> Duration {
         match source {
             IdentitySource::Certificate => self.skew,
@@ -300,7 +307,7 @@ impl TokenLeeway {
         }
     }
 
-    /// What of it calls of a method have for any session.
+    /// The part for calls of a method in any session.
     pub fn for_any_session(self, method: Method) -> Duration {
         match method.is_release() {
             true => self.skew.saturating_add(self.release_grace),
@@ -310,7 +317,7 @@ impl TokenLeeway {
 }
 
 impl PartialEq for Filters {
-    /// Two are equal when they would decide alike.
+    /// Equal if they make equal decisions.
     fn eq(&self, other: &Self) -> bool {
         self.configs == other.configs
     }
@@ -324,77 +331,77 @@ impl fmt::Debug for Filters {
     }
 }
 
-/// One team, from its own file.
+/// One team.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Team {
-    /// The file that says so.
+    /// Its file.
     pub file: PathBuf,
     /// Its environments; at least one.
     pub environments: BTreeMap<EnvironmentName, Environment>,
-    /// Who belongs to it, apart from those whose proof itself names it.
+    /// Its members, in addition to callers whose token names the team.
     pub members: Members,
 }
 
 /// One environment of a team.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Environment {
-    /// Where its driver listens.
+    /// Address of its driver.
     pub driver: DriverAddress,
-    /// What the driver wants to see before it takes a call.
+    /// Token that the driver requires.
     pub credential: Option<Credential>,
-    /// The keys of the driver's configuration that clients do not see.
+    /// Spark configuration keys that are hidden from clients.
     pub hidden_keys: HiddenKeys,
-    /// The hosts that stand for this environment; each belongs to one environment alone.
+    /// Host names of this environment; unique over all environments.
     pub authorities: Vec<Authority>,
 }
 
-/// How long each thing may take.
+/// Time limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
-    /// A client's preface and SETTINGS, and each header block of clients and drivers, whole.
+    /// For the connection preface and SETTINGS of a client, and for each header block.
     pub handshake: Duration,
-    /// A client's acknowledgement of SETTINGS.
+    /// For a client to acknowledge SETTINGS.
     pub settings_ack: Duration,
-    /// A request body whose window is open moves on by at least 1 KiB in such a time.
+    /// For 1 KiB of a request body while its window is open.
     pub body_progress: Duration,
-    /// A request body is complete so long after its call was opened.
+    /// From the start of a call to the end of its request body.
     pub body_age: Duration,
-    /// A client takes at least 1 KiB of an answer in such a time, unless its window is open.
+    /// For a client to read 1 KiB of a response while its window is closed.
     pub window_closed: Duration,
-    /// A client's connection has its first admitted call by then, counted from its beginning.
+    /// From the start of a client connection to its first admitted call.
     pub unauthenticated: Duration,
-    /// A client's connection may be without a stream for so long.
+    /// Of a client connection without an open stream.
     pub idle: Duration,
-    /// A client that is silent for so long is sent a PING.
+    /// Without data from a client before a PING.
     pub keepalive: Duration,
-    /// A client's answer to that PING.
+    /// For a client to answer the PING.
     pub keepalive_ack: Duration,
-    /// The TCP connection and the HTTP/2 handshake with a driver.
+    /// For the TCP connect and the HTTP/2 handshake with a driver.
     pub connect: Duration,
-    /// A driver with open calls that is silent for so long is sent a PING.
+    /// Without data from a driver with open calls before a PING.
     pub driver_keepalive: Duration,
-    /// A driver's answer to that PING.
+    /// For a driver to answer the PING.
     pub driver_keepalive_ack: Duration,
 }
 
-/// How sconce goes away.
+/// Times of the drain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Drain {
-    /// For so long it is not ready any more but still takes connections.
+    /// Time not ready, but still accepting connections.
     pub delay: Duration,
-    /// For so long streams may finish after that.
+    /// Time for open streams to finish after that.
     pub grace: Duration,
 }
 
-/// How large a request's head and its flow-control window may be.
+/// Size limits of request headers and flow-control windows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Octets of the header list: each field counts name, value and 32 (RFC 7541, 4.1).
+    /// Maximum header list in bytes: for each field, name, value and 32 (RFC 7541, 4.1).
     pub header_list: u32,
-    /// Fields of the header list.
+    /// Maximum number of header fields.
     pub header_count: u32,
-    /// Octets of the header list that goes to a driver, counted alike.
+    /// Maximum header list to a driver in bytes, counted alike.
     pub driver_header_list: u32,
-    /// Octets of the largest flow-control window that an upload can earn.
+    /// Maximum flow-control window of an upload in bytes.
     pub upload_window: u32,
 }

@@ -1,4 +1,4 @@
-//! Networks of addresses, as CIDR writes them: `10.0.0.0/8`, `2001:db8::/32`, or one address alone.
+//! Networks in CIDR notation: `10.0.0.0/8`, `2001:db8::/32`, or one address.
 
 use crate::config::{
     diagnostics::{Diagnostics, Problem, quote},
@@ -6,20 +6,19 @@ use crate::config::{
 };
 use std::{fmt, net::IpAddr};
 
-/// How many networks a list may name: each new connection is compared with all of them.
+/// Maximum number of networks in a list: each new connection is compared with all of them.
 const NETWORKS_MAX: usize = 64;
 
-/// All addresses that begin alike.
+/// A network of IP addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Network {
     first: IpAddr,
-    /// How many bits are alike.
+    /// Length of the prefix in bits.
     bits: u32,
 }
 
 impl Network {
-    /// Whether the address is one of these. An IPv4 address that is written as IPv6 is an IPv4
-    /// address.
+    /// Whether the network contains an address. An IPv4-mapped IPv6 address counts as IPv4.
     pub fn contains(&self, address: IpAddr) -> bool {
         let same = |one: u128, other: u128, width: u32| {
             (one ^ other).checked_shr(width.saturating_sub(self.bits)).unwrap_or(0) == 0
@@ -37,9 +36,9 @@ impl Network {
 
     fn parse(text: &str) -> Result<Self, Problem> {
         let no = || {
-            let remedy = "write an address and the length of its prefix, as 10.0.0.0/8 or \
-                          2001:db8::/32, or one address alone";
-            Problem::new(format!("{} is no network", quote(text)), remedy)
+            let help = "write CIDR notation, for example 10.0.0.0/8 or 2001:db8::/32, or one \
+                        address";
+            Problem::new(format!("{} is not a network", quote(text)), help)
         };
         let (address, bits) = match text.split_once('/') {
             Some((address, bits)) => (address, Some(bits)),
@@ -47,7 +46,7 @@ impl Network {
         };
         let address: IpAddr = address.parse().map_err(|_| no())?;
         let width = if address.is_ipv4() { u32::BITS } else { u128::BITS };
-        let digits = |bits: &str| bits.bytes().all(|octet| octet.is_ascii_digit());
+        let digits = |bits: &str| bits.bytes().all(|byte| byte.is_ascii_digit());
         let bits = match bits {
             None => width,
             Some(bits) if digits(bits) => bits.parse().map_err(|_| no())?,
@@ -58,8 +57,8 @@ impl Network {
         }
         let network = Self { first: masked(address, bits), bits };
         if network.first != address {
-            let what = format!("{} has bits behind its prefix", quote(text));
-            return Err(Problem::new(what, format!("write {network}, or one address alone")));
+            let what = format!("{} has host bits set", quote(text));
+            return Err(Problem::new(what, format!("write {network}, or one address")));
         }
         Ok(network)
     }
@@ -71,7 +70,7 @@ impl fmt::Display for Network {
     }
 }
 
-/// The first address of the network of so many bits that this one is in.
+/// The first address of the network with this prefix length.
 pub(super) fn masked(address: IpAddr, bits: u32) -> IpAddr {
     match address {
         IpAddr::V4(address) => {
@@ -85,26 +84,26 @@ pub(super) fn masked(address: IpAddr, bits: u32) -> IpAddr {
     }
 }
 
-/// The networks of the list under a key; none if it is absent.
+/// Reads a list of networks; empty if the key is absent.
 pub(super) fn read_all(
     section: &mut Section<'_>,
-    desk: &Diagnostics,
+    diagnostics: &Diagnostics,
     key: &'static str,
 ) -> Vec<Network> {
     let path = section.path_of(key);
-    let words = section.scalars(key).unwrap_or_default();
-    if let Some(word) = words.get(NETWORKS_MAX) {
-        let what = format!("more than {NETWORKS_MAX} networks");
-        desk.report(word.line, &path, Problem::new(what, "write larger networks"));
+    let values = section.scalars(key).unwrap_or_default();
+    if let Some(value) = values.get(NETWORKS_MAX) {
+        let what = format!("has more than {NETWORKS_MAX} networks");
+        diagnostics.report(value.line, &path, Problem::new(what, "write fewer, larger networks"));
     }
-    let network = |word: &crate::config::section::Scalar| match Network::parse(&word.text) {
+    let network = |value: &crate::config::section::Scalar| match Network::parse(&value.text) {
         Ok(network) => Some(network),
-        Err(fault) => {
-            desk.report(word.line, &path, fault);
+        Err(problem) => {
+            diagnostics.report(value.line, &path, problem);
             None
         }
     };
-    words.iter().filter_map(network).collect()
+    values.iter().filter_map(network).collect()
 }
 
 #[cfg(test)]
@@ -116,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn a_network_holds_the_addresses_that_begin_like_it() {
+    fn a_network_contains_the_addresses_with_its_prefix() {
         for (network, address, inside) in [
             ("10.0.0.0/8", "10.255.0.1", true),
             ("10.0.0.0/8", "11.0.0.1", false),
@@ -135,14 +134,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_network_is_told_the_form() {
+    fn the_error_for_an_invalid_network_shows_the_notation() {
         for text in ["", "10.0.0.0/33", "10.0.0.0/", "10.0.0.0/+8", "10.0.0/8", "lb", "::/129"] {
-            let Problem { what, help: remedy } = Network::parse(text).unwrap_err();
-            assert_eq!(what, format!("{} is no network", quote(text)));
-            assert!(remedy.starts_with("write an address and the length of its prefix"));
+            let Problem { what, help } = Network::parse(text).unwrap_err();
+            assert_eq!(what, format!("{} is not a network", quote(text)));
+            assert!(help.starts_with("write CIDR notation"));
         }
-        let Problem { what, help: remedy } = Network::parse("10.1.2.3/8").unwrap_err();
-        assert_eq!(what, "'10.1.2.3/8' has bits behind its prefix");
-        assert_eq!(remedy, "write 10.0.0.0/8, or one address alone");
+        let Problem { what, help } = Network::parse("10.1.2.3/8").unwrap_err();
+        assert_eq!(what, "'10.1.2.3/8' has host bits set");
+        assert_eq!(help, "write 10.0.0.0/8, or one address");
     }
 }

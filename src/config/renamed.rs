@@ -4,8 +4,8 @@
 
 /// A renamed key.
 struct RenamedKey {
-    /// The path of its section, without positions in lists: `authenticate.issuers.claims`. Empty for
-    /// keys at the top of a file.
+    /// The path of its section, without positions in lists: `authenticate.issuers.claims`. Empty
+    /// for keys at the top of a file.
     section: &'static str,
     old: &'static str,
     new: &'static str,

@@ -1,7 +1,8 @@
-//! A mapping read key by key: what is asked for is taken out, what is left over is unknown.
+//! A mapping that is read key by key: each read takes a key out; the keys left at the end are
+//! unknown.
 //!
-//! Must never happen here: a reading that stops at the first thing wrong. A key that cannot be read
-//! is complained about and counts as absent, so that the keys after it are read as well.
+//! Must never happen here: a read that stops at the first error. An invalid value is reported and
+//! counts as absent, so that the following keys are read too.
 
 use crate::config::{
     diagnostics::{Diagnostics, Problem, quote},
@@ -13,24 +14,24 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// A mapping under the key `path`.
+/// A mapping: the value of the key `path`.
 pub(super) struct Section<'d> {
     diagnostics: &'d Diagnostics,
     path: String,
     line: u64,
-    /// Whether something else stands in its place, or in that of a mapping around it.
+    /// Whether this value, or one around it, is not a mapping.
     is_malformed: bool,
     entries: Vec<(Key, Node)>,
     known: Vec<&'static str>,
 }
 
-/// One value of a list, or of a key, and where it stands.
+/// A single value and its line.
 pub(super) struct Scalar {
     pub(super) line: u64,
     pub(super) text: String,
 }
 
-/// A file that a key names, and the line on which it does.
+/// The file of a key, with the line of the key.
 pub(super) struct FileRef<T = String> {
     pub(super) file: PathBuf,
     pub(super) content: T,
@@ -38,52 +39,47 @@ pub(super) struct FileRef<T = String> {
 }
 
 impl<T> FileRef<T> {
-    /// Complains about the file, which the key `path` names.
+    /// Reports an error in the file of the key `path`.
     pub(super) fn report(
         &self,
-        desk: &Diagnostics,
+        diagnostics: &Diagnostics,
         path: &str,
-        Problem { what, help: remedy }: Problem,
+        Problem { what, help }: Problem,
     ) {
         let what = format!("{} {what}", self.file.display());
-        desk.report(self.line, path, Problem::new(what, remedy));
+        diagnostics.report(self.line, path, Problem::new(what, help));
     }
 
-    /// Warns about it.
+    /// Reports a warning about the file of the key `path`.
     pub(super) fn warn(
         &self,
-        desk: &Diagnostics,
+        diagnostics: &Diagnostics,
         path: &str,
-        Problem { what, help: remedy }: Problem,
+        Problem { what, help }: Problem,
     ) {
         let what = format!("{} {what}", self.file.display());
-        desk.warn(self.line, path, Problem::new(what, remedy));
+        diagnostics.warn(self.line, path, Problem::new(what, help));
     }
 }
 
 impl<'d> Section<'d> {
-    /// The mapping that this value is; an empty one, and a complaint, if it is something else.
-    /// Nothing at all is an empty mapping: somebody has commented out all that stood there.
-    pub(super) fn new(desk: &'d Diagnostics, path: &str, node: Node) -> Self {
-        let is_misshapen = matches!(node.value, Value::Text(_) | Value::List(_));
+    /// The mapping in a node. For a scalar or a list, an error and an empty mapping. An empty value
+    /// is an empty mapping: its keys may be commented out.
+    pub(super) fn new(diagnostics: &'d Diagnostics, path: &str, node: Node) -> Self {
+        let is_malformed = matches!(node.value, Value::Text(_) | Value::List(_));
         let entries = match node.value {
             Value::Mapping(entries) => entries,
             Value::Nothing => Vec::new(),
             Value::Text(_) | Value::List(_) => {
-                let fault = Problem::new("must hold keys", "write 'key: value' lines under it");
-                desk.report(node.line, path, fault);
+                let problem =
+                    Problem::new("must be a mapping", "write 'key: value' lines under it");
+                diagnostics.report(node.line, path, problem);
                 Vec::new()
             }
         };
         let (path, line, known) = (path.to_owned(), node.line, Vec::new());
-        let mut section = Self {
-            diagnostics: desk,
-            path,
-            line,
-            is_malformed: is_misshapen,
-            entries: Vec::new(),
-            known,
-        };
+        let mut section =
+            Self { diagnostics, path, line, is_malformed, entries: Vec::new(), known };
         let mut lines = HashMap::new();
         for (key, node) in entries {
             match lines.entry(key.text.clone()) {
@@ -92,21 +88,21 @@ impl<'d> Section<'d> {
                     section.entries.push((key, node));
                 }
                 Entry::Occupied(earlier) => {
-                    let what = format!("this key stands in line {} already", earlier.get());
-                    let fault = Problem::new(what, "keep one of the two");
-                    desk.report(key.line, &section.path_of(&key.text), fault);
+                    let what = format!("duplicate key, first in line {}", earlier.get());
+                    let problem = Problem::new(what, "keep one of the two");
+                    diagnostics.report(key.line, &section.path_of(&key.text), problem);
                 }
             }
         }
         section
     }
 
-    /// The line on which the mapping begins.
+    /// The first line of the mapping.
     pub(super) fn line(&self) -> u64 {
         self.line
     }
 
-    /// The whole name of a key in this mapping.
+    /// The complete path of a key in this mapping.
     pub(super) fn path_of(&self, key: &str) -> String {
         match self.path.as_str() {
             "" => key.to_owned(),
@@ -114,7 +110,7 @@ impl<'d> Section<'d> {
         }
     }
 
-    /// The mapping under a key; an empty one if there is none.
+    /// The mapping of a key; empty if the key is absent.
     pub(super) fn section(&mut self, key: &'static str) -> Section<'d> {
         let (line, path) = (self.line, self.path_of(key));
         let node = self.take(key).map(|(_, node)| node);
@@ -124,14 +120,14 @@ impl<'d> Section<'d> {
         section
     }
 
-    /// The mapping under a key, if the key is there.
+    /// The mapping of a key, if the key is present.
     pub(super) fn optional_section(&mut self, key: &'static str) -> Option<Section<'d>> {
         let path = self.path_of(key);
         let (_, node) = self.take(key)?;
         Some(Section::new(self.diagnostics, &path, node))
     }
 
-    /// The value under a key, made into what is wanted of it. `None` if it is absent or unfit.
+    /// The parsed value of a key. `None` if it is absent or invalid.
     pub(super) fn scalar<T>(
         &mut self,
         key: &'static str,
@@ -140,46 +136,47 @@ impl<'d> Section<'d> {
         self.scalar_at(key, read).map(|(value, _)| value)
     }
 
-    /// The same, and the line on which the value stands.
+    /// The parsed value of a key and its line. `None` if it is absent or invalid.
     pub(super) fn scalar_at<T>(
         &mut self,
         key: &'static str,
         read: impl FnOnce(&str) -> Result<T, Problem>,
     ) -> Option<(T, u64)> {
         let (_, node) = self.take(key)?;
-        let word = scalar(self.diagnostics, &self.path_of(key), node)?;
-        match read(&word.text) {
-            Ok(value) => Some((value, word.line)),
-            Err(fault) => {
-                self.diagnostics.report(word.line, &self.path_of(key), fault);
+        let scalar = scalar(self.diagnostics, &self.path_of(key), node)?;
+        match read(&scalar.text) {
+            Ok(value) => Some((value, scalar.line)),
+            Err(problem) => {
+                self.diagnostics.report(scalar.line, &self.path_of(key), problem);
                 None
             }
         }
     }
 
-    /// The text of the file that a key names, relative to this one. The file is told in `files`,
-    /// found or not. `None` if the key is absent or its file cannot be read.
+    /// The text of the file of a key, relative to this file. Adds its path to `files`, even if it
+    /// does not exist. `None` if the key is absent or the file is unreadable.
     pub(super) fn text_file(
         &mut self,
         key: &'static str,
         files: &mut Vec<PathBuf>,
     ) -> Option<FileRef> {
         let FileRef { file, content: text, line } =
-            self.bytes_file(key, "name the file itself", files)?;
+            self.bytes_file(key, "write the path of a file", files)?;
         match files::utf8_text(text) {
             Ok(text) => Some(FileRef { file, content: text, line }),
-            Err((_, fault)) => {
+            Err((_, problem)) => {
                 FileRef { file, content: (), line }.report(
                     self.diagnostics,
                     &self.path_of(key),
-                    fault,
+                    problem,
                 );
                 None
             }
         }
     }
 
-    /// The same, for a file that may be no text. What is no file gets the remedy `instead`.
+    /// Like [`Self::text_file`], for any content. `instead` is the help for a path that is not a
+    /// file.
     pub(super) fn bytes_file(
         &mut self,
         key: &'static str,
@@ -190,31 +187,31 @@ impl<'d> Section<'d> {
         files.push(file.clone());
         match files::read_bytes(&file, instead) {
             Ok(text) => Some(FileRef { file, content: text, line }),
-            Err(fault) => {
+            Err(problem) => {
                 FileRef { file, content: (), line }.report(
                     self.diagnostics,
                     &self.path_of(key),
-                    fault,
+                    problem,
                 );
                 None
             }
         }
     }
 
-    /// The path that a key names, relative to this file, and the line on which it does.
+    /// The path of a key, relative to this file, and the line of the key.
     pub(super) fn path(&mut self, key: &'static str) -> Option<(PathBuf, u64)> {
         let (name, line) = self.scalar_at(key, |text| Ok(text.to_owned()))?;
         Some((self.diagnostics.file().parent().unwrap_or(Path::new("")).join(name), line))
     }
 
-    /// The values of the list under a key. `None` if it is absent or no list. A value alone is
-    /// complained about, and stands for a list of one: what is wrong is said once.
+    /// The values of a list. `None` if the key is absent or not a list. A single value is an error
+    /// and counts as a list of one, which avoids follow-up errors.
     pub(super) fn scalars(&mut self, key: &'static str) -> Option<Vec<Scalar>> {
         let path = self.path_of(key);
         let list = match self.take(key)?.1 {
             Node { line, value: Value::Text(text) } => {
-                let remedy = format!("write [{}]", quote(&text).trim_matches('\''));
-                self.diagnostics.report(line, &path, Problem::new("must be a list", remedy));
+                let help = format!("write [{}]", quote(&text).trim_matches('\''));
+                self.diagnostics.report(line, &path, Problem::new("must be a list", help));
                 return Some(vec![Scalar { line, text }]);
             }
             node => self.list(key, node, "write it as [one, two]")?,
@@ -222,7 +219,7 @@ impl<'d> Section<'d> {
         Some(list.into_iter().filter_map(|node| scalar(self.diagnostics, &path, node)).collect())
     }
 
-    /// The mappings of the list under a key. `None` if it is absent or no list.
+    /// The mappings of a list. `None` if the key is absent or not a list.
     pub(super) fn sections(&mut self, key: &'static str) -> Option<Vec<Section<'d>>> {
         let path = self.path_of(key);
         let (_, node) = self.take(key)?;
@@ -230,27 +227,27 @@ impl<'d> Section<'d> {
         Some(list.into_iter().map(|node| Section::new(self.diagnostics, &path, node)).collect())
     }
 
-    fn list(&self, key: &str, node: Node, remedy: &str) -> Option<Vec<Node>> {
+    fn list(&self, key: &str, node: Node, help: &str) -> Option<Vec<Node>> {
         match node.value {
             Value::List(list) => Some(list),
             Value::Nothing | Value::Text(_) | Value::Mapping(_) => {
-                let fault = Problem::new("must be a list", remedy);
-                self.diagnostics.report(node.line, &self.path_of(key), fault);
+                let problem = Problem::new("must be a list", help);
+                self.diagnostics.report(node.line, &self.path_of(key), problem);
                 None
             }
         }
     }
 
-    /// Complains about a key that must be there. Where there are no keys at all, since something
-    /// else stands in their place, that was said already.
-    pub(super) fn report_missing(&self, key: &str, remedy: &str) {
+    /// Reports a missing required key, unless this value is not a mapping, which is already
+    /// reported.
+    pub(super) fn report_missing(&self, key: &str, help: &str) {
         if self.is_malformed {
             return;
         }
-        self.diagnostics.report(self.line, &self.path_of(key), Problem::new("is missing", remedy));
+        self.diagnostics.report(self.line, &self.path_of(key), Problem::new("is missing", help));
     }
 
-    /// Whether something else stands in its place, about which was complained already.
+    /// Whether this value is not a mapping, which is already reported.
     pub(super) fn is_malformed(&self) -> bool {
         self.is_malformed
     }
@@ -260,17 +257,17 @@ impl<'d> Section<'d> {
         self.known.contains(&key)
     }
 
-    /// Whether a key is there, read or not.
+    /// Whether a key is present and not yet read.
     pub(super) fn has(&self, key: &str) -> bool {
         self.entries.iter().any(|(entry, _)| entry.text == key)
     }
 
-    /// Takes out all that is left: for a mapping whose keys are names.
+    /// Takes all remaining entries: for a mapping whose keys are names.
     pub(super) fn take_rest(&mut self) -> Vec<(Key, Node)> {
         std::mem::take(&mut self.entries)
     }
 
-    /// Complains about every key that nobody asked for.
+    /// Reports every key that was not read.
     pub(super) fn finish(self) {
         let known = self.known.join(", ");
         for (key, _) in &self.entries {
@@ -278,8 +275,8 @@ impl<'d> Section<'d> {
             let problem = match renamed::new_name(&self.path, &key.text) {
                 Some(new) => Problem::new(format!("{name} was renamed"), format!("write {new}")),
                 None => {
-                    let help = format!("the keys here are {known}");
-                    Problem::new(format!("there is no key {name}"), help)
+                    let help = format!("valid keys are {known}");
+                    Problem::new(format!("unknown key {name}"), help)
                 }
             };
             self.diagnostics.report(key.line, &self.path_of(&key.text), problem);
@@ -293,13 +290,15 @@ impl<'d> Section<'d> {
     }
 }
 
-fn scalar(desk: &Diagnostics, path: &str, node: Node) -> Option<Scalar> {
-    let fault = match node.value {
+fn scalar(diagnostics: &Diagnostics, path: &str, node: Node) -> Option<Scalar> {
+    let problem = match node.value {
         Value::Text(text) => return Some(Scalar { line: node.line, text }),
-        Value::Nothing => Problem::new("has no value", "write one, or remove the key"),
-        Value::List(_) => Problem::new("must be one value and is a list", "write one value"),
-        Value::Mapping(_) => Problem::new("must be one value and holds keys", "write one value"),
+        Value::Nothing => Problem::new("has no value", "write a value or remove the key"),
+        Value::List(_) => Problem::new("must be a single value, not a list", "write one value"),
+        Value::Mapping(_) => {
+            Problem::new("must be a single value, not a mapping", "write one value")
+        }
     };
-    desk.report(node.line, path, fault);
+    diagnostics.report(node.line, path, problem);
     None
 }

@@ -1,4 +1,4 @@
-//! The parts of `sconce.yaml` that stand for themselves.
+//! The independent sections of the main file.
 
 use crate::config::{
     Drain, Format, Level, Limits, Listen, Log, Timeouts, Workers,
@@ -16,17 +16,17 @@ use std::{
     time::Duration,
 };
 
-/// Where clients come in when nobody says.
+/// Default of `listen.address`.
 const DEFAULT_LISTEN: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED), 15009);
-/// The least share of one source when nobody says.
+/// Minimum of the default for `listen.connections_per_source`.
 const SOURCE_SHARE_MIN: u32 = 64;
-/// Where operators look in when nobody says.
+/// Default of `admin.address`.
 const DEFAULT_ADMIN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 15090);
 
-/// `None` if there should be TLS and cannot be. The files that it names are told in `files`.
+/// Reads `listen` and adds its files to `files`. `None` if `listen.tls` has errors.
 pub(super) fn listen(
-    desk: &Diagnostics,
+    diagnostics: &Diagnostics,
     mut section: Section<'_>,
     files: &mut Vec<PathBuf>,
 ) -> Option<Listen> {
@@ -34,13 +34,13 @@ pub(super) fn listen(
     let backlog = Some(integer(&mut section, "backlog", bounds::BACKLOG)).filter(|some| *some > 0);
     let connections = integer(&mut section, "connections", bounds::CONNECTIONS);
     let share = integer(&mut section, "connections_per_source", bounds::CONNECTIONS_PER_SOURCE);
-    let exempt = network::read_all(&mut section, desk, "connections_per_source_exempt");
+    let exempt = network::read_all(&mut section, diagnostics, "connections_per_source_exempt");
     let handshakes_per_worker =
         integer(&mut section, "handshakes_per_worker", bounds::HANDSHAKES_PER_WORKER);
     let streams_per_connection =
         integer(&mut section, "streams_per_connection", bounds::STREAMS_PER_CONNECTION);
     let is_tls_external = section.scalar("tls_terminated_externally", parse::boolean);
-    let tls = section.optional_section("tls").map(|section| tls::read(desk, section, files));
+    let tls = section.optional_section("tls").map(|section| tls::read(diagnostics, section, files));
     section.finish();
     let tls = tls.map_or(Some(None), |tls| tls.map(Some))?;
     Some(Listen {
@@ -56,40 +56,40 @@ pub(super) fn listen(
     })
 }
 
-/// Warns where callers have tokens, and come without TLS from other machines.
-pub(super) fn warn_cleartext_tokens(desk: &Diagnostics, line: u64, listen: &Listen) {
+/// Warns about tokens from other hosts without TLS.
+pub(super) fn warn_cleartext_tokens(diagnostics: &Diagnostics, line: u64, listen: &Listen) {
     if listen.tls.is_none() && !listen.is_tls_external && !listen.address.ip().is_loopback() {
-        let what = "takes tokens, and listen.tls is missing: they would come in clear text, and \
-                    Spark's clients, which speak TLS as soon as they have a token, hang";
-        let remedy = "write listen.tls, or listen: { tls_terminated_externally: true } where a \
-                      load balancer in front of sconce ends TLS";
-        desk.warn(line, "authenticate", Problem::new(what, remedy));
+        let what = "accepts tokens, but listen.tls is missing: tokens would be unencrypted, and \
+                    Spark's clients, which use TLS whenever they have a token, would hang";
+        let help = "write listen.tls, or listen: { tls_terminated_externally: true } if a proxy in \
+                    front of sconce terminates TLS";
+        diagnostics.warn(line, "authenticate", Problem::new(what, help));
     }
 }
 
-/// What one source may have of all connections when nobody says. Of few connections it may have
-/// them all: there the share would only be in the way.
+/// Default of `listen.connections_per_source`: a quarter of all connections, but at least
+/// [`SOURCE_SHARE_MIN`] of them.
 fn default_source_share(connections: u32) -> u32 {
     (connections / 4).max(SOURCE_SHARE_MIN).min(connections)
 }
 
 pub(super) fn admin(
     mut section: Section<'_>,
-    desk: &Diagnostics,
+    diagnostics: &Diagnostics,
     listen: Option<&Listen>,
 ) -> SocketAddr {
     let address = section.scalar_at("address", parse::listen_address);
     let line = address.map_or(section.line(), |(_, line)| line);
     let address = address.map_or(DEFAULT_ADMIN, |(address, _)| address);
     if listen.is_some_and(|listen| addresses_conflict(listen.address, address)) {
-        let fault = Problem::new("is the address that clients dial", "choose another port");
-        desk.report(line, "admin.address", fault);
+        let problem = Problem::new("conflicts with listen.address", "choose another port");
+        diagnostics.report(line, "admin.address", problem);
     }
     section.finish();
     address
 }
 
-/// Whether only one of the two can be listened on. `[::]` takes IPv4 as well.
+/// Whether the two listen addresses conflict. `[::]` also accepts IPv4.
 fn addresses_conflict(one: SocketAddr, other: SocketAddr) -> bool {
     let covers = |all: SocketAddr, one: SocketAddr| {
         all.ip().is_unspecified() && (all.is_ipv6() || one.is_ipv4())
@@ -157,12 +157,12 @@ pub(super) fn limits(mut section: Section<'_>) -> Limits {
     limits
 }
 
-/// What may stand in a message beside the caller.
+/// Policy for user context sent by clients.
 pub(super) fn user_context(mut section: Section<'_>) -> Policy {
-    let odd = [("refuse", AmbiguityPolicy::Refuse), ("pass", AmbiguityPolicy::Pass)];
-    let repeated = section.scalar("repeated", |text| parse::choice(text, &odd));
-    let extensions = section.scalar("extensions", |text| parse::choice(text, &odd));
-    let unknown = section.scalar("unknown", |text| parse::choice(text, &odd));
+    let policies = [("refuse", AmbiguityPolicy::Refuse), ("pass", AmbiguityPolicy::Pass)];
+    let repeated = section.scalar("repeated", |text| parse::choice(text, &policies));
+    let extensions = section.scalar("extensions", |text| parse::choice(text, &policies));
+    let unknown = section.scalar("unknown", |text| parse::choice(text, &policies));
     let octets_max = usize_from(integer(&mut section, "inflated", bounds::INFLATED_MAX));
     let inflate = CompressionPolicy::Inflate { octets_max };
     let compressed = [("inflate", inflate), ("refuse", CompressionPolicy::Refuse)];
@@ -195,12 +195,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_source_has_a_quarter_of_the_connections_unless_they_are_few() {
+    fn the_default_share_of_a_source_is_a_quarter_but_at_least_64() {
         assert_eq!([1, 64, 100, 256, 10_000].map(default_source_share), [1, 64, 64, 64, 2500]);
     }
 
     #[test]
-    fn two_addresses_collide_where_one_port_is_listened_on_twice() {
+    fn addresses_conflict_if_both_use_one_port() {
         for (one, other, collides) in [
             ("127.0.0.1:1", "127.0.0.1:1", true),
             ("0.0.0.0:1", "127.0.0.1:1", true),

@@ -1,12 +1,12 @@
-//! A server's own certificate: what clients would refuse it for, whatever its dates are.
+//! Checks of a server certificate, except for its dates.
 //!
-//! Some clients take what others refuse, so that each is a warning and no error.
+//! Clients differ in what they reject, so each problem is a warning.
 
 use crate::config::diagnostics::Problem;
 use rustls::pki_types::CertificateDer;
 use x509_parser::{certificate::X509Certificate, extensions::GeneralName, prelude::FromDer};
 
-/// What is wrong with a certificate that clients are shown.
+/// The problems of a server certificate.
 pub(super) fn check(own: &CertificateDer<'_>) -> Vec<Problem> {
     let Ok((_, parsed)) = X509Certificate::from_der(own) else { return Vec::new() };
     let names = parsed.subject_alternative_name().ok().flatten();
@@ -18,27 +18,28 @@ pub(super) fn check(own: &CertificateDer<'_>) -> Vec<Problem> {
     let is_authority = basic.is_some_and(|basic| basic.value.ca);
     let usage = parsed.extended_key_usage().ok().flatten();
     let is_for_servers = usage.is_some_and(|usage| usage.value.server_auth || usage.value.any);
-    let faults = [
+    let problems = [
         (
             !is_named,
-            "has no DNS name and no IP address in its subjectAltName: clients refuse it, since \
-             they do not look at its common name",
-            "issue it with subjectAltName=DNS:<the host that clients dial>",
+            "has no DNS name and no IP address in its subjectAltName: clients reject it, because \
+             they ignore the common name",
+            "issue it with subjectAltName=DNS:<host name of the server>",
         ),
         (
             is_authority,
-            "is that of an authority (CA:TRUE): some clients refuse it, and whoever has its key \
-             can sign for any host where it is trusted",
-            "issue one with basicConstraints=CA:FALSE for the server",
+            "is a CA certificate (CA:TRUE): some clients reject it, and its key can sign \
+             certificates for any host",
+            "issue a server certificate with basicConstraints=CA:FALSE",
         ),
         (
             !is_for_servers,
-            "is not for servers (no serverAuth in its extendedKeyUsage): clients may refuse it",
+            "is not a server certificate (no serverAuth in its extendedKeyUsage): clients may \
+             reject it",
             "issue it with extendedKeyUsage=serverAuth",
         ),
     ];
-    let faults = faults.into_iter().filter(|(is_wrong, ..)| *is_wrong);
-    faults.map(|(_, what, remedy)| Problem::new(what, remedy)).collect()
+    let problems = problems.into_iter().filter(|(is_wrong, ..)| *is_wrong);
+    problems.map(|(_, what, help)| Problem::new(what, help)).collect()
 }
 
 #[cfg(test)]
@@ -46,30 +47,30 @@ mod tests {
     use super::*;
     use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, KeyPair};
 
-    /// The beginnings of what is said of a certificate that is good but for this.
-    fn said(spoil: impl FnOnce(&mut CertificateParams)) -> Vec<String> {
+    /// The beginning of each problem of an otherwise valid certificate.
+    fn messages(change: impl FnOnce(&mut CertificateParams)) -> Vec<String> {
         let mut params = CertificateParams::new(["spark.example.com".to_owned()]).unwrap();
         params.is_ca = IsCa::ExplicitNoCa;
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-        spoil(&mut params);
+        change(&mut params);
         let made = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
-        let faults = check(made.der()).into_iter();
-        faults.map(|Problem { what, .. }| what.split(':').next().unwrap().to_owned()).collect()
+        let problems = check(made.der()).into_iter();
+        problems.map(|Problem { what, .. }| what.split(':').next().unwrap().to_owned()).collect()
     }
 
     #[test]
-    fn a_certificate_that_clients_would_refuse_is_told_why() {
+    fn problems_of_a_server_certificate_are_reported() {
         let nameless = "has no DNS name and no IP address in its subjectAltName";
-        let usage = "is not for servers (no serverAuth in its extendedKeyUsage)";
-        assert_eq!(said(|_| ()), [""; 0]);
-        assert_eq!(said(|params| params.is_ca = IsCa::NoCa), [""; 0]);
-        assert_eq!(said(|params| params.subject_alt_names = Vec::new()), [nameless]);
+        let usage = "is not a server certificate (no serverAuth in its extendedKeyUsage)";
+        assert_eq!(messages(|_| ()), [""; 0]);
+        assert_eq!(messages(|params| params.is_ca = IsCa::NoCa), [""; 0]);
+        assert_eq!(messages(|params| params.subject_alt_names = Vec::new()), [nameless]);
         let authority = IsCa::Ca(BasicConstraints::Unconstrained);
-        assert_eq!(said(|params| params.is_ca = authority), ["is that of an authority (CA"]);
+        assert_eq!(messages(|params| params.is_ca = authority), ["is a CA certificate (CA"]);
         let clients = vec![ExtendedKeyUsagePurpose::ClientAuth];
-        assert_eq!(said(|params| params.extended_key_usages = clients), [usage]);
-        assert_eq!(said(|params| params.extended_key_usages = Vec::new()), [usage]);
+        assert_eq!(messages(|params| params.extended_key_usages = clients), [usage]);
+        assert_eq!(messages(|params| params.extended_key_usages = Vec::new()), [usage]);
         let any = vec![ExtendedKeyUsagePurpose::Any];
-        assert_eq!(said(|params| params.extended_key_usages = any), [""; 0]);
+        assert_eq!(messages(|params| params.extended_key_usages = any), [""; 0]);
     }
 }

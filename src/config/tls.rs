@@ -1,6 +1,6 @@
-//! `listen.tls`: the certificates that clients are shown, and those that clients may show.
+//! `listen.tls`: server certificates, and authorities for client certificates.
 //!
-//! Must never happen here: a key in a message, or half a set of certificates that goes live.
+//! Must never happen here: a private key in a message, or an incomplete set of live certificates.
 
 use crate::config::{
     ClientAuthorities,
@@ -23,7 +23,7 @@ use rustls::{
 };
 use std::{fmt, path::PathBuf, sync::Arc};
 
-/// How clients are met: what the files said, and what was made of it.
+/// TLS for clients: the section and the objects built from it.
 #[derive(Clone)]
 pub struct Tls {
     section: Arc<TlsSection>,
@@ -32,7 +32,7 @@ pub struct Tls {
     certificates: Arc<[CertValidity]>,
 }
 
-/// What the files said.
+/// The content of the section.
 #[derive(Debug, PartialEq, Eq)]
 struct TlsSection {
     cert_keys: Vec<CertKey>,
@@ -42,17 +42,17 @@ struct TlsSection {
     cleartext_hint: bool,
 }
 
-/// Whether clients must show a certificate.
+/// Whether clients need a certificate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum ClientAuth {
-    /// They may.
+    /// Optional.
     #[default]
     Optional,
-    /// Who has none is not let in.
+    /// Required.
     Required,
 }
 
-/// The oldest TLS that is spoken.
+/// The minimum TLS version.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum MinTlsVersion {
     #[default]
@@ -61,34 +61,34 @@ pub(super) enum MinTlsVersion {
 }
 
 impl Tls {
-    /// What new connections are met with.
+    /// The TLS configuration for new connections.
     pub fn server_config(&self) -> &Arc<ServerConfig> {
         &self.server_config
     }
 
-    /// Who signs clients' certificates, where clients are asked for one.
+    /// The authorities for client certificates, if sconce requests them.
     pub fn authorities(&self) -> Option<&Arc<ClientAuthorities>> {
         self.authorities.as_ref()
     }
 
-    /// Whether clients that speak no TLS are told that it is due.
+    /// Whether a client without TLS gets an unencrypted error that requires TLS.
     pub fn cleartext_hint(&self) -> bool {
         self.section.cleartext_hint
     }
 
-    /// Whether clients are asked for a certificate of their own.
+    /// Whether sconce requests client certificates.
     pub(super) fn requests_client_certificates(&self) -> bool {
         !self.section.authorities.is_empty()
     }
 
-    /// From when to when all the certificates are good.
+    /// The validity of all certificates.
     pub fn certificates(&self) -> &[CertValidity] {
         &self.certificates
     }
 }
 
 impl PartialEq for Tls {
-    /// Two are equal when clients could not tell them apart.
+    /// Equal if there is no difference for clients.
     fn eq(&self, other: &Self) -> bool {
         self.section == other.section
     }
@@ -104,31 +104,31 @@ impl fmt::Debug for Tls {
     }
 }
 
-/// Reads the section and the files that it names. They are told in `files`, found or not.
+/// Reads the section and its files. Adds the paths to `files`, even of missing files.
 pub(super) fn read(
-    desk: &Diagnostics,
+    diagnostics: &Diagnostics,
     section: Section<'_>,
     files: &mut Vec<PathBuf>,
 ) -> Option<Tls> {
     let line = section.line();
     let provider = Arc::new(aws_lc_rs::default_provider());
-    let mut reader = TlsReader { desk, provider, files, certificates: Vec::new() };
-    let (said, keys) = reader.read(section)?;
-    let terms = reader.certificates.into();
-    let made = build_authorities(&said, &reader.provider).and_then(|authorities| {
-        let server = build_server_config(&said, keys, authorities.as_ref(), &reader.provider)?;
+    let mut reader = TlsReader { diagnostics, provider, files, certificates: Vec::new() };
+    let (tls, keys) = reader.read(section)?;
+    let validities = reader.certificates.into();
+    let made = build_authorities(&tls, &reader.provider).and_then(|authorities| {
+        let server = build_server_config(&tls, keys, authorities.as_ref(), &reader.provider)?;
         Ok((Arc::new(server), authorities.map(Arc::new)))
     });
     match made {
         Ok((server, authorities)) => Some(Tls {
-            section: Arc::new(said),
+            section: Arc::new(tls),
             server_config: server,
             authorities,
-            certificates: terms,
+            certificates: validities,
         }),
         Err(what) => {
-            let fault = Problem::new(what, "correct the files that are named here");
-            desk.report(line, "listen.tls", fault);
+            let problem = Problem::new(what, "correct the files of this section");
+            diagnostics.report(line, "listen.tls", problem);
             None
         }
     }
@@ -137,7 +137,7 @@ pub(super) fn read(
 type Keys = Vec<Arc<CertifiedKey>>;
 
 struct TlsReader<'r> {
-    desk: &'r Diagnostics,
+    diagnostics: &'r Diagnostics,
     provider: Arc<CryptoProvider>,
     files: &'r mut Vec<PathBuf>,
     certificates: Vec<CertValidity>,
@@ -147,31 +147,28 @@ impl TlsReader<'_> {
     fn read(&mut self, mut section: Section<'_>) -> Option<(TlsSection, Keys)> {
         let line = section.line();
         if !section.has("certificates") {
-            section.report_missing(
-                "certificates",
-                "name at least one, with its certificate and its key",
-            );
+            section.report_missing("certificates", "add at least one certificate with its key");
         }
-        let mut pairs = Vec::new();
+        let mut cert_keys = Vec::new();
         let mut keys = Vec::new();
         let listed = section.sections("certificates");
         let missing = listed.is_none();
         let listed = listed.unwrap_or_default();
         let count = listed.len();
         for one in listed.into_iter().take(CERTIFICATES_MAX) {
-            if let Some((pair, key)) = self.cert_key(one) {
-                pairs.push(pair);
+            if let Some((cert_key, key)) = self.cert_key(one) {
+                cert_keys.push(cert_key);
                 keys.push(key);
             }
         }
         if (count == 0 && !missing) || count > CERTIFICATES_MAX {
             let what = format!("has {count} certificates");
-            let fault = Problem::new(what, format!("name 1 to {CERTIFICATES_MAX}"));
-            self.desk.report(line, "listen.tls.certificates", fault);
+            let problem = Problem::new(what, format!("write 1 to {CERTIFICATES_MAX}"));
+            self.diagnostics.report(line, "listen.tls.certificates", problem);
         }
-        let trusts = section.has("client_authorities");
+        let has_authorities = section.has("client_authorities");
         let authorities =
-            pem::authorities(self.desk, &mut section, "client_authorities", self.files);
+            pem::authorities(self.diagnostics, &mut section, "client_authorities", self.files);
         let authorities = authorities.map(|(named, all)| {
             self.certificates.extend(cert_validity::read(
                 (&named.file, named.line),
@@ -181,36 +178,30 @@ impl TlsReader<'_> {
             all
         });
         let authorities = authorities.unwrap_or_default();
-        let clients = section.scalar_at("client_certificate", |text| {
+        let client_auth = section.scalar_at("client_certificate", |text| {
             let all = [("optional", ClientAuth::Optional), ("required", ClientAuth::Required)];
             parse::choice(text, &all)
         });
-        if let (Some((_, line)), false) = (clients, trusts) {
-            let remedy = "name the file of those who sign clients' certificates";
-            let fault = Problem::new("means nothing without client_authorities", remedy);
-            self.desk.report(line, "listen.tls.client_certificate", fault);
+        if let (Some((_, line)), false) = (client_auth, has_authorities) {
+            let help = "set client_authorities to a PEM file with the certificate authorities";
+            let problem = Problem::new("has no effect without client_authorities", help);
+            self.diagnostics.report(line, "listen.tls.client_certificate", problem);
         }
-        let oldest = section.scalar("min_version", |text| {
+        let min_version = section.scalar("min_version", |text| {
             parse::choice(text, &[("1.2", MinTlsVersion::Tls12), ("1.3", MinTlsVersion::Tls13)])
         });
         let cleartext_hint = section.scalar("cleartext_hint", parse::boolean).unwrap_or(true);
         section.finish();
-        let clients = clients.map(|(clients, _)| clients).unwrap_or_default();
-        let oldest = oldest.unwrap_or_default();
-        let said = TlsSection {
-            cert_keys: pairs,
-            authorities,
-            client_auth: clients,
-            min_version: oldest,
-            cleartext_hint,
-        };
-        (!keys.is_empty() && keys.len() == count).then_some((said, keys))
+        let client_auth = client_auth.map(|(client_auth, _)| client_auth).unwrap_or_default();
+        let min_version = min_version.unwrap_or_default();
+        let tls = TlsSection { cert_keys, authorities, client_auth, min_version, cleartext_hint };
+        (!keys.is_empty() && keys.len() == count).then_some((tls, keys))
     }
 
     fn cert_key(&mut self, mut section: Section<'_>) -> Option<(CertKey, Arc<CertifiedKey>)> {
         for (key, what) in [("certificate", "the certificate"), ("key", "its key")] {
             if !section.has(key) {
-                section.report_missing(key, &format!("name the PEM file with {what}"));
+                section.report_missing(key, &format!("write the path of the PEM file with {what}"));
             }
         }
         let certificate = section.bytes_file("certificate", HELP_NAME_PEM_FILE, self.files);
@@ -219,18 +210,18 @@ impl TlsReader<'_> {
         section.finish();
         let certificate = certificate.and_then(|named| {
             let chain = self.read_certificates(&named, &certificate_path, CertUse::Server)?;
-            for fault in chain.first().map(server_certificate::check).unwrap_or_default() {
-                named.warn(self.desk, &certificate_path, fault);
+            for problem in chain.first().map(server_certificate::check).unwrap_or_default() {
+                named.warn(self.diagnostics, &certificate_path, problem);
             }
             Some((named.file, chain))
         });
         let ((file, chain), named) = (certificate?, key?);
-        let pair = pem::private_key(&named.file, &named.content)
+        let cert_key = pem::private_key(&named.file, &named.content)
             .and_then(|key| CertKey::new((&file, chain), key, self.provider.key_provider));
-        pair.map_err(|fault| named.report(self.desk, &path, fault)).ok()
+        cert_key.map_err(|problem| named.report(self.diagnostics, &path, problem)).ok()
     }
 
-    /// The certificates of the file that the key `path` names, whose terms are noted.
+    /// Reads the certificates in the file of the key `path`, and records their validity.
     fn read_certificates(
         &mut self,
         named: &FileRef<Vec<u8>>,
@@ -238,54 +229,53 @@ impl TlsReader<'_> {
         used: CertUse,
     ) -> Option<Vec<CertificateDer<'static>>> {
         let all = pem::certificates(&named.file, &named.content);
-        let all = all.map_err(|fault| named.report(self.desk, path, fault)).ok()?;
+        let all = all.map_err(|problem| named.report(self.diagnostics, path, problem)).ok()?;
         self.certificates.extend(cert_validity::read((&named.file, named.line), used, &all));
         Some(all)
     }
 }
 
 fn build_server_config(
-    said: &TlsSection,
+    tls: &TlsSection,
     keys: Keys,
     authorities: Option<&ClientAuthorities>,
     provider: &Arc<CryptoProvider>,
 ) -> Result<ServerConfig, String> {
-    // The first octets that this process draws cost thirty milliseconds, for AWS-LC gathers entropy
-    // by itself: here nobody waits for them, but on a worker every connection would.
+    // The first random bytes of a process take 30 ms, because AWS-LC collects entropy itself. Here
+    // that delays no connection; on a worker it would delay all of them.
     let drawn = provider.secure_random.fill(&mut [0; 1]);
-    drawn.map_err(|_| "the system gives no random octets".to_owned())?;
-    let versions: &[&SupportedProtocolVersion] = match said.min_version {
+    drawn.map_err(|_| "the system provides no random bytes".to_owned())?;
+    let versions: &[&SupportedProtocolVersion] = match tls.min_version {
         MinTlsVersion::Tls12 => &[&TLS13, &TLS12],
         MinTlsVersion::Tls13 => &[&TLS13],
     };
     let builder = ServerConfig::builder_with_provider(Arc::clone(provider))
         .with_protocol_versions(versions)
-        .map_err(|fault| fault.to_string())?;
+        .map_err(|error| error.to_string())?;
     let builder = match authorities {
         Some(authorities) => builder.with_client_cert_verifier(authorities.verifier()),
         None => builder.with_no_client_auth(),
     };
     let mut server = builder.with_cert_resolver(Arc::new(CertResolver(keys)));
     server.alpn_protocols = vec![b"h2".to_vec()];
-    // Clients of gRPC keep one connection and do not resume sessions.
+    // gRPC clients keep one connection and do not resume sessions.
     server.send_tls13_tickets = 0;
     server.session_storage = Arc::new(NoServerSessionStorage {});
     Ok(server)
 }
 
 fn build_authorities(
-    said: &TlsSection,
+    tls: &TlsSection,
     provider: &Arc<CryptoProvider>,
 ) -> Result<Option<ClientAuthorities>, String> {
-    if said.authorities.is_empty() {
+    if tls.authorities.is_empty() {
         return Ok(None);
     }
-    let is_required = said.client_auth == ClientAuth::Required;
-    ClientAuthorities::new(said.authorities.clone(), is_required, provider).map(Some)
+    let is_required = tls.client_auth == ClientAuth::Required;
+    ClientAuthorities::new(tls.authorities.clone(), is_required, provider).map(Some)
 }
 
-/// The certificates that are shown: the first that is for the host which a client names, else the
-/// first of all.
+/// Selects the first certificate that matches the SNI host name, otherwise the first one.
 struct CertResolver(Keys);
 
 impl ResolvesServerCert for CertResolver {
@@ -315,8 +305,8 @@ mod tests {
     use crate::config;
     use std::{fs, path::Path};
 
-    /// What is said of a `tls:` section with these lines.
-    fn said(lines: &str, fill: impl FnOnce(&Path)) -> Vec<String> {
+    /// The errors of a `tls` section with these lines.
+    fn messages(lines: &str, fill: impl FnOnce(&Path)) -> Vec<String> {
         let home = tempfile::tempdir().unwrap();
         let ads = "team: ads\nenvironments: { prod: { driver: 'ads:1' } }\n";
         fs::create_dir(home.path().join("teams")).unwrap();
@@ -326,9 +316,9 @@ mod tests {
         let lines: String = lines.lines().map(|line| format!("    {line}\n")).collect();
         fs::write(&main, format!("teams: {{ directory: teams }}\nlisten:\n  tls:\n{lines}"))
             .unwrap();
-        let complaints = config::load(&main).err().unwrap_or_default();
+        let errors = config::load(&main).err().unwrap_or_default();
         let here = format!("{}/", home.path().display());
-        complaints.iter().map(|complaint| complaint.to_string().replace(&here, "")).collect()
+        errors.iter().map(|error| error.to_string().replace(&here, "")).collect()
     }
 
     fn made(home: &Path, name: &str) -> String {
@@ -339,68 +329,71 @@ mod tests {
     }
 
     #[test]
-    fn certificates_with_their_keys_are_taken() {
+    fn certificates_with_matching_keys_are_valid() {
         let lines = "certificates:\n- { certificate: a.crt, key: a.key }\n\
                      - { certificate: b.crt, key: b.key }\nclient_authorities: a.crt\n\
                      client_certificate: required\nmin_version: \"1.3\"\n\
                      cleartext_hint: false";
-        let complaints = said(lines, |home| {
+        let errors = messages(lines, |home| {
             made(home, "a");
             made(home, "b");
         });
-        assert!(complaints.is_empty(), "{complaints:?}");
+        assert!(errors.is_empty(), "{errors:?}");
     }
 
     #[test]
-    fn everything_wrong_is_said_with_its_file() {
+    fn every_error_names_its_file() {
         let lines = "certificates:\n- { certificate: a.crt, key: b.key }\n\
                      - { certificate: none.crt, key: a.crt }\n- { certificate: a.key }\n\
                      - { certificate: teams, key: a.key }\n\
                      client_certificate: required\nclient_authorities: empty.pem\nother: 1\n\
                      cleartext_hint: maybe";
-        let complaints = said(lines, |home| {
+        let errors = messages(lines, |home| {
             made(home, "a");
             made(home, "b");
             fs::write(home.join("empty.pem"), "").unwrap();
         });
-        let unasked = complaints.iter().any(|told| told.contains("means nothing"));
-        assert!(!unasked, "{complaints:#?}");
+        let unasked = errors.iter().any(|message| message.contains("has no effect"));
+        assert!(!unasked, "{errors:#?}");
         for expected in [
-            "sconce.yaml:5: listen.tls.certificates.key: b.key is not the key of this certificate;",
+            "sconce.yaml:5: listen.tls.certificates.key: b.key does not match the certificate;",
             "listen.tls.certificates.certificate: none.crt cannot be read: No such file",
-            "listen.tls.certificates.certificate: a.key holds no certificate in PEM, or one",
-            "listen.tls.certificates.key: is missing; name the PEM file with its key",
-            "listen.tls.certificates.certificate: teams is a directory; name the PEM file itself",
-            "listen.tls.client_authorities: empty.pem holds no certificate in PEM",
-            "listen.tls.other: there is no key 'other'",
+            "listen.tls.certificates.certificate: a.key contains no certificate in PEM format, or \
+             a",
+            "listen.tls.certificates.key: is missing; write the path of the PEM file with its key",
+            "listen.tls.certificates.certificate: teams is a directory; write the path of a PEM \
+             file",
+            "listen.tls.client_authorities: empty.pem contains no certificate in PEM format",
+            "listen.tls.other: unknown key 'other'",
             "listen.tls.cleartext_hint: ",
         ] {
             assert!(
-                complaints.iter().any(|told| told.contains(expected)),
-                "{expected}: {complaints:#?}"
+                errors.iter().any(|message| message.contains(expected)),
+                "{expected}: {errors:#?}"
             );
         }
     }
 
     #[test]
-    fn an_authority_that_cannot_sign_is_named() {
+    fn an_invalid_authority_is_an_error() {
         let lines =
             "certificates: [{ certificate: a.crt, key: a.key }]\nclient_authorities: ca.crt";
-        let complaints = said(lines, |home| {
+        let errors = messages(lines, |home| {
             let spoilt = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
             let good = made(home, "a");
             fs::write(home.join("ca.crt"), good + spoilt).unwrap();
         });
-        assert_eq!(complaints.len(), 1, "{complaints:?}");
-        let expected = "client_authorities: ca.crt holds, as certificate 2, one that cannot sign: ";
-        assert!(complaints[0].contains(expected), "{complaints:?}");
+        assert_eq!(errors.len(), 1, "{errors:?}");
+        let expected = "client_authorities: ca.crt contains certificate 2, which is not a valid \
+                        certificate authority: ";
+        assert!(errors[0].contains(expected), "{errors:?}");
     }
 
     #[test]
-    fn a_remark_in_any_encoding_and_the_mark_of_an_editor_do_no_harm() {
+    fn comments_in_any_encoding_and_byte_order_marks_are_accepted() {
         let lines =
             "certificates: [{ certificate: a.crt, key: a.key }]\nclient_authorities: ca.crt";
-        let complaints = said(lines, |home| {
+        let errors = messages(lines, |home| {
             let pem = made(home, "a");
             fs::write(home.join("ca.crt"), [b"# f\xfcr Spark\n", pem.as_bytes()].concat()).unwrap();
             for file in ["a.crt", "a.key"] {
@@ -408,16 +401,16 @@ mod tests {
                 fs::write(home.join(file), ["\u{feff}".as_bytes(), &pem].concat()).unwrap();
             }
         });
-        assert!(complaints.is_empty(), "{complaints:?}");
+        assert!(errors.is_empty(), "{errors:?}");
     }
 
     #[test]
-    fn no_key_is_ever_shown() {
-        let complaints = said("certificates: [{ certificate: a.crt, key: a.crt }]", |home| {
+    fn private_keys_are_not_shown() {
+        let errors = messages("certificates: [{ certificate: a.crt, key: a.crt }]", |home| {
             let pem = made(home, "a");
             fs::write(home.join("a.crt"), pem.replace("CERTIFICATE", "SECRET")).unwrap();
         });
-        assert!(complaints.iter().all(|told| !told.contains("SECRET")), "{complaints:?}");
-        assert_eq!(complaints.len(), 1, "{complaints:?}");
+        assert!(errors.iter().all(|message| !message.contains("SECRET")), "{errors:?}");
+        assert_eq!(errors.len(), 1, "{errors:?}");
     }
 }

@@ -1,46 +1,45 @@
-//! What people write: YAML as a tree in which every key and value knows its line.
+//! YAML, parsed into a tree with the line of every key and value.
 //!
-//! The tree is read key by key (see `section`), so that one reading finds every complaint and not
-//! only the first. Must never happen here: knowing what a key means, or a number that is written
-//! anew. `1.10` may be somebody's name, and `1.1` is another's.
+//! Must never happen here: knowledge of keys, or a conversion of numbers. `1.10` can be a name, and
+//! `1.1` is a different one.
 
 use serde::{Deserialize, Deserializer, de};
 use serde_saphyr::{Error, Location, Span, Spanned, budget::BudgetBreach};
 use std::fmt;
 
-/// How deep a file may nest.
+/// Maximum nesting depth of a file.
 const DEPTH_MAX: usize = 16;
-/// How many values a file may hold, each use of an anchor counted anew.
+/// Maximum number of values of a file; each use of an anchor counts.
 const NODES_MAX: usize = 100_000;
 
-/// A value and where it stands.
+/// A value and its line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Node {
     pub(super) line: u64,
     pub(super) value: Value,
 }
 
-/// A key of a mapping and where it stands.
+/// A key of a mapping and its line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Key {
     pub(super) line: u64,
     pub(super) text: String,
 }
 
-/// What a person wrote. Numbers and booleans are kept as text: who reads a key knows what it wants.
+/// A value. Numbers and booleans stay text; the reader of a key parses them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Value {
-    /// Nothing after the colon.
+    /// No value after the colon.
     Nothing,
-    /// One word, number or sentence.
+    /// A scalar.
     Text(String),
-    /// Values with a dash each, or in brackets.
+    /// A sequence.
     List(Vec<Node>),
-    /// Keys with values, in their order, those that are written twice included.
+    /// A mapping in the order of the file, including duplicate keys.
     Mapping(Vec<(Key, Node)>),
 }
 
-/// A text that is not YAML.
+/// A syntax error.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct SyntaxError {
     pub(super) line: u64,
@@ -48,7 +47,7 @@ pub(super) struct SyntaxError {
     pub(super) help: &'static str,
 }
 
-/// Reads one YAML document.
+/// Parses one YAML document.
 pub(super) fn parse(text: &str) -> Result<Node, SyntaxError> {
     let options = serde_saphyr::options! {
         budget: serde_saphyr::budget! {
@@ -69,33 +68,34 @@ pub(super) fn parse(text: &str) -> Result<Node, SyntaxError> {
         non_finite_float_policy: serde_saphyr::options::NonFiniteFloatPolicy::PassThrough,
         with_snippet: false,
     };
-    let seen = serde_saphyr::from_str_with_options(text, options);
-    seen.map(|seen: Spanned<YamlValue>| node(seen, text))
+    let spanned = serde_saphyr::from_str_with_options(text, options);
+    spanned
+        .map(|spanned: Spanned<YamlValue>| node(spanned, text))
         .map_err(|error| SyntaxError::new(&error, text))
 }
 
-/// A value as the reader of YAML tells it.
+/// A value as deserialized.
 enum YamlValue {
     Nothing,
     Text(String),
-    /// A number or a boolean: what was made of it is not what was written.
+    /// A number or a boolean: the deserialized value differs from the source text.
     Unquoted,
     List(Vec<Spanned<YamlValue>>),
     Mapping(Vec<(Key, Spanned<YamlValue>)>),
 }
 
-/// The value as it is written in the text.
-fn node(seen: Spanned<YamlValue>, text: &str) -> Node {
-    let line = Location::line(&seen.referenced);
-    let value = match seen.value {
+/// The value with the source text of numbers and booleans.
+fn node(spanned: Spanned<YamlValue>, text: &str) -> Node {
+    let line = Location::line(&spanned.referenced);
+    let value = match spanned.value {
         YamlValue::Nothing => Value::Nothing,
         YamlValue::Text(written) => Value::Text(written),
-        YamlValue::Unquoted => Value::Text(source_text(seen.defined.span(), text).to_owned()),
+        YamlValue::Unquoted => Value::Text(source_text(spanned.defined.span(), text).to_owned()),
         YamlValue::List(list) => {
-            Value::List(list.into_iter().map(|seen| node(seen, text)).collect())
+            Value::List(list.into_iter().map(|spanned| node(spanned, text)).collect())
         }
         YamlValue::Mapping(entries) => {
-            let entries = entries.into_iter().map(|(key, seen)| (key, node(seen, text)));
+            let entries = entries.into_iter().map(|(key, spanned)| (key, node(spanned, text)));
             Value::Mapping(entries.collect())
         }
     };
@@ -120,27 +120,31 @@ impl SyntaxError {
         if let Error::Budget { breach, .. } = error {
             return Self::limit_exceeded(breach, line);
         }
-        let remedy = if indent.contains('\t') {
+        let help = if indent.contains('\t') {
             "indent with spaces, not with tabs"
         } else if written.contains("[") && written.contains("]:") {
-            "put an address that has brackets in quotes, as \"[::1]:15002\""
+            "quote an address with brackets, for example \"[::1]:15002\""
         } else {
-            "look at the indentation, colons and quotes of this line and the one before"
+            "check the indentation, colons and quotes of this line and the line before"
         };
-        let told = error.to_string();
-        let what = told.split(" at line ").next().unwrap_or_default();
-        Self { line, what: format!("not valid YAML: {what}"), help: remedy }
+        let message = error.to_string();
+        let what = message.split(" at line ").next().unwrap_or_default();
+        Self { line, what: format!("not valid YAML: {what}"), help }
     }
 
-    /// A text that is YAML, and more than is read of one file.
+    /// A file that exceeds a limit.
     fn limit_exceeded(breach: &BudgetBreach, line: u64) -> Self {
-        let (what, remedy) = if matches!(breach, BudgetBreach::Documents { .. }) {
-            let remedy = "remove the line '---' and what follows it, or move it to another file";
-            ("a second YAML document begins here", remedy)
+        let (what, help) = if matches!(breach, BudgetBreach::Documents { .. }) {
+            let help = "remove the line '---' and the text after it, or move that text to another \
+                        file";
+            ("a second YAML document starts here", help)
         } else {
-            ("holds more than is read of one file", "nest less, repeat less, or split it")
+            (
+                "exceeds the limits for nesting (16 levels) or values (100000)",
+                "simplify or split the file",
+            )
         };
-        Self { line, what: what.to_owned(), help: remedy }
+        Self { line, what: what.to_owned(), help }
     }
 }
 
@@ -231,12 +235,12 @@ mod tests {
     }
 
     fn garbled(text: &str) -> String {
-        let SyntaxError { line, what, help: remedy } = parse(text).unwrap_err();
-        format!("{line}: {what}; {remedy}")
+        let SyntaxError { line, what, help } = parse(text).unwrap_err();
+        format!("{line}: {what}; {help}")
     }
 
     #[test]
-    fn each_key_knows_its_line_and_a_key_written_twice_is_kept_twice() {
+    fn keys_have_lines_and_duplicates_are_kept() {
         let expected = [
             (1, "a".to_owned(), text("1")),
             (3, "b".to_owned(), text("x")),
@@ -246,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn words_and_numbers_are_kept_as_written() {
+    fn scalars_keep_their_source_text() {
         let long = "1234567890123456789012345678901234567890123";
         let written = [
             "0755",
@@ -286,15 +290,15 @@ mod tests {
             let kept: Vec<_> = kept.into_iter().map(|node| node.value).collect();
             assert_eq!(kept, written.map(text), "{list}");
         }
-        let told = entries("a: &it 0x1F\nb: *it\n0x1F: 1.10");
-        let told = told.iter().map(|(_, key, value)| (key.as_str(), value.clone()));
+        let found = entries("a: &it 0x1F\nb: *it\n0x1F: 1.10");
+        let found = found.iter().map(|(_, key, value)| (key.as_str(), value.clone()));
         let expected = [("a", text("0x1F")), ("b", text("0x1F")), ("0x1F", text("1.10"))];
-        assert_eq!(told.collect::<Vec<_>>(), expected);
+        assert_eq!(found.collect::<Vec<_>>(), expected);
         assert_eq!(parse("1.10").unwrap().value, text("1.10"));
     }
 
     #[test]
-    fn what_a_tag_makes_a_number_is_kept_as_written() {
+    fn tagged_numbers_keep_their_source_text() {
         for written in
             ["!!int 0x1F", "!!int '0x1F'", "!!float 1.10", "!!bool \"true\"", "!!str 1.0"]
         {
@@ -305,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn no_document_and_no_value_are_nothing() {
+    fn an_empty_document_and_an_empty_value_are_nothing() {
         for written in ["", "# a remark\n", "---\n", "null", "~"] {
             assert_eq!(parse(written).unwrap().value, Value::Nothing, "{written:?}");
         }
@@ -313,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn an_anchor_repeats_a_value_and_a_merge_is_a_key_like_any_other() {
+    fn anchors_are_expanded_and_merge_keys_are_ordinary_keys() {
         let expected = [(1, "a".to_owned(), text("1")), (2, "b".to_owned(), text("1"))];
         assert_eq!(entries("a: &one 1\nb: *one\n"), expected);
         let merged = entries("<<: {a: 1}\n");
@@ -321,25 +325,32 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_yaml_is_said_with_line_and_remedy() {
+    fn a_syntax_error_has_a_line_and_a_help() {
         let cases = [
             ("a:\n\tb: 1", "2: not valid YAML: tabs disallowed", "not with tabs"),
-            ("a: [::1]:80\n", "1: not valid YAML: ", "in quotes, as \"[::1]:15002\""),
+            (
+                "a: [::1]:80\n",
+                "1: not valid YAML: ",
+                "quote an address with brackets, for example \"[::1]:15002\"",
+            ),
             ("a: b: c", "1: not valid YAML: mapping values are not allowed", "indentation, colons"),
             ("a: {b: 1", "1: not valid YAML: unclosed bracket", "quotes of this line"),
             ("a: 'x", "1: not valid YAML: unclosed quote", "quotes of this line"),
-            ("a: 1\n---\nb: 2\n", "2: a second YAML document begins here", "line '---'"),
+            ("a: 1\n---\nb: 2\n", "2: a second YAML document starts here", "line '---'"),
             ("a: *none\n", "1: not valid YAML: alias references unknown anchor", "this line"),
             ("? [a]\n: 1", "1: not valid YAML: ", "this line"),
         ];
-        for (written, begins, remedy) in cases {
-            let said = garbled(written);
-            assert!(said.starts_with(begins) && said.contains(remedy), "{written:?}: {said}");
+        for (written, begins, help) in cases {
+            let messages = garbled(written);
+            assert!(
+                messages.starts_with(begins) && messages.contains(help),
+                "{written:?}: {messages}"
+            );
         }
     }
 
     #[test]
-    fn a_file_that_unfolds_without_end_is_cut_off() {
+    fn expansion_of_anchors_is_limited() {
         let deep = "[".repeat(10_000);
         assert!(parse(&deep).is_err());
         let mut laughs = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n".to_owned();
@@ -349,6 +360,10 @@ mod tests {
         }
         assert!(parse(&laughs).is_err());
         let many = "- x\n".repeat(NODES_MAX + 1);
-        assert!(garbled(&many).contains("holds more than is read of one file; nest less"));
+        assert!(
+            garbled(&many).contains(
+                "exceeds the limits for nesting (16 levels) or values (100000); simplify"
+            )
+        );
     }
 }

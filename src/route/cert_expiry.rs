@@ -1,7 +1,8 @@
-//! Almanac: which certificate ends when, told to metrics at once and to the log in time.
+//! Expiry of the live certificates, in metrics and log.
 //!
-//! Each turn of a certificate is told once: that its end comes near, that it has come. Costs calls
-//! nothing: it is looked at by the steward, when files were read and when a turn is due.
+//! Warns once when a certificate nears expiry and once when it expires. Runs on the control plane
+//! only: the [`Reloader`](crate::route::Reloader) polls after each reload and when the next change
+//! is due.
 //!
 //! Must never happen here: reading a clock.
 
@@ -12,22 +13,22 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-/// The most certificates that one look tells of; the others are told of at the next.
+/// Maximum number of certificates logged by one poll; the next poll logs the others.
 const EVENTS_MAX: usize = 20;
-/// The next look is no later than that: a clock may be set meanwhile.
+/// Maximum time to the next poll, because the system clock can be changed.
 const POLL_INTERVAL_MAX: Duration = Duration::from_secs(3600);
-/// And no sooner.
+/// Minimum time to the next poll.
 const POLL_INTERVAL_MIN: Duration = Duration::from_secs(1);
 
-/// The certificates that are live.
+/// The live certificates and their last logged states.
 #[derive(Debug)]
 pub(super) struct CertExpiryMonitor {
-    /// Each as it was last told of.
+    /// The last logged state of each certificate.
     reported: BTreeMap<CertValidity, ValidityState>,
     metrics: ControlMetrics,
 }
 
-/// What is to be told of one certificate.
+/// A change of one certificate's state, for the log.
 #[derive(Debug, PartialEq, Eq)]
 struct ExpiryEvent {
     headline: &'static str,
@@ -40,52 +41,52 @@ impl CertExpiryMonitor {
         Self { reported: BTreeMap::new(), metrics }
     }
 
-    /// These are live from now on.
-    pub(super) fn track(&mut self, terms: &[CertValidity]) {
+    /// Replaces the live certificates.
+    pub(super) fn track(&mut self, certificates: &[CertValidity]) {
         let mut before = std::mem::take(&mut self.reported);
-        let mut ends = BTreeMap::<(&str, String), i64>::new();
-        for term in terms {
-            let key = (term.cert_use().as_str(), term.file().display().to_string());
-            let first = ends.entry(key).or_insert(i64::MAX);
-            *first = term.not_after().min(*first);
-            let told = before.remove(term).unwrap_or(ValidityState::Valid);
-            self.reported.insert(term.clone(), told);
+        let mut expiries = BTreeMap::<(&str, String), i64>::new();
+        for certificate in certificates {
+            let key = (certificate.cert_use().as_str(), certificate.file().display().to_string());
+            let first = expiries.entry(key).or_insert(i64::MAX);
+            *first = certificate.not_after().min(*first);
+            let reported_state = before.remove(certificate).unwrap_or(ValidityState::Valid);
+            self.reported.insert(certificate.clone(), reported_state);
         }
         let expiry =
-            |((used, file), ends)| CertificateExpiry { usage: used, file, not_after: ends };
-        self.metrics.set_certificates(ends.into_iter().map(expiry).collect());
+            |((used, file), expiries)| CertificateExpiry { usage: used, file, not_after: expiries };
+        self.metrics.set_certificates(expiries.into_iter().map(expiry).collect());
     }
 
-    /// Tells what is to be told now. Says how long it will be before there is more.
+    /// Logs the changes since the last poll. Returns the time to the next poll.
     pub(super) fn poll(&mut self, now: SystemTime) -> Duration {
-        for ExpiryEvent { headline, file, warning: CertWarning { what, help: remedy } } in
-            self.events(now)
+        for ExpiryEvent { headline, file, warning: CertWarning { what, help } } in self.events(now)
         {
-            tracing::warn!(%file, %what, remedy, "{headline}");
+            tracing::warn!(%file, %what, help, "{headline}");
         }
-        let steady = self.reported.keys().filter_map(|term| term.until_change(now)).min();
-        steady.unwrap_or(POLL_INTERVAL_MAX).clamp(POLL_INTERVAL_MIN, POLL_INTERVAL_MAX)
+        let delay =
+            self.reported.keys().filter_map(|certificate| certificate.until_change(now)).min();
+        delay.unwrap_or(POLL_INTERVAL_MAX).clamp(POLL_INTERVAL_MIN, POLL_INTERVAL_MAX)
     }
 
     fn events(&mut self, now: SystemTime) -> Vec<ExpiryEvent> {
-        let mut news = Vec::new();
-        for (term, told) in &mut self.reported {
-            let standing = term.state(now);
-            if news.len() >= EVENTS_MAX || std::mem::replace(told, standing) == standing {
+        let mut events = Vec::new();
+        for (certificate, reported_state) in &mut self.reported {
+            let state = certificate.state(now);
+            if events.len() >= EVENTS_MAX || std::mem::replace(reported_state, state) == state {
                 continue;
             }
-            let headline = match standing {
+            let headline = match state {
                 ValidityState::Valid => continue,
                 ValidityState::NotYetValid => "a certificate is not valid yet",
                 ValidityState::ExpiresSoon => "a certificate expires soon",
                 ValidityState::Expired => "a certificate has expired",
             };
-            if let Some(concern) = term.warning(now) {
-                let file = term.file().display().to_string();
-                news.push(ExpiryEvent { headline, file, warning: concern });
+            if let Some(warning) = certificate.warning(now) {
+                let file = certificate.file().display().to_string();
+                events.push(ExpiryEvent { headline, file, warning });
             }
         }
-        news
+        events
     }
 }
 
@@ -97,10 +98,10 @@ mod tests {
     use std::{fs, path::Path, time::UNIX_EPOCH};
 
     const DAY: Duration = Duration::from_hours(24);
-    /// The first day of 2001.
+    /// 2001-01-01.
     const THEN: Duration = Duration::from_secs(978_307_200);
 
-    /// The terms of a server's certificate and of an authority's, which live for so many days.
+    /// A server certificate and a CA certificate with these lifetimes in days.
     fn terms(home: &Path, server: u32, authority: u32) -> Vec<CertValidity> {
         for (name, days) in [("server", server), ("ca", authority)] {
             let mut params = CertificateParams::new(["localhost".to_owned()]).unwrap();
@@ -120,7 +121,7 @@ mod tests {
         config::load(&home.join("sconce.yaml")).unwrap().certificates().to_vec()
     }
 
-    fn told(almanac: &mut CertExpiryMonitor, days: u32) -> Vec<String> {
+    fn logged(almanac: &mut CertExpiryMonitor, days: u32) -> Vec<String> {
         let news = almanac.events(UNIX_EPOCH + THEN + DAY * days);
         let name = |file: &str| file.rsplit('/').next().unwrap().to_owned();
         news.into_iter().map(|it| format!("{}: {}", name(&it.file), it.headline)).collect()
@@ -133,36 +134,36 @@ mod tests {
     }
 
     #[test]
-    fn each_turn_of_each_certificate_is_told_once() {
+    fn each_state_change_of_a_certificate_is_logged_once() {
         let home = tempfile::tempdir().unwrap();
         let mut almanac = CertExpiryMonitor::new(Metrics::new("1").control());
         almanac.track(&terms(home.path(), 90, 365));
         let soon = "server.crt: a certificate expires soon";
         let over = "server.crt: a certificate has expired";
-        let all: Vec<_> = (0..100).flat_map(|day| told(&mut almanac, day)).collect();
+        let all: Vec<_> = (0..100).flat_map(|day| logged(&mut almanac, day)).collect();
         assert_eq!(all, [soon, over]);
-        assert_eq!(told(&mut almanac, 340), ["ca.crt: a certificate expires soon"]);
+        assert_eq!(logged(&mut almanac, 340), ["ca.crt: a certificate expires soon"]);
     }
 
     #[test]
-    fn what_is_followed_again_is_told_once_and_what_is_new_is_told_at_once() {
+    fn a_tracked_certificate_is_not_logged_again_and_a_new_one_is() {
         let home = tempfile::tempdir().unwrap();
         let metrics = Metrics::new("1");
         let mut almanac = CertExpiryMonitor::new(metrics.control());
         let old = terms(home.path(), 30, 3650);
         almanac.track(&old);
-        assert_eq!(told(&mut almanac, 31), ["server.crt: a certificate has expired"]);
+        assert_eq!(logged(&mut almanac, 31), ["server.crt: a certificate has expired"]);
         almanac.track(&old);
-        assert!(told(&mut almanac, 31).is_empty());
+        assert!(logged(&mut almanac, 31).is_empty());
         almanac.track(&terms(home.path(), 33, 3650));
-        assert_eq!(told(&mut almanac, 31), ["server.crt: a certificate expires soon"]);
+        assert_eq!(logged(&mut almanac, 31), ["server.crt: a certificate expires soon"]);
         assert_eq!(figures(&metrics), ["1293667200", "981158400"]);
         almanac.track(&[]);
         assert!(figures(&metrics).is_empty());
     }
 
     #[test]
-    fn of_several_in_a_file_the_first_to_end_is_the_figure() {
+    fn the_metric_is_the_earliest_expiry_of_a_file() {
         let home = tempfile::tempdir().unwrap();
         let metrics = Metrics::new("1");
         let mut almanac = CertExpiryMonitor::new(metrics.control());
@@ -172,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn the_next_look_is_within_the_hour_and_never_at_once() {
+    fn the_next_poll_is_within_an_hour() {
         let home = tempfile::tempdir().unwrap();
         let mut almanac = CertExpiryMonitor::new(Metrics::new("1").control());
         let begun = UNIX_EPOCH + THEN;

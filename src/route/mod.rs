@@ -1,11 +1,11 @@
-//! The live snapshot: which call goes where, right now.
+//! The live configuration snapshot and the route table.
 //!
-//! All that a call needs to know of the configuration is in one immutable [`Snapshot`] behind one
-//! pointer. A call takes the latest one and keeps it to its end, so a reload can neither tear nor
-//! lose a call. There is one publisher, the [`Steward`]; everybody else holds a [`Live`] and reads.
+//! One immutable [`Snapshot`] behind one pointer contains the configuration for calls. A call takes
+//! the latest snapshot and keeps it to its end, so a reload never affects a running call. The
+//! [`Reloader`] publishes snapshots; all other code reads them with a [`SnapshotHandle`].
 //!
-//! Must never happen here: a snapshot that changes, a second publisher, a bad edit that empties the
-//! routes.
+//! Must never happen here: a change of a published snapshot, a second publisher, an empty route
+//! table after a config error.
 
 mod cert_expiry;
 mod error_report;

@@ -1,7 +1,7 @@
-//! What is logged when a driver becomes unreachable, and when it is reachable again.
+//! Log lines about the reachability of drivers.
 //!
-//! Must never be logged for each call: a change is, once for all workers, and an outage that goes
-//! on now and then.
+//! Must never happen here: a line for each call. A change is logged once for all workers, and a
+//! continuing outage from time to time.
 
 use crate::{
     route::Cluster,
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use tracing::field::{DebugValue, debug};
 
 impl Cluster {
-    /// Its driver was reached, or has answered.
+    /// Records that the driver was reached or has responded.
     pub fn driver_reachable(&self, now: Instant) {
         if self.health().is_up() {
             return;
@@ -24,7 +24,7 @@ impl Cluster {
         }
     }
 
-    /// Its driver does not accept sconce's token, or wants one that sconce has not got.
+    /// Logs that the driver rejects sconce's token, or requires one that is not configured.
     pub fn driver_rejected_token(&self) {
         if log_limit::try_allow(LineKind::DriverCredential, &self.name()) {
             let (team, environment, address) = (self.team(), self.environment(), self.driver());
@@ -39,7 +39,7 @@ impl Cluster {
         }
     }
 
-    /// Its driver could not be reached, for a reason that the documentation lists.
+    /// Records that the driver was unreachable. `reason` is one of the documented log values.
     pub fn driver_unreachable(&self, reason: &'static str, now: Instant) {
         let Some(duration) = self.health().connect_failed(now) else { return };
         if log_limit::allow(LineKind::DriverUnreachable, &self.name()) {
@@ -51,7 +51,7 @@ impl Cluster {
     }
 }
 
-/// How long an outage has lasted, to the millisecond; nothing for one that begins.
+/// Duration of an outage in milliseconds; `None` at its start.
 fn rounded(duration: Duration) -> Option<DebugValue<Duration>> {
     let whole = Duration::from_millis(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX));
     (!whole.is_zero()).then(|| debug(whole))

@@ -1,10 +1,10 @@
-//! The steward: the only one who publishes a snapshot.
+//! Reload: reads the files and publishes snapshots.
 //!
-//! It reads the files, and publishes what they say. An error in the main file keeps the whole of
-//! the last good plan, one in a team's file what that plan says of the team; either is told: to
-//! the log, to the metrics, and to whoever asks [`Live`].
+//! After an error in the main file, the complete last good config stays live; after an error in a
+//! team file, the last good config of that team. Errors are in the log, in the metrics and in
+//! [`SnapshotHandle::reload_status`].
 //!
-//! Runs on the control plane's runtime; files are read on a thread beside it.
+//! Runs on the control plane's runtime; files are read on a blocking thread.
 
 use crate::{
     config::{self, Config, ConfigError, FileWatcher, LoadContext, LoadResult, WatchedFiles},
@@ -24,7 +24,7 @@ use tokio::{
     time,
 };
 
-/// The latest snapshot, for everybody who reads. A clone is cheap.
+/// Access to the latest snapshot. A clone is cheap.
 #[derive(Clone)]
 pub struct SnapshotHandle {
     snapshot: Arc<ArcSwap<Snapshot>>,
@@ -33,34 +33,34 @@ pub struct SnapshotHandle {
     published: watch::Sender<u64>,
 }
 
-/// How the files were found when they were last read.
+/// Result of the last read of the files.
 #[derive(Clone, Debug)]
 pub struct ReloadStatus {
-    /// When that was.
+    /// Time of the read.
     pub at: SystemTime,
-    /// What became of it.
+    /// Its outcome.
     pub outcome: ReloadOutcome,
-    /// What the files say that only a restart will bring about.
+    /// Changed keys that require a restart.
     pub restart_required: Vec<Restart>,
 }
 
-/// What became of a reading of the files.
+/// Outcome of a reload.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ReloadOutcome {
-    /// The plan is live since then, as the so-manieth one.
+    /// Applied; now serving as this generation.
     Applied(u64),
-    /// The files say what is live already.
+    /// The files are equal to the live config.
     Unchanged,
-    /// Something is wrong with the main file; the plan that was live stays.
+    /// The main file has errors; the live config stays.
     Rejected(Vec<ConfigError>),
 }
 
-/// A part of the plan that a running process cannot change.
+/// A key that requires a restart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Restart {
-    /// The address that clients dial.
+    /// The listen address for clients.
     ListenAddress,
-    /// How many connections may wait to be accepted.
+    /// The length of the accept queue.
     ListenBacklog,
     /// The address of the admin pages.
     AdminAddress,
@@ -82,45 +82,45 @@ impl fmt::Display for Restart {
     }
 }
 
-/// One worker's view of the latest snapshot. Asking it costs one load while nothing has changed.
+/// One worker's access to the latest snapshot. Costs one atomic load while nothing has changed.
 pub struct SnapshotReader {
     cache: Cache<Arc<ArcSwap<Snapshot>>, Arc<Snapshot>>,
     current: SnapshotRef,
 }
 
-/// A snapshot that is counted on one thread alone, so that threads do not meet in a counter.
+/// A snapshot with a reference count of its own thread, so that threads do not share a counter.
 pub type SnapshotRef = Rc<Arc<Snapshot>>;
 
 impl SnapshotHandle {
-    /// The latest snapshot. On a worker, ask a [`Reader`].
+    /// The latest snapshot. Workers use a [`SnapshotReader`].
     pub fn load(&self) -> Arc<Snapshot> {
         self.snapshot.load_full()
     }
 
-    /// A view for one worker.
+    /// A reader for one worker.
     pub fn reader(&self) -> SnapshotReader {
         let cache = Cache::new(Arc::clone(&self.snapshot));
         SnapshotReader { cache, current: Rc::new(self.load()) }
     }
 
-    /// Who hears of each new snapshot, by its generation.
+    /// A receiver of the generation of each new snapshot.
     pub fn subscribe(&self) -> watch::Receiver<u64> {
         self.published.subscribe()
     }
 
-    /// Asks for the files to be read now, whether or not they look changed.
+    /// Requests a reload now, even without a change of files.
     pub fn request_reload(&self) {
         self.reload_requested.notify_one();
     }
 
-    /// How the files were found when they were last read.
+    /// Result of the last read of the files.
     pub fn reload_status(&self) -> Arc<ReloadStatus> {
         self.status.load_full()
     }
 }
 
 impl SnapshotReader {
-    /// The latest snapshot. A call clones it once and keeps that one.
+    /// The latest snapshot. A call clones it once and keeps the clone.
     pub fn latest(&mut self) -> &SnapshotRef {
         let latest = self.cache.load();
         if !Arc::ptr_eq(latest, &self.current) {
@@ -130,23 +130,23 @@ impl SnapshotReader {
     }
 }
 
-/// Reads the files again when they change, and publishes what they say.
+/// Reloads the files when they change, and publishes snapshots.
 pub struct Reloader {
-    /// The files that were last read.
+    /// The files of the last read.
     files: WatchedFiles,
     /// The filters and identity providers.
     context: LoadContext,
     live: SnapshotHandle,
-    /// What is live.
+    /// The live config.
     config: Arc<Config>,
-    /// What the process was started with; see [`Restart`].
+    /// The config of the start; see [`Restart`].
     startup_config: Arc<Config>,
     cert_expiry: CertExpiryMonitor,
     errors: ReportedErrors,
-    /// The warnings that were logged and still hold.
+    /// Logged warnings that still apply.
     logged_warnings: BTreeSet<ConfigError>,
     metrics: ControlMetrics,
-    /// How much is logged, where there is a log.
+    /// The level of the log, if there is a log.
     log_level: Option<LogLevel>,
 }
 
@@ -154,21 +154,20 @@ impl Reloader {
     /// Reads the files for the first time and publishes the first snapshot.
     ///
     /// # Errors
-    /// All that is wrong with the files, if something is wrong with the main file or no team can be
-    /// served: without a plan there is nothing to serve.
+    /// All config errors, if the main file has one or no team can be served.
     pub fn start(
         file: &Path,
         context: &LoadContext,
         metrics: ControlMetrics,
     ) -> Result<(Self, SnapshotHandle), Vec<ConfigError>> {
-        let reading = config::read(file, context, None);
-        if reading.config.is_err() {
-            return Err(reading.into_result().err().unwrap_or_default());
+        let loaded = config::read(file, context, None);
+        if loaded.config.is_err() {
+            return Err(loaded.into_result().err().unwrap_or_default());
         }
-        let LoadResult { config: plan, team_errors: errors, files: sources, .. } = reading;
-        let plan = Arc::new(plan?);
+        let LoadResult { config, team_errors: errors, files: sources, .. } = loaded;
+        let config = Arc::new(config?);
         let at = SystemTime::now();
-        let snapshot = Snapshot::new(&plan, None, 1, at);
+        let snapshot = Snapshot::new(&config, None, 1, at);
         let reload =
             ReloadStatus { at, outcome: ReloadOutcome::Applied(1), restart_required: Vec::new() };
         let live = SnapshotHandle {
@@ -180,105 +179,105 @@ impl Reloader {
         metrics.reload_succeeded(1, at);
         publish_driver_health(&metrics, &live.load());
         error_report::update_metrics(&errors, &metrics);
-        let (started, handed) = (Arc::clone(&plan), live.clone());
-        context.jwks.set_live(&plan.providers);
-        let (context, mut almanac) = (context.clone(), CertExpiryMonitor::new(metrics.clone()));
-        almanac.track(plan.certificates());
+        let (started, handle) = (Arc::clone(&config), live.clone());
+        context.jwks.set_live(&config.providers);
+        let (context, mut monitor) = (context.clone(), CertExpiryMonitor::new(metrics.clone()));
+        monitor.track(config.certificates());
         let (errors, warned) = (ReportedErrors::new(metrics.clone()), BTreeSet::new());
         let level = None;
-        let steward = Self {
+        let reloader = Self {
             files: sources,
             context,
             live,
-            config: plan,
+            config,
             startup_config: started,
-            cert_expiry: almanac,
+            cert_expiry: monitor,
             errors,
             logged_warnings: warned,
             metrics,
             log_level: level,
         };
-        Ok((steward, handed))
+        Ok((reloader, handle))
     }
 
-    /// Has the level of this log follow the files.
+    /// Sets the log whose level follows `log.level`.
     pub fn set_log_level(&mut self, level: LogLevel) {
         self.log_level = Some(level);
     }
 
-    /// What is live.
+    /// The live config.
     pub fn config(&self) -> &Config {
         &self.config
     }
 
-    /// Watches the files and reads them whenever they change; meanwhile tells of certificates that
-    /// come to their end. Never ends.
+    /// Watches the files and reloads them when they change, and logs certificates that expire.
+    /// Never ends.
     pub async fn run(mut self) {
         let mut watch = FileWatcher::new(&self.files);
-        let mut is_asked = false;
-        // Not before: there is a log by now.
+        let mut is_requested = false;
+        // Only now: the log has started.
         if self.config.ends_sessions_with_tokens() {
             tracing::info!("{NO_GRACE}");
         }
         loop {
-            // The first round finds what changed between the start and the watch.
-            let reading =
+            // The first iteration finds changes between the start and the watch.
+            let loaded =
                 read_until_stable(&self.files.main_file, &self.context, &self.config).await;
-            if let Some(reading) = reading {
-                let verdict = self.apply(reading, is_asked);
-                if std::mem::take(&mut is_asked) {
-                    self.errors.log_requested_reload(&verdict, self.live.load().generation);
+            if let Some(loaded) = loaded {
+                let outcome = self.apply(loaded, is_requested);
+                if std::mem::take(&mut is_requested) {
+                    self.errors.log_requested_reload(&outcome, self.live.load().generation);
                 }
                 watch.set_files(&self.files).await;
             }
             let mut changed = pin!(watch.changed());
             loop {
-                let steady = self.cert_expiry.poll(SystemTime::now());
+                let delay = self.cert_expiry.poll(SystemTime::now());
                 tokio::select! {
                     () = &mut changed => break,
                     () = self.live.reload_requested.notified() => {
-                        is_asked = true;
+                        is_requested = true;
                         break;
                     }
-                    () = time::sleep(steady) => {}
+                    () = time::sleep(delay) => {}
                 }
             }
         }
     }
 
-    /// Reads the files now. Blocks for as long as that takes.
+    /// Reloads the files now. Blocking.
     pub fn reload(&mut self) -> ReloadOutcome {
         self.apply(config::read(&self.files.main_file, &self.context, Some(&self.config)), false)
     }
 
-    /// Applies a reading, and logs what is wrong with it: all of that again where somebody asked.
-    fn apply(&mut self, reading: LoadResult, is_asked: bool) -> ReloadOutcome {
+    /// Applies a read, and logs its new errors, or all errors for a requested reload.
+    fn apply(&mut self, loaded: LoadResult, is_requested: bool) -> ReloadOutcome {
         let at = SystemTime::now();
         let before = self.live.snapshot.load_full();
-        self.files = reading.files;
-        let plan = reading
+        self.files = loaded.files;
+        let config = loaded
             .config
-            .and_then(|plan| plan.validate_reload(&self.config, &self.files.main_file, at));
-        if let Ok(plan) = &plan {
-            self.cert_expiry.track(plan.certificates());
-            log_new_warnings(&self.logged_warnings, &reading.warnings);
-            self.logged_warnings = reading.warnings.into_iter().collect();
+            .and_then(|config| config.validate_reload(&self.config, &self.files.main_file, at));
+        if let Ok(config) = &config {
+            self.cert_expiry.track(config.certificates());
+            log_new_warnings(&self.logged_warnings, &loaded.warnings);
+            self.logged_warnings = loaded.warnings.into_iter().collect();
         }
-        let main = plan.as_ref().err().map(Vec::as_slice).unwrap_or_default();
-        let is_news = self.errors.update(main, reading.team_errors, before.generation, is_asked);
-        let (verdict, restart) = match plan {
-            Err(complaints) => (ReloadOutcome::Rejected(complaints), Vec::new()),
-            Ok(plan) if plan == *self.config => {
-                (ReloadOutcome::Unchanged, self.restart_required(&plan))
+        let main = config.as_ref().err().map(Vec::as_slice).unwrap_or_default();
+        let is_news = self.errors.update(main, loaded.team_errors, before.generation, is_requested);
+        let (outcome, restart) = match config {
+            Err(errors) => (ReloadOutcome::Rejected(errors), Vec::new()),
+            Ok(config) if config == *self.config => {
+                (ReloadOutcome::Unchanged, self.restart_required(&config))
             }
-            Ok(plan) => {
-                let restart = self.restart_required(&plan);
-                (ReloadOutcome::Applied(self.publish(plan, &before, at)), restart)
+            Ok(config) => {
+                let restart = self.restart_required(&config);
+                (ReloadOutcome::Applied(self.publish(config, &before, at)), restart)
             }
         };
-        match &verdict {
+        match &outcome {
             ReloadOutcome::Applied(_) => {}
-            // Files near ours may change all the time: the same errors count once.
+            // Other files in the directory may change often: the same errors count once.
             ReloadOutcome::Rejected(_) | ReloadOutcome::Unchanged if !is_news => {}
             ReloadOutcome::Rejected(_) => self.metrics.reload_failed(),
             ReloadOutcome::Unchanged if !self.errors.is_empty() => self.metrics.reload_failed(),
@@ -286,63 +285,59 @@ impl Reloader {
                 self.metrics.reload_succeeded(before.generation, before.loaded_at)
             }
         }
-        let told = verdict.clone();
-        self.live.status.store(Arc::new(ReloadStatus {
-            at,
-            outcome: verdict,
-            restart_required: restart,
-        }));
-        told
+        let result = outcome.clone();
+        self.live.status.store(Arc::new(ReloadStatus { at, outcome, restart_required: restart }));
+        result
     }
 
-    /// Publishes a plan, and returns its generation.
-    fn publish(&mut self, plan: Config, before: &Snapshot, at: SystemTime) -> u64 {
+    /// Publishes a config and returns its generation.
+    fn publish(&mut self, config: Config, before: &Snapshot, at: SystemTime) -> u64 {
         let generation = before.generation.saturating_add(1);
-        let snapshot = Snapshot::new(&plan, Some((before, &self.config)), generation, at);
-        let (from, to) = (self.config.log.level, plan.log.level);
+        let snapshot = Snapshot::new(&config, Some((before, &self.config)), generation, at);
+        let (from, to) = (self.config.log.level, config.log.level);
         if let Some(level) = self.log_level.as_ref().filter(|_| from != to) {
             level.change(from.level_filter(), to.level_filter());
         }
-        self.context.jwks.set_live(&plan.providers);
+        self.context.jwks.set_live(&config.providers);
         self.live.snapshot.store(Arc::new(snapshot));
         self.live.published.send_replace(generation);
         self.metrics.reload_succeeded(generation, at);
         publish_driver_health(&self.metrics, &self.live.load());
-        tracing::info!(generation, teams = plan.teams.len(), "configuration applied");
-        log_removals(&plan, &self.config);
-        for prefix in plan.filters.freed_prefixes(&self.config.filters).iter().take(LOGGED_MAX) {
+        tracing::info!(generation, teams = config.teams.len(), "configuration applied");
+        log_removals(&config, &self.config);
+        for prefix in config.filters.freed_prefixes(&self.config.filters).iter().take(LOGGED_MAX) {
             tracing::warn!(%prefix, "{FREED_PREFIX}");
         }
-        if plan.ends_sessions_with_tokens() && !self.config.ends_sessions_with_tokens() {
+        if config.ends_sessions_with_tokens() && !self.config.ends_sessions_with_tokens() {
             tracing::info!("{NO_GRACE}");
         }
-        for key in self.restart_required(&plan) {
-            tracing::warn!(%key, "changed in the file, but takes effect at the next start");
+        for key in self.restart_required(&config) {
+            tracing::warn!(%key, "key changed; takes effect at the next start");
         }
-        self.config = Arc::new(plan);
+        self.config = Arc::new(config);
         generation
     }
 
-    fn restart_required(&self, plan: &Config) -> Vec<Restart> {
+    fn restart_required(&self, config: &Config) -> Vec<Restart> {
         let started = &self.startup_config;
         let parts = [
-            (Restart::ListenAddress, plan.listen.address != started.listen.address),
-            (Restart::ListenBacklog, plan.listen.backlog != started.listen.backlog),
-            (Restart::AdminAddress, plan.admin != started.admin),
-            (Restart::Workers, plan.workers != started.workers),
-            (Restart::LogFormat, plan.log.format != started.log.format),
+            (Restart::ListenAddress, config.listen.address != started.listen.address),
+            (Restart::ListenBacklog, config.listen.backlog != started.listen.backlog),
+            (Restart::AdminAddress, config.admin != started.admin),
+            (Restart::Workers, config.workers != started.workers),
+            (Restart::LogFormat, config.log.format != started.log.format),
         ];
         parts.into_iter().filter(|(_, changed)| *changed).map(|(part, _)| part).collect()
     }
 }
 
-/// Whose state the metrics show from now on.
+/// Sets the clusters whose health the metrics show.
 fn publish_driver_health(metrics: &ControlMetrics, snapshot: &Snapshot) {
     let clusters = snapshot.table.clusters();
     metrics.set_drivers(clusters.map(|cluster| Arc::clone(cluster.health())).collect());
 }
 
-/// Logs the warnings that were not there before.
+/// Logs new warnings.
 fn log_new_warnings(before: &BTreeSet<ConfigError>, warnings: &[ConfigError]) {
     let new: Vec<_> = warnings.iter().filter(|warning| !before.contains(warning)).collect();
     let by_file = new.iter().map(|warning| (&warning.file, *warning));
@@ -350,14 +345,14 @@ fn log_new_warnings(before: &BTreeSet<ConfigError>, warnings: &[ConfigError]) {
         tracing::warn!(%warning, "configuration warning");
     }
     if let Some(more) = new.len().checked_sub(LOGGED_MAX).filter(|more| *more > 0) {
-        tracing::warn!(more, "configuration warnings: sconce check lists all of them");
+        tracing::warn!(more, "more configuration warnings; run sconce check for all of them");
     }
 }
 
-/// Logs what a plan takes away from teams.
-fn log_removals(plan: &Config, before: &Config) {
-    let lost = plan.filters.losses_since(&before.filters);
-    let removal_delay = plan.removal_delay;
+/// Logs removed teams, environments and members.
+fn log_removals(config: &Config, before: &Config) {
+    let lost = config.filters.losses_since(&before.filters);
+    let removal_delay = config.removal_delay;
     for (team, loss) in lost.iter().take(LOGGED_MAX) {
         match loss {
             RemovalKind::Team => tracing::warn!(%team, ?removal_delay, "a team was removed"),
@@ -374,13 +369,14 @@ fn log_removals(plan: &Config, before: &Config) {
     }
 }
 
-/// What is said where sessions end with their tokens.
-const NO_GRACE: &str = "authenticate.grace is 0s: a session ends with the token that it was begun \
-                        with";
+/// Log line for a config in which sessions end with their tokens.
+const NO_GRACE: &str = "authenticate.grace is 0s: a session ends when its token expires";
 
-/// What is said of a prefix whose issuer is gone: drivers and team files may know its users still.
-const FREED_PREFIX: &str = "names of other sources may begin with this prefix now: add it to \
-                     authenticate.reserved_prefixes if teams or drivers still know such names";
+/// Log line for the prefix of a removed issuer, whose user names drivers and team files may still
+/// contain.
+const FREED_PREFIX: &str = "this prefix is no longer reserved: names of other sources may start \
+                            with it; add it to authenticate.reserved_prefixes if teams or drivers \
+                            still use such names";
 
 impl fmt::Debug for SnapshotHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

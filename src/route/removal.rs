@@ -1,9 +1,12 @@
-//! Removal: what a reload took away from teams, and the sessions that may go on for a while.
+//! Removals: teams, environments and members removed by a reload, and the sessions that continue
+//! for `teams.removal_delay`.
 //!
-//! A session may if it had an open execution at that moment. Each client connection notes those it
-//! has, when it sees the snapshot; a removal is shared by all snapshots until its time is over.
+//! A session continues if it had an open execution at the reload. Each client connection records
+//! its sessions when it receives the new snapshot. All snapshots share a removal until its time
+//! ends.
 //!
-//! Must never hold a snapshot: a row of reloads would keep all of them.
+//! Must never happen here: a reference to a snapshot, which would keep the snapshots of all recent
+//! reloads in memory.
 
 use crate::{
     config::Config,
@@ -25,25 +28,25 @@ use std::{
     time::SystemTime,
 };
 
-/// The most removals that count at one time, as many reloads as a minute has with the pause that a
-/// change waits for. Beyond it the oldest ends before its time.
+/// Maximum number of active removals, about the number of reloads within a minute. Above it, the
+/// oldest removal ends early.
 const REMOVALS_MAX: usize = 256;
-/// The most marks of sessions and of their owners that all removals hold.
+/// Maximum number of session hashes of all removals.
 const SESSIONS_MAX: usize = 1 << 20;
 
-/// What one reload took away.
+/// The removals by one reload.
 pub struct Removal {
     filter: Arc<Removed>,
     lost: BTreeMap<TeamName, RemovalKind>,
-    /// The clusters of these teams before, whatever has come into their place.
+    /// The clusters of these teams before the reload.
     clusters: BTreeMap<(TeamName, EnvironmentName), Arc<Cluster>>,
     sessions: Mutex<FxHashSet<u128>>,
-    /// How many marks there are in all removals.
+    /// Number of session hashes in all removals.
     sessions_total: Arc<AtomicUsize>,
     hashes: [RandomState; 2],
 }
 
-/// The removals that count with a new snapshot, the latest last.
+/// The active removals for a new snapshot, in order of reloads.
 pub(super) fn removals(
     (before, old): (&Snapshot, &Config),
     new: &Config,
@@ -61,12 +64,13 @@ pub(super) fn removals(
     all
 }
 
-/// What is said when a removal ends before its time.
-const OLDEST_DROPPED: &str = "many reloads have taken something away within teams.removal_delay: what the \
-                     oldest of them took away is refused now";
+/// Log line for a removal that ends early.
+const OLDEST_DROPPED: &str = "too many removals within teams.removal_delay; refusing the sessions \
+                              of the oldest removal now";
 
 impl Removal {
-    /// `None` if nothing was taken away, or nothing of it lasts.
+    /// The removals between two configs. `None` if there are none, or if they take effect
+    /// immediately.
     fn between(
         (before, old): (&Snapshot, &Config),
         new: &Config,
@@ -101,40 +105,40 @@ impl Removal {
         })
     }
 
-    /// Which reload it was: the generation of its snapshot.
+    /// Generation of the snapshot that the reload published.
     pub fn generation(&self) -> u64 {
         self.filter.generation()
     }
 
-    /// What admits calls by it.
+    /// The record for the filter chain, which admits calls to removed teams.
     pub(super) fn filter(&self) -> &Arc<Removed> {
         &self.filter
     }
 
-    /// Whether something was taken away from this team.
+    /// Whether the reload removed the team, or an environment or member of it.
     pub fn affects(&self, team: &TeamName) -> bool {
         self.lost.contains_key(team)
     }
 
-    /// The cluster that served an environment before.
+    /// The cluster of an environment before the reload.
     pub fn cluster(&self, team: &TeamName, environment: &EnvironmentName) -> Option<&Arc<Cluster>> {
         self.clusters.get(&(team.clone(), environment.clone()))
     }
 
-    /// A call is an open execution of this session. Where nobody proves who calls, its connection
-    /// is taken for the session.
+    /// Records an open execution of this session. Without authentication, the client connection
+    /// stands for the session.
     pub fn record_session(&self, call: &Call, session: Option<&[u8]>) {
         let mut marks = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
         let before = marks.len();
-        // Those that other threads note at the same time may be beyond it: two of each.
+        // Concurrent threads can exceed the limit, each by two.
         if self.sessions_total.load(Ordering::Relaxed) < SESSIONS_MAX {
             marks.extend([None, session].into_iter().filter_map(|it| self.session_hash(call, it)));
         }
         self.sessions_total.fetch_add(marks.len().saturating_sub(before), Ordering::Relaxed);
     }
 
-    /// Whether the session of a call had an open execution: of a call that has not said yet which
-    /// session it belongs to, whether any session of its caller had one there.
+    /// Whether the session of a call had an open execution. With `None`, because the session is not
+    /// known yet: whether any session of the caller had one in this environment.
     pub fn contains_session(&self, call: &Call, session: Option<&[u8]>) -> bool {
         let marks = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
         self.session_hash(call, session).is_some_and(|mark| marks.contains(&mark))

@@ -1,4 +1,4 @@
-//! One state of the configuration, whole.
+//! One complete state of the configuration.
 
 use crate::{
     config::{ClientAuthorities, Config, Drain, Limits, Network, Timeouts, Tls, TokenLeeway},
@@ -9,65 +9,66 @@ use rustls::ServerConfig;
 use sconce_filters::{Attributes, FilterChain};
 use std::{sync::Arc, time::SystemTime};
 
-/// All that a call and its connection need to know. Never changed once it is made.
+/// The configuration for calls and their connections. Immutable.
 #[derive(Debug)]
 pub struct Snapshot {
-    /// The how-manieth plan of this process it is, from 1.
+    /// Configuration generation: 1 at startup, +1 for each applied reload.
     pub generation: u64,
-    /// When it was made.
+    /// Time of creation.
     pub loaded_at: SystemTime,
     /// The rooms that a call passes.
     pub chain: FilterChain,
-    /// Where the calls of a team go.
+    /// The clusters of all teams.
     pub table: Table,
-    /// What reloads took away a short while ago, the latest last.
+    /// Active removals, in order of reloads.
     pub removals: Vec<Arc<Removal>>,
-    /// How long each thing may take.
+    /// Time limits.
     pub timeouts: Timeouts,
-    /// How sconce goes away.
+    /// Times of the drain.
     pub drain: Drain,
-    /// How large a request's head may be.
+    /// Size limits.
     pub limits: Limits,
-    /// How many client connections there may be at once.
+    /// Maximum concurrent client connections.
     pub connections: u32,
-    /// How many of them may come from one source.
+    /// Maximum concurrent client connections from one source.
     pub connections_per_source: u32,
-    /// Networks whose addresses may have more than that.
+    /// Networks without a limit per source.
     pub exempt_networks: Vec<Network>,
-    /// How many TLS handshakes a worker goes on with before its other connections have their turn.
+    /// Maximum concurrent TLS handshakes of a worker.
     pub handshakes_per_worker: u32,
-    /// How many streams a new client connection may have open at once.
+    /// Maximum concurrent streams of a new client connection.
     pub streams_per_connection: u32,
-    /// What may stand in a message beside the caller who is written into it.
+    /// Policy for user context sent by clients.
     pub user_context: Policy,
-    /// How much longer a caller's proof is good than it says.
+    /// Extra validity of tokens after their expiry.
     pub token_leeway: TokenLeeway,
-    /// The TLS that new client connections are met with.
+    /// TLS configuration of new client connections; `None` without TLS.
     pub tls: Option<Arc<ServerConfig>>,
-    /// Whether clients that come without that TLS are told so.
+    /// Whether a client without TLS gets an unencrypted error that requires TLS.
     pub cleartext_hint: bool,
-    /// Who signs clients' certificates; the same one as long as they stay the same.
+    /// Certificate authorities for client certificates. The `Arc` stays the same while they are
+    /// unchanged.
     pub client_authorities: Option<Arc<ClientAuthorities>>,
 }
 
 impl Snapshot {
-    /// The snapshot of a plan that follows upon another one. Clusters that have not changed since
-    /// `before` stay the same ones.
+    /// The snapshot of a config. Unchanged clusters are shared with the snapshot `before`.
     pub(super) fn new(
-        plan: &Config,
+        config: &Config,
         before: Option<(&Self, &Config)>,
         generation: u64,
         loaded_at: SystemTime,
     ) -> Self {
-        let removals = before
-            .map_or_else(Vec::new, |before| removal::removals(before, plan, generation, loaded_at));
+        let removals = before.map_or_else(Vec::new, |before| {
+            removal::removals(before, config, generation, loaded_at)
+        });
         let filters = removals.iter().map(|removal| Arc::clone(removal.filter())).collect();
         let chain = match removals.is_empty() {
-            true => plan.filters.chain().clone(),
-            false => plan.filters.chain_with_removed(filters),
+            true => config.filters.chain().clone(),
+            false => config.filters.chain_with_removed(filters),
         };
         let before = before.map(|(before, _)| before);
-        let authorities = plan.listen.tls.as_ref().and_then(Tls::authorities).map(|now| {
+        let authorities = config.listen.tls.as_ref().and_then(Tls::authorities).map(|now| {
             let before = before.and_then(|before| before.client_authorities.as_ref());
             Arc::clone(before.filter(|before| *before == now).unwrap_or(now))
         });
@@ -76,37 +77,37 @@ impl Snapshot {
             loaded_at,
             chain,
             removals,
-            table: Table::new(&plan.teams, before.map(|before| &before.table)),
-            timeouts: plan.timeouts,
-            drain: plan.drain,
-            limits: plan.limits,
-            connections: plan.listen.connections,
-            connections_per_source: plan.listen.connections_per_source,
-            exempt_networks: plan.listen.exempt_networks.clone(),
-            handshakes_per_worker: plan.listen.handshakes_per_worker,
-            streams_per_connection: plan.listen.streams_per_connection,
-            user_context: plan.user_context,
-            token_leeway: plan.filters.token_leeway(),
+            table: Table::new(&config.teams, before.map(|before| &before.table)),
+            timeouts: config.timeouts,
+            drain: config.drain,
+            limits: config.limits,
+            connections: config.listen.connections,
+            connections_per_source: config.listen.connections_per_source,
+            exempt_networks: config.listen.exempt_networks.clone(),
+            handshakes_per_worker: config.listen.handshakes_per_worker,
+            streams_per_connection: config.listen.streams_per_connection,
+            user_context: config.user_context,
+            token_leeway: config.filters.token_leeway(),
             client_authorities: authorities,
-            cleartext_hint: plan.listen.tls.as_ref().is_some_and(Tls::cleartext_hint),
-            tls: plan.listen.tls.as_ref().map(|tls| Arc::clone(tls.server_config())),
+            cleartext_hint: config.listen.tls.as_ref().is_some_and(Tls::cleartext_hint),
+            tls: config.listen.tls.as_ref().map(|tls| Arc::clone(tls.server_config())),
         }
     }
 
-    /// The cluster of an admitted call. One that is admitted for its session alone stays on the
-    /// driver that its session is on: what has come into its place since is nothing to its caller.
+    /// The cluster of an admitted call. A call admitted because of a removal goes to the cluster
+    /// before that removal, which has its session.
     pub fn cluster(&self, slots: &Attributes) -> Option<&Arc<Cluster>> {
         let (team, environment) = (slots.team.as_ref()?, slots.environment.as_ref()?);
         match &slots.revoked {
             Some(revoked) if revoked.generation <= self.generation => {
                 self.removal(revoked.generation)?.cluster(team, environment)
             }
-            // A removal that came later has changed nothing here.
+            // A later removal has no effect on this snapshot.
             Some(_) | None => self.table.cluster(team, environment),
         }
     }
 
-    /// What the reload of this number took away.
+    /// The active removal of a reload, by generation.
     pub fn removal(&self, number: u64) -> Option<&Arc<Removal>> {
         self.removals.iter().find(|removal| removal.generation() == number)
     }

@@ -1,4 +1,4 @@
-//! The table: the cluster of each environment of each team.
+//! The route table: the cluster of each environment of each team.
 
 use crate::telemetry::{DriverHealth, TenantId, WorkerMetrics};
 use crate::{
@@ -9,7 +9,7 @@ use rustc_hash::FxHashMap;
 use sconce_filters::{EnvironmentName, TeamName};
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
-/// A Spark driver that calls are placed on.
+/// The Spark cluster of one environment, with its driver.
 #[derive(Debug)]
 pub struct Cluster {
     name: Box<str>,
@@ -22,7 +22,7 @@ pub struct Cluster {
 }
 
 impl PartialEq for Cluster {
-    /// Two are equal if the files say the same of them.
+    /// Equal configuration; the health is not compared.
     fn eq(&self, other: &Self) -> bool {
         self.name == other.name
             && self.driver == other.driver
@@ -46,48 +46,48 @@ impl Cluster {
         }
     }
 
-    /// The same, in the place of this one.
+    /// This cluster with the health history of the cluster that it replaces.
     fn with_health_of(self, before: &Self) -> Self {
         Self { health: Arc::new(before.health.successor()), ..self }
     }
 
-    /// The name for messages, `team/environment`: it tells a caller more than an address, and no
-    /// stranger where the driver is.
+    /// Name in messages: `team/environment`. Unlike an address, it is meaningful to callers and
+    /// does not reveal the driver's location.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The team that it belongs to.
+    /// The team of the cluster.
     pub fn team(&self) -> &TeamName {
         &self.team
     }
 
-    /// The environment of that team.
+    /// The environment of the cluster.
     pub fn environment(&self) -> &EnvironmentName {
         &self.environment
     }
 
-    /// Where its driver listens.
+    /// Address of the driver.
     pub fn driver(&self) -> &DriverAddress {
         &self.driver
     }
 
-    /// What its driver wants to see before it takes a call.
+    /// Token that the driver requires.
     pub fn credential(&self) -> Option<&Credential> {
         self.credential.as_ref()
     }
 
-    /// The keys of its driver's configuration that clients do not see.
+    /// Spark configuration keys that are hidden from clients.
     pub fn hidden_keys(&self) -> &HiddenKeys {
         &self.hidden_keys
     }
 
-    /// Whether its driver was reachable when it was last tried.
+    /// Reachability of the driver.
     pub fn health(&self) -> &Arc<DriverHealth> {
         &self.health
     }
 
-    /// What its calls are counted under.
+    /// The metrics slot of its calls.
     pub fn tenant(&self, metrics: &WorkerMetrics) -> TenantId {
         self.health.tenant(metrics, (self.team.as_str(), self.environment.as_str()))
     }
@@ -99,18 +99,18 @@ impl fmt::Display for Cluster {
     }
 }
 
-/// Which cluster serves which environment.
+/// The clusters by team and environment.
 ///
-/// A cluster keeps its identity (`Arc::ptr_eq`) from one table to the next as long as what is
-/// known of its driver stays the same: what was lent to it need not be thrown away on a reload.
+/// An unchanged cluster keeps its identity (`Arc::ptr_eq`) in the next table, so that its idle
+/// connections survive a reload.
 #[derive(Debug, Default)]
 pub struct Table {
-    /// Nobody but the configuration puts names in here: a quick hash cannot be flooded.
+    /// All keys come from the configuration, so a fast hash without flooding protection is safe.
     teams: FxHashMap<TeamName, FxHashMap<EnvironmentName, Arc<Cluster>>>,
 }
 
 impl Table {
-    /// The table of these teams. Clusters that have not changed since `before` stay the same ones.
+    /// The table of these teams. Unchanged clusters are shared with the table `before`.
     pub fn new(teams: &BTreeMap<TeamName, Team>, before: Option<&Self>) -> Self {
         let mut table = Self::default();
         for (team, found) in teams {
@@ -130,12 +130,12 @@ impl Table {
         table
     }
 
-    /// The cluster that serves this environment, if there is such an environment.
+    /// The cluster of an environment, if it exists.
     pub fn cluster(&self, team: &TeamName, environment: &EnvironmentName) -> Option<&Arc<Cluster>> {
         self.teams.get(team)?.get(environment)
     }
 
-    /// Every cluster, in no order.
+    /// All clusters, in arbitrary order.
     pub fn clusters(&self) -> impl Iterator<Item = &Arc<Cluster>> {
         self.teams.values().flat_map(FxHashMap::values)
     }
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn each_environment_has_a_cluster_of_its_own_and_no_other_has_one() {
+    fn each_environment_has_its_own_cluster() {
         let table = Table::new(&teams(2), None);
         let team = TeamName::parse("ads").unwrap();
         let find = |environment| {
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cluster_whose_driver_stays_is_the_same_one_after_a_reload() {
+    fn an_unchanged_cluster_is_kept_after_a_reload() {
         let before = Table::new(&teams(2), None);
         let after = Table::new(&teams(3), Some(&before));
         let team = TeamName::parse("ads").unwrap();
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cluster_whose_token_changes_is_another_one() {
+    fn a_cluster_with_a_new_token_is_replaced() {
         let before = Table::new(&with_token(2, Some("old")), None);
         let same = Table::new(&with_token(2, Some("old")), Some(&before));
         let after = Table::new(&with_token(2, Some("new")), Some(&before));

@@ -139,9 +139,10 @@ fn rotations(cases: &mut Cases) {
         });
         assert_eq!(client.finish(held).status(), Some(0), "what runs goes on");
     });
-    for (what, text, said) in
-        [("emptied", "", "ads.token is empty"), ("spoilt", "two words\n", "ads.token has a space")]
-    {
+    for (what, text, said) in [
+        ("emptied", "", "ads.token is empty"),
+        ("spoilt", "two words\n", "ads.token contains a space"),
+    ] {
         let name = format!("a_token_whose_file_is_{what}_stays_as_it_was");
         proof::add(cases, name, spec(), move |world| {
             write(world, text);

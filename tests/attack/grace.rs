@@ -143,7 +143,7 @@ fn without(cases: &mut Cases) {
     let spec = proof::spec_with_keys(jwks(&[Signer::new("one").jwk()]));
     add(cases, "a_start_without_a_grace_says_so_in_the_log", spec, |world| {
         let log = || world.sconce.as_ref().unwrap().lock().unwrap().log();
-        let said = "a session ends with the token that it was begun with";
+        let said = "a session ends when its token expires";
         eventually("it is logged", SOON, || log().iter().any(|line| line.contains(said)));
     });
     let after: Deed = |world, _, token| {

@@ -251,7 +251,7 @@ fn readiness(cases: &mut Cases) {
     add(cases, name, spec, move |world| {
         eventually("an attempt has failed", SOON, || failures(world) > 0);
         let (is_ready, said) = ready(world);
-        let missing = format!("starting: no usable keys of issuer {ISSUER} have come yet");
+        let missing = format!("starting: issuer {ISSUER} has no usable keys yet");
         assert!(!is_ready && said.starts_with(&missing), "{said}");
         assert!(metrics(world).contains("\nsconce_ready 0\n"));
         let mut client = world.client();
@@ -277,7 +277,7 @@ fn readiness(cases: &mut Cases) {
         assert!(!ready(world).0);
         eventually("it is ready", SOON, || ready(world).0);
         let (_, said) = ready(world);
-        let missing = format!("ready\nkeys: no usable keys of issuer {ISSUER} have come yet");
+        let missing = format!("ready\nkeys: issuer {ISSUER} has no usable keys yet");
         assert!(said.starts_with(&missing), "{said}");
         let warned =
             |line: &&String| line.contains("WARN") && line.contains("ready without the keys");

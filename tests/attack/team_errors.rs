@@ -76,7 +76,7 @@ fn starts(cases: &mut Cases) {
         let ready = page(world, "/readyz");
         assert!(ready.contains(" 200 "), "{ready}");
         assert!(ready.contains("errors in the file of team web: 1; its calls are refused"));
-        let line = ["WARN", "configuration is wrong", "\"team\":\"web\"", "web.yaml:2"];
+        let line = ["WARN", "configuration error", "\"team\":\"web\"", "web.yaml:2"];
         eventually("it is logged", SOON, || logged(world, &line) == 1);
         let whole = read(world, "teams/web.yaml").replace("nonsense: 1\n", "");
         write(world, "teams/web.yaml", &whole);
@@ -119,7 +119,7 @@ fn reloads(cases: &mut Cases) {
         assert!(page(world, "/readyz").contains("errors in the main file: 1; no change"));
         write(world, "sconce.yaml", &main);
         eventually("bob's token is in", SOON, || answerer(&mut client, &BOB).is_some());
-        assert_eq!(logged(world, &["errors in the file of a team", "\"team\":\"web.yaml\""]), 1);
+        assert_eq!(logged(world, &["team file has errors", "\"team\":\"web.yaml\""]), 1);
     });
     let name = "a_second_file_about_a_team_takes_nothing_of_the_live_one";
     proof::add(cases, name, Spec::default(), |world| {

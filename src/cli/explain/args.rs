@@ -1,5 +1,5 @@
-//! What is asked of `explain`. Texts that may hold a token are read here and not by clap, whose
-//! messages repeat what they cannot read.
+//! Arguments of `explain`. Arguments that may contain a token are parsed here and not by clap,
+//! whose error messages repeat invalid arguments.
 
 use crate::cli::{ConfigFile, url};
 use crate::grpc::{
@@ -12,21 +12,21 @@ use clap::Args;
 use sconce_filters::{Code, Refusal, method::SERVICE};
 use std::path::PathBuf;
 
-/// A call that somebody might make.
+/// Arguments of `explain`: the call to explain.
 #[derive(Args, Debug)]
 pub(in crate::cli) struct ExplainArgs {
     #[command(flatten)]
     pub(super) file: ConfigFile,
-    /// The URL that a client would be given: says authority and headers at once
+    /// URL of a client: sets the authority and the headers
     #[arg(value_name = "sc://…")]
     pub(super) url: Option<String>,
-    /// The host that the client dials, as in its :authority
+    /// Host of the request (:authority)
     #[arg(long, value_name = "HOST[:PORT]")]
     pub(super) authority: Option<String>,
-    /// A header of the call; may be given several times
+    /// Header of the call; repeat for several headers
     #[arg(long = "header", value_name = "KEY=VALUE")]
     pub(super) headers: Vec<String>,
-    /// The RPC: its name, or the whole of its :path
+    /// RPC name or complete :path
     #[arg(
         long,
         value_name = "NAME|PATH",
@@ -34,33 +34,33 @@ pub(in crate::cli) struct ExplainArgs {
         default_value = "ExecutePlan"
     )]
     pub(super) method: String,
-    /// The certificate that the client shows: a PEM file, its own certificate first
+    /// Client certificate: a PEM file with the client's own certificate first
     #[arg(long, value_name = "FILE")]
     pub(super) certificate: Option<PathBuf>,
-    /// Also connects to the driver, and says how the identity providers answered
+    /// Also connect to the driver, and report the JWKS fetches from the identity providers
     #[arg(long)]
     pub(super) dial: bool,
 }
 
-/// The call as its client would send it.
+/// The request that the client would send.
 #[derive(Debug)]
 pub(super) struct SimulatedRequest {
-    /// The host that is dialled; empty if nobody says.
+    /// The authority; empty if there is none.
     pub(super) authority: String,
     pub(super) headers: Vec<(String, String)>,
-    /// Where its token comes from, if it is from the environment.
+    /// Text about the origin of the token, if it is from the environment; otherwise empty.
     pub(super) token_origin: String,
 }
 
-/// Where clients look for their token when the URL holds none (PySpark 4.0 and later).
+/// Environment variable with the token of a client whose URL has none (PySpark 4.0 and later).
 pub(super) const TOKEN_VARIABLE: &str = "SPARK_CONNECT_AUTHENTICATE_TOKEN";
 
 impl ExplainArgs {
-    /// The call. Where neither the URL nor a header holds a token, clients look for one in the
-    /// environment: it is given here.
+    /// The request. `token` is the token from the environment, which clients use if neither the URL
+    /// nor a header has one.
     ///
     /// # Errors
-    /// What is wrong with the words, without any part of them that may be a token.
+    /// The invalid argument, without any part that may be a token.
     pub(super) fn request(&self, token: Option<String>) -> Result<SimulatedRequest, String> {
         let url = self.url.as_deref().map(url::parse).transpose()?;
         let own = self.headers.iter().map(|text| parse_header(text));
@@ -72,7 +72,7 @@ impl ExplainArgs {
             headers.iter().any(|(key, _)| matches!(&**key, "authorization" | "authentication"));
         if let Some(token) = token.filter(|token| !shown && !token.is_empty()) {
             headers.push(("authorization".to_owned(), format!("Bearer {token}")));
-            origin = format!(", with the token of {TOKEN_VARIABLE}");
+            origin = format!(", with the token from {TOKEN_VARIABLE}");
         }
         let from_url = url.map(|url| url.authority);
         let authority = self.authority.clone().or(from_url).unwrap_or_default();
@@ -82,7 +82,7 @@ impl ExplainArgs {
 }
 
 impl SimulatedRequest {
-    /// Whether `serve` would read such a head at all: RFC 9113, 8.2 and 8.3.
+    /// Whether the request headers are valid HTTP/2 (RFC 9113, 8.2 and 8.3).
     pub(super) fn check(&self, path: &str) -> Result<(), String> {
         let has_host = self.headers.iter().any(|(key, _)| key == "host");
         let authority = match &*self.authority {
@@ -97,12 +97,12 @@ impl SimulatedRequest {
         for (name, value) in own.chain(sent) {
             fields.push(name.as_bytes(), value.as_bytes(), Indexing::Without);
         }
-        head::check_request(&fields).map(drop).map_err(|fault| {
-            // It may be a token that stands where a name should.
-            if fault.rule == Rule::Name {
-                return fault.rule.description().to_owned();
+        head::check_request(&fields).map(drop).map_err(|error| {
+            // An invalid name may be a token.
+            if error.rule == Rule::Name {
+                return error.rule.description().to_owned();
             }
-            malformed::refusal(&fields, fault).message.to_string()
+            malformed::refusal(&fields, error).message.to_string()
         })
     }
 }
@@ -112,11 +112,11 @@ fn parse_header(text: &str) -> Result<(String, String), String> {
     let token = |o: u8| o.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&o);
     match !key.is_empty() && key.bytes().all(token) {
         true => Ok((key.to_ascii_lowercase(), value.to_owned())),
-        false => Err("--header: what stands before '=' cannot be the name of a header".to_owned()),
+        false => Err("--header: the text before '=' is not a valid header name".to_owned()),
     }
 }
 
-/// The whole path of a method of Spark's service; a path stays as it is.
+/// The complete path of a method of Spark's service. A path is not changed.
 fn full_path(text: &str) -> Result<String, String> {
     match text.contains('/') {
         true => Ok(text.to_owned()),
@@ -134,7 +134,9 @@ pub(super) fn check_path(path: &str) -> Result<(), Refusal> {
     match request::read(&head) {
         Ok(_) => Ok(()),
         Err(RequestError::Refused(refusal)) => Err(refusal),
-        Err(RequestError::NotGrpc) => Err(Refusal::new(Code::Internal, "request", "is no gRPC")),
+        Err(RequestError::NotGrpc) => {
+            Err(Refusal::new(Code::Internal, "request", "is not a gRPC request"))
+        }
     }
 }
 
@@ -155,19 +157,19 @@ mod tests {
     }
 
     #[test]
-    fn a_token_of_the_environment_is_shown_by_who_has_no_other() {
+    fn the_token_of_the_environment_is_used_without_another_token() {
         let kept = |words: &[&str]| {
             let asked = read(words, Some("t")).unwrap();
             (asked.headers.last().unwrap().1.clone(), asked.token_origin)
         };
-        let origin = ", with the token of SPARK_CONNECT_AUTHENTICATE_TOKEN".to_owned();
+        let origin = ", with the token from SPARK_CONNECT_AUTHENTICATE_TOKEN".to_owned();
         assert_eq!(kept(&["sc://h"]), ("Bearer t".to_owned(), origin));
         assert_eq!(kept(&["sc://h/;token=u"]), ("Bearer u".to_owned(), String::new()));
         assert_eq!(kept(&["--header", "Authorization=x"]), ("x".to_owned(), String::new()));
     }
 
     #[test]
-    fn a_header_has_a_name_that_http_allows() {
+    fn a_header_needs_a_valid_name() {
         assert_eq!(parse_header("A=b=c"), Ok(("a".to_owned(), "b=c".to_owned())));
         assert!(
             parse_header("a").is_err()
@@ -177,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_is_not_repeated() {
+    fn invalid_arguments_are_not_repeated() {
         for words in [
             &["sc://h/;token=SEKRET;more"][..],
             &["sc://h/;SEKRET"],
@@ -189,13 +191,13 @@ mod tests {
             &["--authority", "ann:SEKRET@h"],
             &["--authority", "h/SEKRET"],
         ] {
-            let fault = read(words, None).unwrap_err();
-            assert!(!fault.contains("SEKRET"), "{words:?}: {fault}");
+            let error = read(words, None).unwrap_err();
+            assert!(!error.contains("SEKRET"), "{words:?}: {error}");
         }
     }
 
     #[test]
-    fn a_head_that_breaks_a_rule_is_refused_as_on_the_wire() {
+    fn malformed_request_headers_are_rejected_as_on_the_wire() {
         let checked = |words: &[&str]| read(words, None).unwrap().check("/a");
         assert_eq!(checked(&["sc://h/;x-sconce-team=ads"]), Ok(()));
         let spaced = checked(&["sc://h/;x-sconce-team=ads%20"]).unwrap_err();
@@ -214,8 +216,8 @@ mod tests {
             &["sc://h/;Bearer SEKRET=="],
             &["--authority", "h[SEKRET"],
         ] {
-            let fault = checked(words).unwrap_err().to_lowercase();
-            assert!(!fault.contains("sekret"), "{words:?}: {fault}");
+            let error = checked(words).unwrap_err().to_lowercase();
+            assert!(!error.contains("sekret"), "{words:?}: {error}");
         }
     }
 }

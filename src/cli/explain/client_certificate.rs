@@ -1,4 +1,4 @@
-//! The certificate that a client would show, judged as a handshake does.
+//! Verification of the client certificate, as in a TLS handshake.
 
 use crate::{
     config::{Config, Tls},
@@ -8,39 +8,41 @@ use rustls::pki_types::{CertificateDer, pem::PemObject};
 use sconce_filters::{Certificate, NameKind};
 use std::{path::Path, rc::Rc, time::SystemTime};
 
-/// Certificates of a chain.
+/// Maximum number of certificates in a chain.
 const CHAIN_MAX: usize = 100;
 
-/// Reads the certificate, and says what of it is known. Where no client is asked for one, a client
-/// that has one does not show it.
+/// Reads and verifies the certificate. Returns it with a line for the output; `None` if sconce does
+/// not request client certificates.
 ///
 /// # Errors
-/// Why a handshake would not take it, or why it cannot be read.
+/// The file cannot be read, or a handshake would reject the certificate.
 pub(super) fn read(
     file: &Path,
-    plan: &Config,
+    config: &Config,
     now: Option<SystemTime>,
 ) -> Result<(Option<Rc<Certificate>>, String), String> {
-    let unreadable = |fault| format!("{}: {fault}", file.display());
-    let all = CertificateDer::pem_file_iter(file).map_err(|fault| unreadable(fault.to_string()))?;
+    let unreadable = |error| format!("{}: {error}", file.display());
+    let all = CertificateDer::pem_file_iter(file).map_err(|error| unreadable(error.to_string()))?;
     let all: Result<Vec<_>, _> = all.take(CHAIN_MAX).collect();
-    let chain = all.map_err(|fault| unreadable(fault.to_string()))?;
-    let own = chain.first().ok_or_else(|| unreadable("holds no certificate in PEM".to_owned()))?;
-    let Some(authorities) = plan.listen.tls.as_ref().and_then(Tls::authorities) else {
-        let said = "asks no client for a certificate, since listen.tls.client_authorities is not \
-                    set: this one counts for nothing";
-        return Ok((None, said.to_owned()));
+    let chain = all.map_err(|error| unreadable(error.to_string()))?;
+    let own = chain
+        .first()
+        .ok_or_else(|| unreadable("contains no certificate in PEM format".to_owned()))?;
+    let Some(authorities) = config.listen.tls.as_ref().and_then(Tls::authorities) else {
+        let text = "does not request client certificates, because listen.tls.client_authorities is \
+                    not set: this one is ignored";
+        return Ok((None, text.to_owned()));
     };
     if !now.is_some_and(|now| authorities.verify(&chain, now)) {
         return Err(
-            "no authority of listen.tls.client_authorities has signed it, it has expired, \
-                    or it is not for clients"
+            "it is not signed by listen.tls.client_authorities, has expired, or is not a client \
+             certificate"
                 .to_owned(),
         );
     }
     let certificate = proxy::read_certificate(own);
-    let said = format!("takes the certificate; its names: {}", names(&certificate));
-    Ok((Some(Rc::new(certificate)), said))
+    let text = format!("accepts the certificate; its names: {}", names(&certificate));
+    Ok((Some(Rc::new(certificate)), text))
 }
 
 fn names(certificate: &Certificate) -> String {

@@ -1,6 +1,6 @@
-//! `sconce explain`: where a call would go, room by room, and why.
+//! `sconce explain`: how a call would be routed, filter by filter.
 //!
-//! It asks the very chain and table that `serve` would use, so what it says is what would happen.
+//! It runs the filter chain and the route table that `serve` would use.
 
 mod args;
 mod client_certificate;
@@ -28,110 +28,110 @@ use std::{
     time::{Instant, SystemTime},
 };
 
-/// The status for words that cannot be read, as clap has it.
+/// Exit status for invalid arguments, the same as clap's.
 const USAGE_ERROR: u8 = 2;
-/// The status for a call that would be refused, or whose driver cannot be reached.
+/// Exit status for a call that would be refused, or whose driver is unreachable.
 const REFUSED: u8 = 3;
 
-/// Prints what each room says and where the call goes.
-pub(super) fn run(question: &ExplainArgs, filters: &FilterRegistry) -> ExitCode {
-    let asked = match question.request(env::var(TOKEN_VARIABLE).ok()) {
-        Ok(asked) => asked,
+/// Prints the decision of each filter and the driver of the call.
+pub(super) fn run(args: &ExplainArgs, filters: &FilterRegistry) -> ExitCode {
+    let request = match args.request(env::var(TOKEN_VARIABLE).ok()) {
+        Ok(request) => request,
         Err(what) => {
             terminal::print_error(format_args!("error: {what}"));
             return ExitCode::from(USAGE_ERROR);
         }
     };
     let context = LoadContext { filters: filters.clone(), ..LoadContext::default() };
-    let mut reading = config::read(&question.file.config, &context, None);
-    let errors = std::mem::take(&mut reading.team_errors);
+    let mut loaded = config::read(&args.file.config, &context, None);
+    let errors = std::mem::take(&mut loaded.team_errors);
     let errors = errors.into_values().flat_map(|errors| errors.errors);
-    let plan = match reading.config {
-        Ok(plan) => plan,
-        Err(mut complaints) => {
-            complaints.extend(errors);
-            terminal::print(complaints);
+    let config = match loaded.config {
+        Ok(config) => config,
+        Err(mut main_errors) => {
+            main_errors.extend(errors);
+            terminal::print(main_errors);
             return ExitCode::FAILURE;
         }
     };
-    // They concern their own teams alone, which `serve` would refuse.
+    // Errors in team files affect only those teams.
     errors.for_each(terminal::print_error);
-    context.jwks.set_live(&plan.providers);
+    context.jwks.set_live(&config.providers);
     let providers = dial::fetch_keys(&context.jwks);
-    for fault in providers.iter().filter_map(dial::FetchReport::error) {
-        terminal::print_error(format_args!("sconce: {fault}"));
+    for error in providers.iter().filter_map(dial::FetchReport::error) {
+        terminal::print_error(format_args!("sconce: {error}"));
     }
-    let ExplainResult { lines: mut told, cluster: place } = explain(question, &asked, &plan);
-    let mut is_good = place.is_ok();
-    if question.dial {
-        is_good &= dial::report_providers(&mut told, &providers);
-        if let Ok(cluster) = &place {
-            is_good &= dial::report_driver(&mut told, cluster, plan.timeouts.connect);
+    let ExplainResult { mut lines, cluster } = explain(args, &request, &config);
+    let mut is_good = cluster.is_ok();
+    if args.dial {
+        is_good &= dial::report_providers(&mut lines, &providers);
+        if let Ok(cluster) = &cluster {
+            is_good &= dial::report_driver(&mut lines, cluster, config.timeouts.connect);
         }
     }
-    terminal::print(told);
+    terminal::print(lines);
     if is_good { ExitCode::SUCCESS } else { ExitCode::from(REFUSED) }
 }
 
-/// What was found out about a call.
+/// The result for one call.
 struct ExplainResult {
     lines: Vec<String>,
     cluster: Result<Arc<Cluster>, Refusal>,
 }
 
-fn explain(question: &ExplainArgs, asked: &SimulatedRequest, plan: &Config) -> ExplainResult {
-    let mut told = Vec::new();
-    let place = trace_call(&mut told, question, asked, plan);
-    ExplainResult { lines: told, cluster: place }
+fn explain(args: &ExplainArgs, request: &SimulatedRequest, config: &Config) -> ExplainResult {
+    let mut lines = Vec::new();
+    let cluster = trace_call(&mut lines, args, request, config);
+    ExplainResult { lines, cluster }
 }
 
-/// The way of the call, step by step, up to its cluster.
+/// Runs the steps of a call up to its cluster, and adds a line for each.
 fn trace_call(
-    told: &mut Vec<String>,
-    question: &ExplainArgs,
-    asked: &SimulatedRequest,
-    plan: &Config,
+    lines: &mut Vec<String>,
+    args: &ExplainArgs,
+    request: &SimulatedRequest,
+    config: &Config,
 ) -> Result<Arc<Cluster>, Refusal> {
-    let mut call = simulated_call(question, asked);
-    let dialled = match &*asked.authority {
-        "" => "nowhere in particular",
+    let mut call = simulated_call(args, request);
+    let dialled = match &*request.authority {
+        "" => "(no host)",
         authority => authority,
     };
-    push_line(told, "call", &format!("{} to {dialled}{}", question.method, asked.token_origin));
-    if let Err(what) = asked.check(&question.method) {
-        push_line(told, "sconce", &format!("rejects its head: {what}"));
+    push_line(lines, "call", &format!("{} to {dialled}{}", args.method, request.token_origin));
+    if let Err(what) = request.check(&args.method) {
+        push_line(lines, "sconce", &format!("rejects the request headers: {what}"));
         return Err(Refusal::new(Code::Internal, "request", what));
     }
-    if let Some(file) = &question.certificate {
-        match client_certificate::read(file, plan, call.wall_time()) {
-            Ok((certificate, said)) => {
-                push_line(told, "TLS", &said);
+    if let Some(file) = &args.certificate {
+        match client_certificate::read(file, config, call.wall_time()) {
+            Ok((certificate, text)) => {
+                push_line(lines, "TLS", &text);
                 call = call.with_certificate(certificate);
             }
             Err(what) => {
-                push_line(told, "TLS", &format!("refuses the certificate: {what}"));
+                push_line(lines, "TLS", &format!("refuses the certificate: {what}"));
                 return Err(Refusal::new(Code::Unavailable, "tls", what));
             }
         }
     }
-    check_path(&question.method)
-        .inspect_err(|refusal| push_line(told, "sconce", &refusal_text(refusal)))?;
-    for Explanation { filter: room, summary: sentence, details, result: verdict } in
-        plan.filters.chain().explain(&mut call)
+    check_path(&args.method)
+        .inspect_err(|refusal| push_line(lines, "sconce", &refusal_text(refusal)))?;
+    for Explanation { filter, summary, details, result: verdict } in
+        config.filters.chain().explain(&mut call)
     {
-        let said = match (&verdict, sentence) {
-            (Ok(()), Some(sentence)) => format!("admits: {sentence}"),
+        let text = match (&verdict, summary) {
+            (Ok(()), Some(summary)) => format!("admits: {summary}"),
             (Ok(()), None) => "admits".to_owned(),
             (Err(refusal), _) => refusal_text(refusal),
         };
-        push_line(told, room, &said);
-        details.iter().for_each(|detail| push_line(told, "", detail));
+        push_line(lines, filter, &text);
+        details.iter().for_each(|detail| push_line(lines, "", detail));
         verdict?;
     }
-    let cluster = find_cluster(&call, plan)?;
-    let file = plan.teams.get(cluster.team()).map(|team| team.file.display().to_string());
+    let cluster = find_cluster(&call, config)?;
+    let file = config.teams.get(cluster.team()).map(|team| team.file.display().to_string());
     let (driver, file) = (cluster.driver(), file.unwrap_or_default());
-    push_line(told, "goes to", &format!("{cluster}, driver {driver} ({file})"));
+    push_line(lines, "goes to", &format!("{cluster}, driver {driver} ({file})"));
     Ok(cluster)
 }
 
@@ -139,24 +139,29 @@ fn refusal_text(Refusal { code, label, message, .. }: &Refusal) -> String {
     format!("refuses: {code} ({}), {label}: {message}", code.number())
 }
 
-fn simulated_call(question: &ExplainArgs, asked: &SimulatedRequest) -> Call {
-    let listed = StaticMetadata::new(asked.authority.clone());
-    let all = asked.headers.iter();
+fn simulated_call(args: &ExplainArgs, request: &SimulatedRequest) -> Call {
+    let listed = StaticMetadata::new(request.authority.clone());
+    let all = request.headers.iter();
     let metadata = all.fold(listed, |listed, (key, value)| listed.with(key, value.as_str()));
     #[expect(clippy::disallowed_methods, reason = "the made-up call is made now")]
     let (now, wall) = (Instant::now(), SystemTime::now());
     let peer = (Ipv4Addr::LOCALHOST, 0).into();
-    Call::new(Method::from_path(&question.method), Rc::new(metadata), peer, now)
-        .with_wall_time(wall)
+    Call::new(Method::from_path(&args.method), Rc::new(metadata), peer, now).with_wall_time(wall)
 }
 
-fn find_cluster(call: &Call, plan: &Config) -> Result<Arc<Cluster>, Refusal> {
+fn find_cluster(call: &Call, config: &Config) -> Result<Arc<Cluster>, Refusal> {
     let (team, environment) = (call.team()?, call.environment()?);
-    let nowhere = || Refusal::new(Code::Internal, "route.missing", "no cluster is known for it");
-    let table = Table::new(&plan.teams, None);
+    let nowhere = || {
+        Refusal::new(
+            Code::Internal,
+            "route.missing",
+            "internal error: no cluster serves this team and environment",
+        )
+    };
+    let table = Table::new(&config.teams, None);
     table.cluster(team, environment).map(Arc::clone).ok_or_else(nowhere)
 }
 
-fn push_line(told: &mut Vec<String>, what: &str, said: &str) {
-    told.push(format!("{what:<12} {said}"));
+fn push_line(lines: &mut Vec<String>, what: &str, text: &str) {
+    lines.push(format!("{what:<12} {text}"));
 }

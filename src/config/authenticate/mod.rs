@@ -1,6 +1,6 @@
-//! `authenticate`: whose word counts for who somebody is.
+//! Parses and validates the `authenticate` section.
 //!
-//! Must never happen here: a token in the plan. What the file holds of one is its hash.
+//! Must never happen here: a token in the config. The file contains only its hash.
 
 #[cfg(test)]
 mod tests;
@@ -21,42 +21,42 @@ use sconce_filters::{
 };
 use std::{collections::BTreeSet, path::PathBuf, sync::Arc, time::Duration};
 
-/// Whose word counts, and who vouches for it.
+/// The validated section.
 #[derive(Default)]
 pub(super) struct AuthSection {
     pub(super) settings: Settings,
-    /// Where the keys of its issuers come from.
+    /// Sources of the issuers' keys.
     pub(super) providers: Vec<JwksProvider>,
-    /// How long the start waits for the first keys of all issuers.
+    /// `initial_fetch_timeout`.
     pub(super) initial_fetch_timeout: Option<Duration>,
 }
 
-/// Reads the section and the files that it names.
+/// Reads the section and its files.
 pub(super) fn read(
-    desk: &Diagnostics,
+    diagnostics: &Diagnostics,
     mut section: Section<'_>,
-    (book, listen): (&JwksProviders, Option<&Listen>),
+    (jwks_providers, listen): (&JwksProviders, Option<&Listen>),
     files: &mut Vec<PathBuf>,
 ) -> AuthSection {
-    let (line, before) = (section.line(), desk.error_count());
+    let (line, before) = (section.line(), diagnostics.error_count());
     let loopback = section.scalar("allow_insecure_loopback", parse::boolean).unwrap_or_default();
     let loopback = if loopback { LoopbackUrls::HttpAllowed } else { LoopbackUrls::HttpsOnly };
-    let (said, providers) = (BTreeSet::new(), Vec::new());
-    let mut reader = AuthReader { desk, book, files, loopback, seen: said, providers };
+    let (seen, providers) = (BTreeSet::new(), Vec::new());
+    let mut reader = AuthReader { diagnostics, jwks_providers, files, loopback, seen, providers };
     let issuers = section.sections("issuers").unwrap_or_default();
     let issuers: Vec<_> = issuers.into_iter().filter_map(|it| reader.issuer(it)).collect();
     let shared = section.scalar("shared_users", parse::boolean).unwrap_or_default();
-    let more = user_prefixes::reserved_prefixes(desk, &mut section);
+    let more = user_prefixes::reserved_prefixes(diagnostics, &mut section);
     let reserved = user_prefixes::reserved(if shared { &[] } else { &issuers }, &more);
     if !shared {
-        user_prefixes::check_prefixes(desk, &issuers);
+        user_prefixes::check_prefixes(diagnostics, &issuers);
     }
     let issuers = issuers.into_iter().map(|(_, issuer)| issuer).collect();
     let tokens = section.sections("tokens").unwrap_or_default();
     let tokens = tokens.into_iter().filter_map(|token| {
         let line = token.line();
         let token = reader.token(token)?;
-        user_prefixes::check_token(desk, line, &token, &reserved);
+        user_prefixes::check_token(diagnostics, line, &token, &reserved);
         Some(token)
     });
     let tokens = tokens.collect();
@@ -82,20 +82,20 @@ pub(super) fn read(
     let nobody = settings.issuers.is_empty()
         && settings.tokens.is_empty()
         && settings.certificates.is_none();
-    // Whoever was named, and not well, was told so.
-    if nobody && desk.error_count() == before {
-        let fault = Problem::new("trusts nobody", "name issuers, tokens or certificates");
-        desk.report(line, "authenticate", fault);
+    // Invalid entries are already reported.
+    if nobody && diagnostics.error_count() == before {
+        let problem = Problem::new("has no issuers, tokens or certificates", "add at least one");
+        diagnostics.report(line, "authenticate", problem);
     }
     AuthSection { settings, providers, initial_fetch_timeout }
 }
 
 struct AuthReader<'r> {
-    desk: &'r Diagnostics,
-    book: &'r JwksProviders,
+    diagnostics: &'r Diagnostics,
+    jwks_providers: &'r JwksProviders,
     files: &'r mut Vec<PathBuf>,
     loopback: LoopbackUrls,
-    /// Issuers and names of tokens that were said already.
+    /// Issuers, and names and hashes of tokens, to find duplicates.
     seen: BTreeSet<String>,
     providers: Vec<JwksProvider>,
 }
@@ -105,11 +105,17 @@ impl AuthReader<'_> {
         let line = section.line();
         let loopback = self.loopback;
         let url = |text: &str| url(text, loopback);
-        let issuer = self.required(&mut section, "issuer", "as https://example.okta.com", url);
+        let issuer = self.required(
+            &mut section,
+            "issuer",
+            "write the issuer, for example https://example.okta.com",
+            url,
+        );
         let audiences = self.audiences(&mut section);
         let algorithms = self.algorithms(&mut section);
         let (claims, lines) = user_prefixes::claims(section.section("claims"), line);
-        let authorities = pem::authorities(self.desk, &mut section, "authorities", self.files);
+        let authorities =
+            pem::authorities(self.diagnostics, &mut section, "authorities", self.files);
         let keys_file = section.text_file("keys_file", self.files);
         let keys_url = section.scalar_at("keys_url", |text| url(text).map(|()| text.to_owned()));
         let refresh = section.scalar("refresh", |text| bounds::REFRESH.parse(text));
@@ -117,14 +123,14 @@ impl AuthReader<'_> {
         section.finish();
         let (issuer, audiences) = (issuer?, audiences?);
         if !self.seen.insert(issuer.clone()) {
-            let fault = Problem::new("stands here twice", "keep one of the two");
-            self.desk.report(line, "authenticate.issuers.issuer", fault);
+            let problem = Problem::new("is a duplicate", "keep one of the two");
+            self.diagnostics.report(line, "authenticate.issuers.issuer", problem);
             return None;
         }
         let at = match (keys_file, keys_url) {
             (Some(_), Some((_, line))) => {
-                let fault = Problem::new("and keys_file are both there", "keep one of the two");
-                self.desk.report(line, "authenticate.issuers.keys_url", fault);
+                let problem = Problem::new("conflicts with keys_file", "keep one of the two");
+                self.diagnostics.report(line, "authenticate.issuers.keys_url", problem);
                 return None;
             }
             (Some(named), None) => JwksLocation::Static(self.keys(&named, &path, &algorithms)?),
@@ -138,17 +144,17 @@ impl AuthReader<'_> {
             refresh: refresh.unwrap_or(bounds::REFRESH.default),
             algorithms: algorithms.clone(),
         };
-        let provider = self.book.provider(source);
+        let provider = self.jwks_providers.provider(source);
         let keys = Arc::clone(&provider.jwks);
         self.providers.push(provider);
         let issuer = issuer.into();
         Some((lines, IssuerSettings { issuer, audiences, algorithms, claims, jwks: keys }))
     }
 
-    /// The keys of a file, of which at least one fits.
+    /// The keys of a file, at least one for these algorithms.
     fn keys(&self, named: &FileRef, path: &str, algorithms: &[Algorithm]) -> Option<KeySet> {
-        let complain = |what: String, remedy: &str| {
-            self.desk.report(named.line, path, Problem::new(what, remedy));
+        let complain = |what: String, help: &str| {
+            self.diagnostics.report(named.line, path, Problem::new(what, help));
             None
         };
         let file = named.file.display();
@@ -157,86 +163,95 @@ impl AuthReader<'_> {
             Ok(_) => {
                 let names: Vec<_> = algorithms.iter().map(|algorithm| algorithm.name()).collect();
                 let what = format!("{file} has no key for {}", names.join(", "));
-                complain(what, "put one there, or correct algorithms")
+                complain(what, "add one, or correct algorithms")
             }
             Err(_) if named.content.contains("-----BEGIN ") => {
-                let remedy = "name the JSON Web Key Set with the public keys (.jwks) instead";
-                complain(format!("{file} is PEM"), remedy)
+                let help = "write the path of a JSON Web Key Set (.jwks) with the public keys";
+                complain(format!("{file} is PEM"), help)
             }
-            Err(fault) => {
-                let remedy = "put a JSON Web Key Set with public keys of RSA, EC or Ed25519 there";
-                complain(format!("{file}: {fault}"), remedy)
+            Err(problem) => {
+                let help = "write a JSON Web Key Set with RSA, EC or Ed25519 public keys to the \
+                            file";
+                complain(format!("{file}: {problem}"), help)
             }
         }
     }
 
     fn audiences(&self, section: &mut Section<'_>) -> Option<Vec<String>> {
         let line = section.line();
-        let words = section.scalars("audiences");
-        if words.as_ref().is_none_or(Vec::is_empty) {
-            let remedy = "name what tokens must be meant for, as [api://sconce]";
-            let fault = Problem::new("is missing or empty", remedy);
-            self.desk.report(line, &section.path_of("audiences"), fault);
+        let values = section.scalars("audiences");
+        if values.as_ref().is_none_or(Vec::is_empty) {
+            let help = "write the accepted audiences, for example [api://sconce]";
+            let problem = Problem::new("is missing or empty", help);
+            self.diagnostics.report(line, &section.path_of("audiences"), problem);
             return None;
         }
-        words.map(|words| words.into_iter().map(|word| word.text).collect())
+        values.map(|values| values.into_iter().map(|value| value.text).collect())
     }
 
-    /// Those that are named; without a name, all there are.
+    /// The configured algorithms; all if the key is absent.
     fn algorithms(&self, section: &mut Section<'_>) -> Vec<Algorithm> {
         let path = section.path_of("algorithms");
         let line = section.line();
-        let Some(words) = section.scalars("algorithms") else { return Algorithm::ALL.to_vec() };
-        if words.is_empty() {
-            let remedy = "name at least one, or remove the key";
-            let fault = Problem::new("is empty, so that no token counts", remedy);
-            self.desk.report(line, &path, fault);
+        let Some(values) = section.scalars("algorithms") else { return Algorithm::ALL.to_vec() };
+        if values.is_empty() {
+            let help = "add at least one, or remove the key";
+            let problem = Problem::new("is empty: no token would be accepted", help);
+            self.diagnostics.report(line, &path, problem);
         }
-        let read = |word: Scalar| {
-            let known = Algorithm::parse(&word.text);
+        let read = |value: Scalar| {
+            let known = Algorithm::parse(&value.text);
             if known.is_none() {
                 let all: Vec<_> = Algorithm::ALL.iter().map(|known| known.name()).collect();
-                let what = format!("{} is none that proves anything", quote(&word.text));
-                let remedy = format!("choose among {}", all.join(", "));
-                self.desk.report(word.line, &path, Problem::new(what, remedy));
+                let what = format!("unsupported signature algorithm {}", quote(&value.text));
+                let help = format!("write one of: {}", all.join(", "));
+                self.diagnostics.report(value.line, &path, Problem::new(what, help));
             }
             known
         };
-        words.into_iter().filter_map(read).collect()
+        values.into_iter().filter_map(read).collect()
     }
 
     fn token(&mut self, mut section: Section<'_>) -> Option<StaticToken> {
         let line = section.line();
-        let name = self.required(&mut section, "name", "as airflow, for logs", |_| Ok(()));
-        let hash = "with the token's SHA-256 in hexadecimal";
+        let name = self.required(
+            &mut section,
+            "name",
+            "write a name for the log, for example airflow",
+            |_| Ok(()),
+        );
+        let hash = "write the SHA-256 of the token in hexadecimal";
         let sha256 = self.required(&mut section, "sha256", hash, |text| sha256(text).map(drop));
-        let user = self.required(&mut section, "user", "as svc-airflow", |_| Ok(()));
+        let user =
+            self.required(&mut section, "user", "write the user, for example svc-airflow", |_| {
+                Ok(())
+            });
         let display_name = section.scalar("display_name", |text| Ok(text.to_owned()));
         let mut list = |key| {
-            let words = section.scalars(key).unwrap_or_default();
-            words.into_iter().map(|word| word.text).collect()
+            let values = section.scalars(key).unwrap_or_default();
+            values.into_iter().map(|value| value.text).collect()
         };
         let (groups, teams) = (list("groups"), list("teams"));
         section.finish();
         let (name, sha256, user) = (name?, self::sha256(&sha256?).ok()?, user?);
         let claimed = RawIdentity { user, display_name, groups, teams };
         if !self.seen.insert(format!("token {name}")) {
-            let fault = Problem::new("stands here twice", "keep one of the two");
-            self.desk.report(line, "authenticate.tokens.name", fault);
+            let problem = Problem::new("is a duplicate", "keep one of the two");
+            self.diagnostics.report(line, "authenticate.tokens.name", problem);
             return None;
         }
         if !self.seen.insert(format!("sha256 {sha256:?}")) {
-            let remedy = "give each its own, since who calls is told by it";
-            let fault = Problem::new("is that of another token as well", remedy);
-            self.desk.report(line, "authenticate.tokens.sha256", fault);
+            let help = "give each token its own secret, because it identifies the caller";
+            let problem = Problem::new("is also the hash of another token", help);
+            self.diagnostics.report(line, "authenticate.tokens.sha256", problem);
             return None;
         }
         let source = Proof::StaticToken { name: name.into() };
         match Identity::new(claimed, source, None) {
             Ok(identity) => Some(StaticToken { sha256, identity }),
             Err(what) => {
-                let fault = Problem::new(what.to_string(), "shorten it, or leave it out");
-                self.desk.report(line, "authenticate.tokens", fault);
+                let problem = Problem::new(what.to_string(), "shorten it, or remove it");
+                self.diagnostics.report(line, "authenticate.tokens", problem);
                 None
             }
         }
@@ -250,16 +265,17 @@ impl AuthReader<'_> {
         let asks =
             |listen: &Listen| listen.tls.as_ref().is_some_and(Tls::requests_client_certificates);
         if listen.is_some_and(|listen| !asks(listen)) {
-            let remedy = "name listen.tls.client_authorities, or remove the section";
-            let fault = Problem::new("nobody is asked for a certificate", remedy);
-            self.desk.report(section.line(), "authenticate.certificates", fault);
+            let help = "set listen.tls.client_authorities, or remove the section";
+            let problem =
+                Problem::new("has no effect: sconce does not request client certificates", help);
+            self.diagnostics.report(section.line(), "authenticate.certificates", problem);
         }
         let all = [NameKind::Uri, NameKind::Email, NameKind::Dns, NameKind::CommonName];
         let all = ["uri", "email", "dns", "common_name"].into_iter().zip(all).collect::<Vec<_>>();
         if !section.has("user") {
             section.report_missing(
                 "user",
-                "say which name is the user: uri, email, dns or common_name",
+                "write the kind of name that is the user: uri, email, dns or common_name",
             );
         }
         let user = section.scalar("user", |text| parse::choice(text, &all));
@@ -268,75 +284,77 @@ impl AuthReader<'_> {
         Some(CertificateSettings { user: user?, prefix })
     }
 
-    /// The value of a key that must be there.
+    /// The value of a required key.
     fn required(
         &self,
         section: &mut Section<'_>,
         key: &'static str,
-        remedy: &str,
+        help: &str,
         check: impl FnOnce(&str) -> Result<(), Problem>,
     ) -> Option<String> {
         if !section.has(key) {
-            section.report_missing(key, &format!("write it, {remedy}"));
+            section.report_missing(key, help);
         }
         section.scalar(key, |text| check(text).map(|()| text.to_owned()))
     }
 }
 
-/// Whether `http://` is taken on loopback.
+/// Whether `http://` is allowed on loopback.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum LoopbackUrls {
-    /// It is, for development.
+    /// Allowed, for development.
     HttpAllowed,
-    /// It is not, as elsewhere.
+    /// Not allowed.
     HttpsOnly,
 }
 
 fn url(text: &str, loopback: LoopbackUrls) -> Result<(), Problem> {
     let uri: Option<http::Uri> = text.parse().ok();
     if uri.as_ref().and_then(http::Uri::authority).is_some_and(|it| it.as_str().contains('@')) {
-        // Not shown, since logs and metrics would tell the password.
-        return Err(Problem::new("names a user", "write the URL without user and password"));
+        // Not shown: the password would be in logs and metrics.
+        return Err(Problem::new("contains a user", "write the URL without user and password"));
     }
     let uri = uri.filter(|uri| uri.host().is_some());
     match uri.as_ref().and_then(http::Uri::scheme_str) {
         Some("https") => Ok(()),
         Some("http") => {
             let is_loopback = uri.as_ref().is_some_and(keys::is_loopback);
-            let remedy = match (is_loopback, loopback) {
+            let help = match (is_loopback, loopback) {
                 (true, LoopbackUrls::HttpAllowed) => return Ok(()),
                 (true, LoopbackUrls::HttpsOnly) => {
                     "write https://, or for development authenticate: { allow_insecure_loopback: \
                      true }"
                 }
-                (false, _) => "write https://, and name who signed its certificate in authorities",
+                (false, _) => {
+                    "write https://, and set authorities for a private certificate authority"
+                }
             };
-            let why = "whoever stands between could send keys of their own, and be any user";
-            Err(Problem::new(format!("{} is not encrypted: {why}", quote(text)), remedy))
+            let why = "an attacker on the network could replace the keys and impersonate any user";
+            Err(Problem::new(format!("{} is not encrypted: {why}", quote(text)), help))
         }
         Some(_) | None => {
-            let what = format!("{} is no URL", quote(text));
-            Err(Problem::new(what, "write it whole, as https://example.okta.com/oauth2/default"))
+            let what = format!("{} is not an absolute URL", quote(text));
+            Err(Problem::new(what, "write a URL such as https://example.okta.com/oauth2/default"))
         }
     }
 }
 
 fn sha256(text: &str) -> Result<[u8; 32], Problem> {
     let no = || {
-        let remedy = "write its 64 hexadecimal digits, as printf %s TOKEN | sha256sum tells them";
-        Problem::new("is no SHA-256", remedy)
+        let help = "write the 64 hexadecimal digits that printf %s TOKEN | sha256sum prints";
+        Problem::new("is not a SHA-256 hash", help)
     };
-    let mut octets = [0; 32];
-    if text.len() != 64 || !text.bytes().all(|octet| octet.is_ascii_hexdigit()) {
+    let mut bytes = [0; 32];
+    if text.len() != 64 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         return Err(no());
     }
-    for (octet, digits) in octets.iter_mut().zip(text.as_bytes().chunks(2)) {
+    for (byte, digits) in bytes.iter_mut().zip(text.as_bytes().chunks(2)) {
         let digits = std::str::from_utf8(digits).map_err(|_| no())?;
-        *octet = u8::from_str_radix(digits, 16).map_err(|_| no())?;
+        *byte = u8::from_str_radix(digits, 16).map_err(|_| no())?;
     }
-    if octets == *digest(&SHA256, b"").as_ref() {
-        let remedy = "write the token's own, as printf %s TOKEN | sha256sum tells it";
-        return Err(Problem::new("is that of no text at all", remedy));
+    if bytes == *digest(&SHA256, b"").as_ref() {
+        let help = "write the hash that printf %s TOKEN | sha256sum prints";
+        return Err(Problem::new("is the hash of an empty string", help));
     }
-    Ok(octets)
+    Ok(bytes)
 }

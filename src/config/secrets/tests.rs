@@ -1,4 +1,4 @@
-//! What team files can and cannot name, and what is said of it.
+//! Restrictions of the secrets of team files.
 
 use crate::config::{self, LoadContext};
 use std::{fs, os::unix::fs::symlink, path::Path};
@@ -6,7 +6,7 @@ use tempfile::TempDir;
 
 const APART: &str = "secrets_directory: secrets, variable_prefix: CARGO_";
 
-/// A home with these keys under `teams`, and a file for each team with this line in it.
+/// A configuration with these keys under `teams`, and a team file with this line for each team.
 fn home(keys: &str, teams: &[(&str, &str)]) -> TempDir {
     let home = tempfile::tempdir().unwrap();
     let main = format!("teams: {{ directory: teams, {keys} }}\n");
@@ -23,8 +23,8 @@ fn home(keys: &str, teams: &[(&str, &str)]) -> TempDir {
     home
 }
 
-/// The complaints and the warnings, with the directory itself left out.
-fn said(home: &Path) -> (Vec<String>, Vec<String>) {
+/// Errors and warnings, without the temporary directory.
+fn messages(home: &Path) -> (Vec<String>, Vec<String>) {
     let mut reading = config::read(&home.join("sconce.yaml"), &LoadContext::default(), None);
     let warnings = std::mem::take(&mut reading.warnings);
     let here = format!("{}/", home.display());
@@ -34,21 +34,22 @@ fn said(home: &Path) -> (Vec<String>, Vec<String>) {
     (shown(reading.into_result().err().unwrap_or_default()), shown(warnings))
 }
 
-fn complaints(keys: &str, line: &str) -> Vec<String> {
-    said(home(keys, &[("ads", line), ("ml", "")]).path()).0
+fn errors(keys: &str, line: &str) -> Vec<String> {
+    messages(home(keys, &[("ads", line), ("ml", "")]).path()).0
 }
 
 #[test]
-fn a_team_reaches_the_files_of_its_own_directory_and_no_other() {
+fn a_team_can_use_files_of_its_own_directory_only() {
     let outside = |named: &str| {
         vec![format!(
-            "teams/ads.yaml:2: driver_token_file: teams/{named} is not in secrets/ads, where this \
-             team's secrets are (teams.secrets_directory); put it there, and name it by that path"
+            "teams/ads.yaml:2: driver_token_file: teams/{named} is outside secrets/ads, the \
+             directory of this team's secrets (teams.secrets_directory); move the file there, and \
+             write its new path"
         )]
     };
-    let complaints = |named: &str| complaints(APART, &format!("driver_token_file: {named}"));
+    let errors = |named: &str| errors(APART, &format!("driver_token_file: {named}"));
     for own in ["../secrets/ads/token", "../secrets/ml/../ads/token", "../secrets/./ads/token"] {
-        assert_eq!(complaints(own), [""; 0], "{own}");
+        assert_eq!(errors(own), [""; 0], "{own}");
     }
     for other in [
         "../secrets/ml/token",
@@ -59,33 +60,33 @@ fn a_team_reaches_the_files_of_its_own_directory_and_no_other() {
         "../secrets/ml/none",
         "../none",
     ] {
-        assert_eq!(complaints(other), outside(other), "{other}");
+        assert_eq!(errors(other), outside(other), "{other}");
     }
-    let absolute = complaints("/etc/hostname");
-    assert!(absolute.len() == 1 && absolute[0].contains("is not in secrets/ads"), "{absolute:?}");
-    let none = complaints("../secrets/ads/none");
+    let absolute = errors("/etc/hostname");
+    assert!(absolute.len() == 1 && absolute[0].contains("is outside secrets/ads"), "{absolute:?}");
+    let none = errors("../secrets/ads/none");
     assert!(none.len() == 1 && none[0].contains("cannot be read: No such file"), "{none:?}");
 }
 
 #[test]
-fn a_team_whose_name_begins_another_s_does_not_reach_its_files() {
+fn a_team_cannot_use_files_of_a_team_with_its_name_as_prefix() {
     let line = "driver_token_file: ../secrets/ads-2/token";
     let home = home(APART, &[("ads", line), ("ads-2", "")]);
-    let (complaints, _) = said(home.path());
-    assert!(complaints.len() == 1 && complaints[0].contains("is not in secrets/ads,"));
+    let (errors, _) = messages(home.path());
+    assert!(errors.len() == 1 && errors[0].contains("is outside secrets/ads,"));
 }
 
 #[test]
-fn links_are_followed_before_a_file_is_looked_at() {
+fn symbolic_links_are_resolved_before_the_check() {
     let line = "driver_token_file: ../secrets/ads/link";
     let home = home(APART, &[("ads", line), ("ml", "")]);
     let link = home.path().join("secrets/ads/link");
     for (target, is_own) in [("token", true), ("../ads/token", true), ("../ml/token", false)] {
         let _ = fs::remove_file(&link);
         symlink(target, &link).unwrap();
-        assert_eq!(said(home.path()).0.is_empty(), is_own, "{target}");
+        assert_eq!(messages(home.path()).0.is_empty(), is_own, "{target}");
     }
-    // As Kubernetes mounts a volume: the directory is a link, which leads to one of its name.
+    // As in a Kubernetes volume: a symbolic link to a directory with the same last name.
     let secrets = home.path().join("secrets");
     fs::create_dir(secrets.join("..v1")).unwrap();
     fs::rename(secrets.join("ads"), secrets.join("..v1/ads")).unwrap();
@@ -93,8 +94,8 @@ fn links_are_followed_before_a_file_is_looked_at() {
     symlink("..data/ads", secrets.join("ads")).unwrap();
     fs::remove_file(&link).unwrap();
     symlink("token", &link).unwrap();
-    assert_eq!(said(home.path()).0, [""; 0]);
-    // The directory of a team that is another team's, or elsewhere.
+    assert_eq!(messages(home.path()).0, [""; 0]);
+    // A symbolic link to the directory of another team, or to another place.
     let elsewhere = tempfile::tempdir().unwrap();
     fs::create_dir(elsewhere.path().join("ads")).unwrap();
     fs::write(elsewhere.path().join("ads/link"), "elsewhere").unwrap();
@@ -102,81 +103,84 @@ fn links_are_followed_before_a_file_is_looked_at() {
     for target in [secrets.join("ml"), elsewhere.path().join("ads")] {
         fs::remove_file(secrets.join("ads")).unwrap();
         symlink(target, secrets.join("ads")).unwrap();
-        assert_eq!(said(home.path()).0.len(), 1);
+        assert_eq!(messages(home.path()).0.len(), 1);
     }
 }
 
 #[test]
-fn a_team_without_a_directory_of_secrets_is_told_to_make_it() {
+fn a_missing_secrets_directory_is_an_error() {
     let home = home(APART, &[("ads", "driver_token_file: ../secrets/ads/token")]);
     fs::remove_dir_all(home.path().join("secrets/ads")).unwrap();
-    let (complaints, _) = said(home.path());
+    let (errors, _) = messages(home.path());
     let expected = "teams/ads.yaml:2: driver_token_file: secrets/ads cannot be read: No such file";
-    assert!(complaints.len() == 1 && complaints[0].starts_with(expected), "{complaints:?}");
+    assert!(errors.len() == 1 && errors[0].starts_with(expected), "{errors:?}");
     fs::remove_dir_all(home.path().join("secrets")).unwrap();
-    let (complaints, _) = said(home.path());
-    let expected = "sconce.yaml:1: teams.secrets_directory: there is no directory secrets;";
-    assert!(complaints[0].starts_with(expected), "{complaints:?}");
+    let (errors, _) = messages(home.path());
+    let expected = "sconce.yaml:1: teams.secrets_directory: the directory secrets does not exist;";
+    assert!(errors[0].starts_with(expected), "{errors:?}");
 }
 
 #[test]
-fn a_team_reaches_the_variables_that_bear_its_name_and_no_other() {
-    // Set for every test: CARGO_PKG_NAME, CARGO_PKG_VERSION and CARGO_PKG_VERSION_MAJOR.
-    let told = |team: &str, variable: &str| {
+fn a_team_can_use_variables_with_its_name_only() {
+    // Always set in tests: CARGO_PKG_NAME, CARGO_PKG_VERSION and CARGO_PKG_VERSION_MAJOR.
+    let found = |team: &str, variable: &str| {
         let line = format!("driver_token_variable: {variable}");
-        said(home(APART, &[(team, &line), ("ml", "")]).path()).0
+        messages(home(APART, &[(team, &line), ("ml", "")]).path()).0
     };
     let no = |team: &str, own: &str| {
         [format!(
-            "teams/{team}.yaml:2: driver_token_variable: is not the name of a variable of this \
-             team (teams.variable_prefix); name one that begins with {own}_"
+            "teams/{team}.yaml:2: driver_token_variable: is not a variable of this team \
+             (teams.variable_prefix); write a name that starts with {own}_"
         )]
     };
-    assert_eq!(told("pkg", "CARGO_PKG_NAME"), [""; 0]);
-    assert_eq!(told("pkg", "CARGO_PKG_VERSION_MAJOR"), [""; 0]);
+    assert_eq!(found("pkg", "CARGO_PKG_NAME"), [""; 0]);
+    assert_eq!(found("pkg", "CARGO_PKG_VERSION_MAJOR"), [""; 0]);
     for other in ["HOME", "CARGO_MANIFEST_DIR", "PKG_NAME", "CARGO_PKG__NAME", "cargo_pkg_name"] {
-        assert_eq!(told("pkg", other), no("pkg", "CARGO_PKG"), "{other}");
+        assert_eq!(found("pkg", other), no("pkg", "CARGO_PKG"), "{other}");
     }
-    assert_eq!(told("pk", "CARGO_PKG_NAME"), no("pk", "CARGO_PK"));
-    assert_eq!(told("pkg-version", "CARGO_PKG_VERSION"), no("pkg-version", "CARGO_PKG__VERSION"));
-    let unset = told("pkg", "CARGO_PKG_NONE_SUCH");
+    assert_eq!(found("pk", "CARGO_PKG_NAME"), no("pk", "CARGO_PK"));
+    assert_eq!(found("pkg-version", "CARGO_PKG_VERSION"), no("pkg-version", "CARGO_PKG__VERSION"));
+    let unset = found("pkg", "CARGO_PKG_NONE_SUCH");
     assert!(unset.len() == 1 && unset[0].contains("is not set"), "{unset:?}");
     for odd in ["''", "1A_", "A-B_", "'A B'"] {
         let keys = format!("secrets_directory: secrets, variable_prefix: {odd}");
-        let told = complaints(&keys, "");
-        assert!(told.len() == 1 && told[0].contains("teams.variable_prefix: "), "{told:?}");
+        let found = errors(&keys, "");
+        assert!(found.len() == 1 && found[0].contains("teams.variable_prefix: "), "{found:?}");
     }
 }
 
 #[test]
-fn a_team_whose_name_is_wrong_has_no_secrets_read() {
+fn no_secret_is_read_for_an_invalid_team_name() {
     let line = "driver_token_file: ../secrets/ml/none";
     let home = home(APART, &[("ml", ""), ("x", line)]);
     let text = fs::read_to_string(home.path().join("teams/x.yaml")).unwrap();
     fs::write(home.path().join("teams/x.yaml"), text.replace("team: x", "team: ../ml")).unwrap();
-    let (complaints, _) = said(home.path());
-    assert!(complaints.len() == 1 && complaints[0].contains("x.yaml:1: team:"), "{complaints:?}");
+    let (errors, _) = messages(home.path());
+    assert!(errors.len() == 1 && errors[0].contains("x.yaml:1: team:"), "{errors:?}");
 }
 
 #[test]
-fn one_key_of_the_two_alone_is_a_warning() {
-    for (keys, key, what) in [
-        ("secrets_directory: secrets", "secrets_directory", "any environment variable"),
-        ("variable_prefix: A_", "variable_prefix", "any file"),
+fn one_of_the_two_keys_alone_is_a_warning() {
+    let (directory, prefix) = ("secrets_directory", "variable_prefix");
+    for (keys, key, other, what) in [
+        ("secrets_directory: secrets", directory, prefix, "any environment variable"),
+        ("variable_prefix: A_", prefix, directory, "any file"),
     ] {
-        let (complaints, warnings) = said(home(keys, &[("ads", "")]).path());
-        assert_eq!(complaints, [""; 0]);
-        let begins =
-            format!("sconce.yaml:1: teams.{key}: stands alone: team files may still name {what};");
+        let (errors, warnings) = messages(home(keys, &[("ads", "")]).path());
+        assert_eq!(errors, [""; 0]);
+        let begins = format!(
+            "sconce.yaml:1: teams.{key}: is set without teams.{other}: team files can still name \
+             {what};"
+        );
         assert!(warnings.len() == 1 && warnings[0].starts_with(&begins), "{warnings:?}");
     }
     for keys in [APART, "list_teams: false"] {
-        assert_eq!(said(home(keys, &[("ads", "")]).path()), (Vec::new(), Vec::new()));
+        assert_eq!(messages(home(keys, &[("ads", "")]).path()), (Vec::new(), Vec::new()));
     }
 }
 
 #[test]
-fn a_secret_that_two_teams_name_is_a_warning_and_no_complaint() {
+fn a_secret_of_two_teams_is_a_warning_not_an_error() {
     let file = "driver_token_file: ../secrets/ads/token";
     let variable = "driver_token_variable: CARGO_PKG_NAME";
     let home = home(
@@ -184,29 +188,29 @@ fn a_secret_that_two_teams_name_is_a_warning_and_no_complaint() {
         &[("ads", file), ("blue", variable), ("ml", file), ("red", variable), ("web", "")],
     );
     symlink("ads", home.path().join("secrets/link")).unwrap();
-    let linked = "team: tea\nenvironments:\n  \
-                  a: { driver: 'a:1', driver_token_file: ../secrets/link/token }\n  \
-                  b: { driver: 'b:1', driver_token_file: ../secrets/ads/token }\n";
+    let linked = "team: tea\nenvironments:\n  a: { driver: 'a:1', driver_token_file: \
+                  ../secrets/link/token }\n  b: { driver: 'b:1', driver_token_file: \
+                  ../secrets/ads/token }\n";
     fs::write(home.path().join("teams/tea.yaml"), linked).unwrap();
     let real = fs::canonicalize(home.path()).unwrap();
-    let (complaints, warnings) = said(home.path());
-    assert_eq!(complaints, [""; 0]);
+    let (errors, warnings) = messages(home.path());
+    assert_eq!(errors, [""; 0]);
     let warnings: Vec<_> =
         warnings.iter().map(|it| it.replace(&format!("{}/", real.display()), "")).collect();
-    let says = |what: &str, owner: &str| {
+    let expected_text = |what: &str, owner: &str| {
         format!(
-            "{what} is that of the team '{owner}' too (teams/{owner}.yaml:2): the drivers of both \
-             learn the same token; give each team a token of its own"
+            "{what} is also used by the team '{owner}' (teams/{owner}.yaml:2): the drivers of both \
+             teams receive the same token; give each team its own token"
         )
     };
-    let file = says("the file secrets/ads/token", "ads");
+    let file = expected_text("the file secrets/ads/token", "ads");
     assert_eq!(
         warnings,
         [
             format!("teams/ml.yaml:2: driver_token_file: {file}"),
             format!(
                 "teams/red.yaml:2: driver_token_variable: {}",
-                says("the environment variable 'CARGO_PKG_NAME'", "blue")
+                expected_text("the environment variable 'CARGO_PKG_NAME'", "blue")
             ),
             format!("teams/tea.yaml:3: environments.a.driver_token_file: {file}"),
         ]

@@ -1,6 +1,6 @@
-//! One team's file: read and checked alone.
+//! One team file, parsed and validated alone.
 //!
-//! Must never happen here: a look at another team's file, or a team of a file that has an error.
+//! Must never happen here: a use of another team's file, or a team from a file with an error.
 
 use crate::config::{
     DriverAddress, Environment, Team, credential,
@@ -21,81 +21,81 @@ use std::{
     rc::Rc,
 };
 
-/// The most keys that one team hides.
+/// Maximum number of hidden keys of one team.
 const HIDDEN_MAX: usize = 1000;
-/// The most hosts that are looked for in a file that is not YAML.
+/// Maximum number of host names extracted from a file that is not YAML.
 const HOSTS_MAX: usize = 1000;
-/// Where a driver keeps its own token (Spark 4.0 and later).
+/// The driver's own token (Spark 4.0 and later).
 const TOKEN_KEY: &str = "spark.connect.authenticate.token";
 
-/// What the main file says that team files are held against.
+/// Values of the main file that team files are checked against.
 #[derive(Debug)]
 pub(in crate::config) struct Rules {
     pub(in crate::config) secrets: Secrets,
-    /// The names that callers can have, where somebody is asked for his.
+    /// The possible names of callers, with authentication.
     pub(in crate::config) names: Option<CallerNames>,
     /// Whether `authenticate` is in the chain.
     pub(in crate::config) is_authenticated: bool,
-    /// sconce's own address.
+    /// The listen address.
     pub(in crate::config) listen_address: Option<SocketAddr>,
 }
 
-/// What one file says.
+/// The content of one file.
 #[derive(Debug)]
 pub(super) struct TeamFile {
     pub(super) diagnostics: Diagnostics,
-    /// The team that it is about, and the line that says so, if that can be read.
+    /// The team name and its line, if readable.
     pub(super) name: Option<(TeamName, u64)>,
-    /// The team, if nothing is wrong with the file.
+    /// The team, if the file has no error.
     pub(super) team: Option<Team>,
-    /// The hosts that it lists, whether or not something is wrong with it.
+    /// Its host names, even if the file has errors.
     pub(super) hosts: BTreeMap<Authority, ListedHost>,
-    /// What looks like a host in a file that is not YAML.
+    /// Possible host names in a file that is not YAML.
     pub(super) guessed_hosts: BTreeSet<Authority>,
-    /// Whether its name does not end in `.yaml`.
+    /// Whether the file name does not end in `.yaml`.
     pub(super) is_misnamed: bool,
 }
 
-/// Where a file lists a host.
+/// Location of a host name.
 #[derive(Debug)]
 pub(super) struct ListedHost {
     pub(super) line: u64,
-    /// The key, which all hosts of an environment share.
+    /// The path of the key, shared by all hosts of an environment.
     pub(super) key: Rc<str>,
 }
 
-/// Reads a file. What it names as secrets is noted in `uses`.
+/// Reads a file. Records its secrets in `uses`.
 pub(super) fn read(file: &Path, rules: &Rules, uses: &mut SecretUses) -> TeamFile {
-    let desk = Diagnostics::new(file);
+    let diagnostics = Diagnostics::new(file);
     let text = files::read_yaml(file);
     let node = text.as_ref().map_err(Clone::clone).and_then(|text| {
-        yaml::parse(text)
-            .map_err(|garbled| (garbled.line, Problem::new(garbled.what, garbled.help)))
+        yaml::parse(text).map_err(|error| (error.line, Problem::new(error.what, error.help)))
     });
-    let mut reader = TeamFileReader { diagnostics: &desk, rules, uses, hosts: BTreeMap::new() };
+    let mut reader =
+        TeamFileReader { diagnostics: &diagnostics, rules, uses, hosts: BTreeMap::new() };
     let found = node.and_then(|node| match node.value {
         Value::Nothing => {
-            let remedy = "write 'team: ads' and 'environments:' with at least one";
-            Err((node.line, Problem::new("says nothing", remedy)))
+            let help = "write 'team: ads' and 'environments:' with at least one environment";
+            Err((node.line, Problem::new("is empty", help)))
         }
         Value::Text(_) | Value::List(_) | Value::Mapping(_) => {
-            Ok(reader.team(Section::new(&desk, "", node)))
+            Ok(reader.team(Section::new(&diagnostics, "", node)))
         }
     });
     let hosts = reader.hosts;
     let mut guessed = BTreeSet::new();
-    let (name, team) = found.unwrap_or_else(|(line, fault)| {
-        desk.report(line, "", fault);
+    let (name, team) = found.unwrap_or_else(|(line, problem)| {
+        diagnostics.report(line, "", problem);
         guessed = guess_hosts(text.as_deref().unwrap_or_default());
         (None, None)
     });
-    let team = team.filter(|_| desk.error_count() == 0);
-    TeamFile { diagnostics: desk, name, team, hosts, guessed_hosts: guessed, is_misnamed: false }
+    let team = team.filter(|_| diagnostics.error_count() == 0);
+    TeamFile { diagnostics, name, team, hosts, guessed_hosts: guessed, is_misnamed: false }
 }
 
-/// The words of a text that may be hosts: behind the key `authorities` and no other one, with a
-/// dot, and without a port, as drivers have one. Never from a comment: a host that all teams share
-/// may stand there, and would be lost to them.
+/// Extracts possible host names from invalid YAML: words after the key `authorities`, with a dot
+/// and without a port. Skips comments, which may contain a host shared by all teams that would then
+/// be refused.
 fn guess_hosts(text: &str) -> BTreeSet<Authority> {
     let mut hosts = BTreeSet::new();
     let mut is_listed = false;
@@ -116,7 +116,7 @@ fn guess_hosts(text: &str) -> BTreeSet<Authority> {
     hosts
 }
 
-/// Whether a letter stands between the words of a text.
+/// Whether a character separates words.
 fn is_separator(letter: char) -> bool {
     letter.is_whitespace() || "[]{},".contains(letter)
 }
@@ -138,17 +138,17 @@ struct TeamFileReader<'r> {
 
 impl TeamFileReader<'_> {
     fn team(&mut self, mut top: Section<'_>) -> (Option<(TeamName, u64)>, Option<Team>) {
-        let desk = self.diagnostics;
+        let diagnostics = self.diagnostics;
         if !top.has("team") {
-            top.report_missing("team", "name the team, as team: ads");
+            top.report_missing("team", "write the team name, for example team: ads");
         }
         let name = top.scalar_at("team", parse::team_name);
-        let hidden = hidden_keys(desk, &mut top);
+        let hidden = hidden_keys(diagnostics, &mut top);
         let rules = self.rules;
         let scope = rules.secrets.scope(name.as_ref().map(|(name, _)| name));
-        let credential = credential::read(desk, &mut top, scope, self.uses);
+        let credential = credential::read(diagnostics, &mut top, scope, self.uses);
         let mut environments = self.environments(&mut top, scope);
-        // One list for all environments: a file costs what its length costs.
+        // Shared by all environments, so that memory is proportional to the file size.
         let with_token = HiddenKeys::of(hidden.iter().cloned().chain([TOKEN_KEY.to_owned()]));
         let hidden = HiddenKeys::of(hidden);
         for environment in environments.values_mut() {
@@ -159,18 +159,20 @@ impl TeamFileReader<'_> {
         }
         let members = top.optional_section("members").map(|section| {
             if !rules.is_authenticated {
-                let what = "mean nothing while authenticate is not in the chain";
-                let remedy = "add it to the chain, or remove the members";
-                desk.report(section.line(), "members", Problem::new(what, remedy));
+                let what = "has no effect: authenticate is not in chain";
+                let help = "add authenticate to chain, or remove members";
+                diagnostics.report(section.line(), "members", Problem::new(what, help));
             }
-            members::read(desk, section, rules.names.as_ref())
+            members::read(diagnostics, section, rules.names.as_ref())
         });
         top.finish();
-        let (file, members) = (desk.file().to_owned(), members.unwrap_or_default());
-        let names =
-            rules.names.as_ref().filter(|_| rules.is_authenticated && desk.error_count() == 0);
+        let (file, members) = (diagnostics.file().to_owned(), members.unwrap_or_default());
+        let names = rules
+            .names
+            .as_ref()
+            .filter(|_| rules.is_authenticated && diagnostics.error_count() == 0);
         if let Some((names, (team, line))) = names.zip(name.as_ref()) {
-            names.check_team(desk, (team, *line), &members);
+            names.check_team(diagnostics, (team, *line), &members);
         }
         let team = name.is_some().then_some(Team { file, environments, members });
         (name, team)
@@ -181,24 +183,23 @@ impl TeamFileReader<'_> {
         top: &mut Section<'_>,
         scope: SecretScope<'_>,
     ) -> BTreeMap<EnvironmentName, Environment> {
-        let desk = self.diagnostics;
+        let diagnostics = self.diagnostics;
         let mut section = top.section("environments");
         let mut environments = BTreeMap::new();
         let entries = section.take_rest();
         if entries.is_empty() && !section.is_malformed() {
-            let remedy =
-                "write 'environments:' and under it at least one, as prod, with its driver";
-            let fault = Problem::new("there is no environment", remedy);
-            desk.report(section.line(), "environments", fault);
+            let help = "add at least one environment, for example prod, with its driver";
+            let problem = Problem::new("is empty", help);
+            diagnostics.report(section.line(), "environments", problem);
         }
         for (key, node) in entries {
             let path = section.path_of(&key.text);
-            let mut below = Section::new(desk, &path, node);
+            let mut below = Section::new(diagnostics, &path, node);
             let name = parse::environment_name(&key.text);
-            let name = name.map_err(|fault| desk.report(key.line, &path, fault)).ok();
+            let name = name.map_err(|problem| diagnostics.report(key.line, &path, problem)).ok();
             let driver = self.driver(&mut below, key.line);
             let authorities = self.authorities(&mut below);
-            let credential = credential::read(desk, &mut below, scope, self.uses);
+            let credential = credential::read(diagnostics, &mut below, scope, self.uses);
             below.finish();
             if let (Some(name), Some(driver)) = (name, driver) {
                 let hidden = HiddenKeys::default();
@@ -216,9 +217,9 @@ impl TeamFileReader<'_> {
         let mut authorities = Vec::new();
         for Scalar { line, text } in section.scalars("authorities").unwrap_or_default() {
             match parse::authority(&text).map(|host| (self.hosts.get(&host), host)) {
-                Err(fault) => self.diagnostics.report(line, &key, fault),
+                Err(problem) => self.diagnostics.report(line, &key, problem),
                 Ok((Some(first), host)) => {
-                    let what = format!("the host '{host}' stands in line {} already", first.line);
+                    let what = format!("duplicate host '{host}', first in line {}", first.line);
                     self.diagnostics.report(line, &key, Problem::new(what, "keep one of the two"));
                 }
                 Ok((None, host)) => {
@@ -233,37 +234,37 @@ impl TeamFileReader<'_> {
     fn driver(&mut self, section: &mut Section<'_>, line: u64) -> Option<DriverAddress> {
         let key = section.path_of("driver");
         if !section.has("driver") && !section.is_malformed() {
-            let remedy = "write where the driver listens, as driver: host:15002";
-            self.diagnostics.report(line, &key, Problem::new("is missing", remedy));
+            let help = "write the address of the driver, for example driver: host:15002";
+            self.diagnostics.report(line, &key, Problem::new("is missing", help));
         }
         let (driver, line) = section.scalar_at("driver", parse::driver_address)?;
-        // It would be called without end.
+        // Otherwise calls would loop.
         if self.rules.listen_address.is_some_and(|own| driver.is_served_by(own)) {
             let what = format!("{driver} is sconce's own address");
-            let remedy = "write where the Spark driver listens";
-            self.diagnostics.report(line, &key, Problem::new(what, remedy));
+            let help = "write the address of the Spark driver";
+            self.diagnostics.report(line, &key, Problem::new(what, help));
         }
         Some(driver)
     }
 }
 
-/// The keys of Spark's configuration that clients do not see.
-fn hidden_keys(desk: &Diagnostics, top: &mut Section<'_>) -> Vec<String> {
+/// Reads `hidden_configurations`.
+fn hidden_keys(diagnostics: &Diagnostics, top: &mut Section<'_>) -> Vec<String> {
     let path = top.path_of("hidden_configurations");
-    let words = top.scalars("hidden_configurations").unwrap_or_default();
-    if words.len() > HIDDEN_MAX {
+    let values = top.scalars("hidden_configurations").unwrap_or_default();
+    if values.len() > HIDDEN_MAX {
         let what = format!("has more than {HIDDEN_MAX} keys");
-        desk.report(top.line(), &path, Problem::new(what, "hide fewer"));
+        diagnostics.report(top.line(), &path, Problem::new(what, "hide fewer"));
     }
     let mut keys = Vec::new();
-    for Scalar { line, text } in words {
+    for Scalar { line, text } in values {
         let sound = (1..=KEY_MAX).contains(&text.len());
-        if sound && text.bytes().all(|octet| octet.is_ascii_graphic()) {
+        if sound && text.bytes().all(|byte| byte.is_ascii_graphic()) {
             keys.push(text);
         } else {
-            let what = format!("{} cannot be a key of Spark's configuration", quote(&text));
-            let remedy = "write a whole key, as spark.hadoop.fs.s3a.secret.key";
-            desk.report(line, &path, Problem::new(what, remedy));
+            let what = format!("{} is not a Spark configuration key", quote(&text));
+            let help = "write a complete key, for example spark.hadoop.fs.s3a.secret.key";
+            diagnostics.report(line, &path, Problem::new(what, help));
         }
     }
     keys
@@ -279,7 +280,7 @@ mod tests {
 
     #[test]
     #[expect(clippy::disallowed_methods, reason = "a test of how long it takes")]
-    fn a_file_costs_memory_and_time_by_its_length_alone() {
+    fn time_and_memory_are_proportional_to_the_file_size() {
         let many = |count, of: fn(usize) -> String| (0..count).map(of).collect::<String>();
         let environments = many(12_000, |at| format!("  e{at}: {{ driver: 'a:1' }}\n"));
         let hidden = many(40_000, |at| format!("k{at},"));
@@ -299,9 +300,9 @@ mod tests {
             fs::write(teams.join("ads.yaml"), ads).unwrap();
             fs::write(teams.join("ml.yaml"), text).unwrap();
             let began = Instant::now();
-            let LoadResult { config: plan, team_errors: errors, .. } =
+            let LoadResult { config, team_errors: errors, .. } =
                 config::read(&main, &LoadContext::default(), None);
-            assert!(plan.is_ok() && errors["ml"].served == Served::Nothing);
+            assert!(config.is_ok() && errors["ml"].served == Served::Nothing);
             assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
         }
     }

@@ -1,11 +1,11 @@
-//! The team files of a directory, held against one another and against what is live.
+//! The team files of a directory, compared with each other and with the live config.
 //!
-//! An error in one file affects the team of that file only: where the team is live, its last good
-//! configuration stays; where it is not, it is known and not served. Where two files claim one team
-//! or one host, the file that is live keeps it; without one, nobody gets it.
+//! An error in one file affects its team only: a live team keeps its last good configuration, and
+//! the calls of a new team are refused. Where two files define one team or one host, the live file
+//! keeps it; without a live file, neither gets it.
 //!
-//! Must never happen here: a team or a host that is lost, or won, because another team's file has
-//! an error.
+//! Must never happen here: a team or a host that is lost or gained because of an error in another
+//! team's file.
 
 mod file;
 mod owners;
@@ -31,38 +31,38 @@ use std::{
     path::Path,
 };
 
-/// Beyond so many errors in all files, only the first one of each further file is kept.
+/// Maximum number of errors in all files. Above it, one error of each further file.
 const ERRORS_MAX: usize = 1000;
-/// Beyond so many warnings in all files, likewise.
+/// Maximum number of warnings in all files. Above it, one warning of each further file.
 const WARNINGS_MAX: usize = 1000;
-/// The most teams, and the most hosts, that are remembered as removed.
+/// Maximum number of removed teams, and of removed hosts, that are remembered.
 const REMOVED_MAX: usize = 1000;
 
-/// The errors in the files of each team. A file whose team cannot be read stands under its own
-/// name, which has a dot as no team's has.
+/// Errors by team. If the team name is unreadable, the key is the file name, which unlike a team
+/// name contains a dot.
 pub type ErrorsByTeam = BTreeMap<String, TeamErrors>;
 
-/// What is wrong with the file of one team.
+/// The errors of one team.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TeamErrors {
     /// The errors, by file and line.
     pub errors: Vec<ConfigError>,
-    /// What is served of the team meanwhile.
+    /// How the team is served meanwhile.
     pub served: Served,
 }
 
-/// What is served of a team whose file has an error.
+/// How a team is served while its file has an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Served {
-    /// All that is right.
+    /// The valid parts of its file.
     ValidParts,
     /// Its last good configuration.
     LastGood,
-    /// Nothing: its calls are refused.
+    /// Its calls are refused.
     Nothing,
 }
 
-/// What the team files come to.
+/// The result of all team files.
 #[derive(Debug, Default)]
 pub(super) struct TeamFiles {
     pub(super) teams: BTreeMap<TeamName, Team>,
@@ -70,17 +70,17 @@ pub(super) struct TeamFiles {
     pub(super) unserved: BTreeMap<TeamName, Unserved>,
     pub(super) unserved_authorities: BTreeMap<Authority, UnservedReason>,
     pub(super) errors: ErrorsByTeam,
-    /// What to know about files that are taken all the same.
+    /// Warnings.
     pub(super) warnings: Vec<ConfigError>,
-    /// The secrets that team files name.
+    /// Secrets used by team files.
     pub(super) uses: SecretUses,
-    /// The teams whose last good configuration stays.
+    /// Teams that keep their last good configuration.
     last_good: BTreeSet<TeamName>,
-    /// How many errors there are.
+    /// Number of errors.
     error_count: usize,
 }
 
-/// Reads every team file of a directory. What is wrong with the directory itself is an `Err`.
+/// Reads all team files of a directory. A problem of the directory itself is an `Err`.
 pub(super) fn read_all(
     directory: &Path,
     rules: &Rules,
@@ -88,30 +88,30 @@ pub(super) fn read_all(
 ) -> Result<TeamFiles, Problem> {
     let listing = files::list_team_files(directory)?;
     if listing.files.is_empty() && listing.misnamed.is_empty() {
-        let remedy = "write a file for a team into it, as ads.yaml";
-        return Err(Problem::new("holds no team files", remedy));
+        let help = "add a team file, for example ads.yaml";
+        return Err(Problem::new("contains no team files", help));
     }
-    let mut roster = TeamFiles::default();
-    let uses = &mut roster.uses;
+    let mut team_files = TeamFiles::default();
+    let uses = &mut team_files.uses;
     let mut files: Vec<_> =
         listing.files.iter().map(|path| file::read(path, rules, uses)).collect();
-    // They claim what they would if they had the right name.
+    // They define the same team and hosts as with the right name.
     files.extend(listing.misnamed.iter().map(|path| {
         let file = file::read(path, rules, uses);
-        let remedy = "rename it so that it ends in .yaml, or move it away";
-        file.diagnostics.report(0, "", Problem::new("would be passed over", remedy));
+        let help = "rename it to end in .yaml, or move it away";
+        file.diagnostics.report(0, "", Problem::new("would be ignored", help));
         TeamFile { team: None, is_misnamed: true, ..file }
     }));
     let owners = Owners::new(&files, live);
-    roster.assign_teams(&mut files, &owners, live);
-    roster.assign_hosts(&files, &owners, live);
+    team_files.assign_teams(&mut files, &owners, live);
+    team_files.assign_hosts(&files, &owners, live);
     if let Some(live) = live {
-        roster.remember_removed(live);
+        team_files.remember_removed(live);
     }
     for (at, file) in files.into_iter().enumerate() {
-        roster.collect_diagnostics(file, owners.retained(at));
+        team_files.collect_diagnostics(file, owners.retained(at));
     }
-    Ok(roster)
+    Ok(team_files)
 }
 
 impl TeamFiles {
@@ -121,24 +121,24 @@ impl TeamFiles {
         self.teams.iter().map(|(name, team)| (name.clone(), names(team))).collect()
     }
 
-    /// Who belongs to each team.
+    /// The members of each team.
     pub(super) fn members(&self) -> BTreeMap<TeamName, Members> {
         self.teams.iter().map(|(name, team)| (name.clone(), team.members.clone())).collect()
     }
 
-    /// Notes an error that concerns one team alone.
-    pub(super) fn add_error(&mut self, team: &TeamName, complaint: ConfigError) {
+    /// Adds an error that affects one team only.
+    pub(super) fn add_error(&mut self, team: &TeamName, error: ConfigError) {
         if !self.teams.contains_key(team) && !self.unserved.contains_key(team) {
             self.unserved.insert(team.clone(), misconfigured());
         }
         let served = self.served(team);
         let found = self.errors.entry(team.to_string());
         let errors = found.or_insert(TeamErrors { errors: Vec::new(), served });
-        errors.errors.push(complaint);
+        errors.errors.push(error);
         errors.errors.sort();
     }
 
-    /// What is served of a team whose file has an error.
+    /// How a team is served while its file has an error.
     fn served(&self, team: &TeamName) -> Served {
         if self.last_good.contains(team) {
             Served::LastGood
@@ -149,8 +149,7 @@ impl TeamFiles {
         }
     }
 
-    /// Puts each team into its place: as its file says, as it is live, or among those that are not
-    /// served.
+    /// Assigns each team to its file, to its last good configuration, or to the unserved teams.
     fn assign_teams(&mut self, files: &mut [TeamFile], owners: &Owners, live: Option<&Config>) {
         for (name, owner) in owners.teams() {
             let file = owner.and_then(|at| files.get_mut(at)).filter(|file| file.is_about(name));
@@ -169,7 +168,7 @@ impl TeamFiles {
         }
     }
 
-    /// Gives each host to the one environment that claims it.
+    /// Assigns each host to one environment.
     fn assign_hosts(&mut self, files: &[TeamFile], owners: &Owners, live: Option<&Config>) {
         let mut claims = HostClaims::default();
         for (name, team) in &self.teams {
@@ -189,21 +188,21 @@ impl TeamFiles {
                 None => drop(self.unserved_authorities.insert(host, UnservedReason::Misconfigured)),
             }
         }
-        // Where the last good configuration stays, nothing of the file counts.
+        // A file has no effect while the last good configuration stays.
         let unheld = files.iter().enumerate().filter(|(at, _)| owners.retained(*at).is_none());
         for host in unheld.flat_map(|(_, file)| &file.guessed_hosts) {
             self.add_unserved_host(host, UnservedReason::Misconfigured);
         }
     }
 
-    /// Refuses a host that nobody has.
+    /// Adds a host without an environment.
     fn add_unserved_host(&mut self, host: &Authority, reason: UnservedReason) {
         if !self.authorities.contains_key(host) {
             self.unserved_authorities.entry(host.clone()).or_insert(reason);
         }
     }
 
-    /// Remembers the teams that are live and have no file any more, and those before them.
+    /// Remembers live teams without a file, and teams removed earlier.
     fn remember_removed(&mut self, live: &Config) {
         let Some(known) = live.filters.team() else { return };
         let gone = live.teams.iter().filter(|(name, _)| !self.teams.contains_key(*name));
@@ -228,25 +227,26 @@ impl TeamFiles {
         lost.iter().for_each(|host| self.add_unserved_host(host, UnservedReason::Removed));
     }
 
-    /// Gathers what is wrong with a file. `held` is the team that it had and keeps.
-    fn collect_diagnostics(&mut self, file: TeamFile, held: Option<&TeamName>) {
+    /// Collects the errors and warnings of a file. `retained` is the team that it keeps from the
+    /// live config.
+    fn collect_diagnostics(&mut self, file: TeamFile, retained: Option<&TeamName>) {
         let mut warnings = file.diagnostics.take_warnings();
         warnings.truncate(WARNINGS_MAX.saturating_sub(self.warnings.len()).max(1));
         self.warnings.append(&mut warnings);
         let name = file.name.map(|(name, _)| name);
-        let about = name.as_ref().or(held);
+        let about = name.as_ref().or(retained);
         let served = about.map_or(Served::Nothing, |team| self.served(team));
         let label = name.map_or_else(|| base_name(&file.diagnostics), |name| name.to_string());
-        let mut complaints = file.diagnostics.into_errors();
-        if complaints.is_empty() {
+        let mut errors = file.diagnostics.into_errors();
+        if errors.is_empty() {
             return;
         }
-        complaints.truncate(ERRORS_MAX.saturating_sub(self.error_count).max(1));
-        self.error_count = self.error_count.saturating_add(complaints.len());
+        errors.truncate(ERRORS_MAX.saturating_sub(self.error_count).max(1));
+        self.error_count = self.error_count.saturating_add(errors.len());
         let found = self.errors.entry(label);
-        let errors = found.or_insert(TeamErrors { errors: Vec::new(), served });
-        errors.errors.append(&mut complaints);
-        errors.errors.sort();
+        let of_team = found.or_insert(TeamErrors { errors: Vec::new(), served });
+        of_team.errors.append(&mut errors);
+        of_team.errors.sort();
     }
 }
 
@@ -255,17 +255,17 @@ fn misconfigured() -> Unserved {
 }
 
 /// The name of a file without its directory.
-fn base_name(desk: &Diagnostics) -> String {
-    desk.file().file_name().map_or_else(String::new, |name| name.display().to_string())
+fn base_name(diagnostics: &Diagnostics) -> String {
+    diagnostics.file().file_name().map_or_else(String::new, |name| name.display().to_string())
 }
 
-/// What is wrong where two files claim one thing.
+/// The problem of two files that define the same thing.
 fn conflict(what: &str, (path, line, is_live): (&Path, u64, bool)) -> Problem {
     let path = path.display();
     let what = match (is_live, line) {
-        (true, _) => format!("{what} is that of {path}, which is live"),
-        (false, 0) => format!("{what} stands in {path} as well"),
-        (false, _) => format!("{what} stands in {path}:{line} as well"),
+        (true, _) => format!("{what} belongs to {path}, which is live"),
+        (false, 0) => format!("{what} is also in {path}"),
+        (false, _) => format!("{what} is also in {path}:{line}"),
     };
     Problem::new(what, "keep one of the two")
 }

@@ -1,4 +1,4 @@
-//! Which file speaks for a team, and which environment a host stands for, where several claim it.
+//! Assignment of teams to files and of hosts to environments, if several claim them.
 
 use super::{conflict, file::TeamFile};
 use crate::config::{Config, Team};
@@ -9,20 +9,21 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// The file of each team, by its place among the files; without one, the team is disputed.
+/// The file of each team, by index; `None`: several files define the team and none is live.
 #[derive(Debug, Default)]
 pub(super) struct Owners {
     owner_of: BTreeMap<TeamName, Option<usize>>,
-    /// The teams that each file had and keeps, since it has an error or gets no other.
+    /// The live teams that files keep, because of an error or because their new team has another
+    /// file.
     retained: BTreeMap<usize, TeamName>,
-    /// Whether there was a live file to win.
+    /// Teams with a live file.
     live: BTreeSet<TeamName>,
-    /// The teams that are live.
+    /// All live teams.
     known: BTreeSet<TeamName>,
 }
 
 impl TeamFile {
-    /// Whether the file says that it is about this team.
+    /// Whether the file defines this team.
     pub(super) fn is_about(&self, team: &TeamName) -> bool {
         self.name.as_ref().is_some_and(|(name, _)| name == team)
     }
@@ -47,7 +48,7 @@ impl Owners {
         }
         let mut lost = Vec::new();
         for (team, mut claimants) in owners.claimants(files) {
-            // A file that keeps the team it had gets no other, nor keeps that one alive.
+            // A file that keeps its live team cannot get another one.
             let keeps_other = |at: &usize| owners.retained(*at).is_some_and(|held| held != team);
             claimants.retain(|at| !keeps_other(at));
             match (owners.owner(team), claimants.as_slice()) {
@@ -60,7 +61,7 @@ impl Owners {
                 }
             }
         }
-        // A file that gets no other team keeps the one that it had.
+        // A file whose new team belongs to another file keeps its live team.
         while let Some(at) = lost.pop() {
             let Some(file) = files.get(at) else { continue };
             let Some(team) = had(file).filter(|team| owners.owner(team) != Some(at)) else {
@@ -71,7 +72,7 @@ impl Owners {
         owners
     }
 
-    /// Leaves its team to a file that had it. Says who had got it instead.
+    /// Assigns a live team to its file. Returns the file that had it before.
     fn keep(&mut self, team: &TeamName, at: usize, file: &TeamFile) -> Option<usize> {
         self.live.insert(team.clone());
         if !file.is_about(team) {
@@ -80,7 +81,7 @@ impl Owners {
         self.owner_of.insert(team.clone(), Some(at)).flatten()
     }
 
-    /// Every team that a file is about, or was.
+    /// All teams of files, new and live.
     pub(super) fn teams(&self) -> impl Iterator<Item = (&TeamName, Option<usize>)> {
         self.owner_of.iter().map(|(team, owner)| (team, *owner))
     }
@@ -90,13 +91,12 @@ impl Owners {
         self.owner_of.get(team).copied().flatten()
     }
 
-    /// The team that a file had and keeps, though it says so no more.
+    /// The live team that a file keeps although it now defines another one.
     pub(super) fn retained(&self, at: usize) -> Option<&TeamName> {
         self.retained.get(&at)
     }
 
-    /// The files that are not the file of the team which they are about, each with another that is,
-    /// or that claims it too.
+    /// Files that define a team of another file, each with that other file.
     pub(super) fn rejected<'f>(
         &self,
         files: &'f [TeamFile],
@@ -107,7 +107,7 @@ impl Owners {
             for at in &claimants {
                 let other = owner.or_else(|| claimants.iter().copied().find(|other| other != at));
                 let pair = files.get(*at).zip(other.and_then(|other| files.get(other)));
-                // What is wrong with a file's own name was said.
+                // A wrong file name is already reported.
                 let is_told = |(file, _): &(&TeamFile, _)| owner != Some(*at) && !file.is_misnamed;
                 if let Some((file, other)) = pair.filter(is_told) {
                     let line = other.name.as_ref().map_or(0, |(_, line)| *line);
@@ -119,8 +119,9 @@ impl Owners {
         losers
     }
 
-    /// The files that are about each team. One with a wrong name counts where there is no other;
-    /// of a live team always, since it may be the team's own, which no other file takes over then.
+    /// The files that define each team. A file with a wrong name counts only without another file.
+    /// For a live team it always counts, because it may be the team's own file, whose team no other
+    /// file may take.
     fn claimants<'f>(&self, files: &'f [TeamFile]) -> BTreeMap<&'f TeamName, Vec<usize>> {
         let mut all = BTreeMap::<_, Vec<usize>>::new();
         for (at, file) in files.iter().enumerate() {
@@ -136,21 +137,21 @@ impl Owners {
 /// An environment, by its names.
 type Place = (TeamName, EnvironmentName);
 
-/// Who claims each host.
+/// The environments that claim each host.
 #[derive(Debug, Default)]
 pub(super) struct HostClaims<'f>(BTreeMap<Authority, Vec<HostClaim<'f>>>);
 
 #[derive(Debug)]
 struct HostClaim<'f> {
-    /// The environment; none of a team that is not served.
+    /// The environment; `None` for an unserved team.
     place: Option<Place>,
     path: PathBuf,
-    /// The file, unless it is the last good configuration that claims the host.
+    /// The file; `None` for a last good configuration.
     file: Option<&'f TeamFile>,
 }
 
 impl<'f> HostClaims<'f> {
-    /// Those of a team. `file` is where they stand, unless they are the last good ones.
+    /// Adds the hosts of a team. `file` is `None` for a last good configuration.
     pub(super) fn add_team(&mut self, name: &TeamName, team: &Team, file: Option<&'f TeamFile>) {
         for (environment, found) in &team.environments {
             for host in &found.authorities {
@@ -161,7 +162,7 @@ impl<'f> HostClaims<'f> {
         }
     }
 
-    /// Those of a file whose team is not served.
+    /// Adds the hosts of a file whose team is not served.
     pub(super) fn add_unserved(&mut self, file: &'f TeamFile) {
         for host in file.hosts.keys() {
             let path = file.diagnostics.file().to_owned();
@@ -170,7 +171,8 @@ impl<'f> HostClaims<'f> {
         }
     }
 
-    /// Who gets each host: whoever has it, or whoever alone claims it. The others are told.
+    /// Assigns each host to its live environment, or to the only one that claims it. Reports the
+    /// others.
     pub(super) fn decide(
         self,
         live: Option<&BTreeMap<Authority, Place>>,
@@ -184,7 +186,7 @@ impl<'f> HostClaims<'f> {
             let team = claims.first().and_then(HostClaim::team);
             if winner.is_none() && team.is_some() && claims.iter().all(|claim| claim.team() == team)
             {
-                // That several files are about this team was said.
+                // Several files for one team are already reported.
                 return (host, None);
             }
             for (at, claim) in claims.iter().enumerate().filter(|(at, _)| Some(*at) != winner) {
@@ -201,7 +203,7 @@ impl<'f> HostClaims<'f> {
 }
 
 impl HostClaim<'_> {
-    /// The team that claims it, if that is known.
+    /// The team, if known.
     fn team(&self) -> Option<&TeamName> {
         let place = self.place.as_ref().map(|(team, _)| team);
         let name = || self.file.and_then(|file| file.name.as_ref()).map(|(name, _)| name);

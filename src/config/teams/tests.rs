@@ -1,4 +1,4 @@
-//! Team files with errors, read as at a start and as at a reload: whom they affect.
+//! Team files with errors at a start and at a reload.
 
 use crate::config::{self, Config, LoadContext, LoadResult, Served};
 use sconce_filters::{Call, ChainStep, Method, Refusal, call::StaticMetadata};
@@ -11,13 +11,13 @@ const DEFAULTS: &str =
 const ADS: &str = "team: ads\nenvironments:\n  prod: { driver: 'ads:1', authorities: [ads.x] }\n";
 const ML: &str = "team: ml\nenvironments:\n  lab: { driver: 'ml:1', authorities: [ml.x] }\n";
 
-/// A directory of files, and the plan that is live.
-struct Home {
+/// A directory of files and the live config.
+struct Fixture {
     home: TempDir,
     live: Option<Config>,
 }
 
-impl Home {
+impl Fixture {
     fn new(teams: &[(&str, &str)]) -> Self {
         let home = Self { home: tempfile::tempdir().unwrap(), live: None };
         fs::create_dir(home.home.path().join("teams")).unwrap();
@@ -26,7 +26,7 @@ impl Home {
         home
     }
 
-    /// One that is live.
+    /// A configuration that is live.
     fn live(teams: &[(&str, &str)]) -> Self {
         let mut home = Self::new(teams);
         assert_eq!(home.apply(), BTreeMap::new());
@@ -55,22 +55,24 @@ impl Home {
         config::read(&main, &LoadContext::default(), self.live.as_ref())
     }
 
-    /// Reads the files and makes them live. What is wrong, by team.
+    /// Reads the files and makes them live. Returns the errors by team.
     fn apply(&mut self) -> BTreeMap<String, (Served, Vec<String>)> {
-        let LoadResult { config: plan, team_errors: errors, .. } = self.read();
-        self.live = Some(plan.unwrap());
+        let LoadResult { config, team_errors: errors, .. } = self.read();
+        self.live = Some(config.unwrap());
         let place = format!("{}/teams/", self.home.path().display());
-        let said = |it: &config::ConfigError| format!("{it}").replace(&place, "");
+        let messages = |it: &config::ConfigError| format!("{it}").replace(&place, "");
         let errors = errors.into_iter();
-        errors.map(|(team, it)| (team, (it.served, it.errors.iter().map(said).collect()))).collect()
+        errors
+            .map(|(team, it)| (team, (it.served, it.errors.iter().map(messages).collect())))
+            .collect()
     }
 
-    /// What is wrong, by team: what is served of it and how much is wrong.
+    /// The errors by team: how it is served, and the number of errors.
     fn errors(&mut self) -> Vec<(String, Served, usize)> {
         self.apply().into_iter().map(|(team, (served, all))| (team, served, all.len())).collect()
     }
 
-    /// Where a call of this team, or by this host, goes; or the label of its refusal.
+    /// The driver of a call to this team or host, or the label of its refusal.
     fn goes(&self, url: &str) -> String {
         self.ask(url).unwrap_or_else(|refusal| refusal.label.to_owned())
     }
@@ -106,9 +108,9 @@ fn of(team: &str, served: Served, count: usize) -> (String, Served, usize) {
 }
 
 #[test]
-fn an_error_at_a_start_refuses_its_team_alone() {
+fn an_error_at_a_start_affects_its_team_only() {
     for broken in ["tea", "team: [", "team: ml\n", &ML.replace("driver", "drivr"), ""] {
-        let mut home = Home::new(&[("ads.yaml", ADS), ("ml.yaml", broken)]);
+        let mut home = Fixture::new(&[("ads.yaml", ADS), ("ml.yaml", broken)]);
         let errors = home.errors();
         let is_read = broken.starts_with("team: ml");
         let label = if is_read { "ml" } else { "ml.yaml" };
@@ -124,8 +126,8 @@ fn an_error_at_a_start_refuses_its_team_alone() {
 }
 
 #[test]
-fn the_refusal_of_a_team_whose_file_has_an_error_points_to_the_operators() {
-    let mut home = Home::new(&[("ads.yaml", ADS), ("ml.yaml", "team: ml\n")]);
+fn the_refusal_for_a_team_file_error_names_the_operators() {
+    let mut home = Fixture::new(&[("ads.yaml", ADS), ("ml.yaml", "team: ml\n")]);
     home.apply();
     let refusal = home.ask("ml/lab").unwrap_err();
     assert_eq!(refusal.code.number(), 9, "FAILED_PRECONDITION, which clients do not try again");
@@ -135,10 +137,10 @@ fn the_refusal_of_a_team_whose_file_has_an_error_points_to_the_operators() {
 }
 
 #[test]
-fn an_error_at_a_reload_leaves_the_team_its_last_good_configuration_and_others_their_changes() {
+fn after_an_error_at_a_reload_the_team_keeps_its_config_and_other_changes_apply() {
     for broken in ["tea", "team: [", "team: ml\n", "team: ML\n", &ML.replace("driver", "drivr"), ""]
     {
-        let mut home = Home::live(&[("ads.yaml", ADS), ("ml.yaml", ML)]);
+        let mut home = Fixture::live(&[("ads.yaml", ADS), ("ml.yaml", ML)]);
         home.write("ml.yaml", broken);
         home.write("ads.yaml", &ADS.replace("ads:1", "ads:2"));
         let errors = home.apply();
@@ -155,9 +157,9 @@ fn an_error_at_a_reload_leaves_the_team_its_last_good_configuration_and_others_t
 }
 
 #[test]
-fn a_secret_that_cannot_be_read_is_an_error_of_the_team_that_names_it() {
+fn an_unreadable_secret_is_an_error_of_its_team() {
     let secret = format!("{ML}driver_token_file: token\n");
-    let mut home = Home::new(&[("ads.yaml", ADS), ("ml.yaml", &secret)]);
+    let mut home = Fixture::new(&[("ads.yaml", ADS), ("ml.yaml", &secret)]);
     assert_eq!(home.errors(), [of("ml", Served::Nothing, 1)]);
     home.write("token", "secret");
     assert_eq!(home.errors(), []);
@@ -167,8 +169,8 @@ fn a_secret_that_cannot_be_read_is_an_error_of_the_team_that_names_it() {
 }
 
 #[test]
-fn a_removed_file_is_a_removed_team_and_no_error() {
-    let mut home = Home::live(&[("ads.yaml", ADS), ("ml.yaml", ML)]);
+fn a_removed_file_removes_the_team_without_an_error() {
+    let mut home = Fixture::live(&[("ads.yaml", ADS), ("ml.yaml", ML)]);
     home.main(DEFAULTS);
     home.remove("ml.yaml");
     assert_eq!(home.errors(), []);
@@ -195,9 +197,9 @@ fn a_removed_file_is_a_removed_team_and_no_error() {
 }
 
 #[test]
-fn a_host_of_a_team_that_is_not_served_leads_to_no_default() {
+fn a_host_of_an_unserved_team_is_not_routed_to_the_default() {
     for broken in [ML.replace("driver", "drivr"), format!("{ML}]"), ML.replace("team: ml\n", "")] {
-        let mut home = Home::new(&[("ads.yaml", ADS), ("ml.yaml", &broken)]);
+        let mut home = Fixture::new(&[("ads.yaml", ADS), ("ml.yaml", &broken)]);
         home.main(DEFAULTS);
         home.apply();
         assert_eq!(home.goes("ml.x"), "team.misconfigured", "{broken}");
@@ -206,7 +208,7 @@ fn a_host_of_a_team_that_is_not_served_leads_to_no_default() {
 }
 
 #[test]
-fn a_file_that_is_not_yaml_takes_no_host_but_those_it_lists() {
+fn an_invalid_yaml_file_affects_only_its_own_hosts() {
     for broken in [
         format!("# dial all.x, see authorities: [all.x]\n{ML}]"),
         format!("{ML}driver_token_file: all.x\n]"),
@@ -214,23 +216,23 @@ fn a_file_that_is_not_yaml_takes_no_host_but_those_it_lists() {
         ML.replace("[ml.x] }", "\n      - ml.x # not all.x\n  all.x: {}\n  ["),
         ML.replace("[ml.x] }", "['ml.x'\n  ], all.x, "),
     ] {
-        let mut home = Home::live(&[("ads.yaml", ADS), ("ml.yaml", ML)]);
+        let mut home = Fixture::live(&[("ads.yaml", ADS), ("ml.yaml", ML)]);
         home.main(DEFAULTS);
         home.apply();
         home.write("ml.yaml", &broken);
         assert_eq!(home.errors(), [of("ml.yaml", Served::LastGood, 1)], "{broken}");
         assert_eq!(["all.x", "ml.x"].map(|it| home.goes(it)), ["ads:1", "ml:1"], "{broken}");
-        let mut home = Home { live: None, ..home };
+        let mut home = Fixture { live: None, ..home };
         home.apply();
         assert_eq!(["all.x", "ml.x"].map(|it| home.goes(it)), ["ads:1", "team.misconfigured"]);
     }
 }
 
 #[test]
-fn a_file_with_an_error_takes_no_new_host_while_its_last_good_configuration_is_served() {
+fn a_file_with_an_error_gets_no_new_host() {
     let hosts = ML.replace("[ml.x]", "[ml.x, all.x]");
     for broken in [hosts.replace("driver", "drivr"), format!("{hosts}]")] {
-        let mut home = Home::live(&[("ads.yaml", ADS), ("ml.yaml", ML)]);
+        let mut home = Fixture::live(&[("ads.yaml", ADS), ("ml.yaml", ML)]);
         home.main(DEFAULTS);
         home.write("ml.yaml", &broken);
         assert_eq!(home.errors().len(), 1);
@@ -239,8 +241,8 @@ fn a_file_with_an_error_takes_no_new_host_while_its_last_good_configuration_is_s
 }
 
 #[test]
-fn a_team_whose_file_is_gone_is_not_kept_by_an_error_in_another_team_s_file() {
-    let mut home = Home::live(&[("ads.yaml", ADS), ("ml.yaml", ML)]);
+fn an_error_in_another_file_does_not_keep_a_removed_team() {
+    let mut home = Fixture::live(&[("ads.yaml", ADS), ("ml.yaml", ML)]);
     home.remove("ads.yaml");
     home.write("ml.yaml", "team: ads\n");
     home.apply();
@@ -249,27 +251,25 @@ fn a_team_whose_file_is_gone_is_not_kept_by_an_error_in_another_team_s_file() {
 }
 
 #[test]
-fn of_two_files_about_one_team_neither_is_served_at_a_start_and_the_live_one_at_a_reload() {
+fn of_two_files_for_one_team_only_a_live_one_is_served() {
     let other = ADS.replace("ads:1", "evil:1");
     let teams = [("ads.yaml", ADS), ("ml.yaml", ML), ("b.yaml", &*other)];
-    let mut home = Home::new(&teams);
+    let mut home = Fixture::new(&teams);
     let errors = home.apply();
-    let said = |team: &str| errors[team].clone();
+    let messages = |team: &str| errors[team].clone();
     let both = vec![
-        "ads.yaml:1: team: the team 'ads' stands in b.yaml:1 as well; keep one of the two"
-            .to_owned(),
-        "b.yaml:1: team: the team 'ads' stands in ads.yaml:1 as well; keep one of the two"
-            .to_owned(),
+        "ads.yaml:1: team: the team 'ads' is also in b.yaml:1; keep one of the two".to_owned(),
+        "b.yaml:1: team: the team 'ads' is also in ads.yaml:1; keep one of the two".to_owned(),
     ];
-    assert_eq!((errors.len(), said("ads")), (1, (Served::Nothing, both)));
+    assert_eq!((errors.len(), messages("ads")), (1, (Served::Nothing, both)));
     assert_eq!(["ads/prod", "ml/lab"].map(|it| home.goes(it)), ["team.misconfigured", "ml:1"]);
     assert_eq!(home.goes("ads.x"), "team.misconfigured");
 
-    let mut home = Home::live(&teams[..2]);
+    let mut home = Fixture::live(&teams[..2]);
     home.write("b.yaml", &other);
     let errors = home.apply();
     let theirs =
-        "b.yaml:1: team: the team 'ads' is that of ads.yaml, which is live; keep one of the two";
+        "b.yaml:1: team: the team 'ads' belongs to ads.yaml, which is live; keep one of the two";
     assert_eq!(errors["ads"], (Served::ValidParts, vec![theirs.to_owned()]));
     assert_eq!(["ads/prod", "ads.x"].map(|it| home.goes(it)), ["ads:1", "ads:1"]);
     home.write("ads.yaml", "team: [");
@@ -280,8 +280,8 @@ fn of_two_files_about_one_team_neither_is_served_at_a_start_and_the_live_one_at_
 }
 
 #[test]
-fn a_file_that_names_another_team_by_mistake_keeps_its_own() {
-    let mut home = Home::live(&[("ads.yaml", ADS), ("ml.yaml", ML)]);
+fn a_file_that_defines_the_team_of_another_file_keeps_its_own() {
+    let mut home = Fixture::live(&[("ads.yaml", ADS), ("ml.yaml", ML)]);
     home.write("ml.yaml", ADS);
     home.write("sales.yaml", &ML.replace("ml:1", "sales:1"));
     let errors = home.errors();
@@ -290,8 +290,8 @@ fn a_file_that_names_another_team_by_mistake_keeps_its_own() {
 }
 
 #[test]
-fn a_file_that_gets_a_wrong_name_loses_its_team_to_no_other() {
-    let mut home = Home::live(&[("ads.yaml", ADS), ("ml.yaml", ML)]);
+fn a_file_with_a_wrong_extension_keeps_its_team() {
+    let mut home = Fixture::live(&[("ads.yaml", ADS), ("ml.yaml", ML)]);
     home.rename("ads.yaml", "ads.yml");
     home.write("ml.yaml", &ADS.replace("ads:1", "evil:1"));
     assert_eq!(home.errors(), [of("ads", Served::LastGood, 2)]);
@@ -303,8 +303,8 @@ fn a_file_that_gets_a_wrong_name_loses_its_team_to_no_other() {
 }
 
 #[test]
-fn two_files_may_change_their_teams_and_their_names() {
-    let mut home = Home::live(&[("ads.yaml", ADS), ("ml.yaml", ML)]);
+fn two_files_can_swap_teams_and_names() {
+    let mut home = Fixture::live(&[("ads.yaml", ADS), ("ml.yaml", ML)]);
     home.write("ads.yaml", &ML.replace("ml:1", "ml:2"));
     home.write("ml.yaml", &ADS.replace("ads:1", "ads:2"));
     assert_eq!(home.errors(), []);
@@ -317,9 +317,9 @@ fn two_files_may_change_their_teams_and_their_names() {
 }
 
 #[test]
-fn of_two_environments_with_one_host_neither_has_it_at_a_start_and_the_live_one_at_a_reload() {
+fn of_two_environments_with_one_host_only_a_live_one_has_it() {
     let thief = ML.replace("ml.x", "ads.x");
-    let mut home = Home::new(&[("ads.yaml", ADS), ("ml.yaml", &thief)]);
+    let mut home = Fixture::new(&[("ads.yaml", ADS), ("ml.yaml", &thief)]);
     assert_eq!(home.errors(), [of("ads", Served::ValidParts, 1), of("ml", Served::ValidParts, 1)]);
     assert_eq!(home.goes("ads.x"), "team.misconfigured");
     assert_eq!(["ads/prod", "ml/lab"].map(|it| home.goes(it)), ["ads:1", "ml:1"]);
@@ -328,10 +328,10 @@ fn of_two_environments_with_one_host_neither_has_it_at_a_start_and_the_live_one_
     home.write("ads.yaml", &ADS.replace("ads.x", "other.x"));
     assert_eq!((home.errors(), home.goes("ads.x")), (vec![], "ml:1".to_owned()));
 
-    let mut home = Home::live(&[("ads.yaml", ADS), ("ml.yaml", ML)]);
+    let mut home = Fixture::live(&[("ads.yaml", ADS), ("ml.yaml", ML)]);
     home.write("ml.yaml", &thief.replace("ml:1", "ml:2"));
     let errors = home.apply();
-    let theirs = "ml.yaml:3: environments.lab.authorities: the host 'ads.x' is that of ads.yaml, \
+    let theirs = "ml.yaml:3: environments.lab.authorities: the host 'ads.x' belongs to ads.yaml, \
                   which is live; keep one of the two";
     assert_eq!(
         errors.into_iter().collect::<Vec<_>>(),
@@ -341,38 +341,38 @@ fn of_two_environments_with_one_host_neither_has_it_at_a_start_and_the_live_one_
 }
 
 #[test]
-fn an_error_of_the_main_file_rejects_the_whole_change() {
-    let home = Home::live(&[("ads.yaml", ADS), ("ml.yaml", ML)]);
+fn an_error_in_the_main_file_rejects_all_changes() {
+    let home = Fixture::live(&[("ads.yaml", ADS), ("ml.yaml", ML)]);
     home.main(&format!("{MAIN}x: 1\n"));
     home.write("ml.yaml", "team: [");
-    let LoadResult { config: plan, team_errors: errors, .. } = home.read();
-    assert_eq!(plan.unwrap_err().len(), 1);
+    let LoadResult { config, team_errors: errors, .. } = home.read();
+    assert_eq!(config.unwrap_err().len(), 1);
     assert_eq!(errors.len(), 1, "and all errors are told at once");
 }
 
 #[test]
-fn a_directory_that_is_empty_or_gone_or_serves_no_team_is_an_error_for_all() {
-    let fills: [fn(&Home); 3] = [
+fn a_directory_without_a_valid_team_is_an_error_of_the_main_file() {
+    let fills: [fn(&Fixture); 3] = [
         |_| {},
-        |home: &Home| home.write("a.yaml", "tea"),
-        |home: &Home| fs::remove_dir(home.home.path().join("teams")).unwrap(),
+        |home: &Fixture| home.write("a.yaml", "tea"),
+        |home: &Fixture| fs::remove_dir(home.home.path().join("teams")).unwrap(),
     ];
     for fill in fills {
-        let home = Home::new(&[]);
+        let home = Fixture::new(&[]);
         fill(&home);
-        let said = home.read().config.unwrap_err();
-        assert_eq!(said.len(), 1, "{said:?}");
-        assert!(["teams.directory", ""].contains(&&*said[0].key), "{said:?}");
+        let messages = home.read().config.unwrap_err();
+        assert_eq!(messages.len(), 1, "{messages:?}");
+        assert!(["teams.directory", ""].contains(&&*messages[0].key), "{messages:?}");
     }
-    let home = Home::live(&[("ads.yaml", ADS)]);
+    let home = Fixture::live(&[("ads.yaml", ADS)]);
     home.remove("ads.yaml");
     assert_eq!(home.read().config.unwrap_err()[0].key, "teams.directory");
 }
 
 #[test]
-fn a_default_that_a_team_s_change_leads_nowhere_holds_up_nobody() {
+fn an_invalid_default_after_a_team_change_does_not_block_other_teams() {
     let main = "teams: { directory: teams, default_team: ml, default_environment: lab }\n";
-    let mut home = Home::live(&[("ads.yaml", ADS), ("ml.yaml", ML)]);
+    let mut home = Fixture::live(&[("ads.yaml", ADS), ("ml.yaml", ML)]);
     home.main(main);
     assert_eq!(home.errors(), []);
     home.write("ads.yaml", &ADS.replace("ads:1", "ads:2"));
@@ -382,7 +382,7 @@ fn a_default_that_a_team_s_change_leads_nowhere_holds_up_nobody() {
     home.remove("ml.yaml");
     assert_eq!(home.errors(), [of("ml", Served::Nothing, 1)]);
     assert_eq!([home.goes("ads/prod"), home.goes("any.x")], ["ads:2", "team.removed"]);
-    let mut home = Home { live: None, ..home };
+    let mut home = Fixture { live: None, ..home };
     assert_eq!(home.errors(), [of("ml", Served::Nothing, 1)], "at a start");
     assert_eq!([home.goes("ads/prod"), home.goes("any.x")], ["ads:2", "team.misconfigured"]);
     home.main(&main.replace("default_team: ml", "default_team: typo"));

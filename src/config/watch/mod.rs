@@ -1,11 +1,11 @@
-//! Notices that the files have changed, whatever changed them.
+//! Detects changes of the configuration files.
 //!
-//! Directories are watched and not files: editors put a new file in place of the old one, and
-//! Kubernetes swaps a `..data` link beside it. A burst of events counts as one change. A slow poll
-//! finds what the kernel does not tell (network file systems, a directory that is made again
-//! together with its parent, no inotify instance left).
+//! Watches directories instead of files, because editors replace files and Kubernetes replaces a
+//! `..data` symbolic link next to them. A burst of events is one change. Periodic polling detects
+//! changes without kernel events: network file systems, a directory created again together with its
+//! parent, exhausted inotify instances.
 //!
-//! Must never happen here: reading what the files say, or a watch that ends with its directory.
+//! Must never happen here: reading file contents, or a watch that ends with its directory.
 
 #[cfg(test)]
 mod tests;
@@ -27,34 +27,34 @@ use std::{
 };
 use tokio::{sync::mpsc, task, time};
 
-/// A change is told once no other has come for so long.
+/// A change is reported after this time without further events.
 const DEBOUNCE: Duration = Duration::from_millis(200);
-/// A change is told after so long even though others keep coming.
+/// A change is reported after this time even with further events.
 const DEBOUNCE_MAX: Duration = Duration::from_secs(2);
-/// So often the files are looked at though nothing was heard.
+/// Interval of polling.
 const POLL_INTERVAL: Duration = Duration::from_secs(10);
 
-/// The files that make a plan.
+/// The files of a configuration.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct WatchedFiles {
-    /// `sconce.yaml`.
+    /// The main file.
     pub main_file: PathBuf,
-    /// The directory of the team files, if `sconce.yaml` told that much.
+    /// The directory of the team files, if known.
     pub team_directory: Option<PathBuf>,
-    /// What else is named: certificates and keys.
+    /// Certificates, keys and other files.
     pub others: Vec<PathBuf>,
 }
 
-/// Watches the files that make a plan.
+/// Detects changes of the files of a configuration.
 #[derive(Debug)]
 pub struct FileWatcher {
     files: WatchedFiles,
     watcher: Option<RecommendedWatcher>,
-    /// The names of files whose changes concern us, whatever they end in.
+    /// File names whose changes are relevant with any extension.
     names: Arc<Mutex<Vec<OsString>>>,
-    /// Holds one token: that something has changed is all that a burst tells.
+    /// Capacity 1: one event is enough for a burst.
     events: mpsc::Receiver<()>,
-    /// Directories under watch, by the device and inode that each was.
+    /// Watched directories, by device and inode.
     watched: HashMap<FileId, PathBuf>,
     fingerprint: u64,
     poll_interval: Duration,
@@ -63,41 +63,42 @@ pub struct FileWatcher {
 type FileId = (u64, u64);
 
 impl FileWatcher {
-    /// Begins to watch. What has changed before this is not told: read the files after it.
+    /// Starts to watch. Earlier changes are not reported: read the files after this call.
     pub fn new(sources: &WatchedFiles) -> Self {
         Self::with_poll_interval(sources, POLL_INTERVAL)
     }
 
     fn with_poll_interval(sources: &WatchedFiles, poll: Duration) -> Self {
-        let (tell, heard) = mpsc::channel(1);
+        let (event_tx, events) = mpsc::channel(1);
         let names = Arc::new(Mutex::new(sources.names()));
         let known = Arc::clone(&names);
         let watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
             let known = known.lock().unwrap_or_else(PoisonError::into_inner);
             if event.is_ok_and(|event| is_relevant(&event, &known)) {
-                // Full means that a change is about to be told anyway.
-                let _ = tell.try_send(());
+                // A full channel already reports a change.
+                let _ = event_tx.try_send(());
             }
         });
         if let Err(error) = &watcher {
-            tracing::warn!(%error, every = ?poll, "files are not watched but polled");
+            tracing::warn!(%error, every = ?poll, "cannot watch the configuration files; polling \
+                                                   them instead");
         }
-        let (watcher, armed, stamp) = (watcher.ok(), HashMap::new(), sources.fingerprint());
-        let (sources, wanted) = (sources.clone(), sources.directories());
+        let (watcher, watched, fingerprint) = (watcher.ok(), HashMap::new(), sources.fingerprint());
+        let (sources, directories) = (sources.clone(), sources.directories());
         let mut watch = Self {
             files: sources,
             watcher,
             names,
-            events: heard,
-            watched: armed,
-            fingerprint: stamp,
+            events,
+            watched,
+            fingerprint,
             poll_interval: poll,
         };
-        watch.watch_directories(wanted);
+        watch.watch_directories(directories);
         watch
     }
 
-    /// Watches these from now on.
+    /// Replaces the files.
     pub async fn set_files(&mut self, sources: &WatchedFiles) {
         if self.files != *sources {
             *self.names.lock().unwrap_or_else(PoisonError::into_inner) = sources.names();
@@ -106,24 +107,26 @@ impl FileWatcher {
         }
     }
 
-    /// Waits for the next change. May be dropped and called again; a change is then told at the
-    /// latest by the poll.
+    /// Waits for the next change. Cancel safe: after a cancellation, polling reports the change.
     pub async fn changed(&mut self) {
         loop {
-            let heard = match self.watcher {
+            let has_event = match self.watcher {
                 Some(_) => time::timeout(self.poll_interval, self.events.recv()).await.is_ok(),
                 None => {
                     time::sleep(self.poll_interval).await;
                     false
                 }
             };
-            if heard {
-                // The time-out is the bound on a burst: either way the change is told.
+            if has_event {
+                // A timeout also reports the change.
                 let _ = time::timeout(DEBOUNCE_MAX, self.wait_until_quiet()).await;
             }
-            let rearmed = self.refresh_watches().await;
-            let stamp = self.take_fingerprint().await;
-            if std::mem::replace(&mut self.fingerprint, stamp) != stamp || heard || rearmed {
+            let has_changed = self.refresh_watches().await;
+            let fingerprint = self.take_fingerprint().await;
+            if std::mem::replace(&mut self.fingerprint, fingerprint) != fingerprint
+                || has_event
+                || has_changed
+            {
                 return;
             }
         }
@@ -135,45 +138,45 @@ impl FileWatcher {
 
     async fn take_fingerprint(&self) -> u64 {
         let sources = self.files.clone();
-        let look = task::spawn_blocking(move || sources.fingerprint());
-        look.await.unwrap_or(self.fingerprint)
+        let hash = task::spawn_blocking(move || sources.fingerprint());
+        hash.await.unwrap_or(self.fingerprint)
     }
 
-    /// Finds the directories and puts them under watch. Beside the runtime: there may be thousands
-    /// of files, and each is looked up by every link that leads to it.
+    /// Finds the directories and watches them. Runs on a blocking thread, because there may be
+    /// thousands of files, each with several symbolic links.
     async fn refresh_watches(&mut self) -> bool {
         let sources = self.files.clone();
-        let wanted = task::spawn_blocking(move || sources.directories()).await;
-        wanted.is_ok_and(|wanted| self.watch_directories(wanted))
+        let directories = task::spawn_blocking(move || sources.directories()).await;
+        directories.is_ok_and(|directories| self.watch_directories(directories))
     }
 
-    /// Puts under watch each directory that is not, or that is another one of the same name by now.
+    /// Watches each new directory, and each one that was replaced under the same name.
     ///
-    /// One directory may have several names, and the kernel has one watch for all of them: it is
-    /// watched by one name alone, so that a name which is not wanted any more takes no watch away.
-    fn watch_directories(&mut self, wanted: HashMap<FileId, PathBuf>) -> bool {
+    /// The kernel has one watch for all names of a directory. Each directory is watched by one name
+    /// only, so that the removal of another name does not end the watch.
+    fn watch_directories(&mut self, directories: HashMap<FileId, PathBuf>) -> bool {
         let Some(watcher) = &mut self.watcher else { return false };
         let before = self.watched.len();
         self.watched.retain(|was, directory| {
-            let is_wanted = wanted.contains_key(was);
-            // Of one that was deleted, the kernel has ended the watch itself.
+            let is_wanted = directories.contains_key(was);
+            // The kernel ends the watch of a deleted directory itself.
             if !is_wanted && file_id(directory).is_some() {
                 let _ = watcher.unwatch(directory);
             }
             is_wanted
         });
-        let mut rearmed = self.watched.len() != before;
-        for (is, directory) in wanted {
+        let mut has_changed = self.watched.len() != before;
+        for (is, directory) in directories {
             if let Entry::Vacant(place) = self.watched.entry(is) {
-                rearmed = true;
-                // There is one still if another directory had the name, and was moved away.
+                has_changed = true;
+                // A watch may remain from another directory that had this name and was moved away.
                 let _ = watcher.unwatch(&directory);
                 if watcher.watch(&directory, RecursiveMode::NonRecursive).is_ok() {
                     place.insert(directory);
                 }
             }
         }
-        rearmed
+        has_changed
     }
 }
 
@@ -183,9 +186,9 @@ impl WatchedFiles {
         all.filter_map(|file| file.file_name()).map(ToOwned::to_owned).collect()
     }
 
-    /// The directories in which a change may concern us: those of the files, those above, since one
-    /// may be deleted and made again, and those that links lead to. At most two for each source,
-    /// without those that are not there, and each by the first of its names.
+    /// The directories with relevant changes: those of the files, their parents, and those of
+    /// symbolic link targets. At most two for each file, only existing ones, each by its first
+    /// name.
     fn directories(&self) -> HashMap<FileId, PathBuf> {
         let above = |path: &Path| match path.parent() {
             Some(parent) if parent.as_os_str().is_empty() => Some(PathBuf::from(".")),
@@ -200,8 +203,8 @@ impl WatchedFiles {
             all.push(teams.clone());
             meant.extend(fs::canonicalize(teams));
         }
-        // A version of a directory that Kubernetes has mounted: it never changes, and what leads to
-        // the next one is seen beside it.
+        // A mounted Kubernetes volume version never changes; a change to the next version is
+        // visible in its parent.
         meant.retain(|directory| {
             let name = directory.file_name().unwrap_or_default();
             !name.as_encoded_bytes().starts_with(b"..")
@@ -218,28 +221,28 @@ impl WatchedFiles {
         found
     }
 
-    /// What the files look like from outside: any edit changes it.
+    /// A hash of the metadata of all files, which changes with any edit.
     fn fingerprint(&self) -> u64 {
-        let mut stamp = DefaultHasher::new();
-        let mut look = |path: &Path| {
+        let mut fingerprint = DefaultHasher::new();
+        let mut hash = |path: &Path| {
             let found = fs::metadata(path).ok().map(|found| {
                 let modified =
                     (found.mtime(), found.mtime_nsec(), found.ctime(), found.ctime_nsec());
                 (found.dev(), found.ino(), found.len(), modified)
             });
-            (path, found).hash(&mut stamp);
+            (path, found).hash(&mut fingerprint);
         };
-        look(&self.main_file);
+        hash(&self.main_file);
         let listing =
             self.team_directory.as_deref().and_then(|teams| files::list_team_files(teams).ok());
         let listing = listing.unwrap_or_default();
-        listing.files.iter().chain(&listing.misnamed).for_each(|path| look(path));
-        self.others.iter().for_each(|path| look(path));
-        stamp.finish()
+        listing.files.iter().chain(&listing.misnamed).for_each(|path| hash(path));
+        self.others.iter().for_each(|path| hash(path));
+        fingerprint.finish()
     }
 }
 
-/// Whether an event may have changed what the files say. Our own reading does not.
+/// Whether an event can be a change of the files. Reads are not.
 fn is_relevant(event: &Event, names: &[OsString]) -> bool {
     use event::{AccessKind, AccessMode};
     let reading = match event.kind {
@@ -255,7 +258,7 @@ fn is_relevant(event: &Event, names: &[OsString]) -> bool {
         let name = path.file_name();
         let linked = name.is_some_and(|name| name.as_encoded_bytes().starts_with(b".."));
         let yaml = path.extension().is_some_and(|ending| ending == "yaml" || ending == "yml");
-        // Without an ending it may be one of the directories themselves.
+        // Without an extension it may be a directory.
         let named = name.is_some_and(|name| names.iter().any(|known| known == name));
         linked || yaml || named || path.extension().is_none()
     };

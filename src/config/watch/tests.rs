@@ -1,4 +1,4 @@
-//! Edits, links and directories that come and go: which are told.
+//! Detection of edits, symbolic links, and deleted and recreated directories.
 
 use super::*;
 use std::os::unix::fs::symlink;
@@ -29,7 +29,7 @@ fn run(test: impl AsyncFnOnce()) {
     runtime.block_on(test());
 }
 
-async fn told(watch: &mut FileWatcher) -> bool {
+async fn found(watch: &mut FileWatcher) -> bool {
     time::timeout(SOON, watch.changed()).await.is_ok()
 }
 
@@ -38,24 +38,24 @@ async fn silent(watch: &mut FileWatcher) -> bool {
 }
 
 #[test]
-fn an_edit_in_place_and_one_by_renaming_are_told() {
+fn an_edit_in_place_and_a_replacement_are_detected() {
     run(async || {
         let (_home, file, teams) = home();
         let mut watch = FileWatcher::with_poll_interval(&sources(&file, &teams), NEVER);
         fs::write(&file, "y").unwrap();
-        assert!(told(&mut watch).await);
+        assert!(found(&mut watch).await);
         let new = teams.join(".ads.yaml.new");
         fs::write(&new, "y").unwrap();
         fs::rename(&new, teams.join("ads.yaml")).unwrap();
-        assert!(told(&mut watch).await);
+        assert!(found(&mut watch).await);
         fs::remove_file(teams.join("ads.yaml")).unwrap();
-        assert!(told(&mut watch).await);
+        assert!(found(&mut watch).await);
         assert!(silent(&mut watch).await, "one edit is told once");
     });
 }
 
 #[test]
-fn reading_the_files_and_an_editor_s_own_files_are_no_change() {
+fn reads_and_editor_files_are_no_change() {
     run(async || {
         let (_home, file, teams) = home();
         let mut watch = FileWatcher::with_poll_interval(&sources(&file, &teams), NEVER);
@@ -68,7 +68,7 @@ fn reading_the_files_and_an_editor_s_own_files_are_no_change() {
 }
 
 #[test]
-fn the_link_that_kubernetes_swaps_is_told() {
+fn a_kubernetes_volume_update_is_detected() {
     run(async || {
         let (home, _, _) = home();
         let mount = home.path().join("mount");
@@ -82,48 +82,48 @@ fn the_link_that_kubernetes_swaps_is_told() {
         let mut watch = FileWatcher::with_poll_interval(&sources, NEVER);
         symlink("..two", mount.join("..data_tmp")).unwrap();
         fs::rename(mount.join("..data_tmp"), mount.join("..data")).unwrap();
-        assert!(told(&mut watch).await);
+        assert!(found(&mut watch).await);
         assert_eq!(fs::read_to_string(mount.join("ads.yaml")).unwrap(), "..two");
     });
 }
 
 #[test]
-fn a_directory_that_is_deleted_and_made_again_is_watched_again() {
+fn a_recreated_directory_is_watched_again() {
     run(async || {
         let (_home, file, teams) = home();
         let mut watch = FileWatcher::with_poll_interval(&sources(&file, &teams), NEVER);
         fs::remove_dir_all(&teams).unwrap();
-        assert!(told(&mut watch).await);
+        assert!(found(&mut watch).await);
         fs::create_dir(&teams).unwrap();
-        assert!(told(&mut watch).await);
+        assert!(found(&mut watch).await);
         while !silent(&mut watch).await {}
         fs::write(teams.join("ads.yaml"), "z").unwrap();
-        assert!(told(&mut watch).await, "the new directory is under watch");
+        assert!(found(&mut watch).await, "the new directory is under watch");
     });
 }
 
 #[test]
-fn a_main_file_that_is_moved_away_and_back_is_told_at_once() {
+fn a_main_file_moved_away_and_back_is_detected() {
     run(async || {
         let (home, file, teams) = home();
-        // A directory that is named by a link has two names.
+        // A directory behind a symbolic link has two names.
         symlink(home.path(), home.path().join("link")).unwrap();
         let file_by_link = home.path().join("link/sconce.yaml");
         let mut watch = FileWatcher::with_poll_interval(&sources(&file_by_link, &teams), NEVER);
         fs::rename(&file, home.path().join("away")).unwrap();
-        assert!(told(&mut watch).await);
-        // Nothing else is known while the file is away.
+        assert!(found(&mut watch).await);
+        // While the file is away, nothing else is known.
         watch
             .set_files(&WatchedFiles { main_file: file_by_link.clone(), ..WatchedFiles::default() })
             .await;
         while !silent(&mut watch).await {}
         fs::rename(home.path().join("away"), &file).unwrap();
-        assert!(told(&mut watch).await, "the directory is under watch still");
+        assert!(found(&mut watch).await, "the directory is under watch still");
     });
 }
 
 #[test]
-fn a_version_that_kubernetes_has_mounted_is_not_watched_itself() {
+fn a_kubernetes_volume_version_is_not_watched() {
     let home = tempfile::tempdir().unwrap();
     let mount = fs::canonicalize(home.path()).unwrap().join("mount");
     fs::create_dir_all(mount.join("..2026_01")).unwrap();
@@ -136,7 +136,7 @@ fn a_version_that_kubernetes_has_mounted_is_not_watched_itself() {
 }
 
 #[test]
-fn another_directory_can_be_followed() {
+fn the_watched_files_can_be_replaced() {
     run(async || {
         let (home, file, teams) = home();
         let other = home.path().join("other");
@@ -144,12 +144,12 @@ fn another_directory_can_be_followed() {
         let mut watch = FileWatcher::with_poll_interval(&sources(&file, &teams), NEVER);
         watch.set_files(&sources(&file, &other)).await;
         fs::write(other.join("ml.yaml"), "z").unwrap();
-        assert!(told(&mut watch).await);
+        assert!(found(&mut watch).await);
     });
 }
 
 #[test]
-fn a_file_that_is_named_is_followed_whatever_its_name_ends_in() {
+fn a_configured_file_is_watched_with_any_extension() {
     run(async || {
         let (home, file, teams) = home();
         let key = home.path().join("keys").join("server.key");
@@ -161,12 +161,12 @@ fn a_file_that_is_named_is_followed_whatever_its_name_ends_in() {
         fs::write(key.with_file_name("other.key"), "y").unwrap();
         assert!(silent(&mut watch).await);
         fs::write(&key, "y").unwrap();
-        assert!(told(&mut watch).await);
+        assert!(found(&mut watch).await);
     });
 }
 
 #[test]
-fn without_the_kernel_s_help_the_poll_finds_the_change() {
+fn polling_detects_changes_without_kernel_events() {
     run(async || {
         let (_home, file, teams) = home();
         let mut watch =
@@ -174,12 +174,12 @@ fn without_the_kernel_s_help_the_poll_finds_the_change() {
         watch.watcher = None;
         assert!(silent(&mut watch).await);
         fs::write(teams.join("ads.yaml"), "y").unwrap();
-        assert!(told(&mut watch).await);
+        assert!(found(&mut watch).await);
     });
 }
 
 #[test]
-fn changes_that_never_pause_are_told_all_the_same() {
+fn continuous_changes_are_reported() {
     run(async || {
         let (_home, file, teams) = home();
         let mut watch = FileWatcher::with_poll_interval(&sources(&file, &teams), NEVER);
@@ -190,20 +190,20 @@ fn changes_that_never_pause_are_told_all_the_same() {
             }
         };
         tokio::select! {
-            told = told(&mut watch) => assert!(told),
+            found = found(&mut watch) => assert!(found),
             () = edits => {}
         }
     });
 }
 
-/// The CPU time of this thread.
+/// CPU time of this thread.
 fn cpu_time() -> Duration {
     let text = fs::read_to_string("/proc/thread-self/schedstat").unwrap();
     Duration::from_nanos(text.split(' ').next().unwrap().parse().unwrap())
 }
 
 #[test]
-fn thousands_of_files_in_directories_of_their_own_hardly_hold_up_the_runtime() {
+fn thousands_of_directories_do_not_block_the_runtime() {
     run(async || {
         let (home, file, teams) = home();
         let token = |number: usize| {

@@ -43,7 +43,7 @@ impl Paper {
         Self { certificate, key, der: made.der().clone(), signer }
     }
 
-    /// A client that trusts nobody but this one.
+    /// A client that has no issuers, tokens or certificates but this one.
     pub fn client(&self, how: &How<'_>) -> Arc<ClientConfig> {
         let mut roots = RootCertStore::empty();
         roots.add(self.der.clone()).unwrap();
