@@ -332,6 +332,18 @@ fn every_refusal_label_is_explained() {
     assert_none(&missing, "add a row to docs/troubleshooting.md");
 }
 
+#[test]
+fn every_abuse_limit_is_explained() {
+    let page = read("docs/troubleshooting.md");
+    let guard = read("src/wire/guard.rs");
+    let names = guard.lines().filter_map(|line| line.split_once("=> \"")?.1.split_once('"'));
+    let names: Vec<_> = names.map(|(name, _)| name.to_owned()).collect();
+    assert!(names.len() > 10, "the search must find the limits");
+    let missing: Vec<_> =
+        names.into_iter().filter(|it| !page.contains(&format!("`{it}`"))).collect();
+    assert_none(&missing, "add a row to docs/troubleshooting.md");
+}
+
 /// The messages of `tracing` macros: the last literal of each call that is a message.
 fn messages(code: &str) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
