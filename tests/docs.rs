@@ -333,6 +333,26 @@ fn every_refusal_label_is_explained() {
 }
 
 #[test]
+fn supported_versions_are_those_of_the_tests() {
+    let mut versions = BTreeSet::new();
+    for (runner, starts) in [
+        ("tests/spark/run", ["SERVER = ", "NEWEST = ", "CLIENTS = "].as_slice()),
+        ("tests/clients/run", ["SERVER = ", "JVM = "].as_slice()),
+    ] {
+        let text = read(runner);
+        let lines = text.lines().filter(|line| starts.iter().any(|it| line.starts_with(it)));
+        let literals = lines.flat_map(|line| line.split('"').skip(1).step_by(2));
+        versions.extend(literals.filter(|it| it.matches('.').count() == 2).map(str::to_owned));
+    }
+    assert!(versions.len() > 6, "the search must find the versions");
+    for page in ["README.md", "docs/clients.md"] {
+        let text = read(page);
+        let missing: Vec<_> = versions.iter().filter(|it| !text.contains(*it)).cloned().collect();
+        assert_none(&missing, &format!("correct the table of versions in {page}"));
+    }
+}
+
+#[test]
 fn every_abuse_limit_is_explained() {
     let page = read("docs/troubleshooting.md");
     let guard = read("src/wire/guard.rs");
