@@ -176,6 +176,7 @@ impl Connection {
     }
 
     /// Checks a frame header before the payload is read.
+    #[expect(clippy::too_many_lines, reason = "one arm for each type of frame")]
     fn check_frame_header(&self, header: FrameHeader) -> Result<(), ConnectionError> {
         if !self.settings_received
             && (header.kind != Kind::Settings
