@@ -235,7 +235,7 @@ mod tests {
             ),
             (
                 "chain: [team, limit]\nlimit: { max: 3, min: 1 }\n",
-                "3: limit.min: there is no key 'min'; the keys here are max",
+                "3: limit.min: unknown key 'min'; valid keys are max",
             ),
             ("chain: [team, limit]\n", "1: limit: is not valid; correct the section"),
             (
