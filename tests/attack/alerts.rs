@@ -31,7 +31,7 @@ type Break = fn(&World);
 
 pub fn cases(cases: &mut Cases) {
     let Ok(binary) = std::env::var("SCONCE_PROMETHEUS") else { return };
-    cases.room("alerts");
+    cases.suite("alerts");
     let mut tried = BTreeSet::new();
     for (alert, spec, broken, times) in all() {
         tried.insert(alert.to_string());

@@ -8,7 +8,7 @@ use crate::support::protobuf::{field, framed};
 use crate::support::runner::Cases;
 
 pub fn cases(cases: &mut Cases) {
-    cases.room("identity");
+    cases.suite("authentication");
     without_proof(cases);
     forms(cases);
     credentials(cases);

@@ -12,7 +12,7 @@ use crate::support::upstream::{Offer, Upstream};
 use crate::support::world::{Spec, World};
 
 pub fn cases(cases: &mut Cases) {
-    cases.room("buffered");
+    cases.suite("buffered_responses");
     complete(cases);
     incomplete(cases);
     several(cases);

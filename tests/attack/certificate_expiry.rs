@@ -15,7 +15,7 @@ use crate::support::world::{Spec, World};
 use crate::tls::{Line, await_let_in, client, is_let_in, line, paper, replace, with};
 
 pub fn cases(cases: &mut Cases) {
-    cases.room("expiry");
+    cases.suite("certificate_expiry");
     replaced(cases);
     refused(cases);
     authorities(cases);

@@ -18,7 +18,7 @@ const UNAUTHENTICATED: u32 = 16;
 const HINT: &str = "this address requires TLS: add ;use_ssl=true to the sc:// URL";
 
 pub fn cases(cases: &mut Cases) {
-    cases.room("cleartext");
+    cases.suite("cleartext");
     answered(cases);
     bounded(cases);
     turned_off(cases);

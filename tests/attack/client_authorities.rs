@@ -16,7 +16,7 @@ use crate::support::world::{Spec, World};
 use crate::tls::{client, paper, with};
 
 pub fn cases(cases: &mut Cases) {
-    cases.room("authorities");
+    cases.suite("client_authorities");
     taken_out(cases);
     without_grace(cases);
 }

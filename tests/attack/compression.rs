@@ -18,7 +18,7 @@ use crate::support::runner::{self, Cases};
 use crate::support::world::{Spec, World};
 
 pub fn cases(cases: &mut Cases) {
-    cases.room("stamped");
+    cases.suite("user_context");
     passes(cases);
     refused(cases);
     bounded(cases);

@@ -7,7 +7,7 @@ use crate::support::runner::Cases;
 use crate::support::world::World;
 
 pub fn cases(cases: &mut Cases) {
-    cases.room("identity");
+    cases.suite("authentication");
     let mut spec = proof::spec("");
     let line = "driver_token_file: ../token\n".to_string();
     spec.config.files = vec![("token", "of-both".to_string())];

@@ -18,7 +18,7 @@ use crate::tls;
 pub const ELSEWHERE: [u8; 4] = [127, 0, 0, 2];
 
 pub fn cases(cases: &mut Cases) {
-    cases.room("crowds");
+    cases.suite("connection_limits");
     accepting(cases);
     sources(cases);
     strangers(cases);

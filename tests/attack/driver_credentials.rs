@@ -17,7 +17,7 @@ const HIDDEN: &str = "spark.hadoop.fs.s3a.secret.key";
 const OWN: &str = "spark.connect.authenticate.token";
 
 pub fn cases(cases: &mut Cases) {
-    cases.room("credentials");
+    cases.suite("driver_credentials");
     tokens(cases);
     rotations(cases);
     refusals(cases);

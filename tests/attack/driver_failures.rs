@@ -10,7 +10,7 @@ use crate::support::script::{answer_block, hex};
 use crate::support::world::{CLUSTER, Spec};
 
 pub fn cases(cases: &mut Cases) {
-    cases.room("deaths");
+    cases.suite("driver_failures");
     cases.own("a_killed_driver_is_told_to_all_its_streams_at_once", Spec::default(), |world| {
         let mut client = world.client();
         let held = client.request().script("end;hold");

@@ -14,7 +14,7 @@ use crate::support::world::{Spec, World};
 const ADS: &str = "team=\"ads\",environment=\"prod\"";
 
 pub fn cases(cases: &mut Cases) {
-    cases.room("reach");
+    cases.suite("driver_health");
     cases.own(
         "a_driver_that_dies_is_logged_once_and_so_is_its_return",
         Spec::default(),

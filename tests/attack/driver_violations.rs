@@ -13,7 +13,7 @@ use crate::support::script::{answer_block, headers_op, hex};
 use crate::support::world::{CLUSTER, Spec, World};
 
 pub fn cases(cases: &mut Cases) {
-    cases.room("drivers");
+    cases.suite("driver_violations");
     greetings(cases);
     before_headers(cases);
     after_headers(cases);

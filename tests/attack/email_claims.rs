@@ -8,7 +8,7 @@ use crate::support::signer::{AUDIENCE, ISSUER, Signer, claims_but, jwks};
 use crate::support::world::Spec;
 
 pub fn cases(cases: &mut Cases) {
-    cases.room("identity");
+    cases.suite("authentication");
     let verified = |verified: Value| json!({"email": "jay@x", "email_verified": verified});
     let unsaid = json!({"profile": {"email": "jay@x"}});
     let nested = |it: bool| json!({"profile": verified(json!(it))});

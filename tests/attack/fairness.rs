@@ -14,7 +14,7 @@ use crate::support::upstream::{Offer, Upstream};
 use crate::support::world::{Spec, World};
 
 pub fn cases(cases: &mut Cases) {
-    cases.room("fairness");
+    cases.suite("fairness");
     uploads(cases);
     inflated(cases);
     downloads(cases);

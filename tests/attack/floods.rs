@@ -18,7 +18,7 @@ fn price_max() -> Duration {
 }
 
 pub fn cases(cases: &mut Cases) {
-    cases.room("floods");
+    cases.suite("floods");
     resets(cases);
     provoked_resets(cases);
     control_frames(cases);

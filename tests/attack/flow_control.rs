@@ -15,7 +15,7 @@ use crate::support::world::{Spec, World};
 const A_WHILE: Duration = Duration::from_millis(200);
 
 pub fn cases(cases: &mut Cases) {
-    cases.room("flow_control");
+    cases.suite("flow_control");
     settings_of_the_driver(cases);
     settings_of_the_client(cases);
     credit_of_responses(cases);

@@ -16,7 +16,7 @@ const STREAM_SIZE: &[crate::support::client::Verdict] =
 const FINE: &[crate::support::client::Verdict] = &[Fine];
 
 pub fn cases(cases: &mut Cases) {
-    cases.room("frames");
+    cases.suite("frames");
     data(cases);
     headers(cases);
     priority_and_reset(cases);

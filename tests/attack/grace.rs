@@ -15,7 +15,7 @@ use crate::support::signer::{Signer, claims_but, jwks, now};
 use crate::support::world::World;
 
 pub fn cases(cases: &mut Cases) {
-    cases.room("grace");
+    cases.suite("grace");
     goes_on(cases);
     begins_nothing(cases);
     belongs(cases);

@@ -15,7 +15,7 @@ const INTERNAL: u32 = 13;
 const AT_ONCE: Duration = Duration::from_millis(1000);
 
 pub fn cases(cases: &mut Cases) {
-    cases.room("grpc");
+    cases.suite("grpc");
     deadlines(cases);
     cancellation(cases);
     half_close(cases);

@@ -8,7 +8,7 @@ use crate::support::runner::{Cases, note};
 use crate::support::world::{Spec, World};
 
 pub fn cases(cases: &mut Cases) {
-    cases.room("stalls");
+    cases.suite("head_of_line");
     cases.add("ninety_unread_downloads_leave_siblings_alone", |world| {
         let mut client = unread(world, 90, 65_535, 90 * 65_535, "end;h;d1000000;t0");
         client.pump(|c| c.streams.values().all(|reply| reply.body.len() == 65_535), SOON);

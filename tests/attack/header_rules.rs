@@ -8,7 +8,7 @@ use crate::support::probe::{malformed, refused, valid};
 use crate::support::runner::Cases;
 
 pub fn cases(cases: &mut Cases) {
-    cases.room("header_rules");
+    cases.suite("header_rules");
     names(cases);
     values(cases);
     connection_specific(cases);

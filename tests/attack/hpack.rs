@@ -11,7 +11,7 @@ use crate::support::runner::Cases;
 use crate::support::world::World;
 
 pub fn cases(cases: &mut Cases) {
-    cases.room("hpack");
+    cases.suite("hpack");
     errors(cases);
     honest_blocks(cases);
     shared_table(cases);

@@ -11,7 +11,7 @@ use crate::support::runner::Cases;
 use crate::support::world::World;
 
 pub fn cases(cases: &mut Cases) {
-    cases.room("identity");
+    cases.suite("authentication");
     table(cases);
     memory(cases);
 }

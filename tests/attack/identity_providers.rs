@@ -17,7 +17,7 @@ use crate::support::signer::{self, ISSUER, Signer, claims, jwks};
 use crate::support::world::World;
 
 pub fn cases(cases: &mut Cases) {
-    cases.room("providers");
+    cases.suite("identity_providers");
     edits(cases);
     blame(cases);
     readiness(cases);

@@ -12,7 +12,7 @@ use crate::support::upstream::{Offer, Upstream};
 use crate::support::world::{Spec, World};
 
 pub fn cases(cases: &mut Cases) {
-    cases.room("still");
+    cases.suite("idle_cpu");
     type Make = fn(&World) -> (Client, Upstream);
     let mut small = Spec::default();
     small.driver.receive_buffer = Some(64 << 10);

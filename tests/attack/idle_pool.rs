@@ -20,7 +20,7 @@ const TURNS: usize = 8;
 const FEW: usize = 2;
 
 pub fn cases(cases: &mut Cases) {
-    cases.room("spares");
+    cases.suite("idle_pool");
     lent(cases);
     kept_back(cases);
     spoilt_while_nobody_looks(cases);
@@ -82,7 +82,7 @@ fn lent(cases: &mut Cases) {
         });
         if world.is_sconce() {
             assert!(opened <= FEW, "{opened} connections for {TURNS} clients, one after the other");
-            assert_eq!(figure(world, "legs_reused_total"), TURNS - opened);
+            assert_eq!(figure(world, "upstream_connections_reused_total"), TURNS - opened);
         }
     });
     cases.own("clients_at_one_time_never_share_a_connection", Spec::default(), |world| {
@@ -124,9 +124,9 @@ fn lent(cases: &mut Cases) {
         in_turn(world, Client::must_work);
         if world.is_sconce() {
             // The canary has one.
-            assert!(figure(world, "legs_open") > 1);
+            assert!(figure(world, "upstream_connections_active") > 1);
             let patience = Duration::from_secs(9);
-            eventually("only one is open", patience, || figure(world, "legs_open") == 1);
+            eventually("only one is open", patience, || figure(world, "upstream_connections_active") == 1);
         }
     });
 }

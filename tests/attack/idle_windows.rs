@@ -5,7 +5,7 @@ use crate::support::runner::Cases;
 use crate::support::world::{Spec, World};
 
 pub fn cases(cases: &mut Cases) {
-    cases.room("hoarded");
+    cases.suite("idle_windows");
     for (what, end) in [("have_ended", true), ("stand_still", false)] {
         let name = format!("an_upload_earns_its_window_beside_many_that_{what}");
         cases.own(name, Spec::default(), move |world| {

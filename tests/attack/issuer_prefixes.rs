@@ -17,7 +17,7 @@ const PARTNER: &str = "https://partner.invalid/dev";
 const LABEL: &str = "authenticate.user_prefix";
 
 pub fn cases(cases: &mut Cases) {
-    cases.room("identity");
+    cases.suite("authentication");
     users(cases);
     groups(cases);
     reloads(cases);

@@ -8,7 +8,7 @@ use crate::support::runner::Cases;
 use crate::support::world::{Spec, World};
 
 pub fn cases(cases: &mut Cases) {
-    cases.room("authentication");
+    cases.suite("authentication");
     accepted(cases);
     refused(cases);
     withheld(cases);

@@ -43,7 +43,7 @@ fn many_calls(client: &mut Client, count: usize, at_once: usize) {
 }
 
 pub fn cases(cases: &mut Cases) {
-    cases.room("honest");
+    cases.suite("legitimate_traffic");
     cases.alone("six_thousand_small_calls_on_one_connection", Spec::default(), |world| {
         let mut client = grpc_core(world);
         many_calls(&mut client, 6000, 50);

@@ -15,7 +15,7 @@ use crate::support::world::{Spec, World};
 const FRAME_MAX: usize = 16_384;
 
 pub fn cases(cases: &mut Cases) {
-    cases.room("long_tokens");
+    cases.suite("long_tokens");
     admitted(cases);
     remembered(cases);
 }

@@ -47,7 +47,7 @@ fn grows_as_by(
 }
 
 pub fn cases(cases: &mut Cases) {
-    cases.room("memory");
+    cases.suite("memory");
     stamped(cases);
     cases.alone(
         "five_hundred_unread_downloads_pull_little_and_hold_little",

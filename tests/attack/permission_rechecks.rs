@@ -16,7 +16,7 @@ use crate::support::signer::{ISSUER, Signer, claims, claims_but, jwks, now, sha2
 use crate::support::world::{Spec, World};
 
 pub fn cases(cases: &mut Cases) {
-    cases.room("recheck");
+    cases.suite("recheck");
     tokens(cases);
     ends(cases);
     keys(cases);

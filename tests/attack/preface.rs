@@ -7,7 +7,7 @@ use crate::support::frame::{self, PREFACE};
 use crate::support::runner::Cases;
 
 pub fn cases(cases: &mut Cases) {
-    cases.room("preface");
+    cases.suite("preface");
     for (name, octets) in [
         ("an_http1_request_is_no_preface", b"GET / HTTP/1.1\r\nHost: a\r\n\r\n".to_vec()),
         ("an_h2c_upgrade_is_not_taken_up", upgrade()),

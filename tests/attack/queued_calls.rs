@@ -13,7 +13,7 @@ use crate::support::upstream::{Offer, Upstream};
 use crate::support::world::{Spec, World};
 
 pub fn cases(cases: &mut Cases) {
-    cases.room("queued");
+    cases.suite("queued_calls");
     let name = "a_queued_call_moves_to_a_new_connection_if_goaway_refuses_all_others";
     cases.own(name, Spec::default(), |world| {
         let (mut driver, calls) = queue(world, 1);

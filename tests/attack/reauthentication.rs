@@ -17,7 +17,7 @@ use crate::support::upstream::{Offer, Upstream};
 use crate::support::world::{Spec, World};
 
 pub fn cases(cases: &mut Cases) {
-    cases.room("suspended");
+    cases.suite("reauthentication");
     type Act = fn(&mut Upstream, u32);
     let acts: [(&str, Act); 4] = [
         ("does_nothing", |_, _| {}),

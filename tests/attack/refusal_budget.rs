@@ -11,7 +11,7 @@ use crate::support::world::{Spec, World};
 const FLOOD: usize = 20_000;
 
 pub fn cases(cases: &mut Cases) {
-    cases.room("refused");
+    cases.suite("refusal_budget");
     cases.own("a_flood_of_refused_calls_ends_with_goaway", Spec::default(), |world| {
         let mut client = world.client();
         flood(&mut client);

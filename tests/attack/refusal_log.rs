@@ -11,7 +11,7 @@ use crate::support::runner::Cases;
 use crate::support::world::{Spec, World};
 
 pub fn cases(cases: &mut Cases) {
-    cases.room("refusal_lines");
+    cases.suite("refusal_log");
     add(cases, "a_refused_call_says_whose_it_was", proof::spec(""), |world| {
         let mut client = world.client();
         let other = proof::of(&client, &BOB).with("x-sconce-team", "ads");

@@ -15,7 +15,7 @@ const INVALID_ARGUMENT: u32 = 3;
 const UNAUTHENTICATED: u32 = 16;
 
 pub fn cases(cases: &mut Cases) {
-    cases.room("rejected");
+    cases.suite("rejected_requests");
     told(cases);
     logged(cases);
     streams(cases);

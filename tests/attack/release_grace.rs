@@ -12,7 +12,7 @@ use crate::support::signer::{Signer, claims_but, jwks, now};
 use crate::support::world::{Spec, World};
 
 pub fn cases(cases: &mut Cases) {
-    cases.room("release");
+    cases.suite("release_grace");
     ends(cases);
     sessions(cases);
     bounds(cases);

@@ -8,7 +8,7 @@ use crate::support::runner::Cases;
 const UNIMPLEMENTED: u32 = 12;
 
 pub fn cases(cases: &mut Cases) {
-    cases.room("exact");
+    cases.suite("request_matching");
     paths(cases);
     content_types(cases);
     methods(cases);

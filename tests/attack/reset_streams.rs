@@ -13,7 +13,7 @@ use crate::support::upstream::{Offer, Upstream};
 use crate::support::world::{Spec, World};
 
 pub fn cases(cases: &mut Cases) {
-    cases.room("cancelled");
+    cases.suite("reset_streams");
     crossing(cases);
     refused(cases);
     floods_of_clients(cases);

@@ -14,7 +14,7 @@ const RESOURCE_EXHAUSTED: u32 = 8;
 const UNAVAILABLE: u32 = 14;
 
 pub fn cases(cases: &mut Cases) {
-    cases.room("responses");
+    cases.suite("response_repair");
     repaired(cases);
     kept(cases);
     rejected(cases);

@@ -12,7 +12,7 @@ use crate::support::world::World;
 const GRACE: Duration = Duration::from_millis(3200);
 
 pub fn cases(cases: &mut Cases) {
-    cases.room("slow");
+    cases.suite("slow");
     greetings(cases);
     header_blocks(cases);
     bodies(cases);

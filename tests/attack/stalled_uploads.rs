@@ -13,7 +13,7 @@ use crate::support::upstream::{Offer, Upstream};
 use crate::support::world::{Spec, World};
 
 pub fn cases(cases: &mut Cases) {
-    cases.room("pinned");
+    cases.suite("stalled_uploads");
     buffered(cases);
     earned(cases);
     small(cases);

@@ -9,7 +9,7 @@ use crate::support::probe::{assert_malformed, probe};
 use crate::support::runner::Cases;
 
 pub fn cases(cases: &mut Cases) {
-    cases.room("states");
+    cases.suite("stream_states");
     let block = Request::new("stray").block();
     let closed = [Reset(STREAM_CLOSED), Goaway(STREAM_CLOSED)];
     // A late HEADERS is also "an unexpected stream identifier" (5.1.1).

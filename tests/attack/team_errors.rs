@@ -14,7 +14,7 @@ const NOT_FOUND: u32 = 5;
 const FAILED_PRECONDITION: u32 = 9;
 
 pub fn cases(cases: &mut Cases) {
-    cases.room("team_errors");
+    cases.suite("team_errors");
     starts(cases);
     reloads(cases);
     removed(cases);

@@ -7,7 +7,7 @@ use crate::support::runner::Cases;
 use crate::support::world::World;
 
 pub fn cases(cases: &mut Cases) {
-    cases.room("teams");
+    cases.suite("team_isolation");
     add(cases, "five_hundred_calls_of_two_teams_on_one_connection_never_mix", |world, client| {
         for round in 0..10 {
             let teams = ["ads", "web", "calm"];

@@ -12,7 +12,7 @@ use crate::support::runner::Cases;
 use crate::support::world::{Spec, World};
 
 pub fn cases(cases: &mut Cases) {
-    cases.room("removals");
+    cases.suite("team_removals");
     kinds(cases);
     finished(cases);
     strangers(cases);

@@ -19,7 +19,7 @@ use crate::support::sconce::Config;
 use crate::support::world::{Spec, World};
 
 pub fn cases(cases: &mut Cases) {
-    cases.room("tls");
+    cases.suite("tls");
     versions(cases);
     strangers(cases);
     rudeness(cases);

@@ -13,7 +13,7 @@ use crate::support::signer::{Signer, claims_but, jwks, now};
 use crate::support::world::Spec;
 
 pub fn cases(cases: &mut Cases) {
-    cases.room("lease");
+    cases.suite("token_expiry");
     late(cases);
     early(cases);
     running(cases);

@@ -19,7 +19,7 @@ use crate::support::signer::{self, Signer, claims, claims_but, jwks, now};
 use crate::support::world::World;
 
 pub fn cases(cases: &mut Cases) {
-    cases.room("identity");
+    cases.suite("authentication");
     forgeries(cases);
     times(cases);
     keys(cases);

@@ -9,7 +9,7 @@ use crate::support::runner::Cases;
 use crate::support::world::{Spec, World};
 
 pub fn cases(cases: &mut Cases) {
-    cases.room("unread");
+    cases.suite("unread_refusals");
     cases.own("refusals_that_nobody_reads_end_the_connection", Spec::default(), |world| {
         let Some(sconce) = &world.sconce else { return };
         let mut client = deaf(world);

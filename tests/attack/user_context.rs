@@ -11,7 +11,7 @@ use crate::support::runner::Cases;
 use crate::support::world::{Spec, World};
 
 pub fn cases(cases: &mut Cases) {
-    cases.room("stamped");
+    cases.suite("user_context");
     methods(cases);
     shapes(cases);
     amounts(cases);

@@ -11,7 +11,7 @@ use crate::support::world::World;
 const A_WHILE: Duration = Duration::from_millis(250);
 
 pub fn cases(cases: &mut Cases) {
-    cases.room("windows");
+    cases.suite("window_settings");
     downloads(cases);
     changes(cases);
     uploads(cases);

@@ -36,7 +36,7 @@ mod random;
 mod steps;
 
 pub fn cases(cases: &mut Cases) {
-    cases.room("interleavings");
+    cases.suite("interleavings");
     for seed in seeds() {
         let name = format!("no_octet_waits_and_no_credit_is_lost_with_seed_{seed}");
         // A driver's socket takes little, at times.

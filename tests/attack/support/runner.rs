@@ -28,17 +28,17 @@ pub struct Case {
     run: Box<dyn Fn(&World) + Send + Sync>,
 }
 
-/// The list that the rooms fill.
+/// The cases of all suites.
 #[derive(Default)]
 pub struct Cases {
-    room: &'static str,
+    suite: &'static str,
     list: Vec<Case>,
 }
 
 impl Cases {
     /// Names of what follows begin with this.
-    pub fn room(&mut self, name: &'static str) {
-        self.room = name;
+    pub fn suite(&mut self, name: &'static str) {
+        self.suite = name;
     }
 
     pub fn add(&mut self, name: impl Into<String>, run: impl Fn(&World) + Send + Sync + 'static) {
@@ -76,7 +76,7 @@ impl Cases {
         alone: bool,
         run: Box<dyn Fn(&World) + Send + Sync>,
     ) {
-        let name = format!("{}::{}", self.room, name.replace(' ', "_"));
+        let name = format!("{}::{}", self.suite, name.replace(' ', "_"));
         assert!(self.list.iter().all(|case| case.name != name), "two cases are called {name}");
         self.list.push(Case { name, stage, alone, run });
     }
