@@ -21,7 +21,7 @@ use crate::config::Timeouts;
 use crate::proxy::connection_limits::{self, ConnectionLimits, ConnectionPermit, LimitExceeded};
 use crate::proxy::convert::usize_from;
 use crate::proxy::downstream::unauthenticated::EvictionState;
-use crate::proxy::net::h2_connection;
+use crate::proxy::net::socket;
 use crate::proxy::shutdown::Shutdown;
 use crate::route::{Snapshot, SnapshotRef};
 use crate::telemetry::WorkerMetrics;
@@ -237,7 +237,7 @@ impl WorkerSet {
 /// them on each.
 fn tune(listener: &TcpListener, timeouts: &Timeouts) {
     let ack = timeouts.keepalive_ack.max(DEAD_HOST_TIMEOUT);
-    if let Err(error) = h2_connection::tune(listener, timeouts.keepalive, ack) {
+    if let Err(error) = socket::tune(listener, timeouts.keepalive, ack) {
         tracing::error!(%error, "cannot enable TCP keepalive");
     }
 }
@@ -263,7 +263,7 @@ mod tests {
     #[test]
     fn an_accepted_socket_inherits_the_options_of_its_listener() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        h2_connection::tune(&listener, Duration::from_secs(7), Duration::from_secs(20)).unwrap();
+        socket::tune(&listener, Duration::from_secs(7), Duration::from_secs(20)).unwrap();
         let _client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (accepted, _) = listener.accept().unwrap();
         let socket = SockRef::from(&accepted);

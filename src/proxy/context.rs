@@ -117,7 +117,7 @@ impl WorkerContext {
     #[cold]
     pub(super) fn internal_error(&self, reason: &'static str) {
         debug_assert!(false, "{reason}");
-        tracing::error!(reason, "internal error");
+        self.metrics.internal_error(reason);
     }
 
     /// Stores a connection's waker under its key, or under a new one.

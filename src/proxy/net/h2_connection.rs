@@ -11,18 +11,16 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant, SystemTime};
 
 use sconce_filters::Certificate;
-use socket2::{SockRef, TcpKeepalive};
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use crate::config::ClientAuthorities;
 use crate::proxy::net::poll_epoch::PollEpoch;
+use crate::proxy::net::socket;
 use crate::proxy::net::tls::{Decrypted, TlsStream};
 use crate::wire::connection::{Connection, Event};
 use crate::wire::write_buffer::SLICES_MAX;
-
-/// Unsent octets in the kernel above which a socket is not writable.
-const UNSENT_MAX: u32 = 512 * 1024;
 
 /// Octets of one read from an idle connection.
 const IDLE_READ: usize = 512;
@@ -328,9 +326,9 @@ impl H2Connection {
         }
     }
 
-    /// See [`tune`].
+    /// See [`socket::tune`].
     pub(crate) fn tune(&self, silence: Duration, ack: Duration) -> io::Result<()> {
-        tune(&self.socket, silence, ack)
+        socket::tune(&self.socket, silence, ack)
     }
 
     /// Shuts down writing, after close_notify with TLS.
@@ -392,28 +390,6 @@ fn write_encrypted(
         }
     }
     Poll::Ready(Ok(()))
-}
-
-/// Sets the options of all sockets: TCP_NODELAY, keepalive, and a limit of unsent octets. The
-/// kernel detects a dead host within `silence` + `ack`. Accepted sockets inherit the options of
-/// their listener.
-pub(crate) fn tune<'s>(
-    socket: impl Into<SockRef<'s>>,
-    silence: Duration,
-    ack: Duration,
-) -> io::Result<()> {
-    let socket = socket.into();
-    socket.set_tcp_nodelay(true)?;
-    let probe = (ack / 3).max(Duration::from_secs(1));
-    let idle = silence.max(Duration::from_secs(1));
-    let keepalive = TcpKeepalive::new().with_time(idle).with_interval(probe).with_retries(3);
-    socket.set_tcp_keepalive(&keepalive)?;
-    #[cfg(target_os = "linux")]
-    {
-        socket.set_tcp_user_timeout(Some(silence + ack))?;
-        socket.set_tcp_notsent_lowat(UNSENT_MAX)?;
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -283,7 +283,8 @@ impl StreamTimeout {
                 Refusal::new(
                     Code::Unavailable,
                     "client.window_closed",
-                    "the client stopped reading: its flow-control window stayed closed for too long",
+                    "the client stopped reading: its flow-control window stayed closed for too \
+                     long",
                 ),
                 EndReason::ClientLost,
             ),

@@ -114,9 +114,11 @@ impl Relay {
         if let Some(redactor) = &mut stream.redactor {
             redactor.observe_request(scratch.get(rest.clone()).unwrap_or_default());
         }
-        if let Some(UploadTarget { in_flight, h2, id, has_space }) = upload_target(upstreams, stream)
+        let target = upload_target(upstreams, stream);
+        if let Some(UploadTarget { in_flight, h2, id, has_space }) = target
             // An end without octets cannot be buffered, and comes once for each stream.
-            && ((rest.is_empty() && !stream.upload.has_buffered()) || (has_space && !must_wait))
+            && ((rest.is_empty() && !stream.upload.has_buffered())
+                || (has_space && !must_wait))
         {
             let taken = rest.len().min(h2.wire.send_capacity(id));
             let is_whole = taken == rest.len();
@@ -180,7 +182,8 @@ impl Relay {
             [octets, behind].into_iter().for_each(|octets| redactor.observe_request(octets));
         }
         let size = octets.len().saturating_add(behind.len());
-        if let Some(UploadTarget { in_flight, h2, id, has_space }) = upload_target(upstreams, stream)
+        let target = upload_target(upstreams, stream);
+        if let Some(UploadTarget { in_flight, h2, id, has_space }) = target
             && !stream.upload.has_buffered()
             && has_space
             && h2.wire.send_capacity(id) >= size

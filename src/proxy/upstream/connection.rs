@@ -15,66 +15,23 @@ use std::time::{Duration, Instant};
 use sconce_filters::Attributes;
 use tokio::net::TcpStream;
 
-use crate::grpc::status::{self, ResponseStatus};
-use crate::proxy::budget::DOWNLOAD_BUFFER_MAX;
-use crate::proxy::convert::usize_from;
 use crate::proxy::keys::StreamKey;
 use crate::proxy::net::h2_connection::H2Connection;
-use crate::proxy::net::header_cache::HeaderBlockCache;
 use crate::proxy::net::poll_budget::BatchSize;
 use crate::proxy::round_robin::RoundRobin;
 use crate::proxy::upstream::connect::{self, Resolver};
+use crate::proxy::upstream::header_caches::UpstreamHeaderCaches;
 use crate::proxy::upstream::in_flight::{Flushed, InFlight};
 use crate::proxy::upstream::keepalive::{Activity, Keepalive};
+use crate::proxy::upstream::limits::local_config;
 use crate::proxy::upstream::pool::IdleConnection;
 use crate::route::Cluster;
 use crate::telemetry::ConnectFailure;
-use crate::wire::connection::{Connection, LocalConfig, Role};
-use crate::wire::hpack::{Fields, Limits};
-use crate::wire::settings::{DEFAULT_INITIAL_WINDOW_SIZE, Settings};
-
-/// Receive window of a whole upstream connection in octets: the most that a driver may have in
-/// flight to one client connection.
-const CONNECTION_WINDOW: u32 = 4 << 20;
-/// Octets of a header list from a driver. The driver gets the smaller of this limit and the
-/// client's, so that a response too long for the client fails as it would without sconce.
-const HEADER_LIST_MAX: u32 = 65_536;
-/// Fields in one header list from a driver.
-const HEADER_COUNT_MAX: usize = 256;
+use crate::wire::connection::{Connection, Role};
+use crate::wire::hpack::Fields;
+use crate::wire::settings::Settings;
 
 type ConnectFuture = Pin<Box<dyn Future<Output = Result<TcpStream, ConnectFailure>>>>;
-
-/// Encoded header blocks that repeat because of one upstream.
-#[derive(Default)]
-pub(crate) struct UpstreamHeaderCaches {
-    /// Requests to the driver.
-    pub(crate) requests: HeaderBlockCache,
-    /// Response heads to the client.
-    pub(crate) responses: ResponseHeaderCache,
-    /// Trailers to the client.
-    pub(crate) trailers: ResponseHeaderCache,
-}
-
-/// Response header blocks with equal fields, and their parsed status.
-#[derive(Default)]
-pub(crate) struct ResponseHeaderCache {
-    pub(crate) cache: HeaderBlockCache,
-    last: Option<(Rc<Fields>, ResponseStatus)>,
-}
-
-impl ResponseHeaderCache {
-    /// The gRPC status of a header block.
-    pub(crate) fn status_of(&mut self, fields: &Rc<Fields>) -> ResponseStatus {
-        match &self.last {
-            Some((last, response_status)) if Rc::ptr_eq(last, fields) => *response_status,
-            Some(_) | None => {
-                let response_status = status::read(fields);
-                self.last = Some((Rc::clone(fields), response_status));
-                response_status
-            }
-        }
-    }
-}
 
 /// The state of an upstream connection.
 pub(super) enum UpstreamState {
@@ -405,34 +362,4 @@ impl Upstream {
             self.keepalive.ping_sent();
         }
     }
-}
-
-/// SETTINGS_MAX_HEADER_LIST_SIZE towards a client's drivers, in octets.
-pub(crate) fn header_list_max(remote: &Settings) -> u32 {
-    remote.max_header_list_size.min(HEADER_LIST_MAX)
-}
-
-/// The receive window for an upstream connection: the client's send window and, so that the
-/// connection can always be read, the buffer for responses. `detached` octets of responses without
-/// an upstream wait for the same client.
-pub(crate) fn connection_window(downstream: &Connection, detached: usize) -> i64 {
-    let detached = i64::try_from(detached).unwrap_or(i64::MAX);
-    let most = downstream.connection_send_window().saturating_add(i64::from(DOWNLOAD_BUFFER_MAX));
-    most.saturating_sub(detached).min(i64::from(CONNECTION_WINDOW))
-}
-
-fn local_config(downstream: &Connection, detached: usize) -> LocalConfig {
-    let remote = downstream.remote_settings();
-    let window = u32::try_from(connection_window(downstream, detached))
-        .unwrap_or(0)
-        .max(DEFAULT_INITIAL_WINDOW_SIZE);
-    let settings = Settings {
-        enable_push: false,
-        max_concurrent_streams: 0,
-        initial_window_size: remote.initial_window_size,
-        max_header_list_size: header_list_max(remote),
-        ..Settings::INITIAL
-    };
-    let headers = Limits { octets: usize_from(HEADER_LIST_MAX), count: HEADER_COUNT_MAX };
-    LocalConfig { settings, window, headers }
 }
