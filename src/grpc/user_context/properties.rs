@@ -162,7 +162,10 @@ proptest! {
     }
 
     #[test]
-    fn no_message_causes_a_panic_and_a_forwarded_one_has_the_verified_user(message in any_bytes(), size in 1_usize..50) {
+    fn no_message_causes_a_panic_and_a_forwarded_one_has_the_verified_user(
+        message in any_bytes(),
+        size in 1_usize..50,
+    ) {
         let octets = framed(0, &message);
         let (passed, result) = pass(&mut writer(LAX, Encoding::Identity), &octets, &[size]);
         if result.is_ok() {

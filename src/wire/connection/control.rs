@@ -3,11 +3,11 @@
 use std::time::Instant;
 
 use crate::wire::connection::window_growth::RTT_PING;
-use crate::wire::connection::{Connection, Event, Role, grow_window};
+use crate::wire::connection::{Connection, Event, Role};
 use crate::wire::error::{ConnectionError, ErrorCode, StreamError};
 use crate::wire::frame::{Flags, FrameHeader, Kind, StreamId};
 use crate::wire::guard::Budget;
-use crate::wire::settings::Settings;
+use crate::wire::settings::{Settings, WINDOW_MAX};
 use crate::wire::stream::ClosedBy;
 
 fn read_u32(payload: &[u8]) -> u32 {
@@ -213,4 +213,9 @@ impl Connection {
         };
         self.stream_error(header.stream, error, now).map(Some)
     }
+}
+
+/// Adds to a window; `None` above the maximum of 2^31 - 1 (RFC 9113, 6.9.1).
+fn grow_window(window: i64, by: i64) -> Option<i64> {
+    window.checked_add(by).filter(|sum| *sum <= i64::from(WINDOW_MAX))
 }

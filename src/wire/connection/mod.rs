@@ -31,7 +31,7 @@ use crate::wire::guard::{Budget, Guard};
 use crate::wire::head::MalformedHead;
 use crate::wire::hpack::{Decoder, Encoder, Fields, Limits};
 use crate::wire::memory::ThreadMemory;
-use crate::wire::settings::{DEFAULT_INITIAL_WINDOW_SIZE, Settings, WINDOW_MAX};
+use crate::wire::settings::{DEFAULT_INITIAL_WINDOW_SIZE, Settings};
 use crate::wire::stream::{ClosedBy, Streams};
 use crate::wire::write_buffer::WriteBuffer;
 
@@ -397,9 +397,4 @@ impl Connection {
         let header = frame::FrameHeader { length, kind, flags, stream };
         self.write_buffer.push_frame(header.octets(), payload);
     }
-}
-
-/// Adds to a window; `None` above the maximum of 2^31 - 1 (RFC 9113, 6.9.1).
-fn grow_window(window: i64, by: i64) -> Option<i64> {
-    window.checked_add(by).filter(|sum| *sum <= i64::from(WINDOW_MAX))
 }

@@ -176,7 +176,6 @@ impl Connection {
     }
 
     /// Checks a frame header before the payload is read.
-    #[expect(clippy::too_many_lines, reason = "one arm for each type of frame")]
     fn check_frame_header(&self, header: FrameHeader) -> Result<(), ConnectionError> {
         if !self.settings_received
             && (header.kind != Kind::Settings
@@ -201,22 +200,7 @@ impl Connection {
             // The common case: no further check applies.
             return Ok(());
         }
-        match (self.header_block, header.kind) {
-            (Some(block), Kind::Continuation) if block.stream == header.stream => {}
-            (Some(_), _) => {
-                return Err(ConnectionError::new(
-                    ErrorCode::ProtocolError,
-                    "another frame interrupts a header block",
-                ));
-            }
-            (None, Kind::Continuation) => {
-                return Err(ConnectionError::new(
-                    ErrorCode::ProtocolError,
-                    "CONTINUATION without a header block",
-                ));
-            }
-            (None, _) => {}
-        }
+        self.check_block_order(header)?;
         let (wanted, size) = match header.kind {
             Kind::Settings => (Some(true), None),
             Kind::Ping => (Some(true), Some(8)),
@@ -247,6 +231,22 @@ impl Connection {
             ));
         }
         Ok(())
+    }
+
+    /// Checks that frames of a header block are consecutive.
+    fn check_block_order(&self, header: FrameHeader) -> Result<(), ConnectionError> {
+        match (self.header_block, header.kind) {
+            (Some(block), Kind::Continuation) if block.stream == header.stream => Ok(()),
+            (Some(_), _) => Err(ConnectionError::new(
+                ErrorCode::ProtocolError,
+                "another frame interrupts a header block",
+            )),
+            (None, Kind::Continuation) => Err(ConnectionError::new(
+                ErrorCode::ProtocolError,
+                "CONTINUATION without a header block",
+            )),
+            (None, _) => Ok(()),
+        }
     }
 
     /// Collects the payload of a frame that arrives in parts.

@@ -1,9 +1,9 @@
 use std::time::{Duration, Instant};
 
 use super::*;
-use crate::wire::error::ErrorCode;
 use crate::wire::frame::{FrameHeader, PREFACE};
 use crate::wire::hpack::Indexing;
+use crate::wire::settings::WINDOW_MAX;
 
 const LIMITS: Limits = Limits { octets: 16_384, count: 128 };
 pub(super) const POST: &[(&str, &str)] =
@@ -185,7 +185,6 @@ fn padding_is_removed_and_its_window_released() {
 #[expect(clippy::too_many_lines, reason = "one table, one claim")]
 fn each_connection_error_has_the_code_of_the_rfc() {
     let open = || Peer::client().headers(1, POST, false);
-    let done = || Peer::client().headers(1, POST, true);
     let bare = Flags::NONE;
     let block = Peer::client().block(POST);
     let cases: Vec<(&str, Peer, ErrorCode)> = vec![
@@ -287,11 +286,8 @@ fn each_connection_error_has_the_code_of_the_rfc() {
             ErrorCode::FlowControlError,
         ),
         (
-            "HEADERS after both ended",
-            {
-                let _ = done;
-                Peer::client().headers(1, POST, true).reset(1).frame(Kind::Ping, bare, 0, &[0; 9])
-            },
+            "PING of 9 after a reset",
+            Peer::client().headers(1, POST, true).reset(1).frame(Kind::Ping, bare, 0, &[0; 9]),
             ErrorCode::FrameSizeError,
         ),
     ];

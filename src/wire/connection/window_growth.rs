@@ -25,7 +25,7 @@ pub(in crate::wire) const RTT_PING: &[u8; 8] = b"sconce<>";
 /// the client.
 const RELEASE_FRACTION_BUSY: NonZeroU32 = NonZeroU32::new(2).unwrap();
 /// Before the connection becomes idle, it releases an eighth of a window or more: withheld window
-/// is lost throughput, and with half of the window withheld an upload over a WAN had half its speed.
+/// is lost throughput. With half of the window withheld, an upload over a WAN had half its speed.
 const RELEASE_FRACTION_IDLE: NonZeroU32 = NonZeroU32::new(8).unwrap();
 /// Clients with a shorter round trip are not woken for less than half of a window.
 const NEAR_ROUND_TRIP: Duration = Duration::from_millis(1);
@@ -104,8 +104,8 @@ impl RoundTrips {
 }
 
 impl Stream {
-    /// Counts forwarded octets. `true` once in a round trip: half of the window was forwarded in it,
-    /// so that the window limits the throughput.
+    /// Counts forwarded octets. `true` once in a round trip: half of the window was forwarded in
+    /// it, so that the window limits the throughput.
     fn is_window_limited(&mut self, octets: u32, round_trip: u32) -> bool {
         if self.round_trip != round_trip {
             (self.round_trip, self.forwarded_in_round_trip) = (round_trip, 0);

@@ -288,7 +288,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn text_survives_encoding_and_decoding(plain in prop::collection::vec(any::<u8>(), 0..600)) {
+        fn text_survives_a_round_trip(plain in prop::collection::vec(any::<u8>(), 0..600)) {
             let coded = huffman(&plain);
             let checked = Checked { decoded: plain.len(), clean: clean(&plain) };
             prop_assert_eq!(check(&coded), Ok(checked));
