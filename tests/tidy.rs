@@ -20,8 +20,8 @@ const LAYERS: [(&str, &[&str]); 8] = [
     ("cli", &["admin", "proxy", "route", "config", "grpc", "wire", "telemetry"]),
 ];
 
-/// Lines of a file without its tests.
-const LINES_MAX: usize = 400;
+/// Lines of a file without its tests: about 400, with some tolerance.
+const LINES_MAX: usize = 450;
 /// Lines of the `mod.rs` of a layer.
 const MODULE_ROOT_MAX: usize = 80;
 const WIDTH_MAX: usize = 100;

@@ -163,10 +163,8 @@ fn a_missing_or_empty_file_is_an_error() {
     let missing: Vec<_> = missing.iter().map(ToString::to_string).collect();
     assert_eq!(
         missing,
-        [
-            "no/such/sconce.yaml: cannot be read: No such file or directory (os error 2); create it, \
-          or correct the path"
-        ]
+        ["no/such/sconce.yaml: cannot be read: No such file or directory (os error 2); create \
+             it, or correct the path"]
     );
     let help = "write the directory of the team files, for example directory: teams";
     assert_eq!(main_says(""), [format!("sconce.yaml:1: teams.directory: is missing; {help}")]);
@@ -234,10 +232,8 @@ fn defaults_must_exist() {
     let main = "teams:\n  directory: teams\n  default_team: ml\n  default_environment: test\n";
     assert_eq!(
         main_says(main),
-        [
-            "sconce.yaml:3: teams.default_team: no file defines the team 'ml'; write a team that has \
-          a file, or remove the key",
-        ]
+        ["sconce.yaml:3: teams.default_team: no file defines the team 'ml'; write a team that \
+             has a file, or remove the key",]
     );
     assert_eq!(
         main_says(&main.replace("ml", "ads")),
@@ -345,10 +341,8 @@ fn a_password_in_an_issuer_url_is_an_error_and_not_repeated() {
     let issuer = "{ issuer: 'https://ann:pw@id.example', audiences: [a] }";
     assert_eq!(
         main_says(&format!("{LEAST}authenticate: {{ issuers: [{issuer}] }}\n")),
-        [
-            "sconce.yaml:2: authenticate.issuers.issuer: contains a user; write the URL without user \
-          and password"
-        ]
+        ["sconce.yaml:2: authenticate.issuers.issuer: contains a user; write the URL without \
+             user and password"]
     );
 }
 
