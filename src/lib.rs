@@ -15,11 +15,11 @@
 //! `filters` is a crate of its own (`sconce-filters`), so Cargo keeps every filter away from
 //! sockets, routes and clusters; `tests/tidy.rs` keeps the other arrows.
 
-pub mod admin;
+pub(crate) mod admin;
 pub mod cli;
 pub mod config;
 pub mod grpc;
 pub mod proxy;
-pub mod route;
+pub(crate) mod route;
 pub(crate) mod telemetry;
 pub mod wire;

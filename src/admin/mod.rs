@@ -11,5 +11,5 @@ mod state;
 #[cfg(test)]
 mod tests;
 
-pub use server::serve;
-pub use state::State;
+pub(crate) use server::serve;
+pub(crate) use state::State;

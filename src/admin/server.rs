@@ -39,7 +39,7 @@ const HEADERS_MAX: usize = 64;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Serves the pages on `listener`. Dropping the future closes every connection.
-pub async fn serve(listener: TcpListener, state: Arc<State>) -> Infallible {
+pub(crate) async fn serve(listener: TcpListener, state: Arc<State>) -> Infallible {
     let mut connections = JoinSet::new();
     loop {
         while connections.len() >= CONNECTIONS_MAX {

@@ -16,7 +16,7 @@ const DRAINING: u8 = 2;
 
 /// Readiness, identity providers and metrics.
 #[derive(Debug)]
-pub struct State {
+pub(crate) struct State {
     stage: AtomicU8,
     keys: JwksProviders,
     metrics: Metrics,
@@ -37,21 +37,21 @@ pub(super) enum Readiness {
 impl State {
     /// The state of a starting process.
     #[must_use]
-    pub fn new(metrics: Metrics, keys: JwksProviders) -> Self {
+    pub(crate) fn new(metrics: Metrics, keys: JwksProviders) -> Self {
         Self { stage: AtomicU8::new(STARTING), keys, control: metrics.control(), metrics }
     }
 
     /// Marks the process as ready: the configuration is live, the listeners are open, and the
     /// issuers' keys are present or the initial fetch timeout has expired. No effect after the
     /// start of the drain.
-    pub fn set_ready(&self) {
+    pub(crate) fn set_ready(&self) {
         let moved =
             self.stage.compare_exchange(STARTING, READY, Ordering::AcqRel, Ordering::Acquire);
         self.control.set_ready(moved.is_ok() || moved == Err(READY));
     }
 
     /// Marks the process as draining: `/readyz` answers 503 from now on.
-    pub fn set_draining(&self) {
+    pub(crate) fn set_draining(&self) {
         self.stage.store(DRAINING, Ordering::Release);
         self.control.set_ready(false);
         self.control.set_draining();

@@ -28,7 +28,7 @@ mod convert;
 mod downstream;
 mod keys;
 mod net;
-pub mod probe;
+pub(crate) mod probe;
 mod relay;
 mod round_robin;
 mod shutdown;

@@ -31,7 +31,7 @@ const GOAWAY: &[u8] = b"\0\0\x08\x07\0\0\0\0\0\0\0\0\0\0\0\0\0";
 const SETTINGS: u8 = 4;
 
 /// Probes unreachable drivers periodically. Never returns.
-pub async fn unreachable_drivers(live: SnapshotHandle) {
+pub(crate) async fn unreachable_drivers(live: SnapshotHandle) {
     let mut every = interval(INTERVAL);
     every.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let places = Arc::new(Semaphore::new(PROBES_MAX));
@@ -70,7 +70,10 @@ async fn reprobe(cluster: &Cluster, patience: Duration) {
 ///
 /// # Errors
 /// The reason, as in the log.
-pub async fn driver(address: &DriverAddress, patience: Duration) -> Result<(), &'static str> {
+pub(crate) async fn driver(
+    address: &DriverAddress,
+    patience: Duration,
+) -> Result<(), &'static str> {
     let by_then = ConnectFailure::TimedOut.as_str();
     let connected = timeout(patience, connect(address)).await.map_err(|_| by_then)?;
     let mut socket = connected.map_err(ConnectFailure::as_str)?;
@@ -83,7 +86,7 @@ pub async fn driver(address: &DriverAddress, patience: Duration) -> Result<(), &
 
 /// The same, with the time that it took.
 #[expect(clippy::disallowed_methods, reason = "whoever asks wants to know the time")]
-pub async fn timed(
+pub(crate) async fn timed(
     address: &DriverAddress,
     patience: Duration,
 ) -> (Result<(), &'static str>, Duration) {

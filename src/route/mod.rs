@@ -18,9 +18,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-pub use reload::{
-    ReloadOutcome, ReloadStatus, Reloader, Restart, SnapshotHandle, SnapshotReader, SnapshotRef,
-};
-pub use removal::Removal;
-pub use snapshot::Snapshot;
-pub use table::{Cluster, Table};
+pub(crate) use reload::{ReloadOutcome, Reloader, SnapshotHandle, SnapshotReader, SnapshotRef};
+pub(crate) use removal::Removal;
+pub(crate) use snapshot::Snapshot;
+pub(crate) use table::{Cluster, Table};

@@ -89,7 +89,7 @@ pub struct SnapshotReader {
 }
 
 /// A snapshot with a reference count of its own thread, so that threads do not share a counter.
-pub type SnapshotRef = Rc<Arc<Snapshot>>;
+pub(crate) type SnapshotRef = Rc<Arc<Snapshot>>;
 
 impl SnapshotHandle {
     /// The latest snapshot. Workers use a [`SnapshotReader`].
@@ -131,7 +131,7 @@ impl SnapshotReader {
 }
 
 /// Reloads the files when they change, and publishes snapshots.
-pub struct Reloader {
+pub(crate) struct Reloader {
     /// The files of the last read.
     files: WatchedFiles,
     /// The filters and identity providers.
@@ -155,7 +155,7 @@ impl Reloader {
     ///
     /// # Errors
     /// All config errors, if the main file has one or no team can be served.
-    pub fn start(
+    pub(crate) fn start(
         file: &Path,
         context: &LoadContext,
         metrics: ControlMetrics,
@@ -201,18 +201,18 @@ impl Reloader {
     }
 
     /// Sets the log whose level follows `log.level`.
-    pub fn set_log_level(&mut self, level: LogLevel) {
+    pub(crate) fn set_log_level(&mut self, level: LogLevel) {
         self.log_level = Some(level);
     }
 
     /// The live config.
-    pub fn config(&self) -> &Config {
+    pub(crate) fn config(&self) -> &Config {
         &self.config
     }
 
     /// Watches the files and reloads them when they change, and logs certificates that expire.
     /// Never ends.
-    pub async fn run(mut self) {
+    pub(crate) async fn run(mut self) {
         let mut watch = FileWatcher::new(&self.files);
         let mut is_requested = false;
         // Only now: the log has started.
@@ -246,7 +246,8 @@ impl Reloader {
     }
 
     /// Reloads the files now. Blocking.
-    pub fn reload(&mut self) -> ReloadOutcome {
+    #[cfg(test)]
+    pub(crate) fn reload(&mut self) -> ReloadOutcome {
         self.apply(config::read(&self.files.main_file, &self.context, Some(&self.config)), false)
     }
 

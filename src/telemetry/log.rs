@@ -62,7 +62,7 @@ const TARGET_PREFIX: &str = "sconce";
 
 /// Changes the log level. Cheap to clone.
 #[derive(Clone)]
-pub struct LogLevel {
+pub(crate) struct LogLevel {
     set: Arc<dyn Fn(LevelFilter) + Send + Sync>,
     /// Whether `RUST_LOG` overrides the configuration.
     is_overridden: bool,
@@ -70,7 +70,7 @@ pub struct LogLevel {
 
 impl LogLevel {
     /// Changes the level, and logs the change at a level that is enabled before or after it.
-    pub fn change(&self, from: LevelFilter, to: LevelFilter) {
+    pub(crate) fn change(&self, from: LevelFilter, to: LevelFilter) {
         if self.is_overridden {
             warn!(%to, "log.level changed, but RUST_LOG overrides it");
             return;
