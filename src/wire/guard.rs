@@ -31,8 +31,6 @@ pub enum Budget {
     HeaderLists,
     /// Frames on closed streams, and acknowledgements of nothing that was sent.
     UnexpectedFrames,
-    /// Informational (1xx) responses on one stream.
-    InformationalResponses,
     /// Octets of unread refusals in the write buffer.
     UnreadRefusals,
     /// Refused calls, weighted by their cost.
@@ -55,7 +53,6 @@ impl Budget {
             Self::HeaderBlock => "header_block",
             Self::HeaderLists => "header_lists",
             Self::UnexpectedFrames => "unexpected_frames",
-            Self::InformationalResponses => "informational_responses",
             Self::UnreadRefusals => "unread_refusals",
             Self::RefusedCalls => "refused_calls",
         }
@@ -74,10 +71,7 @@ impl Budget {
             Self::HeaderLists => (100, 10),
             Self::UnexpectedFrames => (2_000, 200),
             Self::RefusedCalls => (4_000, 400),
-            Self::Continuations
-            | Self::HeaderBlock
-            | Self::InformationalResponses
-            | Self::UnreadRefusals => (1, 0),
+            Self::Continuations | Self::HeaderBlock | Self::UnreadRefusals => (1, 0),
         }
     }
 }

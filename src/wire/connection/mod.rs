@@ -235,8 +235,9 @@ impl Connection {
     }
 
     /// Number of open streams.
+    #[cfg(test)]
     #[must_use]
-    pub fn open_streams(&self) -> usize {
+    pub(crate) fn open_streams(&self) -> usize {
         self.streams.count()
     }
 

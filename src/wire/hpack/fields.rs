@@ -143,12 +143,6 @@ impl Fields {
         self.overflow
     }
 
-    /// Frees unused memory.
-    pub fn shrink(&mut self) {
-        self.octets.shrink_to_fit();
-        self.slots.shrink_to_fit();
-    }
-
     /// Appends a field, or notes the exceeded limit. After that, no field is stored.
     pub(super) fn push_limited(
         &mut self,
@@ -233,8 +227,7 @@ mod tests {
         fields.iter().for_each(|field| copy.push_field(field));
         assert_eq!(copy.octets, fields.octets);
         fields.clear();
-        fields.shrink();
-        assert_eq!((fields.len(), fields.size(), fields.octets.capacity()), (0, 0, 0));
+        assert_eq!((fields.len(), fields.size()), (0, 0));
         assert_eq!(copy.iter().next().map(|field| field.name), Some(&b"name"[..]));
     }
 
