@@ -20,7 +20,7 @@ use std::{path::PathBuf, process::ExitCode};
 
 /// Proxy for Apache Spark Connect: one address for the drivers of many teams
 #[derive(Debug, Parser)]
-#[command(name = "sconce", version, about, max_term_width = 100)]
+#[command(name = "sconce", version, max_term_width = 100)]
 struct Cli {
     #[command(subcommand)]
     command: Command,

@@ -134,8 +134,8 @@ fn all_errors_of_all_files_are_reported_by_file_and_line() {
         messages,
         [
             "sconce.yaml:2: admin.adress: unknown key 'adress'; valid keys are address",
-            "sconce.yaml:3: listen.connections: 0 is out of range; write a whole number from 1 to \
-             1000000 (default 10000)",
+            "sconce.yaml:3: listen.connections: 0 is out of range; write a whole number from 1 \
+             to 1000000 (default 10000)",
             "sconce.yaml:5: timeouts.idle: '30' is not a duration; write a whole number and a \
              unit, for example 500ms, 5s, 2m or 1h",
             "sconce.yaml:6: x: unknown key 'x'; valid keys are listen, admin, workers, log, \
@@ -144,15 +144,15 @@ fn all_errors_of_all_files_are_reported_by_file_and_line() {
              '-'; use a-z, 0-9 and '-', for example ads-2",
             "teams/a.yaml:3: environments.prod.driver: is missing; write the address of the \
              driver, for example driver: host:15002",
-            "teams/a.yaml:4: environments.prod.drivr: unknown key 'drivr'; valid keys are driver, \
-             authorities, driver_token_file, driver_token_variable",
+            "teams/a.yaml:4: environments.prod.drivr: unknown key 'drivr'; valid keys are \
+             driver, authorities, driver_token_file, driver_token_variable",
             "teams/b.yaml:2: team: duplicate key, first in line 1; keep one of the two",
             "teams/b.yaml:4: environments.lab.driver: 'http://lab:1' has a scheme; write \
              host:port, for example lab:1",
             "teams/b.yaml:5: environments.2x: '2x' is not a valid name: a name begins with a \
              letter a to z; use a-z, 0-9 and '-', for example ads-2",
-            "teams/b.yaml:5: environments.2x.driver: is missing; write the address of the driver, \
-             for example driver: host:15002",
+            "teams/b.yaml:5: environments.2x.driver: is missing; write the address of the \
+             driver, for example driver: host:15002",
         ]
     );
 }
@@ -284,8 +284,8 @@ fn listen_admin_and_driver_addresses_must_differ() {
         main_says(&main),
         [
             "sconce.yaml:4: admin.address: conflicts with listen.address; choose another port",
-            "teams/ads.yaml:3: environments.prod.driver: 127.0.0.1:15002 is sconce's own address; \
-             write the address of the Spark driver",
+            "teams/ads.yaml:3: environments.prod.driver: 127.0.0.1:15002 is sconce's own \
+             address; write the address of the Spark driver",
         ]
     );
 }
@@ -304,8 +304,8 @@ fn values_of_the_wrong_type_are_errors() {
         team_says("team: [a]\nenvironments:\n  prod: x\n"),
         [
             "teams/a.yaml:1: team: must be a single value, not a list; write one value",
-            "teams/a.yaml:3: environments.prod: must be a mapping; write 'key: value' lines under \
-             it",
+            "teams/a.yaml:3: environments.prod: must be a mapping; write 'key: value' lines \
+             under it",
         ]
     );
     assert_eq!(
@@ -397,16 +397,16 @@ fn an_invalid_driver_token_is_an_error_and_not_shown() {
         [
             "teams/a.yaml:2: driver_token_file: teams/../none cannot be read: No such file or \
              directory (os error 2); create it, or correct the path",
-            "teams/a.yaml:3: hidden_configurations: 'a b' is not a Spark configuration key; write \
-             a complete key, for example spark.hadoop.fs.s3a.secret.key",
+            "teams/a.yaml:3: hidden_configurations: 'a b' is not a Spark configuration key; \
+             write a complete key, for example spark.hadoop.fs.s3a.secret.key",
             "teams/a.yaml:5: environments.one.driver_token_variable: the environment variable \
              'SCONCE_NO_SUCH' is not set; set it in sconce's environment, or use \
              driver_token_file",
             "teams/a.yaml:6: environments.two.driver_token_variable: conflicts with \
              driver_token_file; keep one of the two",
             "teams/a.yaml:7: environments.three.driver_token_file: teams/../bad contains a space \
-             or another character that is invalid in a token; write one line of 1 to 2048 visible \
-             ASCII characters",
+             or another character that is invalid in a token; write one line of 1 to 2048 \
+             visible ASCII characters",
             &format!("teams/a.yaml:8: environments.four.{no_name}"),
             &format!("teams/a.yaml:9: environments.five.{no_name}"),
         ]

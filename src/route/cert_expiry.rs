@@ -61,7 +61,7 @@ impl CertExpiryMonitor {
     pub(super) fn poll(&mut self, now: SystemTime) -> Duration {
         for ExpiryEvent { headline, file, warning: CertWarning { what, help } } in self.events(now)
         {
-            tracing::warn!(%file, %what, help, "{headline}");
+            tracing::warn!(%file, warning = %what, help, "{headline}");
         }
         let delay =
             self.reported.keys().filter_map(|certificate| certificate.until_change(now)).min();

@@ -126,7 +126,9 @@ fn lent(cases: &mut Cases) {
             // The canary has one.
             assert!(figure(world, "upstream_connections_active") > 1);
             let patience = Duration::from_secs(9);
-            eventually("only one is open", patience, || figure(world, "upstream_connections_active") == 1);
+            eventually("only one is open", patience, || {
+                figure(world, "upstream_connections_active") == 1
+            });
         }
     });
 }

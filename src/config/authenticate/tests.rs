@@ -36,8 +36,8 @@ fn duplicate_and_empty_token_hashes_are_errors() {
         [
             "sconce.yaml:5: authenticate.tokens.sha256: is also the hash of another token; give \
              each token its own secret, because it identifies the caller",
-            "sconce.yaml:6: authenticate.tokens.sha256: is the hash of an empty string; write the \
-             hash that printf %s TOKEN | sha256sum prints",
+            "sconce.yaml:6: authenticate.tokens.sha256: is the hash of an empty string; write \
+             the hash that printf %s TOKEN | sha256sum prints",
         ]
     );
 }
@@ -62,7 +62,7 @@ fn an_unusable_authentication_method_is_an_error() {
     assert_eq!(
         messages("certificates: { user: email }", |_| ()),
         ["sconce.yaml:3: authenticate.certificates: has no effect: sconce does not request \
-             client certificates; set listen.tls.client_authorities, or remove the section"]
+          client certificates; set listen.tls.client_authorities, or remove the section"]
     );
 }
 
@@ -71,8 +71,8 @@ fn invalid_authorities_are_errors() {
     let made = rcgen::generate_simple_self_signed(["id.example".to_owned()]).unwrap();
     let pem = made.cert.pem();
     let half = pem.get(..pem.len() / 2).unwrap();
-    let none = "no certificate in PEM format, or a damaged one; write certificates as '-----BEGIN \
-                CERTIFICATE-----'";
+    let none = "no certificate in PEM format, or a damaged one; write certificates as \
+                '-----BEGIN CERTIFICATE-----'";
     let no_one = "-----BEGIN CERTIFICATE-----\nYWJj\n-----END CERTIFICATE-----\n";
     for (bytes, expected) in [
         (&b""[..], none),

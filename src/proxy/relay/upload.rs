@@ -146,7 +146,7 @@ impl Relay {
     fn note_contention(&mut self, key: StreamKey) {
         let Self { streams, upstreams, .. } = self;
         let Some(stream) = streams.get(key) else { return };
-        let is_shared = target_of(upstreams, stream)
+        let is_shared = upload_target(upstreams, stream)
             .is_some_and(|UploadTarget { h2, id, .. }| h2.wire.stream_send_window(id) > 0);
         if let (true, Some(upstream)) =
             (is_shared, stream.upstream.and_then(|it| upstreams.get_mut(it)))
@@ -251,7 +251,7 @@ impl Relay {
     fn send_buffered(&mut self, key: StreamKey, most: usize) -> bool {
         let Self { streams, upstreams, .. } = self;
         let Some(stream) = streams.get_mut(key) else { return false };
-        let Some(UploadTarget { in_flight, h2, id, has_space }) = target_of(upstreams, stream)
+        let Some(UploadTarget { in_flight, h2, id, has_space }) = upload_target(upstreams, stream)
         else {
             return false;
         };
@@ -307,7 +307,7 @@ impl Relay {
         let Self { streams, upstreams, .. } = self;
         let is_contended = streams.iter().any(|(_, stream)| {
             waits(stream)
-                && target_of(upstreams, stream)
+                && upload_target(upstreams, stream)
                     .is_some_and(|UploadTarget { h2, id, .. }| h2.wire.stream_send_window(id) > 0)
         });
         if let Some(upstream) = upstreams.get_mut(up) {
@@ -344,7 +344,7 @@ struct UploadTarget<'a> {
 }
 
 /// The upstream connection and stream of a call.
-fn target_of<'a>(
+fn upload_target<'a>(
     upstreams: &'a mut KeyedSlab<UpstreamKey, Upstream>,
     stream: &ActiveStream,
 ) -> Option<UploadTarget<'a>> {
