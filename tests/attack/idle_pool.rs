@@ -34,7 +34,9 @@ fn connections(world: &World) -> usize {
 fn in_turn(world: &World, turn: impl Fn(&mut Client)) -> usize {
     if world.is_sconce() {
         // Or the first clients would be taken for it, see `leave`.
-        eventually("the canary has come", SOON, || figure(world, "connections_open") == 1);
+        eventually("the canary has come", SOON, || {
+            figure(world, "downstream_connections_active") == 1
+        });
     }
     let before = connections(world);
     for _ in 0..TURNS {
@@ -50,9 +52,9 @@ fn leave(world: &World, client: Client) {
     drop(client);
     // The canary has a connection too.
     match &world.sconce {
-        Some(_) => {
-            eventually("the client has gone", SOON, || figure(world, "connections_open") < 2)
-        }
+        Some(_) => eventually("the client has gone", SOON, || {
+            figure(world, "downstream_connections_active") < 2
+        }),
         None => sleep(A_WHILE),
     }
 }
