@@ -135,7 +135,7 @@ fn a_provider_writes_no_line_into_the_log_of_either_format() {
             let text = String::from_utf8(log).unwrap();
             let line = text.lines().find(|line| line.contains("FORGED")).unwrap();
             let object: Value = serde_json::from_str(line).unwrap();
-            assert!(object["what"].as_str().unwrap().contains(STEERS), "{object}");
+            assert!(object["error"].as_str().unwrap().contains(STEERS), "{object}");
         }
     }
 }

@@ -107,9 +107,10 @@ async fn a_bad_edit_stays_ready_and_is_told() {
     port.metrics.control().set_config_errors(vec![ConfigErrorCount::main_file(2), ml]);
     let answer = port.get("/readyz").await;
     assert_eq!(status(&answer), "200");
-    let expected = "ready\nconfig: errors in the main file: 2; no change of any file takes effect; \
-                    the last valid configuration stays active\nconfig: errors in the file of team ml: \
-                    3; its calls are refused\nconfig: run sconce check to list all errors\n";
+    let expected = "ready\nconfig: errors in the main file: 2; no change of any file takes \
+                    effect; the last valid configuration stays active\nconfig: errors in the file \
+                    of team ml: 3; its calls are refused\nconfig: run sconce check to list all \
+                    errors\n";
     assert_eq!(body(&answer), expected);
 }
 
