@@ -1,13 +1,13 @@
 //! sconce: the front door for Apache Spark Connect.
 //!
 //! ```text
-//!   main                       builds every layer from the bottom up, waits for a signal, decides nothing
-//!   cli      admin             what people type; health, metrics
-//!   proxy                      sockets, tasks and time: where bytes move
-//!   route                      the live snapshot: which call goes where, right now
-//!   config                     files that people write -> a plan the proxy can trust
-//!   grpc                       what sconce understands of gRPC and of Spark Connect, and no more
-//!   wire   telemetry           two foundations; neither knows of the other
+//!   main                       calls cli
+//!   cli      admin             commands, start and stop; health and metrics
+//!   proxy                      sockets, tasks and time: relays bytes
+//!   route                      the active snapshot: which call goes where
+//!   config                     files -> a validated configuration
+//!   grpc                       the parts of gRPC and Spark Connect that sconce understands
+//!   wire   telemetry           HTTP/2 and HPACK; metrics and logs: independent of each other
 //!   filters                    the filters and their API: a crate of its own, below all layers
 //! ```
 //!
