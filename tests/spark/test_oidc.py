@@ -159,7 +159,7 @@ def test_a_start_without_the_provider_is_not_ready_and_takes_calls_once_it_is_ba
     status, said = sconce.get("/readyz")
     assert (status, f"issuer http://localhost:{provider.port}" in said) == (503, True)
     code, words = ask(sconce, token)
-    assert (code, "keys of the identity provider" in words) == ("UNAVAILABLE", True)
+    assert (code, "keys of the token's identity provider" in words) == ("UNAVAILABLE", True)
     patient = Running(lambda: rows(session(sconce, token).sql("SELECT 1")))  # PySpark tries again by itself
     provider.publish("one")
     assert patient.result(30) == [(1,)]
