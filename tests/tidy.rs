@@ -100,17 +100,19 @@ fn assert_none(breaches: &[String], instead: &str) {
     assert!(breaches.is_empty(), "\n{}\n-> {instead}\n", breaches.join("\n"));
 }
 
-/// The names that follow `crate::`, in plain paths and in groups.
-fn imports(text: &str) -> Vec<&str> {
-    let word = |text: &'_ str| text.find(|c: char| !c.is_alphanumeric() && c != '_');
+/// The names that follow a path prefix in a text, such as `net` after `crate::proxy::`. Entries of
+/// groups count.
+fn names_after<'t>(text: &'t str, prefix: &str) -> Vec<&'t str> {
+    let name = |text: &'t str| {
+        &text[..text.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(text.len())]
+    };
     let mut found = Vec::new();
-    for rest in text.split("crate::").skip(1) {
+    for rest in text.split(prefix).skip(1) {
         let Some(group) = rest.strip_prefix('{') else {
-            found.push(&rest[..word(rest).unwrap_or(rest.len())]);
+            found.push(name(rest));
             continue;
         };
-        let mut depth = 0;
-        let mut begins = true;
+        let (mut depth, mut begins) = (0, true);
         for (at, letter) in group.char_indices() {
             match letter {
                 '{' => depth += 1,
@@ -118,8 +120,7 @@ fn imports(text: &str) -> Vec<&str> {
                 '}' => depth -= 1,
                 ',' if depth == 0 => begins = true,
                 _ if begins && letter.is_alphabetic() => {
-                    let rest = &group[at..];
-                    found.push(&rest[..word(rest).unwrap_or(rest.len())]);
+                    found.push(name(&group[at..]));
                     begins = false;
                 }
                 _ => {}
@@ -132,13 +133,13 @@ fn imports(text: &str) -> Vec<&str> {
 #[test]
 fn a_layer_imports_only_layers_below_it() {
     assert_eq!(
-        imports("use crate::{wire::{a, b}, cli, x}; crate::grpc::y"),
+        names_after("use crate::{wire::{a, b}, cli, x}; crate::grpc::y", "crate::"),
         ["wire", "cli", "x", "grpc"]
     );
     let mut breaches = Vec::new();
     for (layer, below) in LAYERS {
         for source in sources(&format!("src/{layer}"), ".rs") {
-            for import in imports(&source.text) {
+            for import in names_after(&source.text, "crate::") {
                 if import != layer && !below.contains(&import) {
                     breaches.push(format!("{}: crate::{import}", source.name));
                 }
@@ -165,7 +166,7 @@ fn every_directory_of_src_is_a_layer_of_the_picture() {
 }
 
 /// The parts of `proxy`, and the parts that each may import. A part is a folder or a file in
-/// `src/proxy`; what is not named is not importable.
+/// `src/proxy`; unlisted parts cannot be imported.
 const PROXY_PARTS: [(&str, &[&str]); 15] = [
     ("convert", &[]),
     ("keys", &[]),
@@ -198,36 +199,6 @@ const PROXY_PARTS: [(&str, &[&str]); 15] = [
     ("acceptor", &["connection_limits", "convert", "downstream", "net", "shutdown"]),
     ("worker", &["acceptor", "context", "convert", "net", "relay", "shutdown", "upstream"]),
 ];
-
-/// The names that follow a path prefix in a text, such as `net` after `crate::proxy::`. Entries of
-/// groups count.
-fn names_after<'t>(text: &'t str, prefix: &str) -> Vec<&'t str> {
-    let name = |text: &'t str| {
-        &text[..text.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(text.len())]
-    };
-    let mut found = Vec::new();
-    for rest in text.split(prefix).skip(1) {
-        let Some(group) = rest.strip_prefix('{') else {
-            found.push(name(rest));
-            continue;
-        };
-        let (mut depth, mut begins) = (0, true);
-        for (at, letter) in group.char_indices() {
-            match letter {
-                '{' => depth += 1,
-                '}' if depth == 0 => break,
-                '}' => depth -= 1,
-                ',' if depth == 0 => begins = true,
-                _ if begins && letter.is_alphabetic() => {
-                    found.push(name(&group[at..]));
-                    begins = false;
-                }
-                _ => {}
-            }
-        }
-    }
-    found
-}
 
 #[test]
 fn a_part_of_the_proxy_imports_only_parts_below_it() {
@@ -416,7 +387,7 @@ fn filters_do_not_import_each_other() {
     let mut breaches = Vec::new();
     for filter in &filters {
         for source in sources(&format!("filters/src/{filter}"), ".rs") {
-            let others = imports(&source.text).into_iter();
+            let others = names_after(&source.text, "crate::").into_iter();
             let others = others.filter(|it| *it != filter && filters.iter().any(|one| one == it));
             breaches.extend(others.map(|other| format!("{}: crate::{other}", source.name)));
         }
