@@ -418,7 +418,7 @@ fn every_decision_record_has_a_status_and_a_row() {
         // A claim outside the status line would contradict it one day.
         let claims = page.text.lines().filter(|line| line.contains("ot built yet")).count();
         if file != "README.md" && claims > 1 {
-            breaches.push(format!("{file}: says twice what is not built"));
+            breaches.push(format!("{file}: repeats 'not built yet' outside its status line"));
         }
     }
     assert_none(&breaches, "write what is true today");

@@ -96,7 +96,7 @@ fn create(file: &Path, mode: u32, text: &str) -> io::Result<()> {
 fn check_owner(found: &Metadata) -> Result<(), String> {
     let owner = found.uid();
     if current_user().is_some_and(|me| me != owner) {
-        let help = "who could mint tokens with it: choose another file with --key";
+        let help = "which can issue tokens with it: choose another file with --key";
         return Err(format!("belongs to another user ({owner}), {help}"));
     }
     match found.mode() & WRITABLE {

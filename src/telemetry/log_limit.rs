@@ -82,8 +82,8 @@ impl LineKind {
         }
     }
 
-    /// Limit of lines of this kind in a window. Higher for refused calls, since each of them
-    /// belongs to a user who may ask about it.
+    /// Maximum lines of this kind in a window. Higher for refused calls: operators look them up by
+    /// user.
     const fn lines_max(self) -> usize {
         match self {
             Self::CallRefused => 100,

@@ -70,7 +70,7 @@ pub struct CertificateExpiry {
 }
 
 impl MetricsState {
-    /// The shards of all workers, including those that have ended.
+    /// The shards of all running and ended workers.
     pub(super) fn shards(&self) -> Vec<Arc<Shard>> {
         self.shards.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }

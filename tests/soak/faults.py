@@ -103,16 +103,16 @@ async def misplace(fixture: Fixture, cluster: str, dice: random.Random) -> None:
 
 
 async def garble(fixture: Fixture, cluster: str, dice: random.Random) -> None:
-    """A file that makes no sense: nothing changes, and it is told."""
+    """An invalid team file: routes stay, and the error is reported."""
     team = cluster.split("/")[0]
     path = fixture.sconce.place / "teams" / f"{team}.yaml"
     good = path.read_text()
     wrong = ["", "team: [", "team: Ads!\n", good.replace("driver:", "drivr:"), good.replace("127.0.0.1:", ""), good[:-9]]
     path.write_text(dice.choice(wrong))
-    await fixture.until("log", "a complaint is told", lambda: fixture.number("sconce_config_errors") > 0)
+    await fixture.until("log", "a config error is reported", lambda: fixture.number("sconce_config_errors") > 0)
     await asyncio.sleep(dice.uniform(0, 0.2))
     fixture.write(team)
-    await fixture.until("log", "the complaint is taken back", lambda: fixture.number("sconce_config_errors") == 0)
+    await fixture.until("log", "the config error is cleared", lambda: fixture.number("sconce_config_errors") == 0)
 
 
 async def banish(fixture: Fixture, cluster: str, dice: random.Random) -> None:

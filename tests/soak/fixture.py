@@ -147,7 +147,7 @@ class Fixture:
             if driver.name != NOBODY:
                 driver.start()
         self.client = Client()
-        self.files = asyncio.Lock()  # one edit at a time: a complaint about one would hold back another
+        self.files = asyncio.Lock()  # one edit at a time: an error in one file would delay another
         self.sconce = rig.Sconce(place, {team: self.drivers_of(team) for team in ("ads", "ml")}, settings=SETTINGS)
         self.main_file = self.sconce.config.read_text()
 

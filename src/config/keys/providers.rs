@@ -281,7 +281,7 @@ mod tests {
         assert_eq!(
             providers.issuers_without_keys(),
             [""; 0],
-            "once is enough, and who is removed is not waited for"
+            "one fetch is enough, and a removed issuer does not count"
         );
     }
 

@@ -299,7 +299,11 @@ fn a_file_with_a_wrong_extension_keeps_its_team() {
     home.rename("ads.yml", "ads.yaml");
     home.write("ml.yaml", ML);
     home.write("ads.yml", ADS);
-    assert_eq!(home.errors(), [of("ads", Served::ValidParts, 1)], "a copy takes nothing away");
+    assert_eq!(
+        home.errors(),
+        [of("ads", Served::ValidParts, 1)],
+        "a copied file does not remove the team"
+    );
 }
 
 #[test]
